@@ -1,0 +1,34 @@
+# make demo | test | lint | notebooks: each sets up everything it needs in .venv, once. Needed beforehand: Python 3.11 or newer.
+
+VENV ?= .venv
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+RUNS ?= runs/demo
+JOBS ?= 2
+
+# One thread for each worker: two workers that each start a thread per core only get in each other's way.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint notebooks install clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed and was not found; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@echo "Installing into $(VENV) with $$($(PYTHON) --version); this happens once and takes some minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
+	@touch $@
+
+test: $(STAMP)
+	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean:
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,75 @@
+"""Every test starts from the same global state, on the CPU, with one thread and without a display."""
+
+import os
+import sys
+
+# Before torch, jax or matplotlib is imported by any test.
+for name, value in {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "JAX_PLATFORMS": "cpu",
+    "MPLBACKEND": "Agg",
+}.items():
+    os.environ.setdefault(name, value)
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+
+def _reset() -> None:
+    """Empty parameter store, seeds 0, single precision. Libraries that are not imported stay so: they start in this state."""
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_default_dtype(torch.float32)
+        torch.manual_seed(0)
+    if "pyro" in sys.modules:
+        import pyro
+
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def fresh_state() -> Iterator[None]:
+    """No test sees the parameters, seeds or default dtype that another one left."""
+    _reset()
+    yield
+    _reset()
+
+
+@pytest.fixture
+def torch_x64() -> Iterator[None]:
+    """Double precision as torch's default."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def jax_x64() -> Iterator[None]:
+    """Double precision in JAX, switched back afterwards."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def x64(torch_x64: None, jax_x64: None) -> None:
+    """Double precision in both backends, for twin tests at 1e-10."""
+
+
+@pytest.fixture
+def no_warnings() -> Iterator[None]:
+    """Any warning, whoever raises it, fails the test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield

@@ -1,6 +1,7 @@
 """Every test starts from the same global state, on the CPU, with one thread and without a display."""
 
 import os
+import random
 import sys
 
 # Before torch, jax or matplotlib is imported by any test.
@@ -16,13 +17,12 @@ for name, value in {
 import warnings
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 
 def _reset() -> None:
     """Empty parameter store, seeds 0, single precision. Libraries that are not imported stay so: they start in this state."""
-    np.random.seed(0)
+    random.seed(0)
     if "torch" in sys.modules:
         import torch
 

@@ -1,0 +1,75 @@
+"""What the structural tests share: the packages' files, what they import, and their public names."""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+TWINS = ("pyro_dgm", "numpyro_dgm")
+PACKAGES = ("dgm_core", *TWINS)
+LIBRARIES = {
+    "pyro_dgm": {"torch", "pyro", "zuko"},
+    "numpyro_dgm": {"jax", "jaxlib", "numpyro", "equinox", "optax", "flowjax", "jaxtyping", "paramax"},
+}
+
+
+def sources(package: str) -> list[Path]:
+    """The Python files of a package, sorted."""
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    """`pyro_dgm/models/vae.py` -> `pyro_dgm.models.vae`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def top(name: str) -> str:
+    """The package that a dotted name belongs to."""
+    return name.split(".")[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute dotted names of all that a file imports, anywhere in it; `from a import b` counts as `a.b` where that is a module of ours."""
+    here = module_name(path).split(".")
+    package = here if path.name == "__init__.py" else here[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                target = ROOT.joinpath(*origin.split("."), alias.name)
+                found.add(f"{origin}.{alias.name}" if target.with_suffix(".py").exists() or target.is_dir() else origin)
+    return found
+
+
+def public_names(module: ModuleType) -> dict[str, Any]:
+    """The public classes and functions that a module defines itself."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isclass(value) or inspect.isroutine(value) or hasattr(value, "__wrapped__"))
+        and getattr(value, "__module__", None) == module.__name__
+    }
+
+
+def public_methods(cls: type) -> dict[str, Any]:
+    """The public functions and properties that a class defines in its own body, and `__call__`."""
+    return {
+        name: value
+        for name, value in vars(cls).items()
+        if (not name.startswith("_") or name == "__call__")
+        and (callable(value) or isinstance(value, property | classmethod | staticmethod))
+    }
+
+
+def load(path: Path) -> ModuleType:
+    """Import the module that a file of the packages holds."""
+    return importlib.import_module(module_name(path))

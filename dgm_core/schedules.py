@@ -1,0 +1,143 @@
+"""Weights that change during training: KL warm-up, cyclical annealing, learning-rate factors.
+
+    w(s) = v_0 + sum_i (v_{i+1} - v_i) clip((s - k_i) / (k_{i+1} - k_i), 0, 1),   s = step (mod period),
+
+piecewise linear through the points (k_i, v_i) and constant outside them. Only arithmetic and `.clip` touch the step, so
+that one schedule serves Python numbers, numpy arrays, torch tensors and traced JAX values, inside compiled code too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Schedule:
+    """A weight as a function of the step, linear between the points (steps[i], values[i]) and constant outside.
+
+    Args:
+        steps: increasing step numbers k_0 < k_1 < ...
+        values: the weight at each of them.
+        period: when given, the step counts modulo the period and `steps` lie in [0, period].
+
+    Raises:
+        ValueError: when there are no points, the lengths differ, the steps do not increase or a number is not finite.
+
+    A number times a schedule is a schedule. Cost: one clip per segment.
+
+    >>> weight = Schedule((0, 10, 20), (0.0, 1.0, 0.5))
+    >>> weight(5), weight(15), weight(1000)
+    (0.5, 0.75, 0.5)
+    >>> weight(np.array([0, 10]))
+    array([0., 1.])
+    >>> 2.0 * linear(1000)
+    linear(1000, end=2.0)
+    """
+
+    def __init__(self, steps: Sequence[float], values: Sequence[float], *, period: float | None = None) -> None:
+        steps, values = tuple(steps), tuple(float(value) for value in values)
+        if not steps or len(steps) != len(values):
+            raise ValueError(
+                f"A schedule needs one value per step and at least one, got {len(steps)} steps and {len(values)} values."
+            )
+        if not all(map(math.isfinite, (*steps, *values))):
+            raise ValueError(f"The steps and values of a schedule must be finite, got {steps} and {values}.")
+        if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
+            raise ValueError(f"The steps of a schedule must increase, got {steps}.")
+        if period is not None and not (period > 0 and steps[0] >= 0 and steps[-1] <= period):
+            raise ValueError(f"The steps of a cyclical schedule must lie in [0, period], got {steps} and {period}.")
+        self.steps = steps
+        self.values = values
+        self.period = period
+
+    def __call__(self, step: Any) -> Any:
+        """The weight at `step`: a number for a number, an array or tensor of the same shape for an array or tensor."""
+        if isinstance(step, numbers.Real) and not isinstance(step, np.generic):
+            return float(self._evaluate(np.float64(step)))
+        return self._evaluate(step)
+
+    def _evaluate(self, step: Any) -> Any:
+        if self.period is not None:
+            step = step % self.period
+        weight = 0.0 * step + self.values[0]
+        points = zip(self.steps, self.values, strict=True)
+        for (start, low), (end, high) in itertools.pairwise(points):
+            weight = weight + (high - low) * ((step - start) / (end - start)).clip(0.0, 1.0)
+        return weight
+
+    def __mul__(self, factor: Any) -> Schedule:
+        if not isinstance(factor, numbers.Real):
+            return NotImplemented  # a loss term knows what a schedule times itself is
+        return Schedule(self.steps, [float(factor) * value for value in self.values], period=self.period)
+
+    __rmul__ = __mul__
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schedule):
+            return NotImplemented
+        return (self.steps, self.values, self.period) == (other.steps, other.values, other.period)
+
+    def __hash__(self) -> int:
+        return hash((self.steps, self.values, self.period))
+
+    def __repr__(self) -> str:
+        if len(self.steps) == 1:
+            return f"constant({self.values[0]})"
+        if len(self.steps) == 2 and self.steps[0] == 0:
+            start, end = self.values
+            ends = ("" if start == 0.0 else f", start={start}") + ("" if end == 1.0 else f", end={end}")
+            if self.period is None:
+                return f"linear({self.steps[1]}{ends})"
+            ratio = self.steps[1] / self.period
+            return f"cyclical({self.period}{'' if ratio == 0.5 else f', ratio={ratio:g}'}{ends})"
+        period = "" if self.period is None else f", period={self.period}"
+        return f"Schedule({self.steps}, {self.values}{period})"
+
+
+def constant(value: float) -> Schedule:
+    """The same weight at every step.
+
+    >>> constant(0.1)(12345)
+    0.1
+    """
+    return Schedule((0,), (value,))
+
+
+def linear(num_steps: float, start: float = 0.0, end: float = 1.0) -> Schedule:
+    """From `start` at step 0 to `end` at step `num_steps`, then constant: KL warm-up.
+
+    Reference: Bowman et al. (2016), arXiv:1511.06349; Sonderby et al. (2016), arXiv:1602.02282.
+
+    >>> linear(1000)(250)
+    0.25
+    """
+    if not num_steps > 0:
+        raise ValueError(f"num_steps must be positive, got {num_steps}.")
+    return Schedule((0, num_steps), (start, end))
+
+
+def cyclical(period: float, ratio: float = 0.5, start: float = 0.0, end: float = 1.0) -> Schedule:
+    """Every `period` steps anew from `start` to `end`: rising for `ratio` of the period, constant for the rest.
+
+    Reference: Fu et al. (2019), Cyclical annealing schedule, arXiv:1903.10145.
+
+    >>> [cyclical(100)(step) for step in (0, 25, 50, 99, 125)]
+    [0.0, 0.5, 1.0, 1.0, 0.5]
+    """
+    if not 0 < ratio <= 1:
+        raise ValueError(f"ratio must lie in (0, 1], got {ratio}.")
+    return Schedule((0, ratio * period), (start, end), period=period)
+
+
+def value_of(weight: float | Callable[[Any], Any] | Any, step: Any) -> Any:
+    """`weight(step)` for a schedule or any other function of the step, `weight` itself for a number or an array.
+
+    >>> value_of(0.5, 10), value_of(linear(20), 10)
+    (0.5, 0.5)
+    """
+    return weight(step) if callable(weight) else weight

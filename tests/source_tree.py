@@ -65,8 +65,7 @@ def public_methods(cls: type) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(cls).items()
-        if (not name.startswith("_") or name == "__call__")
-        and (callable(value) or isinstance(value, property | classmethod | staticmethod))
+        if (not name.startswith("_") or name == "__call__") and (callable(value) or isinstance(value, property | classmethod | staticmethod))
     }
 
 

@@ -9,12 +9,7 @@ import pytest
 
 from tests.source_tree import PACKAGES, ROOT, load, module_name, public_methods, public_names, sources
 
-FILES = [
-    pytest.param(path, id=module_name(path))
-    for package in PACKAGES
-    for path in sources(package)
-    if path.name != "__main__.py"
-]
+FILES = [pytest.param(path, id=module_name(path)) for package in PACKAGES for path in sources(package) if path.name != "__main__.py"]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
@@ -35,9 +30,7 @@ def test_public_names_have_docstrings(path: Path) -> None:
     for name, value in public_names(module).items():
         missing += [] if inspect.getdoc(value) else [name]
         if inspect.isclass(value):
-            missing += [
-                f"{name}.{method}" for method in public_methods(value) if not inspect.getdoc(getattr(value, method))
-            ]
+            missing += [f"{name}.{method}" for method in public_methods(value) if not inspect.getdoc(getattr(value, method))]
     assert not missing, f"without a docstring in {module.__name__}: {missing}"
 
 

@@ -100,9 +100,7 @@ assert not changed, f"importing changed: {changed}"
 def run_python(code: str, folder: Path) -> None:
     """Run code in a fresh interpreter that starts elsewhere, so that nothing lying in the repository's root is found by accident."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -112,14 +110,10 @@ def modules(package: str) -> list[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_works_without_the_libraries_of_the_others(package: str, tmp_path: Path) -> None:
-    blocked = set().union(*(libraries for twin, libraries in LIBRARIES.items() if twin != package)) | set(LIBRARIES) - {
-        package
-    }
+    blocked = set().union(*(libraries for twin, libraries in LIBRARIES.items() if twin != package)) | set(LIBRARIES) - {package}
     load_all = f"import importlib\nfor name in {modules(package)!r}: importlib.import_module(name)\n"
     check = "assert not {name.partition('.')[0] for name in sys.modules} & blocked\n"
-    run_python(
-        ABSENT.replace("{blocked!r}", repr(blocked)) + load_all + textwrap.dedent(WORK[package]) + check, tmp_path
-    )
+    run_python(ABSENT.replace("{blocked!r}", repr(blocked)) + load_all + textwrap.dedent(WORK[package]) + check, tmp_path)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

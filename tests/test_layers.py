@@ -48,22 +48,16 @@ def test_imports_point_to_the_left(path: Path) -> None:
     for imported in imports(path):
         if top(imported) != package:
             continue
-        assert imported != package, (
-            f"{name} imports from the package's root; import from the module that defines the name."
-        )
+        assert imported != package, f"{name} imports from the package's root; import from the module that defines the name."
         there = imported.split(".")[1]
         assert LAYER[there] <= LAYER[here], f"{name} imports {imported}, which is to its right."
-        assert not (here in NEEDS_NO_MODEL and there == "models"), (
-            f"{name} must not know a concrete model, imports {imported}."
-        )
+        assert not (here in NEEDS_NO_MODEL and there == "models"), f"{name} must not know a concrete model, imports {imported}."
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_import_cycles(package: str) -> None:
     files = {module_name(path): path for path in sources(package)}
-    graph = {
-        name: {i for i in imports(path) if i in files and i != name} for name, path in files.items() if "." in name
-    }
+    graph = {name: {i for i in imports(path) if i in files and i != name} for name, path in files.items() if "." in name}
     while leaves := {name for name, targets in graph.items() if not targets & graph.keys()}:
         graph = {name: targets for name, targets in graph.items() if name not in leaves}
     assert not graph, f"These modules import each other in a circle: {sorted(graph)}."
@@ -72,6 +66,4 @@ def test_no_import_cycles(package: str) -> None:
 @pytest.mark.parametrize("path", [*ALL, *(pytest.param(p, id=p.stem) for p in sorted((ROOT / "tests").rglob("*.py")))])
 def test_a_file_can_be_read_in_one_go(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_LINES, (
-        f"{path.relative_to(ROOT)} has {lines} lines; at 250 it wants to be two, {MAX_LINES} is the end."
-    )
+    assert lines <= MAX_LINES, f"{path.relative_to(ROOT)} has {lines} lines; at 250 it wants to be two, {MAX_LINES} is the end."

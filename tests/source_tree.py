@@ -60,12 +60,12 @@ def public_names(module: ModuleType) -> dict[str, Any]:
     }
 
 
-def public_methods(cls: type) -> dict[str, Any]:
-    """The public functions and properties that a class defines in its own body, and `__call__`."""
+def public_methods(cls: type) -> set[str]:
+    """The names of the public functions and properties that a class defines in its own body, `__call__` among them."""
     return {
-        name: value
+        name
         for name, value in vars(cls).items()
-        if (not name.startswith("_") or name == "__call__") and (callable(value) or isinstance(value, property | classmethod | staticmethod))
+        if (not name.startswith("_") or name == "__call__") and (isinstance(value, property) or inspect.isroutine(getattr(cls, name)))
     }
 
 

@@ -30,7 +30,7 @@ def test_public_names_have_docstrings(path: Path) -> None:
     for name, value in public_names(module).items():
         missing += [] if inspect.getdoc(value) else [name]
         if inspect.isclass(value):
-            missing += [f"{name}.{method}" for method in public_methods(value) if not inspect.getdoc(getattr(value, method))]
+            missing += [f"{name}.{method}" for method in sorted(public_methods(value)) if not inspect.getdoc(getattr(value, method))]
     assert not missing, f"without a docstring in {module.__name__}: {missing}"
 
 

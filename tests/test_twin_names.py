@@ -8,49 +8,74 @@ from typing import Any
 
 import pytest
 
-from tests.source_tree import ROOT, load, module_name, public_methods, public_names, sources
+from tests.source_tree import ROOT, TWINS, load, module_name, public_methods, public_names, sources, top
 
-# What a backend's own protocol asks for. A torch module is called through `forward`, a distribution is written against the base class of
-# its library, and in NumPyro a loss is given the random key and the parameters that Pyro keeps in global stores.
+# A torch module defines `forward` where an Equinox module defines `__call__`; NumPyro hands over the state that Pyro keeps in global stores.
 SAME_ROLE = {"forward": "__call__"}
-PROTOCOL: dict[str, set[str]] = {"pyro_dgm": set(), "numpyro_dgm": set()}
 EXPLICIT_STATE = {"key", "rng_key", "params", "mutable_state"}
 
 
 def twin(path: Path) -> Path:
+    """The file of the same name in NumPyro."""
     return ROOT / "numpyro_dgm" / path.relative_to(ROOT / "pyro_dgm")
 
 
 def text(docstring: str | None) -> str:
-    """A docstring without its examples: a `>>>` line, and what follows it up to the next blank line, may differ."""
-    kept, example = [], False
+    """A docstring without its examples: a line that starts with `>>>`, and what follows it up to the next blank line, may differ."""
+    kept, in_example = [], False
     for line in inspect.cleandoc(docstring or "").splitlines():
-        example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
-        if not example:
+        in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
+        if not in_example:
             kept.append(line.rstrip())
     return "\n".join(kept).strip()
 
 
+def is_ours(value: Any) -> bool:
+    return top(getattr(value, "__module__", None) or "") in TWINS
+
+
 def parameters(function: Callable[..., Any]) -> list[tuple[str, str, str]]:
-    """Name, kind and default of each argument; annotations name each library's own arrays."""
-    return [
-        (p.name, p.kind.description, repr(p.default))
-        for p in inspect.signature(function).parameters.values()
-        if not (p.name == "key" and p.kind is p.KEYWORD_ONLY)
-    ]
+    """Name, kind and default of each argument but the explicit state; annotations differ, they name each library's own arrays."""
+    if not is_ours(function):
+        return []
+    return [(p.name, p.kind.description, repr(p.default)) for p in inspect.signature(function).parameters.values() if p.name not in EXPLICIT_STATE]
 
 
-def own_methods(cls: type) -> dict[str, Any]:
-    protocol = PROTOCOL[cls.__module__.split(".")[0]]
-    return {SAME_ROLE.get(name, name): value for name, value in public_methods(cls).items() if name not in protocol}
+def constructor(cls: type) -> Callable[..., Any]:
+    """`__init__`, or `__new__` for a named tuple."""
+    return cls if issubclass(cls, tuple) else cls.__init__
+
+
+def differences(name: str, ours: Any, theirs: Any) -> list[str]:
+    """What is not equal between two twins, in words."""
+    found = []
+    if text(ours.__doc__) != text(theirs.__doc__):
+        found.append(f"docstring of {name}:\n{text(ours.__doc__)}\n--- but ---\n{text(theirs.__doc__)}")
+    if not inspect.isclass(ours):
+        pairs = [(name, ours, theirs)]
+    else:
+        pairs = [(name, constructor(ours), constructor(theirs))]
+        methods = ({SAME_ROLE.get(m, m): getattr(cls, m) for m in public_methods(cls)} for cls in (ours, theirs))
+        left, right = methods
+        for method in sorted(left.keys() | right.keys()):
+            if not (hasattr(ours, method) and hasattr(theirs, method)):
+                found.append(f"{name}.{method} exists in one twin only")
+            elif method in left and method in right:
+                pairs.append((f"{name}.{method}", left[method], right[method]))
+                if text(inspect.getdoc(left[method])) != text(inspect.getdoc(right[method])):
+                    found.append(f"docstring of {name}.{method}: {inspect.getdoc(left[method])} --- but --- {inspect.getdoc(right[method])}")
+    for label, a, b in pairs:
+        if callable(a) and callable(b) and parameters(a) != parameters(b):
+            found.append(f"arguments of {label}: {parameters(a)} --- but --- {parameters(b)}")
+    return found
 
 
 FILES = [pytest.param(path, id=module_name(path).partition(".")[2] or "package") for path in sources("pyro_dgm")]
 
 
 def test_same_files() -> None:
-    names = [{path.relative_to(ROOT / package) for path in sources(package)} for package in ("pyro_dgm", "numpyro_dgm")]
-    assert names[0] == names[1]
+    ours, theirs = ({path.relative_to(ROOT / package) for path in sources(package)} for package in TWINS)
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -60,10 +85,9 @@ def test_module_docstrings_are_equal(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_public_names_are_equal(path: Path) -> None:
+def test_public_names_signatures_and_docstrings_are_equal(path: Path) -> None:
     ours, theirs = public_names(load(path)), public_names(load(twin(path)))
-    assert set(ours) == set(theirs)
-    for name in ours:
-        assert text(ours[name].__doc__) == text(theirs[name].__doc__), name
-        if not inspect.isclass(ours[name]):
-            assert parameters(ours[name]) == parameters(theirs[name]), name
+    assert ours.keys() == theirs.keys()
+    assert sorted(getattr(load(path), "__all__", [])) == sorted(getattr(load(twin(path)), "__all__", []))
+    found = [difference for name in ours for difference in differences(name, ours[name], theirs[name])]
+    assert not found, "\n".join(found)

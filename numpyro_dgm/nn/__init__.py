@@ -1,0 +1,19 @@
+"""Conditionals, networks and their registration inside models."""
+
+from numpyro_dgm.nn.conditional import Conditional, Parametric, positive, size_of
+from numpyro_dgm.nn.layers import BatchNorm, Dropout, Linear
+from numpyro_dgm.nn.networks import MLP
+from numpyro_dgm.nn.registration import evaluation_mode, register
+
+__all__ = [
+    "MLP",
+    "BatchNorm",
+    "Conditional",
+    "Dropout",
+    "Linear",
+    "Parametric",
+    "evaluation_mode",
+    "positive",
+    "register",
+    "size_of",
+]

@@ -1,0 +1,136 @@
+"""Layers with the same layout, initialisation and constants in both twins, applied over any leading dimensions."""
+
+from contextvars import ContextVar
+from math import prod, sqrt
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro
+from jax import Array
+
+_EVALUATION: ContextVar[bool] = ContextVar("evaluation", default=False)  # set by `evaluation_mode`, read while tracing
+
+_ACTIVATIONS = {
+    "elu": jax.nn.elu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "leaky_relu": jax.nn.leaky_relu,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+    "tanh": jnp.tanh,
+}
+
+
+def check_activation(name: str) -> str:
+    """The name of an activation, if there is one: elu, gelu, leaky_relu, relu, sigmoid, silu, softplus or tanh.
+
+    >>> check_activation("tanh")
+    'tanh'
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}.")
+    return name
+
+
+def activate(name: str, x: Array) -> Array:
+    """Apply the named activation."""
+    return _ACTIVATIONS[name](x)
+
+
+class Linear(eqx.Module):
+    """An affine map over the last dimension, W x + b, with W and b drawn from U(-1/sqrt(in_dim), 1/sqrt(in_dim)).
+
+    Args: in_dim; out_dim.  Attributes: weight (out_dim, in_dim), bias (out_dim,).
+    Shapes: x (*batch, in_dim) -> (*batch, out_dim).
+    """
+
+    weight: Array
+    bias: Array
+
+    def __init__(self, in_dim: int, out_dim: int, *, key: Array) -> None:
+        limit = 1.0 / sqrt(in_dim)
+        key_weight, key_bias = jax.random.split(key)
+        self.weight = jax.random.uniform(key_weight, (out_dim, in_dim), minval=-limit, maxval=limit)
+        self.bias = jax.random.uniform(key_bias, (out_dim,), minval=-limit, maxval=limit)
+
+    def __call__(self, x: Array) -> Array:
+        """Map x (*batch, in_dim)."""
+        return x @ self.weight.T + self.bias
+
+
+class _Running:
+    """Where a registered BatchNorm finds its running statistics: one entry of a mutable site."""
+
+    def __init__(self, site: dict[str, Any], name: str) -> None:
+        self.site, self.name = site, name
+
+
+class BatchNorm(eqx.Module):
+    """Batch normalisation over all leading dimensions, y = weight (x - mean) / sqrt(variance + 1e-5) + bias.
+
+    Training uses the statistics of the batch and moves the running ones towards them (momentum 0.1, unbiased variance); inside
+    `evaluation_mode` the running statistics are used and left alone.
+
+    Args: dim.  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
+    Raises: ValueError for a batch of one value in training, which has no variance, and for a wrong last dimension.
+    Reference: Ioffe & Szegedy (2015), arXiv:1502.03167.
+    """
+
+    weight: Array
+    bias: Array
+    running: _Running | None  # set by `register`, in whose mutable site the statistics live
+    dim: int = eqx.field(static=True)
+
+    def __init__(self, dim: int) -> None:
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, got {dim}.")
+        self.weight, self.bias = jnp.ones(dim), jnp.zeros(dim)
+        self.running, self.dim = None, dim
+
+    def _initial(self) -> dict[str, Array]:
+        return {"running_mean": jnp.zeros(self.dim), "running_var": jnp.ones(self.dim)}
+
+    def __call__(self, x: Array) -> Array:
+        """Normalise x (*batch, dim)."""
+        count = prod(x.shape[:-1])
+        if x.shape[-1] != self.dim:
+            raise ValueError(f"BatchNorm expects a last dimension of {self.dim}, got shape {x.shape}.")
+        stored = self.running.site[self.running.name] if self.running else self._initial()
+        if _EVALUATION.get():
+            mean, variance = stored["running_mean"], stored["running_var"]
+        else:
+            if count < 2:
+                raise ValueError(f"BatchNorm needs at least two values in training, got shape {x.shape}.")
+            mean, variance = jnp.mean(x, range(x.ndim - 1)), jnp.var(x, range(x.ndim - 1))
+            if self.running:
+                new = {"running_mean": mean, "running_var": variance * (count / (count - 1))}
+                self.running.site[self.running.name] = jax.lax.stop_gradient({name: 0.9 * stored[name] + 0.1 * value for name, value in new.items()})
+        return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * self.weight + self.bias
+
+
+class Dropout(eqx.Module):
+    """Set each entry to zero with probability `rate` in training and divide the others by 1 - rate; the identity inside `evaluation_mode`.
+
+    Args: rate in [0, 1).  Shapes: any.
+    Reference: Srivastava et al. (2014), JMLR 15:1929.
+    """
+
+    rate: float = eqx.field(static=True)
+
+    def __init__(self, rate: float) -> None:
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"The drop-out rate must lie in [0, 1), got {rate}.")
+        self.rate = rate
+
+    def __call__(self, x: Array) -> Array:
+        """Drop entries of x, with a key from the model's `seed` handler."""
+        if self.rate == 0.0 or _EVALUATION.get():
+            return x
+        key = numpyro.prng_key()
+        if key is None:
+            raise ValueError("Dropout draws a random key: call it inside numpyro.handlers.seed or evaluation_mode.")
+        keep = jax.random.bernoulli(key, 1.0 - self.rate, x.shape)
+        return jnp.where(keep, x / (1.0 - self.rate), 0.0)

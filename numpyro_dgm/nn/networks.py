@@ -1,0 +1,70 @@
+"""Networks from features to features: the multilayer perceptron."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import equinox as eqx
+import jax
+from jax import Array
+
+from numpyro_dgm.nn.layers import BatchNorm, Dropout, Linear, activate, check_activation
+
+
+class MLP(eqx.Module):
+    """Multilayer perceptron over the last dimension: h_0 = x;  h_l = dropout(activation(batch_norm(W_l h_{l-1} + b_l)));  an affine output layer.
+
+    Args: in_dim; hidden, the sizes of the hidden layers; out_dim (None: no output layer, the last hidden layer is the output); activation, one of
+        elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh; batch_norm before each activation; dropout, the rate after it.
+    Attributes: layers (the affine ones), norms, out_dim.  With `hidden=()` and no out_dim it is the identity.
+    Shapes: x (*batch, in_dim) -> (*batch, out_dim).
+    Raises: ValueError for a size below 1, an unknown activation, a rate outside [0, 1) or an x of the wrong size.
+
+    >>> MLP(784, (200, 200), key=jax.random.key(0))(jax.numpy.zeros((7, 784))).shape
+    (7, 200)
+    """
+
+    in_dim: int = eqx.field(static=True)
+    hidden: tuple[int, ...] = eqx.field(static=True)
+    out_dim: int = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
+    layers: list[Linear]
+    norms: list[BatchNorm]
+    dropout: Dropout
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden: Sequence[int],
+        out_dim: int | None = None,
+        *,
+        activation: str = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        key: Array,
+    ) -> None:
+        sizes = (in_dim, *hidden, *(() if out_dim is None else (out_dim,)))
+        if min(sizes) < 1:
+            raise ValueError(f"The sizes of an MLP must be at least 1, got {sizes}.")
+        self.in_dim = in_dim
+        self.hidden = tuple(hidden)
+        self.out_dim = sizes[-1]
+        self.activation = check_activation(activation)
+        keys = jax.random.split(key, max(len(sizes) - 1, 1))
+        self.layers = [Linear(a, b, key=k) for (a, b), k in zip(pairwise(sizes), keys)]
+        self.norms = [BatchNorm(size) for size in (self.hidden if batch_norm else ())]
+        self.dropout = Dropout(dropout)
+
+    def __call__(self, x: Array) -> Array:
+        """Features of x (*batch, in_dim)."""
+        if x.shape[-1] != self.in_dim:
+            raise ValueError(f"{self} expects a last dimension of {self.in_dim}, got shape {x.shape}.")
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index < len(self.hidden):
+                x = self.norms[index](x) if self.norms else x
+                x = self.dropout(activate(self.activation, x))
+        return x
+
+    def __repr__(self) -> str:
+        out = f", {self.out_dim}" if len(self.layers) > len(self.hidden) else ""
+        return f"MLP({self.in_dim}, {self.hidden}{out}, activation={self.activation!r})"

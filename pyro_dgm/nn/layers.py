@@ -1,0 +1,81 @@
+"""Layers with the same layout, initialisation and constants in both twins, applied over any leading dimensions."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_ACTIVATIONS = {
+    "elu": F.elu,
+    "gelu": F.gelu,  # the exact one
+    "leaky_relu": F.leaky_relu,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "softplus": lambda x: -F.logsigmoid(-x),  # F.softplus turns linear at 20, an error of 2e-9
+    "tanh": torch.tanh,
+}
+
+
+def check_activation(name: str) -> str:
+    """The name of an activation, if there is one: elu, gelu, leaky_relu, relu, sigmoid, silu, softplus or tanh.
+
+    >>> check_activation("tanh")
+    'tanh'
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}.")
+    return name
+
+
+def activate(name: str, x: Tensor) -> Tensor:
+    """Apply the named activation."""
+    return _ACTIVATIONS[name](x)
+
+
+class Linear(nn.Linear):
+    """An affine map over the last dimension, W x + b, with W and b drawn from U(-1/sqrt(in_dim), 1/sqrt(in_dim)).
+
+    Args: in_dim; out_dim.  Attributes: weight (out_dim, in_dim), bias (out_dim,).
+    Shapes: x (*batch, in_dim) -> (*batch, out_dim).
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__(in_dim, out_dim)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation over all leading dimensions, y = weight (x - mean) / sqrt(variance + 1e-5) + bias.
+
+    Training uses the statistics of the batch and moves the running ones towards them (momentum 0.1, unbiased variance); inside
+    `evaluation_mode` the running statistics are used and left alone.
+
+    Args: dim.  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
+    Raises: ValueError for a batch of one value in training, which has no variance, and for a wrong last dimension.
+    Reference: Ioffe & Szegedy (2015), arXiv:1502.03167.
+    """
+
+    def __init__(self, dim: int) -> None:
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, got {dim}.")
+        super().__init__(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (*batch, dim)."""
+        if x.shape[-1] != self.num_features:
+            raise ValueError(f"BatchNorm expects a last dimension of {self.num_features}, got shape {tuple(x.shape)}.")
+        if self.training and x.shape[:-1].numel() < 2:
+            raise ValueError(f"BatchNorm needs at least two values in training, got shape {tuple(x.shape)}.")
+        return super().forward(x.reshape(-1, self.num_features)).reshape(x.shape)
+
+
+class Dropout(nn.Dropout):
+    """Set each entry to zero with probability `rate` in training and divide the others by 1 - rate; the identity inside `evaluation_mode`.
+
+    Args: rate in [0, 1).  Shapes: any.
+    Reference: Srivastava et al. (2014), JMLR 15:1929.
+    """
+
+    def __init__(self, rate: float) -> None:
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"The drop-out rate must lie in [0, 1), got {rate}.")
+        super().__init__(rate)

@@ -1,0 +1,9 @@
+"""Training objectives: sums of terms that compare the inference joint q(x, z) and the generative joint p(x, z) at named sites."""
+
+from numpyro_dgm.losses.base import Evaluation, Loss, Term
+from numpyro_dgm.losses.elbo import ELBO
+from numpyro_dgm.losses.iwae import IWAE
+from numpyro_dgm.losses.joints import Joints
+from numpyro_dgm.losses.likelihood import NLL, Reconstruction
+
+__all__ = ["ELBO", "IWAE", "NLL", "Evaluation", "Joints", "Loss", "Reconstruction", "Term"]

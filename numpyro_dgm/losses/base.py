@@ -1,0 +1,194 @@
+"""Losses are weighted sums of terms: `ELBO() + 9.0 * MMD("z")` reads as in the paper and goes into the stock SVI engine.
+
+A term gives one quantity per datum (a bound, a divergence); the loss is N sum_i weight_i sign_i quantity_i, with the data size N that the plates
+declare, so a weight means the same at every batch size.  Bounds have sign -1: a loss is minimised.
+"""
+
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from dgm_core.schedules import value_of
+from jax import Array
+from numpyro.primitives import mutable
+
+from numpyro_dgm.losses.joints import Joints
+
+_COUNTER = "loss$step"
+
+__all__ = ["Evaluation", "Loss", "Term", "Weight"]
+
+Weight: TypeAlias = float | Callable[[Any], Any]
+
+
+class Evaluation(NamedTuple):
+    """A loss evaluated on one batch.
+
+    loss: the total over the data size that the plates declare, differentiable;  terms: each logged quantity in nats per datum, without gradient;
+    data_size: N, so that loss / data_size is per datum;  mutable_state: the mutable sites after this batch.
+    """
+
+    loss: Array
+    terms: dict[str, Array]
+    data_size: int
+    mutable_state: dict[str, Any]
+
+
+class Loss:
+    """A weighted sum of terms, itself usable wherever NumPyro takes a loss: `numpyro.infer.SVI(model, loss.attach(guide), optim, loss)`.
+
+    `a + b` and `2.0 * a` give losses; a weight may be a schedule, a callable of the step.  Its `loss` returns the total loss, whose value is the
+    quantity itself and whose gradient is that of the estimator; `evaluate` returns the terms too, in nats per datum.
+    Errors: TypeError for anything but a number, a schedule or a loss as operand.
+    """
+
+    can_infer_discrete = True
+
+    def __init__(self, terms: tuple[tuple[Weight, "Term"], ...]) -> None:
+        self.terms = terms
+
+    def loss(self, rng_key: Array, param_map: Mapping[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Array:
+        """The total loss at the constrained parameters `param_map`: what `numpyro.infer.SVI` calls."""
+        return self.loss_with_mutable_state(rng_key, param_map, model, guide, *args, **kwargs)["loss"]
+
+    def loss_with_mutable_state(
+        self, rng_key: Array, param_map: Mapping[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """The total loss and the mutable sites after the step, as `numpyro.infer.SVI` takes them."""
+        counter = param_map.get(_COUNTER)
+        out = self.evaluate(rng_key, param_map, model, guide, args, kwargs, step=0 if counter is None else counter["step"])
+        return {"loss": out.loss, "mutable_state": out.mutable_state or None}
+
+    def attach(self, guide: Callable) -> Callable:
+        """The guide with what the loss must keep between the steps of `numpyro.infer.SVI`: the step that schedules see, as a mutable site.
+
+        The identity for a loss without schedules.  (`fit` counts steps itself and needs no `attach`.)
+        """
+        if not self.has_schedules:
+            return guide
+
+        def attached(*args: Any, **kwargs: Any) -> Any:
+            counter = mutable(_COUNTER, {"step": jnp.zeros((), jnp.int32)})
+            counter["step"] = counter["step"] + 1
+            return guide(*args, **kwargs)
+
+        return attached
+
+    @property
+    def has_schedules(self) -> bool:
+        """Whether a weight in this sum changes from step to step."""
+        return any(callable(weight) or any(map(callable, term.weights())) for weight, term in self.terms)
+
+    def evaluate(
+        self,
+        rng_key: Array,
+        params: Mapping[str, Any],
+        model: Callable,
+        guide: Callable,
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        step: int | Array = 0,
+        mutable_state: Mapping[str, Any] | None = None,
+    ) -> Evaluation:
+        """Runs the joints on one batch at the constrained `params` and sums the terms; `step` is what schedules see."""
+        joints = Joints(
+            rng_key,
+            params,
+            model,
+            guide,
+            args,
+            kwargs,
+            num_particles=max(term.num_particles for _, term in self.terms),
+            share_globals=any(term.shares_globals for _, term in self.terms),
+            mutable_state=mutable_state,
+        )
+        log: dict[str, Array] = {}
+        total: Array | float = 0.0
+        for (weight, term), name in zip(self.terms, self._names(), strict=True):
+            quantity, details = term.estimate(joints, step)
+            log[name] = jax.lax.stop_gradient(quantity)
+            log.update({f"{name}/{key}": jax.lax.stop_gradient(value) for key, value in details.items()})
+            total = total + value_of(weight, step) * term.sign * quantity
+        data_size = joints.inference().data_size
+        return Evaluation(jnp.asarray(total * data_size), log, data_size, joints.mutable_state)
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """The names under which quantities are logged, in the order of `Evaluation.terms`."""
+        return tuple(
+            full for (_, term), name in zip(self.terms, self._names(), strict=True) for full in (name, *(f"{name}/{key}" for key in term.details))
+        )
+
+    def _names(self) -> list[str]:
+        names = [term.name for _, term in self.terms]
+        return [name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)]
+
+    def __add__(self, other: "Loss") -> "Loss":
+        if not isinstance(other, Loss):
+            return NotImplemented
+        return Loss(self.terms + other.terms)
+
+    def __mul__(self, weight: Weight) -> "Loss":
+        if isinstance(weight, Loss) or not (isinstance(weight, Real) or callable(weight)):
+            return NotImplemented
+        return Loss(tuple((_product(weight, own), term) for own, term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __repr__(self) -> str:
+        return " + ".join(repr(term) if weight == 1.0 else f"{weight!r} * {term!r}" for weight, term in self.terms)
+
+
+class Term(Loss):
+    """One quantity that compares the two joints: the part of a loss that other terms are added to.
+
+    A subclass gives `name`, under which the quantity is logged; `details`, the names of further quantities logged as "name/detail";
+    `sign`, -1 for a bound, which is maximised, +1 for a divergence or a cost; `num_particles`, how many draws of the guide it needs;
+    `shares_globals`, whether global latents must be drawn once for all particles; and `estimate(joints, step)`, which returns the quantity
+    per datum, with its gradient, and the dict of details.
+    """
+
+    name: str
+    details: tuple[str, ...] = ()
+    sign: int = 1
+    num_particles: int = 1
+    shares_globals: bool = False
+
+    def __init__(self) -> None:
+        super().__init__(((1.0, self),))
+
+    def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
+        """The quantity per datum, differentiable, and the details that are logged beside it."""
+        raise TypeError(f"{type(self).__name__} must define estimate(joints, step): a term is a subclass of Term that says how its quantity is estimated.")
+
+    def weights(self) -> tuple[Weight, ...]:
+        """The weights inside the term that may be schedules."""
+        return ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def _product(a: Weight, b: Weight) -> Weight:
+    if isinstance(a, Real) and isinstance(b, Real):
+        return float(a) * float(b)
+    if b == 1.0:
+        return a
+    return lambda step: value_of(a, step) * value_of(b, step)
+
+
+def check_particles(num_particles: int) -> int:
+    """Raises ValueError unless `num_particles` is an integer of at least 1."""
+    if not isinstance(num_particles, int) or isinstance(num_particles, bool) or num_particles < 1:
+        raise ValueError(f"num_particles must be an integer of at least 1, got {num_particles!r}.")
+    return num_particles
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """Raises ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value

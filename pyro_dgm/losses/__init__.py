@@ -1,0 +1,9 @@
+"""Training objectives: sums of terms that compare the inference joint q(x, z) and the generative joint p(x, z) at named sites."""
+
+from pyro_dgm.losses.base import Evaluation, Loss, Term
+from pyro_dgm.losses.elbo import ELBO
+from pyro_dgm.losses.iwae import IWAE
+from pyro_dgm.losses.joints import Joints
+from pyro_dgm.losses.likelihood import NLL, Reconstruction
+
+__all__ = ["ELBO", "IWAE", "NLL", "Evaluation", "Joints", "Loss", "Reconstruction", "Term"]

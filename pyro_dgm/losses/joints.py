@@ -1,0 +1,117 @@
+"""The two joints that every loss compares.
+
+The inference joint q(x, z) = p_data(x) q(z | x): the guide runs on the data and the model is replayed against it.
+The generative joint p(x, z) = p(z) p(x | z): the model runs forward and ignores the data.
+Each runs at most once per step, when the first term asks for it, and terms read from it by site name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from pyro_dgm.losses.handlers import Draws, Particles, StoppedValues, frozen_parameters
+from pyro_dgm.losses.inference import InferenceJoint
+from pyro_dgm.losses.structure import Structure, check_sites, find_structure, random_sites
+from pyro_dgm.nn import evaluation_mode
+
+__all__ = ["Joints"]
+
+
+class Joints:
+    """Both joints of one step, run lazily and at most once.
+
+    Args: model and guide, any Pyro callables, with the arguments `args` and `kwargs` that both take; num_particles, how often the guide draws;
+    share_globals, whether global latents are drawn once for all particles when a plate is subsampled, as the importance-weighted bound needs;
+    structures, a cache of the factorisations found so far, which saves one run of model and guide when num_particles > 1.
+    Raises: ValueError when the guide misses a latent site or draws one that the model has not.
+    """
+
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable,
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        num_particles: int = 1,
+        share_globals: bool = False,
+        structures: dict[Any, Structure] | None = None,
+    ) -> None:
+        self.model = model
+        self.guide = guide
+        self.args = args
+        self.kwargs = dict(kwargs or {})
+        self.num_particles = num_particles
+        self.share_globals = share_globals
+        self._structures = {} if structures is None else structures
+        self._inference: dict[bool, InferenceJoint] = {}
+        self._generative: Trace | None = None
+
+    def inference(self, *, stopped: bool = False) -> InferenceJoint:
+        """Guide on data, model replayed against it; with `stopped` no gradient flows through the drawn values."""
+        if stopped not in self._inference:
+            structure = self._structure() if self.num_particles > 1 else None
+            guide_trace = self._run_guide(structure, stopped)
+            model_trace = self._run_model(guide_trace)
+            if structure is None:
+                structure = find_structure(model_trace, guide_trace)
+            self._inference[stopped] = InferenceJoint(model_trace, guide_trace, structure)
+        return self._inference[stopped]
+
+    def generative(self) -> Trace:
+        """The trace of the model run forward: observed sites are drawn as well (plates keep the size of the data)."""
+        if self._generative is None:
+            self._generative = poutine.trace(poutine.uncondition(self.model)).get_trace(*self.args, **self.kwargs)
+        return self._generative
+
+    def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
+        """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the guide only along the path through z."""
+        return InferenceJoint(joint.model_trace, self._rerun_guide(joint, {}), joint.structure)
+
+    def rescored(self, joint: InferenceJoint, values: Mapping[str, Tensor]) -> InferenceJoint:
+        """Model and frozen guide scored at the given `values` of the latent sites."""
+        guide_trace = self._rerun_guide(joint, values)
+        return InferenceJoint(self._run_model(guide_trace), guide_trace, joint.structure)
+
+    def _structure(self) -> Structure:
+        key = (self.model, self.guide)
+        if key not in self._structures:
+            with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(self.model, self.guide):
+                guide_trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+                self._structures[key] = find_structure(self._run_model(guide_trace), guide_trace)
+        return self._structures[key]
+
+    def _run_guide(self, structure: Structure | None, stopped: bool) -> Trace:
+        guide = poutine.trace(self.guide)
+        if structure is not None:
+            shared = structure.global_sites if self.share_globals and structure.subsampled else ()
+            with Particles(self.num_particles, structure.batch_ndim, shared=shared):
+                return self._stopped_run(guide, stopped)
+        return self._stopped_run(guide, stopped)
+
+    def _stopped_run(self, guide: Callable, stopped: bool) -> Trace:
+        if stopped:
+            with StoppedValues():
+                return guide.get_trace(*self.args, **self.kwargs)
+        return guide.get_trace(*self.args, **self.kwargs)
+
+    def _rerun_guide(self, joint: InferenceJoint, values: Mapping[str, Tensor]) -> Trace:
+        with frozen_parameters(), _draws_of(joint.guide_trace, values):
+            return poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+
+    def _run_model(self, guide_trace: Trace) -> Trace:
+        with _draws_of(guide_trace):
+            trace = poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
+        check_sites(trace, guide_trace)
+        return trace
+
+
+def _draws_of(trace: Trace, values: Mapping[str, Tensor] | None = None) -> Draws:
+    drawn = {name: site["value"] for name, site in random_sites(trace).items() if not site["is_observed"]}
+    indices = {name: site["value"] for name, site in trace.nodes.items() if site_is_subsample(site)}
+    return Draws({**drawn, **(values or {})}, indices)

@@ -1,0 +1,97 @@
+"""What factorises in a model: its data plates, and which latent sites are local to a datum and which are global.
+
+A *data plate* encloses every observed site and, where it encloses latent sites at all, every latent site that lies in any such plate.
+Given the global latents, the joint is a product over the data plates, so that bounds and weights may be taken datum by datum.
+"""
+
+from dataclasses import dataclass
+
+from pyro.poutine import Trace
+from pyro.poutine.indep_messenger import CondIndepStackFrame
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import site_is_subsample
+
+__all__ = ["Structure", "check_sites", "find_structure"]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The factorisation of a model with its guide.
+
+    plates: the data plates, name -> dimension (negative, ascending);  batch_ndim: number of batch dimensions of the deepest site, so that particles
+    go to dimension -(batch_ndim + 1);  global_sites: latents outside the data plates, auxiliary sites of the guide included;
+    local_sites: latents inside them;  observed_sites;  subsampled: whether a data plate holds fewer data than it declares.
+    """
+
+    plates: dict[str, int]
+    batch_ndim: int
+    global_sites: tuple[str, ...]
+    local_sites: tuple[str, ...]
+    observed_sites: tuple[str, ...]
+    subsampled: bool
+
+
+def random_sites(trace: Trace) -> dict[str, Message]:
+    """The sample sites of a trace without the index draws of its plates."""
+    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)}
+
+
+def plates_of(site: Message) -> dict[str, int]:
+    return {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
+
+
+def full_size(frame: CondIndepStackFrame) -> int:
+    """The declared size of a plate, of which `frame.size` are present."""
+    return frame.size if frame.full_size is None else frame.full_size
+
+
+def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
+    """Raises ValueError where the guide misses a latent site of the model or has a site that the model has not."""
+    latent = {name for name, site in random_sites(model_trace).items() if not site["is_observed"]}
+    drawn = {
+        name: site["infer"].get("is_auxiliary", False) for name, site in random_sites(guide_trace).items() if not site["is_observed"]
+    }
+    missing = sorted(latent - set(drawn))
+    if missing:
+        raise ValueError(
+            f"The guide must draw every latent site of the model, but misses {missing}: add pyro.sample statements with these names, "
+            "or observe the sites in the model."
+        )
+    extra = sorted(name for name, auxiliary in drawn.items() if not auxiliary and name not in latent)
+    if extra:
+        raise ValueError(
+            f"The guide draws {extra}, which are not latent sites of the model: remove them, rename them, "
+            "or mark them with infer={'is_auxiliary': True}."
+        )
+
+
+def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
+    """Reads the factorisation from one run of the guide and the model replayed against it."""
+    check_sites(model_trace, guide_trace)
+    sites = random_sites(model_trace)
+    observed = tuple(name for name, site in sites.items() if site["is_observed"])
+    latent = {name: plates_of(site) for name, site in sites.items() if not site["is_observed"]}
+
+    enclosing = [plates_of(sites[name]) for name in observed]
+    plates = {name: dim for name, dim in enclosing[0].items() if all(name in p for p in enclosing)} if enclosing else {}
+    inside = [p for p in latent.values() if plates.keys() & p.keys()]
+    if inside:
+        plates = {name: dim for name, dim in plates.items() if all(name in p for p in inside)}
+
+    plates = dict(sorted(plates.items(), key=lambda item: item[1]))
+
+    local = tuple(name for name, p in latent.items() if plates and plates.keys() <= p.keys())
+    auxiliary = {name: plates_of(site) for name, site in random_sites(guide_trace).items() if name not in latent}
+    local += tuple(name for name, p in auxiliary.items() if plates and plates.keys() <= p.keys())
+    everything = [*sites.values(), *random_sites(guide_trace).values()]
+    frames = [-dim for site in everything for dim in plates_of(site).values()]
+    data_frames = [frame for name in observed[:1] for frame in sites[name]["cond_indep_stack"] if frame.name in plates]
+    shapes = [len(site["fn"].batch_shape) for site in everything]
+    return Structure(
+        plates=plates,
+        batch_ndim=max([0, *frames, *shapes]),
+        global_sites=tuple(name for name in [*latent, *auxiliary] if name not in local),
+        local_sites=local,
+        observed_sites=observed,
+        subsampled=any(full_size(frame) != frame.size for frame in data_frames),
+    )

@@ -87,9 +87,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
             reasons.append(f"{candidate}: {_reason(error)}")
             continue
         if reasons:
-            warnings.warn(
-                f"Falling back to the checkpoint saved before ({candidate}); {reasons[0]}.", UserWarning, stacklevel=2
-            )
+            warnings.warn(f"Falling back to the checkpoint saved before ({candidate}); {reasons[0]}.", UserWarning, stacklevel=2)
         return contents
     raise CheckpointError(f"No readable checkpoint ({'; '.join(reasons)}). Start anew in an empty folder.")
 
@@ -160,9 +158,7 @@ def _flatten(tree: Any, parents: list[str], flat: dict[str, Any]) -> None:
         flat["/".join(parents)] = np.asarray(tree)
         return
     else:
-        raise TypeError(
-            f"A checkpoint holds arrays, numbers, strings and None, got {type(tree)} at {'/'.join(parents)!r}."
-        )
+        raise TypeError(f"A checkpoint holds arrays, numbers, strings and None, got {type(tree)} at {'/'.join(parents)!r}.")
     if not items:
         kind = dict if isinstance(tree, Mapping) else type(tree)
         items = [(next(mark for mark, empty in _EMPTY.items() if issubclass(kind, empty)), None)]
@@ -174,9 +170,7 @@ def _segment(key: Any, parents: list[str]) -> str:
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return f"#{key}"
     if not isinstance(key, str) or not key:
-        raise TypeError(
-            f"The keys of a checkpoint are integers or strings that are not empty, got {key!r} at {'/'.join(parents)!r}."
-        )
+        raise TypeError(f"The keys of a checkpoint are integers or strings that are not empty, got {key!r} at {'/'.join(parents)!r}.")
     key = key.replace("%", "%25").replace("/", "%2F")
     return f"%{ord(key[0]):02X}{key[1:]}" if key[0] in "#[({" else key
 
@@ -206,9 +200,7 @@ def _is_scalar(value: Any) -> bool:
 def _storable(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "biufcSU":
-        raise ValueError(
-            f"The array {name!r} has dtype {array.dtype}, which a checkpoint cannot hold; convert it first, for example to float32."
-        )
+        raise ValueError(f"The array {name!r} has dtype {array.dtype}, which a checkpoint cannot hold; convert it first, for example to float32.")
     return np.ascontiguousarray(array).reshape(array.shape)
 
 

@@ -117,9 +117,7 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | Non
         values = [row.get(name) for row in rows]
         texts = [name, *(_text(value, digits) for value in values)]
         width = max(map(len, texts))
-        right = all(
-            value is None or (isinstance(value, numbers.Number) and not isinstance(value, bool)) for value in values
-        )
+        right = all(value is None or (isinstance(value, numbers.Number) and not isinstance(value, bool)) for value in values)
         texts.insert(1, "-" * width)
         lines.append([text.rjust(width) if right else text.ljust(width) for text in texts])
     return "\n".join("  ".join(cells).rstrip() for cells in zip(*lines, strict=True))

@@ -42,9 +42,7 @@ class Schedule:
     def __init__(self, steps: Sequence[float], values: Sequence[float], *, period: float | None = None) -> None:
         steps, values = tuple(steps), tuple(float(value) for value in values)
         if not steps or len(steps) != len(values):
-            raise ValueError(
-                f"A schedule needs one value per step and at least one, got {len(steps)} steps and {len(values)} values."
-            )
+            raise ValueError(f"A schedule needs one value per step and at least one, got {len(steps)} steps and {len(values)} values.")
         if not all(map(math.isfinite, (*steps, *values))):
             raise ValueError(f"The steps and values of a schedule must be finite, got {steps} and {values}.")
         if any(later <= earlier for earlier, later in itertools.pairwise(steps)):

@@ -135,9 +135,7 @@ def test_both_broken(tmp_path):
     path.write_bytes(b"not a zip file")
     with checkpoint.previous(path).open("wb") as file:
         np.savez(file, other=np.ones(2))
-    with pytest.raises(
-        CheckpointError, match=r"last.npz: damaged.*last.npz.previous: not a checkpoint of this package"
-    ):
+    with pytest.raises(CheckpointError, match=r"last.npz: damaged.*last.npz.previous: not a checkpoint of this package"):
         checkpoint.load(path)
 
 

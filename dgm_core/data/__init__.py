@@ -1,0 +1,115 @@
+"""Data sets by name, two-dimensional toys, and what turns grey levels into the support of a likelihood.
+
+>>> digits = load("digits")
+>>> digits.train.shape, digits.validation.shape, digits.test.shape, digits.image_shape
+((1297, 64), (200, 64), (300, 64), (1, 8, 8))
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+from dgm_core.data import images, sequences, tabular
+from dgm_core.data.dataset import Dataset, split_indices
+from dgm_core.data.files import DataError, cache_folder
+from dgm_core.data.preprocessing import PROTOCOLS, binarize, dequantize, inverse_logit_transform, logit_transform
+from dgm_core.data.toys import (
+    TOYS,
+    checkerboard,
+    eight_gaussians,
+    pinwheel,
+    spirals,
+    twenty_five_gaussians,
+    two_moons,
+)
+
+__all__ = [
+    "PROTOCOLS",
+    "DataError",
+    "Dataset",
+    "binarize",
+    "cache_folder",
+    "checkerboard",
+    "dequantize",
+    "describe",
+    "eight_gaussians",
+    "inverse_logit_transform",
+    "load",
+    "logit_transform",
+    "names",
+    "pinwheel",
+    "spirals",
+    "split_indices",
+    "twenty_five_gaussians",
+    "two_moons",
+]
+
+
+def _toy(name: str, seed: int) -> Dataset:
+    """10,000 / 2,000 / 2,000 samples of a two-dimensional distribution."""
+    samples = TOYS[name](14_000, seed)
+    return Dataset(name, samples[:10_000], samples[10_000:12_000], samples[12_000:])
+
+
+_LOADERS: dict[str, Callable[..., Dataset]] = {
+    "digits": partial(images.digits, num_validation=200, num_test=300, seed=0),
+    "mnist": partial(images.mnist, num_validation=10_000, seed=0),
+    "fashion_mnist": partial(images.fashion_mnist, num_validation=10_000, seed=0),
+    "omniglot": partial(images.omniglot, num_validation=1_345, num_test=8_070, seed=0),
+    **{name: partial(sequences.polyphonic, name) for name in ("jsb_chorales", "muse_data", "piano_midi")},
+    "power": tabular.power,
+    "gas": tabular.gas,
+    "hepmass": tabular.hepmass,
+    "miniboone": tabular.miniboone,
+    "bsds300": tabular.bsds300,
+    **{name: partial(tabular.uci, name, seed=0) for name in ("elevators", "kin40k", "pol", "protein", "wine")},
+    **{name: partial(_toy, name, seed=0) for name in TOYS},
+}
+
+
+def names() -> list[str]:
+    """The names that `load` knows."""
+    return list(_LOADERS)
+
+
+def describe(name: str) -> str:
+    """One line about a data set.
+
+    >>> describe("mnist")
+    '70,000 handwritten digits, 28x28; the published 10,000 test images are the test split.'
+    """
+    loader = _loader(name)
+    function = loader.func if isinstance(loader, partial) else loader
+    if function is _toy:
+        function = TOYS[name]
+    return (inspect.getdoc(function) or "").splitlines()[0]
+
+
+def load(name: str, **options: int) -> Dataset:
+    """A data set in three splits, from this machine or downloaded once.
+
+    Args:
+        name: one of `names()`.
+        options: `seed` of the split (digits, mnist, fashion_mnist, omniglot, the UCI sets) or of the draw (toys),
+            `num_validation` (the images) and `num_test` (digits, omniglot). Sets with three published splits take none.
+
+    Raises:
+        ValueError: for an unknown name or an option that the data set does not take.
+        DataError: when its files can neither be found nor downloaded, or are damaged.
+
+    Files are looked for in the folder `DGM_DATA_DIR`, then in the cache; see `DataError` for the layout.
+    """
+    loader = _loader(name)
+    known = set(loader.keywords) if isinstance(loader, partial) else set()
+    if unknown := sorted(set(options) - known):
+        takes = f"takes {', '.join(sorted(known))}" if known else "has fixed splits and takes no options"
+        raise ValueError(f"The data set {name!r} {takes}, got {', '.join(unknown)}.")
+    return loader(**options)
+
+
+def _loader(name: str) -> Callable[..., Dataset]:
+    if name not in _LOADERS:
+        raise ValueError(f"There is no data set {name!r}; there are {', '.join(_LOADERS)}.")
+    return _LOADERS[name]

@@ -1,5 +1,18 @@
 """Distributions of data given features: the last conditional of a model."""
 
 from numpyro_dgm.likelihoods.bernoulli import Bernoulli
+from numpyro_dgm.likelihoods.discrete import Categorical, DiscretizedLogisticMixture
+from numpyro_dgm.likelihoods.real import Normal, StudentT
+from numpyro_dgm.likelihoods.unit_interval import Beta, ContinuousBernoulli, Kumaraswamy, LogitNormal
 
-__all__ = ["Bernoulli"]
+__all__ = [
+    "Bernoulli",
+    "Beta",
+    "Categorical",
+    "ContinuousBernoulli",
+    "DiscretizedLogisticMixture",
+    "Kumaraswamy",
+    "LogitNormal",
+    "Normal",
+    "StudentT",
+]

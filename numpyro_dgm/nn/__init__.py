@@ -1,6 +1,7 @@
 """Conditionals, networks and their registration inside models."""
 
 from numpyro_dgm.nn.conditional import Conditional, Parametric, positive, size_of
+from numpyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
 from numpyro_dgm.nn.layers import BatchNorm, Dropout, Linear
 from numpyro_dgm.nn.networks import MLP
 from numpyro_dgm.nn.registration import evaluation_mode, register
@@ -9,6 +10,8 @@ __all__ = [
     "MLP",
     "BatchNorm",
     "Conditional",
+    "ConvDecoder",
+    "ConvEncoder",
     "Dropout",
     "Linear",
     "Parametric",

@@ -4,6 +4,7 @@ A prior is called with nothing, a guide with the encoder's features, a likelihoo
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from math import expm1, log, prod
 
 import equinox as eqx
@@ -33,8 +34,14 @@ def positive(raw: Array, floor: float = 0.0) -> Array:
     Array(1., dtype=float32, weak_type=True)
     """
     if not 0.0 <= floor < 1.0:
-        raise ValueError(f"The smallest scale must lie in [0, 1), got {floor}.")
+        raise ValueError(f"The smallest value must lie in [0, 1), got {floor}.")
     return floor - jax.nn.log_sigmoid(-raw - log(expm1(1.0 - floor)))
+
+
+def _required(key: Array | None, name: str) -> Array:
+    if key is None:
+        raise ValueError(f"{name} draws its weights at random: pass key=jax.random.key(...).")
+    return key
 
 
 class Conditional(eqx.Module):
@@ -90,15 +97,15 @@ class Parametric(Conditional):
 
     raw = W context + b (the layer `head`), or a free vector (`free`) without a context; the subclass turns raw into a distribution by `build(raw)`.
 
-    Args: dim; num_params, of one value; context_dim (0 = free parameters); initial, the free parameters to start from (default zeros);
+    Args: dim; num_params, of one value; context_dim (0 = free parameters); initial, a function that gives the free parameters to start from (default zeros);
         pixelwise: the value is an image (channels, height, width), the context a flattened feature image (features, height, width), and the head
-        one 1x1 convolution for all pixels; min_scale, the floor of `scale(raw)`.
-    Raises: ValueError if pixelwise and the shapes do not allow it, or if min_scale is not in [0, 1).
+        one 1x1 convolution for all pixels; floor, the smallest value of `positive(raw)`.
+    Raises: ValueError if pixelwise and the shapes do not allow it, or if floor is not in [0, 1).
     """
 
     num_params: int = eqx.field(static=True)
     num_pixels: int = eqx.field(static=True)
-    min_scale: float = eqx.field(static=True)
+    floor: float = eqx.field(static=True)
     head: Linear | None
     free: Array | None
 
@@ -109,14 +116,14 @@ class Parametric(Conditional):
         *,
         context_dim: int = 0,
         pixelwise: bool = False,
-        min_scale: float = 1e-4,
-        initial: Array | None = None,
+        floor: float = 1e-4,
+        initial: Callable[[], Array] | None = None,
         key: Array | None = None,
     ) -> None:
         super().__init__(dim, context_dim=context_dim)
-        if not 0.0 <= min_scale < 1.0:
-            raise ValueError(f"min_scale must lie in [0, 1), got {min_scale}.")
-        self.min_scale = min_scale
+        if not 0.0 <= floor < 1.0:
+            raise ValueError(f"The smallest value of a positive parameter must lie in [0, 1), got {floor}.")
+        self.floor = floor
         self.num_params = num_params
         self.num_pixels = prod(self.event_shape[1:]) if pixelwise else 1
         if pixelwise and (len(self.event_shape) != 3 or not context_dim or context_dim % self.num_pixels):
@@ -126,11 +133,9 @@ class Parametric(Conditional):
             )
         self.head = self.free = None
         if context_dim:
-            if key is None:
-                raise ValueError(f"{self} draws its weights at random: pass key=jax.random.key(...).")
-            self.head = Linear(context_dim // self.num_pixels, num_params // self.num_pixels, key=key)
+            self.head = Linear(context_dim // self.num_pixels, num_params // self.num_pixels, key=_required(key, type(self).__name__))
         else:
-            self.free = jnp.zeros(num_params) if initial is None else initial
+            self.free = jnp.zeros(num_params) if initial is None else initial()
 
     def condition(self, context: Array | None) -> Distribution:
         """The distribution given a checked context."""
@@ -147,9 +152,9 @@ class Parametric(Conditional):
         parts = raw.reshape(*raw.shape[:-1], -1, *self.event_shape)
         return tuple(jnp.moveaxis(parts, -1 - len(self.event_shape), 0))
 
-    def scale(self, raw: Array) -> Array:
-        """A scale of at least `min_scale` from any real number; one from zero."""
-        return positive(raw, self.min_scale)
+    def positive(self, raw: Array) -> Array:
+        """A number above `floor` from any real number; one from zero."""
+        return positive(raw, self.floor)
 
     @abstractmethod
     def build(self, raw: Array) -> Distribution:

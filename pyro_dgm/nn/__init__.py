@@ -1,6 +1,7 @@
 """Conditionals, networks and their registration inside models."""
 
 from pyro_dgm.nn.conditional import Conditional, Parametric, positive, size_of
+from pyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
 from pyro_dgm.nn.layers import BatchNorm, Dropout, Linear
 from pyro_dgm.nn.networks import MLP
 from pyro_dgm.nn.registration import _modules_of as _modules_of
@@ -10,6 +11,8 @@ __all__ = [
     "MLP",
     "BatchNorm",
     "Conditional",
+    "ConvDecoder",
+    "ConvEncoder",
     "Dropout",
     "Linear",
     "Parametric",

@@ -4,6 +4,7 @@ A prior is called with nothing, a guide with the encoder's features, a likelihoo
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from math import expm1, log, prod
 
 import torch
@@ -32,7 +33,7 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     tensor(1.)
     """
     if not 0.0 <= floor < 1.0:
-        raise ValueError(f"The smallest scale must lie in [0, 1), got {floor}.")
+        raise ValueError(f"The smallest value must lie in [0, 1), got {floor}.")
     return floor - logsigmoid(-raw - log(expm1(1.0 - floor)))
 
 
@@ -87,10 +88,10 @@ class Parametric(Conditional):
 
     raw = W context + b (the layer `head`), or a free vector (`free`) without a context; the subclass turns raw into a distribution by `build(raw)`.
 
-    Args: dim; num_params, of one value; context_dim (0 = free parameters); initial, the free parameters to start from (default zeros);
+    Args: dim; num_params, of one value; context_dim (0 = free parameters); initial, a function that gives the free parameters to start from (default zeros);
         pixelwise: the value is an image (channels, height, width), the context a flattened feature image (features, height, width), and the head
-        one 1x1 convolution for all pixels; min_scale, the floor of `scale(raw)`.
-    Raises: ValueError if pixelwise and the shapes do not allow it, or if min_scale is not in [0, 1).
+        one 1x1 convolution for all pixels; floor, the smallest value of `positive(raw)`.
+    Raises: ValueError if pixelwise and the shapes do not allow it, or if floor is not in [0, 1).
     """
 
     def __init__(
@@ -100,13 +101,13 @@ class Parametric(Conditional):
         *,
         context_dim: int = 0,
         pixelwise: bool = False,
-        min_scale: float = 1e-4,
-        initial: Tensor | None = None,
+        floor: float = 1e-4,
+        initial: Callable[[], Tensor] | None = None,
     ) -> None:
         super().__init__(dim, context_dim=context_dim)
-        if not 0.0 <= min_scale < 1.0:
-            raise ValueError(f"min_scale must lie in [0, 1), got {min_scale}.")
-        self.min_scale = min_scale
+        if not 0.0 <= floor < 1.0:
+            raise ValueError(f"The smallest value of a positive parameter must lie in [0, 1), got {floor}.")
+        self.floor = floor
         self.num_params = num_params
         self.num_pixels = prod(self.event_shape[1:]) if pixelwise else 1
         if pixelwise and (len(self.event_shape) != 3 or not context_dim or context_dim % self.num_pixels):
@@ -117,7 +118,7 @@ class Parametric(Conditional):
         if context_dim:
             self.head = Linear(context_dim // self.num_pixels, num_params // self.num_pixels)
         else:
-            self.free = nn.Parameter(torch.zeros(num_params) if initial is None else initial)
+            self.free = nn.Parameter(torch.zeros(num_params) if initial is None else initial())
 
     def condition(self, context: Tensor | None) -> TorchDistribution:
         """The distribution given a checked context."""
@@ -133,9 +134,9 @@ class Parametric(Conditional):
         parts = raw.unflatten(-1, (-1, *self.event_shape))
         return parts.unbind(-1 - len(self.event_shape))
 
-    def scale(self, raw: Tensor) -> Tensor:
-        """A scale of at least `min_scale` from any real number; one from zero."""
-        return positive(raw, self.min_scale)
+    def positive(self, raw: Tensor) -> Tensor:
+        """A number above `floor` from any real number; one from zero."""
+        return positive(raw, self.floor)
 
     @abstractmethod
     def build(self, raw: Tensor) -> TorchDistribution:

@@ -1,0 +1,73 @@
+"""Variational autoencoder of images:  z_n ~ prior;  x_n | z_n ~ likelihood(decoder(z_n));  q(z_n | x_n) = posterior(encoder(x_n)).
+
+Encoder and decoder are convolutional; the likelihood sees the features of its own pixel only, the same way in all pixels.
+"""
+
+from math import prod
+
+import pyro
+from torch import Tensor, nn
+
+from pyro_dgm.likelihoods import Bernoulli
+from pyro_dgm.models.shapes import check_fit, num_data
+from pyro_dgm.nn import Conditional, ConvDecoder, ConvEncoder, register
+from pyro_dgm.priors import DiagonalNormal, StandardNormal
+
+
+class ConvVAE(nn.Module):
+    """A variational autoencoder of images with convolutional networks.
+
+    Args: image_shape (channels, height, width); z_dim; hidden_channels, of the encoder's convolutions, each of which halves height and width, and which
+        the decoder has in reverse order; features, of an image in the encoder; pixel_features, of a pixel in the decoder;
+        prior of z (default StandardNormal(z_dim)); posterior of z given `features` features (default DiagonalNormal); likelihood of x given
+        pixel_features * height * width features (default Bernoulli with `pixelwise=True`).
+    Sites: z (z_dim,), x (channels, height, width), in the plate "data".
+    Shapes: x (batch, channels, height, width).
+    Raises: ValueError if a size, a conditional or the data do not fit.
+    Reference: Kingma & Welling (2014), arXiv:1312.6114.
+
+    >>> vae = ConvVAE((1, 8, 8), 2)
+    >>> vae.model(size=5).shape
+    torch.Size([5, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        z_dim: int,
+        *,
+        hidden_channels: tuple[int, ...] = (32, 64),
+        features: int = 256,
+        pixel_features: int = 16,
+        prior: Conditional | None = None,
+        posterior: Conditional | None = None,
+        likelihood: Conditional | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_shape, self.z_dim = tuple(image_shape), z_dim
+        reverse = tuple(reversed(hidden_channels))
+        self.encoder = ConvEncoder(image_shape, hidden_channels=hidden_channels, out_dim=features)
+        self.decoder = ConvDecoder(z_dim, image_shape, hidden_channels=reverse, out_channels=pixel_features)
+        image_features = pixel_features * prod(image_shape[1:])
+        self.prior = prior or StandardNormal(z_dim)
+        self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features)
+        self.likelihood = likelihood or Bernoulli(self.image_shape, context_dim=image_features, pixelwise=True)
+        check_fit("prior", self.prior, (z_dim,), 0)
+        check_fit("posterior", self.posterior, (z_dim,), features)
+        check_fit("likelihood", self.likelihood, self.image_shape, image_features)
+
+    def model(self, x: Tensor | None = None, size: int = 1) -> Tensor:
+        """Generate `size` images, or score the images x (batch, channels, height, width)."""
+        prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
+        likelihood = register("likelihood", self.likelihood)
+        with pyro.plate("data", num_data(x, self.image_shape, size)):
+            z = pyro.sample("z", prior())
+            return pyro.sample("x", likelihood(decoder(z)), obs=x)
+
+    def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:
+        """Infer z from the images x (batch, channels, height, width)."""
+        if x is None:
+            raise ValueError(f"The guide infers z from data: call it with x of shape (batch, *{self.image_shape}).")
+        encoder, posterior = register("encoder", self.encoder), register("posterior", self.posterior)
+        with pyro.plate("data", num_data(x, self.image_shape, size)):
+            return pyro.sample("z", posterior(encoder(x)))

@@ -1,0 +1,130 @@
+"""Convolutional networks between images and feature vectors."""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+
+from pyro_dgm.nn.layers import Linear, activate, check_activation
+
+
+class ConvEncoder(nn.Module):
+    """From images to features: convolutions with 4x4 kernels and stride 2, each halving height and width, then an affine layer; each is followed
+    by the activation.
+
+    Args: image_shape (channels, height, width); hidden_channels, the channels after each convolution; out_dim; activation, as in `MLP`.
+    Attributes: convolutions, output, out_dim.
+    Shapes: x (*batch, channels, height, width) -> (*batch, out_dim).
+    Raises: ValueError if the image is too small to be halved that often, and for an x of the wrong shape.
+
+    >>> import torch
+    >>> ConvEncoder((1, 8, 8))(torch.zeros(7, 1, 8, 8)).shape
+    torch.Size([7, 256])
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        hidden_channels: Sequence[int] = (32, 64),
+        out_dim: int = 256,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.image_shape = tuple(image_shape)
+        sizes = halvings(image_shape, len(hidden_channels))
+        channels = (self.image_shape[0], *hidden_channels)
+        self.activation = check_activation(activation)
+        self.convolutions = nn.ModuleList(nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1) for i in range(len(hidden_channels)))
+        self.output = Linear(channels[-1] * prod(sizes[-1]), out_dim)
+        self.out_dim = out_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of x (*batch, channels, height, width)."""
+        batch_shape, image_shape = x.shape[:-3], x.shape[-3:]
+        if tuple(image_shape) != self.image_shape:
+            raise ValueError(f"{self} expects images of shape {self.image_shape}, got an array of shape {tuple(x.shape)}.")
+        x = x.reshape(-1, *image_shape)
+        for convolution in self.convolutions:
+            x = activate(self.activation, convolution(x))
+        return activate(self.activation, self.output(x.flatten(1))).reshape(*batch_shape, self.out_dim)
+
+    def __repr__(self) -> str:
+        channels = tuple(convolution.out_channels for convolution in self.convolutions)
+        return f"ConvEncoder({self.image_shape}, hidden_channels={channels}, out_dim={self.out_dim})"
+
+
+class ConvDecoder(nn.Module):
+    """From features to a feature image: an affine layer to a small image, then transposed convolutions with 4x4 kernels and stride 2, each doubling
+    height and width; each is followed by the activation.
+
+    The output is flattened, the context of a likelihood with `pixelwise=True`.
+
+    Args: in_dim; image_shape (channels, height, width), of which the channels do not matter; hidden_channels, the channels before each transposed
+        convolution; out_channels, the features of a pixel; activation, as in `MLP`.
+    Attributes: input, convolutions, out_dim = out_channels * height * width.
+    Shapes: h (*batch, in_dim) -> (*batch, out_dim), a flattened image (out_channels, height, width).
+    Raises: ValueError if the image is too small to be halved that often, and for an h of the wrong size.
+
+    >>> import torch
+    >>> ConvDecoder(2, (1, 8, 8))(torch.zeros(7, 2)).shape
+    torch.Size([7, 1024])
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        image_shape: tuple[int, int, int],
+        *,
+        hidden_channels: Sequence[int] = (64, 32),
+        out_channels: int = 16,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.in_dim, self.image_shape = in_dim, tuple(image_shape)
+        sizes = halvings(image_shape, len(hidden_channels))[::-1]
+        channels = (*hidden_channels, out_channels)
+        if min(in_dim, *channels) < 1:
+            raise ValueError(f"The sizes of a ConvDecoder must be at least 1, got {(in_dim, *channels)}.")
+        self.activation = check_activation(activation)
+        self.start = (channels[0], *sizes[0])
+        self.input = Linear(in_dim, prod(self.start))
+        self.convolutions = nn.ModuleList(
+            nn.ConvTranspose2d(
+                channels[i],
+                channels[i + 1],
+                4,
+                stride=2,
+                padding=1,
+                output_padding=tuple(large - 2 * small for small, large in zip(sizes[i], sizes[i + 1])),
+            )
+            for i in range(len(hidden_channels))
+        )
+        self.out_dim = out_channels * prod(sizes[-1])
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Feature images, flattened, from h (*batch, in_dim)."""
+        if h.shape[-1] != self.in_dim:
+            raise ValueError(f"{self} expects a last dimension of {self.in_dim}, got shape {tuple(h.shape)}.")
+        x = activate(self.activation, self.input(h)).reshape(-1, *self.start)
+        for convolution in self.convolutions:
+            x = activate(self.activation, convolution(x))
+        return x.reshape(*h.shape[:-1], self.out_dim)
+
+    def __repr__(self) -> str:
+        channels = tuple(convolution.in_channels for convolution in self.convolutions)
+        return f"ConvDecoder({self.in_dim}, {self.image_shape}, hidden_channels={channels})"
+
+
+def halvings(image_shape: tuple[int, int, int], times: int) -> list[tuple[int, int]]:
+    """Height and width of an image (channels, height, width) before and after each halving, rounded down.
+
+    >>> halvings((1, 28, 28), 2)
+    [(28, 28), (14, 14), (7, 7)]
+    """
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
+    sizes = [(image_shape[1] >> i, image_shape[2] >> i) for i in range(times + 1)]
+    if not times or min(sizes[-1]) < 1:
+        raise ValueError(f"An image of shape {image_shape} cannot be halved {times} times; give other hidden_channels.")
+    return sizes

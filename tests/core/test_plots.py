@@ -1,0 +1,133 @@
+"""Pictures: what is drawn is what was given, without a display and without pyplot."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from dgm_core import plots
+from dgm_core.results import History
+
+RNG = np.random.default_rng(0)
+HISTORY = History(
+    {"epoch": i, "step": 10 * i, "loss": 9.0 / i, "ELBO": -9.0 / i, "ELBO/KL": 1.0 * i, "validation": 9.5 / i, "seconds": 1.0} for i in range(1, 6)
+)
+FIGURES = {
+    "grid": lambda: plots.samples_grid(RNG.random((10, 64)), (1, 8, 8), title="samples"),
+    "colour grid": lambda: plots.samples_grid(RNG.random((4, 3, 5, 7)), (3, 5, 7)),
+    "one image": lambda: plots.samples_grid(RNG.random((1, 784)), (1, 28, 28)),
+    "reconstructions": lambda: plots.reconstructions(RNG.random((13, 64)), RNG.random((13, 64)), (1, 8, 8)),
+    "latent 1": lambda: plots.latent_scatter(RNG.normal(size=(30, 1)), RNG.integers(3, size=30)),
+    "latent 2": lambda: plots.latent_scatter(RNG.normal(size=(30, 2))),
+    "latent 20": lambda: plots.latent_scatter(RNG.normal(size=(30, 20)), RNG.integers(10, size=30), title="latent space"),
+    "many classes": lambda: plots.latent_scatter(RNG.normal(size=(60, 5)), np.arange(60)),
+    "one datum": lambda: plots.latent_scatter(np.ones((1, 5)), np.array([3])),
+    "losses": lambda: plots.loss_curves(HISTORY),
+    "one epoch": lambda: plots.loss_curves(History([{"loss": 1.0}])),
+    "pairs": lambda: plots.pair_plot(RNG.normal(size=(50, 3)), names=["mu", "tau", "theta"]),
+    "two sets": lambda: plots.pair_plot({"guide": RNG.normal(size=(50, 9)), "reference": RNG.normal(size=(40, 9))}),
+    "one dimension": lambda: plots.pair_plot(RNG.normal(size=(50, 1))),
+}
+
+
+@pytest.mark.usefixtures("no_warnings")
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_every_picture_is_written(draw, tmp_path):
+    figure = draw()
+    assert isinstance(figure, Figure)
+    path = tmp_path / "pictures" / "one.png"
+    plots.save(figure, path)
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    plots.save(figure, path.with_suffix(".pdf"))
+    assert path.with_suffix(".pdf").read_bytes()[:4] == b"%PDF"
+
+
+def pixels(figure):
+    return figure.axes[0].images[0].get_array()
+
+
+def test_grid_holds_the_images_in_order():
+    x = RNG.random((5, 64))
+    picture = pixels(plots.samples_grid(x, (1, 8, 8)))
+    assert picture.shape == (2 * 65 + 1, 3 * 65 + 1)
+    np.testing.assert_array_equal(picture[1:65:8, 1:65:8], x[0].reshape(8, 8))
+    np.testing.assert_array_equal(picture[66:130:8, 66:130:8], x[4].reshape(8, 8))
+    np.testing.assert_array_equal(picture[66:130, 131:195], 1.0)  # an empty place is white
+
+
+def test_colour_images_are_channel_first():
+    x = np.zeros((1, 3, 64, 64))
+    x[:, 0] = 1.0
+    picture = pixels(plots.samples_grid(x, (3, 64, 64)))
+    np.testing.assert_array_equal(picture[1:65, 1:65], np.broadcast_to([1.0, 0.0, 0.0], (64, 64, 3)))
+
+
+def test_values_outside_the_unit_interval_are_clipped():
+    assert pixels(plots.samples_grid(np.full((1, 64), 3.0), (1, 8, 8))).max() == 1.0
+
+
+def test_reconstructions_lie_below_their_data():
+    data, means = np.zeros((12, 64)), np.ones((12, 64))
+    picture = pixels(plots.reconstructions(data, means, (1, 8, 8)))
+    assert picture[20, 20] == 0.0
+    assert picture[85, 20] == 1.0
+
+
+def test_latent_points_and_classes():
+    z, labels = RNG.normal(size=(30, 2)), np.repeat([0, 1, 2], 10)
+    axes = plots.latent_scatter(z, labels).axes[0]
+    points = np.concatenate([collection.get_offsets() for collection in axes.collections])
+    np.testing.assert_array_equal(points, z)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["0", "1", "2"]
+
+
+def test_many_latent_dimensions_are_projected_on_their_principal_components():
+    z = RNG.normal(size=(500, 5)) * np.array([10.0, 1e-3, 5.0, 1e-3, 1e-3])
+    axes = plots.latent_scatter(z).axes[0]
+    points = axes.collections[0].get_offsets()
+    np.testing.assert_allclose(np.abs(points), np.abs((z - z.mean(0))[:, [0, 2]]), atol=2.0)
+    assert axes.get_xlabel() == "principal component 1 (80% of the variance)"
+
+
+def test_loss_panels():
+    figure = plots.loss_curves(HISTORY)
+    visible = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in visible] == ["loss", "ELBO", "ELBO/KL"]
+    training, validation = visible[0].lines
+    np.testing.assert_array_equal(training.get_ydata(), HISTORY.column("loss"))
+    np.testing.assert_array_equal(validation.get_ydata(), HISTORY.column("validation"))
+    np.testing.assert_array_equal(training.get_xdata(), [1, 2, 3, 4, 5])
+    four = History([{"loss": 1.0, "a": 1.0, "b": 1.0, "c": 2.0, "note": "text"}])
+    assert [axes.get_title() for axes in plots.loss_curves(four).axes if axes.get_visible()] == ["loss", "a", "b", "c"]
+
+
+def test_pair_plot_shows_the_first_dimensions():
+    figure = plots.pair_plot(RNG.normal(size=(50, 9)), max_dims=3)
+    assert sum(axes.get_visible() for axes in figure.axes) == 6
+
+
+@pytest.mark.parametrize(
+    ("use", "match"),
+    [
+        (lambda: plots.samples_grid(np.zeros((2, 63)), (1, 8, 8)), r"shape \(1, 8, 8\), one at least, got .* \(2, 63\)"),
+        (lambda: plots.samples_grid(np.zeros((0, 64)), (1, 8, 8)), "one at least"),
+        (lambda: plots.samples_grid(np.zeros((1, 128)), (2, 8, 8)), "1 or 3 channels"),
+        (lambda: plots.reconstructions(np.zeros((2, 64)), np.zeros((1, 64)), (1, 8, 8)), "got 2 data and 1"),
+        (lambda: plots.latent_scatter(np.zeros(5)), r"got shape \(5,\)"),
+        (lambda: plots.latent_scatter(np.zeros((5, 2)), np.zeros(4)), "one number per datum"),
+        (lambda: plots.loss_curves(History()), "history is empty"),
+        (lambda: plots.pair_plot({"a": np.zeros((5, 2)), "b": np.zeros((5, 3))}), "one dim for all"),
+        (lambda: plots.pair_plot(np.zeros((5, 2)), names=["z"]), "got 1 for 2"),
+        (lambda: plots.save(FIGURES["grid"](), "samples.xyz"), "must end in one of .*png.*, got 'samples.xyz'"),
+    ],
+)
+def test_bad_input(use, match):
+    with pytest.raises(ValueError, match=match):
+        use()
+
+
+def test_pyplot_is_left_alone():
+    script = "import sys; import dgm_core.plots; assert 'matplotlib.pyplot' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

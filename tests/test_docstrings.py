@@ -1,15 +1,21 @@
 """Every public name says what it is, and every example in a docstring or in the README runs."""
 
 import doctest
+import importlib
 import inspect
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.source_tree import PACKAGES, ROOT, load, module_name, public_methods, public_names, sources
+from tests.source_tree import PACKAGES, ROOT, load, module_name, public_methods, public_names, sources, top
 
 FILES = [pytest.param(path, id=module_name(path)) for package in PACKAGES for path in sources(package) if path.name != "__main__.py"]
+AT_HAND = {  # what every example may use without importing it
+    "dgm_core": {"np": "numpy"},
+    "pyro_dgm": {"np": "numpy", "pyro": "pyro", "torch": "torch"},
+    "numpyro_dgm": {"np": "numpy", "numpyro": "numpyro", "jax": "jax", "jnp": "jax.numpy"},
+}
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
@@ -18,7 +24,8 @@ def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=FLAGS)
-    for example in doctest.DocTestFinder(exclude_empty=True).find(load(path)):
+    names = {name: importlib.import_module(library) for name, library in AT_HAND[top(module_name(path))].items()}
+    for example in doctest.DocTestFinder(exclude_empty=True).find(load(path), extraglobs=names):
         runner.run(example, out=report.append)
     assert not runner.failures, "".join(report)
 

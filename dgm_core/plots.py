@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -97,16 +98,17 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: st
     classes = [None] if labels is None else list(np.unique(labels))
     members = [np.full(len(z), True) if one is None else np.asarray(labels) == one for one in classes]
     names = [None if one is None else str(one) for one in classes]
-    colours = [f"C{index}" for index in range(10)] if len(classes) <= 10 else _spectrum(len(classes))
+    colours: list[Any] = [f"C{index}" for index in range(10)] if len(classes) <= 10 else _spectrum(len(classes))
     if z.shape[1] == 1:
-        edges = np.histogram_bin_edges(z[:, 0], bins=50)
+        edges = np.histogram_bin_edges(z[:, 0], bins=50).tolist()
         for chosen, name, colour in zip(members, names, colours, strict=False):
             axes.hist(z[chosen, 0], edges, histtype="step", label=name, color=colour)
         axes.set(xlabel="$z$", ylabel="data")
     else:
         points, (across, up) = _two_dimensions(z)
         for chosen, name, colour in zip(members, names, colours, strict=False):
-            axes.scatter(*points[chosen][:_POINTS].T, s=6, alpha=0.7, linewidths=0, label=name, color=colour)
+            shown = points[chosen][:_POINTS]
+            axes.scatter(shown[:, 0], shown[:, 1], s=6, alpha=0.7, linewidths=0, label=name, color=colour)
         axes.set(xlabel=across, ylabel=up)
         centre = (points.max(0) + points.min(0)) / 2
         reach = 0.525 * max(float(np.ptp(points, axis=0).max()), 1e-6)
@@ -240,7 +242,7 @@ def _show(axes: Axes, picture: np.ndarray, title: str | None) -> None:
     axes.set_title(title or "", fontsize=10)
 
 
-def _spectrum(num_colours: int) -> list[tuple[float, ...]]:
+def _spectrum(num_colours: int) -> list[Any]:
     from matplotlib import colormaps
 
     return [tuple(colour) for colour in colormaps["turbo"](np.linspace(0.05, 0.95, num_colours))]

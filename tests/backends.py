@@ -4,7 +4,8 @@
 the gradient with respect to every (unconstrained) parameter as numpy arrays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ class PyroBackend:
         import pyro
         import pyro.distributions as dist
         import torch
+
         from pyro_dgm import losses
 
         self.pyro, self.torch, self.dist, self.np, self.losses = pyro, torch, dist, torch, losses
@@ -26,6 +28,13 @@ class PyroBackend:
 
     def plate(self, name: str, size: int, subsample_size: int | None = None, dim: int | None = None) -> Any:
         return self.pyro.plate(name, size, subsample_size=subsample_size, dim=dim)
+
+    @contextmanager
+    def double_precision(self) -> Iterator[None]:
+        before = self.torch.get_default_dtype()
+        self.torch.set_default_dtype(self.torch.float64)
+        yield
+        self.torch.set_default_dtype(before)
 
     def scale(self, factor: float) -> Any:
         return self.pyro.poutine.scale(scale=factor)
@@ -66,11 +75,15 @@ class NumPyroBackend:
         import jax.numpy as jnp
         import numpyro
         import numpyro.distributions as dist
+
         from numpyro_dgm import losses
 
         self.numpyro, self.jax, self.dist, self.np, self.losses = numpyro, jax, dist, jnp, losses
         self.sample, self.param, self.plate, self.deterministic = numpyro.sample, numpyro.param, numpyro.plate, numpyro.deterministic
         self._compiled: dict = {}
+
+    def double_precision(self) -> AbstractContextManager[None]:
+        return self.jax.enable_x64(True)
 
     def scale(self, factor: float) -> Any:
         return self.numpyro.handlers.scale(scale=factor)

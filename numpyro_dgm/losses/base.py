@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from dgm_core.schedules import value_of
 from jax import Array
 from numpyro.primitives import mutable
 
+from dgm_core.schedules import value_of
 from numpyro_dgm.losses.joints import Joints
 
 _COUNTER = "loss$step"
@@ -103,6 +103,7 @@ class Loss:
             kwargs,
             num_particles=max(term.num_particles for _, term in self.terms),
             share_globals=any(term.shares_globals for _, term in self.terms),
+            analytic_kl=any(term.analytic_kl for _, term in self.terms),
             mutable_state=mutable_state,
         )
         log: dict[str, Array] = {}
@@ -118,9 +119,7 @@ class Loss:
     @property
     def term_names(self) -> tuple[str, ...]:
         """The names under which quantities are logged, in the order of `Evaluation.terms`."""
-        return tuple(
-            full for (_, term), name in zip(self.terms, self._names(), strict=True) for full in (name, *(f"{name}/{key}" for key in term.details))
-        )
+        return tuple(full for (_, term), name in zip(self.terms, self._names(), strict=True) for full in (name, *(f"{name}/{key}" for key in term.details)))
 
     def _names(self) -> list[str]:
         names = [term.name for _, term in self.terms]
@@ -145,10 +144,10 @@ class Loss:
 class Term(Loss):
     """One quantity that compares the two joints: the part of a loss that other terms are added to.
 
-    A subclass gives `name`, under which the quantity is logged; `details`, the names of further quantities logged as "name/detail";
-    `sign`, -1 for a bound, which is maximised, +1 for a divergence or a cost; `num_particles`, how many draws of the guide it needs;
-    `shares_globals`, whether global latents must be drawn once for all particles; and `estimate(joints, step)`, which returns the quantity
-    per datum, with its gradient, and the dict of details.
+    A subclass writes `estimate(joints, step)`, which returns the quantity per datum, with its gradient, and the dict of details, and gives
+    name: under which the quantity is logged;  details: further quantities, logged as "name/detail";
+    sign: -1 for a bound, which is maximised, +1 for a divergence or a cost;  num_particles: how many draws of the guide it needs;
+    shares_globals: whether global latents must be drawn once for all particles;  analytic_kl: whether it asks for KL parts in closed form.
     """
 
     name: str
@@ -156,6 +155,7 @@ class Term(Loss):
     sign: int = 1
     num_particles: int = 1
     shares_globals: bool = False
+    analytic_kl: bool = False
 
     def __init__(self) -> None:
         super().__init__(((1.0, self),))

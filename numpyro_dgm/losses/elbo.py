@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from dgm_core.schedules import value_of
 from jax import Array
 
+from dgm_core.schedules import value_of
 from numpyro_dgm.losses.base import Term, Weight, check_choice, check_particles
 from numpyro_dgm.losses.formulas import attach_gradient, leave_one_out_mean
 from numpyro_dgm.losses.inference import InferenceJoint
@@ -65,9 +65,13 @@ class ELBO(Term):
         joint = joints.inference(stopped=self.estimator == "score")
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
-        local_kl, global_kl = _closed_kl(joint) if self.analytic_kl else (
-            scored.log_posterior - scored.log_prior,
-            scored.global_log_posterior - scored.global_log_prior,
+        local_kl, global_kl = (
+            _closed_kl(joint)
+            if self.analytic_kl
+            else (
+                scored.log_posterior - scored.log_prior,
+                scored.global_log_posterior - scored.global_log_prior,
+            )
         )
         objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
         bound = joint.per_datum(objective, -beta * global_kl)  # (num_particles,)
@@ -84,11 +88,10 @@ class ELBO(Term):
 
 def _closed_kl(joint: InferenceJoint) -> tuple[Array, Array]:
     structure = joint.structure
-    order = [name for name in joint.model_trace if name in joint.latent_sites()]
-    drawn = [name for name in joint.guide_trace if name in order]
-    if order != drawn:
+    drawn, ordered = joint.site_orders()
+    if drawn != ordered:
         raise ValueError(
-            f"analytic_kl=True needs guide and model to draw their latent sites in the same order, but the guide draws {drawn} and the model {order}: "
+            f"analytic_kl=True needs guide and model to draw their latent sites in the same order, but the guide draws {drawn} and the model {ordered}: "
             "reorder the guide or use analytic_kl=False."
         )
     local = [joint.analytic_kl(name) for name in structure.local_sites]
@@ -103,10 +106,10 @@ def score_surrogate(joint: InferenceJoint, objective: Array, bound: Array, *, ev
     A local site is credited with the objective of its own datum, a global one with the whole bound.
     """
     surrogate: Array | float = 0.0
-    for name, site in joint.latent_sites().items():
-        if site["fn"].has_rsample and not every_site:
+    for name in joint.latent_sites:
+        if joint.is_reparameterised(name) and not every_site:
             continue
-        log_q = joint.log_prob(site, raw=True)
+        log_q = joint.score(name)
         if name in joint.structure.local_sites:
             signal = centred(jax.lax.stop_gradient(objective))
             surrogate = surrogate + joint.per_datum(log_q * signal)

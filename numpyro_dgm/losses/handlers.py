@@ -1,5 +1,6 @@
-"""Effect handlers of the losses: particles, replay that keeps explicit subsamples, stopped values, frozen parameters."""
+"""Effect handlers of the losses: shared draws, replay that keeps explicit subsamples, stopped values."""
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,26 +8,21 @@ import jax
 from jax import Array
 from numpyro.primitives import Messenger
 
-__all__ = ["Draws", "Particles", "StoppedValues"]
+__all__ = ["Draws", "SharedKeys", "StoppedValues"]
 
 
-class Particles(Messenger):
-    """Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites in `shared` once for all particles.
+class SharedKeys(Messenger):
+    """Gives plates, and the sites named in `shared`, keys that do not depend on the particle: all particles see one minibatch and one draw there."""
 
-    With one particle no dimension is added.  Cost: one vectorised pass; the user's networks see the particles as a leading dimension.
-    """
-
-    def __init__(self, fn: Callable, num_particles: int, batch_ndim: int, *, shared: tuple[str, ...] = ()) -> None:
+    def __init__(self, fn: Callable, rng_key: Array, shared: tuple[str, ...] = ()) -> None:
         super().__init__(fn)
-        self.num_particles = num_particles
-        self.batch_ndim = batch_ndim
+        self.rng_key = rng_key
         self.shared = shared
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        if self.num_particles == 1 or msg["type"] != "sample" or msg["value"] is not None or msg["name"] in self.shared:
-            return
-        batch = tuple(msg["fn"].batch_shape)[-self.batch_ndim :] if self.batch_ndim else ()
-        msg["fn"] = msg["fn"].expand((self.num_particles, *[1] * (self.batch_ndim - len(batch)), *batch))
+        chosen = msg["type"] == "plate" or (msg["type"] == "sample" and msg["name"] in self.shared)
+        if chosen and msg["kwargs"].get("rng_key") is None and msg["value"] is None:
+            msg["kwargs"]["rng_key"] = jax.random.fold_in(self.rng_key, zlib.crc32(msg["name"].encode()) % 2**31)
 
 
 class Draws(Messenger):

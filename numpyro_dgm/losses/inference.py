@@ -1,16 +1,39 @@
 """The inference joint of one step: log-densities and weights, per particle and datum."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import kl_divergence
-from numpyro.primitives import CondIndepStackFrame
 
-from numpyro_dgm.losses.structure import Site, Structure, Trace, full_size
+from numpyro_dgm.losses.structure import Site, Structure, Trace, full_size, plates_of
 
-__all__ = ["InferenceJoint"]
+__all__ = ["InferenceJoint", "Layout", "read_particle"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is the same for every particle: the factorisation, the sizes of the data plates, the distributions that were drawn from.
+
+    distributions: latent site -> (name of the distribution, whether it is reparameterised, its number of event dimensions);
+    model_order, guide_order: the latent sites as they were drawn;  other_subsampled: (plate, site) where a plate that is not a data plate is subsampled.
+    """
+
+    structure: Structure
+    sizes: tuple[int, ...]
+    data_size: int
+    distributions: Mapping[str, tuple[str, bool, int]]
+    model_order: tuple[str, ...]
+    guide_order: tuple[str, ...]
+    other_subsampled: tuple[tuple[str, str], ...]
+
+    @property
+    def data_scale(self) -> float:
+        return self.data_size / max(1, prod(self.sizes))
 
 
 class InferenceJoint:
@@ -20,43 +43,42 @@ class InferenceJoint:
     the data plates and every other dimension summed; global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing
     depends on the particle.  All masks and scales are applied but one: the N / B of subsampled data plates, which `per_datum` accounts for.
 
-    Attributes: model_trace, guide_trace; structure; sizes, the sizes of the data plates in this run; data_scale, N / B;
+    Attributes: structure; sizes, the sizes of the data plates in this run; data_scale, N / B;
     data_size, the number of data N that the plates declare (1 when no plate encloses all the observed sites).
     """
 
-    def __init__(self, model_trace: Trace, guide_trace: Trace, structure: Structure) -> None:
-        self.model_trace = model_trace
-        self.guide_trace = guide_trace
-        self.structure = structure
-        frames = [_data_frames(model_trace[name], structure) for name in structure.observed_sites[:1]]
-        self.sizes = tuple(frame.size for frame in frames[0]) if frames else ()
-        self.data_size = prod(full_size(model_trace, frame.name) for frame in frames[0]) if frames else 1
-        self.data_scale = self.data_size / max(1, prod(self.sizes))
+    def __init__(self, layout: Layout, record: Mapping[str, Any]) -> None:
+        self.layout = layout
+        self.structure = layout.structure
+        self.sizes = layout.sizes
+        self.data_size = layout.data_size
+        self.data_scale = layout.data_scale
+        self.record = record  # of arrays with the particles leading
 
     @cached_property
     def log_likelihood(self) -> Array:
         """log p(x | z) of the observed sites."""
-        return self._sum(self.model_trace, self.structure.observed_sites)
+        return self._sum("log_p", self.structure.observed_sites)
 
     @cached_property
     def log_prior(self) -> Array:
         """log p(z) of the local latents."""
-        return self._sum(self.model_trace, self.structure.local_sites)
+        return self._sum("log_p", self.structure.local_sites)
 
     @cached_property
     def log_posterior(self) -> Array:
         """log q(z | x) of the local latents."""
-        return self._sum(self.guide_trace, self.structure.local_sites)
+        return self._sum("log_q", self.structure.local_sites)
 
     @cached_property
     def global_log_prior(self) -> Array:
         """log p of the global latents."""
-        return self._sum(self.model_trace, self.structure.global_sites)
+        return self._sum("log_p", self.structure.global_sites)
 
     @cached_property
     def global_log_posterior(self) -> Array:
         """log q of the global latents."""
-        return self._sum(self.guide_trace, self.structure.global_sites)
+        return self._sum("log_q", self.structure.global_sites)
 
     @property
     def num_particles(self) -> int:
@@ -73,86 +95,136 @@ class InferenceJoint:
         """The log-weights of the global latents."""
         return self.global_log_prior - self.global_log_posterior
 
+    @property
+    def latent_sites(self) -> tuple[str, ...]:
+        """The names of the sites that the guide drew."""
+        return self.structure.global_sites + self.structure.local_sites
+
     def per_datum(self, local: Array, global_: Array | float = 0.0) -> Array:
         """The total over the whole data set, divided by its size: mean over the data of `local` + `global_` / N, (num_particles,)."""
         mean = local.reshape(local.shape[0], -1).mean(1)
         return mean + global_.reshape(-1) / self.data_size if isinstance(global_, Array) else mean + global_
 
-    def latent_sites(self) -> dict[str, Site]:
-        """The latent sites as the guide drew them."""
-        names = self.structure.global_sites + self.structure.local_sites
-        return {name: self.guide_trace[name] for name in names}
-
-    def log_prob(self, site: Site, *, raw: bool = False) -> Array:
-        """The log-density of one site; `raw` leaves scale and mask out."""
-        log_prob = site["fn"].log_prob(site["value"])
-        return self._reduce(log_prob, site, scaled=not raw)
+    def score(self, name: str) -> Array:
+        """log q of one latent site as it was drawn, without scale and mask."""
+        return self.record["score"][name]
 
     def analytic_kl(self, name: str) -> Array:
         """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is none.
 
         A scale that differs between model and guide (a weight put on the model alone, say) is honoured: s_p KL + (s_q - s_p) log q.
         """
-        q, p = self.guide_trace[name], self.model_trace.get(name)
-        try:
-            kl = kl_divergence(q["fn"], p["fn"]) if p is not None else None
-        except NotImplementedError:
-            kl = None
-        if kl is None:
-            return self.log_prob(q) - (self.log_prob(p) if p is not None else 0.0)
-        difference = _own_scale(q) - _own_scale(p)
-        kl = self._reduce(kl, p)
-        if isinstance(difference, Array) or difference != 0:
-            kl = kl + self._reduce(q["fn"].log_prob(q["value"]) * (difference / _own_scale(p)), p)
-        return kl
+        return self.record["kl"][name]
 
-    def spread(self, weights: Array, site: Site) -> Array:
-        """Weights (num_particles, *sizes), or (num_particles,), shaped to multiply the value of a site."""
-        shape = [1] * self.structure.batch_ndim
-        for dim, size in zip(self.structure.plates.values(), weights.shape[1:], strict=False):
-            shape[dim] = size
-        return weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
+    def distribution_name(self, name: str) -> str:
+        """The distribution that the guide drew a site from, by name."""
+        return self.layout.distributions[name][0]
 
-    def _sum(self, trace: Trace, names: tuple[str, ...]) -> Array:
-        terms = [self.log_prob(trace[name]) for name in names if name in trace]
+    def is_reparameterised(self, name: str) -> bool:
+        """Whether gradients pass through the drawn value of a site."""
+        return self.layout.distributions[name][1]
+
+    def site_orders(self) -> tuple[list[str], list[str]]:
+        """The latent sites in the order in which the guide draws them, and the model."""
+        return list(self.layout.guide_order), list(self.layout.model_order)
+
+    def other_subsampled(self) -> tuple[tuple[str, str], ...]:
+        """(plate, site) where a plate is subsampled that is not a data plate."""
+        return self.layout.other_subsampled
+
+    def _sum(self, which: str, names: tuple[str, ...]) -> Array:
+        terms = [self.record[which][name] for name in names if name in self.record[which]]
         return sum(terms[1:], terms[0]) if terms else jnp.zeros((1,) * (1 + len(self.sizes)))
 
-    def _reduce(self, log_prob: Array, site: Site, *, scaled: bool = True) -> Array:
+
+def read_particle(model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool) -> tuple[Layout, dict[str, Any]]:
+    """Everything that terms may ask of one run: the layout and a record of arrays (values, log_p, log_q, score, kl).
+
+    What is not read costs nothing under jit.
+    """
+    reader = _Reader(model_trace, guide_trace, structure)
+    latents = structure.global_sites + structure.local_sites
+    record = {
+        "values": {name: guide_trace[name]["value"] for name in latents},
+        "log_p": {name: reader.log_prob(model_trace[name]) for name in structure.observed_sites + latents if name in model_trace},
+        "log_q": {name: reader.log_prob(guide_trace[name]) for name in latents},
+        "score": {name: reader.log_prob(guide_trace[name], raw=True) for name in latents},
+        "kl": {name: reader.analytic_kl(name) for name in latents} if analytic_kl else {},
+    }
+    return reader.layout(), record
+
+
+class _Reader:
+    def __init__(self, model_trace: Trace, guide_trace: Trace, structure: Structure) -> None:
+        self.model_trace = model_trace
+        self.guide_trace = guide_trace
+        self.structure = structure
+        frames = {frame.name: frame for name in structure.observed_sites[:1] for frame in model_trace[name]["cond_indep_stack"]}
+        self.sizes = tuple(frames[name].size for name in structure.plates)
+        self.data_size = prod(full_size(model_trace, name) for name in structure.plates)
+        self.data_scale = self.data_size / max(1, prod(self.sizes))
+
+    def layout(self) -> Layout:
+        latents = self.structure.global_sites + self.structure.local_sites
+        fns = {name: self.guide_trace[name]["fn"] for name in latents}
+        sites = [self.model_trace[name] for name in self.structure.observed_sites] + [self.guide_trace[name] for name in latents]
+        return Layout(
+            structure=self.structure,
+            sizes=self.sizes,
+            data_size=self.data_size,
+            distributions={name: (type(fn).__name__, bool(fn.has_rsample), fn.event_dim) for name, fn in fns.items()},
+            model_order=tuple(name for name in self.model_trace if name in latents),
+            guide_order=tuple(name for name in self.guide_trace if name in latents and name in self.model_trace),
+            other_subsampled=tuple(
+                (frame.name, site["name"])
+                for site in sites
+                for frame in site["cond_indep_stack"]
+                if frame.name not in self.structure.plates and self._full_size(frame.name) != frame.size
+            ),
+        )
+
+    def log_prob(self, site: Site, *, raw: bool = False) -> Array:
+        return self.reduce(site["fn"].log_prob(site["value"]), site, scaled=not raw)
+
+    def analytic_kl(self, name: str) -> Array:
+        q, p = self.guide_trace[name], self.model_trace.get(name)
+        if p is None:
+            return self.log_prob(q)
+        try:
+            kl = self.reduce(kl_divergence(q["fn"], p["fn"]), p)
+        except NotImplementedError:
+            return self.log_prob(q) - self.log_prob(p)
+        difference = _own_scale(q) - _own_scale(p)
+        if isinstance(difference, Array) or difference != 0:
+            kl = kl + self.reduce(q["fn"].log_prob(q["value"]) * (difference / _own_scale(p)), p)
+        return kl
+
+    def reduce(self, log_prob: Array, site: Site, *, scaled: bool = True) -> Array:
+        """Sums all dimensions but the data plates': (*sizes), or (1, ..., 1) for a global site."""
         local = site["name"] not in self.structure.global_sites
         if scaled:
             log_prob = log_prob * self._scale(site, local)
-        ndim = 1 + self.structure.batch_ndim
-        if log_prob.ndim > ndim:
-            raise ValueError(
-                f"Site '{site['name']}' has batch shape {tuple(log_prob.shape)}, deeper than the {self.structure.batch_ndim} batch dimensions that "
-                "model and guide had when they were first run; declare event dimensions with .to_event()."
-            )
+        ndim = self.structure.batch_ndim
         log_prob = log_prob.reshape((1,) * (ndim - log_prob.ndim) + log_prob.shape)
         kept = [ndim + dim for dim in self.structure.plates.values()] if local else []
-        if kept:
-            shape = list(log_prob.shape)
-            for dim, size in zip(kept, self.sizes, strict=True):
-                shape[dim] = size
-            log_prob = jnp.broadcast_to(log_prob, shape)
-        summed = [dim for dim in range(1, ndim) if dim not in kept]
-        log_prob = log_prob.sum(tuple(summed)) if summed else log_prob
-        return log_prob if local else log_prob.reshape(-1, *[1] * len(self.sizes))
+        shape = list(log_prob.shape)
+        for dim, size in zip(kept, self.sizes if kept else (), strict=True):
+            shape[dim] = size
+        log_prob = jnp.broadcast_to(log_prob, shape).sum(tuple(dim for dim in range(ndim) if dim not in kept))
+        return log_prob if local else log_prob.reshape((1,) * len(self.sizes))
 
     def _scale(self, site: Site, local: bool) -> float | Array:
         if not local or self.data_scale == 1:
             return _own_scale(site)
-        frames = _data_frames(site, self.structure)
-        if len(frames) < len(self.sizes):
+        if not self.structure.plates.keys() <= plates_of(site).keys():
             raise ValueError(
                 f"Latent site '{site['name']}' lies in the subsampled plate {tuple(self.structure.plates)} in the model, but not in the guide, "
                 "where its log-density would miss the scale N / B: put the plate into the guide as well."
             )
         return _own_scale(site) / self.data_scale
 
-
-def _data_frames(site: Site, structure: Structure) -> list[CondIndepStackFrame]:
-    frames = {frame.name: frame for frame in site["cond_indep_stack"]}
-    return [frames[name] for name in structure.plates if name in frames]
+    def _full_size(self, plate: str) -> int:
+        return full_size(self.model_trace if plate in self.model_trace else self.guide_trace, plate)
 
 
 def _own_scale(site: Site) -> float | Array:

@@ -11,7 +11,6 @@ from numpyro_dgm.losses.elbo import repr_with
 from numpyro_dgm.losses.formulas import attach_gradient, iwae_bound, normalized_weights, vimco_signal
 from numpyro_dgm.losses.inference import InferenceJoint
 from numpyro_dgm.losses.joints import Joints
-from numpyro_dgm.losses.structure import full_size
 
 __all__ = ["IWAE"]
 
@@ -66,17 +65,13 @@ class IWAE(Term):
     def _doubly_reparameterised(self, joints: Joints, joint: InferenceJoint, log_w: Array, whole: bool) -> Array:
         """sum_k stop(w_k) log w_k at draws whose gradient is scaled by stop(w_k): the model sees weights w_k, the guide w_k^2."""
         weights = normalized_weights(log_w)
-        values = {}
-        for name, site in joint.latent_sites().items():
-            if not site["fn"].has_rsample:
+        for name in joint.latent_sites:
+            if not joint.is_reparameterised(name):
                 raise ValueError(
-                    f'estimator="dreg" differentiates through every latent site, but site \'{name}\' ({type(site["fn"]).__name__}) is not '
-                    'reparameterised: use estimator="reparam", which takes the score function there, or a relaxed distribution.'
+                    f"estimator='dreg' differentiates through every latent site, but site '{name}' ({joint.distribution_name(name)}) is not "
+                    "reparameterised: use estimator='reparam', which takes the score function there, or a relaxed distribution."
                 )
-            z = site["value"]
-            if joint.num_particles > 1 and (whole or name in joint.structure.local_sites):
-                values[name] = jax.lax.stop_gradient(z) + joint.spread(weights, site) * (z - jax.lax.stop_gradient(z))
-        scored = joints.rescored(joint, values)
+        scored = joints.rescored(joint, weights, joint.latent_sites if whole else joint.structure.local_sites)
         return _per_datum(scored, (weights * _log_weights(scored, whole)).sum(0), whole)
 
     def __repr__(self) -> str:
@@ -97,10 +92,10 @@ def _per_datum(joint: InferenceJoint, bound: Array, whole: bool) -> Array:
 
 def _score_surrogate(joint: InferenceJoint, log_w: Array, bound: Array, whole: bool) -> Array | float:
     surrogate: Array | float = 0.0
-    for name, site in joint.latent_sites().items():
-        if site["fn"].has_rsample:
+    for name in joint.latent_sites:
+        if joint.is_reparameterised(name):
             continue
-        log_q = joint.log_prob(site, raw=True)
+        log_q = joint.score(name)
         if whole:
             surrogate = surrogate + (log_q.reshape(log_q.shape[0], -1).sum(1) * vimco_signal(log_w)).sum() / joint.data_size
         elif name in joint.structure.local_sites:
@@ -111,11 +106,8 @@ def _score_surrogate(joint: InferenceJoint, log_w: Array, bound: Array, whole: b
 
 
 def _check_subsampling(joint: InferenceJoint) -> None:
-    sites = [joint.model_trace[name] for name in joint.structure.observed_sites] + list(joint.latent_sites().values())
-    for site in sites:
-        for frame in site["cond_indep_stack"]:
-            if frame.name not in joint.structure.plates and full_size(joint.model_trace, frame.name) != frame.size:
-                raise ValueError(
-                    f"The importance-weighted bound needs every subsampled plate to enclose all observed and all local latent sites, but plate '{frame.name}' "
-                    f"(at site '{site['name']}') does not, and its scale would sit inside the logarithm: use ELBO, or give that plate all its data."
-                )
+    for plate, site in joint.other_subsampled():
+        raise ValueError(
+            f"The importance-weighted bound needs every subsampled plate to enclose all observed and all local latent sites, but plate '{plate}' "
+            f"(at site '{site}') does not, and its scale would sit inside the logarithm: use ELBO, or give that plate all its data."
+        )

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from numpyro import handlers
 
-from numpyro_dgm.losses.handlers import Draws, Particles, StoppedValues
-from numpyro_dgm.losses.inference import InferenceJoint
-from numpyro_dgm.losses.structure import Structure, Trace, check_sites, find_structure, random_sites
+from numpyro_dgm.losses.handlers import Draws, SharedKeys, StoppedValues
+from numpyro_dgm.losses.inference import InferenceJoint, Layout, read_particle
+from numpyro_dgm.losses.structure import Structure, Trace, find_structure, random_sites
 from numpyro_dgm.nn import evaluation_mode
 
 __all__ = ["Joints"]
@@ -23,9 +24,13 @@ __all__ = ["Joints"]
 class Joints:
     """Both joints of one step, run lazily and at most once.
 
+    Particles are mapped over by `jax.vmap`, so that any model works with any number of them.
+
     Args: model and guide, any NumPyro callables, with the arguments `args` and `kwargs` that both take; num_particles, how often the guide draws;
     share_globals, whether global latents are drawn once for all particles when a plate is subsampled, as the importance-weighted bound needs;
-    rng_key; params, the constrained values of all parameters; mutable_state, the values of all mutable sites.
+    analytic_kl, whether closed forms of the KL parts will be asked for;
+    rng_key; params, the constrained values of all parameters; mutable_state, the values of all mutable sites (afterwards: those after the run,
+    averaged over the particles).
     Raises: ValueError when the guide misses a latent site or draws one that the model has not.
     """
 
@@ -40,9 +45,10 @@ class Joints:
         *,
         num_particles: int = 1,
         share_globals: bool = False,
+        analytic_kl: bool = False,
         mutable_state: Mapping[str, Any] | None = None,
     ) -> None:
-        self._keys = dict(zip(("guide", "model", "generative", "structure"), jax.random.split(rng_key, 4), strict=True))
+        self._keys = dict(zip(("particles", "shared", "generative"), jax.random.split(rng_key, 3), strict=True))
         self.params = dict(params)
         self.model = model
         self.guide = guide
@@ -50,6 +56,7 @@ class Joints:
         self.kwargs = dict(kwargs or {})
         self.num_particles = num_particles
         self.share_globals = share_globals
+        self.analytic_kl = analytic_kl
         self.mutable_state = dict(mutable_state or {})
         self._inference: dict[bool, InferenceJoint] = {}
         self._generative: Trace | None = None
@@ -57,67 +64,108 @@ class Joints:
     def inference(self, *, stopped: bool = False) -> InferenceJoint:
         """Guide on data, model replayed against it; with `stopped` no gradient flows through the drawn values."""
         if stopped not in self._inference:
-            structure = self._structure() if self.num_particles > 1 else None
-            guide = self.guide
-            if structure is not None:
-                shared = structure.global_sites if self.share_globals and structure.subsampled else ()
-                guide = Particles(guide, self.num_particles, structure.batch_ndim, shared=shared)
-            with StoppedValues(every_site=stopped):
-                guide_trace = self._run(guide, "guide", self.params, self.mutable_state)
-            model_trace = self._run_model(guide_trace, {**self.mutable_state, **mutable_sites(guide_trace)})
-            if not self._inference:
-                self.mutable_state = {**self.mutable_state, **mutable_sites(guide_trace), **mutable_sites(model_trace)}
-            if structure is None:
-                structure = find_structure(model_trace, guide_trace)
-            self._inference[stopped] = InferenceJoint(model_trace, guide_trace, structure)
+            shared = self._shared_sites()
+            joint = self._joint(lambda key: self._particle(key, stopped=stopped, shared=shared))
+            if not self._inference and joint.record["mutable"]:
+                self.mutable_state = {**self.mutable_state, **jax.tree.map(_mean_over_particles, joint.record["mutable"])}
+            self._inference[stopped] = joint
         return self._inference[stopped]
 
     def generative(self) -> Trace:
         """The trace of the model run forward: observed sites are drawn as well (plates keep the size of the data)."""
         if self._generative is None:
-            self._generative = self._run(handlers.uncondition(self.model), "generative", self.params, self.mutable_state)
+            self._generative = self._run(handlers.uncondition(self.model), self._keys["generative"], self.params, self.mutable_state)
         return self._generative
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the guide only along the path through z."""
-        return InferenceJoint(joint.model_trace, self._rerun_guide(joint, {}), joint.structure)
+        return self._rescored(joint, joint.record["values"])
 
-    def rescored(self, joint: InferenceJoint, values: Mapping[str, Array]) -> InferenceJoint:
-        """Model and frozen guide scored at the given `values` of the latent sites."""
-        guide_trace = self._rerun_guide(joint, values)
-        return InferenceJoint(self._run_model(guide_trace, self.mutable_state), guide_trace, joint.structure)
+    def rescored(self, joint: InferenceJoint, weights: Array, sites: tuple[str, ...]) -> InferenceJoint:
+        """Model and frozen guide scored at the draws, with the gradient through `sites` multiplied by constant weights.
 
-    def _structure(self) -> Structure:
-        found = []
+        Shapes: weights (num_particles, *sizes), or (num_particles,) when they are those of the whole joint.
+        """
+        values = dict(joint.record["values"])
+        for name in sites:
+            values[name] = _scale_gradient(values[name], self._spread(joint, weights, name))
+        return self._rescored(joint, values)
+
+    def _rescored(self, joint: InferenceJoint, values: Mapping[str, Array]) -> InferenceJoint:
+        return self._joint(lambda key, values: self._particle(key, values=values), values)
+
+    def _joint(self, particle: Callable, *mapped: Any) -> InferenceJoint:
+        """Runs one particle, or maps over all of them; the layout is the same for each and leaves the map on the side."""
+        layouts: list[Layout] = []
+
+        def run(key: Array, *mapped: Any) -> dict[str, Any]:
+            layout, record = particle(key, *mapped)
+            layouts.append(layout)
+            return record
+
+        if self.num_particles == 1:
+            record = jax.tree.map(lambda x: jnp.asarray(x)[None], run(self._keys["particles"], *jax.tree.map(lambda x: x[0], mapped)))
+        else:
+            record = jax.vmap(run)(jax.random.split(self._keys["particles"], self.num_particles), *mapped)
+        return InferenceJoint(layouts[-1], record)
+
+    def _particle(
+        self, key: Array, *, stopped: bool = False, shared: tuple[str, ...] = (), values: Mapping[str, Array] | None = None
+    ) -> tuple[Layout, dict[str, Any]]:
+        guide_key, model_key = jax.random.split(key)
+        guide = SharedKeys(self.guide, self._keys["shared"], shared)
+        if values is None:
+            with StoppedValues(every_site=stopped):
+                guide_trace = self._run(guide, guide_key, self.params, self.mutable_state)
+        else:
+            frozen = jax.tree.map(jax.lax.stop_gradient, self.params)
+            guide_trace = self._run(Draws(guide, values, {}), guide_key, frozen, self.mutable_state)
+        model = SharedKeys(_replayed(self.model, guide_trace), self._keys["shared"])
+        model_trace = self._run(model, model_key, self.params, {**self.mutable_state, **_mutable_sites(guide_trace)})
+        structure = find_structure(model_trace, guide_trace)
+        layout, record = read_particle(model_trace, guide_trace, structure, analytic_kl=self.analytic_kl)
+        return layout, {**record, "mutable": {**_mutable_sites(guide_trace), **_mutable_sites(model_trace)}}
+
+    def _shared_sites(self) -> tuple[str, ...]:
+        """The global latents, where they must be shared; found from the shapes alone, without arithmetic."""
+        if self.num_particles == 1 or not self.share_globals:
+            return ()
+        found: list[Structure] = []
 
         def probe() -> None:
             with evaluation_mode(self.model, self.guide):
-                guide_trace = self._run(self.guide, "structure", self.params, self.mutable_state)
-                found.append(find_structure(self._run_model(guide_trace, self.mutable_state), guide_trace))
+                found.append(self._particle(self._keys["particles"])[0].structure)
 
         jax.eval_shape(probe)
-        return found[0]
+        return found[0].global_sites if found[0].subsampled else ()
 
-    def _rerun_guide(self, joint: InferenceJoint, values: Mapping[str, Array]) -> Trace:
-        frozen = jax.tree.map(jax.lax.stop_gradient, self.params)
-        return self._run(_draws_of(self.guide, joint.guide_trace, values), "guide", frozen, self.mutable_state)
+    def _spread(self, joint: InferenceJoint, weights: Array, name: str) -> Array:
+        """Weights shaped to multiply the value of a site: (num_particles, ..., data dimensions, ..., 1 per event dimension)."""
+        event_dim = joint.layout.distributions[name][2]
+        value = joint.record["values"][name]
+        shape = [1] * (value.ndim - 1 - event_dim)
+        for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
+            shape[dim] = size
+        return weights.reshape(-1, *shape, *[1] * event_dim)
 
-    def _run_model(self, guide_trace: Trace, mutable_state: Mapping[str, Any]) -> Trace:
-        trace = self._run(_draws_of(self.model, guide_trace), "model", self.params, mutable_state)
-        check_sites(trace, guide_trace)
-        return trace
-
-    def _run(self, fn: Callable, key: str, params: Mapping[str, Any], mutable_state: Mapping[str, Any]) -> Trace:
-        fn = handlers.substitute(handlers.seed(fn, self._keys[key]), data={**params, **mutable_state})
+    def _run(self, fn: Callable, key: Array, params: Mapping[str, Any], mutable_state: Mapping[str, Any]) -> Trace:
+        fn = handlers.substitute(handlers.seed(fn, key), data={**params, **mutable_state})
         return handlers.trace(fn).get_trace(*self.args, **self.kwargs)
 
 
-def mutable_sites(trace: Trace) -> dict[str, Any]:
-    """The values that the mutable sites of a run hold at its end."""
+def _scale_gradient(x: Array, factor: Array) -> Array:
+    return jax.lax.stop_gradient(x) + factor * (x - jax.lax.stop_gradient(x))
+
+
+def _mean_over_particles(x: Array) -> Array:
+    return x.mean(0) if jnp.issubdtype(x.dtype, jnp.inexact) else x[0]
+
+
+def _mutable_sites(trace: Trace) -> dict[str, Any]:
     return {name: site["value"] for name, site in trace.items() if site["type"] == "mutable"}
 
 
-def _draws_of(fn: Callable, trace: Trace, values: Mapping[str, Array] | None = None) -> Draws:
-    drawn = {name: site["value"] for name, site in random_sites(trace).items() if not site["is_observed"]}
-    indices = {name: site["value"] for name, site in trace.items() if site["type"] == "plate"}
-    return Draws(fn, {**drawn, **(values or {})}, indices)
+def _replayed(model: Callable, guide_trace: Trace) -> Draws:
+    drawn = {name: site["value"] for name, site in random_sites(guide_trace).items() if not site["is_observed"]}
+    indices = {name: site["value"] for name, site in guide_trace.items() if site["type"] == "plate"}
+    return Draws(model, drawn, indices)

@@ -9,9 +9,9 @@ from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from dgm_core.schedules import value_of
 from torch import Tensor
 
+from dgm_core.schedules import value_of
 from pyro_dgm.losses.joints import Joints
 
 __all__ = ["Evaluation", "Loss", "Term", "Weight"]
@@ -50,9 +50,7 @@ class Loss:
         self._step += torch.is_grad_enabled()
         return loss
 
-    def evaluate(
-        self, model: Callable, guide: Callable, args: tuple = (), kwargs: Mapping[str, Any] | None = None, *, step: int | Tensor = 0
-    ) -> Evaluation:
+    def evaluate(self, model: Callable, guide: Callable, args: tuple = (), kwargs: Mapping[str, Any] | None = None, *, step: int | Tensor = 0) -> Evaluation:
         """Runs the joints on one batch and sums the terms; `step` is what schedules see."""
         joints = Joints(
             model,
@@ -71,7 +69,7 @@ class Loss:
             log.update({f"{name}/{key}": value.detach() for key, value in details.items()})
             total = total + value_of(weight, step) * term.sign * quantity
         data_size = joints.inference().data_size
-        return Evaluation(total * data_size, log, data_size)
+        return Evaluation(torch.as_tensor(total * data_size), log, data_size)
 
     @property
     def has_schedules(self) -> bool:
@@ -81,9 +79,7 @@ class Loss:
     @property
     def term_names(self) -> tuple[str, ...]:
         """The names under which quantities are logged, in the order of `Evaluation.terms`."""
-        return tuple(
-            full for (_, term), name in zip(self.terms, self._names(), strict=True) for full in (name, *(f"{name}/{key}" for key in term.details))
-        )
+        return tuple(full for (_, term), name in zip(self.terms, self._names(), strict=True) for full in (name, *(f"{name}/{key}" for key in term.details)))
 
     def _names(self) -> list[str]:
         names = [term.name for _, term in self.terms]
@@ -108,10 +104,10 @@ class Loss:
 class Term(Loss):
     """One quantity that compares the two joints: the part of a loss that other terms are added to.
 
-    A subclass gives `name`, under which the quantity is logged; `details`, the names of further quantities logged as "name/detail";
-    `sign`, -1 for a bound, which is maximised, +1 for a divergence or a cost; `num_particles`, how many draws of the guide it needs;
-    `shares_globals`, whether global latents must be drawn once for all particles; and `estimate(joints, step)`, which returns the quantity
-    per datum, with its gradient, and the dict of details.
+    A subclass writes `estimate(joints, step)`, which returns the quantity per datum, with its gradient, and the dict of details, and gives
+    name: under which the quantity is logged;  details: further quantities, logged as "name/detail";
+    sign: -1 for a bound, which is maximised, +1 for a divergence or a cost;  num_particles: how many draws of the guide it needs;
+    shares_globals: whether global latents must be drawn once for all particles;  analytic_kl: whether it asks for KL parts in closed form.
     """
 
     name: str
@@ -119,6 +115,7 @@ class Term(Loss):
     sign: int = 1
     num_particles: int = 1
     shares_globals: bool = False
+    analytic_kl: bool = False
 
     def __init__(self) -> None:
         super().__init__(((1.0, self),))

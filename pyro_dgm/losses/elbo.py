@@ -5,9 +5,9 @@ ELBO = E_q(z|x) [log p(x | z) - beta (log q(z | x) - log p(z))] <= log p(x) for 
 
 from typing import Any
 
-from dgm_core.schedules import value_of
 from torch import Tensor
 
+from dgm_core.schedules import value_of
 from pyro_dgm.losses.base import Term, Weight, check_choice, check_particles
 from pyro_dgm.losses.formulas import attach_gradient, leave_one_out_mean
 from pyro_dgm.losses.inference import InferenceJoint
@@ -61,9 +61,13 @@ class ELBO(Term):
         joint = joints.inference(stopped=self.estimator == "score")
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
-        local_kl, global_kl = _closed_kl(joint) if self.analytic_kl else (
-            scored.log_posterior - scored.log_prior,
-            scored.global_log_posterior - scored.global_log_prior,
+        local_kl, global_kl = (
+            _closed_kl(joint)
+            if self.analytic_kl
+            else (
+                scored.log_posterior - scored.log_prior,
+                scored.global_log_posterior - scored.global_log_prior,
+            )
         )
         objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
         bound = joint.per_datum(objective, -beta * global_kl)  # (num_particles,)
@@ -80,11 +84,10 @@ class ELBO(Term):
 
 def _closed_kl(joint: InferenceJoint) -> tuple[Tensor, Tensor]:
     structure = joint.structure
-    order = [name for name in joint.model_trace.nodes if name in joint.latent_sites()]
-    drawn = [name for name in joint.guide_trace.nodes if name in order]
-    if order != drawn:
+    drawn, ordered = joint.site_orders()
+    if drawn != ordered:
         raise ValueError(
-            f"analytic_kl=True needs guide and model to draw their latent sites in the same order, but the guide draws {drawn} and the model {order}: "
+            f"analytic_kl=True needs guide and model to draw their latent sites in the same order, but the guide draws {drawn} and the model {ordered}: "
             "reorder the guide or use analytic_kl=False."
         )
     local = [joint.analytic_kl(name) for name in structure.local_sites]
@@ -99,10 +102,10 @@ def score_surrogate(joint: InferenceJoint, objective: Tensor, bound: Tensor, *, 
     A local site is credited with the objective of its own datum, a global one with the whole bound.
     """
     surrogate: Tensor | float = 0.0
-    for name, site in joint.latent_sites().items():
-        if site["fn"].has_rsample and not every_site:
+    for name in joint.latent_sites:
+        if joint.is_reparameterised(name) and not every_site:
             continue
-        log_q = joint.log_prob(site, raw=True)
+        log_q = joint.score(name)
         if name in joint.structure.local_sites:
             signal = centred(objective.detach())
             surrogate = surrogate + joint.per_datum(log_q * signal)

@@ -81,15 +81,22 @@ class InferenceJoint:
         mean = local.reshape(local.shape[0], -1).mean(1)
         return mean + global_.reshape(-1) / self.data_size if isinstance(global_, Tensor) else mean + global_
 
-    def latent_sites(self) -> dict[str, Message]:
-        """The latent sites as the guide drew them."""
-        names = self.structure.global_sites + self.structure.local_sites
-        return {name: self.guide_trace.nodes[name] for name in names}
+    @property
+    def latent_sites(self) -> tuple[str, ...]:
+        """The names of the sites that the guide drew."""
+        return self.structure.global_sites + self.structure.local_sites
 
-    def log_prob(self, site: Message, *, raw: bool = False) -> Tensor:
-        """The log-density of one site; `raw` leaves scale and mask out."""
-        log_prob = site["fn"].log_prob(site["value"])
-        return self._reduce(log_prob, site, scaled=not raw)
+    def score(self, name: str) -> Tensor:
+        """log q of one latent site as it was drawn, without scale and mask."""
+        return self._log_prob(self.guide_trace.nodes[name], raw=True)
+
+    def distribution_name(self, name: str) -> str:
+        """The distribution that the guide drew a site from, by name."""
+        return type(self.guide_trace.nodes[name]["fn"]).__name__
+
+    def is_reparameterised(self, name: str) -> bool:
+        """Whether gradients pass through the drawn value of a site."""
+        return self.guide_trace.nodes[name]["fn"].has_rsample
 
     def analytic_kl(self, name: str) -> Tensor:
         """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is none.
@@ -97,28 +104,39 @@ class InferenceJoint:
         A scale that differs between model and guide (a weight put on the model alone, say) is honoured: s_p KL + (s_q - s_p) log q.
         """
         q, p = self.guide_trace.nodes[name], self.model_trace.nodes.get(name)
+        if p is None:
+            return self._log_prob(q)
         try:
-            kl = kl_divergence(q["fn"], p["fn"]) if p is not None else None
+            kl = self._reduce(kl_divergence(q["fn"], p["fn"]), p)
         except NotImplementedError:
-            kl = None
-        if kl is None:
-            return self.log_prob(q) - (self.log_prob(p) if p is not None else 0.0)
+            return self._log_prob(q) - self._log_prob(p)
         difference = q["scale"] - p["scale"]
-        kl = self._reduce(kl, p)
         if isinstance(difference, Tensor) or difference != 0:
             kl = kl + self._reduce(q["fn"].log_prob(q["value"]) * (difference / p["scale"]), p)
         return kl
 
-    def spread(self, weights: Tensor, site: Message) -> Tensor:
-        """Weights (num_particles, *sizes), or (num_particles,), shaped to multiply the value of a site."""
-        shape = [1] * self.structure.batch_ndim
-        for dim, size in zip(self.structure.plates.values(), weights.shape[1:], strict=False):
-            shape[dim] = size
-        return weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
+    def site_orders(self) -> tuple[list[str], list[str]]:
+        """The latent sites in the order in which the guide draws them, and the model."""
+        model = [name for name in self.model_trace.nodes if name in self.latent_sites]
+        return [name for name in self.guide_trace.nodes if name in model], model
+
+    def other_subsampled(self) -> tuple[tuple[str, str], ...]:
+        """(plate, site) where a plate is subsampled that is not a data plate."""
+        sites = [self.model_trace.nodes[name] for name in self.structure.observed_sites]
+        sites += [self.guide_trace.nodes[name] for name in self.latent_sites]
+        return tuple(
+            (frame.name, site["name"])
+            for site in sites
+            for frame in site["cond_indep_stack"]
+            if frame.name not in self.structure.plates and full_size(frame) != frame.size
+        )
 
     def _sum(self, trace: Trace, names: tuple[str, ...]) -> Tensor:
-        terms = [self.log_prob(trace.nodes[name]) for name in names if name in trace.nodes]
+        terms = [self._log_prob(trace.nodes[name]) for name in names if name in trace.nodes]
         return sum(terms[1:], terms[0]) if terms else torch.zeros((1,) * (1 + len(self.sizes)))
+
+    def _log_prob(self, site: Message, *, raw: bool = False) -> Tensor:
+        return self._reduce(site["fn"].log_prob(site["value"]), site, scaled=not raw)
 
     def _reduce(self, log_prob: Tensor, site: Message, *, scaled: bool = True) -> Tensor:
         local = site["name"] not in self.structure.global_sites

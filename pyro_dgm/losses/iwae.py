@@ -3,7 +3,6 @@
 L_K = E log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k | x): at least the ELBO, not decreasing in K, tends to log p(x).
 """
 
-import torch
 from torch import Tensor
 
 from pyro_dgm.losses.base import Term, check_choice, check_particles
@@ -63,17 +62,13 @@ class IWAE(Term):
     def _doubly_reparameterised(self, joints: Joints, joint: InferenceJoint, log_w: Tensor, whole: bool) -> Tensor:
         """sum_k stop(w_k) log w_k at draws whose gradient is scaled by stop(w_k): the model sees weights w_k, the guide w_k^2."""
         weights = normalized_weights(log_w)
-        values = {}
-        for name, site in joint.latent_sites().items():
-            if not site["fn"].has_rsample:
+        for name in joint.latent_sites:
+            if not joint.is_reparameterised(name):
                 raise ValueError(
-                    f'estimator="dreg" differentiates through every latent site, but site \'{name}\' ({type(site["fn"]).__name__}) is not '
-                    'reparameterised: use estimator="reparam", which takes the score function there, or a relaxed distribution.'
+                    f"estimator='dreg' differentiates through every latent site, but site '{name}' ({joint.distribution_name(name)}) is not "
+                    "reparameterised: use estimator='reparam', which takes the score function there, or a relaxed distribution."
                 )
-            z = site["value"]
-            if joint.num_particles > 1 and (whole or name in joint.structure.local_sites):
-                values[name] = z.detach() + joint.spread(weights, site) * (z - z.detach())
-        scored = joints.rescored(joint, values)
+        scored = joints.rescored(joint, weights, joint.latent_sites if whole else joint.structure.local_sites)
         return _per_datum(scored, (weights * _log_weights(scored, whole)).sum(0), whole)
 
     def __repr__(self) -> str:
@@ -94,10 +89,10 @@ def _per_datum(joint: InferenceJoint, bound: Tensor, whole: bool) -> Tensor:
 
 def _score_surrogate(joint: InferenceJoint, log_w: Tensor, bound: Tensor, whole: bool) -> Tensor | float:
     surrogate: Tensor | float = 0.0
-    for name, site in joint.latent_sites().items():
-        if site["fn"].has_rsample:
+    for name in joint.latent_sites:
+        if joint.is_reparameterised(name):
             continue
-        log_q = joint.log_prob(site, raw=True)
+        log_q = joint.score(name)
         if whole:
             surrogate = surrogate + (log_q.reshape(log_q.shape[0], -1).sum(1) * vimco_signal(log_w)).sum() / joint.data_size
         elif name in joint.structure.local_sites:
@@ -108,11 +103,8 @@ def _score_surrogate(joint: InferenceJoint, log_w: Tensor, bound: Tensor, whole:
 
 
 def _check_subsampling(joint: InferenceJoint) -> None:
-    sites = [joint.model_trace.nodes[name] for name in joint.structure.observed_sites] + list(joint.latent_sites().values())
-    for site in sites:
-        for frame in site["cond_indep_stack"]:
-            if frame.name not in joint.structure.plates and frame.full_size not in (None, frame.size):
-                raise ValueError(
-                    f"The importance-weighted bound needs every subsampled plate to enclose all observed and all local latent sites, but plate '{frame.name}' "
-                    f"(at site '{site['name']}') does not, and its scale would sit inside the logarithm: use ELBO, or give that plate all its data."
-                )
+    for plate, site in joint.other_subsampled():
+        raise ValueError(
+            f"The importance-weighted bound needs every subsampled plate to enclose all observed and all local latent sites, but plate '{plate}' "
+            f"(at site '{site}') does not, and its scale would sit inside the logarithm: use ELBO, or give that plate all its data."
+        )

@@ -6,11 +6,13 @@ Each runs at most once per step, when the first term asks for it, and terms read
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
+from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -73,10 +75,22 @@ class Joints:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the guide only along the path through z."""
         return InferenceJoint(joint.model_trace, self._rerun_guide(joint, {}), joint.structure)
 
-    def rescored(self, joint: InferenceJoint, values: Mapping[str, Tensor]) -> InferenceJoint:
-        """Model and frozen guide scored at the given `values` of the latent sites."""
+    def rescored(self, joint: InferenceJoint, weights: Tensor, sites: tuple[str, ...]) -> InferenceJoint:
+        """Model and frozen guide scored at the draws, with the gradient through `sites` multiplied by constant weights.
+
+        Shapes: weights (num_particles, *sizes), or (num_particles,) when they are those of the whole joint.
+        """
+        drawn = {name: joint.guide_trace.nodes[name] for name in sites if self.num_particles > 1}
+        values = {name: _scale_gradient(site["value"], self._spread(joint, weights, site)) for name, site in drawn.items()}
         guide_trace = self._rerun_guide(joint, values)
         return InferenceJoint(self._run_model(guide_trace), guide_trace, joint.structure)
+
+    def _spread(self, joint: InferenceJoint, weights: Tensor, site: Message) -> Tensor:
+        """Weights shaped to multiply the value of a site: (num_particles, ..., data dimensions, ..., 1 per event dimension)."""
+        shape = [1] * joint.structure.batch_ndim
+        for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
+            shape[dim] = size
+        return weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
 
     def _structure(self) -> Structure:
         key = (self.model, self.guide)
@@ -87,18 +101,13 @@ class Joints:
         return self._structures[key]
 
     def _run_guide(self, structure: Structure | None, stopped: bool) -> Trace:
-        guide = poutine.trace(self.guide)
-        if structure is not None:
-            shared = structure.global_sites if self.share_globals and structure.subsampled else ()
-            with Particles(self.num_particles, structure.batch_ndim, shared=shared):
-                return self._stopped_run(guide, stopped)
-        return self._stopped_run(guide, stopped)
-
-    def _stopped_run(self, guide: Callable, stopped: bool) -> Trace:
-        if stopped:
-            with StoppedValues():
-                return guide.get_trace(*self.args, **self.kwargs)
-        return guide.get_trace(*self.args, **self.kwargs)
+        with ExitStack() as stack:
+            if structure is not None:
+                shared = structure.global_sites if self.share_globals and structure.subsampled else ()
+                stack.enter_context(Particles(self.num_particles, structure.batch_ndim, shared=shared))
+            if stopped:
+                stack.enter_context(StoppedValues())
+            return poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
 
     def _rerun_guide(self, joint: InferenceJoint, values: Mapping[str, Tensor]) -> Trace:
         with frozen_parameters(), _draws_of(joint.guide_trace, values):
@@ -109,6 +118,10 @@ class Joints:
             trace = poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
         check_sites(trace, guide_trace)
         return trace
+
+
+def _scale_gradient(x: Tensor, factor: Tensor) -> Tensor:
+    return x.detach() + factor * (x - x.detach())
 
 
 def _draws_of(trace: Trace, values: Mapping[str, Tensor] | None = None) -> Draws:

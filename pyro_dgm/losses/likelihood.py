@@ -33,9 +33,9 @@ class NLL(Term):
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         joint = joints.inference()
-        if joint.latent_sites():
+        if joint.latent_sites:
             raise ValueError(
-                f"NLL needs a model whose sample sites are all observed, but {sorted(joint.latent_sites())} are latent: their likelihood is an integral, "
+                f"NLL needs a model whose sample sites are all observed, but {sorted(joint.latent_sites)} are latent: their likelihood is an integral, "
                 "which ELBO and IWAE bound."
             )
         return -joint.per_datum(joint.log_likelihood).mean(), {}

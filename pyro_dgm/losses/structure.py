@@ -48,9 +48,7 @@ def full_size(frame: CondIndepStackFrame) -> int:
 def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
     """Raises ValueError where the guide misses a latent site of the model or has a site that the model has not."""
     latent = {name for name, site in random_sites(model_trace).items() if not site["is_observed"]}
-    drawn = {
-        name: site["infer"].get("is_auxiliary", False) for name, site in random_sites(guide_trace).items() if not site["is_observed"]
-    }
+    drawn = {name: site["infer"].get("is_auxiliary", False) for name, site in random_sites(guide_trace).items() if not site["is_observed"]}
     missing = sorted(latent - set(drawn))
     if missing:
         raise ValueError(
@@ -60,8 +58,7 @@ def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
     extra = sorted(name for name, auxiliary in drawn.items() if not auxiliary and name not in latent)
     if extra:
         raise ValueError(
-            f"The guide draws {extra}, which are not latent sites of the model: remove them, rename them, "
-            "or mark them with infer={'is_auxiliary': True}."
+            f"The guide draws {extra}, which are not latent sites of the model: remove them, rename them, or mark them with infer={{'is_auxiliary': True}}."
         )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.losses.toys import ELBO_AT_Q, IWAE_AT_Q, LOG_EVIDENCE, Q, conjugate, ones
 
 NUM = 20_000

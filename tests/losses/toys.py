@@ -22,7 +22,7 @@ def conjugate(backend: Any, num_data: int = 1) -> tuple[Callable, Callable]:
             backend.sample("x", dist.Normal(z, backend.array(1.0)), obs=x)
 
     def guide(x: Any, size: int | None = None) -> None:
-        loc, log_scale = backend.param("loc"), backend.param("log_scale")
+        loc, log_scale = backend.param("loc", backend.array(0.0)), backend.param("log_scale", backend.array(0.5))
         with backend.plate("data", size or len(x), subsample_size=len(x)):
             backend.sample("z", dist.Normal(loc, np_.exp(log_scale)))
 
@@ -31,3 +31,35 @@ def conjugate(backend: Any, num_data: int = 1) -> tuple[Callable, Callable]:
 
 def ones(num_data: int) -> np.ndarray:
     return np.ones(num_data)
+
+
+def conjugate_per_datum(backend: Any) -> tuple[Callable, Callable]:
+    """The conjugate toy with variational parameters (loc, log_scale) of shape (num_data,): every datum draws its own gradient."""
+    dist, np_ = backend.dist, backend.np
+
+    def model(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            z = backend.sample("z", dist.Normal(backend.array(0.0), backend.array(1.0)))
+            backend.sample("x", dist.Normal(z, backend.array(1.0)), obs=x)
+
+    def guide(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            backend.sample("z", dist.Normal(backend.param("loc"), np_.exp(backend.param("log_scale"))))
+
+    return model, guide
+
+
+def mixture_model(backend: Any) -> tuple[Callable, Callable]:
+    """c_n ~ Bernoulli(0.3), x_n | c_n ~ Normal(2 c_n, 1), guide Bernoulli(logits_n)."""
+    dist = backend.dist
+
+    def model(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            c = backend.sample("c", dist.Bernoulli(probs=backend.array(0.3)))
+            backend.sample("x", dist.Normal(2.0 * c, backend.array(1.0)), obs=x)
+
+    def guide(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            backend.sample("c", dist.Bernoulli(logits=backend.param("logits")))
+
+    return model, guide

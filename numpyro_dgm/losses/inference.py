@@ -105,6 +105,10 @@ class InferenceJoint:
         mean = local.reshape(local.shape[0], -1).mean(1)
         return mean + global_.reshape(-1) / self.data_size if isinstance(global_, Array) else mean + global_
 
+    def log_likelihood_of(self, name: str) -> Array:
+        """log p of one observed site, (num_particles, *sizes)."""
+        return self.record["log_p"][name]
+
     def score(self, name: str) -> Array:
         """log q of one latent site as it was drawn, without scale and mask."""
         return self.record["score"][name]

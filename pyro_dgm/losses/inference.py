@@ -86,6 +86,10 @@ class InferenceJoint:
         """The names of the sites that the guide drew."""
         return self.structure.global_sites + self.structure.local_sites
 
+    def log_likelihood_of(self, name: str) -> Tensor:
+        """log p of one observed site, (num_particles, *sizes)."""
+        return self._log_prob(self.model_trace.nodes[name])
+
     def score(self, name: str) -> Tensor:
         """log q of one latent site as it was drawn, without scale and mask."""
         return self._log_prob(self.guide_trace.nodes[name], raw=True)

@@ -222,21 +222,24 @@ def bits_per_dim(log_likelihood: float | np.ndarray, num_dims: int, levels: int 
     return -log_likelihood / (num_dims * math.log(2)) + math.log2(levels)
 
 
-def active_units(posterior_means: np.ndarray, threshold: float = 0.01) -> int:
+def active_units(z: np.ndarray, threshold: float = 0.01) -> int:
     """The number of latent units whose posterior mean varies over the data: Var_x E[z_u | x] > threshold.
 
     Args:
-        posterior_means: (num_data, z_dim).
+        z: posterior means (num_data, z_dim), or posterior draws (num_draws, num_data, z_dim). The means of two halves of
+            the draws are covaried over the data, so that the noise of the draws does not count as activity.
 
     Reference: Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.
 
     >>> active_units(np.array([[0.0, 1.0], [1.0, 1.0]]))
     1
     """
-    posterior_means = np.asarray(posterior_means, np.float64)
-    if posterior_means.ndim != 2 or len(posterior_means) < 2:
-        raise ValueError(f"posterior_means must be (num_data, z_dim) with two data or more, got {posterior_means.shape}.")
-    return int(np.sum(posterior_means.var(0) > threshold))
+    z = np.asarray(z, np.float64)
+    if z.ndim not in (2, 3) or z.shape[-2] < 2 or (z.ndim == 3 and len(z) < 2):
+        raise ValueError(f"z must be (num_data, z_dim) or (num_draws, num_data, z_dim) with two data and draws or more, got {z.shape}.")
+    first, second = (z, z) if z.ndim == 2 else (z[::2].mean(0), z[1::2].mean(0))
+    covariance = ((first - first.mean(0)) * (second - second.mean(0))).mean(0)
+    return int(np.sum(covariance > threshold))
 
 
 def _checked(log_w: np.ndarray) -> np.ndarray:

@@ -194,6 +194,14 @@ def test_active_units():
     assert active_units(means, threshold=0.001) == 3
 
 
+def test_noise_of_the_draws_is_no_activity():
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(2000, 3)) * np.sqrt([1.0, 0.05, 0.0])
+    draws = means + rng.normal(size=(10, 2000, 3))  # a collapsed unit draws from the prior: its means have variance 0.1
+    assert active_units(draws.mean(0)) == 3
+    assert active_units(draws) == 2
+
+
 @pytest.mark.parametrize(
     ("use", "match"),
     [
@@ -208,6 +216,7 @@ def test_active_units():
         (lambda: psis_khat(np.zeros((24, 2))), "at least 25 particles, got 24"),
         (lambda: bits_per_dim(0.0, 0), "at least 1, got 0"),
         (lambda: active_units(np.zeros(3)), r"got \(3,\)"),
+        (lambda: active_units(np.zeros((1, 5, 3))), r"two data and draws or more, got \(1, 5, 3\)"),
     ],
 )
 def test_bad_input(use, match):

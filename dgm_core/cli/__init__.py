@@ -1,0 +1,43 @@
+"""The command line that both backends share: `python -m pyro_dgm fit vae`, `python -m numpyro_dgm fit vae`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from dgm_core.checkpoint import CheckpointError
+from dgm_core.cli.arguments import UsageError, build_parser, read_arguments
+from dgm_core.cli.backend import Backend
+from dgm_core.cli.running import compare, fit, show
+from dgm_core.data import DataError
+
+__all__ = ["Backend", "UsageError", "build_parser", "main"]
+
+_COMMANDS = {"fit": fit, "list": show, "compare": compare}
+
+
+def main(backend: Backend, argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit status.
+
+    0 when all went well; 2 with one line on stderr for what the user can put right (flags, data, files); 1 with one line
+    when training met numbers that are not finite; 130 after Ctrl-C. Anything else is our fault and shows its traceback.
+
+    Args:
+        backend: what the command line needs of `pyro_dgm` or `numpyro_dgm`; see `Backend`.
+        argv: the words after the program's name; None takes those of this process.
+    """
+    try:
+        arguments = read_arguments(backend.name, sys.argv[1:] if argv is None else argv)
+        _COMMANDS[arguments.command](backend, arguments)
+    except (UsageError, DataError, CheckpointError, OSError) as error:
+        return _complain(backend.name, error, status=2)
+    except ArithmeticError as error:
+        return _complain(backend.name, error, status=1)
+    except KeyboardInterrupt:
+        return _complain(backend.name, "interrupted; the same command with --resume goes on from the last epoch.", status=130)
+    return 0
+
+
+def _complain(name: str, message: object, status: int) -> int:
+    print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
+    return status

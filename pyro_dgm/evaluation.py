@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from pyro import poutine
+from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from dgm_core.arviz_export import assemble
@@ -18,7 +19,7 @@ from dgm_core.diagnostics import psis_khat
 from pyro_dgm.losses import Joints
 from pyro_dgm.losses.handlers import Draws
 from pyro_dgm.losses.inference import InferenceJoint
-from pyro_dgm.losses.structure import random_sites
+from pyro_dgm.losses.structure import plates_of, random_sites
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.registration import _modules_of
 
@@ -80,7 +81,8 @@ def latents(run: Any, *data: Any, num_draws: int = 1, means: bool = False, seed:
         if means:
             sites = random_sites(poutine.trace(run.guide).get_trace(*batch))
             return {name: _required_mean(name, site["fn"]) for name, site in sites.items()}
-        return {name: value.numpy(force=True) for name, value in _values(_joint(run, batch, num_draws), num_draws).items()}
+        joint = _joint(run, batch, num_draws)
+        return {name: _array(joint.guide_trace.nodes[name], num_draws) for name in joint.latent_sites}
 
 
 def reconstruct(run: Any, *data: Any, seed: int = 0) -> dict[str, np.ndarray]:
@@ -130,20 +132,20 @@ def to_arviz(run: Any, *data: Any, num_draws: int = 200, num_particles: int = 25
     with _evaluating(run, seed):
         batch = _tensors(run, data)
         joint = _joint(run, batch, num_draws)
-        values = _values(joint, num_draws)
-        with Draws(values, {}):
+        latent = {name: joint.guide_trace.nodes[name] for name in joint.latent_sites}
+        with Draws({name: site["value"] for name, site in latent.items()}, {}):
             predictive = poutine.trace(poutine.uncondition(run.model)).get_trace(*batch)
         observed = {name: joint.model_trace.nodes[name] for name in joint.structure.observed_sites}
-        in_model = {name: value for name, value in values.items() if name in joint.model_trace.nodes}
+        in_model = {name: _array(site, num_draws) for name, site in latent.items() if name in joint.model_trace.nodes}
         shape = (num_draws, *joint.sizes)
         log_likelihood = {name: joint.log_likelihood_of(name).expand(shape).reshape(num_draws, -1) for name in observed}
-        draws = {name: predictive.nodes[name]["value"] for name in observed}
+        draws = {name: _array(predictive.nodes[name], num_draws) for name in observed}
     weights = log_weights(run, *data, num_particles=num_particles, seed=seed + 1)
     local = [name for name in in_model if name in joint.structure.local_sites]
     return assemble(
-        {name: value.numpy(force=True) for name, value in in_model.items()},
+        in_model,
         log_likelihood={name: value.numpy(force=True) for name, value in log_likelihood.items()},
-        posterior_predictive={name: value.numpy(force=True) for name, value in draws.items()},
+        posterior_predictive=draws,
         observed_data={name: site["value"].numpy(force=True) for name, site in observed.items()},
         diagnostics={"khat": psis_khat(weights)} if weights.shape[1] > 1 else None,
         history=getattr(run, "history", None),
@@ -202,10 +204,13 @@ def _whole(joint: InferenceJoint) -> np.ndarray:
     return (local + joint.global_log_w.reshape(-1))[:, None].numpy(force=True).astype(np.float64)
 
 
-def _values(joint: InferenceJoint, num_draws: int) -> dict[str, Tensor]:
-    """The draws of the guide, with the draws leading."""
-    values = {name: joint.guide_trace.nodes[name]["value"] for name in joint.latent_sites}
-    return {name: value[None] if num_draws == 1 else value for name, value in values.items()}
+def _array(site: Message, num_draws: int) -> np.ndarray:
+    """The value of a site with the draws leading, without the dimensions that only keep the draws clear of the plates."""
+    value = site["value"][None] if num_draws == 1 else site["value"]
+    depth = max((-dim for dim in plates_of(site).values()), default=0)
+    while value.ndim > 1 + depth + site["fn"].event_dim and value.shape[1] == 1:
+        value = value[:, 0]
+    return value.numpy(force=True)
 
 
 def _mean(fn: Any) -> Tensor | None:

@@ -6,6 +6,7 @@ the gradient with respect to every (unconstrained) parameter as numpy arrays.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,20 @@ class PyroBackend:
         import pyro.distributions as dist
         import torch
 
-        from pyro_dgm import losses
+        from pyro_dgm import evaluation, losses
 
-        self.pyro, self.torch, self.dist, self.np, self.losses = pyro, torch, dist, torch, losses
+        self.pyro, self.torch, self.dist, self.np, self.losses, self.evaluation = pyro, torch, dist, torch, losses, evaluation
         self.sample, self.param, self.deterministic = pyro.sample, pyro.param, pyro.deterministic
 
     def plate(self, name: str, size: int, subsample_size: int | None = None, dim: int | None = None) -> Any:
         return self.pyro.plate(name, size, subsample_size=subsample_size, dim=dim)
+
+    def run(self, model: Callable, guide: Callable, params: dict | None = None) -> SimpleNamespace:
+        """A trained run: model and guide with these parameters."""
+        self.pyro.clear_param_store()
+        for name, value in (params or {}).items():
+            self.pyro.get_param_store().setdefault(name, self.array(value))
+        return SimpleNamespace(model=model, guide=guide)
 
     @contextmanager
     def double_precision(self) -> Iterator[None]:
@@ -76,11 +84,15 @@ class NumPyroBackend:
         import numpyro
         import numpyro.distributions as dist
 
-        from numpyro_dgm import losses
+        from numpyro_dgm import evaluation, losses
 
-        self.numpyro, self.jax, self.dist, self.np, self.losses = numpyro, jax, dist, jnp, losses
+        self.numpyro, self.jax, self.dist, self.np, self.losses, self.evaluation = numpyro, jax, dist, jnp, losses, evaluation
         self.sample, self.param, self.plate, self.deterministic = numpyro.sample, numpyro.param, numpyro.plate, numpyro.deterministic
         self._compiled: dict = {}
+
+    def run(self, model: Callable, guide: Callable, params: dict | None = None) -> SimpleNamespace:
+        """A trained run: model and guide with these parameters."""
+        return SimpleNamespace(model=model, guide=guide, params={name: self.array(value) for name, value in (params or {}).items()})
 
     def double_precision(self) -> AbstractContextManager[None]:
         return self.jax.enable_x64(True)

@@ -22,6 +22,27 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
 	@touch $@
 
+# A finished run is taken up again, so that a second `make demo` only evaluates; `make clean` starts anew.
+DEMO = fit vae --data digits --epochs 200 --output $(RUNS)/$(1) $(if $(wildcard $(RUNS)/$(1)/config.json),--resume)
+
+demo: $(STAMP)
+	$(PY) -m pyro_dgm $(call DEMO,pyro)
+	$(PY) -m numpyro_dgm $(call DEMO,numpyro)
+	@echo
+	@$(PY) -m pyro_dgm compare $(RUNS)/pyro $(RUNS)/numpyro
+	@echo
+	@echo "Pictures:"
+	@ls $(RUNS)/*/*.png
+
+# Executed, with their pictures, as build/notebooks/<backend>/<lesson>.ipynb.
+NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*/*.py))
+
+notebooks: $(NOTEBOOKS)
+
+build/notebooks/%.ipynb: notebooks/%.py $(STAMP)
+	@mkdir -p $(@D)
+	PATH="$(abspath $(VENV)/bin):$$PATH" $(PY) -m jupytext --to ipynb --execute --output $@ $<
+
 test: $(STAMP)
 	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal
 

@@ -120,14 +120,15 @@ def latent_scatter(z: np.ndarray, labels: np.ndarray | None = None, *, title: st
 
 
 def loss_curves(history: History) -> Figure:
-    """One panel per column of the history over the epochs; "validation" shares the panel of "loss".
+    """One panel per column of the history over the epochs; "validation/X" shares the panel of X, "validation" that of "loss".
 
     Raises:
         ValueError: when the history has no rows.
     """
     if not len(history):
         raise ValueError("The history is empty: there are no losses to draw.")
-    names = [name for name in history.columns if name not in (*_NOT_CURVES, "validation") and _numeric(history, name)]
+    curves = [name for name in history.columns if name not in _NOT_CURVES and _numeric(history, name)]
+    names = [name for name in curves if name != "validation" and not name.startswith("validation/")]
     epochs = history.column("epoch") if "epoch" in history.columns else np.arange(1, len(history) + 1)
     num_columns = min(3, len(names))
     num_rows = math.ceil(len(names) / num_columns)
@@ -136,8 +137,9 @@ def loss_curves(history: History) -> Figure:
     for panel, name in zip(panels, names, strict=False):
         mark = "o" if len(history) == 1 else ""
         panel.plot(epochs, history.column(name), mark + "-", label="training", markersize=4)
-        if name == "loss" and "validation" in history.columns:
-            panel.plot(epochs, history.column("validation"), mark + "--", label="validation", markersize=4)
+        held_out = "validation" if name == "loss" else f"validation/{name}"
+        if held_out in curves:
+            panel.plot(epochs, history.column(held_out), mark + "--", label="validation", markersize=4)
             panel.legend(frameon=False)
         panel.set_title(name, fontsize=10)
         panel.grid(alpha=0.3)

@@ -12,7 +12,8 @@ from dgm_core.results import History
 
 RNG = np.random.default_rng(0)
 HISTORY = History(
-    {"epoch": i, "step": 10 * i, "loss": 9.0 / i, "ELBO": -9.0 / i, "ELBO/KL": 1.0 * i, "validation": 9.5 / i, "seconds": 1.0} for i in range(1, 6)
+    {"epoch": i, "step": 10 * i, "loss": 9.0 / i, "ELBO": -9.0 / i, "ELBO/KL": 1.0 * i, "validation": 9.5 / i, "validation/ELBO": -9.5 / i, "seconds": 1.0}
+    for i in range(1, 6)
 )
 FIGURES = {
     "grid": lambda: plots.samples_grid(RNG.random((10, 64)), (1, 8, 8), title="samples"),
@@ -99,6 +100,8 @@ def test_loss_panels():
     np.testing.assert_array_equal(training.get_ydata(), HISTORY.column("loss"))
     np.testing.assert_array_equal(validation.get_ydata(), HISTORY.column("validation"))
     np.testing.assert_array_equal(training.get_xdata(), [1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(visible[1].lines[1].get_ydata(), HISTORY.column("validation/ELBO"))
+    assert len(visible[2].lines) == 1
     four = History([{"loss": 1.0, "a": 1.0, "b": 1.0, "c": 2.0, "note": "text"}])
     assert [axes.get_title() for axes in plots.loss_curves(four).axes if axes.get_visible()] == ["loss", "a", "b", "c"]
 

@@ -1,0 +1,129 @@
+"""Steps compiled as a whole, and the plain path where that cannot be done or does not repay."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from numpyro_dgm.training.batches import _Arrays, _Form, _Stream, _take
+from numpyro_dgm.training.step import _is_finite, _State, _Step
+
+
+class _ArrayEpochs:
+    """Runs steps start, ..., stop - 1 of an epoch over data in memory.
+
+    One compiled loop, whose bounds are arguments, takes all full batches: any division of an epoch into calls gives the same numbers to the bit.
+    """
+
+    def __init__(self, step: _Step, data: _Arrays, *, compiled: bool) -> None:
+        self.step, self.data = step, data
+        self.num_batches: int | None = data.num_batches
+        self._loop = jax.jit(self._steps) if compiled else None
+        self._single = jax.jit(self._step) if compiled else self._step
+
+    def begin(self, key: Array) -> None:
+        """Shuffle for a new epoch."""
+        order_key, self._key = jax.random.split(key)
+        self._order = self.data.order(order_key)
+
+    def reach(self, start: int, count: int) -> int:
+        """How far the next call may go: `count` steps on, but not past the end of the epoch."""
+        return min(start + count, self.data.num_batches)
+
+    def run(self, state: _State, start: int, stop: int) -> tuple[_State, np.ndarray, bool]:
+        """The state after the steps, the values of each, (stop - start, 1 + num_terms), and whether all is finite; waits for them."""
+        values: list[Any] = [np.empty((0, 1 + len(self.step.loss.term_names)))]
+        finite: Any = True
+        if self._loop is not None and start < (full := min(stop, self.data.num_full)):
+            state, log, finite = self._loop(state, self.data.arrays, self._order, self._key, start, full)
+            values.append(np.asarray(log)[start:full])
+            start = full
+        for index in range(start, stop):
+            state, new, finite = self._single(state, *self.batch(index))
+            values.append(np.asarray(new)[None])
+        together = np.concatenate(values)
+        return state, together, bool(finite and np.isfinite(together).all())
+
+    def batch(self, index: int) -> tuple[tuple, Array | None, Array]:
+        """Arrays, row numbers and key of one step."""
+        rows = None
+        if self._order is not None:
+            rows = jax.lax.dynamic_slice_in_dim(self._order, index * self.data.batch_size, self.data.num_rows(index))
+        return _take(self.data.arrays, rows), rows, jax.random.fold_in(self._key, index)
+
+    def form(self, index: int) -> _Form:
+        """The form of a batch."""
+        return self.data.form
+
+    def num_rows(self, start: int, stop: int) -> np.ndarray:
+        """The sizes of the batches."""
+        return np.array([self.data.num_rows(index) for index in range(start, stop)])
+
+    def _step(self, state: _State, arrays: tuple, rows: Array | None, key: Array) -> tuple[_State, Array, Array]:
+        state, values = self.step(state, self.data.form.build(arrays), rows, key)
+        return state, values, _is_finite(state)
+
+    def _steps(self, state: _State, arrays: tuple, order: Array | None, key: Array, start: int, stop: int) -> tuple[_State, Array, Array]:
+        size = self.data.batch_size
+
+        def body(index: Array, carry: tuple[_State, Array]) -> tuple[_State, Array]:
+            state, log = carry
+            rows = None if order is None else jax.lax.dynamic_slice_in_dim(order, index * size, size)
+            state, values = self.step(state, self.data.form.build(_take(arrays, rows)), rows, jax.random.fold_in(key, index))
+            return state, log.at[index].set(values.astype(log.dtype))
+
+        log = jnp.zeros((self.data.num_full, 1 + len(self.step.loss.term_names)))
+        state, log = jax.lax.fori_loop(start, stop, body, (state, log))
+        return state, log, _is_finite(state)
+
+
+class _StreamEpochs:
+    """Runs the steps of an epoch over an iterable of batches, each in a call of its own; keeps the batches of the last call."""
+
+    num_batches: int | None = None
+
+    def __init__(self, step: _Step, data: _Stream, *, compiled: bool) -> None:
+        self.step, self.data = step, data
+        self._single = jax.jit(self._step, static_argnums=1) if compiled else self._step
+
+    def begin(self, key: Array) -> None:
+        """Begin a new pass through the iterable."""
+        self._key = key
+        self._batches: Iterator[tuple[_Form, tuple]] = self.data.epoch()
+        self._start = 0
+        self._kept: list[tuple[_Form, tuple]] = []
+
+    def reach(self, start: int, count: int) -> int:
+        """How far the next call may go; fetches the batches for it."""
+        self._start = start
+        self._kept = [batch for _, batch in zip(range(count), self._batches)]
+        return start + len(self._kept)
+
+    def run(self, state: _State, start: int, stop: int) -> tuple[_State, np.ndarray, bool]:
+        """The state after the steps, the values of each, (stop - start, 1 + num_terms), and whether all is finite; waits for them."""
+        values: list[Any] = []
+        finite: Any = True
+        for index in range(start, stop):
+            state, new, finite = self._single(state, self.form(index), *self.batch(index))
+            values.append(new)
+        together = np.array(values)
+        return state, together, bool(finite and np.isfinite(together).all())
+
+    def batch(self, index: int) -> tuple[tuple, None, Array]:
+        """Arrays, row numbers (unknown) and key of one step."""
+        return self._kept[index - self._start][1], None, jax.random.fold_in(self._key, index)
+
+    def form(self, index: int) -> _Form:
+        """The form of a batch."""
+        return self._kept[index - self._start][0]
+
+    def num_rows(self, start: int, stop: int) -> np.ndarray:
+        """The sizes of the batches: rows of the first array."""
+        return np.array([len(next(a for a in self.batch(index)[0] if a is not None)) for index in range(start, stop)])
+
+    def _step(self, state: _State, form: _Form, arrays: tuple, rows: None, key: Array) -> tuple[_State, Array, Array]:
+        state, values = self.step(state, form.build(arrays), rows, key)
+        return state, values, _is_finite(state)

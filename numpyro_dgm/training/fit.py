@@ -1,0 +1,160 @@
+"""The training loop: arguments, checks, epochs, and the run that comes out."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+
+from dgm_core.loop import Patience, Progress, describe
+from numpyro_dgm.losses import ELBO, Loss
+from numpyro_dgm.training import resuming
+from numpyro_dgm.training.batches import _Arrays, _is_in_memory, _Stream
+from numpyro_dgm.training.checks import _check_arguments, _check_observations, _check_pair
+from numpyro_dgm.training.compiling import _ArrayEpochs, _StreamEpochs
+from numpyro_dgm.training.optim import Adam, _as_optax
+from numpyro_dgm.training.parallel import _Placement
+from numpyro_dgm.training.run import Run
+from numpyro_dgm.training.step import _initialise, _Step
+from numpyro_dgm.training.trainer import _Trainer
+from numpyro_dgm.training.validating import _Validation
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: Callable,
+    guide: Callable | None,
+    data: Any,
+    *,
+    loss: Loss | None = None,
+    optim: Any = None,
+    num_epochs: int = 1,
+    batch_size: int | None = None,
+    drop_last: bool = False,
+    validation: Any = None,
+    validation_loss: Loss | None = None,
+    patience: int | None = None,
+    clip_norm: float | None = None,
+    lr_schedule: Callable[[Any], Any] | None = None,
+    average: float | None = None,
+    transform: Callable | None = None,
+    callbacks: Iterable[Callable[[Run], Any]] = (),
+    checkpoint: Any = None,
+    resume: bool = True,
+    checkpoint_every: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+    device: Any = None,
+    compile: bool | str = "auto",
+) -> Run:
+    """Train a model and its guide on data:  minimise  loss(model, guide, batch) / data size  over epochs of minibatches.
+
+    Works on any model/guide pair with plates, subsampling, global latents, free parameters and networks, and with stock
+    automatic guides.  Parameters are updated in place where the backend has places, and returned in `Run.params`.
+
+    Args:
+        model, guide: callables that take the batch; the guide may be left out (None) when the loss needs none.
+        data: an array, called as model(batch); a tuple of arrays, called as model(*batch); a dict, called as
+            model(**batch); or any iterable of such batches, or a callable that returns one, run through once per epoch.
+            Arrays are moved to the device once and shuffled there.
+        loss: what is minimised, a sum of terms; ELBO() when left out.
+        optim: Adam(1e-3) when left out; or any optimiser of the backend.
+        num_epochs: passes through the data in all, also when a run is resumed.
+        batch_size: rows per step; None is all of them.
+        drop_last: leave out the last, smaller batch of an epoch (other rows in every epoch).
+        validation: data of the same form as `data`; scored after every epoch in evaluation mode, with the same random
+            numbers every time.  The run ends with the weights that scored best.
+        validation_loss: what is scored on `validation`; ELBO() when left out.
+        patience: stop after so many epochs without a better validation score.
+        clip_norm: the gradient over all parameters is scaled down to this global norm where it is longer.
+        lr_schedule: factor on the learning rate as a function of the step, a Schedule or a callable.
+        average: decay of the moving average of the weights, e.g. 0.999; validation and the end of the run use the average.
+        transform: changes every training batch on the device, e.g. `binarize`.
+        callbacks: called with the Run after every epoch; one that returns True stops the training.
+        checkpoint: folder for `last.npz`, written every `checkpoint_every` epochs and at the end; a run that finds it
+            there goes on from it and ends in the same numbers as one that was never interrupted.
+        resume: False starts afresh although there is a checkpoint.
+        seed: decides the shuffling and all random draws; the global random state is left as it was.
+        progress: one progress line, with every term of the loss.
+        device: where to train; the device of the parameters when left out.
+        compile: True, False or "auto": compile the step when the run is long enough to repay it.
+
+    Returns:
+        Run.
+    Raises:
+        ValueError: bad arguments or data, observations outside their support, a guide that does not fit the model.
+        NonFiniteError: the loss or a gradient became NaN or infinite; names site, step and epoch.
+        CheckpointError: the checkpoint cannot be read, or belongs to a run with other arguments.
+    """
+    loss, validation_loss = loss or ELBO(), validation_loss or ELBO()
+    optim, guide, callbacks = Adam() if optim is None else optim, guide or _draws_nothing, tuple(callbacks)
+    _check_arguments(**locals())
+    config = _describe(locals(), hashed=checkpoint is not None)
+    placement = _Placement(device)
+    keys = dict(zip(("init", "check", "validation", "epochs"), jax.random.split(jax.random.key(seed), 4), strict=True))
+    compiled = compile is not False
+
+    source: _Arrays | _Stream
+    if _is_in_memory(data):
+        source = _Arrays(data, batch_size, drop_last=drop_last, put=placement.put)
+        placement.check(source.batch_size)
+    else:
+        source = _Stream(data, placement.put)
+    form, first = source.first()
+    batch = form.build(first)
+    init_key, transform_key = jax.random.split(keys["init"])
+    params, transforms, mutable = _initialise(model, guide, batch if transform is None else transform(batch, key=transform_key), init_key, compiled=compiled)
+    common: dict[str, Any] = {"num_data": source.num_data, "batch_size": source.batch_size, "spread": placement.spread}
+    step = _Step(
+        model,
+        guide,
+        loss,
+        _as_optax(optim, lr_schedule),
+        transforms,
+        clip_norm=clip_norm,
+        lr_schedule=lr_schedule,
+        average=average,
+        transform=transform,
+        **common,
+    )
+    state = placement.put(step.init(params, mutable))
+    if isinstance(source, _Arrays):
+        _check_pair(step, state, source, keys["check"])
+    _check_observations(step, state, source, keys["check"])
+
+    validate = None
+    if validation is not None:
+        score = _Step(model, guide, validation_loss, step.optim, transforms, **common)
+        batch_size = source.batch_size or len(jax.tree.leaves(first)[0])
+        held_out = _Arrays(validation, batch_size, shrink=True, put=placement.put) if _is_in_memory(validation) else _Stream(validation, placement.put)
+        _check_observations(score, state, held_out, keys["check"])
+        validate = _Validation(score, held_out, keys["validation"], compiled=compiled)
+
+    config["parameters"] = {name: resuming._shapes(value) for name, value in params.items()}
+    epochs = _ArrayEpochs(step, source, compiled=compiled) if isinstance(source, _Arrays) else _StreamEpochs(step, source, compiled=compiled)
+    trainer = _Trainer(epochs, state, keys["epochs"], validate, Patience(patience), config, num_epochs, placement)
+    if checkpoint is not None and resume:
+        trainer.restore(checkpoint)
+    with Progress(epochs.num_batches and epochs.num_batches * num_epochs, done=int(trainer.state.step), enabled=progress) as bar:
+        while trainer.epoch < num_epochs and not trainer.patience.exhausted:
+            trainer.train(bar)
+            last = trainer.epoch == num_epochs or trainer.patience.exhausted
+            stop = [callback(trainer.result()) is True for callback in callbacks]
+            if checkpoint is not None and (last or any(stop) or trainer.epoch % checkpoint_every == 0):
+                trainer.save(checkpoint)
+            if any(stop):
+                break
+    return trainer.result(final=True)
+
+
+def _describe(arguments: dict[str, Any], *, hashed: bool) -> dict[str, Any]:
+    """The arguments of `fit` as JSON; data by their shapes, and by their contents where a checkpoint must recognise them."""
+    config = {name: describe(value) for name, value in arguments.items() if name not in ("model", "guide", "data", "validation")}
+    for name in ("data", "validation"):
+        data = arguments[name]
+        config[name] = (describe(data) if hashed else resuming._shapes(data)) if _is_in_memory(data) else data if data is None else type(data).__name__
+    return config
+
+
+def _draws_nothing(*args: Any, **kwargs: Any) -> None:
+    """The guide of a model without latent sites."""

@@ -1,0 +1,184 @@
+"""One training step: the loss of a batch as a function of the parameters."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from numpyro.distributions import biject_to, constraints
+from numpyro.distributions.transforms import Transform
+from numpyro.handlers import replay, seed, substitute, trace
+from numpyro.primitives import Messenger
+
+from dgm_core.schedules import value_of
+from numpyro_dgm.losses import Loss
+from numpyro_dgm.training.batches import _Form
+
+
+class _State(NamedTuple):
+    """All that a step changes: unconstrained params, the optimiser's state, the average of the params, mutable sites, the number of steps done."""
+
+    params: dict[str, Any]
+    optim: Any
+    average: dict[str, Any] | None
+    mutable: dict[str, Any]
+    step: Array
+
+
+class _Step:
+    """A training step as a pure function, `step(state, batch, rows, key) -> (state, values)`.
+
+    values: the loss and its terms, per datum, (1 + num_terms,), taken before the update.
+    rows: which data the batch holds; they are handed to the plates that subsample the data, so that parameters of a datum meet that datum.
+    """
+
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable,
+        loss: Loss,
+        optim: optax.GradientTransformationExtraArgs,
+        transforms: dict[str, Transform],
+        *,
+        num_data: int | None,
+        batch_size: int | None,
+        spread: Callable[[Any], Any],
+        clip_norm: float | None = None,
+        lr_schedule: Callable[[Any], Any] | None = None,
+        average: float | None = None,
+        transform: Callable | None = None,
+    ) -> None:
+        self.model, self.guide, self.loss, self.optim, self.transforms = model, guide, loss, optim, transforms
+        self.num_data, self.batch_size, self.transform, self.spread = num_data, batch_size, transform, spread
+        self.clip_norm, self.lr_schedule, self.average = clip_norm, lr_schedule, average
+
+    def init(self, params: dict[str, Any], mutable: dict[str, Any]) -> _State:
+        """The state before the first step, from unconstrained parameters."""
+        average = params if self.average is not None else None
+        return _State(params, self.optim.init(params), average, mutable, jnp.zeros((), jnp.int32))
+
+    def __call__(self, state: _State, batch: Any, rows: Array | None, key: Array) -> tuple[_State, Array]:
+        batch, key = self.prepare(batch, key)
+
+        def objective(params: dict[str, Any]) -> tuple[Array, tuple[Array, dict[str, Any]]]:
+            return self.evaluate(params, state.mutable, batch, rows, key, state.step)
+
+        (loss, (values, mutable)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        if self.clip_norm is not None:
+            factor = jnp.minimum(1.0, self.clip_norm / (optax.global_norm(grads) + 1e-6))
+            grads = jax.tree.map(lambda grad: grad * factor.astype(grad.dtype), grads)
+        updates, optim = self.optim.update(grads, state.optim, state.params, value=loss, grad=grads, value_fn=lambda params: objective(params)[0])
+        if self.lr_schedule is not None:
+            factor = value_of(self.lr_schedule, state.step)
+            updates = jax.tree.map(lambda update: update * jnp.asarray(factor, update.dtype), updates)
+        params = optax.apply_updates(state.params, updates)
+        return _State(params, optim, self._averaged(state, params), mutable, state.step + 1), values
+
+    def prepare(self, batch: Any, key: Array) -> tuple[Any, Array]:
+        """The batch as the model sees it, spread over the devices and transformed, and the key that is left for the loss."""
+        batch, keys = self.spread(batch), jax.random.split(key)
+        return (batch if self.transform is None else self.transform(batch, key=keys[0])), keys[1]
+
+    def evaluate(
+        self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, rows: Array | None, key: Array, step: Any
+    ) -> tuple[Array, tuple[Array, dict[str, Any]]]:
+        """The loss per datum at unconstrained parameters; beside it all logged values and the mutable sites afterwards."""
+        model, guide, args, kwargs = self.call(batch, rows)
+        out = self.loss.evaluate(key, self.constrain(params), model, guide, args, kwargs, step=step, mutable_state=mutable)
+        loss = out.loss / out.data_size
+        return loss, (jnp.stack([loss, *out.terms.values()]), out.mutable_state)
+
+    def traces(self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, rows: Array | None, key: Array) -> tuple[dict, dict]:
+        """Guide and model run once on a batch, the model at the guide's draws: (guide_trace, model_trace)."""
+        model, guide, args, kwargs = self.call(batch, rows)
+        values = {**self.constrain(params), **jax.tree.map(lambda x: x, mutable)}
+        keys = jax.random.split(key)
+        guide_trace = trace(substitute(seed(guide, keys[0]), values)).get_trace(*args, **kwargs)
+        return guide_trace, trace(substitute(replay(seed(model, keys[1]), guide_trace), values)).get_trace(*args, **kwargs)
+
+    def call(self, batch: Any, rows: Array | None) -> tuple[Callable, Callable, tuple, dict[str, Any]]:
+        """Model and guide, whose plates know the rows, and their arguments."""
+        form, arrays = _Form.of(batch)
+        return _Rows(self.model, rows, self.num_data, self.batch_size), _Rows(self.guide, rows, self.num_data, self.batch_size), *form.call(arrays)
+
+    def constrain(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters as the model and guide see them."""
+        return {name: self.transforms[name](value) for name, value in params.items()}
+
+    def _averaged(self, state: _State, params: dict[str, Any]) -> dict[str, Any] | None:
+        if self.average is None:
+            return None
+        decay = jnp.minimum(self.average, (1.0 + state.step) / (10.0 + state.step)) * (state.step > 0)
+        return jax.tree.map(lambda old, new: new + (decay * (old - new)).astype(new.dtype), state.average, params)
+
+
+def _initialise(model: Callable, guide: Callable, batch: Any, key: Array, *, compiled: bool) -> tuple[dict[str, Any], dict[str, Transform], dict[str, Any]]:
+    """Unconstrained parameters, the transforms that constrain them, and mutable sites, from one run of guide and model on a batch.
+
+    The guide runs uncompiled, because automatic guides keep what they compute in their first run.
+    """
+    keys = jax.random.split(key)
+    form, arrays = _Form.of(batch)
+    args, kwargs = form.call(arrays)
+    transforms: dict[str, Transform] = {}
+
+    def collect(fn: Callable, values: dict[str, Any]) -> tuple[dict, dict[str, Any], dict[str, Any]]:
+        mutables = _Mutables()
+        with mutables:
+            sites = trace(substitute(fn, values)).get_trace(*args, **kwargs)
+        params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
+        for name in params.keys() - transforms.keys():
+            transforms[name] = biject_to(sites[name]["kwargs"].get("constraint", constraints.real))
+        return sites, params, mutables.values
+
+    guide_trace, params, mutable = collect(seed(guide, keys[0]), {})
+
+    def run_model() -> tuple[dict[str, Any], dict[str, Any]]:
+        return collect(replay(seed(model, keys[1]), guide_trace), params)[1:]
+
+    model_params, model_mutable = jax.jit(run_model)() if compiled else run_model()
+    params, mutable = {**model_params, **params}, {**model_mutable, **mutable}
+    return _strong({name: transforms[name].inv(value) for name, value in params.items()}), transforms, _strong(mutable)
+
+
+def _is_finite(state: _State) -> Array:
+    """Whether all weights and running statistics are finite."""
+    leaves = jax.tree.leaves((state.params, state.mutable))
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]).all()
+
+
+class _Mutables(Messenger):
+    """Collects mutable sites as they are before a run changes them."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.values: dict[str, Any] = {}
+
+    def postprocess_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "mutable":
+            self.values.setdefault(msg["name"], jax.tree.map(lambda x: x, msg["value"]))
+
+
+def _strong(tree: Any) -> Any:
+    """The same numbers as arrays that keep their type in arithmetic (Python numbers do not, and would have the step compiled twice)."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
+
+
+class _Rows(Messenger):
+    """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, also where an automatic guide remembers the size of a full batch.
+
+    Args: fn; rows; num_data, the size that such plates declare; batch_size, the size of full batches.
+    """
+
+    def __init__(self, fn: Callable, rows: Array | None, num_data: int | None, batch_size: int | None) -> None:
+        super().__init__(fn)
+        self.rows, self.num_data, self.batch_size = rows, num_data, batch_size
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if self.rows is None or msg["type"] != "plate" or msg["value"] is not None:
+            return
+        size, subsample_size = msg["args"]
+        if size == self.num_data and subsample_size in (len(self.rows), self.batch_size):
+            msg["value"], msg["args"] = self.rows, (size, len(self.rows))

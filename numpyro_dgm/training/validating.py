@@ -1,0 +1,43 @@
+"""The score of a run on data that it does not train on: in evaluation mode, with the same random numbers every time."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from numpyro_dgm.nn import evaluation_mode
+from numpyro_dgm.training.batches import _Arrays, _Form, _Stream, _take
+from numpyro_dgm.training.step import _State, _Step
+
+
+class _Validation:
+    """Mean of a loss over validation data; `step` brings model, guide and loss, `key` the random numbers."""
+
+    def __init__(self, step: _Step, data: _Arrays | _Stream, key: Array, *, compiled: bool) -> None:
+        self.step, self.data, self.key = step, data, key
+        self._values = jax.jit(self._evaluate, static_argnums=0) if compiled else self._evaluate
+
+    def __call__(self, state: _State, params: dict[str, Any]) -> dict[str, float]:
+        """The loss per datum as "validation", and each of its terms as "validation/<term>", at unconstrained parameters."""
+        values, sizes = [], []
+        with evaluation_mode(self.step.model, self.step.guide):
+            for index, (form, arrays, rows) in enumerate(self._batches()):
+                values.append(self._values(form, params, state.mutable, state.step, arrays, rows, jax.random.fold_in(self.key, index)))
+                sizes.append(len(next(array for array in (arrays if rows is None else (rows,)) if array is not None)))
+        means = np.average(np.stack(values).astype(float), axis=0, weights=sizes)
+        names = ("validation", *(f"validation/{name}" for name in self.step.loss.term_names))
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def _batches(self) -> Any:
+        if isinstance(self.data, _Stream):
+            yield from ((form, arrays, None) for form, arrays in self.data.epoch())
+            return
+        data = self.data
+        for start in range(0, data.num_data, data.batch_size):
+            yield data.form, data.arrays, jnp.arange(start, min(start + data.batch_size, data.num_data))
+
+    def _evaluate(self, form: _Form, params: dict[str, Any], mutable: dict[str, Any], step: Array, arrays: tuple, rows: Array | None, key: Array) -> Array:
+        batch, key = self.step.prepare(form.build(_take(arrays, rows)), key)
+        return self.step.evaluate(params, mutable, batch, None, key, step)[1][0]

@@ -1,0 +1,160 @@
+"""What can be found out before the first step: arguments out of range, data outside their support, a guide that does not fit its model."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_dgm.losses import Joints, Loss
+from pyro_dgm.losses.inference import InferenceJoint
+from pyro_dgm.nn import evaluation_mode
+from pyro_dgm.training.batches import _Arrays, _Batch, _is_in_memory, _Stream
+from pyro_dgm.training.step import _Rows, _Step
+
+
+def _check_arguments(**arguments: Any) -> None:
+    """Raises ValueError for an argument of `fit` out of its range, TypeError for a model or guide that cannot be called."""
+    for name in ("model", "guide"):
+        if not callable(arguments[name]):
+            raise TypeError(f"{name} must be callable, got {type(arguments[name]).__name__}.")
+    for name in ("loss", "validation_loss"):
+        if not isinstance(arguments[name], Loss):
+            raise ValueError(f"{name} must be a loss such as ELBO(), got {arguments[name]!r}.")
+    for name in ("num_epochs", "batch_size", "checkpoint_every", "patience"):
+        value = arguments[name]
+        if value is None and name in ("batch_size", "patience"):
+            continue
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+    if not isinstance(arguments["seed"], (int, np.integer)) or isinstance(arguments["seed"], bool):
+        raise ValueError(f"seed must be an integer, got {arguments['seed']!r}.")
+    if arguments["patience"] is not None and arguments["validation"] is None:
+        raise ValueError("patience counts epochs without a better validation score: pass validation data as well.")
+    if arguments["clip_norm"] is not None and not arguments["clip_norm"] > 0:
+        raise ValueError(f"clip_norm must be positive, got {arguments['clip_norm']!r}.")
+    if arguments["average"] is not None and not 0 < arguments["average"] < 1:
+        raise ValueError(f"average must lie between 0 and 1, got {arguments['average']!r}.")
+    for name in ("lr_schedule", "transform"):
+        if arguments[name] is not None and not callable(arguments[name]):
+            raise ValueError(f"{name} must be callable, got {arguments[name]!r}.")
+    if any(not callable(callback) for callback in arguments["callbacks"]):
+        raise ValueError(f"callbacks must be callables that take the run, got {arguments['callbacks']!r}.")
+    if arguments["compile"] not in (True, False, "auto"):
+        raise ValueError(f'compile must be True, False or "auto", got {arguments["compile"]!r}.')
+    if arguments["batch_size"] is not None and not _is_in_memory(arguments["data"]):
+        raise ValueError("batch_size is for arrays; an iterable gives its own batches, so leave it out.")
+
+
+def _check_pair(step: _Step, data: _Arrays, transform: Any = None) -> None:
+    """Raises ValueError where guide and model do not fit each other, or do not fit minibatches."""
+    if data.batch_size == data.num_data:
+        return
+    joint = _joint(step, data.take(torch.arange(data.batch_size, device=data.device)).transformed(transform))
+    structure = joint.structure
+    scaled = any(joint.model_trace.nodes[name]["scale"] != 1 for name in structure.observed_sites)
+    if structure.global_sites and not structure.subsampled and not scaled:
+        raise ValueError(
+            f"The latent sites {list(structure.global_sites)} lie outside the data plate, and the plate declares only the {data.batch_size} data of a "
+            f'batch, so that their prior would count {data.num_data / data.batch_size:g} times: write plate("data", {data.num_data}, subsample_size=len(x)).'
+        )
+    other = max(2, data.batch_size // 2) if data.batch_size != 2 else 1
+    batch = data.take(torch.arange(other, device=data.device)).transformed(transform)
+    try:
+        _joint(step, batch)
+    except Exception as error:
+        if not _runs_alone(step, batch):
+            return  # the model itself is written for one batch size
+        raise ValueError(
+            f"The guide does not follow the batch: at {other} rows instead of {data.batch_size} it fails ({error}). Latents with parameters per datum "
+            f'would be shared: write plate("data", {data.num_data}, subsample_size=len(x)), or amortise them.'
+        ) from error
+
+
+def _check_observations(step: _Step, data: _Arrays | _Stream, transform: Any = None) -> None:
+    """Raises ValueError for observed values outside the support of their site, in all data in memory or in the first batch of an iterable.
+
+    Cost: one comparison per number where the data are observed as they are, else one run of guide and model without gradients through the data.
+    """
+    sites: list[Message] | None = None
+    for batch in data.in_order() if isinstance(data, _Arrays) else (data.first(),):
+        batch = batch.transformed(transform)
+        direct = sites is not None and all("position" in site for site in sites)
+        if not direct:
+            nodes = _joint(step, batch).model_trace.nodes.values()
+            sites = [site for site in nodes if site["type"] == "sample" and site["is_observed"] and not site_is_subsample(site)]
+            for site in sites:
+                _locate(site, batch)
+        for site in sites or ():
+            value = batch.arrays[site["position"]] if direct else site["value"]
+            bad = _outside(site["fn"], value, site.get("mask"))
+            if bad.any():
+                raise ValueError(_complaint(site["name"], site["fn"], int(bad.sum()), float(value[bad][0])))
+
+
+def _joint(step: _Step, batch: _Batch) -> InferenceJoint:
+    """Guide and model run on a batch as the loss does it with one particle."""
+    args, kwargs = batch.form.call(batch.arrays)
+    with torch.no_grad(), evaluation_mode(step.model, step.guide), step.parameters_handler, _Rows(batch.rows, step.num_data, step.guides):
+        return Joints(step.model, step.guide, args, kwargs).inference()
+
+
+def _runs_alone(step: _Step, batch: _Batch) -> bool:
+    args, kwargs = batch.form.call(batch.arrays)
+    try:
+        with torch.no_grad(), evaluation_mode(step.model), step.parameters_handler, _Rows(batch.rows, step.num_data, []):
+            step.model(*args, **kwargs)
+    except Exception:
+        return False
+    return True
+
+
+def _locate(site: Message, batch: _Batch) -> None:
+    """Notes at a site which array of the batch it observes as it is, if its support is the same for all data."""
+    bounds = vars(_support(site["fn"])).values()
+    if site["mask"] is None and not _masks(site["fn"]) and all(not isinstance(bound, Tensor) or bound.numel() == 1 for bound in bounds):
+        for position, array in enumerate(batch.arrays):
+            if isinstance(array, Tensor) and array is site["value"]:
+                site["position"] = position
+
+
+def _outside(fn: Any, value: Tensor, mask: Any) -> Tensor:
+    """Where observed values, NaN among them, lie outside the support; of the value's shape."""
+    inside = _support(fn).check(value)
+    inside = inside.reshape(inside.shape + (1,) * (value.ndim - inside.ndim)).expand(value.shape)
+    for part in (mask, *_masks(fn)):
+        if part is not None and part is not True:
+            part = torch.as_tensor(part, device=value.device).bool()
+            inside = inside | ~part.reshape(part.shape + (1,) * fn.event_dim)
+    return ~inside
+
+
+def _support(fn: Any) -> Any:
+    support = fn.support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
+
+
+def _masks(fn: Any) -> list[Any]:
+    masks = []
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, MaskedDistribution):
+            masks.append(fn._mask)
+        fn = fn.base_dist
+    return masks
+
+
+def _complaint(name: str, fn: Any, count: int, example: float) -> str:
+    while isinstance(fn, (Independent, MaskedDistribution, ExpandedDistribution)):
+        fn = fn.base_dist
+    family, advice = type(fn).__name__.strip("_"), "check the data and their scaling"
+    if np.isnan(example):
+        advice = "remove or fill in what is missing, or leave it out with pyro.poutine.mask (on values that are filled in)"
+    elif family == "Bernoulli":
+        advice = "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as ContinuousBernoulli"
+    return f"Site '{name}' observes {example:g}, outside the support of {family} ({fn.support}); {count} values of this batch are: {advice}."

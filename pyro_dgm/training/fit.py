@@ -1,0 +1,182 @@
+"""The training loop: arguments, checks, epochs, and the run that comes out."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+
+from dgm_core.loop import Patience, Progress, describe
+from pyro_dgm.losses import ELBO, Loss
+from pyro_dgm.nn.registration import _modules_of
+from pyro_dgm.training import resuming
+from pyro_dgm.training.batches import _Arrays, _is_in_memory, _Stream
+from pyro_dgm.training.checks import _check_arguments, _check_observations, _check_pair
+from pyro_dgm.training.optim import Adam, _Updates
+from pyro_dgm.training.parallel import _undisturbed, _Workers
+from pyro_dgm.training.run import Run
+from pyro_dgm.training.step import _discover, _Step
+from pyro_dgm.training.trainer import _Trainer
+from pyro_dgm.training.validating import _Validation
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: Callable,
+    guide: Callable | None,
+    data: Any,
+    *,
+    loss: Loss | None = None,
+    optim: Any = None,
+    num_epochs: int = 1,
+    batch_size: int | None = None,
+    drop_last: bool = False,
+    validation: Any = None,
+    validation_loss: Loss | None = None,
+    patience: int | None = None,
+    clip_norm: float | None = None,
+    lr_schedule: Callable[[Any], Any] | None = None,
+    average: float | None = None,
+    transform: Callable | None = None,
+    callbacks: Iterable[Callable[[Run], Any]] = (),
+    checkpoint: Any = None,
+    resume: bool = True,
+    checkpoint_every: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+    device: Any = None,
+    compile: bool | str = "auto",
+) -> Run:
+    """Train a model and its guide on data:  minimise  loss(model, guide, batch) / data size  over epochs of minibatches.
+
+    Works on any model/guide pair with plates, subsampling, global latents, free parameters and networks, and with stock
+    automatic guides.  Parameters are updated in place where the backend has places, and returned in `Run.params`.
+
+    Args:
+        model, guide: callables that take the batch; the guide may be left out (None) when the loss needs none.
+        data: an array, called as model(batch); a tuple of arrays, called as model(*batch); a dict, called as
+            model(**batch); or any iterable of such batches, or a callable that returns one, run through once per epoch.
+            Arrays are moved to the device once and shuffled there.
+        loss: what is minimised, a sum of terms; ELBO() when left out.
+        optim: Adam(1e-3) when left out; or any optimiser of the backend.
+        num_epochs: passes through the data in all, also when a run is resumed.
+        batch_size: rows per step; None is all of them.
+        drop_last: leave out the last, smaller batch of an epoch (other rows in every epoch).
+        validation: data of the same form as `data`; scored after every epoch in evaluation mode, with the same random
+            numbers every time.  The run ends with the weights that scored best.
+        validation_loss: what is scored on `validation`; ELBO() when left out.
+        patience: stop after so many epochs without a better validation score.
+        clip_norm: the gradient over all parameters is scaled down to this global norm where it is longer.
+        lr_schedule: factor on the learning rate as a function of the step, a Schedule or a callable.
+        average: decay of the moving average of the weights, e.g. 0.999; validation and the end of the run use the average.
+        transform: changes every training batch on the device, e.g. `binarize`.
+        callbacks: called with the Run after every epoch; one that returns True stops the training.
+        checkpoint: folder for `last.npz`, written every `checkpoint_every` epochs and at the end; a run that finds it
+            there goes on from it and ends in the same numbers as one that was never interrupted.
+        resume: False starts afresh although there is a checkpoint.
+        seed: decides the shuffling and all random draws; the global random state is left as it was.
+        progress: one progress line, with every term of the loss.
+        device: where to train; the device of the parameters when left out.
+        compile: True, False or "auto": compile the step when the run is long enough to repay it.
+
+    Returns:
+        Run.
+    Raises:
+        ValueError: bad arguments or data, observations outside their support, a guide that does not fit the model.
+        NonFiniteError: the loss or a gradient became NaN or infinite; names site, step and epoch.
+        CheckpointError: the checkpoint cannot be read, or belongs to a run with other arguments.
+    """
+    loss, validation_loss = loss or ELBO(), validation_loss or ELBO()
+    optim, guide, callbacks = Adam() if optim is None else optim, guide or _draws_nothing, tuple(callbacks)
+    _check_arguments(**locals())
+    arguments = dict(locals())
+    with _Workers(device) as workers, _undisturbed(workers.device) as user_validates:
+        place = _place(workers.device, model, guide)
+        source: _Arrays | _Stream
+        if _is_in_memory(data):
+            source = _Arrays(data, batch_size, drop_last=drop_last, device=place)
+        else:
+            source = _Stream(data, num_epochs, device=place)
+        seeds = np.random.SeedSequence((seed % 2**64, 0)).generate_state(2)
+        pyro.set_rng_seed(int(seeds[0]))
+        example = source.first().transformed(transform)
+        parameters = _discover(model, guide, loss, example, source.num_data)
+        try:
+            with pyro.get_param_store().scope():
+                parameters.into_store()
+                step = _Step(model, guide, loss, parameters, source.num_data)
+                if isinstance(source, _Arrays):
+                    _check_pair(step, source, transform)
+                _check_observations(step, source, transform)
+                validate = None
+                if validation is not None:
+                    score = _Step(model, guide, validation_loss, parameters)
+                    held_out = (
+                        _Arrays(validation, example.size, shrink=True, device=place)
+                        if _is_in_memory(validation)
+                        else _Stream(validation, num_epochs, device=place)
+                    )
+                    _check_observations(score, held_out)
+                    validate = _Validation(score, held_out, int(seeds[1]))
+                updates = _Updates(optim, parameters.distinct, clip_norm=clip_norm, lr_schedule=lr_schedule, average=average)
+                config = _describe(arguments, parameters.sites, hashed=checkpoint is not None)
+                trainer = _Trainer(
+                    step,
+                    parameters,
+                    updates,
+                    source,
+                    transform=transform,
+                    seed=seed % 2**64,
+                    num_epochs=num_epochs,
+                    validate=validate,
+                    patience=Patience(patience),
+                    config=config,
+                    workers=workers,
+                    functions=(model, guide),
+                )
+                before = trainer.restore(checkpoint) if checkpoint is not None and resume else {}
+                trainer.prepare(before.get("compiled", compile), example)
+                done = before.get("stopped", False) and bool(callbacks)
+                with Progress(source.num_batches and source.num_batches * num_epochs, done=trainer.num_steps, enabled=progress and workers.first) as bar:
+                    while trainer.epoch < num_epochs and not trainer.patience.exhausted and not done:
+                        trainer.train(bar)
+                        if callbacks and workers.first:
+                            with pyro.validation_enabled(user_validates):
+                                answers = [callback(trainer.result()) for callback in callbacks]
+                            done = True in answers
+                        done = workers.agreed(done)
+                        last = done or trainer.epoch == num_epochs or trainer.patience.exhausted
+                        if checkpoint is not None and (last or trainer.epoch % checkpoint_every == 0):
+                            trainer.save(checkpoint, stopped=done)
+                return trainer.result(final=True)
+        finally:
+            parameters.into_store()
+
+
+def _place(device: torch.device | None, *functions: Callable) -> torch.device:
+    """The device to train on; modules are moved there. Without one given, that of the first parameter."""
+    modules = _modules_of(*functions)
+    if device is None:
+        return next((parameter.device for module in modules for parameter in module.parameters()), torch.get_default_device())
+    for module in modules:
+        module.to(device)
+    return device
+
+
+def _describe(arguments: dict[str, Any], parameters: dict[str, torch.nn.Parameter], *, hashed: bool) -> dict[str, Any]:
+    """The arguments of `fit` as JSON; data by their shapes, and by their contents where a checkpoint must recognise them."""
+    config = {name: describe(value) for name, value in arguments.items() if name not in ("model", "guide", "data", "validation")}
+    for name in ("data", "validation"):
+        data = arguments[name]
+        if _is_in_memory(data):
+            config[name] = describe(resuming._mapped(data, resuming._to_numpy)) if hashed else resuming._shapes(data)
+        else:
+            config[name] = data if data is None else type(data).__name__
+    config["parameters"] = {name: resuming._shapes(value) for name, value in parameters.items()}
+    return config
+
+
+def _draws_nothing(*args: Any, **kwargs: Any) -> None:
+    """The guide of a model without latent sites."""

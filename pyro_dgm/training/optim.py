@@ -1,0 +1,151 @@
+"""Optimisers that `fit` accepts: `Adam`, and those of the backend's own libraries."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.optim import PyroOptim
+from pyro.optim.lr_scheduler import PyroLRScheduler
+from torch import Tensor, nn
+
+from dgm_core.schedules import value_of
+
+__all__ = ["Adam"]
+
+
+@dataclass(frozen=True, repr=False)
+class Adam:
+    """Adam (Kingma & Ba 2015), the default of `fit`.
+
+    Args: learning_rate; betas, decays of the two moments; eps, added to the root of the second.
+    Raises: ValueError if an argument is out of range.
+    Reference: arXiv:1412.6980.
+
+    >>> Adam(3e-4)
+    Adam(0.0003)
+    """
+
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __call__(self, params: Any) -> torch.optim.Optimizer:
+        params = list(params)
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
+        return torch.optim.Adam(params, self.learning_rate, self.betas, self.eps, fused=fused)
+
+    def __post_init__(self) -> None:
+        decays_fit = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        if not (self.learning_rate > 0 and decays_fit and self.eps > 0):
+            raise ValueError(f"Adam needs a positive learning_rate and eps and two betas in [0, 1), got {self!r}.")
+
+    def __repr__(self) -> str:
+        changed = [f"{name}={value!r}" for name, value, default in (("betas", self.betas, (0.9, 0.999)), ("eps", self.eps, 1e-8)) if value != default]
+        return f"Adam({', '.join([repr(self.learning_rate), *changed])})"
+
+
+def _build(optim: Any, params: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """One torch optimiser over all parameters, from `Adam(...)`, a callable that takes parameters, or an optimiser of pyro.optim."""
+    if isinstance(optim, PyroOptim):
+        return _from_pyro(optim, params)
+    if callable(optim) and not isinstance(optim, torch.optim.Optimizer):
+        built = optim(list(params.values()))
+        if isinstance(built, torch.optim.Optimizer):
+            return built
+    raise ValueError(
+        "optim must be Adam(...), a callable that makes a torch.optim.Optimizer from parameters, such as torch.optim.RMSprop or "
+        f"functools.partial(torch.optim.SGD, lr=0.1), or an optimiser of pyro.optim, got {optim!r}."
+    )
+
+
+def _from_pyro(optim: PyroOptim, params: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    if isinstance(optim, PyroLRScheduler):
+        raise ValueError("optim must be an optimiser, not a scheduler of pyro.optim: pass the schedule as lr_schedule.")
+    if optim.pt_clip_args:
+        raise ValueError("optim must not clip: pyro.optim clips each parameter by itself, fit clips all together by clip_norm.")
+    arguments = optim.pt_optim_args
+    if not callable(arguments):
+        return optim.pt_optim_constructor(list(params.values()), **arguments)
+    return optim.pt_optim_constructor([{"params": [param], **arguments(name)} for name, param in params.items()])
+
+
+class _Updates:
+    """What a step does with the gradients: clipping, learning rate, the optimiser, the moving average of the weights."""
+
+    def __init__(
+        self,
+        optim: Any,
+        params: Mapping[str, nn.Parameter],
+        *,
+        clip_norm: float | None = None,
+        lr_schedule: Callable[[Any], Any] | None = None,
+        average: float | None = None,
+    ) -> None:
+        self.weights = list(params.values())
+        if not self.weights:
+            raise ValueError("Model and guide have no learnable parameters: register networks with pyro.module, and use pyro.param.")
+        self.optimiser = _build(optim, params)
+        self.clip_norm, self.lr_schedule, self.decay = clip_norm, lr_schedule, average
+        self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.average = None if average is None else [weight.detach().clone() for weight in self.weights]
+        step: Callable = type(self.optimiser).step
+        self.needs_closure = inspect.signature(step).parameters["closure"].default is inspect.Parameter.empty  # L-BFGS
+
+    def __call__(self, num_steps: int, differentiate: Callable[[], Tensor]) -> Tensor:
+        """One update after `num_steps` others; `differentiate` sets the gradients and returns the loss and its terms, as this does."""
+        if self.lr_schedule is not None:
+            factor = float(value_of(self.lr_schedule, num_steps))
+            for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+                group["lr"] = factor * rate
+        if self.needs_closure:
+            values = self._search(differentiate)
+        else:
+            values = differentiate()
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.weights, self.clip_norm)
+            self.optimiser.step()
+        if self.average is not None:
+            decay = min(self.decay or 0.0, (1 + num_steps) / (10 + num_steps)) if num_steps else 0.0
+            torch._foreach_lerp_(self.average, [weight.detach() for weight in self.weights], 1.0 - decay)
+        return values
+
+    def _search(self, differentiate: Callable[[], Tensor]) -> Tensor:
+        state, values = torch.get_rng_state(), []
+
+        def closure() -> Tensor:
+            torch.set_rng_state(state)  # one function of the weights, not a new one at each call
+            values.append(differentiate())
+            return values[-1][0]
+
+        self.optimiser.step(closure)  # type: ignore[arg-type]  # a tensor is as good as a number
+        return values[0]
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside this block the weights are their moving average, if there is one."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs beside the weights."""
+        return {"optimiser": self.optimiser.state_dict(), "average": self.average}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average is not None:
+            self.average = [value.to(weight) for value, weight in zip(state["average"], self.weights, strict=True)]
+
+    def _swap(self) -> None:
+        if self.average is not None:
+            with torch.no_grad():
+                for weight, value in zip(self.weights, self.average, strict=True):
+                    kept = weight.clone()
+                    weight.copy_(value)
+                    value.copy_(kept)

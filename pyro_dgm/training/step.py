@@ -1,0 +1,188 @@
+"""One training step: the loss of a batch as a function of the parameters."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer.autoguide import AutoGuide
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+from torch.distributions import transform_to
+
+from pyro_dgm.losses import Loss
+from pyro_dgm.nn import evaluation_mode
+from pyro_dgm.nn.registration import _modules_of
+from pyro_dgm.training.batches import _Batch, _Form
+
+
+class _Parameters(Messenger):
+    """All learnable parameters that a model and a guide meet in one run, and the handler that hands them out afterwards.
+
+    Parameters of modules (`pyro.module`, `register`, PyroModules, automatic guides) stay the modules' own.  A free `pyro.param` lives on as an
+    unconstrained torch Parameter, from the parameter store if it is there in the same shape and constraint; else from its initial value.
+
+    Attributes: sites, name -> unconstrained Parameter; free, those of `pyro.param` alone; modules, all networks that the callables use.
+    """
+
+    def __init__(self, model: Callable, guide: Callable, device: torch.device) -> None:
+        super().__init__()
+        found = _modules_of(model, guide)
+        inside = {id(part) for module in found for part in module.modules() if part is not module}
+        self.modules = [module for module in found if id(module) not in inside]
+        self.device = device
+        self.sites: dict[str, nn.Parameter] = {}
+        self.free = nn.ParameterList()
+        self._index: dict[str, int] = {}
+        self._constraints: dict[str, Any] = {}
+        store = pyro.get_param_store()
+        self._before = {name: (value.detach(), store._constraints[name]) for name, value in store.named_parameters()}
+        self._complete = False
+
+    @contextmanager
+    def discovery(self) -> Iterator[None]:
+        """Runs of the step inside this block say which parameters there are."""
+        yield
+        self._complete = True
+
+    @property
+    def distinct(self) -> dict[str, nn.Parameter]:
+        """`sites` without the second names of shared parameters."""
+        first: dict[int, str] = {}
+        for name, parameter in self.sites.items():
+            first.setdefault(id(parameter), name)
+        return {name: self.sites[name] for name in first.values()}
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """The state of the modules beside their parameters: running statistics."""
+        return dict(nn.ModuleList(self.modules).named_buffers())
+
+    def constrained(self) -> dict[str, Tensor]:
+        """Copies of all parameters as the model and the guide see them."""
+        with torch.no_grad():
+            return {name: transform_to(self._constraints[name])(value).detach().clone() for name, value in self.sites.items()}
+
+    def into_store(self) -> None:
+        """Make the store's entries these very tensors."""
+        store = pyro.get_param_store()
+        for name, parameter in self.sites.items():
+            if name in store:
+                del store[name]
+            store._constraints[name] = self._constraints[name]
+            store._params[name] = parameter
+            store._param_to_name[parameter] = name
+
+    def _pyro_param(self, msg: Message) -> None:
+        if msg["done"]:
+            return
+        name, initial = msg["name"], msg["args"][1] if len(msg["args"]) > 1 else None
+        if name in self._index:
+            parameter = self.free[self._index[name]]
+            msg["value"] = transform_to(self._constraints[name])(parameter)
+        elif isinstance(initial, nn.Parameter) or (self._complete and isinstance(initial, Tensor) and name in self.sites):
+            msg["value"] = initial  # a module's own
+        elif not self._complete and (initial is not None or (name in self._before and name not in pyro.get_param_store())):
+            msg["value"] = self._adopt(name, initial, msg["kwargs"]["constraint"])
+        msg["done"] = msg["value"] is not None
+
+    def _pyro_post_param(self, msg: Message) -> None:
+        name, value = msg["name"], msg["value"]
+        if self._complete or name in self.sites:
+            return
+        parameter = value if isinstance(value, nn.Parameter) else value.unconstrained()
+        if parameter.requires_grad:
+            self.sites[name] = parameter
+            self._constraints[name] = msg["kwargs"].get("constraint") or torch.distributions.constraints.real
+            if name in pyro.get_param_store():  # of a PyroModule, which says its constraint there
+                self._constraints[name] = pyro.get_param_store()._constraints[name]
+
+    def _adopt(self, name: str, initial: Any, constraint: Any) -> Tensor:
+        with torch.no_grad():
+            before, old_constraint = self._before.get(name, (None, constraint))
+            start: Any = None
+            if initial is not None:
+                start = transform_to(constraint).inv(initial() if callable(initial) else initial.detach()).contiguous()
+            if before is not None and str(old_constraint) == str(constraint) and (start is None or before.shape == start.shape):
+                start = before
+        parameter = nn.Parameter(start.to(self.device, copy=True))
+        self._index[name] = len(self.free)
+        self.free.append(parameter)
+        self.sites[name], self._constraints[name] = parameter, constraint
+        return transform_to(constraint)(parameter)
+
+
+class _Rows(Messenger):
+    """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, so that what belongs to a datum meets that datum."""
+
+    def __init__(self, rows: Tensor | None, num_data: int | None, guides: list[AutoGuide]) -> None:
+        super().__init__()
+        self.rows, self.num_data, self.guides = rows, num_data, guides
+
+    def __enter__(self) -> "_Rows":
+        if self.rows is not None:
+            for guide in self.guides:  # they remember the size of the batch that they saw first
+                for name, frame in guide._prototype_frames.items():
+                    if frame.full_size == self.num_data and frame.size != len(self.rows):
+                        guide._prototype_frames[name] = frame._replace(size=len(self.rows))
+        return super().__enter__()
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if self.rows is None or msg["value"] is not None or not site_is_subsample(msg):
+            return
+        if msg["fn"].size == self.num_data and msg["fn"].subsample_size == len(self.rows):
+            msg["value"], msg["done"] = self.rows, True
+
+
+class _Step(nn.Module):
+    """The loss of a batch: `step(number, rows, *arrays)` -> loss per datum, and the loss and its terms per datum without gradient, (1 + num_terms,).
+
+    A module, with the networks as its submodules, so that it can be exported as a whole.
+    """
+
+    def __init__(self, model: Callable, guide: Callable, loss: Loss, parameters: _Parameters, num_data: int | None = None) -> None:
+        super().__init__()
+        self.model, self.guide, self.loss = _callable(model), _callable(guide), loss
+        self.networks = nn.ModuleList(parameters.modules)
+        self.free = parameters.free
+        self.parameters_handler = parameters
+        self.num_data = num_data
+        self.form = _Form("array")
+        self.guides = [part for module in parameters.modules for part in module.modules() if isinstance(part, AutoGuide)]
+
+    def forward(self, number: Tensor, rows: Tensor | None, *arrays: Tensor | None) -> tuple[Tensor, Tensor]:
+        args, kwargs = self.form.call(arrays)
+        with self.parameters_handler, _Rows(rows, self.num_data, self.guides):
+            out = self.loss.evaluate(self.model, self.guide, args, kwargs, step=number)
+        loss = out.loss / out.data_size
+        return loss, torch.stack([loss.detach(), *out.terms.values()])
+
+    def on(self, batch: _Batch, number: Tensor) -> tuple[Tensor, Tensor]:
+        """The step on a batch."""
+        self.form = batch.form
+        return self(number, batch.rows, *batch.arrays)
+
+
+def _callable(function: Callable) -> Callable:
+    """Kept out of the submodules, where they would appear twice."""
+    return function.__call__ if isinstance(function, nn.Module) else function
+
+
+def _discover(model: Callable, guide: Callable, loss: Loss, batch: _Batch, num_data: int | None) -> _Parameters:
+    """The parameters that model and guide meet on a batch, whatever the store holds under the names of modules.
+
+    Runs the guide once before: automatic guides make their parameters on the first run.
+    """
+    parameters = _Parameters(model, guide, batch.device)
+    step = _Step(model, guide, loss, parameters, num_data)
+    args, kwargs = batch.form.call(batch.arrays)
+    store = pyro.get_param_store()
+    with torch.no_grad(), evaluation_mode(model, guide):
+        with store.scope(), _Rows(batch.rows, num_data, []):
+            guide(*args, **kwargs)
+        with store.scope(), parameters.discovery():
+            step.on(batch, torch.tensor(0))
+    return parameters

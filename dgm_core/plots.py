@@ -66,12 +66,11 @@ def reconstructions(x: np.ndarray, x_mean: np.ndarray, image_shape: Sequence[int
     if len(data) != len(means):
         raise ValueError(f"There must be one reconstruction per datum, got {len(data)} data and {len(means)}.")
     num_columns = min(num_columns, len(data))
-    rows = []
+    pairs, gap = [], _gap(data)
     for start in range(0, len(data), num_columns):
-        rows += [_tile(part[start : start + num_columns], 1, num_columns) for part in (data, means)]
-    gap = np.full((max(2, data.shape[1] // 6), *rows[0].shape[1:]), 1.0)  # white between the pairs
-    pairs = [np.concatenate([above[:-1], below]) for above, below in zip(rows[::2], rows[1::2], strict=True)]
-    picture = np.concatenate([part for pair in pairs for part in (pair, gap)][:-1])
+        above, below = (_tile(part[start : start + num_columns], 1, num_columns) for part in (data, means))
+        pairs += [above[:-gap], below[gap - gap // 4 :]]  # a datum stands closer to its reconstruction than to the next pair
+    picture = np.concatenate(pairs)
     figure = _figure(8, 8 * picture.shape[0] / picture.shape[1] + 0.3)
     _show(figure.subplots(), picture, "data above, reconstructions below")
     return figure
@@ -227,15 +226,20 @@ def _images(x: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
     return np.clip(np.moveaxis(enlarged, 1, -1), 0, 1)
 
 
+def _gap(images: np.ndarray) -> int:
+    """An eighth of an image: digits fill their frames and would run into each other."""
+    return max(images.shape[1:3]) // 8
+
+
 def _tile(images: np.ndarray, num_rows: int, num_columns: int) -> np.ndarray:
-    """One large image with a grey line around each small one."""
+    """One large white image with the small ones in it, a margin around each."""
     num, height, width, channels = images.shape
-    padded = np.full((num_rows * num_columns, height + 1, width + 1, channels), 0.5)
-    padded[:num, 1:, 1:] = images
-    padded[num:, 1:, 1:] = 1.0
-    rows = padded.reshape(num_rows, num_columns, height + 1, width + 1, channels).swapaxes(1, 2)
-    picture = rows.reshape(num_rows * (height + 1), num_columns * (width + 1), channels)
-    return np.pad(picture, ((0, 1), (0, 1), (0, 0)), constant_values=0.5)
+    gap = _gap(images)
+    framed = np.ones((num_rows * num_columns, height + gap, width + gap, channels))
+    framed[:num, gap:, gap:] = images
+    rows = framed.reshape(num_rows, num_columns, height + gap, width + gap, channels).swapaxes(1, 2)
+    picture = rows.reshape(num_rows * (height + gap), num_columns * (width + gap), channels)
+    return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=1.0)
 
 
 def _show(axes: Axes, picture: np.ndarray, title: str | None) -> None:

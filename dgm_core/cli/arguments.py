@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "beta": 1.0,
     "warmup": 0,
     "num_particles": None,
-    "epochs": 200,
+    "epochs": 300,
     "batch_size": 128,
     "learning_rate": 1e-3,
     "patience": None,
@@ -77,7 +77,7 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
     _add(model, "--posterior", choices=POSTERIORS, help="q(z | x)")
     _add(model, "--prior", choices=PRIORS, help="p(z)")
     _add(model, "--likelihood", choices=LIKELIHOODS, help="p(x | z) (bernoulli for images, normal for real numbers)")
-    _add(model, "--binarize", choices=PROTOCOLS, help="how grey levels become binary for bernoulli (dynamic); held-out data are drawn once")
+    _add(model, "--binarize", choices=PROTOCOLS, help="how grey levels become binary for bernoulli (threshold for digits, else dynamic)")
 
     training = fit.add_argument_group("training")
     _add(training, "--loss", choices=LOSSES, help="bound that is maximised")

@@ -54,7 +54,7 @@ def prepare(arguments: Namespace) -> Prepared:
     if arguments.binarize is not None and likelihood != "bernoulli":
         raise UsageError(f"--binarize makes data for --likelihood bernoulli, not for {likelihood}.")
 
-    protocol = arguments.binarize or "dynamic"
+    protocol = arguments.binarize or ("threshold" if dataset.name == "digits" else "dynamic")
     redraw = likelihood == "bernoulli" and protocol == "dynamic"
     parts, levels = [], None
     for index, part in enumerate((dataset.train, dataset.validation, dataset.test)):

@@ -109,7 +109,7 @@ def config(folder):
 
 def test_fit_writes_everything(capsys):
     fake = FakeBackend()
-    assert fake("fit", "vae", "--epochs", "2", "--output", "run", "--eval-particles", "30", "--quiet") == 0
+    assert fake("fit", "vae", "--binarize", "dynamic", "--epochs", "2", "--output", "run", "--eval-particles", "30", "--quiet") == 0
     assert sorted(os.listdir("run")) == FILES
     (call,) = fake.calls
     assert call["data"].shape == (1297, 64)
@@ -168,7 +168,7 @@ def test_the_parts_fit_together(flags, contexts):
 @pytest.mark.parametrize(
     ("likelihood", "kind", "values", "bits"),
     [
-        ("bernoulli", "Bernoulli", "grey", False),
+        ("bernoulli", "Bernoulli", "binary", False),
         ("continuous_bernoulli", "ContinuousBernoulli", "grey", False),
         ("normal", "Normal", "grey", False),
         ("logit_normal", "LogitNormal", "open", True),

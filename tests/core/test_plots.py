@@ -51,18 +51,18 @@ def pixels(figure):
 
 def test_grid_holds_the_images_in_order():
     x = RNG.random((5, 64))
-    picture = pixels(plots.samples_grid(x, (1, 8, 8)))
-    assert picture.shape == (2 * 65 + 1, 3 * 65 + 1)
-    np.testing.assert_array_equal(picture[1:65:8, 1:65:8], x[0].reshape(8, 8))
-    np.testing.assert_array_equal(picture[66:130:8, 66:130:8], x[4].reshape(8, 8))
-    np.testing.assert_array_equal(picture[66:130, 131:195], 1.0)  # an empty place is white
+    picture = pixels(plots.samples_grid(x, (1, 8, 8)))  # each pixel enlarged to 8x8, a white margin of 8 around each image
+    assert picture.shape == (2 * 72 + 8, 3 * 72 + 8)
+    np.testing.assert_array_equal(picture[8:72:8, 8:72:8], x[0].reshape(8, 8))
+    np.testing.assert_array_equal(picture[80:144:8, 80:144:8], x[4].reshape(8, 8))
+    np.testing.assert_array_equal(picture[80:144, 152:], 1.0)  # an empty place is white
 
 
 def test_colour_images_are_channel_first():
     x = np.zeros((1, 3, 64, 64))
     x[:, 0] = 1.0
     picture = pixels(plots.samples_grid(x, (3, 64, 64)))
-    np.testing.assert_array_equal(picture[1:65, 1:65], np.broadcast_to([1.0, 0.0, 0.0], (64, 64, 3)))
+    np.testing.assert_array_equal(picture[8:72, 8:72], np.broadcast_to([1.0, 0.0, 0.0], (64, 64, 3)))
 
 
 def test_values_outside_the_unit_interval_are_clipped():
@@ -70,10 +70,11 @@ def test_values_outside_the_unit_interval_are_clipped():
 
 
 def test_reconstructions_lie_below_their_data():
-    data, means = np.zeros((12, 64)), np.ones((12, 64))
+    data, means = np.full((12, 64), 0.25), np.full((12, 64), 0.75)
     picture = pixels(plots.reconstructions(data, means, (1, 8, 8)))
-    assert picture[20, 20] == 0.0
-    assert picture[85, 20] == 1.0
+    column = picture[:, 40]
+    changes = [column[0], *column[1:][np.diff(column) != 0]]
+    assert changes == [1.0, 0.25, 1.0, 0.75, 1.0, 0.25, 1.0, 0.75, 1.0]
 
 
 def test_latent_points_and_classes():

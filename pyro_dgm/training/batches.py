@@ -154,6 +154,7 @@ class _Stream:
             raise TypeError(f"data must be an array, a tuple or a dict of arrays, or an iterable of batches, got {type(data).__name__}.")
         self.data, self.device = data, device
         self.num_batches = _length(data)
+        self._first: _Batch | None = None
         self._peeked: Iterator[_Batch] | None = None
         if not callable(data) and iter(data) is data:
             if num_epochs > 1:
@@ -162,13 +163,14 @@ class _Stream:
 
     def first(self) -> _Batch:
         """The first batch, which the next epoch gives again."""
-        batches = self._peeked or self._batches()
-        batch = next(batches, None)
-        if batch is None:
-            raise ValueError("The data are empty: the iterable gives no batches.")
-        if self._peeked is not None:
-            self._peeked = _chain(batch, batches)
-        return batch
+        if self._first is None:
+            batches = self._peeked or self._batches()
+            self._first = next(batches, None)
+            if self._first is None:
+                raise ValueError("The data are empty: the iterable gives no batches.")
+            if self._peeked is not None:
+                self._peeked = _chain(self._first, batches)
+        return self._first
 
     def epoch(self, seed: int, share: tuple[int, int] = (0, 1)) -> Iterator[_Batch]:
         """The batches of an epoch; every process gives its own, and the order is the iterable's."""

@@ -57,15 +57,17 @@ def _check_pair(step: _Step, data: _Arrays, transform: Any = None) -> None:
     joint = _joint(step, data.take(torch.arange(data.batch_size, device=data.device)).transformed(transform))
     structure = joint.structure
     scaled = any(joint.model_trace.nodes[name]["scale"] != 1 for name in structure.observed_sites)
-    if structure.global_sites and not structure.subsampled and not scaled:
+    shared = [name for name in structure.global_sites if name in joint.model_trace.nodes]
+    if shared and not structure.subsampled and not scaled:
         raise ValueError(
-            f"The latent sites {list(structure.global_sites)} lie outside the data plate, and the plate declares only the {data.batch_size} data of a "
+            f"The latent sites {shared} lie outside the data plate, and the plate declares only the {data.batch_size} data of a "
             f'batch, so that their prior would count {data.num_data / data.batch_size:g} times: write plate("data", {data.num_data}, subsample_size=len(x)).'
         )
     other = max(2, data.batch_size // 2) if data.batch_size != 2 else 1
     batch = data.take(torch.arange(other, device=data.device)).transformed(transform)
     try:
-        _joint(step, batch)
+        with torch.no_grad(), evaluation_mode(step.model, step.guide):
+            step.on(batch, torch.zeros((), dtype=torch.int64, device=data.device))
     except Exception as error:
         if not _runs_alone(step, batch):
             return  # the model itself is written for one batch size

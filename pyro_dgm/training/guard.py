@@ -34,6 +34,7 @@ def _explain(step: _Step, parameters: Mapping[str, nn.Parameter], batch: _Batch,
         notes = [(name, f"the gradient with respect to parameter '{name}' is not finite") for name, gradient in gradients if _first_bad(gradient)]
     for buffer, old in zip(step.buffers(), buffers):
         buffer.data.copy_(old)
+    notes.sort(key=lambda note: " observes " not in note[1])  # what is observed is the cause of all else
     named = zip((*step.loss.term_names, "The loss"), (*values[1:].tolist(), values[0].item()), strict=True)
     subject = next((f"{name} is {value}" for name, value in named if _first_bad(torch.tensor(value))), "The update is not finite")
     return (notes[0][0], subject, notes[0][1]) if notes else (None, subject, "every site is finite")

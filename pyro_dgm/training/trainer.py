@@ -128,6 +128,7 @@ class _Trainer:
 
     def restore(self, folder: Any) -> dict[str, Any]:
         """Go on from a checkpoint; its header, empty where there is none."""
+        self.workers.agreed(True)  # nobody reads before the first process, which may still be writing, gets here
         found = resuming._load(folder, self.config)
         if found is None:
             return {}

@@ -205,7 +205,9 @@ def test_validation_is_in_evaluation_mode_with_the_same_numbers_and_the_best_wei
     assert run.best_epoch == 1 and len(set(run.history.column("validation"))) == 1
 
     model, guide = density()
-    run = quiet(model, guide, torch.full((8,), 5.0), loss=NLL(), num_epochs=200, optim=Adam(0.1), validation=torch.full((8,), 2.0), validation_loss=NLL(), patience=5)
+    run = quiet(
+        model, guide, torch.full((8,), 5.0), loss=NLL(), num_epochs=200, optim=Adam(0.1), validation=torch.full((8,), 2.0), validation_loss=NLL(), patience=5
+    )
     scores = run.history.column("validation")
     assert run.best_epoch == scores.argmin() + 1 and run.epoch == run.best_epoch + 5 < 200
     expected = -dist.Normal(run.params["mean"], run.params["scale"]).log_prob(torch.tensor(2.0))

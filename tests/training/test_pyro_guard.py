@@ -64,11 +64,20 @@ BAD: dict[str, tuple[dict[str, Any], type, str]] = {
     "compile": ({"compile": "yes"}, ValueError, "compile must be True, False"),
     "device": ({"device": "abacus"}, ValueError, "device must be one that torch can use here"),
     "prior counted often": (
-        {"model": lambda x, y: regression(len(x))(x, y), "guide": AutoNormal(lambda x, y: regression(len(x))(x, y)), "data": (torch.ones(40, 2), torch.ones(40)), "batch_size": 10},
+        {
+            "model": lambda x, y: regression(len(x))(x, y),
+            "guide": AutoNormal(lambda x, y: regression(len(x))(x, y)),
+            "data": (torch.ones(40, 2), torch.ones(40)),
+            "batch_size": 10,
+        },
         ValueError,
         r"\['w'\] lie outside the data plate.*40, subsample_size=len\(x\)",
     ),
-    "shared latents": ({"model": per_datum, "guide": AutoNormal(per_datum), "data": torch.ones(40), "batch_size": 10}, ValueError, "The guide does not follow the batch"),
+    "shared latents": (
+        {"model": per_datum, "guide": AutoNormal(per_datum), "data": torch.ones(40), "batch_size": 10},
+        ValueError,
+        "The guide does not follow the batch",
+    ),
     "nothing to learn": ({"model": lambda x: None, "guide": None, "loss": NLL()}, ValueError, "."),
 }
 

@@ -1,0 +1,50 @@
+"""A run with everything that has a state, for the test that kills it: `python -m tests.training.pyro_resumable CHECKPOINT RESULT`."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from dgm_core.schedules import cyclical, linear
+from pyro_dgm import ELBO
+from pyro_dgm.training import Adam, Run, binarize, fit
+
+from .pyro_pairs import Network, binary
+
+
+def train(checkpoint: Any, *, num_epochs: int = 12, **options: Any) -> tuple[Run, dict[str, np.ndarray]]:
+    """The run, and all that it ends with: parameters, buffers, history."""
+    torch.manual_seed(0)
+    network = Network()
+    run = fit(
+        network.model,
+        network.guide,
+        0.1 + 0.8 * binary(300),
+        transform=binarize,
+        loss=ELBO(beta=cyclical(40)),
+        optim=Adam(3e-3),
+        num_epochs=num_epochs,
+        batch_size=32,
+        validation=binary(40, seed=1),
+        patience=6,
+        clip_norm=0.5,
+        lr_schedule=linear(200, start=1.0, end=0.1),
+        average=0.95,
+        checkpoint=checkpoint,
+        progress=False,
+        **options,
+    )
+    state = {name: value.numpy() for name, value in network.state_dict().items()}
+    history = {name: run.history.column(name) for name in run.history.columns if name != "seconds"}
+    return run, {**state, **history, "best_epoch": np.array(run.best_epoch)}
+
+
+def slow(run: Run) -> None:
+    """Say that an epoch is over, so that the test knows when to kill."""
+    print(run.epoch, flush=True)
+
+
+if __name__ == "__main__":
+    _, result = train(sys.argv[1], callbacks=[slow])
+    np.savez(sys.argv[2], **result)

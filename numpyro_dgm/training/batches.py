@@ -108,40 +108,39 @@ class _Arrays:
 class _Stream:
     """Batches from an iterable, or from a callable that returns one, run through once per epoch.
 
-    Raises: ValueError for an epoch without batches, TypeError for what cannot be iterated.
+    Raises: ValueError for an epoch without batches and for an iterator where there are several epochs, TypeError for what cannot be iterated.
     """
 
-    num_data = batch_size = num_batches = None
+    num_data = batch_size = None
 
-    def __init__(self, data: Any, put: Callable[[Any], Any] = jax.device_put) -> None:
+    def __init__(self, data: Any, num_epochs: int = 1, *, put: Callable[[Any], Any] = jax.device_put) -> None:
         if not callable(data) and not hasattr(data, "__iter__"):
             raise TypeError(f"data must be an array, a tuple or a dict of arrays, or an iterable of batches, got {type(data).__name__}.")
         self.data, self.put = data, put
-        self._opened: Iterator[tuple[_Form, tuple]] | None = None
+        self.num_batches = len(data) if hasattr(data, "__len__") else None
+        self._peeked: Iterator[tuple[_Form, tuple]] | None = None
+        self.used_up = not callable(data) and iter(data) is data
+        if self.used_up and num_epochs > 1:
+            raise ValueError("The data are an iterator, which is used up after one epoch: pass a list, a loader, or a function that returns an iterator.")
 
     def first(self) -> tuple[_Form, tuple[Array | None, ...]]:
-        """A batch to look at; the next epoch still begins with it, so an iterator loses nothing."""
+        """The first batch, which the next epoch gives again."""
         batches = self.epoch()
-        first = next(batches)
-        self._opened = itertools.chain([first], batches)
+        first = next(batches, None)
+        if first is None:
+            raise ValueError("The data are empty: the iterable gives no batches.")
+        self._peeked = itertools.chain([first], batches) if self.used_up else None
         return first
 
     def epoch(self) -> Iterator[tuple[_Form, tuple[Array | None, ...]]]:
         """The batches of an epoch as (form, arrays on the device)."""
-        opened, self._opened = self._opened, None
-        return opened or self._pass()
-
-    def _pass(self) -> Iterator[tuple[_Form, tuple[Array | None, ...]]]:
-        empty = True
+        if self._peeked is not None:
+            peeked, self._peeked = self._peeked, None
+            yield from peeked
+            return
         for batch in self.data() if callable(self.data) else self.data:
             form, entries = _Form.of(batch)
-            empty = False
             yield form, self.put(tuple(None if entry is None else _as_array(entry, form.label(i)) for i, entry in enumerate(entries)))
-        if empty:
-            raise ValueError(
-                "The data gave no batches in this epoch: they are empty, or an iterator that is used up after one epoch; "
-                "pass a list, a loader, or a function that returns an iterator."
-            )
 
 
 def _take(arrays: tuple, rows: Array | None) -> tuple:

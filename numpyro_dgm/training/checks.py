@@ -153,7 +153,7 @@ def _family(site: dict[str, Any]) -> tuple[str, str]:
     fn = site["fn"]
     while isinstance(fn, (Independent, MaskedDistribution, ExpandedDistribution)):
         fn = fn.base_dist
-    return type(fn).__name__.removesuffix("Logits").removesuffix("Probs"), str(fn.support)
+    return type(fn).__name__.lstrip("_").removesuffix("Logits").removesuffix("Probs"), str(fn.support)
 
 
 def _complaint(name: str, family: str, support: str, count: int, example: float) -> str:

@@ -83,10 +83,9 @@ class _ArrayEpochs:
 class _StreamEpochs:
     """Runs the steps of an epoch over an iterable of batches, each in a call of its own; keeps the batches of the last call."""
 
-    num_batches: int | None = None
-
     def __init__(self, step: _Step, data: _Stream, *, compiled: bool) -> None:
         self.step, self.data = step, data
+        self.num_batches: int | None = data.num_batches
         self._single = jax.jit(self._step, static_argnums=1) if compiled else self._step
 
     def begin(self, key: Array) -> None:
@@ -100,6 +99,8 @@ class _StreamEpochs:
         """How far the next call may go; fetches the batches for it."""
         self._start = start
         self._kept = [batch for _, batch in zip(range(count), self._batches)]
+        if start == 0 and not self._kept:
+            raise ValueError("The data gave no batches in this epoch: the iterable is empty or used up.")
         return start + len(self._kept)
 
     def run(self, state: _State, start: int, stop: int) -> tuple[_State, np.ndarray, bool]:

@@ -99,7 +99,7 @@ def fit(
         source = _Arrays(data, batch_size, drop_last=drop_last, put=placement.put)
         placement.check(source.batch_size)
     else:
-        source = _Stream(data, placement.put)
+        source = _Stream(data, num_epochs, put=placement.put)
     form, first = source.first()
     batch = form.build(first)
     init_key, transform_key = jax.random.split(keys["init"])
@@ -125,8 +125,11 @@ def fit(
     validate = None
     if validation is not None:
         score = _Step(model, guide, validation_loss, step.optim, transforms, **common)
-        batch_size = source.batch_size or len(jax.tree.leaves(first)[0])
-        held_out = _Arrays(validation, batch_size, shrink=True, put=placement.put) if _is_in_memory(validation) else _Stream(validation, placement.put)
+        held_out: _Arrays | _Stream
+        if _is_in_memory(validation):
+            held_out = _Arrays(validation, source.batch_size or len(jax.tree.leaves(first)[0]), shrink=True, put=placement.put)
+        else:
+            held_out = _Stream(validation, num_epochs, put=placement.put)
         _check_observations(score, state, held_out, keys["check"])
         validate = _Validation(score, held_out, keys["validation"], compiled=compiled)
 

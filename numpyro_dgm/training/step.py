@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from numpyro.distributions import biject_to, constraints
+from numpyro.distributions.distribution import validation_enabled
 from numpyro.distributions.transforms import Transform
 from numpyro.handlers import replay, seed, substitute, trace
 from numpyro.primitives import Messenger
@@ -67,7 +68,7 @@ class _Step:
 
         (loss, (values, mutable)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         if self.clip_norm is not None:
-            factor = jnp.minimum(1.0, self.clip_norm / (optax.global_norm(grads) + 1e-6))
+            factor = jnp.minimum(1.0, self.clip_norm / (optax.tree.norm(grads) + 1e-6))
             grads = jax.tree.map(lambda grad: grad * factor.astype(grad.dtype), grads)
         updates, optim = self.optim.update(grads, state.optim, state.params, value=loss, grad=grads, value_fn=lambda params: objective(params)[0])
         if self.lr_schedule is not None:
@@ -126,7 +127,7 @@ def _initialise(model: Callable, guide: Callable, batch: Any, key: Array, *, com
 
     def collect(fn: Callable, values: dict[str, Any]) -> tuple[dict, dict[str, Any], dict[str, Any]]:
         mutables = _Mutables()
-        with mutables:
+        with mutables, validation_enabled(False):  # our own checks say more
             sites = trace(substitute(fn, values)).get_trace(*args, **kwargs)
         params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
         for name in params.keys() - transforms.keys():

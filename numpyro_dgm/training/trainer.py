@@ -123,6 +123,6 @@ class _Trainer:
         site, subject, reason = _explain(self.epochs.step, self.state, self.epochs.form(index), *self.epochs.batch(index))
         step, self.epoch = int(self.state.step), self.epoch - 1
         run = self.result(final=True)
-        kept = f"The weights of epoch {run.best_epoch}" if self.best is not None else "The last good weights"
+        kept = f"The weights of epoch {run.best_epoch}" if self.best is not None else "The weights before that step"
         message = f"{subject} at step {step} (epoch {self.epoch + 1}): {reason}. {kept} are kept in error.run."
         raise NonFiniteError(message, site=site, step=step, epoch=self.epoch + 1, run=run)

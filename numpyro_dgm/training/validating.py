@@ -26,6 +26,8 @@ class _Validation:
             for index, (form, arrays, rows) in enumerate(self._batches()):
                 values.append(self._values(form, params, state.mutable, state.step, arrays, rows, jax.random.fold_in(self.key, index)))
                 sizes.append(len(next(array for array in (arrays if rows is None else (rows,)) if array is not None)))
+        if not values:
+            raise ValueError("The validation data gave no batches in this epoch: the iterable is empty or used up.")
         means = np.average(np.stack(values).astype(float), axis=0, weights=sizes)
         names = ("validation", *(f"validation/{name}" for name in self.step.loss.term_names))
         return dict(zip(names, means.tolist(), strict=True))

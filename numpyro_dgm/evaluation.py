@@ -16,7 +16,7 @@ from numpyro import handlers
 from dgm_core.arviz_export import assemble
 from dgm_core.diagnostics import psis_khat
 from numpyro_dgm.losses import Joints
-from numpyro_dgm.losses.handlers import Draws
+from numpyro_dgm.losses.handlers import _Draws
 from numpyro_dgm.losses.inference import InferenceJoint
 from numpyro_dgm.losses.structure import Trace, random_sites
 from numpyro_dgm.nn import evaluation_mode
@@ -76,7 +76,7 @@ def log_weights(run: Any, *data: Any, num_particles: int = 512, chunk_size: int 
 
 
 def latents(run: Any, *data: Any, num_draws: int = 1, means: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draws of the latent sites from the guide, or with `means` the means of the guide's distributions.
+    """_Draws of the latent sites from the guide, or with `means` the means of the guide's distributions.
 
     Shapes: data -> {site: (num_draws, ...)}, with means {site: (...)}, the batch dimensions as the guide has them.
     Raises: ValueError when num_draws is below 1, or when means are asked of a distribution that has none.
@@ -104,7 +104,7 @@ def reconstruct(run: Any, *data: Any, seed: int = 0) -> dict[str, np.ndarray]:
     """
     guide_key, model_key = jax.random.split(jax.random.key(seed))
     drawn = {name: site["value"] for name, site in random_sites(_run(run, run.guide, guide_key, data)).items()}
-    sites = random_sites(_run(run, Draws(run.model, drawn, {}), model_key, data))
+    sites = random_sites(_run(run, _Draws(run.model, drawn, {}), model_key, data))
     return {name: _required_mean(name, site["fn"]) for name, site in sites.items() if site["is_observed"]}
 
 
@@ -140,11 +140,11 @@ def to_arviz(run: Any, *data: Any, num_draws: int = 200, num_particles: int = 25
     values = joint.record["values"]
 
     def predict(key: Array, values: dict[str, Array]) -> dict[str, Array]:
-        trace = _run(run, Draws(handlers.uncondition(run.model), values, {}), key, data)
+        trace = _run(run, _Draws(handlers.uncondition(run.model), values, {}), key, data)
         return {name: trace[name]["value"] for name in joint.structure.observed_sites}
 
     draws = jax.vmap(predict)(keys[1:], values)
-    model_trace = _run(run, Draws(run.model, {name: value[0] for name, value in values.items()}, {}), keys[0], data)
+    model_trace = _run(run, _Draws(run.model, {name: value[0] for name, value in values.items()}, {}), keys[0], data)
     observed = {name: model_trace[name] for name in joint.structure.observed_sites}
     in_model = {name: value for name, value in values.items() if name in model_trace}
     shape = (num_draws, *joint.sizes)

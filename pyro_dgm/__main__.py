@@ -1,4 +1,4 @@
-"""The command line: `python -m pyro_dgm fit vae`."""
+"""The command line, run as a module: `fit vae`, `list`, `compare`."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -17,7 +17,7 @@ from torch import Tensor
 from dgm_core.arviz_export import assemble
 from dgm_core.diagnostics import psis_khat
 from pyro_dgm.losses import Joints
-from pyro_dgm.losses.handlers import Draws
+from pyro_dgm.losses.handlers import _Draws
 from pyro_dgm.losses.inference import InferenceJoint
 from pyro_dgm.losses.structure import plates_of, random_sites
 from pyro_dgm.nn import evaluation_mode
@@ -66,7 +66,7 @@ def log_weights(run: Any, *data: Any, num_particles: int = 512, chunk_size: int 
 
 
 def latents(run: Any, *data: Any, num_draws: int = 1, means: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draws of the latent sites from the guide, or with `means` the means of the guide's distributions.
+    """_Draws of the latent sites from the guide, or with `means` the means of the guide's distributions.
 
     Shapes: data -> {site: (num_draws, ...)}, with means {site: (...)}, the batch dimensions as the guide has them.
     Raises: ValueError when num_draws is below 1, or when means are asked of a distribution that has none.
@@ -133,7 +133,7 @@ def to_arviz(run: Any, *data: Any, num_draws: int = 200, num_particles: int = 25
         batch = _tensors(run, data)
         joint = _joint(run, batch, num_draws)
         latent = {name: joint.guide_trace.nodes[name] for name in joint.latent_sites}
-        with Draws({name: site["value"] for name, site in latent.items()}, {}):
+        with _Draws({name: site["value"] for name, site in latent.items()}, {}):
             predictive = poutine.trace(poutine.uncondition(run.model)).get_trace(*batch)
         observed = {name: joint.model_trace.nodes[name] for name in joint.structure.observed_sites}
         in_model = {name: _array(site, num_draws) for name, site in latent.items() if name in joint.model_trace.nodes}

@@ -27,7 +27,7 @@ class Evaluation(NamedTuple):
     """A loss evaluated on one batch.
 
     loss: the total over the data size that the plates declare, differentiable;  terms: each logged quantity in nats per datum, without gradient;
-    data_size: N, so that loss / data_size is per datum;  mutable_state: the mutable sites after this batch.
+    data_size: N, so that loss / data_size is per datum;  mutable_state (NumPyro only): the mutable sites after this batch.
     """
 
     loss: Array
@@ -37,10 +37,12 @@ class Evaluation(NamedTuple):
 
 
 class Loss:
-    """A weighted sum of terms, itself usable wherever NumPyro takes a loss: `numpyro.infer.SVI(model, loss.attach(guide), optim, loss)`.
+    """A weighted sum of terms, itself usable wherever the library takes a loss.
 
-    `a + b` and `2.0 * a` give losses; a weight may be a schedule, a callable of the step.  Its `loss` returns the total loss, whose value is the
-    quantity itself and whose gradient is that of the estimator; `evaluate` returns the terms too, in nats per datum.
+    In Pyro `pyro.infer.SVI(model, guide, optim, loss)`: a call returns the total loss, and `log` then holds its terms in nats per datum.
+    In NumPyro `numpyro.infer.SVI(model, loss.attach(guide), optim, loss)`, through `loss.loss`.
+    `a + b` and `2.0 * a` give losses; a weight may be a schedule, a callable of the step.  The value of the total is the quantity itself, its gradient
+    that of the estimator; `evaluate` returns the terms too.
     Errors: TypeError for anything but a number, a schedule or a loss as operand.
     """
 
@@ -62,9 +64,9 @@ class Loss:
         return {"loss": out.loss, "mutable_state": out.mutable_state or None}
 
     def attach(self, guide: Callable) -> Callable:
-        """The guide with what the loss must keep between the steps of `numpyro.infer.SVI`: the step that schedules see, as a mutable site.
+        """The guide with what the loss must keep between the steps of the stock SVI engine: the step that schedules see, a mutable site in NumPyro.
 
-        The identity for a loss without schedules.  (`fit` counts steps itself and needs no `attach`.)
+        The identity for a loss without schedules, and in Pyro, where the loss counts its own calls.  (`fit` counts steps itself and needs no `attach`.)
         """
         if not self.has_schedules:
             return guide
@@ -93,7 +95,7 @@ class Loss:
         step: int | Array = 0,
         mutable_state: Mapping[str, Any] | None = None,
     ) -> Evaluation:
-        """Runs the joints on one batch at the constrained `params` and sums the terms; `step` is what schedules see."""
+        """Runs the joints on one batch and sums the terms; `step` is what schedules see."""
         joints = Joints(
             rng_key,
             params,

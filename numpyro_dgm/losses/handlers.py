@@ -1,4 +1,4 @@
-"""Effect handlers of the losses: shared draws, replay that keeps explicit subsamples, stopped values."""
+"""Effect handlers of the losses: particles and what they share, replay that keeps explicit subsamples, stopped values, frozen parameters."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -8,10 +8,8 @@ import jax
 from jax import Array
 from numpyro.primitives import Messenger
 
-__all__ = ["Draws", "SharedKeys", "StoppedValues"]
 
-
-class SharedKeys(Messenger):
+class _SharedKeys(Messenger):
     """Gives plates, and the sites named in `shared`, keys that do not depend on the particle: all particles see one minibatch and one draw there."""
 
     def __init__(self, fn: Callable, rng_key: Array, shared: tuple[str, ...] = ()) -> None:
@@ -25,7 +23,7 @@ class SharedKeys(Messenger):
             msg["kwargs"]["rng_key"] = jax.random.fold_in(self.rng_key, zlib.crc32(msg["name"].encode()) % 2**31)
 
 
-class Draws(Messenger):
+class _Draws(Messenger):
     """Hands out the given values at sample sites; plates without an explicit subsample take the given indices, explicit ones stay.
 
     (Pyro's own replay overrides `plate(subsample=idx)`: pyro#3468.)
@@ -44,7 +42,7 @@ class Draws(Messenger):
             msg["value"] = self.values[msg["name"]]
 
 
-class StoppedValues(Messenger):
+class _StoppedValues(Messenger):
     """Cuts the gradient through every latent value that is not reparameterised, or through all of them (`every_site`)."""
 
     def __init__(self, *, every_site: bool) -> None:

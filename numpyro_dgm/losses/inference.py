@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import kl_divergence
 
-from numpyro_dgm.losses.structure import Site, Structure, Trace, full_size, plates_of
+from numpyro_dgm.losses.structure import Site, Structure, Trace, _full_size, plates_of
 
-__all__ = ["InferenceJoint", "Layout", "read_particle"]
+__all__ = ["InferenceJoint"]
 
 
 @dataclass(frozen=True)
-class Layout:
+class _Layout:
     """What is the same for every particle: the factorisation, the sizes of the data plates, the distributions that were drawn from.
 
     distributions: latent site -> (name of the distribution, whether it is reparameterised, its number of event dimensions);
@@ -47,7 +47,7 @@ class InferenceJoint:
     data_size, the number of data N that the plates declare (1 when no plate encloses all the observed sites).
     """
 
-    def __init__(self, layout: Layout, record: Mapping[str, Any]) -> None:
+    def __init__(self, layout: _Layout, record: Mapping[str, Any]) -> None:
         self.layout = layout
         self.structure = layout.structure
         self.sizes = layout.sizes
@@ -141,7 +141,7 @@ class InferenceJoint:
         return sum(terms[1:], terms[0]) if terms else jnp.zeros((1,) * (1 + len(self.sizes)))
 
 
-def read_particle(model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool) -> tuple[Layout, dict[str, Any]]:
+def _read_particle(model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool) -> tuple[_Layout, dict[str, Any]]:
     """Everything that terms may ask of one run: the layout and a record of arrays (values, log_p, log_q, score, kl).
 
     What is not read costs nothing under jit.
@@ -165,14 +165,14 @@ class _Reader:
         self.structure = structure
         frames = {frame.name: frame for name in structure.observed_sites[:1] for frame in model_trace[name]["cond_indep_stack"]}
         self.sizes = tuple(frames[name].size for name in structure.plates)
-        self.data_size = prod(full_size(model_trace, name) for name in structure.plates)
+        self.data_size = prod(_full_size(model_trace, name) for name in structure.plates)
         self.data_scale = self.data_size / max(1, prod(self.sizes))
 
-    def layout(self) -> Layout:
+    def layout(self) -> _Layout:
         latents = self.structure.global_sites + self.structure.local_sites
         fns = {name: self.guide_trace[name]["fn"] for name in latents}
         sites = [self.model_trace[name] for name in self.structure.observed_sites] + [self.guide_trace[name] for name in latents]
-        return Layout(
+        return _Layout(
             structure=self.structure,
             sizes=self.sizes,
             data_size=self.data_size,
@@ -228,7 +228,7 @@ class _Reader:
         return _own_scale(site) / self.data_scale
 
     def _full_size(self, plate: str) -> int:
-        return full_size(self.model_trace if plate in self.model_trace else self.guide_trace, plate)
+        return _full_size(self.model_trace if plate in self.model_trace else self.guide_trace, plate)
 
 
 def _own_scale(site: Site) -> float | Array:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro import handlers
 
-from numpyro_dgm.losses.handlers import Draws, SharedKeys, StoppedValues
-from numpyro_dgm.losses.inference import InferenceJoint, Layout, read_particle
+from numpyro_dgm.losses.handlers import _Draws, _SharedKeys, _StoppedValues
+from numpyro_dgm.losses.inference import InferenceJoint, _Layout, _read_particle
 from numpyro_dgm.losses.structure import Structure, Trace, find_structure, random_sites
 from numpyro_dgm.nn import evaluation_mode
 
@@ -24,13 +24,12 @@ __all__ = ["Joints"]
 class Joints:
     """Both joints of one step, run lazily and at most once.
 
-    Particles are mapped over by `jax.vmap`, so that any model works with any number of them.
+    Particles are a leading dimension of every draw: in Pyro the model sees it and must broadcast over it, as `vectorize_particles` asks; in NumPyro
+    `jax.vmap` hides it, so that any model will do.
 
-    Args: model and guide, any NumPyro callables, with the arguments `args` and `kwargs` that both take; num_particles, how often the guide draws;
-    share_globals, whether global latents are drawn once for all particles when a plate is subsampled, as the importance-weighted bound needs;
-    analytic_kl, whether closed forms of the KL parts will be asked for;
-    rng_key; params, the constrained values of all parameters; mutable_state, the values of all mutable sites (afterwards: those after the run,
-    averaged over the particles).
+    Args: model and guide, any callables of sample statements, with the arguments `args` and `kwargs` that both take; num_particles, how often the guide
+    draws; share_globals, whether global latents are drawn once for all particles when a plate is subsampled, as the importance-weighted bound needs.
+    In NumPyro also rng_key, params (the constrained values of all parameters) and mutable_state (afterwards averaged over the particles).
     Raises: ValueError when the guide misses a latent site or draws one that the model has not.
     """
 
@@ -96,7 +95,7 @@ class Joints:
 
     def _joint(self, particle: Callable, *mapped: Any) -> InferenceJoint:
         """Runs one particle, or maps over all of them; the layout is the same for each and leaves the map on the side."""
-        layouts: list[Layout] = []
+        layouts: list[_Layout] = []
 
         def run(key: Array, *mapped: Any) -> dict[str, Any]:
             layout, record = particle(key, *mapped)
@@ -111,19 +110,19 @@ class Joints:
 
     def _particle(
         self, key: Array, *, stopped: bool = False, shared: tuple[str, ...] = (), values: Mapping[str, Array] | None = None
-    ) -> tuple[Layout, dict[str, Any]]:
+    ) -> tuple[_Layout, dict[str, Any]]:
         guide_key, model_key = jax.random.split(key)
-        guide = SharedKeys(self.guide, self._keys["shared"], shared)
+        guide = _SharedKeys(self.guide, self._keys["shared"], shared)
         if values is None:
-            with StoppedValues(every_site=stopped):
+            with _StoppedValues(every_site=stopped):
                 guide_trace = self._run(guide, guide_key, self.params, self.mutable_state)
         else:
             frozen = jax.tree.map(jax.lax.stop_gradient, self.params)
-            guide_trace = self._run(Draws(guide, values, {}), guide_key, frozen, self.mutable_state)
-        model = SharedKeys(_replayed(self.model, guide_trace), self._keys["shared"])
+            guide_trace = self._run(_Draws(guide, values, {}), guide_key, frozen, self.mutable_state)
+        model = _SharedKeys(_replayed(self.model, guide_trace), self._keys["shared"])
         model_trace = self._run(model, model_key, self.params, {**self.mutable_state, **_mutable_sites(guide_trace)})
         structure = find_structure(model_trace, guide_trace)
-        layout, record = read_particle(model_trace, guide_trace, structure, analytic_kl=self.analytic_kl)
+        layout, record = _read_particle(model_trace, guide_trace, structure, analytic_kl=self.analytic_kl)
         return layout, {**record, "mutable": {**_mutable_sites(guide_trace), **_mutable_sites(model_trace)}}
 
     def _shared_sites(self) -> tuple[str, ...]:
@@ -165,7 +164,7 @@ def _mutable_sites(trace: Trace) -> dict[str, Any]:
     return {name: site["value"] for name, site in trace.items() if site["type"] == "mutable"}
 
 
-def _replayed(model: Callable, guide_trace: Trace) -> Draws:
+def _replayed(model: Callable, guide_trace: Trace) -> _Draws:
     drawn = {name: site["value"] for name, site in random_sites(guide_trace).items() if not site["is_observed"]}
     indices = {name: site["value"] for name, site in guide_trace.items() if site["type"] == "plate"}
-    return Draws(model, drawn, indices)
+    return _Draws(model, drawn, indices)

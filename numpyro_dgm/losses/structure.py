@@ -39,7 +39,7 @@ def plates_of(site: Site) -> dict[str, int]:
     return {frame.name: frame.dim for frame in site["cond_indep_stack"]}
 
 
-def full_size(trace: Trace, plate: str) -> int:
+def _full_size(trace: Trace, plate: str) -> int:
     """The declared size of a plate, of which a frame's `size` are present."""
     return trace[plate]["args"][0]
 
@@ -89,5 +89,5 @@ def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
         global_sites=tuple(name for name in [*latent, *auxiliary] if name not in local),
         local_sites=local,
         observed_sites=observed,
-        subsampled=any(full_size(model_trace, frame.name) != frame.size for frame in data_frames),
+        subsampled=any(_full_size(model_trace, frame.name) != frame.size for frame in data_frames),
     )

@@ -1,4 +1,4 @@
-"""What to do when a number is not finite: go back to the last good step, and find the site where it began."""
+"""What to do when a number is not finite: find the site where it began, and keep the last good weights."""
 
 import copy
 import warnings

@@ -23,7 +23,7 @@ class Evaluation(NamedTuple):
     """A loss evaluated on one batch.
 
     loss: the total over the data size that the plates declare, differentiable;  terms: each logged quantity in nats per datum, without gradient;
-    data_size: N, so that loss / data_size is per datum.
+    data_size: N, so that loss / data_size is per datum;  mutable_state (NumPyro only): the mutable sites after this batch.
     """
 
     loss: Tensor
@@ -32,10 +32,12 @@ class Evaluation(NamedTuple):
 
 
 class Loss:
-    """A weighted sum of terms, itself usable wherever Pyro takes a loss: `pyro.infer.SVI(model, guide, optim, loss)`.
+    """A weighted sum of terms, itself usable wherever the library takes a loss.
 
-    `a + b` and `2.0 * a` give losses; a weight may be a schedule, a callable of the step.  Calling it returns the total loss, whose value is the
-    quantity itself and whose gradient is that of the estimator.  After a call `log` holds the terms of that call in nats per datum.
+    In Pyro `pyro.infer.SVI(model, guide, optim, loss)`: a call returns the total loss, and `log` then holds its terms in nats per datum.
+    In NumPyro `numpyro.infer.SVI(model, loss.attach(guide), optim, loss)`, through `loss.loss`.
+    `a + b` and `2.0 * a` give losses; a weight may be a schedule, a callable of the step.  The value of the total is the quantity itself, its gradient
+    that of the estimator; `evaluate` returns the terms too.
     Errors: TypeError for anything but a number, a schedule or a loss as operand.
     """
 
@@ -70,6 +72,13 @@ class Loss:
             total = total + value_of(weight, step) * term.sign * quantity
         data_size = joints.inference().data_size
         return Evaluation(torch.as_tensor(total * data_size), log, data_size)
+
+    def attach(self, guide: Callable) -> Callable:
+        """The guide with what the loss must keep between the steps of the stock SVI engine: the step that schedules see, a mutable site in NumPyro.
+
+        The identity for a loss without schedules, and in Pyro, where the loss counts its own calls.  (`fit` counts steps itself and needs no `attach`.)
+        """
+        return guide
 
     @property
     def has_schedules(self) -> bool:

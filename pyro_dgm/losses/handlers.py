@@ -1,4 +1,4 @@
-"""Effect handlers of the losses: particles, replay that keeps explicit subsamples, stopped values, frozen parameters."""
+"""Effect handlers of the losses: particles and what they share, replay that keeps explicit subsamples, stopped values, frozen parameters."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-__all__ = ["Draws", "Particles", "frozen_parameters"]
 
-
-class Particles(Messenger):
-    """Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites in `shared` once for all particles.
+class _Particles(Messenger):
+    """_Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites in `shared` once for all particles.
 
     With one particle no dimension is added.  Cost: one vectorised pass; the user's networks see the particles as a leading dimension.
     """
@@ -33,7 +31,7 @@ class Particles(Messenger):
         msg["fn"] = msg["fn"].expand((self.num_particles, *[1] * (self.batch_ndim - len(batch)), *batch))
 
 
-class Draws(Messenger):
+class _Draws(Messenger):
     """Hands out the given values at sample sites; plates without an explicit subsample take the given indices, explicit ones stay.
 
     (Pyro's own replay overrides `plate(subsample=idx)`: pyro#3468.)
@@ -54,7 +52,7 @@ class Draws(Messenger):
             msg["done"] = True
 
 
-class StoppedValues(Messenger):
+class _StoppedValues(Messenger):
     """Cuts the gradient through every latent value, which leaves the score function as the only road to the guide."""
 
     def _pyro_post_sample(self, msg: Message) -> None:
@@ -77,7 +75,7 @@ class _FrozenParams(Messenger):
 
 
 @contextmanager
-def frozen_parameters() -> Iterator[None]:
+def _frozen_parameters() -> Iterator[None]:
     """Within this context every learnable parameter, of a module or from `pyro.param`, is a constant: gradients flow through values only."""
     with _FrozenParams(), _FrozenModules():
         yield

@@ -11,7 +11,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyro_dgm.losses.structure import Structure, full_size
+from pyro_dgm.losses.structure import Structure, _full_size
 
 __all__ = ["InferenceJoint"]
 
@@ -23,7 +23,7 @@ class InferenceJoint:
     the data plates and every other dimension summed; global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing
     depends on the particle.  All masks and scales are applied but one: the N / B of subsampled data plates, which `per_datum` accounts for.
 
-    Attributes: model_trace, guide_trace; structure; sizes, the sizes of the data plates in this run; data_scale, N / B;
+    Attributes: structure; sizes, the sizes of the data plates in this run; data_scale, N / B;
     data_size, the number of data N that the plates declare (1 when no plate encloses all the observed sites).
     """
 
@@ -33,7 +33,7 @@ class InferenceJoint:
         self.structure = structure
         frames = [_data_frames(model_trace.nodes[name], structure) for name in structure.observed_sites[:1]]
         self.sizes = tuple(frame.size for frame in frames[0]) if frames else ()
-        self.data_size = prod(full_size(frame) for frame in frames[0]) if frames else 1
+        self.data_size = prod(_full_size(frame) for frame in frames[0]) if frames else 1
         self.data_scale = self.data_size / max(1, prod(self.sizes))
 
     @cached_property
@@ -132,7 +132,7 @@ class InferenceJoint:
             (frame.name, site["name"])
             for site in sites
             for frame in site["cond_indep_stack"]
-            if frame.name not in self.structure.plates and full_size(frame) != frame.size
+            if frame.name not in self.structure.plates and _full_size(frame) != frame.size
         )
 
     def _sum(self, trace: Trace, names: tuple[str, ...]) -> Tensor:

@@ -16,7 +16,7 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyro_dgm.losses.handlers import Draws, Particles, StoppedValues, frozen_parameters
+from pyro_dgm.losses.handlers import _Draws, _frozen_parameters, _Particles, _StoppedValues
 from pyro_dgm.losses.inference import InferenceJoint
 from pyro_dgm.losses.structure import Structure, check_sites, find_structure, random_sites
 from pyro_dgm.nn import evaluation_mode
@@ -27,9 +27,12 @@ __all__ = ["Joints"]
 class Joints:
     """Both joints of one step, run lazily and at most once.
 
-    Args: model and guide, any Pyro callables, with the arguments `args` and `kwargs` that both take; num_particles, how often the guide draws;
-    share_globals, whether global latents are drawn once for all particles when a plate is subsampled, as the importance-weighted bound needs;
-    structures, a cache of the factorisations found so far, which saves one run of model and guide when num_particles > 1.
+    Particles are a leading dimension of every draw: in Pyro the model sees it and must broadcast over it, as `vectorize_particles` asks; in NumPyro
+    `jax.vmap` hides it, so that any model will do.
+
+    Args: model and guide, any callables of sample statements, with the arguments `args` and `kwargs` that both take; num_particles, how often the guide
+    draws; share_globals, whether global latents are drawn once for all particles when a plate is subsampled, as the importance-weighted bound needs.
+    In NumPyro also rng_key, params (the constrained values of all parameters) and mutable_state (afterwards averaged over the particles).
     Raises: ValueError when the guide misses a latent site or draws one that the model has not.
     """
 
@@ -104,13 +107,13 @@ class Joints:
         with ExitStack() as stack:
             if structure is not None:
                 shared = structure.global_sites if self.share_globals and structure.subsampled else ()
-                stack.enter_context(Particles(self.num_particles, structure.batch_ndim, shared=shared))
+                stack.enter_context(_Particles(self.num_particles, structure.batch_ndim, shared=shared))
             if stopped:
-                stack.enter_context(StoppedValues())
+                stack.enter_context(_StoppedValues())
             return poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
 
     def _rerun_guide(self, joint: InferenceJoint, values: Mapping[str, Tensor]) -> Trace:
-        with frozen_parameters(), _draws_of(joint.guide_trace, values):
+        with _frozen_parameters(), _draws_of(joint.guide_trace, values):
             return poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
 
     def _run_model(self, guide_trace: Trace) -> Trace:
@@ -124,7 +127,7 @@ def _scale_gradient(x: Tensor, factor: Tensor) -> Tensor:
     return x.detach() + factor * (x - x.detach())
 
 
-def _draws_of(trace: Trace, values: Mapping[str, Tensor] | None = None) -> Draws:
+def _draws_of(trace: Trace, values: Mapping[str, Tensor] | None = None) -> _Draws:
     drawn = {name: site["value"] for name, site in random_sites(trace).items() if not site["is_observed"]}
     indices = {name: site["value"] for name, site in trace.nodes.items() if site_is_subsample(site)}
-    return Draws({**drawn, **(values or {})}, indices)
+    return _Draws({**drawn, **(values or {})}, indices)

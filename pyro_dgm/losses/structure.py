@@ -40,8 +40,8 @@ def plates_of(site: Message) -> dict[str, int]:
     return {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
 
 
-def full_size(frame: CondIndepStackFrame) -> int:
-    """The declared size of a plate, of which `frame.size` are present."""
+def _full_size(frame: CondIndepStackFrame) -> int:
+    """The declared size of a plate, of which a frame's `size` are present."""
     return frame.size if frame.full_size is None else frame.full_size
 
 
@@ -90,5 +90,5 @@ def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
         global_sites=tuple(name for name in [*latent, *auxiliary] if name not in local),
         local_sites=local,
         observed_sites=observed,
-        subsampled=any(full_size(frame) != frame.size for frame in data_frames),
+        subsampled=any(_full_size(frame) != frame.size for frame in data_frames),
     )

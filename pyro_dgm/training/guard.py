@@ -1,4 +1,4 @@
-"""What to do when a number is not finite: find the site where it began."""
+"""What to do when a number is not finite: find the site where it began, and keep the last good weights."""
 
 from collections.abc import Callable, Mapping
 

@@ -153,6 +153,9 @@ def fit(
 def _describe(arguments: dict[str, Any], *, hashed: bool) -> dict[str, Any]:
     """The arguments of `fit` as JSON; data by their shapes, and by their contents where a checkpoint must recognise them."""
     config = {name: describe(value) for name, value in arguments.items() if name not in ("model", "guide", "data", "validation")}
+    for name in ("optim", "lr_schedule", "transform"):
+        if numbers := resuming._numbers(arguments[name]):
+            config[name] = [config[name], numbers]
     for name in ("data", "validation"):
         data = arguments[name]
         config[name] = (describe(data) if hashed else resuming._shapes(data)) if _is_in_memory(data) else data if data is None else type(data).__name__

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.optim import _NumPyroOptim
 
 from dgm_core import checkpoint
 from dgm_core.checkpoint import CheckpointError
@@ -50,6 +53,23 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides the numbers: with another one a run cannot go on."""
     free = ("num_epochs", "patience", "callbacks", "checkpoint", "resume", "checkpoint_every", "progress", "device")
     return {name: value for name, value in config.items() if name not in free}
+
+
+def _numbers(value: Any, seen: frozenset[int] = frozenset()) -> list[Any]:
+    """The numbers and strings that functions have enclosed, in order: what tells optax.adam(0.1) from optax.adam(0.2)."""
+    if id(value) in seen:
+        return []
+    if isinstance(value, (bool, int, float, str)):
+        return [value]
+    parts: list[Any] = list(value) if isinstance(value, (tuple, list)) else []
+    if isinstance(value, _NumPyroOptim):
+        parts += vars(value).values()
+    if isinstance(value, partial):
+        parts += [value.func, value.args, tuple(value.keywords.values())]
+    for cell in getattr(value, "__closure__", None) or ():
+        with suppress(ValueError):  # an empty cell
+            parts.append(cell.cell_contents)
+    return [number for part in parts for number in _numbers(part, seen | {id(value)})]
 
 
 def _shapes(tree: Any) -> Any:

@@ -1,5 +1,7 @@
 """The NumPyro `fit` against training done by hand, and what each of its arguments does."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +56,7 @@ def test_steps_are_those_done_by_hand():
         d = min(decay, (1 + step) / (10 + step)) if step else 0.0
         average = mu if average is None else d * average + (1 - d) * mu
         seen.append(mu)
-    arguments = dict(loss=NLL(), optim=optax.sgd(0.3), num_epochs=6, clip_norm=0.7, lr_schedule=linear(4, 1.0, 0.5))
+    arguments = {"loss": NLL(), "optim": optax.sgd(0.3), "num_epochs": 6, "clip_norm": 0.7, "lr_schedule": linear(4, 1.0, 0.5)}
     np.testing.assert_allclose(quiet(mean_model, None, X, **arguments).params["mu"], mu, rtol=1e-5)
     run = quiet(mean_model, None, X, average=decay, **arguments)
     np.testing.assert_allclose(run.params["mu"], average, rtol=1e-5)
@@ -80,7 +82,7 @@ def test_every_datum_is_seen_once_per_epoch_in_a_new_order():
         epochs.clear()
         quiet(model, None, numbers, loss=NLL(), batch_size=5, num_epochs=3, callbacks=[start], **kwargs)
         marks = [index for index, entry in enumerate(epochs) if entry is None]
-        return [np.concatenate(epochs[a + 1 : b]) for a, b in zip(marks, marks[1:])]
+        return [np.concatenate(epochs[a + 1 : b]) for a, b in itertools.pairwise(marks)]
 
     second, third = seen()
     assert sorted(second) == sorted(third) == list(numbers)
@@ -102,7 +104,16 @@ def test_the_same_seed_gives_the_same_run_however_it_is_divided_into_calls(monke
 
 
 def test_without_compilation_the_numbers_are_the_same():
-    arguments = dict(loss=NLL(), batch_size=8, optim=Adam(0.1), clip_norm=1.0, average=0.9, num_epochs=2, validation=X[:5], validation_loss=NLL())
+    arguments = {
+        "loss": NLL(),
+        "batch_size": 8,
+        "optim": Adam(0.1),
+        "clip_norm": 1.0,
+        "average": 0.9,
+        "num_epochs": 2,
+        "validation": X[:5],
+        "validation_loss": NLL(),
+    }
     jitted, plain = (quiet(mean_model, None, X, compile=compile, **arguments) for compile in ("auto", False))
     np.testing.assert_allclose(jitted.params["mu"], plain.params["mu"], rtol=1e-5)
     for a, b in zip(jitted.history, plain.history, strict=True):
@@ -137,7 +148,7 @@ def test_forms_of_data():
     x = np.linspace(-1.0, 1.0, 12).astype(np.float32)
     y = 3.0 * x
     batches = [(x[:5], y[:5]), (x[5:], y[5:])]
-    arguments = dict(loss=NLL(), optim=optax.sgd(0.5), num_epochs=40)
+    arguments = {"loss": NLL(), "optim": optax.sgd(0.5), "num_epochs": 40}
     forms = {
         "tuple": (x, y),
         "dict": {"y": y, "x": x},
@@ -198,7 +209,7 @@ def test_validation_keeps_the_best_weights_and_patience_stops():
 
 
 def test_validation_uses_the_average():
-    arguments = dict(loss=NLL(), validation_loss=NLL(), optim=optax.sgd(0.5), num_epochs=4, validation=X)
+    arguments = {"loss": NLL(), "validation_loss": NLL(), "optim": optax.sgd(0.5), "num_epochs": 4, "validation": X}
     plain, averaged = (quiet(mean_model, None, X, average=average, **arguments) for average in (None, 0.9))
     assert averaged.history.last["validation"] > plain.history.last["validation"] + 1e-4
     np.testing.assert_allclose(averaged.history.column("loss"), plain.history.column("loss"), rtol=1e-5)

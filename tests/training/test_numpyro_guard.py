@@ -64,7 +64,7 @@ def test_nan_in_a_batch_names_site_step_and_epoch(as_stream):
 
 def test_the_weights_kept_are_those_before_the_step():
     """w doubles its error at every step until the loss overflows; all before is kept exactly."""
-    arguments = dict(loss=NLL(), optim=optax.sgd(3.0), batch_size=4)
+    arguments = {"loss": NLL(), "optim": optax.sgd(3.0), "batch_size": 4}
 
     def model(y):
         with numpyro.plate("data", len(y)):

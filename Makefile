@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 RUNS ?= runs/demo
 JOBS ?= 2
 
-# One thread for each worker: two workers that each start a thread per core only get in each other's way.
+# One thread each: networks of this size are no faster with more, and where something else runs on the machine far slower.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .PHONY: demo test lint notebooks install clean
@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 DEMO = fit vae --data digits --warmup 50 --epochs 150 --learning-rate 2e-3 --output $(RUNS)/$(1) $(if $(wildcard $(RUNS)/$(1)/config.json),--resume)
 
 demo: $(STAMP)
-	$(PY) -m pyro_dgm $(call DEMO,pyro)
-	$(PY) -m numpyro_dgm $(call DEMO,numpyro)
+	$(ONE_THREAD) $(PY) -m pyro_dgm $(call DEMO,pyro)
+	$(ONE_THREAD) $(PY) -m numpyro_dgm $(call DEMO,numpyro)
 	@echo
 	@$(PY) -m pyro_dgm compare $(RUNS)/pyro $(RUNS)/numpyro
 	@echo
@@ -41,7 +41,7 @@ notebooks: $(NOTEBOOKS)
 
 build/notebooks/%.ipynb: notebooks/%.py $(STAMP)
 	@mkdir -p $(@D)
-	PATH="$(abspath $(VENV)/bin):$$PATH" $(PY) -m jupytext --to ipynb --execute --output $@ $<
+	$(ONE_THREAD) PATH="$(abspath $(VENV)/bin):$$PATH" $(PY) -m jupytext --to ipynb --execute --output $@ $<
 
 test: $(STAMP)
 	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal

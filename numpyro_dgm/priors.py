@@ -65,12 +65,12 @@ class DiagonalNormal(Parametric):
 
 
 class LowRankNormal(Parametric):
-    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~ Normal(loc(c), W(c) W(c)' + diag(scale(c)^2)).
+    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~ Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
 
-    Args: dim (D); rank (R), the number of columns of W; context_dim (0 = free parameters); min_scale, the smallest scale (larger than elsewhere: the
-        R x R matrix below must stay positive definite in single precision).
+    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters); min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R) operations: only I + W' diag(scale^-2) W is factorised.
+    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R) operations: only I + V' V is factorised, well
+        conditioned however small a scale is.
     Raises: ValueError if rank < 1.
 
     >>> LowRankNormal(5, 2, key=jax.random.key(0))().event_shape
@@ -79,30 +79,31 @@ class LowRankNormal(Parametric):
 
     rank: int = eqx.field(static=True)
 
-    def __init__(self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-2, key: Array | None = None) -> None:
+    def __init__(self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-4, key: Array | None = None) -> None:
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}.")
 
         def initial() -> Array:
             noise = jax.random.normal(_required(key, "LowRankNormal"), (rank * dim,))
-            return jnp.concatenate([jnp.zeros(2 * dim), 0.1 * noise])  # W = 0 would be a saddle point
+            return jnp.concatenate([jnp.zeros(2 * dim), 0.1 * noise])  # V = 0 would be a saddle point
 
         super().__init__(dim, dim * (rank + 2), context_dim=context_dim, floor=min_scale, initial=initial, key=key)
         self.rank = rank
 
     def build(self, raw: Array) -> dist.Distribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of W."""
+        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of V."""
         loc, raw_scale, *columns = self.split(raw)
-        return dist.LowRankMultivariateNormal(loc, jnp.stack(columns, -1), self.positive(raw_scale) ** 2)
+        scale = self.positive(raw_scale)
+        return dist.LowRankMultivariateNormal(loc, scale[..., None] * jnp.stack(columns, -1), scale**2)
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.rank),)
 
 
 class FullRankNormal(Parametric):
-    """A normal distribution with any covariance:  z ~ Normal(loc(c), L(c) L(c)'),  L lower triangular with a positive diagonal.
+    """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I + N(c)),  N lower triangular without a diagonal.
 
-    Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest diagonal entry of L.
+    Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: D (D + 3) / 2 parameters per value; log_prob solves one triangular system.
 
@@ -114,14 +115,15 @@ class FullRankNormal(Parametric):
         super().__init__(dim, dim * (dim + 3) // 2, context_dim=context_dim, floor=min_scale, key=key)
 
     def build(self, raw: Array) -> dist.Distribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, diagonal of L, L below the diagonal row by row."""
+        """The distribution with parameters `raw` (*batch, num_params): loc, scale, N row by row."""
         (dim,) = self.event_shape
         rows, columns = np.tril_indices(dim, -1)
         diagonal = np.arange(dim)
+        loc, scale = raw[..., :dim], self.positive(raw[..., dim : 2 * dim])
         scale_tril = jnp.zeros((*raw.shape[:-1], dim, dim), raw.dtype)
-        scale_tril = scale_tril.at[..., diagonal, diagonal].set(self.positive(raw[..., dim : 2 * dim]))
-        scale_tril = scale_tril.at[..., rows, columns].set(raw[..., 2 * dim :])
-        return dist.MultivariateNormal(raw[..., :dim], scale_tril=scale_tril)
+        scale_tril = scale_tril.at[..., diagonal, diagonal].set(scale)
+        scale_tril = scale_tril.at[..., rows, columns].set(scale[..., rows] * raw[..., 2 * dim :])
+        return dist.MultivariateNormal(loc, scale_tril=scale_tril)
 
 
 class MixturePrior(Parametric):

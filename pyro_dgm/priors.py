@@ -64,41 +64,42 @@ class DiagonalNormal(Parametric):
 
 
 class LowRankNormal(Parametric):
-    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~ Normal(loc(c), W(c) W(c)' + diag(scale(c)^2)).
+    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~ Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
 
-    Args: dim (D); rank (R), the number of columns of W; context_dim (0 = free parameters); min_scale, the smallest scale (larger than elsewhere: the
-        R x R matrix below must stay positive definite in single precision).
+    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters); min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R) operations: only I + W' diag(scale^-2) W is factorised.
+    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R) operations: only I + V' V is factorised, well
+        conditioned however small a scale is.
     Raises: ValueError if rank < 1.
 
     >>> LowRankNormal(5, 2)().event_shape
     torch.Size([5])
     """
 
-    def __init__(self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-2) -> None:
+    def __init__(self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-4) -> None:
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}.")
 
         def initial() -> Tensor:
-            return torch.cat([torch.zeros(2 * dim), 0.1 * torch.randn(rank * dim)])  # W = 0 would be a saddle point
+            return torch.cat([torch.zeros(2 * dim), 0.1 * torch.randn(rank * dim)])  # V = 0 would be a saddle point
 
         super().__init__(dim, dim * (rank + 2), context_dim=context_dim, floor=min_scale, initial=initial)
         self.rank = rank
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of W."""
+        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of V."""
         loc, raw_scale, *columns = self.split(raw)
-        return dist.LowRankMultivariateNormal(loc, torch.stack(columns, -1), self.positive(raw_scale).square())
+        scale = self.positive(raw_scale)
+        return dist.LowRankMultivariateNormal(loc, scale[..., None] * torch.stack(columns, -1), scale.square())
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.rank),)
 
 
 class FullRankNormal(Parametric):
-    """A normal distribution with any covariance:  z ~ Normal(loc(c), L(c) L(c)'),  L lower triangular with a positive diagonal.
+    """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I + N(c)),  N lower triangular without a diagonal.
 
-    Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest diagonal entry of L.
+    Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: D (D + 3) / 2 parameters per value; log_prob solves one triangular system.
 
@@ -116,11 +117,12 @@ class FullRankNormal(Parametric):
         self.register_buffer("columns", columns, persistent=False)
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, diagonal of L, L below the diagonal row by row."""
-        dim = self.event_shape[0]
-        scale_tril = self.positive(raw[..., dim : 2 * dim]).diag_embed()
-        scale_tril[..., self.rows, self.columns] = raw[..., 2 * dim :]
-        return dist.MultivariateNormal(raw[..., :dim], scale_tril=scale_tril)
+        """The distribution with parameters `raw` (*batch, num_params): loc, scale, N row by row."""
+        (dim,) = self.event_shape
+        loc, scale = raw[..., :dim], self.positive(raw[..., dim : 2 * dim])
+        scale_tril = scale.diag_embed()
+        scale_tril[..., self.rows, self.columns] = scale[..., self.rows] * raw[..., 2 * dim :]
+        return dist.MultivariateNormal(loc, scale_tril=scale_tril)
 
 
 class MixturePrior(Parametric):

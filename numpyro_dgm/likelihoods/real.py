@@ -81,5 +81,5 @@ class StudentT(Parametric):
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         loc, raw_scale, *raw_df = self.split(raw)
-        df = 1.0 + self.positive(raw_df[0]) if raw_df else jnp.full_like(loc, self.df)
+        df = jnp.full_like(loc, self.df) if self.df else 1.0 + self.positive(raw_df[0])
         return dist.StudentT(df, loc, self.positive(raw_scale)).to_event(len(self.event_shape))

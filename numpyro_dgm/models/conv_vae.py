@@ -3,15 +3,13 @@
 Encoder and decoder are convolutional; the likelihood sees the features of its own pixel only, the same way in all pixels.
 """
 
-from math import prod
-
 import equinox as eqx
 import jax
 import numpyro
 from jax import Array
 
 from numpyro_dgm.likelihoods import Bernoulli
-from numpyro_dgm.models.shapes import check_fit, num_data
+from numpyro_dgm.models.shapes import _outline, check_fit, num_data
 from numpyro_dgm.nn import Conditional, ConvDecoder, ConvEncoder, register
 from numpyro_dgm.priors import DiagonalNormal, StandardNormal
 
@@ -21,8 +19,9 @@ class ConvVAE(eqx.Module):
 
     Args: image_shape (channels, height, width); z_dim; hidden_channels, of the encoder's convolutions, each of which halves height and width, and which
         the decoder has in reverse order; features, of an image in the encoder; pixel_features, of a pixel in the decoder;
-        prior of z (default StandardNormal(z_dim)); posterior of z given `features` features (default DiagonalNormal); likelihood of x given
-        pixel_features * height * width features (default Bernoulli with `pixelwise=True`).
+        encoder and decoder, networks with an attribute `out_dim` (default ConvEncoder and ConvDecoder);
+        prior of z (default StandardNormal(z_dim)); posterior of z given the encoder's features (default DiagonalNormal(z_dim)); likelihood of x given
+        the decoder's pixel_features * height * width features (default Bernoulli(image_shape, pixelwise=True)).
     Sites: z (z_dim,), x (channels, height, width), in the plate "data".
     Shapes: x (batch, channels, height, width).
     Raises: ValueError if a size, a conditional or the data do not fit.
@@ -50,6 +49,8 @@ class ConvVAE(eqx.Module):
         hidden_channels: tuple[int, ...] = (32, 64),
         features: int = 256,
         pixel_features: int = 16,
+        encoder: ConvEncoder | None = None,
+        decoder: ConvDecoder | None = None,
         prior: Conditional | None = None,
         posterior: Conditional | None = None,
         likelihood: Conditional | None = None,
@@ -58,15 +59,18 @@ class ConvVAE(eqx.Module):
         keys = jax.random.split(key, 4)
         self.image_shape, self.z_dim = tuple(image_shape), z_dim
         reverse = tuple(reversed(hidden_channels))
-        self.encoder = ConvEncoder(image_shape, hidden_channels=hidden_channels, out_dim=features, key=keys[0])
-        self.decoder = ConvDecoder(z_dim, image_shape, hidden_channels=reverse, out_channels=pixel_features, key=keys[1])
-        image_features = pixel_features * prod(image_shape[1:])
+        self.encoder = encoder or ConvEncoder(image_shape, hidden_channels=hidden_channels, out_dim=features, key=keys[0])
+        self.decoder = decoder or ConvDecoder(z_dim, image_shape, hidden_channels=reverse, out_channels=pixel_features, key=keys[1])
+        num_features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
-        self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features, key=keys[2])
-        self.likelihood = likelihood or Bernoulli(self.image_shape, context_dim=image_features, pixelwise=True, key=keys[3])
+        self.posterior = posterior or DiagonalNormal(z_dim, context_dim=num_features[0], key=keys[2])
+        self.likelihood = likelihood or Bernoulli(self.image_shape, context_dim=num_features[1], pixelwise=True, key=keys[3])
         check_fit("prior", self.prior, (z_dim,), 0)
-        check_fit("posterior", self.posterior, (z_dim,), features)
-        check_fit("likelihood", self.likelihood, self.image_shape, image_features)
+        check_fit("posterior", self.posterior, (z_dim,), num_features[0])
+        check_fit("likelihood", self.likelihood, self.image_shape, num_features[1])
+
+    def __repr__(self) -> str:
+        return _outline(self)
 
     def model(self, x: Array | None = None, size: int = 1) -> Array:
         """Generate `size` images, or score the images x (batch, channels, height, width)."""

@@ -1,5 +1,8 @@
 """Checks that the parts of a model, and the data, have the shapes that it needs."""
 
+from dataclasses import fields
+
+import equinox as eqx
 from jax import Array
 
 from numpyro_dgm.nn import Conditional
@@ -22,3 +25,10 @@ def num_data(x: Array | None, shape: tuple[int, ...], size: int) -> int:
     if x is None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}.")
     return size if x is None else len(x)
+
+
+def _outline(model: eqx.Module) -> str:
+    """A `repr` of one line for each part, as torch prints a module."""
+    parts = {field.name: getattr(model, field.name) for field in fields(model)}
+    lines = [f"  ({name}): {part!r}\n".replace("\n", "\n  ").rstrip(" ") for name, part in parts.items() if isinstance(part, eqx.Module)]
+    return f"{type(model).__name__}(\n{''.join(lines)})"

@@ -11,7 +11,7 @@ import numpyro
 from jax import Array
 
 from numpyro_dgm.likelihoods import Bernoulli
-from numpyro_dgm.models.shapes import check_fit, num_data
+from numpyro_dgm.models.shapes import _outline, check_fit, num_data
 from numpyro_dgm.nn import MLP, Conditional, register
 from numpyro_dgm.priors import DiagonalNormal, StandardNormal
 
@@ -20,8 +20,9 @@ class VAE(eqx.Module):
     """A variational autoencoder of vectors (Kingma & Welling 2014).
 
     Args: x_dim; z_dim; hidden, the sizes of the encoder's hidden layers, which the decoder has in reverse order (empty: a linear VAE);
-        prior of z (default StandardNormal(z_dim)); posterior of z given hidden[-1] features (default DiagonalNormal); likelihood of x given
-        hidden[0] features (default Bernoulli).
+        encoder and decoder, networks with an attribute `out_dim`, the number of their features (default MLP, with hidden[-1] and hidden[0] features);
+        prior of z (default StandardNormal(z_dim)); posterior of z given the encoder's features (default DiagonalNormal(z_dim)); likelihood of x given
+        the decoder's features (default Bernoulli(x_dim)).
     Sites: z (z_dim,), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, a conditional or the data do not fit.
@@ -47,6 +48,8 @@ class VAE(eqx.Module):
         z_dim: int,
         *,
         hidden: Sequence[int] = (200, 200),
+        encoder: MLP | None = None,
+        decoder: MLP | None = None,
         prior: Conditional | None = None,
         posterior: Conditional | None = None,
         likelihood: Conditional | None = None,
@@ -54,8 +57,8 @@ class VAE(eqx.Module):
     ) -> None:
         keys = jax.random.split(key, 4)
         self.x_dim, self.z_dim = x_dim, z_dim
-        self.encoder = MLP(x_dim, hidden, key=keys[0])
-        self.decoder = MLP(z_dim, tuple(reversed(hidden)), key=keys[1])
+        self.encoder = encoder or MLP(x_dim, hidden, key=keys[0])
+        self.decoder = decoder or MLP(z_dim, tuple(reversed(hidden)), key=keys[1])
         features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features[0], key=keys[2])
@@ -63,6 +66,9 @@ class VAE(eqx.Module):
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("posterior", self.posterior, (z_dim,), features[0])
         check_fit("likelihood", self.likelihood, (x_dim,), features[1])
+
+    def __repr__(self) -> str:
+        return _outline(self)
 
     def model(self, x: Array | None = None, size: int = 1) -> Array:
         """Generate `size` data, or score the data x (batch, x_dim)."""

@@ -6,6 +6,7 @@ A prior is called with nothing, a guide with the encoder's features, a likelihoo
 from abc import abstractmethod
 from collections.abc import Callable
 from math import expm1, log, prod
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -106,8 +107,8 @@ class Parametric(Conditional):
     num_params: int = eqx.field(static=True)
     num_pixels: int = eqx.field(static=True)
     floor: float = eqx.field(static=True)
-    head: Linear | None
-    free: Array | None
+    head: Any  # a Linear; None without a context
+    free: Any  # an array; None with a context
 
     def __init__(
         self,

@@ -81,6 +81,8 @@ class ConvEncoder(eqx.Module):
         self.image_shape = tuple(image_shape)
         sizes = halvings(image_shape, len(hidden_channels))
         channels = (self.image_shape[0], *hidden_channels)
+        if min(out_dim, *channels) < 1:
+            raise ValueError(f"The sizes of a ConvEncoder must be at least 1, got {(*channels, out_dim)}.")
         self.activation = check_activation(activation)
         *keys, key_output = jax.random.split(key, len(hidden_channels) + 1)
         self.convolutions = [_Conv2d(channels[i], channels[i + 1], key=k) for i, k in enumerate(keys)]
@@ -149,7 +151,7 @@ class ConvDecoder(eqx.Module):
             _ConvTranspose2d(
                 channels[i],
                 channels[i + 1],
-                output_padding=tuple(large - 2 * small for small, large in zip(sizes[i], sizes[i + 1])),
+                output_padding=(sizes[i + 1][0] - 2 * sizes[i][0], sizes[i + 1][1] - 2 * sizes[i][1]),
                 key=k,
             )
             for i, k in enumerate(keys)

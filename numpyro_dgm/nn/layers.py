@@ -1,5 +1,6 @@
 """Layers with the same layout, initialisation and constants in both twins, applied over any leading dimensions."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from math import prod, sqrt
 from typing import Any
@@ -12,7 +13,7 @@ from jax import Array
 
 _EVALUATION: ContextVar[bool] = ContextVar("evaluation", default=False)  # set by `evaluation_mode`, read while tracing
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "elu": jax.nn.elu,
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "leaky_relu": jax.nn.leaky_relu,

@@ -21,8 +21,9 @@ class ConditionalVAE(nn.Module):
 
     Args: x_dim; z_dim; context_dim, the number of classes of a label y or the number of entries of any other context;
         hidden, the sizes of the encoder's hidden layers, which the decoder has in reverse order;
-        prior of z, without context or given y (default StandardNormal(z_dim)); posterior of z given hidden[-1] features (default DiagonalNormal);
-        likelihood of x given hidden[0] features (default Bernoulli).
+        encoder of (x, y) and decoder of (z, y), networks with an attribute `out_dim` (default MLP, with hidden[-1] and hidden[0] features);
+        prior of z, without context or given y (default StandardNormal(z_dim)); posterior of z given the encoder's features (default
+        DiagonalNormal(z_dim)); likelihood of x given the decoder's features (default Bernoulli(x_dim)).
     Sites: z (z_dim,), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim); y (batch,) integer labels, or (batch, ...) with context_dim entries each: one-hot labels, images, anything.
     Raises: ValueError if a size, a conditional, the data or the context do not fit.
@@ -40,6 +41,8 @@ class ConditionalVAE(nn.Module):
         context_dim: int,
         *,
         hidden: Sequence[int] = (200, 200),
+        encoder: MLP | None = None,
+        decoder: MLP | None = None,
         prior: Conditional | None = None,
         posterior: Conditional | None = None,
         likelihood: Conditional | None = None,
@@ -48,8 +51,8 @@ class ConditionalVAE(nn.Module):
         if context_dim < 1:
             raise ValueError(f"context_dim must be at least 1, got {context_dim}.")
         self.x_dim, self.z_dim, self.context_dim = x_dim, z_dim, context_dim
-        self.encoder = MLP(x_dim + context_dim, hidden)
-        self.decoder = MLP(z_dim + context_dim, tuple(reversed(hidden)))
+        self.encoder = encoder or MLP(x_dim + context_dim, hidden)
+        self.decoder = decoder or MLP(z_dim + context_dim, tuple(reversed(hidden)))
         features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features[0])
@@ -60,10 +63,10 @@ class ConditionalVAE(nn.Module):
 
     def model(self, x: Tensor | None = None, y: Tensor | None = None) -> Tensor:
         """Generate one datum for each y, or score the data x (batch, x_dim) given y."""
-        context = self.context(y)
+        context = self.context(y, x)
         prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
-        with pyro.plate("data", num_data(x, (self.x_dim,), len(context))):
+        with pyro.plate("data", len(context)):
             z = pyro.sample("z", prior(context if prior.context_dim else None))
             return pyro.sample("x", likelihood(decoder(join(z, context))), obs=x)
 
@@ -71,15 +74,18 @@ class ConditionalVAE(nn.Module):
         """Infer z from the data x (batch, x_dim) given y."""
         if x is None:
             raise ValueError(f"The guide infers z from data: call it with x of shape (batch, {self.x_dim}).")
-        context = self.context(y)
+        context = self.context(y, x)
         encoder, posterior = register("encoder", self.encoder), register("posterior", self.posterior)
-        with pyro.plate("data", num_data(x, (self.x_dim,), len(context))):
+        with pyro.plate("data", len(context)):
             return pyro.sample("z", posterior(encoder(join(x, context))))
 
-    def context(self, y: Tensor | None) -> Tensor:
-        """The context as an array (batch, context_dim): labels one-hot, all else flattened."""
+    def context(self, y: Tensor | None, x: Tensor | None = None) -> Tensor:
+        """The context as an array (batch, context_dim): labels one-hot, all else flattened; checked against x."""
         if y is None:
             raise ValueError("A conditional VAE needs y: labels (batch,), or an array (batch, ...).")
+        size = num_data(x, (self.x_dim,), len(y))
+        if size != len(y):
+            raise ValueError(f"x and y must have the same number of data, got {size} and {len(y)}.")
         if y.ndim == 1 and not y.is_floating_point():
             y = y[:, None] == torch.arange(self.context_dim, device=y.device)
         context = y.reshape(len(y), -1)
@@ -93,6 +99,4 @@ class ConditionalVAE(nn.Module):
 
 def join(x: Tensor, context: Tensor) -> Tensor:
     """The concatenation of x (*particles, batch, dim) and context (batch, context_dim) along the last dimension."""
-    if x.shape[-2] != len(context):
-        raise ValueError(f"x and y must have the same number of data, got {x.shape[-2]} and {len(context)}.")
     return torch.cat([x, context.expand(*x.shape[:-1], -1)], -1)

@@ -18,8 +18,9 @@ class VAE(nn.Module):
     """A variational autoencoder of vectors (Kingma & Welling 2014).
 
     Args: x_dim; z_dim; hidden, the sizes of the encoder's hidden layers, which the decoder has in reverse order (empty: a linear VAE);
-        prior of z (default StandardNormal(z_dim)); posterior of z given hidden[-1] features (default DiagonalNormal); likelihood of x given
-        hidden[0] features (default Bernoulli).
+        encoder and decoder, networks with an attribute `out_dim`, the number of their features (default MLP, with hidden[-1] and hidden[0] features);
+        prior of z (default StandardNormal(z_dim)); posterior of z given the encoder's features (default DiagonalNormal(z_dim)); likelihood of x given
+        the decoder's features (default Bernoulli(x_dim)).
     Sites: z (z_dim,), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, a conditional or the data do not fit.
@@ -36,14 +37,16 @@ class VAE(nn.Module):
         z_dim: int,
         *,
         hidden: Sequence[int] = (200, 200),
+        encoder: MLP | None = None,
+        decoder: MLP | None = None,
         prior: Conditional | None = None,
         posterior: Conditional | None = None,
         likelihood: Conditional | None = None,
     ) -> None:
         super().__init__()
         self.x_dim, self.z_dim = x_dim, z_dim
-        self.encoder = MLP(x_dim, hidden)
-        self.decoder = MLP(z_dim, tuple(reversed(hidden)))
+        self.encoder = encoder or MLP(x_dim, hidden)
+        self.decoder = decoder or MLP(z_dim, tuple(reversed(hidden)))
         features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features[0])

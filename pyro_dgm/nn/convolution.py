@@ -34,6 +34,8 @@ class ConvEncoder(nn.Module):
         self.image_shape = tuple(image_shape)
         sizes = halvings(image_shape, len(hidden_channels))
         channels = (self.image_shape[0], *hidden_channels)
+        if min(out_dim, *channels) < 1:
+            raise ValueError(f"The sizes of a ConvEncoder must be at least 1, got {(*channels, out_dim)}.")
         self.activation = check_activation(activation)
         self.convolutions = nn.ModuleList(nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1) for i in range(len(hidden_channels)))
         self.output = Linear(channels[-1] * prod(sizes[-1]), out_dim)
@@ -96,7 +98,7 @@ class ConvDecoder(nn.Module):
                 4,
                 stride=2,
                 padding=1,
-                output_padding=tuple(large - 2 * small for small, large in zip(sizes[i], sizes[i + 1])),
+                output_padding=(sizes[i + 1][0] - 2 * sizes[i][0], sizes[i + 1][1] - 2 * sizes[i][1]),
             )
             for i in range(len(hidden_channels))
         )

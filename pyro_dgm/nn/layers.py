@@ -1,10 +1,12 @@
 """Layers with the same layout, initialisation and constants in both twins, applied over any leading dimensions."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": F.elu,
     "gelu": F.gelu,  # the exact one
     "leaky_relu": F.leaky_relu,

@@ -1,0 +1,203 @@
+"""The registry: what there is to test, described once for both backends.
+
+Constructors of the twins take the same arguments, so a case is a class name with its arguments and values to feed it. A new conditional, network or
+model gets an entry here and with it every contract and twin test.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+Rng = np.random.Generator
+
+# Values in the support of a distribution, of any shape.
+VALUES: dict[str, Callable[[Rng, tuple[int, ...]], np.ndarray]] = {
+    "real": lambda rng, shape: 1.5 * rng.standard_normal(shape),
+    "unit": lambda rng, shape: rng.uniform(0.02, 0.98, shape),
+    "binary": lambda rng, shape: rng.integers(0, 2, shape).astype(float),
+    "levels": lambda rng, shape: rng.integers(0, 256, shape) / 255,
+    "classes": lambda rng, shape: rng.integers(0, 4, shape),
+}
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """A conditional distribution: `module.name(*sizes, context_dim=..., **settings)`."""
+
+    name: str
+    module: str
+    sizes: tuple[Any, ...]
+    support: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    small: tuple[Any, ...] = (1,)  # sizes of one whose density can be integrated over a grid
+    rsample: bool = True
+    contexts: tuple[int, ...] = (0, 4)
+    outside: float | None = None  # a value that must be refused
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        dim = self.sizes[0]
+        return dim if isinstance(dim, tuple) else (dim,)
+
+    def values(self, rng: Rng, *batch_shape: int) -> np.ndarray:
+        return VALUES[self.support](rng, (*batch_shape, *self.event_shape))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network: `nn.name(*sizes, **settings)`, applied to arrays (*batch, *in_shape)."""
+
+    name: str
+    sizes: tuple[Any, ...]
+    in_shape: tuple[int, ...]
+    out_dim: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with its guide: `models.name(*sizes, **parts)`; a part is a conditional (module, name, sizes, settings)."""
+
+    name: str
+    sizes: tuple[Any, ...]
+    x_shape: tuple[int, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, tuple[str, str, tuple[Any, ...], dict[str, Any]]] = field(default_factory=dict)
+    labels: tuple[int, ...] | None = None  # the shape of y; () for integers
+    support: str = "binary"
+
+    def data(self, rng: Rng, batch: int) -> tuple[np.ndarray, ...]:
+        x = VALUES[self.support](rng, (batch, *self.x_shape))
+        if self.labels is None:
+            return (x,)
+        return x, rng.integers(0, 4, batch) if self.labels == () else rng.standard_normal((batch, *self.labels))
+
+
+IMAGE = (2, 4, 6)
+PIXELWISE = {"pixelwise": True}
+PIXEL_CONTEXT = (3 * prod(IMAGE[1:]),)
+
+CONDITIONALS: dict[str, Conditional] = {
+    "StandardNormal": Conditional("StandardNormal", "priors", (IMAGE,), "real"),
+    "DiagonalNormal": Conditional("DiagonalNormal", "priors", (3,), "real"),
+    "DiagonalNormal-pixelwise": Conditional("DiagonalNormal", "priors", (IMAGE,), "real", PIXELWISE, contexts=PIXEL_CONTEXT),
+    "LowRankNormal": Conditional("LowRankNormal", "priors", (4, 2), "real", small=(2, 1)),
+    "FullRankNormal": Conditional("FullRankNormal", "priors", (3,), "real", small=(2,)),
+    "FullRankNormal-1": Conditional("FullRankNormal", "priors", (1,), "real"),
+    "MixturePrior": Conditional("MixturePrior", "priors", (3, 5), "real", small=(2, 3), rsample=False),
+    "Normal": Conditional("Normal", "likelihoods", (3,), "real"),
+    "Normal-fixed": Conditional("Normal", "likelihoods", (3,), "real", {"scale": 0.5}),
+    "StudentT": Conditional("StudentT", "likelihoods", (3,), "real"),
+    "StudentT-fixed": Conditional("StudentT", "likelihoods", (3,), "real", {"df": 5.0}),
+    "Bernoulli": Conditional("Bernoulli", "likelihoods", (3,), "binary", rsample=False, outside=0.3),
+    "Bernoulli-pixelwise": Conditional("Bernoulli", "likelihoods", (IMAGE,), "binary", PIXELWISE, rsample=False, contexts=PIXEL_CONTEXT, outside=0.3),
+    "ContinuousBernoulli": Conditional("ContinuousBernoulli", "likelihoods", (3,), "unit"),
+    "Beta": Conditional("Beta", "likelihoods", (3,), "unit", outside=0.0),
+    "Kumaraswamy": Conditional("Kumaraswamy", "likelihoods", (3,), "unit", outside=1.0),
+    "LogitNormal": Conditional("LogitNormal", "likelihoods", (3,), "unit", outside=1.0),
+    "Categorical": Conditional("Categorical", "likelihoods", (3, 4), "classes", small=(1, 4), rsample=False),
+    "Categorical-image": Conditional("Categorical", "likelihoods", (IMAGE, 4), "classes", small=(1, 4), rsample=False),
+    "DiscretizedLogisticMixture": Conditional("DiscretizedLogisticMixture", "likelihoods", (3, 4), "levels", small=(1, 3), rsample=False, outside=0.3),
+    "DiscretizedLogisticMixture-pixelwise": Conditional(
+        "DiscretizedLogisticMixture", "likelihoods", (IMAGE, 2), "levels", PIXELWISE, rsample=False, contexts=PIXEL_CONTEXT, outside=0.3
+    ),
+}
+
+NETWORKS: dict[str, Network] = {
+    "Linear": Network("Linear", (5, 3), (5,), 3),
+    "MLP": Network("MLP", (5, (7, 6)), (5,), 6),
+    "MLP-out": Network("MLP", (5, (7,), 2), (5,), 2, {"activation": "tanh"}),
+    "MLP-linear": Network("MLP", (5, (), 2), (5,), 2),
+    "MLP-batch-norm": Network("MLP", (5, (7, 6)), (5,), 6, {"activation": "gelu", "batch_norm": True}),
+    "MLP-dropout": Network("MLP", (5, (7, 6)), (5,), 6, {"activation": "elu", "dropout": 0.5}),
+    "BatchNorm": Network("BatchNorm", (5,), (5,), 5),
+    "ConvEncoder": Network("ConvEncoder", ((2, 9, 8),), (2, 9, 8), 10, {"hidden_channels": (3, 4), "out_dim": 10, "activation": "tanh"}),
+    "ConvDecoder": Network("ConvDecoder", (5, (2, 9, 7)), (5,), 3 * 9 * 7, {"hidden_channels": (4, 3), "out_channels": 3, "activation": "softplus"}),
+}
+for _activation in ("leaky_relu", "sigmoid", "silu", "softplus"):
+    NETWORKS[f"MLP-{_activation}"] = Network("MLP", (5, (7,)), (5,), 7, {"activation": _activation})
+
+SMALL = {"hidden": (7, 6)}
+MODELS: dict[str, Model] = {
+    "VAE": Model("VAE", (9, 2), (9,), SMALL),
+    "VAE-linear": Model(
+        "VAE",
+        (9, 2),
+        (9,),
+        {"hidden": ()},
+        {
+            "posterior": ("priors", "FullRankNormal", (2,), {"context_dim": 9}),
+            "likelihood": ("likelihoods", "Normal", (9,), {"context_dim": 2}),
+        },
+        support="real",
+    ),
+    "VAE-mixture": Model(
+        "VAE",
+        (9, 2),
+        (9,),
+        SMALL,
+        {
+            "prior": ("priors", "MixturePrior", (2, 3), {}),
+            "posterior": ("priors", "LowRankNormal", (2, 1), {"context_dim": 6}),
+            "likelihood": ("likelihoods", "DiscretizedLogisticMixture", (9, 2), {"context_dim": 7}),
+        },
+        support="levels",
+    ),
+    "ConvVAE": Model("ConvVAE", ((1, 8, 8), 2), (1, 8, 8), {"hidden_channels": (3, 4), "features": 6, "pixel_features": 2}),
+    "ConditionalVAE": Model("ConditionalVAE", (9, 2, 4), (9,), SMALL, labels=()),
+    "ConditionalVAE-prior": Model(
+        "ConditionalVAE",
+        (9, 2, 6),
+        (9,),
+        SMALL,
+        {"prior": ("priors", "DiagonalNormal", (2,), {"context_dim": 6})},
+        labels=(2, 3),
+    ),
+}
+
+# class, sizes, settings, and what the error must say.
+BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = [
+    ("priors", "StandardNormal", (0,), {}, "dim must be at least 1"),
+    ("priors", "DiagonalNormal", (-2,), {}, "dim must be at least 1 .* got -2"),
+    ("priors", "DiagonalNormal", ((),), {}, "dim must be at least 1"),
+    ("priors", "DiagonalNormal", (2,), {"context_dim": -1}, "context_dim must be at least 0"),
+    ("priors", "DiagonalNormal", (2,), {"min_scale": -1.0}, r"must lie in \[0, 1\), got -1.0"),
+    ("priors", "DiagonalNormal", ((2, 3),), {"context_dim": 4, "pixelwise": True}, "pixelwise needs a value of shape"),
+    ("priors", "DiagonalNormal", (IMAGE,), {"context_dim": 7, "pixelwise": True}, "multiple of height"),
+    ("priors", "DiagonalNormal", (IMAGE,), {"pixelwise": True}, "pixelwise needs"),
+    ("priors", "LowRankNormal", (3, 0), {}, "rank must be at least 1"),
+    ("priors", "LowRankNormal", (-3, 1), {}, "dim must be at least 1"),
+    ("priors", "FullRankNormal", (0,), {}, "dim must be at least 1"),
+    ("priors", "MixturePrior", (3, 0), {}, "num_components must be at least 1"),
+    ("likelihoods", "Bernoulli", (0,), {}, "dim must be at least 1"),
+    ("likelihoods", "Categorical", (3, 1), {}, "num_classes must be at least 2"),
+    ("likelihoods", "Normal", (3,), {"scale": 0.0}, "scale must be positive"),
+    ("likelihoods", "StudentT", (3,), {"df": -1.0}, "df must be positive"),
+    ("likelihoods", "Beta", (3,), {"min_concentration": 2.0}, "must lie in"),
+    ("likelihoods", "DiscretizedLogisticMixture", (3, 0), {}, "num_components must be at least 1"),
+    ("likelihoods", "DiscretizedLogisticMixture", (3, 2), {"num_levels": 1}, "num_levels must be at least 2"),
+    ("nn", "MLP", (3, (0,)), {}, "sizes of an MLP must be at least 1"),
+    ("nn", "MLP", (3, (4,)), {"activation": "swoosh"}, "activation must be one of .* got 'swoosh'"),
+    ("nn", "MLP", (3, (4,)), {"dropout": 1.0}, "drop-out rate must lie in"),
+    ("nn", "ConvEncoder", ((1, 3, 3),), {}, "cannot be halved 2 times"),
+    ("nn", "ConvEncoder", ((8, 8),), {}, "image_shape must be"),
+    ("nn", "ConvDecoder", (2, (1, 3, 3)), {}, "cannot be halved 2 times"),
+    ("nn", "ConvDecoder", (0, (1, 8, 8)), {}, "must be at least 1"),
+    ("models", "VAE", (0, 2), {}, "must be at least 1"),
+    ("models", "VAE", (4, 0), {}, "must be at least 1"),
+    ("models", "ConditionalVAE", (4, 2, 0), {}, "context_dim must be at least 1"),
+    ("models", "ConvVAE", ((1, 2, 2), 2), {}, "cannot be halved"),
+]
+
+# model, part, conditional, and what the error must say.
+BAD_PARTS: list[tuple[str, str, tuple[str, str, tuple[Any, ...], dict[str, Any]], str]] = [
+    ("VAE", "prior", ("priors", "StandardNormal", (3,), {}), r"The prior must give values of shape \(2,\) with context_dim=0, got StandardNormal\(3\)"),
+    ("VAE", "prior", ("priors", "DiagonalNormal", (2,), {"context_dim": 6}), "The prior must .* and context_dim=6"),
+    ("VAE", "posterior", ("priors", "DiagonalNormal", (2,), {"context_dim": 7}), "The posterior must .* context_dim=6, got"),
+    ("VAE", "likelihood", ("likelihoods", "Bernoulli", (8,), {"context_dim": 7}), r"The likelihood must .* \(9,\)"),
+    ("ConvVAE", "likelihood", ("likelihoods", "Bernoulli", (64,), {"context_dim": 128}), "The likelihood must"),
+    ("ConditionalVAE", "prior", ("priors", "DiagonalNormal", (2,), {"context_dim": 5}), "context_dim=0 or context_dim=4"),
+]

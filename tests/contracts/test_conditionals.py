@@ -1,0 +1,219 @@
+"""What every conditional distribution promises, whichever place it is put in: prior, posterior or likelihood."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cases import BAD_CONDITIONALS, CONDITIONALS, Conditional
+
+EVERY = [
+    pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}") for name, case in CONDITIONALS.items() for context_dim in case.contexts
+]
+EACH = [pytest.param(case, id=name) for name, case in CONDITIONALS.items()]
+
+
+def called(lib: Any, module: Any, context_dim: int, rng: np.random.Generator, *batch: int) -> tuple[Any, tuple[Any, ...]]:
+    """The distribution, and the context that it was called with."""
+    context = (lib.array(rng.standard_normal((*batch, context_dim))),) if context_dim else ()
+    return module(*context), context
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_shapes(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
+    module = lib.conditional(case, context_dim)
+    assert module.event_shape == case.event_shape
+    assert module.context_dim == context_dim
+    for batch in ((), (5,), (2, 5)):
+        batch_shape = batch if context_dim else ()
+        value_shapes = (batch_shape, (7, *batch_shape), (7, 2, 5))
+
+        def run() -> list[Any]:
+            p, _ = called(lib, module, context_dim, rng, *batch)  # noqa: B023
+            assert tuple(p.batch_shape) == batch_shape  # noqa: B023
+            assert tuple(p.event_shape) == case.event_shape
+            assert p.has_rsample is case.rsample
+            scores = [p.log_prob(lib.array(case.values(rng, *shape))) for shape in value_shapes]  # noqa: B023
+            return [lib.draw(p), lib.draw(p, (4,)), *scores]
+
+        draw, draws, *scores = (tuple(array.shape) for array in lib.shapes(run))
+        assert draw == (*batch_shape, *case.event_shape)
+        assert draws == (4, *batch_shape, *case.event_shape)
+        assert scores == [np.broadcast_shapes(shape, batch_shape) for shape in value_shapes]
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_values_are_finite_also_those_of_draws(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
+    module = lib.conditional(case, context_dim)
+    value = lib.array(case.values(rng, 5))
+
+    def run() -> list[Any]:
+        p, _ = called(lib, module, context_dim, rng, 5)
+        draws = lib.draw(p, (500,))
+        mean = [] if case.name == "Categorical" else [p.mean.reshape(p.batch_shape + p.event_shape)]
+        return [p.log_prob(value), draws, p.log_prob(draws), *mean]
+
+    for array in lib.call(run):
+        assert np.isfinite(lib.numpy(array)).all()
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_expand_and_to_event(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
+    module = lib.conditional(case, context_dim)
+    value = lib.array(case.values(rng, 5))
+
+    def run() -> tuple[Any, ...]:
+        p, _ = called(lib, module, context_dim, rng, 5)
+        wide = p.expand((4, 5))
+        joint = wide.to_event(1)
+        assert tuple(wide.batch_shape) == (4, 5)
+        assert tuple(wide.event_shape) == case.event_shape
+        assert tuple(joint.batch_shape) == (4,)
+        assert tuple(joint.event_shape) == (5, *case.event_shape)
+        assert tuple(joint.expand((3, 4)).batch_shape) == (3, 4)
+        return p.log_prob(value), wide.log_prob(value), joint.log_prob(value), lib.draw(wide)
+
+    once, wide, joint, draw = map(lib.numpy, lib.call(run))
+    assert draw.shape == (4, 5, *case.event_shape)
+    np.testing.assert_allclose(wide, np.broadcast_to(once, (4, 5)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(joint, np.full(4, once.sum()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_every_parameter_and_the_context_get_gradients(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
+    module = lib.conditional(case, context_dim)
+    _, context = called(lib, module, context_dim, rng, 5)
+    value = lib.array(case.values(rng, 5))
+    functions = [lambda module, *context: module(*context).log_prob(value)]
+    if case.rsample:
+        functions.append(lambda module, *context: lib.draw(module(*context), (3, 2)) ** 2)
+    for function in functions:
+        if case.name == "StandardNormal":
+            continue
+        gradients, by_context = lib.gradients(function, module, *context)
+        assert gradients
+        for path, gradient in gradients.items():
+            assert np.isfinite(gradient).all(), path
+            assert np.any(gradient != 0), path
+        assert all(np.isfinite(g).all() and np.any(g != 0) for g in by_context)
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_extreme_parameters_stay_finite(lib: Any, case: Conditional, rng: np.random.Generator) -> None:
+    """In single precision, with gradients: a network may send anything."""
+    if case.name == "StandardNormal":
+        return
+    module = lib.conditional(case, case.contexts[-1])
+    value = lib.array(case.values(rng, 5))
+    signs = rng.choice([-1.0, 1.0], (3, 1, module.num_params))
+    raw = lib.array(np.concatenate([size * signs.clip(low) for size in (1e-30, 20.0, 80.0) for low in (-1.0, 1.0)] + [-80.0 * abs(signs)]))
+
+    def run(raw: Any) -> list[Any]:
+        p = module.build(raw)
+        draws = lib.draw(p)
+        return [p.log_prob(value), draws, p.log_prob(draws)]
+
+    for array in lib.call(run, raw):
+        assert np.isfinite(lib.numpy(array)).all()
+    _, (gradient,) = lib.gradients(lambda module, raw: module.build(raw).log_prob(value), module, raw)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_in_every_place(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
+    """As prior, posterior and likelihood, in a plate, with and without a plate of particles outside."""
+    module = lib.conditional(case, context_dim)
+    context = (lib.array(rng.standard_normal((5, context_dim))),) if context_dim else ()
+    x = lib.array(case.values(rng, 5))
+
+    def latent() -> None:
+        with lib.plate("data", 5, dim=-1):
+            lib.sample("z", module(*context))
+
+    def observed() -> None:
+        with lib.plate("data", 5, dim=-1):
+            lib.sample("x", module(*context), obs=x)
+
+    def particles() -> None:
+        with lib.plate("particles", 3, dim=-2):
+            latent()
+
+    def particles_in_the_context() -> None:
+        wide = tuple(lib.array(rng.standard_normal((3, 5, context_dim))) for _ in context)
+        with lib.plate("particles", 3, dim=-2), lib.plate("data", 5, dim=-1):
+            lib.sample("x", module(*wide), obs=x)
+
+    for program, name, shape in (
+        (latent, "z", (5,)),
+        (observed, "x", (5,)),
+        (particles, "z", (3, 5)),
+        (particles_in_the_context, "x", (3, 5)),
+    ):
+        value, log_prob = lib.shapes(lambda: [lib.trace(program)[name][part] for part in ("value", "log_prob")])  # noqa: B023
+        assert tuple(log_prob.shape) == shape
+        if name == "z":
+            assert tuple(value.shape) == (*shape, *case.event_shape)
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_weights_are_saved(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator, tmp_path: Path) -> None:
+    module, other = lib.conditional(case, context_dim, seed=1), lib.conditional(case, context_dim, seed=2)
+    context = (lib.array(rng.standard_normal((5, context_dim))),) if context_dim else ()
+    value = lib.array(case.values(rng, 5))
+    lib.save(module, tmp_path / "weights")
+    restored = lib.load(other, tmp_path / "weights")
+    ours, theirs = lib.call(lambda: (module(*context).log_prob(value), restored(*context).log_prob(value)))
+    np.testing.assert_allclose(lib.numpy(ours), lib.numpy(theirs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_repr(lib: Any, case: Conditional, context_dim: int) -> None:
+    text = repr(lib.conditional(case, context_dim))
+    assert text.startswith(f"{case.name}({case.sizes[0]}")
+    assert ("context_dim" in text) is bool(context_dim)
+    assert len(text) < 90
+
+
+@pytest.mark.parametrize("lib", ["pyro"], indirect=True)
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_can_be_exported(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
+    """In NumPyro all these contracts run compiled; here the graph that `torch.export` captures gives the same numbers."""
+    module = lib.conditional(case, context_dim)
+    _, context = called(lib, module, context_dim, rng, 5)
+    value = lib.array(case.values(rng, 5))
+
+    def score(module: Any, value: Any, *context: Any) -> Any:
+        return module(*context).log_prob(value)
+
+    graph = lib.numpy(lib.exported(score, module, value, *context))
+    np.testing.assert_allclose(graph, lib.numpy(score(module, value, *context)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_wrong_contexts_are_refused(lib: Any, case: Conditional, rng: np.random.Generator) -> None:
+    for context_dim in case.contexts:
+        module = lib.conditional(case, context_dim)
+        if context_dim:
+            with pytest.raises(ValueError, match=rf"needs a context of shape \(\*batch, {context_dim}\), got none"):
+                module()
+            with pytest.raises(ValueError, match=rf"got \(5, {context_dim + 1}\)"):
+                module(lib.array(np.zeros((5, context_dim + 1))))
+        else:
+            with pytest.raises(ValueError, match=r"takes no context, got one of shape \(5, 4\)"):
+                module(lib.array(np.zeros((5, 4))))
+
+
+@pytest.mark.parametrize("case", [p for p in EACH if p.values[0].outside is not None])
+def test_values_outside_the_support_are_refused(lib: Any, case: Conditional, rng: np.random.Generator) -> None:
+    p, _ = called(lib, lib.conditional(case, case.contexts[-1]), case.contexts[-1], rng, 5)
+    value = case.values(rng, 5)
+    value.flat[-1] = case.outside
+    with pytest.raises(ValueError, match=f"{case.name} expects values"):
+        p.log_prob(lib.array(value))
+
+
+@pytest.mark.parametrize(("module", "name", "sizes", "settings", "message"), BAD_CONDITIONALS)
+def test_bad_arguments_are_refused(lib: Any, module: str, name: str, sizes: tuple[Any, ...], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lib.build(module, name, *sizes, **settings)

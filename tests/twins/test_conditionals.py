@@ -1,0 +1,123 @@
+"""The twins in float64: equal log-densities, means and gradients at 1e-10, for shared weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from tests.cases import CONDITIONALS, NETWORKS, Conditional, Network
+from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
+from tests.twins.copying import copy_weights, shake
+
+EVERY = [
+    pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}") for name, case in CONDITIONALS.items() for context_dim in case.contexts
+]
+NETS = [pytest.param(case, id=name) for name, case in NETWORKS.items()]
+
+
+@pytest.fixture(autouse=True)
+def double_precision(x64: None) -> None:
+    """Everything here runs in float64."""
+
+
+@pytest.fixture
+def libs() -> tuple[PyroLibrary, NumPyroLibrary]:
+    return PyroLibrary(), NumPyroLibrary()
+
+
+def close(ours: Any, theirs: Any, what: str = "") -> None:
+    np.testing.assert_allclose(np.asarray(theirs), np.asarray(ours), rtol=1e-10, atol=1e-10, err_msg=what)
+
+
+def compare(libs: tuple[PyroLibrary, NumPyroLibrary], function: Callable[..., Any], modules: tuple[Any, Any], *arrays: np.ndarray) -> None:
+    """The values of function(module, *arrays), and its gradients in all parameters and arrays."""
+    values, gradients = [], []
+    for lib, module in zip(libs, modules):
+        inputs = [lib.array(a) for a in arrays]
+        values.append(lib.numpy(lib.call(lambda *inputs, module=module: function(module, *inputs), *inputs)))
+        gradients.append(lib.gradients(function, module, *inputs))
+    close(*values)
+    (ours, ours_in), (theirs, theirs_in) = gradients
+    assert ours.keys() == theirs.keys()
+    for path in ours:
+        close(ours[path], theirs[path], path)
+    for one, other in zip(ours_in, theirs_in):
+        close(one, other)
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_log_density(libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_dim: int) -> None:
+    rng = np.random.default_rng(1)
+    torch_module = shake(libs[0].conditional(case, context_dim))
+    modules = torch_module, copy_weights(torch_module, libs[1].conditional(case, context_dim, seed=1))
+    assert repr(modules[0]) == repr(modules[1])
+    value = case.values(rng, 3, 5)
+    context = [rng.standard_normal((5, context_dim))] if context_dim else []
+    weights = rng.standard_normal((3, 5))  # so that no gradient cancels in the sum
+
+    def weighted(module: Any, value: Any, *context: Any) -> Any:
+        p = module(*context)
+        return p.log_prob(value) * (torch.as_tensor(weights) if isinstance(p, torch.distributions.Distribution) else jnp.asarray(weights))
+
+    compare(libs, weighted, modules, value, *context)
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_mean(libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_dim: int) -> None:
+    if case.name == "Categorical":
+        return
+    torch_module = shake(libs[0].conditional(case, context_dim))
+    modules = torch_module, copy_weights(torch_module, libs[1].conditional(case, context_dim, seed=1))
+    context = [np.random.default_rng(1).standard_normal((5, context_dim))] if context_dim else []
+    values = [lib.numpy(lib.call(lambda *context, module=module: module(*context).mean, *map(lib.array, context))) for lib, module in zip(libs, modules)]
+    close(*values)
+
+
+@pytest.mark.parametrize("case", NETS)
+def test_network(libs: tuple[PyroLibrary, NumPyroLibrary], case: Network) -> None:
+    """In training; with drop-out, which draws its own numbers in each library, in evaluation."""
+    torch_module = shake(libs[0].network(case))
+    modules = torch_module, copy_weights(torch_module, libs[1].network(case, seed=1))
+    assert repr(modules[0]) == repr(modules[1]) or case.name in ("Linear", "BatchNorm")
+    x = np.random.default_rng(1).standard_normal((3, 5, *case.in_shape))
+    if "dropout" not in case.settings:
+        compare(libs, lambda module, x: module(x) ** 2, modules, x)
+    with libs[0].package.nn.evaluation_mode(modules[0]), libs[1].package.nn.evaluation_mode(modules[1]):
+        if case.settings.get("batch_norm") or case.name == "BatchNorm":  # the training above has moved torch's running statistics
+            for part in torch_module.modules():
+                if isinstance(part, torch.nn.BatchNorm1d):
+                    part.reset_running_stats()
+        compare(libs, lambda module, x: module(x) ** 2, modules, x)
+
+
+def test_batch_norm_moves_the_same_running_statistics(libs: tuple[PyroLibrary, NumPyroLibrary]) -> None:
+    """Three steps of training, then evaluation: NumPyro keeps in a mutable site what torch keeps in buffers."""
+    case = NETWORKS["MLP-batch-norm"]
+    torch_module = shake(libs[0].network(case))
+    module = copy_weights(torch_module, libs[1].network(case, seed=1))
+    numpyro, nn = libs[1].numpyro, libs[1].package.nn
+    state: dict[str, Any] = {}
+
+    def step(x: jax.Array, state: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
+        with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace, numpyro.handlers.substitute(data=state):
+            y = nn.register("net", module)(x)
+        return y, {name: site["value"] for name, site in trace.items() if site["type"] == "mutable"}
+
+    rng = np.random.default_rng(2)
+    for _ in range(3):
+        x = rng.standard_normal((4, 6, 5)) + 1.0
+        ours = torch_module(torch.as_tensor(x))
+        theirs, state = step(jnp.asarray(x), state)
+        close(ours.detach(), theirs)
+    buffers = {path: b for path, b in torch_module.named_buffers() if "running" in path}
+    assert set(state) == {"net$state"}
+    assert len(buffers) == 4
+    for path, buffer in buffers.items():
+        layer, _, name = path.rpartition(".")
+        close(buffer, state["net$state"][layer][name], path)
+    with libs[0].package.nn.evaluation_mode(torch_module), nn.evaluation_mode():
+        close(torch_module(torch.as_tensor(x)).detach(), step(jnp.asarray(x), state)[0])

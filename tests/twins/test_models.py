@@ -1,0 +1,91 @@
+"""The models' twins in float64: log-joint of model and guide, and gradients in every parameter, at 1e-10, for shared weights and latents."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from tests.cases import MODELS, Model
+from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
+from tests.twins.copying import arrays_of, copy_weights, shake
+from tests.twins.test_conditionals import close
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in MODELS.items()])
+@pytest.mark.parametrize("particles", [(), (3,)], ids=["one", "particles"])
+def test_log_joint(x64: None, case: Model, particles: tuple[int, ...]) -> None:
+    libs = PyroLibrary(), NumPyroLibrary()
+    torch_module = shake(libs[0].model(case))
+    module = copy_weights(torch_module, libs[1].model(case, seed=1))
+    assert repr(torch_module) == repr(module)
+    rng = np.random.default_rng(1)
+    data = case.data(rng, 5)
+    z = rng.standard_normal((*particles, 5, 2))
+
+    def log_joint(lib: Any, vae: Any) -> tuple[Any, dict[str, Any]]:
+        """log p(x, z) + 3 log q(z | x), summed, and the sites' log-densities."""
+        inputs, latent = [lib.array(d) for d in data], {"z": lib.array(z)}
+
+        def repeated(program: Any) -> Any:
+            if not particles:
+                return program
+
+            def run(*args: Any) -> None:
+                with lib.plate("particles", particles[0], dim=-2):
+                    program(*args)
+
+            return run
+
+        p = lib.trace(repeated(vae.model), *inputs, substituted=latent)
+        q = lib.trace(repeated(vae.guide), *inputs, substituted=latent)
+        sites = {"z": p["z"]["log_prob"], "x": p["x"]["log_prob"], "q": q["z"]["log_prob"]}
+        return sites["z"].sum() + sites["x"].sum() + 3 * sites["q"].sum(), sites
+
+    ours, our_sites = log_joint(libs[0], torch_module)
+    ours.backward()
+    total = eqx.filter_jit(eqx.filter_value_and_grad(lambda vae: log_joint(libs[1], vae), has_aux=True))
+    (theirs, their_sites), gradients = total(module)
+    close(ours.detach(), theirs)
+    for name, site in our_sites.items():
+        assert site.shape == (*particles, 5)
+        close(site.detach(), their_sites[name], name)
+    their_gradients = arrays_of(gradients)
+    for path, parameter in torch_module.named_parameters():
+        close(parameter.grad, their_gradients[path], path)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in MODELS.items()])
+def test_parameters_are_registered_under_the_same_names(case: Model) -> None:
+    libs = PyroLibrary(), NumPyroLibrary()
+    rng = np.random.default_rng(1)
+    names: list[set[str]] = []
+    for lib in libs:
+        vae, data = lib.model(case), [lib.array(d) for d in case.data(rng, 5)]
+        found = set()
+        for program in (vae.model, vae.guide):
+            sites = lib.trace(program, *data)
+            found |= {name for name in sites if "param" not in sites[name]}
+            for name, site in sites.items():
+                if "param" in site and lib is libs[0]:
+                    found.add(name.replace("$$$", "."))
+                elif "param" in site:
+                    found |= {f"{name.removesuffix('$params')}.{path}" for path in arrays_of(site["param"])}
+        names.append(found)
+    assert names[0] == names[1]
+    assert {"x", "z"} <= names[0]
+
+
+def test_labels_are_one_hot_in_both(x64: None) -> None:
+    case = MODELS["ConditionalVAE"]
+    libs = PyroLibrary(), NumPyroLibrary()
+    y = np.array([3, 0, 1])
+    contexts = [lib.numpy(lib.model(case).context(lib.array(y))) for lib in libs]
+    np.testing.assert_array_equal(contexts[0], np.eye(4)[y])
+    np.testing.assert_array_equal(contexts[1], np.eye(4)[y])
+    assert contexts[0].dtype == contexts[1].dtype == np.float64
+    assert jax.dtypes.canonicalize_dtype(float) == jnp.float64
+    assert torch.get_default_dtype() == torch.float64

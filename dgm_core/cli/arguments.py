@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dgm_core import checkpoint
 from dgm_core.data import PROTOCOLS, names
 from dgm_core.results import read_json
 
@@ -122,7 +123,7 @@ def read_arguments(backend_name: str, argv: Sequence[str]) -> argparse.Namespace
     config = arguments.output / "config.json"
     if arguments.resume:
         settings = _resumed(config, backend_name, arguments.model, given)
-    elif config.exists():
+    elif checkpoint.exists(arguments.output / "checkpoint" / "last.npz"):
         raise UsageError(f"{arguments.output} holds a run already: add --resume to go on with it, or give another folder with --output.")
     for name, value in settings.items():
         setattr(arguments, name, value)

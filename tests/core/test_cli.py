@@ -65,6 +65,7 @@ class FakeBackend:
         if self.fail is not None:
             raise self.fail
         options["checkpoint"].mkdir(exist_ok=True)
+        (options["checkpoint"] / "last.npz").touch()
         self.x, self.z_dim = data, model.__self__.args[1]
         rows = [{"epoch": i, "loss": 5.0 / i, "ELBO": -5.0 / i, "validation": 6.0 / i, "seconds": 0.5} for i in range(1, options["num_epochs"] + 1)]
         return types.SimpleNamespace(history=History(rows), epoch=options["num_epochs"], best_epoch=1)
@@ -248,6 +249,14 @@ def test_resume_refuses(capsys, flags, match):
     assert fake("fit", *flags) == 2
     assert match in one_line(capsys)
     assert len(fake.calls) == 1
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_refused_run_does_not_take_the_folder():
+    flags = ["fit", "vae", "--epochs", "1", "--eval-particles", "3", "--output", "run"]
+    assert FakeBackend(ValueError("batch_size is too large."))(*flags, "--batch-size", "5000") == 2
+    assert FakeBackend()(*flags) == 0
+    assert config("run")["arguments"]["batch_size"] == 128
 
 
 @pytest.mark.parametrize("contents", ["{", "[]", '{"arguments": {}}', '{"arguments": {}, "backend": "pyro_dgm", "model": "vae"}'])

@@ -1,23 +1,38 @@
 """Deep generative models as ordinary model/guide pairs.
 
-Models and their guides (`models`), the conditional distributions that they are made of (`priors`, `likelihoods`), and training objectives (`losses`).
+Models and their guides (`models`), the conditional distributions that they are made of (`priors`, `likelihoods`), training objectives (`losses`), the
+training loop (`fit`), and what is asked of a trained model (`evaluation`).
 """
 
-from numpyro_dgm import likelihoods, losses, models, nn, priors
+from numpyro_dgm import evaluation, likelihoods, losses, models, nn, priors, training
+from numpyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
 from numpyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
 from numpyro_dgm.models import VAE, ConditionalVAE, ConvVAE
+from numpyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit
 
 __all__ = [
     "ELBO",
     "IWAE",
     "NLL",
     "VAE",
+    "Adam",
     "ConditionalVAE",
     "ConvVAE",
+    "NonFiniteError",
     "Reconstruction",
+    "Run",
+    "binarize",
+    "evaluation",
+    "fit",
+    "generate",
+    "latents",
     "likelihoods",
+    "log_weights",
     "losses",
     "models",
     "nn",
     "priors",
+    "reconstruct",
+    "to_arviz",
+    "training",
 ]

@@ -99,7 +99,10 @@ def load(name: str, **options: int) -> Dataset:
         ValueError: for an unknown name or an option that the data set does not take.
         DataError: when its files can neither be found nor downloaded, or are damaged.
 
-    Files are looked for in the folder `DGM_DATA_DIR`, then in the cache; see `DataError` for the layout.
+    Files are looked for in the folder `DGM_DATA_DIR`, then in the cache (`cache_folder()`), under the same paths in both:
+    mnist/ and fashion_mnist/ with the four IDX files, compressed or not; omniglot/omniglot28.npz or the two published zip
+    files; polyphonic/JSB_Chorales.mat and its like; uci/NAME.csv.gz; power/data.npy, gas/ethylene_CO.pickle,
+    hepmass/1000_train.csv and 1000_test.csv, miniboone/data.npy, BSDS300/BSDS300.hdf5, as in the published archive.
     """
     loader = _loader(name)
     known = set(loader.keywords) if isinstance(loader, partial) else set()

@@ -101,7 +101,13 @@ def read_bytes(path: Path) -> bytes:
 
 def _download(remote: Remote, url: str) -> Path:
     target = cache_folder() / (remote.path if remote.member is None else url.rsplit("/", 1)[-1])
-    archive = pooch.retrieve(url, known_hash=remote.checksum, fname=target.name, path=target.parent)
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel("WARNING")  # the progress bar says it, and an error is to be one line
+    try:
+        archive = pooch.retrieve(url, known_hash=remote.checksum, fname=target.name, path=target.parent, progressbar=True)
+    finally:
+        logger.setLevel(level)
     if remote.member is None:
         return Path(archive)
     folder = cache_folder() / Path(remote.path).parts[0] / "unpacked"
@@ -114,4 +120,6 @@ def _download(remote: Remote, url: str) -> Path:
 
 
 def _brief(error: BaseException) -> str:
+    if "Max retries exceeded" in str(error):
+        return "no connection"
     return textwrap.shorten(str(error) or type(error).__name__, 160, placeholder=" ...")

@@ -273,7 +273,7 @@ def test_a_missing_file_says_what_to_do(cache):
         data.load("mnist")
     message = str(caught.value)
     assert "mnist/train-images-idx3-ubyte.gz" in message
-    assert NOWHERE in message
+    assert f"{NOWHERE}train-images-idx3-ubyte.gz: no connection" in message
     assert str(cache / "mnist" / "train-images-idx3-ubyte.gz") in message
     assert "DGM_DATA_DIR" in message
     assert "\n" not in message

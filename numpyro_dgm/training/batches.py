@@ -98,7 +98,7 @@ class _Arrays:
 
     def order(self, key: Array) -> Array | None:
         """The order of the data in an epoch; None, the order in which they lie, where a batch holds all of them."""
-        return None if self.batch_size == self.num_data else _permutation(key, self.num_data)
+        return None if self.batch_size == self.num_data else jax.random.permutation(key, self.num_data)
 
     def num_rows(self, index: int) -> int:
         """The size of a batch."""
@@ -155,6 +155,3 @@ def _as_array(entry: Any, label: str) -> Any:
     if array.ndim == 0 or not (isinstance(array, jax.Array) or array.dtype.kind in "biufc"):
         raise ValueError(f"{label} must be an array of numbers with one row per datum, got {type(entry).__name__} of shape {array.shape}.")
     return array
-
-
-_permutation = jax.jit(jax.random.permutation, static_argnums=1)

@@ -1,6 +1,6 @@
 """Steps compiled as a whole, and the plain path where that cannot be done or does not repay."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,11 +23,11 @@ class _ArrayEpochs:
         self.num_batches: int | None = data.num_batches
         self._loop = jax.jit(self._steps) if compiled else None
         self._single = jax.jit(self._step) if compiled else self._step
+        self._shuffle: Callable[..., tuple[Array | None, Array]] = jax.jit(self._keys) if compiled else self._keys
 
-    def begin(self, key: Array) -> None:
+    def begin(self, key: Array, epoch: int) -> None:
         """Shuffle for a new epoch."""
-        order_key, self._key = jax.random.split(key)
-        self._order = self.data.order(order_key)
+        self._order, self._key = self._shuffle(key, epoch)
 
     def reach(self, start: int, count: int) -> int:
         """How far the next call may go: `count` steps on, but not past the end of the epoch."""
@@ -62,6 +62,10 @@ class _ArrayEpochs:
         """The sizes of the batches."""
         return np.array([self.data.num_rows(index) for index in range(start, stop)])
 
+    def _keys(self, key: Array, epoch: Any) -> tuple[Array | None, Array]:
+        order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
+        return self.data.order(order_key), step_key
+
     def _step(self, state: _State, arrays: tuple, rows: Array | None, key: Array) -> tuple[_State, Array, Array]:
         state, values = self.step(state, self.data.form.build(arrays), rows, key)
         return state, values, _is_finite(state)
@@ -88,9 +92,9 @@ class _StreamEpochs:
         self.num_batches: int | None = data.num_batches
         self._single = jax.jit(self._step, static_argnums=1) if compiled else self._step
 
-    def begin(self, key: Array) -> None:
+    def begin(self, key: Array, epoch: int) -> None:
         """Begin a new pass through the iterable."""
-        self._key = key
+        self._key = jax.random.fold_in(key, epoch)
         self._batches: Iterator[tuple[_Form, tuple]] = self.data.epoch()
         self._start = 0
         self._kept: list[tuple[_Form, tuple]] = []

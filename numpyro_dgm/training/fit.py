@@ -138,7 +138,7 @@ def fit(
     trainer = _Trainer(epochs, state, keys["epochs"], validate, Patience(patience), config, num_epochs, placement)
     if checkpoint is not None and resume:
         trainer.restore(checkpoint)
-    with Progress(epochs.num_batches and epochs.num_batches * num_epochs, done=int(trainer.state.step), enabled=progress) as bar:
+    with Progress(epochs.num_batches and epochs.num_batches * num_epochs, done=trainer.num_steps, enabled=progress) as bar:
         while trainer.epoch < num_epochs and not trainer.patience.exhausted:
             trainer.train(bar)
             last = trainer.epoch == num_epochs or trainer.patience.exhausted

@@ -3,7 +3,6 @@
 import time
 from typing import Any, NoReturn
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -36,26 +35,29 @@ class _Trainer:
     ) -> None:
         self.epochs, self.state, self.key, self.validate, self.patience = epochs, state, key, validate, patience
         self.config, self.num_epochs, self.placement = config, num_epochs, placement
-        self.history, self.epoch = History(), 0
+        self.history, self.epoch, self.num_steps = History(), 0, 0
         self.best: tuple[dict[str, Any], dict[str, Any]] | None = None  # params and mutable sites
         self.data_size = epochs.data.num_data
+        self.names = ("loss", *epochs.step.loss.term_names)
         self._length = 1  # steps per call
 
     def train(self, bar: Progress) -> None:
         """One epoch, its row of the history and, where there is validation, its score."""
         began = time.perf_counter()
         self.epoch += 1
-        self.epochs.begin(jax.random.fold_in(self.key, self.epoch))
+        self.epochs.begin(self.key, self.epoch)
         start, values, sizes = 0, [], []
         while (stop := self.epochs.reach(start, self._length)) > start:
             self.state, new = self._steps(start, stop)
             values.append(new)
             sizes.append(self.epochs.num_rows(start, stop))
             bar.advance(stop - start)
-            bar.show(f"epoch {self.epoch} of {self.num_epochs}", self._means(values, sizes))
+            if bar.enabled:
+                bar.show(f"epoch {self.epoch} of {self.num_epochs}", self._means(values, sizes))
             start = stop
         self.data_size = self.data_size or int(np.concatenate(sizes).sum())
-        row = {"epoch": self.epoch, "step": int(self.state.step), **self._means(values, sizes)}
+        self.num_steps += start
+        row = {"epoch": self.epoch, "step": self.num_steps, **self._means(values, sizes)}
         if self.validate is not None:
             weights = self._current()
             row |= self.validate(self.state, weights)
@@ -100,6 +102,7 @@ class _Trainer:
         tree = resuming._rebuild(arrays, {"state": self.state, "best": best})
         self.state, self.best = self.placement.put(tree["state"]), self.placement.put(tree["best"])
         self.history, self.epoch, self.data_size = History(meta["history"]), meta["epoch"], meta["data_size"]
+        self.num_steps = int(self.state.step)
         self.patience.restore(meta["patience"])
 
     def _current(self) -> dict[str, Any]:
@@ -107,7 +110,7 @@ class _Trainer:
 
     def _means(self, values: list[np.ndarray], sizes: list[np.ndarray]) -> dict[str, float]:
         means = np.average(np.concatenate(values).astype(float), axis=0, weights=np.concatenate(sizes))
-        return dict(zip(("loss", *self.epochs.step.loss.term_names), means.tolist(), strict=True))
+        return dict(zip(self.names, means.tolist(), strict=True))
 
     def _steps(self, start: int, stop: int) -> tuple[_State, np.ndarray]:
         began = time.perf_counter()

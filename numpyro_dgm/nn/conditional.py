@@ -6,6 +6,7 @@ A prior is called with nothing, a guide with the encoder's features, a likelihoo
 from abc import abstractmethod
 from collections.abc import Callable
 from math import expm1, log, prod
+from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -23,7 +24,7 @@ def size_of(dim: int | tuple[int, ...]) -> int:
     >>> size_of((3, 8, 8))
     192
     """
-    return dim if isinstance(dim, int) else prod(dim)
+    return prod(dim) if isinstance(dim, tuple | list) else dim
 
 
 def positive(raw: Array, floor: float = 0.0) -> Array:
@@ -59,9 +60,9 @@ class Conditional(eqx.Module):
     context_dim: int = eqx.field(static=True)
 
     def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0) -> None:
-        event_shape = (dim,) if isinstance(dim, int) else tuple(dim)
-        if not event_shape or min(event_shape) < 1:
-            raise ValueError(f"dim must be at least 1 in every direction, got {dim}.")
+        event_shape = tuple(dim) if isinstance(dim, tuple | list) else (dim,)
+        if not event_shape or not all(isinstance(size, Integral) and size > 0 for size in event_shape):
+            raise ValueError(f"dim must be an integer of at least 1, or a tuple of them, got {dim!r}.")
         if context_dim < 0:
             raise ValueError(f"context_dim must be at least 0 (0 = unconditional), got {context_dim}.")
         self.event_shape = event_shape

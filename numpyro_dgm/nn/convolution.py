@@ -45,9 +45,8 @@ class _ConvTranspose2d(eqx.Module):
 def _uniform(key: Array, shape: tuple[int, ...], out_channels: int) -> tuple[Array, Array]:
     """Weight and bias from U(-1/sqrt(n), 1/sqrt(n)), n the product of all but the first size, as in torch."""
     limit = 1.0 / sqrt(prod(shape[1:]))
-    key_weight, key_bias = jax.random.split(key)
-    weight = jax.random.uniform(key_weight, shape, minval=-limit, maxval=limit)
-    return weight, jax.random.uniform(key_bias, (out_channels,), minval=-limit, maxval=limit)
+    both = jax.random.uniform(key, (prod(shape) + out_channels,), minval=-limit, maxval=limit)
+    return both[:-out_channels].reshape(shape), both[-out_channels:]
 
 
 class ConvEncoder(eqx.Module):

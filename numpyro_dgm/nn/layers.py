@@ -53,9 +53,8 @@ class Linear(eqx.Module):
 
     def __init__(self, in_dim: int, out_dim: int, *, key: Array) -> None:
         limit = 1.0 / sqrt(in_dim)
-        key_weight, key_bias = jax.random.split(key)
-        self.weight = jax.random.uniform(key_weight, (out_dim, in_dim), minval=-limit, maxval=limit)
-        self.bias = jax.random.uniform(key_bias, (out_dim,), minval=-limit, maxval=limit)
+        both = jax.random.uniform(key, (out_dim, in_dim + 1), minval=-limit, maxval=limit)
+        self.weight, self.bias = both[:, :-1], both[:, -1]
 
     def __call__(self, x: Array) -> Array:
         """Map x (*batch, in_dim)."""

@@ -6,6 +6,7 @@ A prior is called with nothing, a guide with the encoder's features, a likelihoo
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import expm1, log, prod
+from numbers import Integral
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -21,7 +22,7 @@ def size_of(dim: int | tuple[int, ...]) -> int:
     >>> size_of((3, 8, 8))
     192
     """
-    return dim if isinstance(dim, int) else prod(dim)
+    return prod(dim) if isinstance(dim, tuple | list) else dim
 
 
 def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
@@ -49,9 +50,9 @@ class Conditional(nn.Module, ABC):
 
     def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0) -> None:
         super().__init__()
-        event_shape = (dim,) if isinstance(dim, int) else tuple(dim)
-        if not event_shape or min(event_shape) < 1:
-            raise ValueError(f"dim must be at least 1 in every direction, got {dim}.")
+        event_shape = tuple(dim) if isinstance(dim, tuple | list) else (dim,)
+        if not event_shape or not all(isinstance(size, Integral) and size > 0 for size in event_shape):
+            raise ValueError(f"dim must be an integer of at least 1, or a tuple of them, got {dim!r}.")
         if context_dim < 0:
             raise ValueError(f"context_dim must be at least 0 (0 = unconditional), got {context_dim}.")
         self.event_shape = event_shape

@@ -33,6 +33,8 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if isinstance(hidden, int):
+            raise ValueError(f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}.")
         sizes = (in_dim, *hidden, *(() if out_dim is None else (out_dim,)))
         if min(sizes) < 1:
             raise ValueError(f"The sizes of an MLP must be at least 1, got {sizes}.")

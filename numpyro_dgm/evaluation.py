@@ -67,12 +67,14 @@ def log_weights(run: Any, *data: Any, num_particles: int = 512, chunk_size: int 
 
     whole = bool(first.structure.global_sites) or len(first.sizes) != 1
     columns = []
+    at_once = max(1, chunk_size // (num_data if whole else min(_ROWS, num_data)))
+    num_chunks = -(-num_particles // at_once)
+    at_once = -(-num_particles // num_chunks)  # equal chunks of rows and particles, what is too much cut off at the end: one compilation
     for i, batch in enumerate([data] if whole else _row_batches(data)):
-        at_once = max(1, chunk_size // (num_data if whole else min(_ROWS, num_data)))
-        chunks = [min(at_once, num_particles - start) for start in range(0, num_particles, at_once)]
-        keys = jax.random.split(jax.random.fold_in(key, i), len(chunks))
-        columns.append(np.concatenate([weights(k, size, batch) for k, size in zip(keys, chunks, strict=True)]))
-    return np.concatenate(columns, axis=1).astype(np.float64)
+        keys = jax.random.split(jax.random.fold_in(key, i), num_chunks)
+        columns.append(np.concatenate([weights(k, at_once, batch) for k in keys]))
+    kept = 1 if first.structure.global_sites else num_data
+    return np.concatenate(columns, axis=1)[:num_particles, :kept].astype(np.float64)
 
 
 def latents(run: Any, *data: Any, num_draws: int = 1, means: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
@@ -180,9 +182,11 @@ def _run(run: Any, fn: Any, key: Array, args: tuple[Any, ...], kwargs: dict[str,
 
 
 def _row_batches(batch: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Batches of _ROWS rows each; the last one is filled up with rows from the front."""
     num_data = len(batch[0])
     for start in range(0, num_data, _ROWS):
-        yield tuple(x[start : start + _ROWS] if np.ndim(x) and len(x) == num_data else x for x in batch)
+        rows = np.arange(start, start + min(_ROWS, num_data)) % num_data
+        yield tuple(x[rows] if np.ndim(x) and len(x) == num_data else x for x in batch)
 
 
 def _mean(fn: Any) -> Array | None:

@@ -36,6 +36,7 @@ def random_sites(trace: Trace) -> dict[str, Site]:
 
 
 def plates_of(site: Site) -> dict[str, int]:
+    """The plates around a site, name -> dimension (negative)."""
     return {frame.name: frame.dim for frame in site["cond_indep_stack"]}
 
 

@@ -37,6 +37,7 @@ def random_sites(trace: Trace) -> dict[str, Message]:
 
 
 def plates_of(site: Message) -> dict[str, int]:
+    """The plates around a site, name -> dimension (negative)."""
     return {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
 
 

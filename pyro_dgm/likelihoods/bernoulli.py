@@ -29,9 +29,12 @@ class Bernoulli(Parametric):
 
 class _Bernoulli(dist.Bernoulli):
     def _validate_sample(self, value: Tensor) -> None:
-        if not torch.all((value == 0) | (value == 1)):
+        try:
+            super()._validate_sample(value)
+        except ValueError as error:
+            if torch.all((value == 0) | (value == 1)):  # the shape was wrong
+                raise
             raise ValueError(
                 "Bernoulli expects values 0 and 1, got others (grey levels or NaN); binarise the data, use the likelihood "
                 "ContinuousBernoulli or switch validation off."
-            )
-        super()._validate_sample(value)
+            ) from error

@@ -128,12 +128,15 @@ class _DiscretizedLogisticMixture(_Elementwise):
         return _Levels(self.num_levels)
 
     def _validate_sample(self, value: Tensor) -> None:
-        if not torch.all(_Levels(self.num_levels).check(value)):
+        try:
+            super()._validate_sample(value)
+        except ValueError as error:
+            if torch.all(_Levels(self.num_levels).check(value)):  # the shape was wrong
+                raise
             raise ValueError(
                 f"DiscretizedLogisticMixture expects values k / {self.num_levels - 1} for k = 0, ..., {self.num_levels - 1}, got "
                 "others; round the data, or set num_levels."
-            )
-        super()._validate_sample(value)
+            ) from error
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

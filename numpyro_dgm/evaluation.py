@@ -6,6 +6,7 @@ It works in evaluation mode and leaves the global random state as it was.
 
 from collections.abc import Iterator
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,7 +18,7 @@ from dgm_core.arviz_export import assemble
 from dgm_core.diagnostics import psis_khat
 from numpyro_dgm.losses import Joints
 from numpyro_dgm.losses.handlers import _Draws
-from numpyro_dgm.losses.inference import InferenceJoint
+from numpyro_dgm.losses.inference import InferenceJoint, _Layout
 from numpyro_dgm.losses.structure import Trace, random_sites
 from numpyro_dgm.nn import evaluation_mode
 
@@ -44,8 +45,8 @@ def log_weights(run: Any, *data: Any, num_particles: int = 512, chunk_size: int 
     """
     _check_positive(num_particles=num_particles, chunk_size=chunk_size)
     key = jax.random.key(seed)
-    first = _joint(run, key, data, 1)
-    num_data = first.log_w[0].size
+    first = _layout(run, key, data)
+    num_data = prod(first.sizes)
     if first.data_scale != 1 and num_data != len(data[0]):
         raise ValueError(
             f"log_weights needs the model to score the data it is given, but it draws {num_data} of {len(data[0])} rows by itself: "
@@ -173,6 +174,13 @@ def _params(run: Any) -> dict[str, Any]:
 def _joint(run: Any, key: Array, batch: tuple[Any, ...], num_particles: int) -> InferenceJoint:
     with evaluation_mode(run.model, run.guide):
         return Joints(key, _params(run), run.model, run.guide, batch, num_particles=num_particles).inference()
+
+
+def _layout(run: Any, key: Array, batch: tuple[Any, ...]) -> _Layout:
+    """How the weights of a batch will factorise, from the shapes alone."""
+    found: list[_Layout] = []
+    jax.eval_shape(lambda: found.append(_joint(run, key, batch, 1).layout))
+    return found[0]
 
 
 def _run(run: Any, fn: Any, key: Array, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Trace:

@@ -282,6 +282,7 @@ posterior = eqx.combine(run.params["posterior$params"], posterior)
 noise, q, h = run.params["noise"], posterior(), features(bmi_train)
 covariance = jnp.linalg.inv(jnp.eye(16) + h.T @ h / noise**2)
 exact_mean, exact_sd = covariance @ h.T @ y_train / noise**2, jnp.sqrt(jnp.diagonal(covariance))
+guide_mean, guide_sd = q.mean, jnp.sqrt(q.variance)
 evidence = dist.MultivariateNormal(jnp.zeros(342), h @ h.T + noise**2 * jnp.eye(342)).log_prob(y_train)
 bound = -ELBO(num_particles=1000).loss(next(keys), run.params, regression, regression_guide, bmi_train, y_train)
 print(f"ELBO / patient {bound / 342:.4f},  log evidence / patient {evidence / 342:.4f}")
@@ -305,12 +306,12 @@ left.set(xlabel="body mass index", ylabel="progression after one year", title="4
 left.legend(loc="upper left")
 place = np.arange(16)
 right.errorbar(place - 0.12, exact_mean, exact_sd, fmt="o", color="black", markersize=4, label="exact posterior")
-right.errorbar(place + 0.12, q.mean, jnp.sqrt(q.variance), fmt="o", color="C0", markersize=4, label="guide")
+right.errorbar(place + 0.12, guide_mean, guide_sd, fmt="o", color="C0", markersize=4, label="guide")
 right.set(xlabel="feature", ylabel="weight w: mean and standard deviation", ylim=(-2.2, 2.2), title="is the guide right?")
 right.legend(ncols=2)
 fig
 
 # %% [markdown]
 # The curves agree where there are many patients and spread where there are few; the band adds the differences between patients of the same index. The guide
-# lies on the exact posterior, and the bound comes close to the evidence. Three things were exchanged against the first model (one latent variable for all
+# is close to the exact posterior, and the bound to the evidence. Three things were exchanged against the first model (one latent variable for all
 # data, another network, another guide), and the loss did not have to be told.

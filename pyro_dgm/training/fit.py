@@ -89,10 +89,11 @@ def fit(
         CheckpointError: the checkpoint cannot be read, or belongs to a run with other arguments.
     """
     loss, validation_loss = loss or ELBO(), validation_loss or ELBO()
-    optim, guide, callbacks = Adam() if optim is None else optim, guide or _draws_nothing, tuple(callbacks)
+    optim, guide, callbacks = Adam() if optim is None else optim, _draws_nothing if guide is None else guide, tuple(callbacks)
     _check_arguments(**locals())
     arguments = dict(locals())
-    with _Workers(device) as workers, _undisturbed(workers.device) as user_validates:
+    workers = _Workers(device)
+    with _undisturbed() as user_validates:
         place = _place(workers.device, model, guide)
         source: _Arrays | _Stream
         if _is_in_memory(data):
@@ -103,56 +104,51 @@ def fit(
         pyro.set_rng_seed(int(seeds[0]))
         example = source.first().transformed(transform)
         parameters = _discover(model, guide, loss, example, source.num_data)
-        try:
-            with pyro.get_param_store().scope():
-                parameters.into_store()
-                step = _Step(model, guide, loss, parameters, source.num_data)
-                if isinstance(source, _Arrays):
-                    _check_pair(step, source, transform)
-                _check_observations(step, source, transform)
-                validate = None
-                if validation is not None:
-                    score = _Step(model, guide, validation_loss, parameters)
-                    held_out = (
-                        _Arrays(validation, example.size, shrink=True, device=place)
-                        if _is_in_memory(validation)
-                        else _Stream(validation, num_epochs, device=place)
-                    )
-                    _check_observations(score, held_out)
-                    validate = _Validation(score, held_out, int(seeds[1]))
-                updates = _Updates(optim, parameters.distinct, clip_norm=clip_norm, lr_schedule=lr_schedule, average=average)
-                config = _describe(arguments, parameters.sites, hashed=checkpoint is not None)
-                trainer = _Trainer(
-                    step,
-                    parameters,
-                    updates,
-                    source,
-                    transform=transform,
-                    seed=seed % 2**64,
-                    num_epochs=num_epochs,
-                    validate=validate,
-                    patience=Patience(patience),
-                    config=config,
-                    workers=workers,
-                    functions=(model, guide),
+        with parameters.installed():
+            step = _Step(model, guide, loss, parameters, source.num_data)
+            if isinstance(source, _Arrays):
+                _check_pair(step, source, transform)
+            _check_observations(step, source, transform)
+            validate = None
+            if validation is not None:
+                score = _Step(model, guide, validation_loss, parameters)
+                held_out = (
+                    _Arrays(validation, example.size, shrink=True, device=place) if _is_in_memory(validation) else _Stream(validation, num_epochs, device=place)
                 )
-                before = trainer.restore(checkpoint) if checkpoint is not None and resume else {}
+                _check_observations(score, held_out)
+                validate = _Validation(score, held_out, int(seeds[1]))
+            updates = _Updates(optim, parameters.distinct, clip_norm=clip_norm, lr_schedule=lr_schedule, average=average)
+            config = _describe(arguments, parameters.sites, hashed=checkpoint is not None)
+            trainer = _Trainer(
+                step,
+                parameters,
+                updates,
+                source,
+                transform=transform,
+                seed=seed % 2**64,
+                num_epochs=num_epochs,
+                validate=validate,
+                patience=Patience(patience),
+                config=config,
+                workers=workers,
+                functions=(model, guide),
+            )
+            before = trainer.restore(checkpoint) if checkpoint is not None and resume else {}
+            done = before.get("stopped", False) and bool(callbacks)
+            if trainer.epoch < num_epochs and not done:
                 trainer.prepare(before.get("compiled", compile), example)
-                done = before.get("stopped", False) and bool(callbacks)
-                with Progress(source.num_batches and source.num_batches * num_epochs, done=trainer.num_steps, enabled=progress and workers.first) as bar:
-                    while trainer.epoch < num_epochs and not trainer.patience.exhausted and not done:
-                        trainer.train(bar)
-                        if callbacks and workers.first:
-                            with pyro.validation_enabled(user_validates):
-                                answers = [callback(trainer.result()) for callback in callbacks]
-                            done = True in answers
-                        done = workers.agreed(done)
-                        last = done or trainer.epoch == num_epochs or trainer.patience.exhausted
-                        if checkpoint is not None and (last or trainer.epoch % checkpoint_every == 0):
-                            trainer.save(checkpoint, stopped=done)
-                return trainer.result(final=True)
-        finally:
-            parameters.into_store()
+            with Progress(source.num_batches and source.num_batches * num_epochs, done=trainer.num_steps, enabled=progress and workers.first) as bar:
+                while trainer.epoch < num_epochs and not trainer.patience.exhausted and not done:
+                    trainer.train(bar)
+                    if callbacks and workers.first:
+                        with pyro.validation_enabled(user_validates):
+                            answers = [callback(trainer.result()) is True for callback in callbacks]
+                        done = any(answers)
+                    done = workers.agreed(done)
+                    last = done or trainer.epoch == num_epochs or trainer.patience.exhausted
+                    if checkpoint is not None and (last or trainer.epoch % checkpoint_every == 0):
+                        trainer.save(checkpoint, stopped=done)
+            return trainer.result(final=True)
 
 
 def _place(device: torch.device | None, *functions: Callable) -> torch.device:

@@ -1,9 +1,9 @@
 """Where a run takes place: one device, or several that share every batch."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 import pyro
@@ -33,18 +33,10 @@ class _Workers:
                 torch.zeros((), device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device must be one that torch can use here, got {device!r} ({str(error).splitlines()[0]}).") from None
-        self._owns_group = False
-
-    def __enter__(self) -> "_Workers":
         if self.size > 1 and not distributed.is_initialized():
             cuda = self.device is not None and self.device.type == "cuda"
             distributed.init_process_group("nccl" if cuda else "gloo")
-            self._owns_group = True
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._owns_group:
-            distributed.destroy_process_group()
+            atexit.register(distributed.destroy_process_group)  # not earlier: a group set up anew can meet what is left of the old one
 
     @property
     def first(self) -> bool:
@@ -74,7 +66,7 @@ class _Workers:
 
 
 @contextmanager
-def _undisturbed(device: torch.device | None) -> Iterator[bool]:
+def _undisturbed() -> Iterator[bool]:
     """A block without Pyro's checks of values, which leaves random states and settings as they were; gives whether values were checked outside.
 
     Numbers below 1e-38 count as zero inside: the moments of idle units sink there, and processors are many times slower on them.
@@ -83,7 +75,7 @@ def _undisturbed(device: torch.device | None) -> Iterator[bool]:
     flushed = bool(torch.tensor(1e-39) * 1.0 == 0)
     torch.set_flush_denormal(True)
     try:
-        with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []), pyro.validation_enabled(False):
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_available() else []), pyro.validation_enabled(False):
             yield validated
     finally:
         torch.set_flush_denormal(flushed)

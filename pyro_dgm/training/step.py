@@ -1,5 +1,6 @@
 """One training step: the loss of a batch as a function of the parameters."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
@@ -66,8 +68,17 @@ class _Parameters(Messenger):
         with torch.no_grad():
             return {name: transform_to(self._constraints[name])(value).detach().clone() for name, value in self.sites.items()}
 
-    def into_store(self) -> None:
-        """Make the store's entries these very tensors."""
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """A block with a parameter store of its own, in which these very tensors are; afterwards they are in the store outside as well."""
+        try:
+            with pyro.get_param_store().scope():
+                self._into_store()
+                yield
+        finally:
+            self._into_store()
+
+    def _into_store(self) -> None:
         store = pyro.get_param_store()
         for name, parameter in self.sites.items():
             if name in store:
@@ -81,8 +92,7 @@ class _Parameters(Messenger):
             return
         name, initial = msg["name"], msg["args"][1] if len(msg["args"]) > 1 else None
         if name in self._index:
-            parameter = self.free[self._index[name]]
-            msg["value"] = transform_to(self._constraints[name])(parameter)
+            msg["value"] = self._value(name)
         elif isinstance(initial, nn.Parameter) or (self._complete and isinstance(initial, Tensor) and name in self.sites):
             msg["value"] = initial  # a module's own
         elif not self._complete and (initial is not None or (name in self._before and name not in pyro.get_param_store())):
@@ -112,7 +122,13 @@ class _Parameters(Messenger):
         self._index[name] = len(self.free)
         self.free.append(parameter)
         self.sites[name], self._constraints[name] = parameter, constraint
-        return transform_to(constraint)(parameter)
+        return self._value(name)
+
+    def _value(self, name: str) -> Tensor:
+        parameter = self.free[self._index[name]]
+        value = transform_to(self._constraints[name])(parameter)
+        value.unconstrained = weakref.ref(parameter)  # as the parameter store does it
+        return value
 
 
 class _Rows(Messenger):
@@ -121,14 +137,22 @@ class _Rows(Messenger):
     def __init__(self, rows: Tensor | None, num_data: int | None, guides: list[AutoGuide]) -> None:
         super().__init__()
         self.rows, self.num_data, self.guides = rows, num_data, guides
+        self.remembered: list[tuple[AutoGuide, CondIndepStackFrame]] = []
 
     def __enter__(self) -> "_Rows":
         if self.rows is not None:
             for guide in self.guides:  # they remember the size of the batch that they saw first
                 for name, frame in guide._prototype_frames.items():
                     if frame.full_size == self.num_data and frame.size != len(self.rows):
+                        self.remembered.append((guide, frame))
                         guide._prototype_frames[name] = frame._replace(size=len(self.rows))
         return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for guide, frame in self.remembered:
+            guide._prototype_frames[frame.name] = frame
+        self.remembered.clear()
+        super().__exit__(*error)
 
     def _pyro_sample(self, msg: Message) -> None:
         if self.rows is None or msg["value"] is not None or not site_is_subsample(msg):

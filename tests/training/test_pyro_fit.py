@@ -7,7 +7,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
+from pyro.infer.autoguide import (
+    AutoDelta,
+    AutoDiagonalNormal,
+    AutoGuideList,
+    AutoIAFNormal,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
 from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import Tensor
 from torch.distributions import constraints
@@ -216,8 +224,8 @@ def test_validation_is_in_evaluation_mode_with_the_same_numbers_and_the_best_wei
 
 def test_statistics_of_batch_normalisation_move_in_training_alone() -> None:
     network, x = Network(), binary(60)
-    quiet(network.model, network.guide, x, batch_size=30, num_epochs=2, validation=x)
-    assert network.encoder[1].num_batches_tracked == 4
+    run = quiet(network.model, network.guide, x, batch_size=30, num_epochs=2, validation=x)
+    assert network.encoder[1].num_batches_tracked == 2 * run.best_epoch
 
 
 def test_callbacks_see_the_run_and_may_stop_it() -> None:
@@ -263,3 +271,58 @@ def test_a_kl_warm_up_counts_steps() -> None:
     assert second["loss"] == pytest.approx(-second["ELBO/log_likelihood"] + second["ELBO/KL"], rel=1e-4)
     first = run.history[0]
     assert -first["ELBO/log_likelihood"] < first["loss"] < -first["ELBO/log_likelihood"] + first["ELBO/KL"]
+
+
+def mixed(model: Callable) -> AutoGuideList:
+    guide = AutoGuideList(model)
+    guide.append(AutoNormal(pyro.poutine.block(model, expose=["loc"])))
+    guide.append(AutoDelta(pyro.poutine.block(model, expose=["scale"])))
+    return guide
+
+
+GUIDES = {
+    "list": mixed,
+    "low rank": AutoLowRankMultivariateNormal,
+    "full rank": AutoMultivariateNormal,
+    "flow": functools.partial(AutoIAFNormal, hidden_dim=[8]),
+}
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_automatic_guides_learn_a_location_and_a_scale(name: str) -> None:
+    def model(x: Tensor) -> None:
+        loc = pyro.sample("loc", dist.Normal(0.0, 10.0))
+        scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("data", 200, subsample_size=len(x)):
+            pyro.sample("x", dist.Normal(loc, scale), obs=x)
+
+    x = 3.0 + 0.5 * torch.randn(200, generator=torch.Generator().manual_seed(0))
+    guide = GUIDES[name](model)
+    run = quiet(model, guide, x, batch_size=60, num_epochs=150, optim=Adam(0.02), lr_schedule=linear(600, start=1.0, end=0.05), device="cpu")
+    with torch.no_grad():
+        draws = [guide(x) for _ in range(50)]
+    assert abs(torch.stack([draw["loc"] for draw in draws]).mean() - 3.0) < 0.1
+    assert name == "flow" or abs(torch.stack([draw["scale"] for draw in draws]).mean() - 0.5) < 0.1  # the flow takes longer
+    assert run.history.last["loss"] < 1.0
+
+
+def test_a_model_may_draw_its_own_subsample() -> None:
+    def model(x: Tensor) -> None:
+        mean = pyro.param("mean", torch.tensor(0.0))
+        with pyro.plate("data", len(x), subsample_size=10) as rows:
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x[rows])
+
+    x = torch.linspace(1.0, 3.0, 100)
+    run = quiet(model, None, x, loss=NLL(), num_epochs=300, optim=functools.partial(torch.optim.SGD, lr=0.05), average=0.99)
+    assert abs(run.params["mean"].item() - 2.0) < 0.1
+
+
+def test_parameters_of_a_datum_are_those_of_its_rows() -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", 40, subsample_size=len(x)):
+            mean = pyro.param("mean", torch.zeros(40), event_dim=0)
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+    x = torch.linspace(-2.0, 2.0, 40)
+    run = quiet(model, None, x, loss=NLL(), batch_size=12, num_epochs=40, optim=functools.partial(torch.optim.SGD, lr=5.0))
+    torch.testing.assert_close(run.params["mean"], x, atol=1e-3, rtol=0)

@@ -1,6 +1,10 @@
-"""A run with everything that has a state, for the test that kills it: `python -m tests.training.pyro_resumable CHECKPOINT RESULT`."""
+"""A run with everything that has a state, for the test that kills it: `python -m tests.training.pyro_resumable CHECKPOINT RESULT EPOCH`."""
 
+import os
+import random
+import signal
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,7 @@ from pyro_dgm.training import Adam, Run, binarize, fit
 from .pyro_pairs import Network, binary
 
 
-def train(checkpoint: Any, *, num_epochs: int = 12, **options: Any) -> tuple[Run, dict[str, np.ndarray]]:
+def train(checkpoint: Any, *, num_epochs: int = 16, **options: Any) -> tuple[Run, dict[str, np.ndarray]]:
     """The run, and all that it ends with: parameters, buffers, history."""
     torch.manual_seed(0)
     network = Network()
@@ -27,7 +31,7 @@ def train(checkpoint: Any, *, num_epochs: int = 12, **options: Any) -> tuple[Run
         num_epochs=num_epochs,
         batch_size=32,
         validation=binary(40, seed=1),
-        patience=6,
+        patience=10,
         clip_norm=0.5,
         lr_schedule=linear(200, start=1.0, end=0.1),
         average=0.95,
@@ -40,11 +44,13 @@ def train(checkpoint: Any, *, num_epochs: int = 12, **options: Any) -> tuple[Run
     return run, {**state, **history, "best_epoch": np.array(run.best_epoch)}
 
 
-def slow(run: Run) -> None:
-    """Say that an epoch is over, so that the test knows when to kill."""
+def dying(run: Run) -> None:
+    """Kill this process at a random moment soon after the epoch given."""
     print(run.epoch, flush=True)
+    if run.epoch == int(sys.argv[3]):
+        threading.Timer(random.SystemRandom().uniform(0, 0.05), os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
 if __name__ == "__main__":
-    _, result = train(sys.argv[1], callbacks=[slow])
+    _, result = train(sys.argv[1], callbacks=[dying])
     np.savez(sys.argv[2], **result)

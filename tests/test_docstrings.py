@@ -14,7 +14,7 @@ FILES = [pytest.param(path, id=module_name(path)) for package in PACKAGES for pa
 AT_HAND = {  # what every example may use without importing it
     "dgm_core": {"np": "numpy"},
     "pyro_dgm": {"np": "numpy", "pyro": "pyro", "torch": "torch"},
-    "numpyro_dgm": {"np": "numpy", "numpyro": "numpyro", "jax": "jax", "jnp": "jax.numpy"},
+    "numpyro_dgm": {"np": "numpy", "numpyro": "numpyro", "jax": "jax", "jnp": "jax.numpy", "optax": "optax"},
 }
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 

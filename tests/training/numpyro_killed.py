@@ -61,4 +61,4 @@ def train(folder, num_epochs: int, **changes) -> Run:
 
 
 if __name__ == "__main__":
-    train(sys.argv[1], int(sys.argv[2]), callbacks=[lambda run: (print(run.epoch, flush=True), time.sleep(0.05))])
+    train(sys.argv[1], int(sys.argv[2]), callbacks=[lambda run: (print(run.epoch, flush=True), time.sleep(0.1))])

@@ -179,7 +179,7 @@ def _joint(run: Any, key: Array, batch: tuple[Any, ...], num_particles: int) -> 
 def _layout(run: Any, key: Array, batch: tuple[Any, ...]) -> _Layout:
     """How the weights of a batch will factorise, from the shapes alone."""
     found: list[_Layout] = []
-    jax.eval_shape(lambda: found.append(_joint(run, key, batch, 1).layout))
+    jax.eval_shape(lambda batch: found.append(_joint(run, key, batch, 1).layout), batch)
     return found[0]
 
 

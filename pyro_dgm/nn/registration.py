@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from pyro.params import param_with_module_name
 from torch import nn
 
 M = TypeVar("M", bound=nn.Module)
+_settled = ContextVar("_settled", default=False)  # true inside training steps, which know all parameters already
 
 
 def register(name: str, module: M) -> M:
@@ -20,6 +22,8 @@ def register(name: str, module: M) -> M:
     Parameters keep their attribute paths below `name`. A second module registered under the same name replaces the first, so a new instance never
     trains weights that an older one left behind. A module without parameters is returned as it is.
     """
+    if _settled.get():
+        return module
     store = pyro.get_param_store()
     known = store._params
     tracing = torch.compiler.is_compiling() or torch.compiler.is_exporting()  # parameters are stand-ins then

@@ -14,7 +14,7 @@ from pyro_dgm.losses import Joints, Loss
 from pyro_dgm.losses.inference import InferenceJoint
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.training.batches import _Arrays, _Batch, _is_in_memory, _Stream
-from pyro_dgm.training.step import _Rows, _Step
+from pyro_dgm.training.step import _Step
 
 
 def _check_arguments(**arguments: Any) -> None:
@@ -101,14 +101,14 @@ def _check_observations(step: _Step, data: _Arrays | _Stream, transform: Any = N
 def _joint(step: _Step, batch: _Batch) -> InferenceJoint:
     """Guide and model run on a batch as the loss does it with one particle."""
     args, kwargs = batch.form.call(batch.arrays)
-    with torch.no_grad(), evaluation_mode(step.model, step.guide), step.parameters_handler, _Rows(batch.rows, step.num_data, step.guides):
+    with torch.no_grad(), evaluation_mode(step.model, step.guide), step.handlers(batch.rows):
         return Joints(step.model, step.guide, args, kwargs).inference()
 
 
 def _runs_alone(step: _Step, batch: _Batch) -> bool:
     args, kwargs = batch.form.call(batch.arrays)
     try:
-        with torch.no_grad(), evaluation_mode(step.model), step.parameters_handler, _Rows(batch.rows, step.num_data, []):
+        with torch.no_grad(), evaluation_mode(step.model), step.handlers(batch.rows):
             step.model(*args, **kwargs)
     except Exception:
         return False

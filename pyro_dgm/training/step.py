@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -17,7 +17,7 @@ from torch.distributions import transform_to
 
 from pyro_dgm.losses import Loss
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.nn.registration import _modules_of
+from pyro_dgm.nn.registration import _modules_of, _settled
 from pyro_dgm.training.batches import _Batch, _Form
 
 
@@ -27,7 +27,8 @@ class _Parameters(Messenger):
     Parameters of modules (`pyro.module`, `register`, PyroModules, automatic guides) stay the modules' own.  A free `pyro.param` lives on as an
     unconstrained torch Parameter, from the parameter store if it is there in the same shape and constraint; else from its initial value.
 
-    Attributes: sites, name -> unconstrained Parameter; free, those of `pyro.param` alone; modules, all networks that the callables use.
+    Attributes: sites, name -> unconstrained Parameter; free, those of `pyro.param` alone; modules, all networks that the callables use;
+    wants_rows, whether a plate holds a subsample of the data.
     """
 
     def __init__(self, model: Callable, guide: Callable, device: torch.device) -> None:
@@ -42,13 +43,14 @@ class _Parameters(Messenger):
         self._constraints: dict[str, Any] = {}
         store = pyro.get_param_store()
         self._before = {name: (value.detach(), store._constraints[name]) for name, value in store.named_parameters()}
-        self._complete = False
+        self.complete = False
+        self.wants_rows = False
 
     @contextmanager
     def discovery(self) -> Iterator[None]:
         """Runs of the step inside this block say which parameters there are."""
         yield
-        self._complete = True
+        self.complete = True
 
     @property
     def distinct(self) -> dict[str, nn.Parameter]:
@@ -93,15 +95,15 @@ class _Parameters(Messenger):
         name, initial = msg["name"], msg["args"][1] if len(msg["args"]) > 1 else None
         if name in self._index:
             msg["value"] = self._value(name)
-        elif isinstance(initial, nn.Parameter) or (self._complete and isinstance(initial, Tensor) and name in self.sites):
+        elif isinstance(initial, nn.Parameter) or (self.complete and isinstance(initial, Tensor) and name in self.sites):
             msg["value"] = initial  # a module's own
-        elif not self._complete and (initial is not None or (name in self._before and name not in pyro.get_param_store())):
+        elif not self.complete and (initial is not None or (name in self._before and name not in pyro.get_param_store())):
             msg["value"] = self._adopt(name, initial, msg["kwargs"]["constraint"])
         msg["done"] = msg["value"] is not None
 
     def _pyro_post_param(self, msg: Message) -> None:
         name, value = msg["name"], msg["value"]
-        if self._complete or name in self.sites:
+        if self.complete or name in self.sites:
             return
         parameter = value if isinstance(value, nn.Parameter) else value.unconstrained()
         if parameter.requires_grad:
@@ -137,6 +139,7 @@ class _Rows(Messenger):
     def __init__(self, rows: Tensor | None, num_data: int | None, guides: list[AutoGuide]) -> None:
         super().__init__()
         self.rows, self.num_data, self.guides = rows, num_data, guides
+        self.taken = False
         self.remembered: list[tuple[AutoGuide, CondIndepStackFrame]] = []
 
     def __enter__(self) -> "_Rows":
@@ -158,7 +161,7 @@ class _Rows(Messenger):
         if self.rows is None or msg["value"] is not None or not site_is_subsample(msg):
             return
         if msg["fn"].size == self.num_data and msg["fn"].subsample_size == len(self.rows):
-            msg["value"], msg["done"] = self.rows, True
+            msg["value"], msg["done"], self.taken = self.rows, True, True
 
 
 class _Step(nn.Module):
@@ -179,10 +182,22 @@ class _Step(nn.Module):
 
     def forward(self, number: Tensor, rows: Tensor | None, *arrays: Tensor | None) -> tuple[Tensor, Tensor]:
         args, kwargs = self.form.call(arrays)
-        with self.parameters_handler, _Rows(rows, self.num_data, self.guides):
+        with self.handlers(rows):
             out = self.loss.evaluate(self.model, self.guide, args, kwargs, step=number)
         loss = out.loss / out.data_size
         return loss, torch.stack([loss.detach(), *out.terms.values()])
+
+    @contextmanager
+    def handlers(self, rows: Tensor | None) -> Iterator[None]:
+        """What model and guide run under: parameters and rows are handed out."""
+        settled = _settled.set(self.parameters_handler.complete)
+        try:
+            seeking = rows is not None and (self.parameters_handler.wants_rows or not self.parameters_handler.complete)
+            with self.parameters_handler, _Rows(rows, self.num_data, self.guides) if seeking else nullcontext() as handed:
+                yield
+            self.parameters_handler.wants_rows |= bool(handed and handed.taken)
+        finally:
+            _settled.reset(settled)
 
     def on(self, batch: _Batch, number: Tensor) -> tuple[Tensor, Tensor]:
         """The step on a batch."""

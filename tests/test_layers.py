@@ -1,5 +1,8 @@
 """The architecture, read from the imports: `dgm_core | nn -> flows, likelihoods, priors -> guides, models -> losses -> training -> evaluation -> __main__`."""
 
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,7 @@ NEEDS_NO_MODEL = {
     "training",
     "evaluation",
 }  # they know model/guide callables, never a concrete model
+DISTRIBUTIONS = {"PIL": "pillow", "pyro": "pyro-ppl", "sklearn": "scikit-learn"}  # what a library is called on PyPI, where that differs
 MAX_LINES = 400
 
 
@@ -36,6 +40,16 @@ def test_a_file_imports_only_what_its_package_may(path: Path) -> None:
         if twin != package:
             forbidden |= libraries
     assert not {top(name) for name in imports(path)} & forbidden
+
+
+def test_every_library_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = {"dgm_core": project["dependencies"], "pyro_dgm": extras["pyro"] + extras["zuko"], "numpyro_dgm": extras["numpyro"] + extras["flowjax"]}
+    for package in PACKAGES:
+        requirements = {re.split(r"[<>=\[]", r)[0] for r in declared[package] + declared["dgm_core"]}
+        used = {top(name) for path in sources(package) for name in imports(path)} - set(sys.stdlib_module_names) - set(PACKAGES)
+        assert {DISTRIBUTIONS.get(name, name) for name in used} <= requirements, package
 
 
 @pytest.mark.parametrize("path", [p for p in ALL if not p.id.startswith("dgm_core")])

@@ -87,6 +87,12 @@ def fit(
         ValueError: bad arguments or data, observations outside their support, a guide that does not fit the model.
         NonFiniteError: the loss or a gradient became NaN or infinite; names site, step and epoch.
         CheckpointError: the checkpoint cannot be read, or belongs to a run with other arguments.
+
+    >>> from pyro_dgm.models import VAE
+    >>> vae = VAE(4, 2, hidden=(8,))
+    >>> run = fit(vae.model, vae.guide, torch.ones(20, 4), batch_size=5, num_epochs=2, progress=False)
+    >>> run.epoch, run.history.column("step")
+    (2, array([4., 8.]))
     """
     loss, validation_loss = loss or ELBO(), validation_loss or ELBO()
     optim, guide, callbacks = Adam() if optim is None else optim, _draws_nothing if guide is None else guide, tuple(callbacks)

@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 # A finished run is taken up again, so that a second `make demo` only evaluates; `make clean` starts anew.
-DEMO = fit vae --data digits --warmup 50 --epochs 150 --learning-rate 2e-3 --output $(RUNS)/$(1) $(if $(wildcard $(RUNS)/$(1)/config.json),--resume)
+DEMO = fit vae --data digits --z-dim 2 --epochs 300 --learning-rate 2e-3 --output $(RUNS)/$(1) $(if $(wildcard $(RUNS)/$(1)/config.json),--resume)
 
 demo: $(STAMP)
 	$(ONE_THREAD) $(PY) -m pyro_dgm $(call DEMO,pyro)

@@ -61,25 +61,24 @@ class ELBO(Term):
         joint = joints.inference(stopped=self.estimator == "score")
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
-        local_kl, global_kl = (
-            _closed_kl(joint)
-            if self.analytic_kl
-            else (
-                scored.log_posterior - scored.log_prior,
-                scored.global_log_posterior - scored.global_log_prior,
-            )
-        )
+        local_kl, global_kl = _closed_kl(joint) if self.analytic_kl else _sampled_kl(scored)
         objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
         bound = joint.per_datum(objective, -beta * global_kl)  # (num_particles,)
         score = score_surrogate(joint, objective, bound, every_site=self.estimator == "score")
-        quantity = attach_gradient(bound.mean(), (bound + score).mean())
-        return quantity, {"log_likelihood": joint.per_datum(joint.log_likelihood).mean(), "KL": joint.per_datum(local_kl, global_kl).mean()}
+        quantity = bound.mean() if isinstance(score, float) else attach_gradient(bound.mean(), (bound + score).mean())
+        fit, local_kl = joint.log_likelihood.detach(), local_kl.detach()
+        return quantity, {"log_likelihood": joint.per_datum(fit).mean(), "KL": joint.per_datum(local_kl, global_kl).mean()}
 
     def weights(self) -> tuple[Weight, ...]:
         return (self.beta,)
 
     def __repr__(self) -> str:
         return repr_with(self, beta=1.0, num_particles=1, estimator="reparam", analytic_kl=False)
+
+
+def _sampled_kl(joint: InferenceJoint) -> tuple[Tensor, Tensor | float]:
+    shared = joint.global_log_posterior - joint.global_log_prior if joint.structure.global_sites else 0.0
+    return joint.log_posterior - joint.log_prior, shared
 
 
 def _closed_kl(joint: InferenceJoint) -> tuple[Tensor, Tensor]:

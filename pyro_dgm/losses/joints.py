@@ -65,6 +65,8 @@ class Joints:
             model_trace = self._run_model(guide_trace)
             if structure is None:
                 structure = find_structure(model_trace, guide_trace)
+            else:
+                check_sites(model_trace, guide_trace)
             self._inference[stopped] = InferenceJoint(model_trace, guide_trace, structure)
         return self._inference[stopped]
 
@@ -118,9 +120,7 @@ class Joints:
 
     def _run_model(self, guide_trace: Trace) -> Trace:
         with _draws_of(guide_trace):
-            trace = poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
-        check_sites(trace, guide_trace)
-        return trace
+            return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
 
 
 def _scale_gradient(x: Tensor, factor: Tensor) -> Tensor:

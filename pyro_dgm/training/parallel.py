@@ -36,7 +36,7 @@ class _Workers:
         if self.size > 1 and not distributed.is_initialized():
             cuda = self.device is not None and self.device.type == "cuda"
             distributed.init_process_group("nccl" if cuda else "gloo")
-            atexit.register(distributed.destroy_process_group)  # not earlier: a group set up anew can meet what is left of the old one
+            atexit.register(_leave)  # not earlier: a group set up anew can meet what is left of the old one
 
     @property
     def first(self) -> bool:
@@ -63,6 +63,12 @@ class _Workers:
     def agreed(self, decision: bool) -> bool:
         """The decision of the first process."""
         return decision if self.size == 1 else bool(self.summed(torch.tensor(float(decision and self.first), device=self.device)))
+
+
+def _leave() -> None:
+    """Give up the process group, unless the user has done so."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextmanager

@@ -1,0 +1,71 @@
+"""Transforms: learned bijections x = f(u; c), both directions with their log-determinants, that flows are stacks of.
+
+u is the side of the noise, x the side of the data: `forward` draws, `inverse` scores.
+"""
+
+from abc import abstractmethod
+
+import equinox as eqx
+from jax import Array
+
+__all__ = ["Inverse", "Transform"]
+
+
+class Transform(eqx.Module):
+    """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may depend on a context c.
+
+    Attributes: forward_cost and inverse_cost, what each direction costs, in words: "one pass", "one pass in 64 steps", "root search".
+    Shapes: u and x (*batch, *event); context (*batch, context_dim) or None, broadcast against the batch; log-determinants (*batch,).
+    A subclass defines `forward_and_log_det` and `inverse_and_log_det`; both are differentiable in value, context and parameters.
+    """
+
+    @property
+    def forward_cost(self) -> str:
+        """What `forward_and_log_det` costs."""
+        return "one pass"
+
+    @property
+    def inverse_cost(self) -> str:
+        """What `inverse_and_log_det` costs."""
+        return "one pass"
+
+    @abstractmethod
+    def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
+        """x = f(u; c) and log |det dx/du|."""
+
+    @abstractmethod
+    def inverse_and_log_det(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        """u = f^-1(x; c) and log |det du/dx|."""
+
+
+class Inverse(Transform):
+    """The same bijection with its directions exchanged; it shares the parameters.
+
+    Args: transform.
+    """
+
+    transform: Transform
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform = transform
+
+    @property
+    def forward_cost(self) -> str:
+        """What `forward_and_log_det` costs."""
+        return self.transform.inverse_cost
+
+    @property
+    def inverse_cost(self) -> str:
+        """What `inverse_and_log_det` costs."""
+        return self.transform.forward_cost
+
+    def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
+        """The inverse of the transform."""
+        return self.transform.inverse_and_log_det(u, context)
+
+    def inverse_and_log_det(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        """The transform itself."""
+        return self.transform.forward_and_log_det(x, context)
+
+    def __repr__(self) -> str:
+        return f"Inverse({self.transform!r})"

@@ -4,7 +4,7 @@ log p(x | c) = log p(u | c) - sum_l log |det df_l|,  u = f^-1(x; c).  Any value 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +46,7 @@ class Flow(Conditional):
         if base is None:
             base = DiagonalNormal(dim, context_dim=context_dim, key=key) if context_dim else StandardNormal(dim)
         if base.event_shape != self.event_shape or base.context_dim not in (0, context_dim):
-            raise ValueError(
-                f"The base of a flow must give values of shape {self.event_shape} with context_dim=0 or context_dim={context_dim}, got {base!r}."
-            )
+            raise ValueError(f"The base of a flow must give values of shape {self.event_shape} with context_dim=0 or context_dim={context_dim}, got {base!r}.")
         self.base = base
         self.transforms = tuple(transforms)
 
@@ -91,7 +89,7 @@ class FlowDistribution(Distribution):
     Shapes: those of the base.
     """
 
-    arg_constraints: dict[str, Any] = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
     pytree_data_fields = ("base", "transforms", "context")
 
     def __init__(self, base: Distribution, transforms: Sequence[Transform], context: Array | None = None) -> None:

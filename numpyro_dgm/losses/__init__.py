@@ -1,9 +1,26 @@
 """Training objectives: sums of terms that compare the inference joint q(x, z) and the generative joint p(x, z) at named sites."""
 
+from numpyro_dgm.losses.adversarial import AdversarialTerm, JensenShannon
 from numpyro_dgm.losses.base import Evaluation, Loss, Term
+from numpyro_dgm.losses.critics import R1, R2, Critic, GradientPenalty
 from numpyro_dgm.losses.elbo import ELBO
 from numpyro_dgm.losses.iwae import IWAE
 from numpyro_dgm.losses.joints import Joints
 from numpyro_dgm.losses.likelihood import NLL, Reconstruction
 
-__all__ = ["ELBO", "IWAE", "NLL", "Evaluation", "Joints", "Loss", "Reconstruction", "Term"]
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "NLL",
+    "R1",
+    "R2",
+    "AdversarialTerm",
+    "Critic",
+    "Evaluation",
+    "GradientPenalty",
+    "JensenShannon",
+    "Joints",
+    "Loss",
+    "Reconstruction",
+    "Term",
+]

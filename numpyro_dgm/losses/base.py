@@ -16,7 +16,7 @@ from numpyro.primitives import mutable
 from dgm_core.schedules import value_of
 from numpyro_dgm.losses.joints import Joints
 
-_COUNTER = "loss$step"
+_COUNTER, _CRITICS = "loss$step", "loss$critics"  # mutable sites: what a loss keeps between the steps of the stock engine
 
 __all__ = ["Evaluation", "Loss", "Term", "Weight"]
 
@@ -53,30 +53,65 @@ class Loss:
 
     def loss(self, rng_key: Array, param_map: Mapping[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Array:
         """The total loss at the constrained parameters `param_map`: what `numpyro.infer.SVI` calls."""
-        return self.loss_with_mutable_state(rng_key, param_map, model, guide, *args, **kwargs)["loss"]
+        return self.evaluate(rng_key, param_map, model, guide, args, kwargs, mutable_state=_mutable_part(param_map)).loss
 
     def loss_with_mutable_state(
         self, rng_key: Array, param_map: Mapping[str, Any], model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         """The total loss and the mutable sites after the step, as `numpyro.infer.SVI` takes them."""
-        counter = param_map.get(_COUNTER)
-        out = self.evaluate(rng_key, param_map, model, guide, args, kwargs, step=0 if counter is None else counter["step"])
-        return {"loss": out.loss, "mutable_state": out.mutable_state or None}
+        before = _mutable_part(param_map)
+        if self._players and _CRITICS not in before:
+            raise ValueError(f"{self!r} has critics to train: write SVI(model, loss.attach(guide), optim, loss).")
+        step = before[_COUNTER]["step"] if _COUNTER in before else 0
+        out = self.evaluate(rng_key, param_map, model, guide, args, kwargs, step=step, mutable_state=before, train_critics=True)
+        counter = {_COUNTER: {"step": step + 1}} if _COUNTER in before else {}
+        return {"loss": out.loss, "mutable_state": {**out.mutable_state, **counter} or None}
 
     def attach(self, guide: Callable) -> Callable:
         """The guide with what the loss must keep between the steps of the stock SVI engine: the step that schedules see, a mutable site in NumPyro.
 
-        The identity for a loss without schedules, and in Pyro, where the loss counts its own calls.  (`fit` counts steps itself and needs no `attach`.)
+        That is also the critics with their optimisers.  The identity for a loss without either, and in Pyro, where the loss keeps them itself.
+        (`fit` does all this by itself and needs no `attach`.)
         """
-        if not self.has_schedules:
+        if not self.has_schedules and not self._players:
             return guide
 
         def attached(*args: Any, **kwargs: Any) -> Any:
-            counter = mutable(_COUNTER, {"step": jnp.zeros((), jnp.int32)})
-            counter["step"] = counter["step"] + 1
+            if self.has_schedules:
+                mutable(_COUNTER, {"step": jnp.zeros((), jnp.int32)})
+            if self._players:
+                mutable(_CRITICS, self._init_critics())
             return guide(*args, **kwargs)
 
         return attached
+
+    def critics(self, mutable_state: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The critics of all terms that have one, by the term's name, as they are now."""
+        states = (mutable_state or {}).get(_CRITICS, {})
+        found = {name: term for (_, term), name in zip(self.terms, self._names(), strict=True) if term.critic is not None}
+        return {name: term._critic(states.get(self._player_name(term))) for name, term in found.items()}
+
+    @property
+    def _players(self) -> list["Term"]:
+        """The terms with a critic, each once."""
+        return list(dict.fromkeys(term for _, term in self.terms if term.critic_steps))
+
+    def _player_name(self, term: "Term") -> str:
+        return str(self._players.index(term))
+
+    def _init_critics(self) -> dict[str, Any]:
+        """The state of all critics before the first step."""
+        return {self._player_name(term): term._init_critic() for term in self._players}
+
+    def _build_critics(self, joints: Joints, key: Array) -> None:
+        """Makes the default critics of the terms that were given none, for the shapes that the joints have."""
+        for index, term in enumerate(self._players):
+            term._build_critic(joints, jax.random.fold_in(key, index))
+
+    @property
+    def needs_guide(self) -> bool:
+        """Whether a term of this sum makes no sense without a guide."""
+        return any(term.guided for _, term in self.terms)
 
     @property
     def has_schedules(self) -> bool:
@@ -93,21 +128,33 @@ class Loss:
         kwargs: Mapping[str, Any] | None = None,
         *,
         step: int | Array = 0,
+        train_critics: bool = False,
         mutable_state: Mapping[str, Any] | None = None,
     ) -> Evaluation:
-        """Runs the joints on one batch and sums the terms; `step` is what schedules see."""
-        joints = Joints(
-            rng_key,
-            params,
-            model,
-            guide,
-            args,
-            kwargs,
-            num_particles=max(term.num_particles for _, term in self.terms),
-            share_globals=any(term.shares_globals for _, term in self.terms),
-            analytic_kl=any(term.analytic_kl for _, term in self.terms),
-            mutable_state=mutable_state,
-        )
+        """Runs the joints on one batch and sums the terms; `step` is what schedules see; with `train_critics` the critics take their updates first."""
+        kept = dict(mutable_state or {})
+        states = dict(kept.get(_CRITICS) or {})
+
+        def run(rng_key: Array, params: Mapping[str, Any]) -> Joints:
+            return Joints(
+                rng_key,
+                params,
+                model,
+                guide,
+                args,
+                kwargs,
+                num_particles=max(term.num_particles for _, term in self.terms),
+                share_globals=any(term.shares_globals for _, term in self.terms),
+                analytic_kl=any(term.analytic_kl for _, term in self.terms),
+                mutable_state=kept,
+            )
+
+        if train_critics and states:
+            states = self._warm_up(states, lambda key: run(key, jax.lax.stop_gradient(dict(params))), rng_key)
+        joints = run(rng_key, params)
+        if train_critics and states:
+            states = self._train_critics(states, joints, jax.random.fold_in(rng_key, 0))
+        joints.critics = {term: states[self._player_name(term)] for term in self._players if states}
         log: dict[str, Array] = {}
         total: Array | float = 0.0
         for (weight, term), name in zip(self.terms, self._names(), strict=True):
@@ -115,8 +162,31 @@ class Loss:
             log[name] = jax.lax.stop_gradient(quantity)
             log.update({f"{name}/{key}": jax.lax.stop_gradient(value) for key, value in details.items()})
             total = total + value_of(weight, step) * term.sign * quantity
-        data_size = joints.inference().data_size
-        return Evaluation(jnp.asarray(total * data_size), log, data_size, joints.mutable_state)
+        after = {**joints.mutable_state, **({_CRITICS: states} if states else {})}
+        return Evaluation(jnp.asarray(total * joints.data_size), log, joints.data_size, after)
+
+    def _warm_up(self, states: dict[str, Any], run: Callable[[Array], Joints], rng_key: Array) -> dict[str, Any]:
+        """All updates of the critics but the last, each on fresh draws; a term with fewer of them joins later."""
+        rounds = max(term.critic_steps for term in self._players) - 1
+
+        def update(left: Array, states: dict[str, Any]) -> dict[str, Any]:
+            key = jax.random.fold_in(rng_key, left)
+            new = self._train_critics(states, run(key), jax.random.fold_in(key, 0))
+            return {
+                self._player_name(term): jax.tree.map(
+                    lambda a, b, active=term.critic_steps > left: jnp.where(active, a, b), new[self._player_name(term)], states[self._player_name(term)]
+                )
+                for term in self._players
+            }
+
+        return jax.lax.stop_gradient(jax.lax.fori_loop(0, rounds, lambda i, states: update(rounds - i, states), states)) if rounds else states
+
+    def _train_critics(self, states: dict[str, Any], joints: Joints, key: Array) -> dict[str, Any]:
+        """One update of every critic."""
+        return {
+            self._player_name(term): jax.lax.stop_gradient(term._train_critic(states[self._player_name(term)], joints, jax.random.fold_in(key, index)))
+            for index, term in enumerate(self._players)
+        }
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -149,7 +219,8 @@ class Term(Loss):
     A subclass writes `estimate(joints, step)`, which returns the quantity per datum, with its gradient, and the dict of details, and gives
     name: under which the quantity is logged;  details: further quantities, logged as "name/detail";
     sign: -1 for a bound, which is maximised, +1 for a divergence or a cost;  num_particles: how many draws of the guide it needs;
-    shares_globals: whether global latents must be drawn once for all particles;  analytic_kl: whether it asks for KL parts in closed form.
+    shares_globals: whether global latents must be drawn once for all particles;  analytic_kl: whether it asks for KL parts in closed form;
+    critic and critic_steps: of a term with two players (None and 0 of others);  guided: whether it makes no sense without a guide.
     """
 
     name: str
@@ -158,6 +229,10 @@ class Term(Loss):
     num_particles: int = 1
     shares_globals: bool = False
     analytic_kl: bool = False
+    critic: Any = None
+    critic_steps: int = 0
+    sites: tuple[str, ...] = ()
+    guided: bool = True
 
     def __init__(self) -> None:
         super().__init__(((1.0, self),))
@@ -166,12 +241,32 @@ class Term(Loss):
         """The quantity per datum, differentiable, and the details that are logged beside it."""
         raise TypeError(f"{type(self).__name__} must define estimate(joints, step): a term is a subclass of Term that says how its quantity is estimated.")
 
+    def _critic(self, state: dict[str, Any] | None) -> Any:
+        """The critic with the weights of its state, if there is one."""
+        return self.critic
+
+    def _init_critic(self) -> dict[str, Any]:
+        """The state of the critic before the first step."""
+        return {}
+
+    def _build_critic(self, joints: Joints, key: Array) -> None:
+        """Makes the default critic if none was given."""
+
+    def _train_critic(self, state: dict[str, Any], joints: Joints, key: Array) -> dict[str, Any]:
+        """The state of the critic after one update."""
+        return state
+
     def weights(self) -> tuple[Weight, ...]:
         """The weights inside the term that may be schedules."""
         return ()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _mutable_part(param_map: Mapping[str, Any]) -> dict[str, Any]:
+    """The mutable sites among what the stock engine hands over: those of losses, and those of networks, whose names end in "$state"."""
+    return {name: value for name, value in param_map.items() if name in (_COUNTER, _CRITICS) or name.endswith("$state")}
 
 
 def _product(a: Weight, b: Weight) -> Weight:

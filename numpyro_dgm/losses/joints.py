@@ -6,6 +6,7 @@ Each runs at most once per step, when the first term asks for it, and terms read
 """
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from numpyro import handlers
 
 from numpyro_dgm.losses.handlers import _Draws, _SharedKeys, _StoppedValues
 from numpyro_dgm.losses.inference import InferenceJoint, _Layout, _read_particle
-from numpyro_dgm.losses.structure import Structure, Trace, find_structure, random_sites
+from numpyro_dgm.losses.structure import Structure, Trace, declared_size, find_structure, no_gradient_message, random_sites
 from numpyro_dgm.nn import evaluation_mode
 
 __all__ = ["Joints"]
@@ -46,6 +47,7 @@ class Joints:
         share_globals: bool = False,
         analytic_kl: bool = False,
         mutable_state: Mapping[str, Any] | None = None,
+        critics: Mapping[Any, dict[str, Any]] | None = None,
     ) -> None:
         self._keys = dict(zip(("particles", "shared", "generative"), jax.random.split(rng_key, 3), strict=True))
         self.params = dict(params)
@@ -57,6 +59,8 @@ class Joints:
         self.share_globals = share_globals
         self.analytic_kl = analytic_kl
         self.mutable_state = dict(mutable_state or {})
+        self.critics = dict(critics or {})
+        self._rng_key = rng_key
         self._inference: dict[bool, InferenceJoint] = {}
         self._generative: Trace | None = None
 
@@ -74,7 +78,44 @@ class Joints:
         """The trace of the model run forward: observed sites are drawn as well (plates keep the size of the data)."""
         if self._generative is None:
             self._generative = self._run(handlers.uncondition(self.model), self._keys["generative"], self.params, self.mutable_state)
+            self.mutable_state = {**self.mutable_state, **_mutable_sites(self._generative)}
         return self._generative
+
+    @property
+    def data_size(self) -> int:
+        """The number of data that the plates declare; from whichever joint has run."""
+        if self._inference or self._generative is None:
+            return self.inference().data_size
+        return declared_size(self._generative)
+
+    def samples(self, sites: tuple[str, ...]) -> tuple[Array, Array]:
+        """The values of some sites in both joints, "real" and "fake": (num, *event) for one site; several are flattened, side by side: (num, entries).
+
+        Raises: ValueError for a site that the model has not, or one whose distribution is learned but through whose draws no gradient passes.
+        """
+        trace = self.generative()
+        nodes = random_sites(trace)
+        if unknown := [name for name in sites if name not in nodes]:
+            raise ValueError(f"The model has no sample site {unknown}; it has {sorted(nodes)}.")
+        real = []
+        for name in sites:
+            site = nodes[name]
+            if site["infer"].get("was_observed"):
+                real.append((jnp.asarray(site["infer"]["obs"]), site["fn"].event_dim))
+            else:
+                joint = self.inference()
+                if not joint.is_reparameterised(name):
+                    raise ValueError(no_gradient_message(name, joint.distribution_name(name), "guide"))
+                real.append((joint.record["values"][name], joint.layout.distributions[name][2]))
+        for name, site in nodes.items():
+            if not site["fn"].has_rsample and self._is_learned(site["fn"]):
+                raise ValueError(no_gradient_message(name, type(site["fn"]).__name__, "model"))
+        return _side_by_side(real), _side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites])
+
+    def _is_learned(self, fn: Any) -> bool:
+        """Whether a distribution depends on the parameters: while they are differentiated they are tracers of another kind than the key."""
+        kinds = {type(leaf) for leaf in jax.tree.leaves(self.params)} - {type(self._rng_key), type(jnp.zeros(()))}
+        return any(type(leaf) in kinds for leaf in jax.tree.leaves(fn))
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the guide only along the path through z."""
@@ -168,3 +209,14 @@ def _replayed(model: Callable, guide_trace: Trace) -> _Draws:
     drawn = {name: site["value"] for name, site in random_sites(guide_trace).items() if not site["is_observed"]}
     indices = {name: site["value"] for name, site in guide_trace.items() if site["type"] == "plate"}
     return _Draws(model, drawn, indices)
+
+
+def _side_by_side(values: list[tuple[Array, int]]) -> Array:
+    """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num, entries)."""
+    batches = [value.shape[: value.ndim - event_dim] for value, event_dim in values]
+    if len(values) == 1:
+        return values[0][0].reshape(-1, *values[0][0].shape[len(batches[0]) :])
+    batch = jnp.broadcast_shapes(*batches)
+    parts = [jnp.broadcast_to(value, batch + value.shape[len(own) :]).reshape(prod(batch), -1) for (value, _), own in zip(values, batches)]
+    dtype = next((part.dtype for part in parts if jnp.issubdtype(part.dtype, jnp.inexact)), jnp.zeros(()).dtype)
+    return jnp.concatenate([part.astype(dtype) for part in parts], 1)

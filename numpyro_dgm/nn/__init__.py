@@ -4,10 +4,12 @@ from numpyro_dgm.nn.conditional import Conditional, Parametric, positive, size_o
 from numpyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
 from numpyro_dgm.nn.layers import BatchNorm, Dropout, Linear
 from numpyro_dgm.nn.networks import MLP
+from numpyro_dgm.nn.optim import Adam
 from numpyro_dgm.nn.registration import evaluation_mode, register
 
 __all__ = [
     "MLP",
+    "Adam",
     "BatchNorm",
     "Conditional",
     "ConvDecoder",

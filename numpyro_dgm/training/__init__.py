@@ -1,8 +1,8 @@
 """Training: `fit` and what it takes and returns."""
 
+from numpyro_dgm.nn.optim import Adam
 from numpyro_dgm.training.batches import binarize
 from numpyro_dgm.training.fit import fit
-from numpyro_dgm.training.optim import Adam
 from numpyro_dgm.training.run import NonFiniteError, Run
 
 __all__ = ["Adam", "NonFiniteError", "Run", "binarize", "fit"]

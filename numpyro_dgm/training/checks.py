@@ -95,6 +95,22 @@ def _check_observations(step: _Step, state: _State, data: _Arrays | _Stream, key
                 raise ValueError(_complaint(name, *found[name], int(count), float(example)))
 
 
+def _check_compared(step: _Step, state: _State, batch: Any, key: Array) -> None:
+    """Raises ValueError where a loss compares draws of a guide that was left out."""
+    found: list[set[str]] = []
+
+    def run() -> None:
+        prepared, loss_key = step.prepare(batch, key)
+        guide_trace, _ = step.traces(state.params, state.mutable, prepared, None, loss_key)
+        found.append({name for name, site in guide_trace.items() if site["type"] == "sample"})
+
+    if step.loss._players:
+        jax.eval_shape(run)
+    for term in step.loss._players:
+        if compared := sorted(found[0] & set(term.sites)):
+            raise ValueError(f"{term!r} compares the guide's draws of {compared} with the model's, but the guide was left out.")
+
+
 def _shapes(step: _Step, state: _State, data: _Arrays, num_rows: int, key: Array) -> tuple[Structure, bool]:
     """What factorises in model and guide, and whether the data are scaled, from a run on shapes alone."""
     found: list[tuple[Structure, bool]] = []

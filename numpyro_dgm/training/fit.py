@@ -4,18 +4,20 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+from numpyro.handlers import block
 
 from dgm_core.loop import Patience, Progress, describe
 from numpyro_dgm.losses import ELBO, Loss
+from numpyro_dgm.nn.optim import Adam, _as_optax
 from numpyro_dgm.training import resuming
 from numpyro_dgm.training.batches import _Arrays, _is_in_memory, _Stream
-from numpyro_dgm.training.checks import _check_arguments, _check_observations, _check_pair
+from numpyro_dgm.training.checks import _check_arguments, _check_compared, _check_observations, _check_pair
 from numpyro_dgm.training.compiling import _ArrayEpochs, _StreamEpochs
-from numpyro_dgm.training.optim import Adam, _as_optax
 from numpyro_dgm.training.parallel import _Placement
 from numpyro_dgm.training.run import Run
 from numpyro_dgm.training.step import _initialise, _Step
 from numpyro_dgm.training.trainer import _Trainer
+from numpyro_dgm.training.updates import _Updates
 from numpyro_dgm.training.validating import _Validation
 
 __all__ = ["fit"]
@@ -87,9 +89,11 @@ def fit(
         CheckpointError: the checkpoint cannot be read, or belongs to a run with other arguments.
     """
     loss, validation_loss = loss or ELBO(), validation_loss or ELBO()
-    optim, guide, callbacks = Adam() if optim is None else optim, guide or _draws_nothing, tuple(callbacks)
-    _check_arguments(**locals())
-    config = _describe(locals(), hashed=checkpoint is not None)
+    optim, callbacks, alone = Adam() if optim is None else optim, tuple(callbacks), guide is None
+    guide = _default_guide(model, loss) if guide is None else guide
+    arguments = {name: value for name, value in locals().items() if name != "alone"}
+    _check_arguments(**arguments)
+    config = _describe(arguments, hashed=checkpoint is not None)
     placement = _Placement(device)
     keys = dict(zip(("init", "check", "validation", "epochs"), jax.random.split(jax.random.key(seed), 4), strict=True))
     compiled = compile is not False
@@ -109,22 +113,22 @@ def fit(
         model,
         guide,
         loss,
-        _as_optax(optim, lr_schedule),
+        _Updates(_as_optax(optim, lr_schedule), clip_norm=clip_norm, lr_schedule=lr_schedule, average=average),
         transforms,
-        clip_norm=clip_norm,
-        lr_schedule=lr_schedule,
-        average=average,
         transform=transform,
         **common,
     )
+    mutable |= step.init_critics(params, mutable, batch, init_key)
     state = placement.put(step.init(params, mutable))
     if isinstance(source, _Arrays):
         _check_pair(step, state, source, keys["check"])
     _check_observations(step, state, source, keys["check"])
+    if alone:
+        _check_compared(step, state, batch, keys["check"])
 
     validate = None
     if validation is not None:
-        score = _Step(model, guide, validation_loss, step.optim, transforms, **common)
+        score = _Step(model, guide, validation_loss, step.updates, transforms, **common)
         held_out: _Arrays | _Stream
         if _is_in_memory(validation):
             held_out = _Arrays(validation, source.batch_size or len(jax.tree.leaves(first)[0]), shrink=True, put=placement.put)
@@ -160,6 +164,13 @@ def _describe(arguments: dict[str, Any], *, hashed: bool) -> dict[str, Any]:
         data = arguments[name]
         config[name] = (describe(data) if hashed else resuming._shapes(data)) if _is_in_memory(data) else data if data is None else type(data).__name__
     return config
+
+
+def _default_guide(model: Callable, loss: Loss) -> Callable:
+    """The guide where none is given: the latent sites as the model draws them for a loss that needs no guide, and nothing for any other."""
+    if not callable(model) or not isinstance(loss, Loss) or loss.needs_guide:
+        return _draws_nothing
+    return block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
 
 
 def _draws_nothing(*args: Any, **kwargs: Any) -> None:

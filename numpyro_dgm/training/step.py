@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.distribution import validation_enabled
@@ -13,9 +12,10 @@ from numpyro.distributions.transforms import Transform
 from numpyro.handlers import replay, seed, substitute, trace
 from numpyro.primitives import Messenger
 
-from dgm_core.schedules import value_of
-from numpyro_dgm.losses import Loss
+from numpyro_dgm.losses import Joints, Loss
+from numpyro_dgm.losses.base import _CRITICS
 from numpyro_dgm.training.batches import _Form
+from numpyro_dgm.training.updates import _Updates
 
 
 class _State(NamedTuple):
@@ -40,42 +40,41 @@ class _Step:
         model: Callable,
         guide: Callable,
         loss: Loss,
-        optim: optax.GradientTransformationExtraArgs,
+        updates: _Updates,
         transforms: dict[str, Transform],
         *,
         num_data: int | None,
         batch_size: int | None,
         spread: Callable[[Any], Any],
-        clip_norm: float | None = None,
-        lr_schedule: Callable[[Any], Any] | None = None,
-        average: float | None = None,
         transform: Callable | None = None,
     ) -> None:
-        self.model, self.guide, self.loss, self.optim, self.transforms = model, guide, loss, optim, transforms
+        self.model, self.guide, self.loss, self.updates, self.transforms = model, guide, loss, updates, transforms
         self.num_data, self.batch_size, self.transform, self.spread = num_data, batch_size, transform, spread
-        self.clip_norm, self.lr_schedule, self.average = clip_norm, lr_schedule, average
 
     def init(self, params: dict[str, Any], mutable: dict[str, Any]) -> _State:
         """The state before the first step, from unconstrained parameters."""
-        average = params if self.average is not None else None
-        return _State(params, self.optim.init(params), average, mutable, jnp.zeros((), jnp.int32))
+        average = params if self.updates.decay is not None else None
+        return _State(params, self.updates.optim.init(params), average, mutable, jnp.zeros((), jnp.int32))
+
+    def init_critics(self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, key: Array) -> dict[str, Any]:
+        """The mutable site that holds the critics of the loss, made for the shapes that this batch gives; empty without critics."""
+        if not self.loss._players:
+            return {}
+        batch, key = self.prepare(batch, key)
+        model, guide, args, kwargs = self.call(batch, None)
+        joints = Joints(key, self.constrain(params), model, guide, args, kwargs, mutable_state=mutable)
+        self.loss._build_critics(joints, key)
+        return _strong({_CRITICS: self.loss._init_critics()})
 
     def __call__(self, state: _State, batch: Any, rows: Array | None, key: Array) -> tuple[_State, Array]:
         batch, key = self.prepare(batch, key)
 
         def objective(params: dict[str, Any]) -> tuple[Array, tuple[Array, dict[str, Any]]]:
-            return self.evaluate(params, state.mutable, batch, rows, key, state.step)
+            return self.evaluate(params, state.mutable, batch, rows, key, state.step, train_critics=True)
 
         (loss, (values, mutable)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-        if self.clip_norm is not None:
-            factor = jnp.minimum(1.0, self.clip_norm / (optax.tree.norm(grads) + 1e-6))
-            grads = jax.tree.map(lambda grad: grad * factor.astype(grad.dtype), grads)
-        updates, optim = self.optim.update(grads, state.optim, state.params, value=loss, grad=grads, value_fn=lambda params: objective(params)[0])
-        if self.lr_schedule is not None:
-            factor = value_of(self.lr_schedule, state.step)
-            updates = jax.tree.map(lambda update: update * jnp.asarray(factor, update.dtype), updates)
-        params = optax.apply_updates(state.params, updates)
-        return _State(params, optim, self._averaged(state, params), mutable, state.step + 1), values
+        params, optim = self.updates(grads, state.optim, state.params, state.step, value=loss, value_fn=lambda params: objective(params)[0])
+        return _State(params, optim, self.updates.averaged(state.average, params, state.step), mutable, state.step + 1), values
 
     def prepare(self, batch: Any, key: Array) -> tuple[Any, Array]:
         """The batch as the model sees it, spread over the devices and transformed, and the key that is left for the loss."""
@@ -83,11 +82,12 @@ class _Step:
         return (batch if self.transform is None else self.transform(batch, key=keys[0])), keys[1]
 
     def evaluate(
-        self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, rows: Array | None, key: Array, step: Any
+        self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, rows: Array | None, key: Array, step: Any, *, train_critics: bool = False
     ) -> tuple[Array, tuple[Array, dict[str, Any]]]:
         """The loss per datum at unconstrained parameters; beside it all logged values and the mutable sites afterwards."""
         model, guide, args, kwargs = self.call(batch, rows)
-        out = self.loss.evaluate(key, self.constrain(params), model, guide, args, kwargs, step=step, mutable_state=mutable)
+        values = self.constrain(params)
+        out = self.loss.evaluate(key, values, model, guide, args, kwargs, step=step, mutable_state=mutable, train_critics=train_critics)
         loss = out.loss / out.data_size
         return loss, (jnp.stack([loss, *out.terms.values()]), out.mutable_state)
 
@@ -107,12 +107,6 @@ class _Step:
     def constrain(self, params: dict[str, Any]) -> dict[str, Any]:
         """Parameters as the model and guide see them."""
         return {name: self.transforms[name](value) for name, value in params.items()}
-
-    def _averaged(self, state: _State, params: dict[str, Any]) -> dict[str, Any] | None:
-        if self.average is None:
-            return None
-        decay = jnp.minimum(self.average, (1.0 + state.step) / (10.0 + state.step)) * (state.step > 0)
-        return jax.tree.map(lambda old, new: new + (decay * (old - new)).astype(new.dtype), state.average, params)
 
 
 def _initialise(model: Callable, guide: Callable, batch: Any, key: Array, *, compiled: bool) -> tuple[dict[str, Any], dict[str, Transform], dict[str, Any]]:

@@ -4,6 +4,7 @@ log p(x | c) = log p(u | c) - sum_l log |det df_l|,  u = f^-1(x; c).  Any value 
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
@@ -40,9 +41,7 @@ class Flow(Conditional):
         if base is None:
             base = DiagonalNormal(dim, context_dim=context_dim) if context_dim else StandardNormal(dim)
         if base.event_shape != self.event_shape or base.context_dim not in (0, context_dim):
-            raise ValueError(
-                f"The base of a flow must give values of shape {self.event_shape} with context_dim=0 or context_dim={context_dim}, got {base!r}."
-            )
+            raise ValueError(f"The base of a flow must give values of shape {self.event_shape} with context_dim=0 or context_dim={context_dim}, got {base!r}.")
         self.base = base
         self.transforms = nn.ModuleList(transforms)
 
@@ -51,7 +50,7 @@ class Flow(Conditional):
         base = self.base(context if self.base.context_dim else None)
         if context is not None and not self.base.context_dim:
             base = base.expand(context.shape[:-1])
-        return FlowDistribution(base, tuple(self.transforms), context)
+        return FlowDistribution(base, self._stack, context)
 
     def inverse(self, base: Conditional | None = None) -> "Flow":
         """The flow with its directions exchanged, sharing the parameters: the implicit IAF of a MAF, and the other way round.
@@ -59,18 +58,22 @@ class Flow(Conditional):
         Args: base, of the other side (default: standard normal).
         """
         dim = self.event_shape if len(self.event_shape) > 1 else self.event_shape[0]
-        transforms = [t.transform if isinstance(t, Inverse) else Inverse(t) for t in reversed(self.transforms)]
+        transforms = [t.transform if isinstance(t, Inverse) else Inverse(t) for t in reversed(self._stack)]
         return Flow(dim, transforms, context_dim=self.context_dim, base=base or StandardNormal(dim))
+
+    @property
+    def _stack(self) -> tuple[Transform, ...]:
+        return tuple(t for t in self.transforms if isinstance(t, Transform))
 
     @property
     def sample_cost(self) -> str:
         """What a draw costs, in words."""
-        return " + ".join(dict.fromkeys(t.forward_cost for t in self.transforms)) or "nothing"
+        return " + ".join(dict.fromkeys(t.forward_cost for t in self._stack)) or "nothing"
 
     @property
     def log_prob_cost(self) -> str:
         """What scoring any value costs, in words; one that was just drawn costs nothing more."""
-        return " + ".join(dict.fromkeys(t.inverse_cost for t in self.transforms)) or "nothing"
+        return " + ".join(dict.fromkeys(t.inverse_cost for t in self._stack)) or "nothing"
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}; sample: {self.sample_cost}, log_prob: {self.log_prob_cost})"
@@ -85,7 +88,7 @@ class FlowDistribution(TorchDistribution):
     Shapes: those of the base.
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
 
     def __init__(self, base: TorchDistribution, transforms: Sequence[Transform], context: Tensor | None = None) -> None:
         self.base, self.transforms, self.context = base, tuple(transforms), context

@@ -1,9 +1,26 @@
 """Training objectives: sums of terms that compare the inference joint q(x, z) and the generative joint p(x, z) at named sites."""
 
+from pyro_dgm.losses.adversarial import AdversarialTerm, JensenShannon
 from pyro_dgm.losses.base import Evaluation, Loss, Term
+from pyro_dgm.losses.critics import R1, R2, Critic, GradientPenalty
 from pyro_dgm.losses.elbo import ELBO
 from pyro_dgm.losses.iwae import IWAE
 from pyro_dgm.losses.joints import Joints
 from pyro_dgm.losses.likelihood import NLL, Reconstruction
 
-__all__ = ["ELBO", "IWAE", "NLL", "Evaluation", "Joints", "Loss", "Reconstruction", "Term"]
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "NLL",
+    "R1",
+    "R2",
+    "AdversarialTerm",
+    "Critic",
+    "Evaluation",
+    "GradientPenalty",
+    "JensenShannon",
+    "Joints",
+    "Loss",
+    "Reconstruction",
+    "Term",
+]

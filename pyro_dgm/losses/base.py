@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm_core.schedules import value_of
 from pyro_dgm.losses.joints import Joints
@@ -48,21 +48,43 @@ class Loss:
         self._structures: dict = {}
 
     def __call__(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        loss, self.log, _ = self.evaluate(model, guide, args, kwargs, step=self._step)
+        loss, self.log, _ = self.evaluate(model, guide, args, kwargs, step=self._step, train_critics=torch.is_grad_enabled())
         self._step += torch.is_grad_enabled()
         return loss
 
-    def evaluate(self, model: Callable, guide: Callable, args: tuple = (), kwargs: Mapping[str, Any] | None = None, *, step: int | Tensor = 0) -> Evaluation:
-        """Runs the joints on one batch and sums the terms; `step` is what schedules see."""
-        joints = Joints(
-            model,
-            guide,
-            args,
-            kwargs,
-            num_particles=max(term.num_particles for _, term in self.terms),
-            share_globals=any(term.shares_globals for _, term in self.terms),
-            structures=self._structures,
-        )
+    def evaluate(
+        self,
+        model: Callable,
+        guide: Callable,
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        step: int | Tensor = 0,
+        train_critics: bool = False,
+    ) -> Evaluation:
+        """Runs the joints on one batch and sums the terms; `step` is what schedules see; with `train_critics` the critics take their updates first."""
+
+        def run() -> Joints:
+            return Joints(
+                model,
+                guide,
+                args,
+                kwargs,
+                num_particles=max(term.num_particles for _, term in self.terms),
+                share_globals=any(term.shares_globals for _, term in self.terms),
+                structures=self._structures,
+            )
+
+        players = self._players if train_critics else []
+        for left in range(max((term.critic_steps for term in players), default=1) - 1, 0, -1):
+            with torch.no_grad():
+                joints = run()
+                for term in players:
+                    if term.critic_steps > left:
+                        term._train_critic(joints)
+        joints = run()
+        for term in players:
+            term._train_critic(joints)
         log: dict[str, Tensor] = {}
         total: Tensor | float = 0.0
         for (weight, term), name in zip(self.terms, self._names(), strict=True):
@@ -70,15 +92,46 @@ class Loss:
             log[name] = quantity.detach()
             log.update({f"{name}/{key}": value.detach() for key, value in details.items()})
             total = total + value_of(weight, step) * term.sign * quantity
-        data_size = joints.inference().data_size
-        return Evaluation(torch.as_tensor(total * data_size), log, data_size)
+        return Evaluation(torch.as_tensor(total * joints.data_size), log, joints.data_size)
 
     def attach(self, guide: Callable) -> Callable:
         """The guide with what the loss must keep between the steps of the stock SVI engine: the step that schedules see, a mutable site in NumPyro.
 
-        The identity for a loss without schedules, and in Pyro, where the loss counts its own calls.  (`fit` counts steps itself and needs no `attach`.)
+        That is also the critics with their optimisers.  The identity for a loss without either, and in Pyro, where the loss keeps them itself.
+        (`fit` does all this by itself and needs no `attach`.)
         """
         return guide
+
+    def critics(self) -> dict[str, nn.Module]:
+        """The critics of all terms that have one, by the term's name, as they are now."""
+        return {name: term.critic for (_, term), name in zip(self.terms, self._names(), strict=True) if term.critic is not None}
+
+    def _critic_tensors(self) -> dict[str, Tensor]:
+        """The weights and buffers of all critics, by term and path."""
+        tensors: dict[str, Tensor] = {}
+        for index, term in enumerate(self._players):
+            if term.critic is not None:
+                tensors |= {f"{index}.{path}": tensor for path, tensor in (*term.critic.named_parameters(), *term.critic.named_buffers())}
+        return tensors
+
+    def _critic_optimisers(self) -> dict[str, Any]:
+        """The states of the critics' optimisers."""
+        return {str(index): (term._optimiser or term._begin()).state_dict() for index, term in enumerate(self._players)}
+
+    def _restore_critic_optimisers(self, states: Mapping[str, Any]) -> None:
+        """The critics' optimisers as they were."""
+        for index, term in enumerate(self._players):
+            term._begin().load_state_dict(states[str(index)])
+
+    @property
+    def _players(self) -> list["Term"]:
+        """The terms with a critic, each once."""
+        return list(dict.fromkeys(term for _, term in self.terms if term.critic_steps))
+
+    @property
+    def needs_guide(self) -> bool:
+        """Whether a term of this sum makes no sense without a guide."""
+        return any(term.guided for _, term in self.terms)
 
     @property
     def has_schedules(self) -> bool:
@@ -116,7 +169,8 @@ class Term(Loss):
     A subclass writes `estimate(joints, step)`, which returns the quantity per datum, with its gradient, and the dict of details, and gives
     name: under which the quantity is logged;  details: further quantities, logged as "name/detail";
     sign: -1 for a bound, which is maximised, +1 for a divergence or a cost;  num_particles: how many draws of the guide it needs;
-    shares_globals: whether global latents must be drawn once for all particles;  analytic_kl: whether it asks for KL parts in closed form.
+    shares_globals: whether global latents must be drawn once for all particles;  analytic_kl: whether it asks for KL parts in closed form;
+    critic and critic_steps: of a term with two players (None and 0 of others);  guided: whether it makes no sense without a guide.
     """
 
     name: str
@@ -125,6 +179,11 @@ class Term(Loss):
     num_particles: int = 1
     shares_globals: bool = False
     analytic_kl: bool = False
+    critic: nn.Module | None = None
+    critic_steps: int = 0
+    sites: tuple[str, ...] = ()
+    _optimiser: torch.optim.Optimizer | None = None
+    guided: bool = True
 
     def __init__(self) -> None:
         super().__init__(((1.0, self),))
@@ -132,6 +191,13 @@ class Term(Loss):
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The quantity per datum, differentiable, and the details that are logged beside it."""
         raise TypeError(f"{type(self).__name__} must define estimate(joints, step): a term is a subclass of Term that says how its quantity is estimated.")
+
+    def _begin(self) -> torch.optim.Optimizer:
+        """A new optimiser for the critic."""
+        raise TypeError(f"{type(self).__name__} has no critic.")
+
+    def _train_critic(self, joints: Joints) -> None:
+        """One update of the critic."""
 
     def weights(self) -> tuple[Weight, ...]:
         """The weights inside the term that may be schedules."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyro_dgm.losses.handlers import _Draws, _frozen_parameters, _Particles, _StoppedValues
 from pyro_dgm.losses.inference import InferenceJoint
-from pyro_dgm.losses.structure import Structure, check_sites, find_structure, random_sites
+from pyro_dgm.losses.structure import Structure, check_sites, declared_size, find_structure, no_gradient_message, random_sites
 from pyro_dgm.nn import evaluation_mode
 
 __all__ = ["Joints"]
@@ -76,6 +76,35 @@ class Joints:
             self._generative = poutine.trace(poutine.uncondition(self.model)).get_trace(*self.args, **self.kwargs)
         return self._generative
 
+    @property
+    def data_size(self) -> int:
+        """The number of data that the plates declare; from whichever joint has run."""
+        if self._inference or self._generative is None:
+            return self.inference().data_size
+        return declared_size(self._generative)
+
+    def samples(self, sites: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """The values of some sites in both joints, "real" and "fake": (num, *event) for one site; several are flattened, side by side: (num, entries).
+
+        Raises: ValueError for a site that the model has not, or one whose distribution is learned but through whose draws no gradient passes.
+        """
+        trace = self.generative()
+        nodes = random_sites(trace)
+        if unknown := [name for name in sites if name not in nodes]:
+            raise ValueError(f"The model has no sample site {unknown}; it has {sorted(nodes)}.")
+        real = []
+        for name in sites:
+            site = nodes[name]
+            if site["infer"].get("was_observed"):
+                real.append((site["infer"]["obs"], site["fn"].event_dim))
+            else:
+                drawn = self.inference().guide_trace.nodes[name]
+                _check_pathwise(name, drawn, "guide")
+                real.append((drawn["value"], drawn["fn"].event_dim))
+        for name, site in nodes.items():
+            _check_pathwise(name, site, "model")
+        return _side_by_side(real), _side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites])
+
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the guide only along the path through z."""
         return InferenceJoint(joint.model_trace, self._rerun_guide(joint, {}), joint.structure)
@@ -131,3 +160,22 @@ def _draws_of(trace: Trace, values: Mapping[str, Tensor] | None = None) -> _Draw
     drawn = {name: site["value"] for name, site in random_sites(trace).items() if not site["is_observed"]}
     indices = {name: site["value"] for name, site in trace.nodes.items() if site_is_subsample(site)}
     return _Draws({**drawn, **(values or {})}, indices)
+
+
+def _side_by_side(values: list[tuple[Tensor, int]]) -> Tensor:
+    """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num, entries)."""
+    batches = [value.shape[: value.ndim - event_dim] for value, event_dim in values]
+    if len(values) == 1:
+        return values[0][0].reshape(-1, *values[0][0].shape[len(batches[0]) :])
+    batch = torch.broadcast_shapes(*batches)
+    parts = [value.expand(batch + value.shape[len(own) :]).reshape(batch.numel(), -1) for (value, _), own in zip(values, batches)]
+    dtype = next((part.dtype for part in parts if part.is_floating_point()), torch.get_default_dtype())
+    return torch.cat([part.to(dtype) for part in parts], 1)
+
+
+def _check_pathwise(name: str, site: Message, owner: str) -> None:
+    """Raises ValueError for a site that has learnable parameters and draws through which no gradient passes."""
+    if site["fn"].has_rsample or not torch.is_grad_enabled():
+        return
+    if site["fn"].log_prob(site["value"].detach()).requires_grad:
+        raise ValueError(no_gradient_message(name, type(site["fn"]).__name__, owner))

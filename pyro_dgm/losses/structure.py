@@ -5,6 +5,7 @@ Given the global latents, the joint is a product over the data plates, so that b
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from pyro.poutine import Trace
 from pyro.poutine.indep_messenger import CondIndepStackFrame
@@ -63,6 +64,14 @@ def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
         )
 
 
+def no_gradient_message(name: str, family: str, owner: str) -> str:
+    """What to say of a site with learnable parameters through whose draws no gradient passes."""
+    return (
+        f"Site '{name}' of the {owner} draws from {family}, which is not reparameterised: no gradient passes through its draws to its parameters. Compare a "
+        "site that is (the mean under a Delta or a Normal, a relaxed distribution), or train the site by a term with a score-function estimator, such as ELBO."
+    )
+
+
 def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
     """Reads the factorisation from one run of the guide and the model replayed against it."""
     check_sites(model_trace, guide_trace)
@@ -70,14 +79,7 @@ def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
     observed = tuple(name for name, site in sites.items() if site["is_observed"])
     latent = {name: plates_of(site) for name, site in sites.items() if not site["is_observed"]}
 
-    enclosing = [plates_of(sites[name]) for name in observed]
-    plates = {name: dim for name, dim in enclosing[0].items() if all(name in p for p in enclosing)} if enclosing else {}
-    inside = [p for p in latent.values() if plates.keys() & p.keys()]
-    if inside:
-        plates = {name: dim for name, dim in plates.items() if all(name in p for p in inside)}
-
-    plates = dict(sorted(plates.items(), key=lambda item: item[1]))
-
+    plates = _data_plates([plates_of(sites[name]) for name in observed], list(latent.values()))
     local = tuple(name for name, p in latent.items() if plates and plates.keys() <= p.keys())
     auxiliary = {name: plates_of(site) for name, site in random_sites(guide_trace).items() if name not in latent}
     local += tuple(name for name, p in auxiliary.items() if plates and plates.keys() <= p.keys())
@@ -93,3 +95,20 @@ def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
         observed_sites=observed,
         subsampled=any(_full_size(frame) != frame.size for frame in data_frames),
     )
+
+
+def declared_size(generative_trace: Trace) -> int:
+    """The number of data that the plates of a model declare, from a run of it that ignored the data: the product over its data plates."""
+    sites = random_sites(generative_trace).values()
+    observed = [site for site in sites if site["infer"].get("was_observed")]
+    plates = _data_plates([plates_of(site) for site in observed], [plates_of(site) for site in sites if not site["infer"].get("was_observed")])
+    frames = {frame.name: frame for site in observed[:1] for frame in site["cond_indep_stack"]}
+    return prod(_full_size(frames[name]) for name in plates)
+
+
+def _data_plates(around_observed: list[dict[str, int]], around_latents: list[dict[str, int]]) -> dict[str, int]:
+    """The plates that enclose all observed sites and, where they enclose latent sites at all, all latents in any such plate; ascending dimensions."""
+    first = around_observed[0] if around_observed else {}
+    plates = {name: dim for name, dim in first.items() if all(name in around for around in around_observed)}
+    inside = [around for around in around_latents if plates.keys() & around.keys()]
+    return dict(sorted(((name, dim) for name, dim in plates.items() if all(name in around for around in inside)), key=lambda item: item[1]))

@@ -1,8 +1,8 @@
 """Training: `fit` and what it takes and returns."""
 
+from pyro_dgm.nn.optim import Adam
 from pyro_dgm.training.batches import binarize
 from pyro_dgm.training.fit import fit
-from pyro_dgm.training.optim import Adam
 from pyro_dgm.training.run import NonFiniteError, Run
 
 __all__ = ["Adam", "NonFiniteError", "Run", "binarize", "fit"]

@@ -98,6 +98,22 @@ def _check_observations(step: _Step, data: _Arrays | _Stream, transform: Any = N
                 raise ValueError(_complaint(site["name"], site["fn"], int(bad.sum()), float(value[bad][0])))
 
 
+def _check_compared(step: _Step, batch: _Batch) -> None:
+    """Raises ValueError where a loss compares draws of a guide that was left out."""
+    latent = set(_joint(step, batch).latent_sites) if step.loss._players else set()
+    for term in step.loss._players:
+        if compared := sorted(latent & set(term.sites)):
+            raise ValueError(f"{term!r} compares the guide's draws of {compared} with the model's, but the guide was left out.")
+
+
+def _check_players(loss: Loss, updates: Any, workers: Any) -> None:
+    """Raises ValueError where critics cannot be trained."""
+    if loss._players and updates.needs_closure:
+        raise ValueError("optim calls the loss several times in a step, which a loss with critics does not allow: take one that does not, such as Adam(...).")
+    if loss._players and workers.size > 1:
+        raise ValueError("A loss with critics trains in one process: start this program without torchrun.")
+
+
 def _joint(step: _Step, batch: _Batch) -> InferenceJoint:
     """Guide and model run on a batch as the loss does it with one particle."""
     args, kwargs = batch.form.call(batch.arrays)

@@ -90,6 +90,8 @@ def _compile(choice: bool | str, num_steps: int | None, step: _Step, parameters:
     if choice is False or (choice == "auto" and (num_steps or 0) < _REPAID_AFTER):
         return None
     try:
+        if step.loss.critics():
+            raise ValueError("critics take updates of their own within it")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _Compiled(step, parameters, example)

@@ -6,18 +6,20 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
+from pyro import poutine
 
 from dgm_core.loop import Patience, Progress, describe
 from pyro_dgm.losses import ELBO, Loss
+from pyro_dgm.nn.optim import Adam
 from pyro_dgm.nn.registration import _modules_of
 from pyro_dgm.training import resuming
 from pyro_dgm.training.batches import _Arrays, _is_in_memory, _Stream
-from pyro_dgm.training.checks import _check_arguments, _check_observations, _check_pair
-from pyro_dgm.training.optim import Adam, _Updates
+from pyro_dgm.training.checks import _check_arguments, _check_compared, _check_observations, _check_pair, _check_players
 from pyro_dgm.training.parallel import _undisturbed, _Workers
 from pyro_dgm.training.run import Run
 from pyro_dgm.training.step import _discover, _Step
 from pyro_dgm.training.trainer import _Trainer
+from pyro_dgm.training.updates import _Updates
 from pyro_dgm.training.validating import _Validation
 
 __all__ = ["fit"]
@@ -95,9 +97,10 @@ def fit(
     (2, array([4., 8.]))
     """
     loss, validation_loss = loss or ELBO(), validation_loss or ELBO()
-    optim, guide, callbacks = Adam() if optim is None else optim, _draws_nothing if guide is None else guide, tuple(callbacks)
-    _check_arguments(**locals())
-    arguments = dict(locals())
+    optim, callbacks, alone = Adam() if optim is None else optim, tuple(callbacks), guide is None
+    guide = _default_guide(model, loss) if guide is None else guide
+    arguments = {name: value for name, value in locals().items() if name != "alone"}
+    _check_arguments(**arguments)
     workers = _Workers(device)
     with _undisturbed() as user_validates:
         place = _place(workers.device, model, guide)
@@ -115,6 +118,8 @@ def fit(
             if isinstance(source, _Arrays):
                 _check_pair(step, source, transform)
             _check_observations(step, source, transform)
+            if alone:
+                _check_compared(step, example)
             validate = None
             if validation is not None:
                 score = _Step(model, guide, validation_loss, parameters)
@@ -124,6 +129,9 @@ def fit(
                 _check_observations(score, held_out)
                 validate = _Validation(score, held_out, int(seeds[1]))
             updates = _Updates(optim, parameters.distinct, clip_norm=clip_norm, lr_schedule=lr_schedule, average=average)
+            _check_players(loss, updates, workers)
+            for term in loss._players:
+                term._begin()
             config = _describe(arguments, parameters.sites, hashed=checkpoint is not None)
             trainer = _Trainer(
                 step,
@@ -178,6 +186,13 @@ def _describe(arguments: dict[str, Any], parameters: dict[str, torch.nn.Paramete
             config[name] = data if data is None else type(data).__name__
     config["parameters"] = {name: resuming._shapes(value) for name, value in parameters.items()}
     return config
+
+
+def _default_guide(model: Callable, loss: Loss) -> Callable:
+    """The guide where none is given: the latent sites as the model draws them for a loss that needs no guide, and nothing for any other."""
+    if not callable(model) or not isinstance(loss, Loss) or loss.needs_guide:
+        return _draws_nothing
+    return poutine.block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
 
 
 def _draws_nothing(*args: Any, **kwargs: Any) -> None:

@@ -177,13 +177,14 @@ class _Step(nn.Module):
         self.free = parameters.free
         self.parameters_handler = parameters
         self.num_data = num_data
+        self.train_critics = False
         self.form = _Form("array")
         self.guides = [part for module in parameters.modules for part in module.modules() if isinstance(part, AutoGuide)]
 
     def forward(self, number: Tensor, rows: Tensor | None, *arrays: Tensor | None) -> tuple[Tensor, Tensor]:
         args, kwargs = self.form.call(arrays)
         with self.handlers(rows):
-            out = self.loss.evaluate(self.model, self.guide, args, kwargs, step=number)
+            out = self.loss.evaluate(self.model, self.guide, args, kwargs, step=number, train_critics=self.train_critics)
         loss = out.loss / out.data_size
         return loss, torch.stack([loss.detach(), *out.terms.values()])
 

@@ -16,10 +16,10 @@ from pyro_dgm.training import resuming
 from pyro_dgm.training.batches import _Arrays, _Batch, _Stream
 from pyro_dgm.training.compiling import _compile, _plain
 from pyro_dgm.training.guard import _explain
-from pyro_dgm.training.optim import _Updates
 from pyro_dgm.training.parallel import _Workers
 from pyro_dgm.training.run import NonFiniteError, Run
 from pyro_dgm.training.step import _Parameters, _Step
+from pyro_dgm.training.updates import _Updates
 from pyro_dgm.training.validating import _Validation
 
 _STEPS = 20  # between two redrawings of the progress line, and between two looks at the loss where those would wait for a GPU or another process
@@ -47,7 +47,7 @@ class _Trainer:
         self.step, self.parameters, self.updates, self.data = step, parameters, updates, data
         self.transform, self.seed, self.num_epochs = transform, seed, num_epochs
         self.validate, self.patience, self.config, self.workers, self.functions = validate, patience, config, workers, functions
-        self.named, self.buffers = parameters.distinct, parameters.buffers
+        self.named, self.buffers, self.critics = parameters.distinct, parameters.buffers, step.loss._critic_tensors()
         device = updates.weights[0].device
         self.number = torch.zeros((), dtype=torch.int64, device=device)
         self.history, self.epoch, self.num_steps, self.data_size = History(), 0, 0, data.num_data
@@ -124,7 +124,8 @@ class _Trainer:
             "stopped": stopped,
         }
         if self.workers.first:
-            resuming._save(folder, {"weights": self._snapshot(), "updates": self.updates.state(), "best": self.best}, meta)
+            optimisers = {"updates": self.updates.state(), "critics": self.step.loss._critic_optimisers()}
+            resuming._save(folder, {"weights": self._snapshot(), "best": self.best, **optimisers}, meta)
 
     def restore(self, folder: Any) -> dict[str, Any]:
         """Go on from a checkpoint; its header, empty where there is none."""
@@ -135,6 +136,7 @@ class _Trainer:
         tree, meta = found
         self._put(tree["weights"])
         self.updates.restore(tree["updates"])
+        self.step.loss._restore_critic_optimisers(tree.get("critics", {}))
         self.best = tree["best"]
         self.history, self.epoch, self.num_steps, self.data_size = History(meta["history"]), meta["epoch"], meta["step"], meta["data_size"]
         self.patience.restore(meta["patience"])
@@ -147,7 +149,11 @@ class _Trainer:
             if self.compiled is not None and self.compiled.fits(batch):
                 values = self.compiled(batch, self.number)
             else:
-                values = _plain(self.wrapped, self.step, self.named, batch, self.number)
+                self.step.train_critics = True
+                try:
+                    values = _plain(self.wrapped, self.step, self.named, batch, self.number)
+                finally:
+                    self.step.train_critics = False
             self.unchecked.append((self.num_steps, batch, values))
             if len(self.unchecked) >= self.checked_every:
                 self._check()
@@ -196,11 +202,11 @@ class _Trainer:
         self.updates.average = self.good_average
 
     def _snapshot(self) -> dict[str, dict[str, Tensor]]:
-        kinds: dict[str, dict[str, Tensor]] = {"parameters": dict(self.named), "buffers": self.buffers}
+        kinds: dict[str, dict[str, Tensor]] = {"parameters": dict(self.named), "buffers": self.buffers, "critics": self.critics}
         return {kind: {name: value.detach().clone() for name, value in tensors.items()} for kind, tensors in kinds.items()}
 
     def _put(self, snapshot: dict[str, dict[str, Tensor]] | None) -> None:
         with torch.no_grad():
-            for kind, tensors in (("parameters", self.named), ("buffers", self.buffers)):
-                for name, value in snapshot[kind].items() if snapshot else ():
+            for kind, tensors in (("parameters", self.named), ("buffers", self.buffers), ("critics", self.critics)):
+                for name, value in snapshot.get(kind, {}).items() if snapshot else ():
                     tensors[name].copy_(value)

@@ -1,4 +1,4 @@
-"""Optimisers that `fit` accepts: `Adam`, and those of the backend's own libraries."""
+"""Optimisers: `Adam`, and those of the backend's own libraries."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,8 +6,6 @@ from typing import Any
 import jax
 import optax
 from numpyro.optim import Minimize, _NumPyroOptim
-
-__all__ = ["Adam"]
 
 
 @dataclass(frozen=True, repr=False)

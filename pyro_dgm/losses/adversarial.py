@@ -1,0 +1,182 @@
+"""Terms with a critic: two players in one loss.
+
+The critic V maximises a bound on a divergence between the two joints at the named sites; model and guide minimise it.  The critic is trained on detached
+samples, with an optimiser of its own; model and guide see it frozen: neither ever receives the other's gradient.
+P is the inference joint (the data, the draws of the guide), "real"; Q the generative joint, "fake".
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from pyro_dgm.losses.base import Term, check_choice
+from pyro_dgm.losses.critics import Critic, Regularizer
+from pyro_dgm.losses.formulas import attach_gradient
+from pyro_dgm.losses.joints import Joints
+from pyro_dgm.nn.optim import Adam, _build
+
+__all__ = ["AdversarialTerm", "JensenShannon"]
+
+_DEFAULT = Adam(1e-3, betas=(0.5, 0.99))
+
+
+class AdversarialTerm(Term):
+    """A term with a critic of its own.  A subclass writes `bound(real, fake)`, and `surrogate(real, fake)` if model and guide follow another signal.
+
+    Each step runs both joints once; the critic takes its update on their detached samples, and model and guide are then scored by the new critic on the same
+    samples.  With `critic_steps` k > 1 the critic takes k - 1 updates before, on fresh draws of model and guide for the same batch.
+
+    Args: sites, a name or a tuple of names that are compared jointly; critic, any module from the values to one number each: those of one site (batch, *event)
+        as they are, those of several flattened and side by side (batch, entries); left out, a `Critic` is built on the first batch (in NumPyro by `fit`; the
+        stock engine needs one given); optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its updates per step of the
+        model; regularizer, a cost added for the critic, such as R1() or GradientPenalty().
+    Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and "<name>/fake".
+    Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of the critic and two backwards.
+    Raises: ValueError for critic_steps below 1, a site that the model has not, or one through which no gradient passes.
+    """
+
+    details = ("real", "fake")
+    guided = False
+
+    def __init__(
+        self,
+        sites: str | tuple[str, ...],
+        critic: nn.Module | None = None,
+        *,
+        optim: Any = None,
+        critic_steps: int = 1,
+        regularizer: Regularizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.sites = (sites,) if isinstance(sites, str) else tuple(sites)
+        if not self.sites or not all(isinstance(site, str) for site in self.sites):
+            raise ValueError(f"sites must be the name of a sample site or a tuple of names, got {sites!r}.")
+        if critic is not None and not isinstance(critic, nn.Module):
+            raise ValueError(f"critic must be a module from the values of the sites to one number, got {critic!r}.")
+        if not isinstance(critic_steps, int) or isinstance(critic_steps, bool) or critic_steps < 1:
+            raise ValueError(f"critic_steps must be an integer of at least 1, got {critic_steps!r}.")
+        self.critic, self.critic_steps, self.regularizer = critic, critic_steps, regularizer
+        self.optim = _DEFAULT if optim is None else optim
+        self._optimiser: torch.optim.Optimizer | None = None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The class and the sites."""
+        return f"{type(self).__name__}({', '.join(self.sites)})"
+
+    @abstractmethod
+    def bound(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The quantity, which the critic maximises, from its outputs (num_real,) and (num_fake,)."""
+
+    def surrogate(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What model and guide minimise."""
+        return self.bound(real, fake)
+
+    def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        samples = joints.samples(self.sites)
+        critic = self._ready(samples[0])
+        trained = [parameter for parameter in critic.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(False)  # frozen while model and guide are scored
+        try:
+            real, fake = (_outputs(self.name, critic, x) for x in samples)
+            bound, surrogate = self.bound(real, fake), self.surrogate(real, fake)
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+        return attach_gradient(bound, surrogate), {"real": real.mean(), "fake": fake.mean()}
+
+    def _begin(self) -> torch.optim.Optimizer:
+        """A new optimiser for the critic as it is."""
+        assert self.critic is not None
+        self._optimiser = _build(self.optim, dict(self.critic.named_parameters()))
+        return self._optimiser
+
+    def _train_critic(self, joints: Joints) -> None:
+        """One update of the critic on the detached samples of both joints."""
+        real, fake = (x.detach() for x in joints.samples(self.sites))
+        critic = self._ready(real)
+        optimiser = self._optimiser or self._begin()
+        with torch.enable_grad():
+            loss = -self.bound(_outputs(self.name, critic, real), _outputs(self.name, critic, fake))
+            if self.regularizer is not None:
+                loss = loss + self.regularizer(critic, real, fake)
+            parameters = [parameter for parameter in critic.parameters() if parameter.requires_grad]
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = gradient
+        optimiser.step()
+        for parameter in parameters:
+            parameter.grad = None
+
+    def _ready(self, x: Tensor) -> nn.Module:
+        """The critic, built for samples like these if there is none, on their device."""
+        if self.critic is None:
+            self.critic = Critic(x[0].numel()).to(x)
+        elif next(self.critic.parameters(), x).device != x.device:
+            self.critic.to(x.device)
+            self._optimiser = None
+        return self.critic
+
+    def __repr__(self) -> str:
+        sites = repr(self.sites[0]) if len(self.sites) == 1 else repr(self.sites)
+        steps = f", critic_steps={self.critic_steps}" if self.critic_steps != 1 else ""
+        regularizer = f", regularizer={self.regularizer!r}" if self.regularizer is not None else ""
+        optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
+        return f"{type(self).__name__}({sites}{self._settings()}{optim}{steps}{regularizer})"
+
+    def _settings(self) -> str:
+        """What `repr` shows of a subclass."""
+        return ""
+
+
+class JensenShannon(AdversarialTerm):
+    """The GAN objective:  E_P [log D] + E_Q [log(1 - D)] + log 4,  D = sigmoid(V);  at the best critic twice the Jensen-Shannon divergence of P and Q.
+
+    Args: as in AdversarialTerm; generator, "non_saturating" (model and guide minimise E_Q [-log D] + E_P [-log(1 - D)], which has a gradient also
+        where the critic is sure) or "saturating" (they minimise the value itself).
+    Logged: "JensenShannon(<sites>)", in [0, log 4] for a good critic and below for a bad one.
+    Reference: Goodfellow et al. (2014), arXiv:1406.2661, eq. (1) and theorem 1.
+
+    >>> JensenShannon("x", critic_steps=2)
+    JensenShannon('x', critic_steps=2)
+    """
+
+    def __init__(
+        self,
+        sites: str | tuple[str, ...],
+        critic: nn.Module | None = None,
+        *,
+        generator: str = "non_saturating",
+        optim: Any = None,
+        critic_steps: int = 1,
+        regularizer: Regularizer | None = None,
+    ) -> None:
+        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        self.generator = check_choice("generator", generator, ("non_saturating", "saturating"))
+
+    def bound(self, real: Tensor, fake: Tensor) -> Tensor:
+        """E_P [log D] + E_Q [log(1 - D)] + log 4."""
+        return log(4) - softplus(-real).mean() - softplus(fake).mean()
+
+    def surrogate(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What model and guide minimise."""
+        if self.generator == "saturating":
+            return self.bound(real, fake)
+        return softplus(-fake).mean() + softplus(real).mean()
+
+    def _settings(self) -> str:
+        return ", generator='saturating'" if self.generator == "saturating" else ""
+
+
+def _outputs(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The critic's number for each of x, (batch,)."""
+    out = critic(x)
+    if out.numel() != len(x):
+        raise ValueError(f"The critic of {name} must give one number for each value, shape ({len(x)},), got {tuple(out.shape)} for {tuple(x.shape)}.")
+    return out.reshape(len(x))

@@ -82,6 +82,7 @@ PIXEL_CONTEXT = (3 * prod(IMAGE[1:]),)
 
 CONDITIONALS: dict[str, Conditional] = {
     "StandardNormal": Conditional("StandardNormal", "priors", (IMAGE,), "real"),
+    "StandardLogistic": Conditional("StandardLogistic", "priors", (IMAGE,), "real"),
     "DiagonalNormal": Conditional("DiagonalNormal", "priors", (3,), "real"),
     "DiagonalNormal-pixelwise": Conditional("DiagonalNormal", "priors", (IMAGE,), "real", PIXELWISE, contexts=PIXEL_CONTEXT),
     "LowRankNormal": Conditional("LowRankNormal", "priors", (4, 2), "real", small=(2, 1)),
@@ -161,6 +162,7 @@ MODELS: dict[str, Model] = {
 # class, sizes, settings, and what the error must say.
 BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = [
     ("priors", "StandardNormal", (0,), {}, "dim must be an integer of at least 1"),
+    ("priors", "StandardLogistic", (-1,), {}, "dim must be .* got -1"),
     ("priors", "DiagonalNormal", (-2,), {}, "dim must be .* got -2"),
     ("priors", "DiagonalNormal", ((),), {}, "dim must be an integer of at least 1"),
     ("priors", "DiagonalNormal", (2,), {"context_dim": -1}, "context_dim must be at least 0"),

@@ -85,7 +85,7 @@ def test_every_parameter_and_the_context_get_gradients(lib: Any, case: Condition
     module = lib.conditional(case, context_dim)
     _, context = called(lib, module, context_dim, rng, 5)
     value = lib.array(case.values(rng, 5))
-    if case.name == "StandardNormal":
+    if case.name.startswith("Standard"):
         return
     gradients, by_context = lib.gradients(lambda module, *context: module(*context).log_prob(value), module, *context)
     assert gradients
@@ -97,7 +97,7 @@ def test_every_parameter_and_the_context_get_gradients(lib: Any, case: Condition
 @pytest.mark.parametrize("case", EACH)
 def test_extreme_parameters_stay_finite(lib: Any, case: Conditional, rng: np.random.Generator) -> None:
     """In single precision, with gradients: a network may send anything."""
-    if case.name == "StandardNormal":
+    if case.name.startswith("Standard"):
         return
     module = lib.conditional(case, case.contexts[-1])
     value = lib.array(case.values(rng, 5))

@@ -39,8 +39,8 @@ def grid(case: Conditional) -> tuple[np.ndarray, np.ndarray]:
 
 def parameters(lib: Any, case: Conditional) -> tuple[Any, Any]:
     """A small module and raw parameters that are not the ones it starts from."""
-    if case.name == "StandardNormal":
-        return lib.build("priors", "StandardNormal", 1), None
+    if case.name.startswith("Standard"):
+        return lib.build("priors", case.name, 1), None
     module = lib.conditional(case, 0, small=True)
     spread = 0.3 if case.support == "unit" else 0.7  # the grid does not resolve a stronger singularity
     return module, lib.array(spread * np.random.default_rng(3).standard_normal(module.num_params))

@@ -107,9 +107,10 @@ class Joints:
                 if not joint.is_reparameterised(name):
                     raise ValueError(no_gradient_message(name, joint.distribution_name(name), "guide"))
                 real.append((joint.record["values"][name], joint.layout.distributions[name][2]))
-        for name, site in nodes.items():
-            if not site["fn"].has_rsample and self._is_learned(site["fn"]):
-                raise ValueError(no_gradient_message(name, type(site["fn"]).__name__, "model"))
+        for name in _up_to(list(nodes), sites):
+            fn = nodes[name]["fn"]
+            if not fn.has_rsample and self._is_learned(fn):
+                raise ValueError(no_gradient_message(name, _family(fn), "model"))
         return _side_by_side(real), _side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites])
 
     def _is_learned(self, fn: Any) -> bool:
@@ -211,6 +212,11 @@ def _replayed(model: Callable, guide_trace: Trace) -> _Draws:
     return _Draws(model, drawn, indices)
 
 
+def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:
+    """The sites that are drawn before the last of the given ones, and that one: all that these can depend on."""
+    return order[: 1 + max(order.index(name) for name in sites)]
+
+
 def _side_by_side(values: list[tuple[Array, int]]) -> Array:
     """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num, entries)."""
     batches = [value.shape[: value.ndim - event_dim] for value, event_dim in values]
@@ -220,3 +226,9 @@ def _side_by_side(values: list[tuple[Array, int]]) -> Array:
     parts = [jnp.broadcast_to(value, batch + value.shape[len(own) :]).reshape(prod(batch), -1) for (value, _), own in zip(values, batches)]
     dtype = next((part.dtype for part in parts if jnp.issubdtype(part.dtype, jnp.inexact)), jnp.zeros(()).dtype)
     return jnp.concatenate([part.astype(dtype) for part in parts], 1)
+
+
+def _family(fn: Any) -> str:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return type(fn).__name__

@@ -101,8 +101,8 @@ class Joints:
                 drawn = self.inference().guide_trace.nodes[name]
                 _check_pathwise(name, drawn, "guide")
                 real.append((drawn["value"], drawn["fn"].event_dim))
-        for name, site in nodes.items():
-            _check_pathwise(name, site, "model")
+        for name in _up_to(list(nodes), sites):
+            _check_pathwise(name, nodes[name], "model")
         return _side_by_side(real), _side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites])
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
@@ -162,6 +162,11 @@ def _draws_of(trace: Trace, values: Mapping[str, Tensor] | None = None) -> _Draw
     return _Draws({**drawn, **(values or {})}, indices)
 
 
+def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:
+    """The sites that are drawn before the last of the given ones, and that one: all that these can depend on."""
+    return order[: 1 + max(order.index(name) for name in sites)]
+
+
 def _side_by_side(values: list[tuple[Tensor, int]]) -> Tensor:
     """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num, entries)."""
     batches = [value.shape[: value.ndim - event_dim] for value, event_dim in values]
@@ -178,4 +183,10 @@ def _check_pathwise(name: str, site: Message, owner: str) -> None:
     if site["fn"].has_rsample or not torch.is_grad_enabled():
         return
     if site["fn"].log_prob(site["value"].detach()).requires_grad:
-        raise ValueError(no_gradient_message(name, type(site["fn"]).__name__, owner))
+        raise ValueError(no_gradient_message(name, _family(site["fn"]), owner))
+
+
+def _family(fn: Any) -> str:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return type(fn).__name__

@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import optax
 
 from dgm_core.schedules import cyclical, linear
-from numpyro_dgm.losses import ELBO
+from numpyro_dgm.losses import ELBO, R1, GradientPenalty, JensenShannon
 from numpyro_dgm.nn import MLP, register
 from numpyro_dgm.training import Run, binarize, fit
 
@@ -42,7 +42,7 @@ def train(folder, num_epochs: int, **changes) -> Run:
     """The run; in the folder if one is given."""
     vae = NoisyVAE()
     arguments = {
-        "loss": ELBO(beta=cyclical(20)),
+        "loss": ELBO(beta=cyclical(20)) + 0.3 * JensenShannon("z", critic_steps=2, regularizer=R1(0.1)) + JensenShannon(("z",), regularizer=GradientPenalty()),
         "optim": optax.chain(optax.add_noise(0.01, 0.5, jax.random.key(3)), optax.adamw(3e-3)),
         "batch_size": 16,
         "validation": (GREY > 0.5).astype(np.float32),

@@ -11,22 +11,25 @@ import numpy as np
 import torch
 
 from dgm_core.schedules import cyclical, linear
-from pyro_dgm import ELBO
+from pyro_dgm.losses import ELBO, R1, GradientPenalty, JensenShannon, Loss
 from pyro_dgm.training import Adam, Run, binarize, fit
 
 from .pyro_pairs import Network, binary
 
 
-def train(checkpoint: Any, *, num_epochs: int = 16, **options: Any) -> tuple[Run, dict[str, np.ndarray]]:
-    """The run, and all that it ends with: parameters, buffers, history."""
+def train(checkpoint: Any, *, num_epochs: int = 16, critics: bool = False, **options: Any) -> tuple[Run, dict[str, np.ndarray]]:
+    """The run, and all that it ends with: parameters, buffers, critics, history."""
     torch.manual_seed(0)
     network = Network()
+    loss: Loss = ELBO(beta=cyclical(40))
+    if critics:
+        loss = loss + 0.3 * JensenShannon("z", critic_steps=2, regularizer=R1(0.1)) + JensenShannon(("z",), regularizer=GradientPenalty())
     run = fit(
         network.model,
         network.guide,
         0.1 + 0.8 * binary(300),
         transform=binarize,
-        loss=ELBO(beta=cyclical(40)),
+        loss=loss,
         optim=Adam(3e-3),
         num_epochs=num_epochs,
         batch_size=32,
@@ -40,6 +43,8 @@ def train(checkpoint: Any, *, num_epochs: int = 16, **options: Any) -> tuple[Run
         **options,
     )
     state = {name: value.numpy() for name, value in network.state_dict().items()}
+    for name, critic in loss.critics().items():
+        state |= {f"{name} {path}": value.numpy() for path, value in critic.state_dict().items()}
     history = {name: run.history.column(name) for name in run.history.columns if name != "seconds"}
     return run, {**state, **history, "best_epoch": np.array(run.best_epoch)}
 
@@ -52,5 +57,5 @@ def dying(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    _, result = train(sys.argv[1], callbacks=[dying])
+    _, result = train(sys.argv[1], critics=True, callbacks=[dying])
     np.savez(sys.argv[2], **result)

@@ -115,8 +115,8 @@ def bregman_objective(f: str | Divergence, real: Array, fake: Array) -> Array:
     Raises: ValueError for total_variation, whose generator is straight on both sides of 1 and tells no ratios apart.
     Reference: Uehara et al. (2016), Generative adversarial nets from a density ratio estimation perspective (b-GAN), arXiv:1610.02920.
 
-    >>> bregman_objective("pearson", jnp.zeros(3), jnp.zeros(5))
-    Array(0., dtype=float32)
+    >>> bregman_objective("gan", jnp.zeros(3), jnp.zeros(5))
+    Array(1.3862944, dtype=float32)
     """
     f = divergence(f)
     if f.name == "total_variation":

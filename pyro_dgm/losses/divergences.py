@@ -113,8 +113,8 @@ def bregman_objective(f: str | Divergence, real: Tensor, fake: Tensor) -> Tensor
     Raises: ValueError for total_variation, whose generator is straight on both sides of 1 and tells no ratios apart.
     Reference: Uehara et al. (2016), Generative adversarial nets from a density ratio estimation perspective (b-GAN), arXiv:1610.02920.
 
-    >>> bregman_objective("pearson", torch.zeros(3), torch.zeros(5))
-    tensor(0.)
+    >>> bregman_objective("gan", torch.zeros(3), torch.zeros(5))
+    tensor(1.3863)
     """
     f = divergence(f)
     if f.name == "total_variation":

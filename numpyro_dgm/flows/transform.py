@@ -11,6 +11,17 @@ from jax import Array
 __all__ = ["Inverse", "Transform"]
 
 
+def check_num_layers(num_layers: int) -> int:
+    """The number of layers of a flow, if it is at least 1.
+
+    >>> check_num_layers(2)
+    2
+    """
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
+    return num_layers
+
+
 class Transform(eqx.Module):
     """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may depend on a context c.
 

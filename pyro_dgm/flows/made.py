@@ -1,0 +1,109 @@
+"""Masked autoregressive networks: all parameters of p(v_i | v_<i, c), i = 1, ..., D, in one pass, and a v that fits given values, in about one pass too.
+
+The second direction is solved unit by unit, each hidden unit once, and differentiated by the implicit function theorem: one reverse substitution gives the
+gradients of values, weights and context, in three passes of arithmetic (`flows/masked.py` has the equations), where automatic differentiation through D passes
+would cost 2 D and keep D times the activations.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dgm_core.masks import masking
+from pyro_dgm.flows.masked import _solve
+from pyro_dgm.flows.scalar import ScalarMap
+from pyro_dgm.nn.layers import Linear, activate, check_activation
+
+__all__ = ["MADE"]
+
+
+class MADE(nn.Module):
+    """A network whose output raw_i depends on the context and on v_j for the j before i in `order` only.
+
+    h_1 = activation((W_1 * M_1) v + b_1 + C c);  h_l = activation((W_l * M_l) h_{l-1} + b_l);  raw = (W * M) h_L + b,  with boolean masks M.
+
+    Args: dim (D); num_params, outputs of each coordinate; hidden, the sizes of the hidden layers, at best D or more: of fewer units only some can see the
+        first coordinates and some the last; order, a permutation of 0, ..., D - 1, from the coordinate that sees nothing to the one that sees all others
+        (default: 0, 1, ...); context_dim (0 = none); activation, as in `MLP`.
+    Shapes: v (*batch, D), context (*batch, context_dim) -> raw (*batch, D, num_params).
+    Cost: one pass of a dense network; `solve` about as much arithmetic, in D steps.
+    Raises: ValueError for a size below 1, an order that is no permutation, or an unknown activation.
+    Reference: Germain et al. (2015), arXiv:1502.03509.
+
+    >>> MADE(3, 2)(torch.zeros(7, 3)).shape
+    torch.Size([7, 3, 2])
+    """
+
+    context_weight: Any  # a parameter (units, context_dim); None without a context
+    order: Tensor
+    ranks: Tensor
+    outputs: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        num_params: int,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        order: Sequence[int] | None = None,
+        context_dim: int = 0,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        if isinstance(hidden, int):
+            raise ValueError(f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}.")
+        if min(dim, num_params, *hidden) < 1 or context_dim < 0:
+            raise ValueError(f"The sizes of a MADE must be at least 1, got {(dim, num_params, *hidden)} and context_dim={context_dim}.")
+        order = tuple(range(dim)) if order is None else tuple(order)
+        if sorted(order) != list(range(dim)):
+            raise ValueError(f"order must be a permutation of 0, ..., {dim - 1}, got {order}.")
+        self.masking = masking(order, tuple(hidden), num_params, context_dim > 0)
+        self.activation = check_activation(activation)
+        sizes = (dim, *hidden, dim * num_params)
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))
+        limit = 1.0 / sqrt(max(context_dim, 1))
+        self.context_weight = nn.Parameter(torch.empty(sizes[1], context_dim).uniform_(-limit, limit)) if context_dim else None
+        with torch.no_grad():  # near raw = 0, which is the identity for most scalar maps
+            for parameter in (*self.layers[-1].parameters(), *([] if hidden or not context_dim else [self.context_weight])):
+                parameter *= 0.01
+        for index, mask in enumerate(self.masking.masks):
+            self.register_buffer(f"mask_{index}", torch.as_tensor(mask), persistent=False)
+        for name, indices in (("order", order), ("ranks", self.masking.ranks), ("outputs", self.masking.outputs)):
+            self.register_buffer(name, torch.as_tensor(indices), persistent=False)
+
+    def forward(self, v: Tensor, context: Tensor | None = None) -> Tensor:
+        """The parameters raw (*batch, D, num_params) of v (*batch, D)."""
+        for index, (weight, bias) in enumerate(zip(*self._masked())):
+            v = F.linear(v, weight, bias)
+            if context is not None and index == 0:
+                v = v + F.linear(context, self.context_weight)
+            if index + 1 < len(self.layers):
+                v = activate(self.activation, v)
+        return v.unflatten(-1, (self.masking.dim, -1))
+
+    def solve(self, w: Tensor, scalar: ScalarMap, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """v (*batch, D) with scalar(v, forward(v, context)) = w, and log |det dv/dw| (*batch,); differentiable in w, context and the weights."""
+        batch = w.shape[:-1] if context is None else torch.broadcast_shapes(w.shape[:-1], context.shape[:-1])
+        weights, biases = self._masked()
+        weights[0] = weights[0][:, self.order]
+        weights[-1] = weights[-1][self.outputs]
+        biases = [bias[:, None] for bias in biases]
+        if context is not None:
+            biases[0] = biases[0] + F.linear(context, self.context_weight).expand(*batch, -1).flatten(0, -2).T
+        biases[-1] = biases[-1][self.outputs]
+        columns = w.expand(*batch, -1).reshape(-1, self.masking.dim)[:, self.order].T  # (D, batch), in the order of the ranks
+        v, log_det = _solve(scalar, self.masking, self.activation, columns.contiguous(), weights, biases)
+        return v.T[:, self.ranks].reshape(*batch, -1), log_det.reshape(batch)
+
+    def _masked(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The masked weights and the biases of all layers."""
+        layers: list[Any] = list(self.layers)
+        return [layer.weight * getattr(self, f"mask_{index}") for index, layer in enumerate(layers)], [layer.bias for layer in layers]
+
+    def __repr__(self) -> str:
+        return f"MADE({self.masking.dim}, {self.masking.num_params}, hidden={self.masking.hidden}, activation={self.activation!r})"

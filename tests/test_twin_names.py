@@ -14,8 +14,9 @@ from tests.source_tree import ROOT, TWINS, load, module_name, public_methods, pu
 # A torch module defines `forward` where an Equinox module defines `__call__`; NumPyro hands over the state that Pyro keeps in global stores.
 SAME_ROLE = {"forward": "__call__"}
 EXPLICIT_STATE = {"key", "rng_key", "params", "mutable_state"}
-# How each library's own SVI engine calls a loss.
+# How each library's own engine calls a loss, and a distribution.
 ENGINE = {"Loss.__call__", "Loss.loss", "Loss.loss_with_mutable_state"}
+ENGINE |= {f"FlowDistribution.{name}" for name in ("expand", "log_prob", "sample", "sample_with_intermediates")}
 # Made by the library from the traces of its backend, never by a user: only their methods must agree.
 MADE_INSIDE = {"Joints", "InferenceJoint", "Evaluation"}
 

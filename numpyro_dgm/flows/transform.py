@@ -30,6 +30,9 @@ class Transform(eqx.Module):
     A subclass defines `forward_and_log_det` and `inverse_and_log_det`; both are differentiable in value, context and parameters.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     @property
     def forward_cost(self) -> str:
         """What `forward_and_log_det` costs."""

@@ -3,6 +3,7 @@
 from numpyro_dgm.losses.adversarial import AdversarialTerm, JensenShannon
 from numpyro_dgm.losses.base import Evaluation, Loss, Term
 from numpyro_dgm.losses.critics import R1, R2, Critic, GradientPenalty
+from numpyro_dgm.losses.distillation import Distillation
 from numpyro_dgm.losses.elbo import ELBO
 from numpyro_dgm.losses.iwae import IWAE
 from numpyro_dgm.losses.joints import Joints
@@ -16,6 +17,7 @@ __all__ = [
     "R2",
     "AdversarialTerm",
     "Critic",
+    "Distillation",
     "Evaluation",
     "GradientPenalty",
     "JensenShannon",

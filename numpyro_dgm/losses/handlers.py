@@ -51,4 +51,4 @@ class _StoppedValues(Messenger):
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "sample" and not msg["is_observed"] and (self.every_site or not msg["fn"].has_rsample):
-            msg["value"] = jax.lax.stop_gradient(msg["value"])
+            msg["value"], msg["intermediates"] = jax.lax.stop_gradient(msg["value"]), []

@@ -188,7 +188,9 @@ class _Reader:
         )
 
     def log_prob(self, site: Site, *, raw: bool = False) -> Array:
-        return self.reduce(site["fn"].log_prob(site["value"]), site, scaled=not raw)
+        left = site["intermediates"]  # by the draw: a flow that was just drawn from is scored without its inverse
+        log_prob = site["fn"].log_prob(site["value"], left) if left else site["fn"].log_prob(site["value"])
+        return self.reduce(log_prob, site, scaled=not raw)
 
     def analytic_kl(self, name: str) -> Array:
         q, p = self.guide_trace[name], self.model_trace.get(name)

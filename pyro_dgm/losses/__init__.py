@@ -3,6 +3,7 @@
 from pyro_dgm.losses.adversarial import AdversarialTerm, JensenShannon
 from pyro_dgm.losses.base import Evaluation, Loss, Term
 from pyro_dgm.losses.critics import R1, R2, Critic, GradientPenalty
+from pyro_dgm.losses.distillation import Distillation
 from pyro_dgm.losses.elbo import ELBO
 from pyro_dgm.losses.iwae import IWAE
 from pyro_dgm.losses.joints import Joints
@@ -16,6 +17,7 @@ __all__ = [
     "R2",
     "AdversarialTerm",
     "Critic",
+    "Distillation",
     "Evaluation",
     "GradientPenalty",
     "JensenShannon",

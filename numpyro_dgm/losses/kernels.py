@@ -58,14 +58,18 @@ class RBF(Kernel):
 class IMQ(Kernel):
     """The inverse multiquadratic kernel, C / (C + |x - y|^2) with C = 2 d s^2: the mean of |x - y|^2 under Normal(0, s^2 I) in d dimensions.
 
-    Its slow decay gives gradients to points far from all others.  Args: length_scales, the s; 1 for a standard normal prior.
+    Its slow decay gives gradients to points far from all others.
+    Args: length_scales, one or several s: the standard deviation of the prior.
+    Raises: ValueError for a length scale that is not positive, or None.
     Reference: Tolstikhin et al. (2018), arXiv:1711.01558, section 4.
 
     >>> IMQ()
     IMQ((1.0,))
     """
 
-    def __init__(self, length_scales: float | Sequence[float] | None = 1.0) -> None:
+    def __init__(self, length_scales: float | Sequence[float] = 1.0) -> None:
+        if length_scales is None:
+            raise ValueError("IMQ needs length_scales, the standard deviation of what is compared with; it has no heuristic.")
         super().__init__(length_scales)
 
     def profile(self, u: Array, dim: int) -> Array:
@@ -90,14 +94,14 @@ class RationalQuadratic(Kernel):
 
     def profile(self, u: Array, dim: int) -> Array:
         """The mean of (1 + u / (2 a))^-a."""
-        return sum((1 + u / (2 * a)) ** -a for a in self.alphas) / len(self.alphas)
+        return jnp.stack([(1 + u / (2 * a)) ** -a for a in self.alphas]).mean(0)
 
 
 def mmd2(x: Array, y: Array, kernel: Kernel, unbiased: bool = True) -> Array:
     """MMD^2 of two samples; unbiased (a U-statistic, which may be negative) or biased (at least 0, and too large by about 2 (1 - E k) / n).
 
     Args: x and y, draws of P and Q; kernel; unbiased, whether a point is left out of the mean over its own partners.
-    Shapes: x (num_x, *event), y (num_y, *event) -> one number.  Cost: (num_x + num_y)^2 kernel values, and a sort of as many if the length scale is to be found.
+    Shapes: x (num_x, *event), y (num_y, *event) -> one number.  Cost: (num_x + num_y)^2 kernel values, and their median if no length scale is given.
     Raises: ValueError for events of different shapes, and for fewer than two points of each sample if unbiased.
     Reference: Gretton et al. (2012), JMLR 13, lemma 6.
 
@@ -135,7 +139,7 @@ def linear_mmd2(x: Array, y: Array, kernel: Kernel) -> Array:
 
 
 def _evaluate(kernel: Kernel, squared: Array, scales: Sequence[float | Array], dim: int) -> Array:
-    return sum(kernel.profile(squared / scale**2, dim) for scale in scales) / len(scales)
+    return jnp.stack([kernel.profile(squared / scale**2, dim) for scale in scales]).mean(0)
 
 
 def _median_scales(kernel: Kernel, squared: list[Array]) -> list[Array]:

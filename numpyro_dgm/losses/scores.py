@@ -85,7 +85,7 @@ def sliced_wasserstein(x: Array, y: Array, directions: Array, p: float = 2.0) ->
     Raises: ValueError for p below 1 and events of different shapes.
     Reference: Bonneel et al. (2015), J. Math. Imaging Vis. 51; Deshpande, Zhang and Schwing (2018), arXiv:1803.11188.
 
-    >>> sliced_wasserstein(jnp.zeros(4, 2), jnp.ones(5, 2), jnp.array([[2.0, 0.0]]))
+    >>> sliced_wasserstein(jnp.zeros((4, 2)), jnp.ones((5, 2)), jnp.array([[2.0, 0.0]]))
     Array(1., dtype=float32)
     """
     (x, directions), (y, _) = as_points(x, directions), as_points(y, directions)

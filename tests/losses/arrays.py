@@ -39,6 +39,12 @@ def value_and_gradients(backend: Any, function: Callable[..., Any], *arrays: np.
     return compiled(backend, function)(*arrays)
 
 
+def repeated(backend: Any, function: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """`function` from and to numpy arrays, without gradients, to be called many times; compiled once in JAX."""
+    run = function if isinstance(backend, PyroBackend) else backend.jax.jit(function)
+    return lambda *arrays: np.asarray(run(*(backend.array(a) for a in arrays)))
+
+
 def value(backend: Any, function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     """function(*arrays)."""
     inputs = [backend.array(a) for a in arrays]

@@ -4,25 +4,33 @@ from numpyro_dgm.losses.adversarial import AdversarialTerm, JensenShannon
 from numpyro_dgm.losses.base import Evaluation, Loss, Term
 from numpyro_dgm.losses.critics import R1, R2, Critic, GradientPenalty
 from numpyro_dgm.losses.distillation import Distillation
+from numpyro_dgm.losses.divergences import Divergence, divergence
 from numpyro_dgm.losses.elbo import ELBO
 from numpyro_dgm.losses.iwae import IWAE
 from numpyro_dgm.losses.joints import Joints
+from numpyro_dgm.losses.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from numpyro_dgm.losses.likelihood import NLL, Reconstruction
 
 __all__ = [
     "ELBO",
+    "IMQ",
     "IWAE",
     "NLL",
     "R1",
     "R2",
+    "RBF",
     "AdversarialTerm",
     "Critic",
     "Distillation",
+    "Divergence",
     "Evaluation",
     "GradientPenalty",
     "JensenShannon",
     "Joints",
+    "Kernel",
     "Loss",
+    "RationalQuadratic",
     "Reconstruction",
     "Term",
+    "divergence",
 ]

@@ -4,25 +4,33 @@ from pyro_dgm.losses.adversarial import AdversarialTerm, JensenShannon
 from pyro_dgm.losses.base import Evaluation, Loss, Term
 from pyro_dgm.losses.critics import R1, R2, Critic, GradientPenalty
 from pyro_dgm.losses.distillation import Distillation
+from pyro_dgm.losses.divergences import Divergence, divergence
 from pyro_dgm.losses.elbo import ELBO
 from pyro_dgm.losses.iwae import IWAE
 from pyro_dgm.losses.joints import Joints
+from pyro_dgm.losses.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from pyro_dgm.losses.likelihood import NLL, Reconstruction
 
 __all__ = [
     "ELBO",
+    "IMQ",
     "IWAE",
     "NLL",
     "R1",
     "R2",
+    "RBF",
     "AdversarialTerm",
     "Critic",
     "Distillation",
+    "Divergence",
     "Evaluation",
     "GradientPenalty",
     "JensenShannon",
     "Joints",
+    "Kernel",
     "Loss",
+    "RationalQuadratic",
     "Reconstruction",
     "Term",
+    "divergence",
 ]

@@ -1,13 +1,12 @@
 """Which unit of a masked autoregressive network sees which: degrees, masks, and the steps in which such a network is solved."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["Masking", "masking"]
+__all__ = ["Block", "Masking", "masking"]
 
 _BLOCK = 16  # coordinates of a block of the solution, and the largest number of blocks: each is compiled by itself in JAX
 _MAX_BLOCKS = 4
@@ -39,16 +38,6 @@ class Masking:
         return len(self.order)
 
     @cached_property
-    def ranks(self) -> np.ndarray:
-        """The rank of each coordinate."""
-        return np.argsort(self.order)
-
-    @cached_property
-    def outputs(self) -> np.ndarray:
-        """The places of the parameters in the order of the ranks."""
-        return (np.array(self.order)[:, None] * self.num_params + np.arange(self.num_params)).ravel()
-
-    @cached_property
     def degrees(self) -> tuple[np.ndarray, ...]:
         """The degrees of the units of each hidden layer."""
         lowest = 0 if self.given or self.dim == 1 else 1
@@ -59,21 +48,37 @@ class Masking:
     @cached_property
     def masks(self) -> tuple[np.ndarray, ...]:
         """Whether row i of the weight of each layer sees column j; the coordinates in their own order, those of the outputs num_params times each."""
-        columns = (self.ranks + 1, *self.degrees)
-        rows = (*self.degrees, np.repeat(self.ranks, self.num_params))
+        ranks = np.argsort(self.order)
+        columns = (ranks + 1, *self.degrees)
+        rows = (*self.degrees, np.repeat(ranks, self.num_params))
         return tuple(row[:, None] >= column for row, column in zip(rows, columns))
 
     @cached_property
-    def done(self) -> tuple[tuple[int, ...], ...]:
-        """How many values of each layer (coordinates, hidden layers, parameters) are known before step t, for t = 0, ..., dim."""
-        steps = np.arange(self.dim + 1)
-        counts = [steps, *(np.searchsorted(degrees, steps) for degrees in self.degrees), steps * self.num_params]
-        return tuple(tuple(count.tolist()) for count in counts)
-
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """The steps from t to t' that are solved together."""
+    def blocks(self) -> tuple["Block", ...]:
+        """The solution v_order[0], v_order[1], ... in steps, several to a block."""
         count = min(_MAX_BLOCKS, -(-self.dim // _BLOCK))
-        return pairwise(self.dim * i // count for i in range(count + 1))
+        return tuple(Block(self, *steps) for steps in pairwise(self.dim * i // count for i in range(count + 1)))
+
+
+class Block:
+    """Some successive steps of the solution of a masked network; step t makes known the hidden units of degree t, the parameters of rank t, coordinate order[t].
+
+    Attributes, each a list over the layers (coordinates, hidden layers, parameters): rows, the values that become known, in this order; before and after,
+    slices that contain those known before the block and those known after it, and of others coordinates and parameters only, which are to be zero until known;
+    offsets, how many of `rows` are known before the block's step t, for t = 0, ..., size.
+    Args: masking; start and stop, the steps.
+    """
+
+    def __init__(self, masking: Masking, start: int, stop: int) -> None:
+        order, size = np.array(masking.order[start:stop]), masking.num_params
+        self.size = stop - start
+        done = [np.searchsorted(degrees, np.arange(start, stop + 1)) for degrees in masking.degrees]
+        outputs = (order[:, None] * size + np.arange(size)).ravel()
+        self.rows: list[slice | np.ndarray] = [order, *(slice(int(counts[0]), int(counts[-1])) for counts in done), outputs]
+        self.before = [slice(None), *(slice(int(counts[0])) for counts in done), slice(None)]
+        self.after = [slice(None), *(slice(int(counts[-1]), None) for counts in done), slice(None)]
+        steps = np.arange(self.size + 1)
+        self.offsets: list[list[int]] = [counts.tolist() for counts in (steps, *(counts - counts[0] for counts in done), steps * size)]
 
 
 @lru_cache(maxsize=256)

@@ -75,8 +75,8 @@ class MADE(eqx.Module):
 
     def __call__(self, v: Array, context: Array | None = None) -> Array:
         """The parameters raw (*batch, D, num_params) of v (*batch, D)."""
-        for index, (weight, bias) in enumerate(zip(*self._masked())):
-            v = v @ weight.T + bias
+        for index, (layer, mask) in enumerate(zip(self.layers, self.masking.masks)):
+            v = v @ jnp.where(mask, layer.weight, 0.0).T + layer.bias
             if context is not None and index == 0:
                 v = v + context @ self.context_weight.T
             if index + 1 < len(self.layers):
@@ -85,23 +85,14 @@ class MADE(eqx.Module):
 
     def solve(self, w: Array, scalar: ScalarMap, context: Array | None = None) -> tuple[Array, Array]:
         """v (*batch, D) with scalar(v, forward(v, context)) = w, and log |det dv/dw| (*batch,); differentiable in w, context and the weights."""
-        dim, order = self.masking.dim, list(self.masking.order)
         batch = w.shape[:-1] if context is None else jnp.broadcast_shapes(w.shape[:-1], context.shape[:-1])
-        weights, biases = self._masked()
-        weights[0] = weights[0][:, order]
-        weights[-1] = weights[-1][self.masking.outputs]
-        biases = [bias[:, None] for bias in biases]
+        weights, biases = [layer.weight for layer in self.layers], [layer.bias[:, None] for layer in self.layers]
         if context is not None:
             given = context @ self.context_weight.T
             biases[0] = biases[0] + jnp.broadcast_to(given, (*batch, given.shape[-1])).reshape(-1, given.shape[-1]).T
-        biases[-1] = biases[-1][self.masking.outputs]
-        columns = jnp.broadcast_to(w, (*batch, dim)).reshape(-1, dim)[:, order].T  # (D, batch), in the order of the ranks
+        columns = jnp.broadcast_to(w, (*batch, self.masking.dim)).reshape(-1, self.masking.dim).T
         v, log_det = _solve(scalar, self.masking, self.activation, columns, weights, biases)
-        return v.T[:, self.masking.ranks].reshape(*batch, -1), log_det.reshape(batch)
-
-    def _masked(self) -> tuple[list[Array], list[Array]]:
-        """The masked weights and the biases of all layers."""
-        return [jnp.where(mask, layer.weight, 0.0) for layer, mask in zip(self.layers, self.masking.masks)], [layer.bias for layer in self.layers]
+        return v.T.reshape(*batch, -1), log_det.reshape(batch)
 
     def __repr__(self) -> str:
         return f"MADE({self.masking.dim}, {self.masking.num_params}, hidden={self.masking.hidden}, activation={self.activation!r})"

@@ -40,9 +40,6 @@ class MADE(nn.Module):
     """
 
     context_weight: Any  # a parameter (units, context_dim); None without a context
-    order: Tensor
-    ranks: Tensor
-    outputs: Tensor
 
     def __init__(
         self,
@@ -73,13 +70,11 @@ class MADE(nn.Module):
                 parameter *= 0.01
         for index, mask in enumerate(self.masking.masks):
             self.register_buffer(f"mask_{index}", torch.as_tensor(mask), persistent=False)
-        for name, indices in (("order", order), ("ranks", self.masking.ranks), ("outputs", self.masking.outputs)):
-            self.register_buffer(name, torch.as_tensor(indices), persistent=False)
 
     def forward(self, v: Tensor, context: Tensor | None = None) -> Tensor:
         """The parameters raw (*batch, D, num_params) of v (*batch, D)."""
-        for index, (weight, bias) in enumerate(zip(*self._masked())):
-            v = F.linear(v, weight, bias)
+        for index, layer in enumerate(self.layers):
+            v = F.linear(v, torch.where(getattr(self, f"mask_{index}"), layer.weight, 0.0), layer.bias)
             if context is not None and index == 0:
                 v = v + F.linear(context, self.context_weight)
             if index + 1 < len(self.layers):
@@ -89,21 +84,14 @@ class MADE(nn.Module):
     def solve(self, w: Tensor, scalar: ScalarMap, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """v (*batch, D) with scalar(v, forward(v, context)) = w, and log |det dv/dw| (*batch,); differentiable in w, context and the weights."""
         batch = w.shape[:-1] if context is None else torch.broadcast_shapes(w.shape[:-1], context.shape[:-1])
-        weights, biases = self._masked()
-        weights[0] = weights[0][:, self.order]
-        weights[-1] = weights[-1][self.outputs]
-        biases = [bias[:, None] for bias in biases]
+        layers: list[Any] = list(self.layers)
+        weights, biases = [layer.weight for layer in layers], [layer.bias[:, None] for layer in layers]
+        masks = [getattr(self, f"mask_{index}") for index in range(len(layers))]
         if context is not None:
             biases[0] = biases[0] + F.linear(context, self.context_weight).expand(*batch, -1).flatten(0, -2).T
-        biases[-1] = biases[-1][self.outputs]
-        columns = w.expand(*batch, -1).reshape(-1, self.masking.dim)[:, self.order].T  # (D, batch), in the order of the ranks
-        v, log_det = _solve(scalar, self.masking, self.activation, columns.contiguous(), weights, biases)
-        return v.T[:, self.ranks].reshape(*batch, -1), log_det.reshape(batch)
-
-    def _masked(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The masked weights and the biases of all layers."""
-        layers: list[Any] = list(self.layers)
-        return [layer.weight * getattr(self, f"mask_{index}") for index, layer in enumerate(layers)], [layer.bias for layer in layers]
+        columns = w.expand(*batch, -1).reshape(-1, self.masking.dim).T.contiguous()
+        v, log_det = _solve(scalar, self.masking, self.activation, columns, weights, biases, masks)
+        return v.T.reshape(*batch, -1), log_det.reshape(batch)
 
     def __repr__(self) -> str:
         return f"MADE({self.masking.dim}, {self.masking.num_params}, hidden={self.masking.hidden}, activation={self.activation!r})"

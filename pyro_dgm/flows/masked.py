@@ -27,19 +27,18 @@ from pyro_dgm.flows.scalar import ScalarMap
 from pyro_dgm.nn.layers import activate
 
 
-def _solve(scalar: ScalarMap, masking: Masking, activation: str, w: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """v (dim, batch) and log |det dv/dw| (batch,), differentiable in w (dim, batch), the masked weights and the biases (units, 1 or batch).
-
-    Coordinates are in the order of their ranks everywhere.
-    """
-    return _Solve.apply(scalar, masking, activation, w, *weights, *biases)
+def _solve(
+    scalar: ScalarMap, masking: Masking, activation: str, w: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """v (dim, batch) and log |det dv/dw| (batch,), differentiable in w (dim, batch), the weights before masking and the biases (units, 1 or batch)."""
+    return _Solve.apply(scalar, masking, activation, w, *weights, *biases, *masks)
 
 
 class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scalar: ScalarMap, masking: Masking, activation: str, w: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        half = len(parameters) // 2
-        v, log_det = _forward_sweep(scalar, masking, activation, w, parameters[:half], parameters[half:])
+        count = len(parameters) // 3
+        v, log_det = _forward_sweep(scalar, masking, activation, w, parameters[:count], parameters[count : 2 * count])
         ctx.settings = scalar, masking, activation
         ctx.save_for_backward(v, *parameters)
         return v, log_det
@@ -48,65 +47,85 @@ class _Solve(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor, k: Tensor) -> tuple[Tensor | None, ...]:
         v, *parameters = ctx.saved_tensors
-        half = len(parameters) // 2
+        count = len(parameters) // 3
+        weights, biases, masks = parameters[:count], parameters[count : 2 * count], parameters[2 * count :]
         scalar, masking, activation = ctx.settings
-        return None, None, None, *_backward_sweep(scalar, masking, activation, v, parameters[:half], parameters[half:], g, k)
+        return None, None, None, *_backward_sweep(scalar, masking, activation, v, weights, biases, masks, g, k), *(None for _ in masks)
 
 
 def _forward_sweep(
     scalar: ScalarMap, masking: Masking, activation: str, w: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    done = masking.done
-    layers = [torch.empty_like(w), *(w.new_empty(weight.shape[0], w.shape[1]) for weight in weights)]  # v, hidden layers, raw
+    layers = [torch.zeros_like(w), *(w.new_empty(weight.shape[0], w.shape[1]) for weight in weights[:-1])]  # v and the hidden layers
     log_det = torch.zeros_like(w[0])
-    for start, stop in masking.blocks():
-        for l, (weight, bias) in enumerate(zip(weights, biases)):  # the contributions of what is known before the block
-            rows, known = slice(done[l + 1][start], done[l + 1][stop]), slice(done[l][start])
-            torch.addmm(bias[rows], weight[rows, known], layers[l][known], out=layers[l + 1][rows])
-        for t in range(start, stop):
-            for l, weight in enumerate(weights):
-                rows, new = slice(*done[l + 1][t : t + 2]), slice(done[l][start], done[l][t + (l > 0)])
+    for block in masking.blocks:
+        # The contributions of what is known before the block.
+        new = [
+            torch.addmm(bias[rows], weight[rows][:, before], layer[before])
+            for weight, bias, layer, rows, before in zip(weights, biases, layers, block.rows[1:], block.before)
+        ]
+        local = [weight[rows][:, columns] for weight, rows, columns in zip(weights, block.rows[1:], block.rows)]
+        new = [w[block.rows[0]], *new]
+        for t in range(block.size):
+            for l, weight in enumerate(local):
+                rows, known = slice(*block.offsets[l + 1][t : t + 2]), slice(block.offsets[l][t + (l > 0)])
                 if rows.start < rows.stop:
-                    x = layers[l + 1][rows].addmm_(weight[rows, new], layers[l][new])
-                    if l + 1 < len(weights):
+                    x = new[l + 1][rows].addmm_(weight[rows, known], new[l][known])
+                    if l + 1 < len(local):
                         x.copy_(activate(activation, x))
-            raw = layers[-1][t * masking.num_params : (t + 1) * masking.num_params]
-            layers[0][t], log_slope = scalar.invert(w[t], raw.T)
+            raw = new[-1][slice(*block.offsets[-1][t : t + 2])]
+            new[0][t], log_slope = scalar.invert(new[0][t], raw.T)
             log_det += log_slope
+        for layer, rows, values in zip(layers, block.rows, new):
+            layer[rows] = values
     return layers[0], log_det
 
 
 def _backward_sweep(
-    scalar: ScalarMap, masking: Masking, activation: str, v: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], g: Tensor, k: Tensor
+    scalar: ScalarMap,
+    masking: Masking,
+    activation: str,
+    v: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    g: Tensor,
+    k: Tensor,
 ) -> list[Tensor]:
     """The cotangents of w, the weights and the biases."""
-    done = masking.done
-    layers, slopes = [v], [v]  # the hidden layers with the slopes of their activations; those of v are not used
-    for weight, bias in zip(weights[:-1], biases):
-        x = torch.addmm(bias, weight, layers[-1]).requires_grad_()
+    layers, cotangents = [v], [torch.empty_like(v)]  # where a hidden unit's cotangent is not known yet stands the slope of its activation
+    for mask, weight, bias in zip(masks, weights[:-1], biases):
+        x = torch.addmm(bias, torch.where(mask, weight, 0.0), layers[-1]).requires_grad_()
         with torch.enable_grad():
             y = activate(activation, x)
-            slopes.append(torch.autograd.grad(y.sum(), x)[0])
+            cotangents += torch.autograd.grad(y.sum(), x)
         layers.append(y.detach())
-    raw = torch.addmm(biases[-1], weights[-1], layers[-1]).unflatten(0, (masking.dim, -1))  # (dim, num_params, batch)
+    raw = torch.addmm(biases[-1], torch.where(masks[-1], weights[-1], 0.0), layers[-1])
+    cotangents.append(torch.zeros_like(raw))
     with torch.enable_grad():
-        v, raw = v.detach().requires_grad_(), raw.requires_grad_()
+        v, raw = v.detach().requires_grad_(), raw.unflatten(0, (masking.dim, -1)).requires_grad_()  # (dim, num_params, batch)
         w, log_slope = scalar(v, raw.movedim(1, -1))
         w_v, w_raw = torch.autograd.grad(w.sum(), (v, raw), retain_graph=True)
         s_v, s_raw = torch.autograd.grad(log_slope, (v, raw), k.expand_as(v), materialize_grads=True) if log_slope.requires_grad else (0 * v, 0 * raw)
-    cotangents = [g - s_v, *(torch.zeros_like(layer) for layer in layers[1:]), -s_raw.flatten(0, 1)]
-    for start, stop in reversed(list(masking.blocks())):
-        for l, weight in enumerate(weights):  # the contributions of what is known after the block
-            rows, known = slice(done[l][start], done[l][stop]), slice(done[l + 1][stop], None)
-            cotangents[l][rows].addmm_(weight[known, rows].T, cotangents[l + 1][known])
-        for t in reversed(range(start, stop)):
-            new = slice(done[1][t + 1], done[1][stop])
-            cotangents[0][t : t + 1].addmm_(weights[0][new, t : t + 1].T, cotangents[1][new]).div_(w_v[t])
-            cotangents[-1][t * masking.num_params : (t + 1) * masking.num_params] -= cotangents[0][t] * w_raw[t]
-            for l in reversed(range(1, len(weights))):
-                rows, new = slice(*done[l][t : t + 2]), slice(done[l + 1][t], done[l + 1][stop])
+    for block in reversed(masking.blocks):
+        # The contributions of what is known after the block.
+        new = [weight[after][:, rows].T @ cotangent[after] for weight, cotangent, rows, after in zip(weights, cotangents[1:], block.rows, block.after[1:])]
+        local = [weight[rows][:, columns] for weight, rows, columns in zip(weights, block.rows[1:], block.rows)]
+        coordinates = block.rows[0]
+        new[0] += g[coordinates] - s_v[coordinates]
+        new.append(-s_raw[coordinates].flatten(0, 1))
+        slopes_w, slopes_raw = w_v[coordinates], w_raw[coordinates].flatten(0, 1)
+        for t in reversed(range(block.size)):
+            known = slice(block.offsets[1][t + 1], None)
+            new[0][t : t + 1].addmm_(local[0][known, t : t + 1].T, new[1][known]).div_(slopes_w[t])
+            rows = slice(*block.offsets[-1][t : t + 2])
+            new[-1][rows] -= new[0][t] * slopes_raw[rows]
+            for l in reversed(range(1, len(local))):
+                rows, known = slice(*block.offsets[l][t : t + 2]), slice(block.offsets[l + 1][t], None)
                 if rows.start < rows.stop:
-                    cotangents[l][rows].addmm_(weights[l][new, rows].T, cotangents[l + 1][new]).mul_(slopes[l][rows])
-    by_weights = [cotangent @ layer.T for cotangent, layer in zip(cotangents[1:], layers)]
+                    new[l][rows].addmm_(local[l][known, rows].T, new[l + 1][known]).mul_(cotangents[l][block.rows[l]][rows])
+        for cotangent, rows, values in zip(cotangents, block.rows, new):
+            cotangent[rows] = values
+    by_weights = [torch.where(mask, cotangent @ layer.T, 0.0) for mask, cotangent, layer in zip(masks, cotangents[1:], layers)]
     by_biases = [cotangent.sum_to_size(bias.shape) for cotangent, bias in zip(cotangents[1:], biases)]
     return [cotangents[0], *by_weights, *by_biases]

@@ -22,17 +22,22 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
 	@touch $@
 
-# A finished run is taken up again, so that a second `make demo` only evaluates; `make clean` starts anew.
-DEMO = fit vae --data digits --z-dim 2 --epochs 300 --learning-rate 2e-3 --output $(RUNS)/$(1) $(if $(wildcard $(RUNS)/$(1)/config.json),--resume)
+# One VAE, its guide and its prior swapped, in both backends. A finished run is taken up again, so that a second `make demo` only evaluates; `make clean` starts anew.
+CELLS := $(foreach backend,pyro numpyro,$(foreach guide,diagonal iaf,$(foreach prior,standard maf,$(backend)-$(guide)-$(prior))))
+part = $(word $(2),$(subst -, ,$(1)))
 
-demo: $(STAMP)
-	$(ONE_THREAD) $(PY) -m pyro_dgm $(call DEMO,pyro)
-	$(ONE_THREAD) $(PY) -m numpyro_dgm $(call DEMO,numpyro)
+DEMO = $(call part,$(1),1)_dgm fit vae --data digits --z-dim 2 --epochs 200 --learning-rate 2e-3 --posterior $(call part,$(1),2) --prior $(call part,$(1),3) \
+	--output $(RUNS)/$(1) $(if $(wildcard $(RUNS)/$(1)/config.json),--resume)
+
+demo: $(STAMP) $(addprefix demo-,$(CELLS))
 	@echo
-	@$(PY) -m pyro_dgm compare $(RUNS)/pyro $(RUNS)/numpyro
+	@$(PY) -m pyro_dgm compare $(addprefix $(RUNS)/,$(CELLS))
 	@echo
 	@echo "Pictures:"
 	@ls $(RUNS)/*/*.png
+
+demo-%: $(STAMP)
+	$(ONE_THREAD) $(PY) -m $(call DEMO,$*)
 
 # Executed, with their pictures, as build/notebooks/<backend>/<lesson>.ipynb.
 NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*/*.py))

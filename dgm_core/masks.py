@@ -61,11 +61,12 @@ class Masking:
 
 
 class Block:
-    """Some successive steps of the solution of a masked network; step t makes known the hidden units of degree t, the parameters of rank t, coordinate order[t].
+    """Some successive steps of the solution of a masked network: step t makes known the hidden units of degree t, the parameters of rank t, and
+    coordinate order[t].
 
-    Attributes, each a list over the layers (coordinates, hidden layers, parameters): rows, the values that become known, in this order; before and after,
-    slices that contain those known before the block and those known after it, and of others coordinates and parameters only, which are to be zero until known;
-    offsets, how many of `rows` are known before the block's step t, for t = 0, ..., size.
+    Attributes, lists over the layers (coordinates, hidden layers, parameters): rows, the values that become known in the block, one step after the other;
+    offsets, how many of them are known before step t of the block, t = 0, ..., size; before and after, slices with the values known before the block and
+    those known only after it: of coordinates and parameters, which stand in their own order, all, so that others must be zero.
     Args: masking; start and stop, the steps.
     """
 

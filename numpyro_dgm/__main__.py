@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from dgm_core import cli
-from numpyro_dgm import evaluation, likelihoods, losses, models, priors, training
+from numpyro_dgm import evaluation, flows, likelihoods, losses, models, priors, training
 
 __all__ = ["main"]
 
@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         libraries=("jax", "numpyro", "equinox", "optax"),
         models=models,
         priors=priors,
+        flows=flows,
         likelihoods=likelihoods,
         losses=losses,
         fit=training.fit,

@@ -1,10 +1,10 @@
 """Deep generative models as ordinary model/guide pairs.
 
-Models and their guides (`models`), the conditional distributions that they are made of (`priors`, `likelihoods`), training objectives (`losses`), the
+Models and their guides (`models`), the conditional distributions that they are made of (`priors`, `likelihoods`, `flows`), training objectives (`losses`), the
 training loop (`fit`), and what is asked of a trained model (`evaluation`).
 """
 
-from pyro_dgm import evaluation, likelihoods, losses, models, nn, priors, training
+from pyro_dgm import evaluation, flows, likelihoods, losses, models, nn, priors, training
 from pyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
 from pyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
 from pyro_dgm.models import VAE, ConditionalVAE, ConvVAE
@@ -24,6 +24,7 @@ __all__ = [
     "binarize",
     "evaluation",
     "fit",
+    "flows",
     "generate",
     "latents",
     "likelihoods",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dgm_core import cli
-from pyro_dgm import evaluation, likelihoods, losses, models, priors, training
+from pyro_dgm import evaluation, flows, likelihoods, losses, models, priors, training
 
 __all__ = ["main"]
 
@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         libraries=("torch", "pyro-ppl"),
         models=models,
         priors=priors,
+        flows=flows,
         likelihoods=likelihoods,
         losses=losses,
         fit=training.fit,

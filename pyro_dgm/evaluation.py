@@ -66,10 +66,11 @@ def log_weights(run: Any, *data: Any, num_particles: int = 512, chunk_size: int 
 
 
 def latents(run: Any, *data: Any, num_draws: int = 1, means: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
-    """_Draws of the latent sites from the guide, or with `means` the means of the guide's distributions.
+    """Draws of the latent sites from the guide, or with `means` the means of the guide's distributions.
 
     Shapes: data -> {site: (num_draws, ...)}, with means {site: (...)}, the batch dimensions as the guide has them.
-    Raises: ValueError when num_draws is below 1, or when means are asked of a distribution that has none.
+    A mean that is not known (of a flow) is the average of `num_draws` draws, of which there must be two or more.
+    Raises: ValueError when num_draws is below 1, or when a mean is asked of a distribution that has none with num_draws=1.
 
     >>> from pyro_dgm import VAE
     >>> latents(VAE(4, 2, hidden=(8,)), np.ones((3, 4)), num_draws=5)["z"].shape
@@ -80,7 +81,8 @@ def latents(run: Any, *data: Any, num_draws: int = 1, means: bool = False, seed:
         batch = _tensors(run, data)
         if means:
             sites = random_sites(poutine.trace(run.guide).get_trace(*batch))
-            return {name: _required_mean(name, site["fn"]) for name, site in sites.items()}
+            drawn = latents(run, *data, num_draws=num_draws, seed=seed) if num_draws > 1 else {}
+            return {name: drawn[name].mean(0) if drawn and _mean(site["fn"]) is None else _required_mean(name, site["fn"]) for name, site in sites.items()}
         joint = _joint(run, batch, num_draws)
         return {name: _array(joint.guide_trace.nodes[name], num_draws) for name in joint.latent_sites}
 
@@ -223,7 +225,7 @@ def _mean(fn: Any) -> Tensor | None:
 def _required_mean(name: str, fn: Any) -> np.ndarray:
     mean = _mean(fn)
     if mean is None:
-        raise ValueError(f"Site '{name}' has a {type(fn).__name__} distribution, whose mean is not known: draw from it instead.")
+        raise ValueError(f"Site '{name}' has a {type(fn).__name__} distribution, whose mean is not known: draw from it instead, several times for an average.")
     return mean.numpy(force=True)
 
 

@@ -12,8 +12,16 @@ from dgm_core.data import PROTOCOLS, names
 from dgm_core.results import read_json
 
 MODELS = ("vae", "conv_vae")
-POSTERIORS = {"diagonal": "DiagonalNormal", "low_rank": "LowRankNormal", "full_rank": "FullRankNormal"}
-PRIORS = {"standard": "StandardNormal", "mixture": "MixturePrior"}
+POSTERIORS = {
+    "diagonal": "DiagonalNormal",
+    "low_rank": "LowRankNormal",
+    "full_rank": "FullRankNormal",
+    "householder": "Householder",
+    "planar": "Planar",
+    "sylvester": "Sylvester",
+    "iaf": "IAF",
+}
+PRIORS = {"standard": "StandardNormal", "mixture": "MixturePrior", "maf": "MAF"}
 LIKELIHOODS = {
     "bernoulli": "Bernoulli",
     "continuous_bernoulli": "ContinuousBernoulli",

@@ -14,8 +14,9 @@ class Backend:
     Args:
         name: "pyro_dgm" or "numpyro_dgm".
         libraries: the distributions whose versions `config.json` records.
-        models, priors, likelihoods, losses: the modules of these names. Used of them: `VAE`, `ConvVAE`; `StandardNormal`,
-            `DiagonalNormal`, `FullRankNormal`, `LowRankNormal`, `MixturePrior`; all likelihoods on numbers; `ELBO`, `IWAE`.
+        models, priors, flows, likelihoods, losses: the modules of these names. Used of them: `VAE`, `ConvVAE`; `StandardNormal`,
+            `DiagonalNormal`, `FullRankNormal`, `LowRankNormal`, `MixturePrior`; `IAF`, `MAF`, `Householder`, `Planar`,
+            `Sylvester`; all likelihoods on numbers; `ELBO`, `IWAE`.
         fit, Adam, binarize: of `training`; `binarize` is a `transform` for `fit`.
         log_weights: (run, x, num_particles=, seed=) -> (num_particles, num_data).
         to_arviz: (run, x, num_draws=, seed=) -> arviz.InferenceData.
@@ -30,6 +31,7 @@ class Backend:
     libraries: Sequence[str]
     models: Any
     priors: Any
+    flows: Any
     likelihoods: Any
     losses: Any
     fit: Callable[..., Any]
@@ -41,3 +43,7 @@ class Backend:
     reconstruct: Callable[..., Any]
     latents: Callable[..., Any]
     maker: Callable[[int], Callable[..., Any]]
+
+    def conditional(self, name: str) -> Callable[..., Any]:
+        """The class of a prior or posterior."""
+        return getattr(self.priors, name, None) or getattr(self.flows, name)

@@ -89,7 +89,7 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
         cls, pixelwise = backend.models.ConvVAE, {"pixelwise": True}
 
     with as_usage_error():
-        posterior = getattr(backend.priors, POSTERIORS[arguments.posterior])
+        posterior = backend.conditional(POSTERIORS[arguments.posterior])
         rank = (min(2, z_dim),) if arguments.posterior == "low_rank" else ()
         levels = {"num_levels": data.dataset.levels} if data.likelihood == "discretized_logistic" else {}
         likelihood = getattr(backend.likelihoods, LIKELIHOODS[data.likelihood])
@@ -97,7 +97,7 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
             cls,
             shape,
             z_dim,
-            prior=make(getattr(backend.priors, PRIORS[arguments.prior]), z_dim),
+            prior=make(backend.conditional(PRIORS[arguments.prior]), z_dim),
             posterior=make(posterior, z_dim, *rank, context_dim=encoded),
             likelihood=make(likelihood, shape, context_dim=decoded, **levels, **pixelwise),
             **options,

@@ -81,7 +81,7 @@ def _evaluate(backend: Backend, arguments: Namespace, data: Prepared, run: Any) 
     x = data.test[: arguments.eval_data or None]
     labels = None if data.dataset.labels is None else data.dataset.labels["test"][: len(x)]
     report = summary(backend.log_weights(run, x, num_particles=arguments.eval_particles, seed=seed))
-    means = backend.latents(run, x, means=True, seed=seed)["z"]
+    means = backend.latents(run, x, means=True, num_draws=_NUM_DRAWS, seed=seed)["z"]
     extra: dict[str, float] = {"active_units": active_units(means), "z_dim": arguments.z_dim}
     lines = [str(report), f"active units: {extra['active_units']} of {arguments.z_dim}"]
     if data.levels is not None:
@@ -113,6 +113,8 @@ def _row(folder: Path) -> dict[str, Any]:
             "run": folder.name,
             "backend": config["backend"],
             "data": config["arguments"]["data"],
+            "posterior": config["arguments"]["posterior"],
+            "prior": config["arguments"]["prior"],
             "loss": config["loss"],
             **{f"IWAE-{results['num_particles']}" if name == "IWAE" else name: mean for name, mean in results["mean"].items() if name != "k-hat"},
             "k-hat >= 0.7": counts["0.7 <= k < 1"] + counts["k >= 1"] if counts else None,

@@ -1,0 +1,3 @@
+"""Tests of flows run in both libraries."""
+
+from tests.contracts.conftest import lib as lib

@@ -10,6 +10,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from dgm_core.two_sample import mmd_test
 from tests.losses.arrays import assert_twins_agree, assert_within_three_errors, repeated, value, value_and_gradients
 
 KERNELS: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray, int], np.ndarray]]] = {  # the kernel, and k from |x - y|^2 and the dimension
@@ -154,6 +155,13 @@ def test_twins_agree(name: str) -> None:
     x, y = draws()
     a, _ = draws(seed=1)
     assert_twins_agree(formulas, x, y, a, *draws(7, 7, seed=2))
+
+
+def test_the_loss_is_the_statistic_of_the_test(backend: Any) -> None:
+    """What is trained on is what dgm_core's permutation test reports, the length scales found from the data included."""
+    kernels = module(backend)
+    x, y = draws(12, 9)
+    assert value(backend, lambda x, y: kernels.mmd2(x, y, kernels.RBF()), x, y) == pytest.approx(mmd_test(x, y, num_permutations=1).statistic, abs=1e-12)
 
 
 def test_repr(backend: Any) -> None:

@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from scipy.stats import norm, wasserstein_distance
 
+from dgm_core.two_sample import energy_test
 from tests.losses.arrays import assert_twins_agree, assert_within_three_errors, repeated, value, value_and_gradients
 
 
@@ -148,6 +149,13 @@ FORMULAS: dict[str, Callable[[Any, Any, Any], Any]] = {
 def test_twins_agree(name: str) -> None:
     rng = np.random.default_rng(8)
     assert_twins_agree(lambda backend: lambda x, y: FORMULAS[name](module(backend), x, y), rng.normal(size=(5, 4, 2)), rng.normal(size=(6, 4, 2)))
+
+
+def test_the_loss_is_the_statistic_of_the_test(backend: Any) -> None:
+    rng = np.random.default_rng(9)
+    x, y = rng.normal(size=(12, 2)), rng.normal(size=(9, 2))
+    expected = energy_test(x, y, 1.3, num_permutations=1).statistic
+    assert value(backend, lambda x, y: module(backend).energy_distance(x, y, 1.3), x, y) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", FORMULAS)

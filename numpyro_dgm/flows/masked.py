@@ -103,7 +103,8 @@ def _forward_block(scalar: ScalarMap, activation: str, block: Block, w: Array, w
 
 def _extents(block: Block) -> tuple[list[int], list[int], list[np.ndarray]]:
     """Of each layer the most rows of a step, the rows of all steps, and where those of each step begin."""
-    return [max(np.diff(offsets)) for offsets in block.offsets], [offsets[-1] for offsets in block.offsets], [np.array(o[:-1]) for o in block.offsets]
+    widths = [int(max(np.diff(offsets))) for offsets in block.offsets]
+    return widths, [offsets[-1] for offsets in block.offsets], [np.array(offsets[:-1]) for offsets in block.offsets]
 
 
 def _backward_sweep(
@@ -126,9 +127,9 @@ def _backward_sweep(
         parts = zip(weights, cotangents[1:], block.rows, block.after[1:])
         pre = [weight[after][:, rows].T @ cotangent[after] for weight, cotangent, rows, after in parts]
         local = [weight.T for weight in _local(masking, block, weights)]
-        coordinates = block.rows[0]
-        pre[0] = pre[0] + g[coordinates] - s_v[coordinates]
-        new = _backward_block(block, *(x[coordinates] for x in (w_v, w_raw, s_raw)), local, pre, [slope[rows] for slope, rows in zip(slopes, block.rows)])
+        here = block.rows[0]
+        pre[0] = pre[0] + g[here] - s_v[here]
+        new = _backward_block(block, w_v[here], w_raw[here], s_raw[here], local, pre, [slope[rows] for slope, rows in zip(slopes, block.rows)])
         cotangents = _place(cotangents, block, new)
     by_weights = [jnp.where(mask, cotangent @ layer.T, 0.0) for mask, cotangent, layer in zip(masking.masks, cotangents[1:], layers)]
     by_biases = [cotangent.sum(1, keepdims=True) if bias.shape[1] == 1 else cotangent for cotangent, bias in zip(cotangents[1:], biases)]

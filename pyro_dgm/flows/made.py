@@ -73,11 +73,12 @@ class MADE(nn.Module):
 
     def forward(self, v: Tensor, context: Tensor | None = None) -> Tensor:
         """The parameters raw (*batch, D, num_params) of v (*batch, D)."""
-        for index, layer in enumerate(self.layers):
+        layers: list[Any] = list(self.layers)
+        for index, layer in enumerate(layers):
             v = F.linear(v, torch.where(getattr(self, f"mask_{index}"), layer.weight, 0.0), layer.bias)
             if context is not None and index == 0:
                 v = v + F.linear(context, self.context_weight)
-            if index + 1 < len(self.layers):
+            if index + 1 < len(layers):
                 v = activate(self.activation, v)
         return v.unflatten(-1, (self.masking.dim, -1))
 

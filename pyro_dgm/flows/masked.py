@@ -68,9 +68,9 @@ def _forward_sweep(
         new = [w[block.rows[0]], *new]
         for t in range(block.size):
             for l, weight in enumerate(local):
-                rows, known = slice(*block.offsets[l + 1][t : t + 2]), slice(block.offsets[l][t + (l > 0)])
-                if rows.start < rows.stop:
-                    x = new[l + 1][rows].addmm_(weight[rows, known], new[l][known])
+                here, known = slice(*block.offsets[l + 1][t : t + 2]), slice(block.offsets[l][t + (l > 0)])
+                if here.start < here.stop:
+                    x = new[l + 1][here].addmm_(weight[here, known], new[l][known])
                     if l + 1 < len(local):
                         x.copy_(activate(activation, x))
             raw = new[-1][slice(*block.offsets[-1][t : t + 2])]
@@ -118,12 +118,12 @@ def _backward_sweep(
         for t in reversed(range(block.size)):
             known = slice(block.offsets[1][t + 1], None)
             new[0][t : t + 1].addmm_(local[0][known, t : t + 1].T, new[1][known]).div_(slopes_w[t])
-            rows = slice(*block.offsets[-1][t : t + 2])
-            new[-1][rows] -= new[0][t] * slopes_raw[rows]
+            here = slice(*block.offsets[-1][t : t + 2])
+            new[-1][here] -= new[0][t] * slopes_raw[here]
             for l in reversed(range(1, len(local))):
-                rows, known = slice(*block.offsets[l][t : t + 2]), slice(block.offsets[l + 1][t], None)
-                if rows.start < rows.stop:
-                    new[l][rows].addmm_(local[l][known, rows].T, new[l + 1][known]).mul_(cotangents[l][block.rows[l]][rows])
+                here, known = slice(*block.offsets[l][t : t + 2]), slice(block.offsets[l + 1][t], None)
+                if here.start < here.stop:
+                    new[l][here].addmm_(local[l][known, here].T, new[l + 1][known]).mul_(cotangents[l][block.rows[l]][here])
         for cotangent, rows, values in zip(cotangents, block.rows, new):
             cotangent[rows] = values
     by_weights = [torch.where(mask, cotangent @ layer.T, 0.0) for mask, cotangent, layer in zip(masks, cotangents[1:], layers)]

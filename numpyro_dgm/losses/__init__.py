@@ -1,29 +1,36 @@
 """Training objectives: sums of terms that compare the inference joint q(x, z) and the generative joint p(x, z) at named sites."""
 
-from numpyro_dgm.losses.adversarial import AdversarialTerm, JensenShannon
+from numpyro_dgm.losses.adversarial import AdversarialTerm
 from numpyro_dgm.losses.base import Evaluation, Loss, Term
 from numpyro_dgm.losses.critics import R1, R2, Critic, GradientPenalty
+from numpyro_dgm.losses.discrepancies import MMD, EnergyScore, SlicedWasserstein
 from numpyro_dgm.losses.distillation import Distillation
 from numpyro_dgm.losses.divergences import Divergence, divergence
 from numpyro_dgm.losses.elbo import ELBO
+from numpyro_dgm.losses.fgan import DensityRatio, FDivergence, JensenShannon
 from numpyro_dgm.losses.iwae import IWAE
 from numpyro_dgm.losses.joints import Joints
 from numpyro_dgm.losses.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from numpyro_dgm.losses.likelihood import NLL, Reconstruction
+from numpyro_dgm.losses.wasserstein import Wasserstein
 
 __all__ = [
     "ELBO",
     "IMQ",
     "IWAE",
+    "MMD",
     "NLL",
     "R1",
     "R2",
     "RBF",
     "AdversarialTerm",
     "Critic",
+    "DensityRatio",
     "Distillation",
     "Divergence",
+    "EnergyScore",
     "Evaluation",
+    "FDivergence",
     "GradientPenalty",
     "JensenShannon",
     "Joints",
@@ -31,6 +38,8 @@ __all__ = [
     "Loss",
     "RationalQuadratic",
     "Reconstruction",
+    "SlicedWasserstein",
     "Term",
+    "Wasserstein",
     "divergence",
 ]

@@ -7,22 +7,21 @@ P is the inference joint (the data, the draws of the guide), "real"; Q the gener
 
 from abc import abstractmethod
 from collections.abc import Callable
-from math import log, prod
+from math import prod
 from typing import Any
 
 import equinox as eqx
 import jax
 import optax
 from jax import Array
-from jax.nn import softplus
 
-from numpyro_dgm.losses.base import Term, check_choice
+from numpyro_dgm.losses.base import Term
 from numpyro_dgm.losses.critics import Critic, Regularizer
 from numpyro_dgm.losses.formulas import attach_gradient
 from numpyro_dgm.losses.joints import Joints
 from numpyro_dgm.nn.optim import Adam, _as_optax
 
-__all__ = ["AdversarialTerm", "JensenShannon"]
+__all__ = ["AdversarialTerm"]
 
 _DEFAULT = Adam(1e-3, betas=(0.5, 0.99))
 
@@ -72,16 +71,24 @@ class AdversarialTerm(Term):
 
     @abstractmethod
     def bound(self, real: Array, fake: Array) -> Array:
-        """The quantity, which the critic maximises, from its outputs (num_real,) and (num_fake,)."""
+        """What the critic maximises, from its outputs (num_real,) and (num_fake,)."""
 
     def surrogate(self, real: Array, fake: Array) -> Array:
         """What model and guide minimise."""
         return self.bound(real, fake)
 
+    def value(self, real: Array, fake: Array) -> Array:
+        """The logged quantity, which the bound is unless a subclass says otherwise."""
+        return self.bound(real, fake)
+
+    def constrained(self, weight: Array) -> Array:
+        """A weight of the critic after an update, brought back to where it may lie; here anywhere."""
+        return weight
+
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         critic = _frozen(self._critic(joints.critics.get(self)))
         real, fake = (_outputs(self.name, critic, x) for x in joints.samples(self.sites))
-        return attach_gradient(self.bound(real, fake), self.surrogate(real, fake)), {"real": real.mean(), "fake": fake.mean()}
+        return attach_gradient(self.value(real, fake), self.surrogate(real, fake)), {"real": real.mean(), "fake": fake.mean()}
 
     def _init_critic(self) -> dict[str, Any]:
         """The state of the critic before the first step: weights and optimiser."""
@@ -99,7 +106,8 @@ class AdversarialTerm(Term):
 
         value, gradients = jax.value_and_grad(objective)(state["weights"])
         updates, optim = _as_optax(self.optim).update(gradients, state["optim"], state["weights"], value=value, grad=gradients, value_fn=objective)
-        return {"weights": optax.apply_updates(state["weights"], updates), "optim": optim}
+        weights = jax.tree.map(self.constrained, optax.apply_updates(state["weights"], updates))
+        return {"weights": weights, "optim": optim}
 
     def _build_critic(self, joints: Joints, key: Array) -> None:
         if self.critic is None:
@@ -121,45 +129,6 @@ class AdversarialTerm(Term):
     def _settings(self) -> str:
         """What `repr` shows of a subclass."""
         return ""
-
-
-class JensenShannon(AdversarialTerm):
-    """The GAN objective:  E_P [log D] + E_Q [log(1 - D)] + log 4,  D = sigmoid(V);  at the best critic twice the Jensen-Shannon divergence of P and Q.
-
-    Args: as in AdversarialTerm; generator, "non_saturating" (model and guide minimise E_Q [-log D] + E_P [-log(1 - D)], which has a gradient also
-        where the critic is sure) or "saturating" (they minimise the value itself).
-    Logged: "JensenShannon(<sites>)", in [0, log 4] for a good critic and below for a bad one.
-    Reference: Goodfellow et al. (2014), arXiv:1406.2661, eq. (1) and theorem 1.
-
-    >>> JensenShannon("x", critic_steps=2)
-    JensenShannon('x', critic_steps=2)
-    """
-
-    def __init__(
-        self,
-        sites: str | tuple[str, ...],
-        critic: eqx.Module | None = None,
-        *,
-        generator: str = "non_saturating",
-        optim: Any = None,
-        critic_steps: int = 1,
-        regularizer: Regularizer | None = None,
-    ) -> None:
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
-        self.generator = check_choice("generator", generator, ("non_saturating", "saturating"))
-
-    def bound(self, real: Array, fake: Array) -> Array:
-        """E_P [log D] + E_Q [log(1 - D)] + log 4."""
-        return log(4) - softplus(-real).mean() - softplus(fake).mean()
-
-    def surrogate(self, real: Array, fake: Array) -> Array:
-        """What model and guide minimise."""
-        if self.generator == "saturating":
-            return self.bound(real, fake)
-        return softplus(-fake).mean() + softplus(real).mean()
-
-    def _settings(self) -> str:
-        return ", generator='saturating'" if self.generator == "saturating" else ""
 
 
 def _frozen(critic: Any) -> Any:

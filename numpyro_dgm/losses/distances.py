@@ -4,6 +4,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
+from numpyro_dgm.losses.formulas import attach_gradient
+
 __all__ = ["as_points", "distances", "squared_distances"]
 
 
@@ -20,17 +22,25 @@ def as_points(x: Array, y: Array, least: int = 1) -> tuple[Array, Array]:
 
 
 def squared_distances(x: Array, y: Array) -> Array:
-    """|x_i - y_j|^2 for points (num_x, dim) and (num_y, dim) -> (num_x, num_y).
+    """|x_i - y_j|^2 for points (*batch, num_x, dim) and (*batch, num_y, dim) -> (*batch, num_x, num_y).
 
     By matrix products, quick in many dimensions; exact to rounding at the scale of the points, not of their distances: not for roots.
     """
-    center = stop_gradient(x).mean(0)  # no digits are lost to a common offset
-    x, y = x - center, y - center
-    return jnp.maximum(jnp.square(x).sum(1)[:, None] + jnp.square(y).sum(1) - 2 * x @ y.T, 0)
+    return jnp.maximum(_by_products(x, y), 0)
 
 
 def distances(x: Array, y: Array) -> Array:
-    """|x_i - y_j| for points (*batch, num_x, dim) and (*batch, num_y, dim) -> (*batch, num_x, num_y), with gradient zero where points coincide."""
-    squared = jnp.square(x[..., :, None, :] - y[..., None, :, :]).sum(-1)
-    apart = squared > 0
-    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+    """|x_i - y_j| for points (*batch, num_x, dim) and (*batch, num_y, dim) -> (*batch, num_x, num_y).
+
+    From differences, exact however close two points are, and with gradient zero where they coincide; the gradient comes by matrix products.
+    """
+    exact = jnp.square(stop_gradient(x)[..., :, None, :] - stop_gradient(y)[..., None, :, :]).sum(-1)
+    apart = exact > 0
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, attach_gradient(exact, _by_products(x, y)), 1)), 0)
+
+
+def _by_products(x: Array, y: Array) -> Array:
+    """|x_i|^2 + |y_j|^2 - 2 x_i y_j, of points that are centred first: no digits are lost to a common offset."""
+    center = stop_gradient(x).mean(-2, keepdims=True)
+    x, y = x - center, y - center
+    return jnp.square(x).sum(-1)[..., :, None] + jnp.square(y).sum(-1)[..., None, :] - 2 * x @ y.mT

@@ -5,6 +5,7 @@ The generative joint p(x, z) = p(z) p(x | z): the model runs forward and ignores
 Each runs at most once per step, when the first term asks for it, and terms read from it by site name.
 """
 
+import zlib
 from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
@@ -62,7 +63,7 @@ class Joints:
         self.critics = dict(critics or {})
         self._rng_key = rng_key
         self._inference: dict[bool, InferenceJoint] = {}
-        self._generative: Trace | None = None
+        self._forward: list[Trace] = []
 
     def inference(self, *, stopped: bool = False) -> InferenceJoint:
         """Guide on data, model replayed against it; with `stopped` no gradient flows through the drawn values."""
@@ -74,19 +75,24 @@ class Joints:
             self._inference[stopped] = joint
         return self._inference[stopped]
 
-    def generative(self) -> Trace:
-        """The trace of the model run forward: observed sites are drawn as well (plates keep the size of the data)."""
-        if self._generative is None:
-            self._generative = self._run(handlers.uncondition(self.model), self._keys["generative"], self.params, self.mutable_state)
-            self.mutable_state = {**self.mutable_state, **_mutable_sites(self._generative)}
-        return self._generative
+    def generative(self, index: int = 0) -> Trace:
+        """The trace of the model run forward: observed sites are drawn as well (plates keep the size of the data); with `index` another such run."""
+        while (number := len(self._forward)) <= index:
+            key = jax.random.fold_in(self._keys["generative"], number) if number else self._keys["generative"]
+            self._forward.append(self._run(handlers.uncondition(self.model), key, self.params, self.mutable_state))
+            self.mutable_state = {**self.mutable_state, **_mutable_sites(self._forward[-1])}
+        return self._forward[index]
+
+    def _key(self, name: str) -> Array:
+        """A random key for a term that draws by itself."""
+        return jax.random.fold_in(self._rng_key, zlib.crc32(name.encode()) % 2**31)
 
     @property
     def data_size(self) -> int:
         """The number of data that the plates declare; from whichever joint has run."""
-        if self._inference or self._generative is None:
+        if self._inference or not self._forward:
             return self.inference().data_size
-        return declared_size(self._generative)
+        return declared_size(self._forward[0])
 
     def samples(self, sites: tuple[str, ...]) -> tuple[Array, Array]:
         """The values of some sites in both joints, "real" and "fake": (num, *event) for one site; several are flattened, side by side: (num, entries).
@@ -117,6 +123,15 @@ class Joints:
         """Whether a distribution depends on the parameters: while they are differentiated they are tracers of another kind than the key."""
         kinds = {type(leaf) for leaf in jax.tree.leaves(self.params)} - {type(self._rng_key), type(jnp.zeros(()))}
         return any(type(leaf) in kinds for leaf in jax.tree.leaves(fn))
+
+    def redrawn(self, sites: tuple[str, ...], num: int) -> Array:
+        """Draws of observed sites in `num` runs of the model on the same batch: (num, num_data, *event), or of several sites (num, num_data, entries)."""
+        draws = []
+        for nodes in (random_sites(self.generative(index)) for index in range(num)):
+            if latent := [name for name in sites if not nodes[name]["infer"].get("was_observed")]:
+                raise ValueError(f"The sites {latent} are not observed: there is nothing to compare their draws with.")
+            draws.append(_side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]))
+        return jnp.stack(draws)
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the guide only along the path through z."""

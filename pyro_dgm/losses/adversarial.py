@@ -7,20 +7,18 @@ P is the inference joint (the data, the draws of the guide), "real"; Q the gener
 
 from abc import abstractmethod
 from collections.abc import Callable
-from math import log
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
-from pyro_dgm.losses.base import Term, check_choice
+from pyro_dgm.losses.base import Term
 from pyro_dgm.losses.critics import Critic, Regularizer
 from pyro_dgm.losses.formulas import attach_gradient
 from pyro_dgm.losses.joints import Joints
 from pyro_dgm.nn.optim import Adam, _build
 
-__all__ = ["AdversarialTerm", "JensenShannon"]
+__all__ = ["AdversarialTerm"]
 
 _DEFAULT = Adam(1e-3, betas=(0.5, 0.99))
 
@@ -71,11 +69,19 @@ class AdversarialTerm(Term):
 
     @abstractmethod
     def bound(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The quantity, which the critic maximises, from its outputs (num_real,) and (num_fake,)."""
+        """What the critic maximises, from its outputs (num_real,) and (num_fake,)."""
 
     def surrogate(self, real: Tensor, fake: Tensor) -> Tensor:
         """What model and guide minimise."""
         return self.bound(real, fake)
+
+    def value(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The logged quantity, which the bound is unless a subclass says otherwise."""
+        return self.bound(real, fake)
+
+    def constrained(self, weight: Tensor) -> Tensor:
+        """A weight of the critic after an update, brought back to where it may lie; here anywhere."""
+        return weight
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         samples = joints.samples(self.sites)
@@ -85,11 +91,11 @@ class AdversarialTerm(Term):
             parameter.requires_grad_(False)  # frozen while model and guide are scored
         try:
             real, fake = (_outputs(self.name, critic, x) for x in samples)
-            bound, surrogate = self.bound(real, fake), self.surrogate(real, fake)
+            value, surrogate = self.value(real, fake), self.surrogate(real, fake)
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
-        return attach_gradient(bound, surrogate), {"real": real.mean(), "fake": fake.mean()}
+        return attach_gradient(value, surrogate), {"real": real.mean(), "fake": fake.mean()}
 
     def _begin(self) -> torch.optim.Optimizer:
         """A new optimiser for the critic as it is."""
@@ -111,8 +117,11 @@ class AdversarialTerm(Term):
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient
         optimiser.step()
-        for parameter in parameters:
-            parameter.grad = None
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.grad = None
+                if (moved := self.constrained(parameter)) is not parameter:
+                    parameter.copy_(moved)
 
     def _ready(self, x: Tensor) -> nn.Module:
         """The critic, built for samples like these if there is none, on their device."""
@@ -133,45 +142,6 @@ class AdversarialTerm(Term):
     def _settings(self) -> str:
         """What `repr` shows of a subclass."""
         return ""
-
-
-class JensenShannon(AdversarialTerm):
-    """The GAN objective:  E_P [log D] + E_Q [log(1 - D)] + log 4,  D = sigmoid(V);  at the best critic twice the Jensen-Shannon divergence of P and Q.
-
-    Args: as in AdversarialTerm; generator, "non_saturating" (model and guide minimise E_Q [-log D] + E_P [-log(1 - D)], which has a gradient also
-        where the critic is sure) or "saturating" (they minimise the value itself).
-    Logged: "JensenShannon(<sites>)", in [0, log 4] for a good critic and below for a bad one.
-    Reference: Goodfellow et al. (2014), arXiv:1406.2661, eq. (1) and theorem 1.
-
-    >>> JensenShannon("x", critic_steps=2)
-    JensenShannon('x', critic_steps=2)
-    """
-
-    def __init__(
-        self,
-        sites: str | tuple[str, ...],
-        critic: nn.Module | None = None,
-        *,
-        generator: str = "non_saturating",
-        optim: Any = None,
-        critic_steps: int = 1,
-        regularizer: Regularizer | None = None,
-    ) -> None:
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
-        self.generator = check_choice("generator", generator, ("non_saturating", "saturating"))
-
-    def bound(self, real: Tensor, fake: Tensor) -> Tensor:
-        """E_P [log D] + E_Q [log(1 - D)] + log 4."""
-        return log(4) - softplus(-real).mean() - softplus(fake).mean()
-
-    def surrogate(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What model and guide minimise."""
-        if self.generator == "saturating":
-            return self.bound(real, fake)
-        return softplus(-fake).mean() + softplus(real).mean()
-
-    def _settings(self) -> str:
-        return ", generator='saturating'" if self.generator == "saturating" else ""
 
 
 def _outputs(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

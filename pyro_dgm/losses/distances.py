@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from pyro_dgm.losses.formulas import attach_gradient
+
 __all__ = ["as_points", "distances", "squared_distances"]
 
 
@@ -19,15 +21,25 @@ def as_points(x: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j|^2 for points (num_x, dim) and (num_y, dim) -> (num_x, num_y).
+    """|x_i - y_j|^2 for points (*batch, num_x, dim) and (*batch, num_y, dim) -> (*batch, num_x, num_y).
 
     By matrix products, quick in many dimensions; exact to rounding at the scale of the points, not of their distances: not for roots.
     """
-    center = x.detach().mean(0)  # no digits are lost to a common offset
-    x, y = x - center, y - center
-    return (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp(min=0)
+    return _by_products(x, y).clamp(min=0)
 
 
 def distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j| for points (*batch, num_x, dim) and (*batch, num_y, dim) -> (*batch, num_x, num_y), with gradient zero where points coincide."""
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    """|x_i - y_j| for points (*batch, num_x, dim) and (*batch, num_y, dim) -> (*batch, num_x, num_y).
+
+    From differences, exact however close two points are, and with gradient zero where they coincide; the gradient comes by matrix products.
+    """
+    exact = torch.cdist(x.detach(), y.detach(), compute_mode="donot_use_mm_for_euclid_dist").square()
+    apart = exact > 0
+    return torch.where(apart, torch.where(apart, attach_gradient(exact, _by_products(x, y)), 1).sqrt(), 0)
+
+
+def _by_products(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i|^2 + |y_j|^2 - 2 x_i y_j, of points that are centred first: no digits are lost to a common offset."""
+    center = x.detach().mean(-2, keepdim=True)
+    x, y = x - center, y - center
+    return x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :] - 2 * x @ y.mT

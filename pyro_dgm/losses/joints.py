@@ -55,7 +55,7 @@ class Joints:
         self.share_globals = share_globals
         self._structures = {} if structures is None else structures
         self._inference: dict[bool, InferenceJoint] = {}
-        self._generative: Trace | None = None
+        self._forward: list[Trace] = []
 
     def inference(self, *, stopped: bool = False) -> InferenceJoint:
         """Guide on data, model replayed against it; with `stopped` no gradient flows through the drawn values."""
@@ -70,18 +70,18 @@ class Joints:
             self._inference[stopped] = InferenceJoint(model_trace, guide_trace, structure)
         return self._inference[stopped]
 
-    def generative(self) -> Trace:
-        """The trace of the model run forward: observed sites are drawn as well (plates keep the size of the data)."""
-        if self._generative is None:
-            self._generative = poutine.trace(poutine.uncondition(self.model)).get_trace(*self.args, **self.kwargs)
-        return self._generative
+    def generative(self, index: int = 0) -> Trace:
+        """The trace of the model run forward: observed sites are drawn as well (plates keep the size of the data); with `index` another such run."""
+        while len(self._forward) <= index:
+            self._forward.append(poutine.trace(poutine.uncondition(self.model)).get_trace(*self.args, **self.kwargs))
+        return self._forward[index]
 
     @property
     def data_size(self) -> int:
         """The number of data that the plates declare; from whichever joint has run."""
-        if self._inference or self._generative is None:
+        if self._inference or not self._forward:
             return self.inference().data_size
-        return declared_size(self._generative)
+        return declared_size(self._forward[0])
 
     def samples(self, sites: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """The values of some sites in both joints, "real" and "fake": (num, *event) for one site; several are flattened, side by side: (num, entries).
@@ -104,6 +104,15 @@ class Joints:
         for name in _up_to(list(nodes), sites):
             _check_pathwise(name, nodes[name], "model")
         return _side_by_side(real), _side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites])
+
+    def redrawn(self, sites: tuple[str, ...], num: int) -> Tensor:
+        """Draws of observed sites in `num` runs of the model on the same batch: (num, num_data, *event), or of several sites (num, num_data, entries)."""
+        draws = []
+        for nodes in (random_sites(self.generative(index)) for index in range(num)):
+            if latent := [name for name in sites if not nodes[name]["infer"].get("was_observed")]:
+                raise ValueError(f"The sites {latent} are not observed: there is nothing to compare their draws with.")
+            draws.append(_side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]))
+        return torch.stack(draws)
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the guide only along the path through z."""

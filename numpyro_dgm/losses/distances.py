@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import stop_gradient
+from jax.lax import optimization_barrier, stop_gradient
 
 from numpyro_dgm.losses.formulas import attach_gradient
 
@@ -34,7 +34,8 @@ def distances(x: Array, y: Array) -> Array:
 
     From differences, exact however close two points are, and with gradient zero where they coincide; the gradient comes by matrix products.
     """
-    exact = jnp.square(stop_gradient(x)[..., :, None, :] - stop_gradient(y)[..., None, :, :]).sum(-1)
+    of_x, of_y = optimization_barrier((stop_gradient(x), stop_gradient(y)))  # else XLA builds (num_x, num_y, dim) arrays, to share them between calls
+    exact = jnp.square(of_x[..., :, None, :] - of_y[..., None, :, :]).sum(-1)
     apart = exact > 0
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, attach_gradient(exact, _by_products(x, y)), 1)), 0)
 

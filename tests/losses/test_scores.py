@@ -181,3 +181,13 @@ def test_bad_arguments(backend: Any, case: str) -> None:
     attempt, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         attempt(module(backend), lambda *shape: backend.array(np.zeros(shape)))
+
+
+def test_distances_of_close_points_far_from_the_origin(backend: Any) -> None:
+    """Single precision: distances are right to its last digits, and gradients are unit vectors, however small the distance."""
+    distances = importlib.import_module(f"{backend.name}_dgm.losses.distances").distances
+    single = (lambda z: z.float()) if backend.name == "pyro" else (lambda z: z.astype(backend.np.float32))
+    x, y = np.array([[1024.0, 0.0], [1024.0, 8.0]]), np.array([[1024.0, 2.0**-12], [1024.0, 8.0]])
+    found, (gradient, _) = value_and_gradients(backend, lambda x, y: distances(single(x), single(y)), x, y)
+    np.testing.assert_allclose(found, [[2.0**-12, 8.0], [8.0 - 2.0**-12, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0.0, -2.0], [0.0, 1.0]], atol=1e-3)

@@ -71,10 +71,10 @@ class Block:
     """
 
     def __init__(self, masking: Masking, start: int, stop: int) -> None:
-        order, size = np.array(masking.order[start:stop]), masking.num_params
+        order, size = np.array(masking.order[start:stop], np.int32), masking.num_params
         self.size = stop - start
         done = [np.searchsorted(degrees, np.arange(start, stop + 1)) for degrees in masking.degrees]
-        outputs = (order[:, None] * size + np.arange(size)).ravel()
+        outputs = (order[:, None] * size + np.arange(size, dtype=np.int32)).ravel()
         self.rows: list[slice | np.ndarray] = [order, *(slice(int(counts[0]), int(counts[-1])) for counts in done), outputs]
         self.before = [slice(None), *(slice(int(counts[0])) for counts in done), slice(None)]
         self.after = [slice(None), *(slice(int(counts[-1]), None) for counts in done), slice(None)]

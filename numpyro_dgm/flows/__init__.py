@@ -1,9 +1,53 @@
 """Normalizing flows: fast in both directions, as priors, posteriors and densities."""
 
-from numpyro_dgm.flows.autoregressive import IAF, MAF, Autoregressive
+from numpyro_dgm.flows.autoregressive import IAF, MAF, NAF, Autoregressive, AutoregressiveNSF, MAFMoG
+from numpyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from numpyro_dgm.flows.external import ExternalFlow
 from numpyro_dgm.flows.flow import Flow, FlowDistribution
+from numpyro_dgm.flows.householder import Householder, Reflection
+from numpyro_dgm.flows.linear import LU, Diagonal, Orthogonal, Permutation
 from numpyro_dgm.flows.made import MADE
+from numpyro_dgm.flows.parametric import ParametricTransform
+from numpyro_dgm.flows.planar import Planar, PlanarLayer
+from numpyro_dgm.flows.radial import Radial, RadialLayer
+from numpyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Shift, Sigmoidal, Spline
+from numpyro_dgm.flows.sylvester import Sylvester, SylvesterLayer
 from numpyro_dgm.flows.transform import Inverse, Transform
 
-__all__ = ["IAF", "MADE", "MAF", "Autoregressive", "ExternalFlow", "Flow", "FlowDistribution", "Inverse", "Transform"]
+__all__ = [
+    "IAF",
+    "LU",
+    "MADE",
+    "MAF",
+    "NAF",
+    "NICE",
+    "NSF",
+    "Affine",
+    "Autoregressive",
+    "AutoregressiveNSF",
+    "Coupling",
+    "Diagonal",
+    "ExternalFlow",
+    "Flow",
+    "FlowDistribution",
+    "Householder",
+    "Inverse",
+    "MAFMoG",
+    "MixtureCDF",
+    "Orthogonal",
+    "ParametricTransform",
+    "Permutation",
+    "Planar",
+    "PlanarLayer",
+    "Radial",
+    "RadialLayer",
+    "RealNVP",
+    "Reflection",
+    "ScalarMap",
+    "Shift",
+    "Sigmoidal",
+    "Spline",
+    "Sylvester",
+    "SylvesterLayer",
+    "Transform",
+]

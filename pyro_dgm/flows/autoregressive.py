@@ -10,11 +10,12 @@ from torch import Tensor
 
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.made import MADE
-from pyro_dgm.flows.scalar import Affine, ScalarMap
-from pyro_dgm.flows.transform import Inverse, Transform
+from pyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Sigmoidal, Spline
+from pyro_dgm.flows.transform import Inverse, Transform, check_num_layers
 from pyro_dgm.nn import Conditional
+from pyro_dgm.priors import StandardLogistic
 
-__all__ = ["IAF", "MAF", "Autoregressive"]
+__all__ = ["IAF", "MAF", "NAF", "Autoregressive", "AutoregressiveNSF", "MAFMoG"]
 
 
 class Autoregressive(Transform):
@@ -48,8 +49,8 @@ class Autoregressive(Transform):
     @property
     def inverse_cost(self) -> str:
         """What `inverse_and_log_det` costs."""
-        dim = self.made.masking.dim
-        return f"one pass in {dim} steps" if dim > 1 else "one pass"
+        steps = f"one pass in {self.made.masking.dim} steps"
+        return steps if self.scalar.inverse_cost == "closed form" else f"{steps} of {self.scalar.inverse_cost}"
 
     def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = f(u; c) and log |det dx/du|."""
@@ -64,34 +65,33 @@ class Autoregressive(Transform):
         return f"Autoregressive({self.scalar}, {self.made})"
 
 
-def _itself(transform: Transform) -> Transform:
-    return transform
-
-
 class _AutoregressiveFlow(Flow):
-    """A stack of autoregressive transforms, or of their inverses, the order of the coordinates reversed from one to the next."""
+    """A stack of autoregressive transforms, one for each scalar map, or of their inverses, the order of the coordinates reversed from one to the next."""
 
     def __init__(
         self,
         dim: int,
-        scalar: ScalarMap,
+        scalars: Sequence[ScalarMap],
         direction: Callable[[Transform], Transform],
         *,
         context_dim: int,
-        num_layers: int,
         hidden: Sequence[int],
         activation: str,
         base: Conditional | None,
     ) -> None:
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
-        orders = [range(dim)[:: (-1) ** index] for index in range(num_layers)]
-        layers = [Autoregressive(dim, scalar, hidden=hidden, order=order, context_dim=context_dim, activation=activation) for order in orders]
+        layers = [
+            Autoregressive(dim, scalar, hidden=hidden, order=range(dim)[:: (-1) ** index], context_dim=context_dim, activation=activation)
+            for index, scalar in enumerate(scalars)
+        ]
         super().__init__(dim, [direction(layer) for layer in layers], context_dim=context_dim, base=base)
         self.hidden = tuple(hidden)
 
     def _sizes(self) -> tuple[str, ...]:
         return f"num_layers={len(self.transforms)}", f"hidden={self.hidden}"
+
+
+def _itself(transform: Transform) -> Transform:
+    return transform
 
 
 class MAF(_AutoregressiveFlow):
@@ -120,7 +120,8 @@ class MAF(_AutoregressiveFlow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        super().__init__(dim, Affine(), Inverse, context_dim=context_dim, num_layers=num_layers, hidden=hidden, activation=activation, base=base)
+        scalars = [Affine()] * check_num_layers(num_layers)
+        super().__init__(dim, scalars, Inverse, context_dim=context_dim, hidden=hidden, activation=activation, base=base)
 
 
 class IAF(_AutoregressiveFlow):
@@ -149,4 +150,95 @@ class IAF(_AutoregressiveFlow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        super().__init__(dim, Affine(), _itself, context_dim=context_dim, num_layers=num_layers, hidden=hidden, activation=activation, base=base)
+        scalars = [Affine()] * check_num_layers(num_layers)
+        super().__init__(dim, scalars, _itself, context_dim=context_dim, hidden=hidden, activation=activation, base=base)
+
+
+class MAFMoG(_AutoregressiveFlow):
+    """Autoregressive mixtures of normal distributions under masked autoregressive layers:  noise_i | noise_<i ~ sum_k p_ik Normal(m_ik, s_ik^2).
+
+    The mixtures are a layer of `MixtureCDF` maps on standard logistic noise, so their parameters come from one more network.
+
+    Args: dim (D); context_dim (0 = unconditional); num_layers, the first the one of mixtures, the others affine: 1 gives an autoregressive model with mixture
+        conditionals, 6 the paper's MAF MoG (5); num_components, of each mixture; hidden and activation, of each layer's network; base (default
+        StandardLogistic(dim)).
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, a root search at each step in the layer of mixtures.
+    Raises: ValueError if num_layers < 1 or num_components < 1, and as `MADE` does.
+    Reference: Papamakarios et al. (2017), arXiv:1705.07057, section 3.1, MAF MoG.
+
+    >>> MAFMoG(3)().log_prob(torch.zeros(7, 3)).shape
+    torch.Size([7])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        context_dim: int = 0,
+        num_layers: int = 6,
+        num_components: int = 10,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        base: Conditional | None = None,
+    ) -> None:
+        scalars = [MixtureCDF(num_components), *[Affine()] * (check_num_layers(num_layers) - 1)]
+        super().__init__(dim, scalars, Inverse, context_dim=context_dim, hidden=hidden, activation=activation, base=base or StandardLogistic(dim))
+
+
+class NAF(_AutoregressiveFlow):
+    """Neural autoregressive flow: every conditional distribution is a small increasing network (`Sigmoidal`) of x_i, whose weights depend on x_<i and c.
+
+    Args: dim (D); context_dim (0 = unconditional); num_layers; num_components, hidden units of each increasing network; the others as for `MAF`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a root search at each.
+    Raises: ValueError if num_layers < 1 or num_components < 1, and as `MADE` does.
+    Reference: Huang et al. (2018), arXiv:1804.00779.
+
+    >>> NAF(3)().log_prob(torch.zeros(7, 3)).shape
+    torch.Size([7])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        context_dim: int = 0,
+        num_layers: int = 5,
+        num_components: int = 16,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        base: Conditional | None = None,
+    ) -> None:
+        scalars = [Sigmoidal(num_components)] * check_num_layers(num_layers)
+        super().__init__(dim, scalars, Inverse, context_dim=context_dim, hidden=hidden, activation=activation, base=base)
+
+
+class AutoregressiveNSF(_AutoregressiveFlow):
+    """Neural spline flow with autoregressive layers: monotone rational-quadratic splines of x_i, whose knots depend on x_<i and c.
+
+    Args: dim (D); context_dim (0 = unconditional); num_layers; num_bins and bound of the splines, which are the identity outside [-bound, bound]; the others
+        as for `MAF`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps.
+    Raises: ValueError if num_layers < 1, num_bins < 2 or bound is not positive, and as `MADE` does.
+    Reference: Durkan et al. (2019), arXiv:1906.04032, RQ-NSF (AR).
+
+    >>> AutoregressiveNSF(3)().log_prob(torch.zeros(7, 3)).shape
+    torch.Size([7])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        context_dim: int = 0,
+        num_layers: int = 5,
+        num_bins: int = 8,
+        bound: float = 5.0,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        base: Conditional | None = None,
+    ) -> None:
+        scalars = [Spline(num_bins, bound)] * check_num_layers(num_layers)
+        super().__init__(dim, scalars, Inverse, context_dim=context_dim, hidden=hidden, activation=activation, base=base)

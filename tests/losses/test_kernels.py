@@ -143,7 +143,7 @@ def test_a_common_offset_costs_no_digits(backend: Any) -> None:
     assert there == pytest.approx(here, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", [*KERNELS, *HEURISTIC])
+@pytest.mark.parametrize("name", ["RBF mixture", "IMQ mixture", "RationalQuadratic", *HEURISTIC])
 def test_twins_agree(name: str) -> None:
     make = KERNELS[name][0] if name in KERNELS else HEURISTIC[name]
 
@@ -154,13 +154,13 @@ def test_twins_agree(name: str) -> None:
 
     x, y = draws()
     a, _ = draws(seed=1)
-    assert_twins_agree(formulas, x, y, a, *draws(7, 7, seed=2))
+    assert_twins_agree(formulas, x, y, a, *draws(6, 6, seed=2))
 
 
 def test_the_loss_is_the_statistic_of_the_test(backend: Any) -> None:
     """What is trained on is what dgm_core's permutation test reports, the length scales found from the data included."""
     kernels = module(backend)
-    x, y = draws(12, 9)
+    x, y = draws()
     assert value(backend, lambda x, y: kernels.mmd2(x, y, kernels.RBF()), x, y) == pytest.approx(mmd_test(x, y, num_permutations=1).statistic, abs=1e-12)
 
 

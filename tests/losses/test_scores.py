@@ -153,7 +153,7 @@ def test_twins_agree(name: str) -> None:
 
 def test_the_loss_is_the_statistic_of_the_test(backend: Any) -> None:
     rng = np.random.default_rng(9)
-    x, y = rng.normal(size=(12, 2)), rng.normal(size=(9, 2))
+    x, y = rng.normal(size=(6, 4)), rng.normal(size=(4, 4))
     expected = energy_test(x, y, 1.3, num_permutations=1).statistic
     assert value(backend, lambda x, y: module(backend).energy_distance(x, y, 1.3), x, y) == pytest.approx(expected, abs=1e-12)
 

@@ -46,6 +46,22 @@ class Conditional:
         return VALUES[self.support](rng, (*batch_shape, *self.event_shape))
 
 
+GIVEN = "the context_dim of the case"
+
+
+@dataclass(frozen=True)
+class Flow(Conditional):
+    """A flow: `flows.name(*sizes, context_dim=..., **settings)`; a stack `Flow(dim, transforms)` of transforms (name, sizes, settings)."""
+
+    module: str = "flows"
+    sizes: tuple[Any, ...] = (3,)
+    support: str = "real"
+    small: tuple[Any, ...] = (2,)  # of one whose density can be integrated over a grid; () for none
+    transforms: Callable[[int], list[tuple[str, tuple[Any, ...], dict[str, Any]]]] | None = None  # of the dimension; context_dim may be GIVEN
+    base: str | None = None  # a prior, where it is not the default
+    slow: str = ""  # "sample" or "log_prob": the direction that is not one pass
+
+
 @dataclass(frozen=True)
 class Network:
     """A network: `nn.name(*sizes, **settings)`, applied to arrays (*batch, *in_shape)."""
@@ -106,6 +122,33 @@ CONDITIONALS: dict[str, Conditional] = {
         "DiscretizedLogisticMixture", "likelihoods", (IMAGE, 2), "levels", PIXELWISE, rsample=False, contexts=PIXEL_CONTEXT, outside=0.3
     ),
 }
+
+# ---- flows: couplings and the classical ones ----
+NET = {"num_layers": 3, "hidden": (7,), "activation": "tanh"}
+FLOWS: dict[str, Flow] = {
+    "NICE": Flow("NICE", settings=NET),
+    "RealNVP": Flow("RealNVP", settings=NET),
+    "NSF": Flow("NSF", settings={"num_layers": 2, "num_bins": 4, "bound": 3.0, "hidden": (7, 6), "activation": "tanh"}),
+    "Householder": Flow("Householder", settings={"num_layers": 3}),
+    "Planar": Flow("Planar", settings={"num_layers": 3}, slow="log_prob"),
+    "Radial": Flow("Radial", settings={"num_layers": 3}),
+    "Sylvester": Flow("Sylvester", settings={"num_layers": 2, "rank": 2, "num_reflections": 2}, slow="log_prob"),
+    "Flow-linear": Flow(
+        "Flow",
+        transforms=lambda dim: [("Diagonal", (dim,), {}), ("Orthogonal", (dim,), {}), ("Permutation", ((*range(1, dim), 0),), {}), ("LU", (dim,), {})],
+    ),
+    "Flow-mixture-coupling": Flow(
+        "Flow",
+        transforms=lambda dim: [
+            ("Coupling", (dim, ("MixtureCDF", 3)), {"context_dim": GIVEN, "hidden": (7,), "swap": True}),
+            ("Coupling", (dim, ("Sigmoidal", 2)), {"context_dim": GIVEN, "hidden": (7,)}),
+        ],
+        base="StandardLogistic",
+        slow="sample",
+    ),
+}
+
+# ---- flows: autoregressive ones ----
 
 NETWORKS: dict[str, Network] = {
     "Linear": Network("Linear", (5, 3), (5,), 3),
@@ -192,6 +235,27 @@ BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = 
     ("nn", "ConvEncoder", ((8, 8),), {}, "image_shape must be"),
     ("nn", "ConvDecoder", (2, (1, 3, 3)), {}, "cannot be halved 2 times"),
     ("nn", "ConvDecoder", (0, (1, 8, 8)), {}, "must be at least 1"),
+    # flows: couplings and the classical ones
+    ("flows", "RealNVP", (1,), {}, "dim of at least 2, .* got 1"),
+    ("flows", "RealNVP", (3,), {"num_layers": 0}, "num_layers must be at least 1, got 0"),
+    ("flows", "RealNVP", (3,), {"hidden": 64}, "hidden must be a sequence of sizes"),
+    ("flows", "RealNVP", (3,), {"context_dim": -1}, "context_dim must be at least 0"),
+    ("flows", "NICE", (2,), {"activation": "swoosh"}, "activation must be one of"),
+    ("flows", "NSF", (3,), {"num_bins": 1}, r"num_bins must lie in \[2, 500\], got 1"),
+    ("flows", "NSF", (3,), {"bound": 0.0}, "bound must be positive, got 0.0"),
+    ("flows", "Householder", (0,), {}, "dim must be an integer of at least 1"),
+    ("flows", "Householder", (3,), {"num_layers": 0}, "num_layers must be at least 1"),
+    ("flows", "Planar", (3,), {"context_dim": -1}, "context_dim must be at least 0"),
+    ("flows", "Planar", (3,), {"num_layers": -1}, "num_layers must be at least 1, got -1"),
+    ("flows", "Radial", (3,), {"num_layers": 0}, "num_layers must be at least 1"),
+    ("flows", "Sylvester", (3,), {"rank": 4}, r"rank must lie in \[1, 3\], got 4"),
+    ("flows", "Sylvester", (3,), {"num_reflections": 0}, "num_reflections must be at least 1"),
+    ("flows", "Diagonal", (0,), {}, "dim must be at least 1, got 0"),
+    ("flows", "Orthogonal", (1,), {}, "dim must be at least 2, got 1"),
+    ("flows", "LU", ((3, 4),), {}, r"shape \(channels, height, width\), got \(3, 4\)"),
+    ("flows", "Permutation", ((0, 2),), {}, r"order must be a permutation .* got \(0, 2\)"),
+    ("flows", "MixtureCDF", (0,), {}, "num_components must be at least 1"),
+    ("flows", "Sigmoidal", (-1,), {}, "num_components must be at least 1"),
     ("models", "VAE", (0, 2), {}, "must be at least 1"),
     ("models", "VAE", (4, 0), {}, "must be at least 1"),
     ("models", "ConditionalVAE", (4, 2, 0), {}, "context_dim must be at least 1"),

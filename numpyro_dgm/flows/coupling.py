@@ -14,7 +14,7 @@ from jax import Array
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.linear import LU, Diagonal
 from numpyro_dgm.flows.scalar import Affine, ScalarMap, Shift, Spline
-from numpyro_dgm.flows.transform import Transform, check_num_layers
+from numpyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
 from numpyro_dgm.nn import MLP, Conditional
 
 __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
@@ -40,6 +40,7 @@ class Coupling(Transform):
     scalar: ScalarMap = eqx.field(static=True)
     first: int = eqx.field(static=True)
     swap: bool = eqx.field(static=True)
+    context_dim: int = eqx.field(static=True)
     network: MLP
 
     def __init__(
@@ -55,7 +56,7 @@ class Coupling(Transform):
     ) -> None:
         if dim < 2:
             raise ValueError(f"A coupling needs a dim of at least 2, one entry for each half, got {dim}.")
-        self.scalar, self.first, self.swap = scalar, dim // 2, swap
+        self.scalar, self.first, self.swap, self.context_dim = scalar, dim // 2, swap, check_context_dim(context_dim)
         kept = dim - self.first if swap else self.first
         network = MLP(kept + context_dim, hidden, (dim - kept) * scalar.num_params, activation=activation, key=key)
         last = jax.tree.map(lambda weight: 0.01 * weight, network.layers[-1])  # near raw = 0, which is the identity for most scalar maps
@@ -84,7 +85,7 @@ class Coupling(Transform):
         if self.swap:
             kept, mapped = mapped, kept
         features = kept
-        if context is not None:
+        if context is not None and self.context_dim:
             batch_shape = jnp.broadcast_shapes(value.shape[:-1], context.shape[:-1])
             kept = jnp.broadcast_to(kept, (*batch_shape, kept.shape[-1]))
             features = jnp.concatenate([kept, jnp.broadcast_to(context, (*batch_shape, context.shape[-1]))], -1)
@@ -102,10 +103,24 @@ def _couplings(dim: int, scalar: ScalarMap, num_layers: int, context_dim: int, h
 
 
 class _CouplingFlow(Flow):
-    """A flow whose networks have the sizes `hidden`."""
+    """A flow with couplings, whose networks have the sizes `hidden`."""
 
-    hidden: tuple[int, ...] = eqx.field(static=True)
     num_layers: int = eqx.field(static=True)
+    hidden: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        dim: int,
+        transforms: Sequence[Transform],
+        num_layers: int,
+        hidden: Sequence[int],
+        *,
+        context_dim: int,
+        base: Conditional | None,
+        key: Array,
+    ) -> None:
+        super().__init__(dim, transforms, context_dim=context_dim, base=base, key=key)
+        self.num_layers, self.hidden = num_layers, tuple(hidden)
 
     def _sizes(self) -> tuple[str, ...]:
         return f"num_layers={self.num_layers}", f"hidden={self.hidden}"
@@ -137,8 +152,7 @@ class NICE(_CouplingFlow):
     ) -> None:
         key_base, key = jax.random.split(key)
         couplings = _couplings(dim, Shift(), num_layers, context_dim, hidden, activation, key)
-        super().__init__(dim, [*couplings, Diagonal(dim)], context_dim=context_dim, base=base, key=key_base)
-        self.num_layers, self.hidden = num_layers, tuple(hidden)
+        super().__init__(dim, [*couplings, Diagonal(dim)], num_layers, hidden, context_dim=context_dim, base=base, key=key_base)
 
 
 class RealNVP(_CouplingFlow):
@@ -166,8 +180,8 @@ class RealNVP(_CouplingFlow):
         key: Array,
     ) -> None:
         key_base, key = jax.random.split(key)
-        super().__init__(dim, _couplings(dim, Affine(), num_layers, context_dim, hidden, activation, key), context_dim=context_dim, base=base, key=key_base)
-        self.num_layers, self.hidden = num_layers, tuple(hidden)
+        couplings = _couplings(dim, Affine(), num_layers, context_dim, hidden, activation, key)
+        super().__init__(dim, couplings, num_layers, hidden, context_dim=context_dim, base=base, key=key_base)
 
 
 class NSF(_CouplingFlow):
@@ -200,5 +214,4 @@ class NSF(_CouplingFlow):
         key_base, key = jax.random.split(key)
         couplings = _couplings(dim, Spline(num_bins, bound), num_layers, context_dim, hidden, activation, key)
         mixed = chain.from_iterable((coupling, LU(dim)) for coupling in couplings)
-        super().__init__(dim, list(mixed), context_dim=context_dim, base=base, key=key_base)
-        self.num_layers, self.hidden = num_layers, tuple(hidden)
+        super().__init__(dim, list(mixed), num_layers, hidden, context_dim=context_dim, base=base, key=key_base)

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 from jax import Array
 
-from numpyro_dgm.flows.transform import Transform
+from numpyro_dgm.flows.transform import Transform, check_context_dim
 from numpyro_dgm.nn import Linear
 
 __all__ = ["ParametricTransform"]
@@ -28,7 +28,7 @@ class ParametricTransform(Transform):
     free: Any  # an array; None with a context
 
     def __init__(self, num_params: int, *, context_dim: int = 0, initial_scale: float = 0.1, key: Array) -> None:
-        self.context_dim = context_dim
+        self.context_dim = check_context_dim(context_dim)
         self.head = self.free = None
         if context_dim:
             self.head = Linear(context_dim, num_params, key=key)

@@ -21,7 +21,8 @@ def increasing_root(function: Callable[..., tuple[Array, Array]], target: Array,
     Args: function, v and params -> values and the logarithm of the slope; target; lower and upper, values around the root; params, the tensors that the
         function depends on.
     Shapes: all broadcast against each other, as far as the function allows.
-    Cost: about 10 evaluations of the function for a whole batch, at most 64; then two with gradients.
+    Cost: about 10 evaluations of the function for a whole batch, at most 64; then two with gradients. The search stops when every entry has converged, so
+        that in torch, where a captured graph cannot stop early, a step with a root search is not compiled.
 
     >>> increasing_root(lambda v: (v + v**3, jnp.log(1 + 3 * v**2)), jnp.array(10.0), jnp.array(0.0), jnp.array(10.0))
     Array(2., dtype=float32)

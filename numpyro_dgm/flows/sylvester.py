@@ -117,7 +117,7 @@ def _solve(value: Array, r: Array, s: Array, b: Array) -> Array:
         return jnp.moveaxis(matrix[..., on, on], -1, 0), jnp.moveaxis(jnp.triu(matrix, 1), -2, 0)
 
     nothing = jnp.zeros((*batch, rank), value.dtype)
-    inputs = (on, jnp.moveaxis(value, -1, 0), *by_rows(r), *by_rows(s), jnp.moveaxis(b, -1, 0))
+    inputs = (jnp.arange(rank), jnp.moveaxis(value, -1, 0), *by_rows(r), *by_rows(s), jnp.moveaxis(b, -1, 0))
     return jax.lax.scan(coordinate, (nothing, nothing), inputs, reverse=True)[0][0]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.linear import LU, Diagonal
 from pyro_dgm.flows.scalar import Affine, ScalarMap, Shift, Spline
-from pyro_dgm.flows.transform import Transform, check_num_layers
+from pyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
 from pyro_dgm.nn import MLP, Conditional
 
 __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
@@ -48,12 +48,12 @@ class Coupling(Transform):
         super().__init__()
         if dim < 2:
             raise ValueError(f"A coupling needs a dim of at least 2, one entry for each half, got {dim}.")
-        self.scalar, self.first, self.swap = scalar, dim // 2, swap
+        self.scalar, self.first, self.swap, self.context_dim = scalar, dim // 2, swap, check_context_dim(context_dim)
         kept = dim - self.first if swap else self.first
         self.network = MLP(kept + context_dim, hidden, (dim - kept) * scalar.num_params, activation=activation)
         with torch.no_grad():  # near raw = 0, which is the identity for most scalar maps
-            self.network.layers[-1].weight *= 0.01
-            self.network.layers[-1].bias *= 0.01
+            for parameter in self.network.layers[-1].parameters():
+                parameter *= 0.01
 
     @property
     def forward_cost(self) -> str:
@@ -78,7 +78,7 @@ class Coupling(Transform):
         if self.swap:
             kept, mapped = mapped, kept
         features = kept
-        if context is not None:
+        if context is not None and self.context_dim:
             batch_shape = torch.broadcast_shapes(value.shape[:-1], context.shape[:-1])
             kept = kept.expand(*batch_shape, -1)
             features = torch.cat([kept, context.expand(*batch_shape, -1)], -1)
@@ -94,10 +94,23 @@ def _couplings(dim: int, scalar: ScalarMap, num_layers: int, context_dim: int, h
 
 
 class _CouplingFlow(Flow):
-    """A flow whose networks have the sizes `hidden`."""
+    """A flow with couplings, whose networks have the sizes `hidden`."""
 
-    hidden: tuple[int, ...]
     num_layers: int
+    hidden: tuple[int, ...]
+
+    def __init__(
+        self,
+        dim: int,
+        transforms: Sequence[Transform],
+        num_layers: int,
+        hidden: Sequence[int],
+        *,
+        context_dim: int,
+        base: Conditional | None,
+    ) -> None:
+        super().__init__(dim, transforms, context_dim=context_dim, base=base)
+        self.num_layers, self.hidden = num_layers, tuple(hidden)
 
     def _sizes(self) -> tuple[str, ...]:
         return f"num_layers={self.num_layers}", f"hidden={self.hidden}"
@@ -127,8 +140,7 @@ class NICE(_CouplingFlow):
         base: Conditional | None = None,
     ) -> None:
         couplings = _couplings(dim, Shift(), num_layers, context_dim, hidden, activation)
-        super().__init__(dim, [*couplings, Diagonal(dim)], context_dim=context_dim, base=base)
-        self.num_layers, self.hidden = num_layers, tuple(hidden)
+        super().__init__(dim, [*couplings, Diagonal(dim)], num_layers, hidden, context_dim=context_dim, base=base)
 
 
 class RealNVP(_CouplingFlow):
@@ -154,8 +166,8 @@ class RealNVP(_CouplingFlow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        super().__init__(dim, _couplings(dim, Affine(), num_layers, context_dim, hidden, activation), context_dim=context_dim, base=base)
-        self.num_layers, self.hidden = num_layers, tuple(hidden)
+        couplings = _couplings(dim, Affine(), num_layers, context_dim, hidden, activation)
+        super().__init__(dim, couplings, num_layers, hidden, context_dim=context_dim, base=base)
 
 
 class NSF(_CouplingFlow):
@@ -186,5 +198,4 @@ class NSF(_CouplingFlow):
     ) -> None:
         couplings = _couplings(dim, Spline(num_bins, bound), num_layers, context_dim, hidden, activation)
         mixed = chain.from_iterable((coupling, LU(dim)) for coupling in couplings)
-        super().__init__(dim, list(mixed), context_dim=context_dim, base=base)
-        self.num_layers, self.hidden = num_layers, tuple(hidden)
+        super().__init__(dim, list(mixed), num_layers, hidden, context_dim=context_dim, base=base)

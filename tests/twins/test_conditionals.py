@@ -35,13 +35,10 @@ def close(ours: Any, theirs: Any, what: str = "") -> None:
 
 def compare(libs: tuple[PyroLibrary, NumPyroLibrary], function: Callable[..., Any], modules: tuple[Any, Any], *arrays: np.ndarray) -> None:
     """The values of function(module, *arrays), and its gradients in all parameters and arrays."""
-    values, gradients = [], []
-    for lib, module in zip(libs, modules):
-        inputs = [lib.array(a) for a in arrays]
-        values.append(lib.numpy(lib.call(lambda *inputs, module=module: function(module, *inputs), *inputs)))
-        gradients.append(lib.gradients(function, module, *inputs))
-    close(*values)
-    (ours, ours_in), (theirs, theirs_in) = gradients
+    (values, ours, ours_in), (their_values, theirs, theirs_in) = (
+        lib.values_and_gradients(function, module, *map(lib.array, arrays)) for lib, module in zip(libs, modules)
+    )
+    close(values, their_values)
     assert ours.keys() == theirs.keys()
     for path in ours:
         close(ours[path], theirs[path], path)

@@ -1,0 +1,86 @@
+"""What every flow promises beside what every conditional does: two directions that agree, their log-determinants, and a density for any value."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cases import FLOWS, Flow
+
+EVERY = [pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}") for name, case in FLOWS.items() for context_dim in case.contexts]
+PLANE = [pytest.param(*p.values, id=p.id) for p in EVERY if p.values[0].small]
+PRECISION = {"single": 1e-5, "double": 1e-10}
+
+
+@pytest.fixture(params=PRECISION)
+def tolerance(request: pytest.FixtureRequest) -> float:
+    """1e-5 in single precision, 1e-10 in double precision."""
+    if request.param == "double":
+        request.getfixturevalue("x64")
+    return PRECISION[request.param]
+
+
+def context_of(lib: Any, context_dim: int, *batch: int) -> tuple[Any, ...]:
+    return (lib.array(np.random.default_rng(7).standard_normal((*batch, context_dim))),) if context_dim else ()
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_directions_agree(lib: Any, case: Flow, context_dim: int, tolerance: float, rng: np.random.Generator) -> None:
+    """Of values that were never drawn, and of draws: there and back, and both ways to the density."""
+    module = lib.shaken(lib.conditional(case, context_dim), 0.3)
+
+    value = case.values(rng, 2, 5)
+
+    def run(value: Any, *context: Any) -> list[Any]:
+        p = module(*context)
+        u, into = p.inverse_and_log_det(value)
+        draw, drawn = lib.draw_and_score(p, (2,) if context else (2, 5))
+        return [u, into, *p.forward_and_log_det(u), drawn, module(*context).log_prob(draw)]
+
+    arrays = [lib.numpy(array) for array in lib.call(run, lib.array(value), *context_of(lib, context_dim, 5))]
+    u, into, back, out, drawn, scored = arrays
+    assert into.shape == out.shape == drawn.shape == scored.shape == (2, 5)
+    assert all(np.isfinite(array).all() for array in arrays)
+    assert np.abs(u - value).max() > 1e-2
+    for ours, theirs in ((back, value), (out, -into), (scored, drawn)):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_log_determinants_are_those_of_the_jacobian(lib: Any, case: Flow, context_dim: int, rng: np.random.Generator) -> None:
+    module = lib.shaken(lib.conditional(case, context_dim), 0.3)
+    p = module(*context_of(lib, context_dim))
+
+    def both(value: Any) -> tuple[Any, list[Any]]:
+        (x, out), (u, into) = p.forward_and_log_det(value), p.inverse_and_log_det(value)
+        return lib.stack([x, u]), [out, into]
+
+    value = case.values(rng)
+    jacobians, log_dets = lib.jacobian(both, lib.array(value))
+    for jacobian, log_det in zip(lib.numpy(jacobians), log_dets):
+        sign, expected = np.linalg.slogdet(jacobian.reshape(value.size, value.size))
+        np.testing.assert_allclose(lib.numpy(log_det), expected, rtol=1e-10, atol=1e-10)
+        assert abs(sign) == 1
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("case", "context_dim"), PLANE)
+def test_total_mass_is_one(lib: Any, case: Flow, context_dim: int) -> None:
+    """Over a grid of the plane, for parameters that are not the ones it starts from."""
+    module = lib.shaken(lib.conditional(case, context_dim, small=True), 0.3)
+    u = np.linspace(-5.0, 5.0, 301)  # x = sinh(u): dense around zero, and out to 74
+    points, weights = np.sinh(u), (u[1] - u[0]) * np.cosh(u)
+    pairs = np.stack(np.meshgrid(points, points), -1).reshape(-1, 2)
+    log_prob = lib.numpy(lib.call(lambda x, *context: module(*context).log_prob(x), lib.array(pairs), *context_of(lib, context_dim)))
+    np.testing.assert_allclose((np.outer(weights, weights).ravel() * np.exp(log_prob)).sum(), 1.0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_dim: int) -> None:
+    module = lib.conditional(case, context_dim)
+    text = repr(module)
+    assert all(f"{name}={value}" in text for name, value in case.settings.items() if name in ("num_layers", "hidden", "rank", "num_reflections"))
+    assert f"; sample: {module.sample_cost}, log_prob: {module.log_prob_cost})" in text
+    for direction, cost in (("sample", module.sample_cost), ("log_prob", module.log_prob_cost)):
+        assert (cost == "one pass") is (direction != case.slow)

@@ -1,12 +1,14 @@
 """Normalizing flows: fast in both directions, as priors, posteriors and densities."""
 
 from numpyro_dgm.flows.autoregressive import IAF, MAF, NAF, Autoregressive, AutoregressiveNSF, MAFMoG
+from numpyro_dgm.flows.block import BNAF, BlockAutoregressive
 from numpyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from numpyro_dgm.flows.external import ExternalFlow
 from numpyro_dgm.flows.flow import Flow, FlowDistribution
 from numpyro_dgm.flows.householder import Householder, Reflection
 from numpyro_dgm.flows.linear import LU, Diagonal, Orthogonal, Permutation
 from numpyro_dgm.flows.made import MADE
+from numpyro_dgm.flows.norm import Normalization
 from numpyro_dgm.flows.parametric import ParametricTransform
 from numpyro_dgm.flows.planar import Planar, PlanarLayer
 from numpyro_dgm.flows.radial import Radial, RadialLayer
@@ -15,6 +17,7 @@ from numpyro_dgm.flows.sylvester import Sylvester, SylvesterLayer
 from numpyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = [
+    "BNAF",
     "IAF",
     "LU",
     "MADE",
@@ -25,6 +28,7 @@ __all__ = [
     "Affine",
     "Autoregressive",
     "AutoregressiveNSF",
+    "BlockAutoregressive",
     "Coupling",
     "Diagonal",
     "ExternalFlow",
@@ -34,6 +38,7 @@ __all__ = [
     "Inverse",
     "MAFMoG",
     "MixtureCDF",
+    "Normalization",
     "Orthogonal",
     "ParametricTransform",
     "Permutation",

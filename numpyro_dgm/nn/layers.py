@@ -93,12 +93,16 @@ class BatchNorm(eqx.Module):
     def _initial(self) -> dict[str, Array]:
         return {"running_mean": jnp.zeros(self.dim), "running_var": jnp.ones(self.dim)}
 
+    def _stored(self) -> dict[str, Array]:
+        """The running statistics."""
+        return self.running.site[self.running.name] if self.running else self._initial()
+
     def __call__(self, x: Array) -> Array:
         """Normalise x (*batch, dim)."""
         count = prod(x.shape[:-1])
         if x.shape[-1] != self.dim:
             raise ValueError(f"BatchNorm expects a last dimension of {self.dim}, got shape {x.shape}.")
-        stored = self.running.site[self.running.name] if self.running else self._initial()
+        stored = self._stored()
         if _EVALUATION.get():
             mean, variance = stored["running_mean"], stored["running_var"]
         else:

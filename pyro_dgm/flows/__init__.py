@@ -1,12 +1,14 @@
 """Normalizing flows: fast in both directions, as priors, posteriors and densities."""
 
 from pyro_dgm.flows.autoregressive import IAF, MAF, NAF, Autoregressive, AutoregressiveNSF, MAFMoG
+from pyro_dgm.flows.block import BNAF, BlockAutoregressive
 from pyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from pyro_dgm.flows.external import ExternalFlow
 from pyro_dgm.flows.flow import Flow, FlowDistribution
 from pyro_dgm.flows.householder import Householder, Reflection
 from pyro_dgm.flows.linear import LU, Diagonal, Orthogonal, Permutation
 from pyro_dgm.flows.made import MADE
+from pyro_dgm.flows.norm import Normalization
 from pyro_dgm.flows.parametric import ParametricTransform
 from pyro_dgm.flows.planar import Planar, PlanarLayer
 from pyro_dgm.flows.radial import Radial, RadialLayer
@@ -15,6 +17,7 @@ from pyro_dgm.flows.sylvester import Sylvester, SylvesterLayer
 from pyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = [
+    "BNAF",
     "IAF",
     "LU",
     "MADE",
@@ -25,6 +28,7 @@ __all__ = [
     "Affine",
     "Autoregressive",
     "AutoregressiveNSF",
+    "BlockAutoregressive",
     "Coupling",
     "Diagonal",
     "ExternalFlow",
@@ -34,6 +38,7 @@ __all__ = [
     "Inverse",
     "MAFMoG",
     "MixtureCDF",
+    "Normalization",
     "Orthogonal",
     "ParametricTransform",
     "Permutation",

@@ -53,7 +53,7 @@ class Coupling(Transform):
         self.network = MLP(kept + context_dim, hidden, (dim - kept) * scalar.num_params, activation=activation)
         with torch.no_grad():  # near raw = 0, which is the identity for most scalar maps
             for parameter in self.network.layers[-1].parameters():
-                parameter *= 0.01
+                parameter.mul_(0.01)
 
     @property
     def forward_cost(self) -> str:

@@ -15,8 +15,9 @@ from tests.source_tree import ROOT, TWINS, load, module_name, public_methods, pu
 SAME_ROLE = {"forward": "__call__"}
 EXPLICIT_STATE = {"key", "rng_key", "params", "mutable_state"}
 # How each library's own engine calls a loss, and a distribution.
+DISTRIBUTION = ("expand", "log_prob", "rsample", "sample", "sample_with_intermediates")
 ENGINE = {"Loss.__call__", "Loss.loss", "Loss.loss_with_mutable_state"}
-ENGINE |= {f"FlowDistribution.{name}" for name in ("expand", "log_prob", "sample", "sample_with_intermediates")}
+ENGINE |= {f"{distribution}.{name}" for distribution in ("FlowDistribution", "ImplicitDistribution") for name in DISTRIBUTION}
 # Made by the library from the traces of its backend, never by a user: only their methods must agree.
 MADE_INSIDE = {"Joints", "InferenceJoint", "Evaluation"}
 

@@ -12,6 +12,7 @@ from numpyro_dgm.losses.iwae import IWAE
 from numpyro_dgm.losses.joints import Joints
 from numpyro_dgm.losses.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from numpyro_dgm.losses.likelihood import NLL, Reconstruction
+from numpyro_dgm.losses.ratio import RatioELBO
 from numpyro_dgm.losses.wasserstein import Wasserstein
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Joints",
     "Kernel",
     "Loss",
+    "RatioELBO",
     "RationalQuadratic",
     "Reconstruction",
     "SlicedWasserstein",

@@ -41,7 +41,7 @@ class AdversarialTerm(Term):
     Raises: ValueError for critic_steps below 1, a site that the model has not, or one through which no gradient passes.
     """
 
-    details = ("real", "fake")
+    details: tuple[str, ...] = ("real", "fake")
     guided = False
 
     def __init__(
@@ -69,6 +69,10 @@ class AdversarialTerm(Term):
         """The class and the sites."""
         return f"{type(self).__name__}({', '.join(self.sites)})"
 
+    def samples(self, joints: Joints) -> tuple[Array, Array]:
+        """What the critic tells apart, "real" and "fake", (num, *event) each."""
+        return joints.samples(self.sites)
+
     @abstractmethod
     def bound(self, real: Array, fake: Array) -> Array:
         """What the critic maximises, from its outputs (num_real,) and (num_fake,)."""
@@ -85,9 +89,14 @@ class AdversarialTerm(Term):
         """A weight of the critic after an update, brought back to where it may lie; here anywhere."""
         return weight
 
-    def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
+    def scores(self, joints: Joints) -> tuple[Array, Array]:
+        """The outputs of the frozen critic at "real" and "fake" samples, (num,) each."""
         critic = _frozen(self._critic(joints.critics.get(self)))
-        real, fake = (_outputs(self.name, critic, x) for x in joints.samples(self.sites))
+        real, fake = (_outputs(self.name, critic, x) for x in self.samples(joints))
+        return real, fake
+
+    def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
+        real, fake = self.scores(joints)
         return attach_gradient(self.value(real, fake), self.surrogate(real, fake)), {"real": real.mean(), "fake": fake.mean()}
 
     def _init_critic(self) -> dict[str, Any]:
@@ -97,7 +106,7 @@ class AdversarialTerm(Term):
 
     def _train_critic(self, state: dict[str, Any], joints: Joints, key: Array) -> dict[str, Any]:
         """One update of the critic on the detached samples of both joints."""
-        real, fake = jax.lax.stop_gradient(joints.samples(self.sites))
+        real, fake = jax.lax.stop_gradient(self.samples(joints))
 
         def objective(weights: Any) -> Array:
             critic = self._critic({"weights": weights})
@@ -111,7 +120,7 @@ class AdversarialTerm(Term):
 
     def _build_critic(self, joints: Joints, key: Array) -> None:
         if self.critic is None:
-            shape = jax.eval_shape(lambda: joints.samples(self.sites)[0]).shape
+            shape = jax.eval_shape(lambda: self.samples(joints)[0]).shape
             self.critic = Critic(prod(shape[1:]), key=key)
 
     def _critic(self, state: dict[str, Any] | None) -> Any:

@@ -1,6 +1,6 @@
 """The inference joint of one step: log-densities and weights, per particle and datum."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -8,9 +8,10 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
-from numpyro.distributions import kl_divergence
+from numpyro.distributions import biject_to, kl_divergence
 
-from numpyro_dgm.losses.structure import Site, Structure, Trace, _full_size, plates_of
+from numpyro_dgm.losses.structure import Site, Structure, Trace, _full_size, plates_of, random_sites
+from numpyro_dgm.nn import NoDensityError
 
 __all__ = ["InferenceJoint"]
 
@@ -20,7 +21,8 @@ class _Layout:
     """What is the same for every particle: the factorisation, the sizes of the data plates, the distributions that were drawn from.
 
     distributions: latent site -> (name of the distribution, whether it is reparameterised, its number of event dimensions);
-    model_order, guide_order: the latent sites as they were drawn;  other_subsampled: (plate, site) where a plate that is not a data plate is subsampled.
+    model_order, guide_order: the latent sites as they were drawn;  other_subsampled: (plate, site) where a plate that is not a data plate is subsampled;
+    unscored: (part of the record, site) -> why an implicit site is missing there.
     """
 
     structure: Structure
@@ -30,6 +32,8 @@ class _Layout:
     model_order: tuple[str, ...]
     guide_order: tuple[str, ...]
     other_subsampled: tuple[tuple[str, str], ...]
+    unscored: Mapping[tuple[str, str], str]
+    event_dims: Mapping[str, int]
 
     @property
     def data_scale(self) -> float:
@@ -107,18 +111,18 @@ class InferenceJoint:
 
     def log_likelihood_of(self, name: str) -> Array:
         """log p of one observed site, (num_particles, *sizes)."""
-        return self.record["log_p"][name]
+        return self._read("log_p", name)
 
     def score(self, name: str) -> Array:
         """log q of one latent site as it was drawn, without scale and mask."""
-        return self.record["score"][name]
+        return self._read("score", name)
 
     def analytic_kl(self, name: str) -> Array:
         """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is none.
 
         A scale that differs between model and guide (a weight put on the model alone, say) is honoured: s_p KL + (s_q - s_p) log q.
         """
-        return self.record["kl"][name]
+        return self._read("kl", name)
 
     def distribution_name(self, name: str) -> str:
         """The distribution that the guide drew a site from, by name."""
@@ -128,6 +132,26 @@ class InferenceJoint:
         """Whether gradients pass through the drawn value of a site."""
         return self.layout.distributions[name][1]
 
+    def entries(self, name: str) -> Array:
+        """The values of a site, side by side: (num_particles, *sizes, entries) of a local or observed one, (num_particles, entries) of a global one.
+
+        The leading size is 1 where nothing depends on the particle.
+        """
+        values = self.record["values"]
+        return self._entries(name, values[name] if name in values else self.record["observed"][name])
+
+    def _entries(self, name: str, value: Array) -> Array:
+        event_dim = self.layout.event_dims[name]
+        return _side_by_particle(value, event_dim, self.structure, self.sizes if name not in self.structure.global_sites else None)
+
+    def unconstrained(self, name: str) -> tuple[Array, Array]:
+        """A latent site on the real line, where its support in the model is mapped to: its entries u, and log |dz/du| as the local quantities are shaped.
+
+        Raises: ValueError when the support cannot be mapped, as that of a discrete site.
+        """
+        u, log_jacobian = (self._read(which, name) for which in ("unconstrained", "log_jacobian"))
+        return self._entries(name, u), log_jacobian
+
     def site_orders(self) -> tuple[list[str], list[str]]:
         """The latent sites in the order in which the guide draws them, and the model."""
         return list(self.layout.guide_order), list(self.layout.model_order)
@@ -136,9 +160,25 @@ class InferenceJoint:
         """(plate, site) where a plate is subsampled that is not a data plate."""
         return self.layout.other_subsampled
 
+    def _read(self, which: str, name: str) -> Array:
+        if (which, name) in self.layout.unscored:
+            raise (ValueError if which in ("unconstrained", "log_jacobian") else NoDensityError)(self.layout.unscored[which, name])
+        return self.record[which][name]
+
     def _sum(self, which: str, names: tuple[str, ...]) -> Array:
-        terms = [self.record[which][name] for name in names if name in self.record[which]]
+        terms = [self._read(which, name) for name in names if name in self.record[which] or (which, name) in self.layout.unscored]
         return sum(terms[1:], terms[0]) if terms else jnp.zeros((1,) * (1 + len(self.sizes)))
+
+
+def _side_by_particle(value: Array, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None) -> Array:
+    """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as (num_particles, *sizes, entries); no sizes: global."""
+    ndim = 1 + structure.batch_ndim
+    missing = ndim + event_dim - value.ndim
+    value = value.reshape(value.shape[0], *(1,) * missing, *value.shape[1:])
+    kept = [0, *(ndim + dim for dim in structure.plates.values())] if sizes is not None else [0]
+    value = jnp.transpose(value, (*kept, *(dim for dim in range(value.ndim) if dim not in kept)))
+    value = value.reshape(*value.shape[: len(kept)], -1)
+    return jnp.broadcast_to(value, (value.shape[0], *(sizes or ()), value.shape[-1]))
 
 
 def _read_particle(model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool) -> tuple[_Layout, dict[str, Any]]:
@@ -148,12 +188,16 @@ def _read_particle(model_trace: Trace, guide_trace: Trace, structure: Structure,
     """
     reader = _Reader(model_trace, guide_trace, structure)
     latents = structure.global_sites + structure.local_sites
+    unconstrained = reader.unconstrained(latents)
     record = {
+        "unconstrained": {name: u for name, (u, _) in unconstrained.items()},
+        "log_jacobian": {name: log_jacobian for name, (_, log_jacobian) in unconstrained.items()},
+        "observed": {name: model_trace[name]["value"] for name in structure.observed_sites},
         "values": {name: guide_trace[name]["value"] for name in latents},
-        "log_p": {name: reader.log_prob(model_trace[name]) for name in structure.observed_sites + latents if name in model_trace},
-        "log_q": {name: reader.log_prob(guide_trace[name]) for name in latents},
-        "score": {name: reader.log_prob(guide_trace[name], raw=True) for name in latents},
-        "kl": {name: reader.analytic_kl(name) for name in latents} if analytic_kl else {},
+        "log_p": reader.scored("log_p", [name for name in structure.observed_sites + latents if name in model_trace]),
+        "log_q": reader.scored("log_q", latents),
+        "score": reader.scored("score", latents),
+        "kl": reader.scored("kl", latents if analytic_kl else ()),
     }
     return reader.layout(), record
 
@@ -163,10 +207,47 @@ class _Reader:
         self.model_trace = model_trace
         self.guide_trace = guide_trace
         self.structure = structure
+        self.unscored: dict[tuple[str, str], str] = {}
         frames = {frame.name: frame for name in structure.observed_sites[:1] for frame in model_trace[name]["cond_indep_stack"]}
         self.sizes = tuple(frames[name].size for name in structure.plates)
         self.data_size = prod(_full_size(model_trace, name) for name in structure.plates)
         self.data_scale = self.data_size / max(1, prod(self.sizes))
+
+    def scored(self, which: str, names: Sequence[str]) -> dict[str, Array]:
+        """One part of the record, without the implicit sites."""
+        score: dict[str, Callable[[str], Array]] = {
+            "log_p": lambda name: self.log_prob(self.model_trace[name]),
+            "log_q": lambda name: self.log_prob(self.guide_trace[name]),
+            "score": lambda name: self.log_prob(self.guide_trace[name], raw=True),
+            "kl": self.analytic_kl,
+        }
+        found = {}
+        for name in names:
+            try:
+                found[name] = score[which](name)
+            except NoDensityError as error:
+                self.unscored[which, name] = f"Site '{name}' is implicit. {error}"
+        return found
+
+    def unconstrained(self, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+        """Latent values on the real line with log |dz/du|, of the sites that the model has and whose support can be mapped."""
+        found = {}
+        for name in names:
+            if name not in self.model_trace:
+                continue
+            value, fn = self.guide_trace[name]["value"], self.model_trace[name]["fn"]
+            try:
+                transform = biject_to(fn.support)
+            except NotImplementedError:
+                for which in ("unconstrained", "log_jacobian"):
+                    self.unscored[which, name] = f"Site '{name}' has the support {fn.support}, which is not mapped to the real line."
+                continue
+            u = transform.inv(value)
+            log_jacobian = transform.log_abs_det_jacobian(u, value)
+            extra = jnp.ndim(log_jacobian) - (jnp.ndim(value) - fn.event_dim)
+            log_jacobian = log_jacobian.sum(tuple(range(-extra, 0))) if extra > 0 else log_jacobian
+            found[name] = u, self.reduce(log_jacobian, self.guide_trace[name], scaled=False)
+        return found
 
     def layout(self) -> _Layout:
         latents = self.structure.global_sites + self.structure.local_sites
@@ -185,6 +266,8 @@ class _Reader:
                 for frame in site["cond_indep_stack"]
                 if frame.name not in self.structure.plates and self._full_size(frame.name) != frame.size
             ),
+            unscored=self.unscored,
+            event_dims={name: site["fn"].event_dim for trace in (self.model_trace, self.guide_trace) for name, site in random_sites(trace).items()},
         )
 
     def log_prob(self, site: Site, *, raw: bool = False) -> Array:

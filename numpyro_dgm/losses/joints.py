@@ -16,7 +16,7 @@ from jax import Array
 from numpyro import handlers
 
 from numpyro_dgm.losses.handlers import _Draws, _SharedKeys, _StoppedValues
-from numpyro_dgm.losses.inference import InferenceJoint, _Layout, _read_particle
+from numpyro_dgm.losses.inference import InferenceJoint, _Layout, _read_particle, _side_by_particle
 from numpyro_dgm.losses.structure import Structure, Trace, declared_size, find_structure, no_gradient_message, random_sites
 from numpyro_dgm.nn import evaluation_mode
 
@@ -123,6 +123,19 @@ class Joints:
         """Whether a distribution depends on the parameters: while they are differentiated they are tracers of another kind than the key."""
         kinds = {type(leaf) for leaf in jax.tree.leaves(self.params)} - {type(self._rng_key), type(jnp.zeros(()))}
         return any(type(leaf) in kinds for leaf in jax.tree.leaves(fn))
+
+    def prior(self, names: tuple[str, ...]) -> dict[str, Array]:
+        """Draws of latent sites by the model alone, as many as the guide's, shaped as `InferenceJoint.entries`; no gradient passes."""
+        joint = self.inference()
+        structure, event_dims = joint.structure, joint.layout.event_dims
+
+        def draw(key: Array) -> dict[str, Array]:
+            trace = self._run(handlers.uncondition(self.model), key, self.params, self.mutable_state)
+            return {name: trace[name]["value"] for name in names}
+
+        drawn = jax.lax.stop_gradient(jax.vmap(draw)(jax.random.split(self._key("prior"), self.num_particles)))
+        sizes = {name: None if name in structure.global_sites else joint.sizes for name in names}
+        return {name: _side_by_particle(drawn[name], event_dims[name], structure, sizes[name]) for name in names}
 
     def redrawn(self, sites: tuple[str, ...], num: int) -> Array:
         """Draws of observed sites in `num` runs of the model on the same batch: (num, num_data, *event), or of several sites (num, num_data, entries)."""

@@ -2,6 +2,7 @@
 
 from numpyro_dgm.nn.conditional import Conditional, Parametric, positive, size_of
 from numpyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
+from numpyro_dgm.nn.implicit import Generator, ImplicitDistribution, NoDensityError
 from numpyro_dgm.nn.layers import BatchNorm, Dropout, Linear
 from numpyro_dgm.nn.networks import MLP
 from numpyro_dgm.nn.optim import Adam
@@ -15,7 +16,10 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Dropout",
+    "Generator",
+    "ImplicitDistribution",
     "Linear",
+    "NoDensityError",
     "Parametric",
     "evaluation_mode",
     "positive",

@@ -12,6 +12,7 @@ from pyro_dgm.losses.iwae import IWAE
 from pyro_dgm.losses.joints import Joints
 from pyro_dgm.losses.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from pyro_dgm.losses.likelihood import NLL, Reconstruction
+from pyro_dgm.losses.ratio import RatioELBO
 from pyro_dgm.losses.wasserstein import Wasserstein
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Joints",
     "Kernel",
     "Loss",
+    "RatioELBO",
     "RationalQuadratic",
     "Reconstruction",
     "SlicedWasserstein",

@@ -38,7 +38,7 @@ class AdversarialTerm(Term):
     Raises: ValueError for critic_steps below 1, a site that the model has not, or one through which no gradient passes.
     """
 
-    details = ("real", "fake")
+    details: tuple[str, ...] = ("real", "fake")
     guided = False
 
     def __init__(
@@ -67,6 +67,10 @@ class AdversarialTerm(Term):
         """The class and the sites."""
         return f"{type(self).__name__}({', '.join(self.sites)})"
 
+    def samples(self, joints: Joints) -> tuple[Tensor, Tensor]:
+        """What the critic tells apart, "real" and "fake", (num, *event) each."""
+        return joints.samples(self.sites)
+
     @abstractmethod
     def bound(self, real: Tensor, fake: Tensor) -> Tensor:
         """What the critic maximises, from its outputs (num_real,) and (num_fake,)."""
@@ -83,19 +87,23 @@ class AdversarialTerm(Term):
         """A weight of the critic after an update, brought back to where it may lie; here anywhere."""
         return weight
 
-    def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        samples = joints.samples(self.sites)
+    def scores(self, joints: Joints) -> tuple[Tensor, Tensor]:
+        """The outputs of the frozen critic at "real" and "fake" samples, (num,) each."""
+        samples = self.samples(joints)
         critic = self._ready(samples[0])
         trained = [parameter for parameter in critic.parameters() if parameter.requires_grad]
         for parameter in trained:
-            parameter.requires_grad_(False)  # frozen while model and guide are scored
+            parameter.requires_grad_(False)  # while model and guide are scored
         try:
             real, fake = (_outputs(self.name, critic, x) for x in samples)
-            value, surrogate = self.value(real, fake), self.surrogate(real, fake)
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
-        return attach_gradient(value, surrogate), {"real": real.mean(), "fake": fake.mean()}
+        return real, fake
+
+    def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        real, fake = self.scores(joints)
+        return attach_gradient(self.value(real, fake), self.surrogate(real, fake)), {"real": real.mean(), "fake": fake.mean()}
 
     def _begin(self) -> torch.optim.Optimizer:
         """A new optimiser for the critic as it is."""
@@ -105,7 +113,7 @@ class AdversarialTerm(Term):
 
     def _train_critic(self, joints: Joints) -> None:
         """One update of the critic on the detached samples of both joints."""
-        real, fake = (x.detach() for x in joints.samples(self.sites))
+        real, fake = (x.detach() for x in self.samples(joints))
         critic = self._ready(real)
         optimiser = self._optimiser or self._begin()
         with torch.enable_grad():

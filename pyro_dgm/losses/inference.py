@@ -9,9 +9,10 @@ from pyro.poutine import Trace
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.runtime import Message
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import biject_to, kl_divergence
 
 from pyro_dgm.losses.structure import Structure, _full_size
+from pyro_dgm.nn import NoDensityError
 
 __all__ = ["InferenceJoint"]
 
@@ -119,6 +120,35 @@ class InferenceJoint:
             kl = kl + self._reduce(q["fn"].log_prob(q["value"]) * (difference / p["scale"]), p)
         return kl
 
+    def entries(self, name: str) -> Tensor:
+        """The values of a site, side by side: (num_particles, *sizes, entries) of a local or observed one, (num_particles, entries) of a global one.
+
+        The leading size is 1 where nothing depends on the particle.
+        """
+        site = self.guide_trace.nodes.get(name) or self.model_trace.nodes[name]
+        return self._entries(name, site["value"], site["fn"].event_dim)
+
+    def _entries(self, name: str, value: Tensor, event_dim: int) -> Tensor:
+        return _side_by_particle(value, event_dim, self.structure, self.sizes if name not in self.structure.global_sites else None)
+
+    def unconstrained(self, name: str) -> tuple[Tensor, Tensor]:
+        """A latent site on the real line, where its support in the model is mapped to: its entries u, and log |dz/du| as the local quantities are shaped.
+
+        Raises: ValueError when the support cannot be mapped, as that of a discrete site.
+        """
+        value = self.guide_trace.nodes[name]["value"]
+        fn = self.model_trace.nodes[name]["fn"]
+        try:
+            transform = biject_to(fn.support)
+            u = transform.inv(value)
+        except NotImplementedError as error:
+            raise ValueError(f"Site '{name}' has the support {fn.support}, which is not mapped to the real line.") from error
+        log_jacobian = transform.log_abs_det_jacobian(u, value)
+        extra = log_jacobian.ndim - (value.ndim - fn.event_dim)
+        log_jacobian = log_jacobian.flatten(-extra).sum(-1) if extra > 0 else log_jacobian
+        reduced = self._reduce(log_jacobian, self.guide_trace.nodes[name], scaled=False)
+        return self._entries(name, u, fn.event_dim), reduced
+
     def site_orders(self) -> tuple[list[str], list[str]]:
         """The latent sites in the order in which the guide draws them, and the model."""
         model = [name for name in self.model_trace.nodes if name in self.latent_sites]
@@ -140,7 +170,11 @@ class InferenceJoint:
         return sum(terms[1:], terms[0]) if terms else torch.zeros((1,) * (1 + len(self.sizes)))
 
     def _log_prob(self, site: Message, *, raw: bool = False) -> Tensor:
-        return self._reduce(site["fn"].log_prob(site["value"]), site, scaled=not raw)
+        try:
+            log_prob = site["fn"].log_prob(site["value"])
+        except NoDensityError as error:
+            raise NoDensityError(f"Site '{site['name']}' is implicit. {error}") from error
+        return self._reduce(log_prob, site, scaled=not raw)
 
     def _reduce(self, log_prob: Tensor, site: Message, *, scaled: bool = True) -> Tensor:
         local = site["name"] not in self.structure.global_sites
@@ -173,6 +207,16 @@ class InferenceJoint:
                 "where its log-density would miss the scale N / B: put the plate into the guide as well."
             )
         return site["scale"] / self.data_scale
+
+
+def _side_by_particle(value: Tensor, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None) -> Tensor:
+    """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as (num_particles, *sizes, entries); no sizes: global."""
+    ndim = 1 + structure.batch_ndim
+    missing = ndim + event_dim - value.ndim
+    value = value.reshape((1,) * missing + value.shape)
+    kept = [0, *(ndim + dim for dim in structure.plates.values())] if sizes is not None else [0]
+    value = value.permute(*kept, *(dim for dim in range(value.ndim) if dim not in kept)).flatten(len(kept))
+    return value.expand(value.shape[0], *(sizes or ()), -1)
 
 
 def _data_frames(site: Message, structure: Structure) -> list[CondIndepStackFrame]:

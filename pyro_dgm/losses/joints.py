@@ -17,7 +17,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_dgm.losses.handlers import _Draws, _frozen_parameters, _Particles, _StoppedValues
-from pyro_dgm.losses.inference import InferenceJoint
+from pyro_dgm.losses.inference import InferenceJoint, _side_by_particle
 from pyro_dgm.losses.structure import Structure, check_sites, declared_size, find_structure, no_gradient_message, random_sites
 from pyro_dgm.nn import evaluation_mode
 
@@ -104,6 +104,14 @@ class Joints:
         for name in _up_to(list(nodes), sites):
             _check_pathwise(name, nodes[name], "model")
         return _side_by_side(real), _side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites])
+
+    def prior(self, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Draws of latent sites by the model alone, as many as the guide's, shaped as `InferenceJoint.entries`; no gradient passes."""
+        structure = self.inference().structure
+        with torch.no_grad(), _Particles(self.num_particles, structure.batch_ndim):
+            trace = poutine.trace(poutine.uncondition(self.model)).get_trace(*self.args, **self.kwargs)
+        sizes = {name: None if name in structure.global_sites else self.inference().sizes for name in names}
+        return {name: _side_by_particle(trace.nodes[name]["value"], trace.nodes[name]["fn"].event_dim, structure, sizes[name]) for name in names}
 
     def redrawn(self, sites: tuple[str, ...], num: int) -> Tensor:
         """Draws of observed sites in `num` runs of the model on the same batch: (num, num_data, *event), or of several sites (num, num_data, entries)."""

@@ -2,6 +2,7 @@
 
 from pyro_dgm.nn.conditional import Conditional, Parametric, positive, size_of
 from pyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
+from pyro_dgm.nn.implicit import Generator, ImplicitDistribution, NoDensityError
 from pyro_dgm.nn.layers import BatchNorm, Dropout, Linear
 from pyro_dgm.nn.networks import MLP
 from pyro_dgm.nn.optim import Adam
@@ -16,7 +17,10 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Dropout",
+    "Generator",
+    "ImplicitDistribution",
     "Linear",
+    "NoDensityError",
     "Parametric",
     "evaluation_mode",
     "positive",

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.nn import softplus
+from jax.nn import log_sigmoid
 
 from numpyro_dgm.losses.adversarial import AdversarialTerm
 from numpyro_dgm.losses.base import check_choice, check_particles
@@ -70,7 +70,7 @@ class RatioELBO(AdversarialTerm):
 
     def bound(self, real: Array, fake: Array) -> Array:
         """E_q [log sigmoid(T)] + E_other [log sigmoid(-T)], which the critic maximises."""
-        return -softplus(-real).mean() - softplus(fake).mean()
+        return log_sigmoid(real).mean() + log_sigmoid(-fake).mean()
 
     def samples(self, joints: Joints) -> tuple[Array, Array]:
         """Draws of the guide and of what they are told from, each beside the data they belong to, (num, entries)."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid
 
 from pyro_dgm.losses.adversarial import AdversarialTerm
 from pyro_dgm.losses.base import check_choice, check_particles
@@ -68,7 +68,7 @@ class RatioELBO(AdversarialTerm):
 
     def bound(self, real: Tensor, fake: Tensor) -> Tensor:
         """E_q [log sigmoid(T)] + E_other [log sigmoid(-T)], which the critic maximises."""
-        return -softplus(-real).mean() - softplus(fake).mean()
+        return logsigmoid(real).mean() + logsigmoid(-fake).mean()
 
     def samples(self, joints: Joints) -> tuple[Tensor, Tensor]:
         """Draws of the guide and of what they are told from, each beside the data they belong to, (num, entries)."""

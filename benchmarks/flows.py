@@ -1,0 +1,253 @@
+"""Speed of a masked autoregressive flow in both directions, beside zuko, nflows, normflows and Pyro (torch), FlowJAX and NumPyro (JAX).
+
+    python benchmarks/flows.py [--sizes 8 64 256 784] [--repeat 15] [--backends torch jax] [--threads 2] [--json]
+
+One affine layer with two hidden layers; noise Normal(0, I); float32. Measured in turn, in one process per size and backend: log_prob (one pass), sample (the
+other direction), and either with the gradient of its mean in all parameters. Times are medians after a warm-up; `ratio` is to log_prob of the same library,
+`ours` says how many times as long a library takes as ours for the same work: the median over rounds in which all libraries take their turn one after the
+other. Compilation (JAX) is listed apart. A peer's slow direction runs twice only. Memory: peaks of our two directions, without gradients, above what the
+process held before, each in a process of its own.
+A library that is not installed is left out.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dgm_core.results import format_table
+
+SETUP = {8: ((64, 64), 1000), 64: ((512, 512), 1000), 256: ((512, 512), 500), 784: ((1024, 1024), 100)}  # D -> hidden, batch
+LIMITS = {64: 3.0, 784: 10.0}  # of the slow direction to the fast one, ours
+TASKS = ("log_prob", "sample", "log_prob+grad", "sample+grad")
+
+
+def torch_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, dict[str, Callable[[], Any]]]:
+    """Library -> task -> what to time."""
+    import torch
+
+    torch.manual_seed(0)
+    x = torch.randn(batch, dim)
+    found: dict[str, dict[str, Callable[[], Any]]] = {}
+
+    def add(name: str, module: Any, log_prob: Callable[[], Any], sample: Callable[[], Any]) -> None:
+        parameters = [p for p in module.parameters() if p.requires_grad]
+
+        def plain(run: Callable) -> Callable:
+            def task() -> Any:
+                with torch.no_grad():
+                    return run()
+
+            return task
+
+        def gradient(run: Callable) -> Callable:
+            return lambda: torch.autograd.grad(run().mean(), parameters, allow_unused=True)
+
+        found[name] = {"log_prob": plain(log_prob), "sample": plain(sample), "log_prob+grad": gradient(log_prob), "sample+grad": gradient(sample)}
+
+    from pyro_dgm.flows import IAF, MAF
+
+    ours = MAF(dim, num_layers=1, hidden=hidden)
+    add("pyro_dgm MAF", ours, lambda: ours().log_prob(x), lambda: ours().rsample((batch,)))
+    iaf = IAF(dim, num_layers=1, hidden=hidden)
+    add("pyro_dgm IAF", iaf, lambda: iaf().rsample((batch,)), lambda: iaf().log_prob(x))  # its fast direction first
+    if importlib.util.find_spec("zuko"):
+        import zuko
+
+        flow = zuko.flows.MAF(dim, transforms=1, hidden_features=hidden)
+        add("zuko", flow, lambda: flow().log_prob(x), lambda: flow().rsample((batch,)))
+    if importlib.util.find_spec("nflows"):
+        from nflows.distributions import StandardNormal
+        from nflows.flows import Flow
+        from nflows.transforms import MaskedAffineAutoregressiveTransform
+
+        layer = MaskedAffineAutoregressiveTransform(dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False)
+        nflow = Flow(layer, StandardNormal([dim]))
+        add("nflows", nflow, lambda: nflow.log_prob(x), lambda: nflow.sample(batch))
+    if importlib.util.find_spec("normflows"):
+        import normflows
+
+        layer = normflows.flows.MaskedAffineAutoregressive(dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False)
+        normal = normflows.NormalizingFlow(normflows.distributions.DiagGaussian(dim, trainable=False), [layer])
+        add("normflows (as an IAF)", normal, lambda: normal.sample(batch)[0], lambda: normal.log_prob(x))  # which is its fast direction
+    import pyro.distributions as dist
+    from pyro.distributions.transforms import affine_autoregressive
+
+    maf = affine_autoregressive(dim, hidden_dims=list(hidden))
+    base = dist.Normal(torch.zeros(dim), 1.0).to_event(1)
+    density = dist.TransformedDistribution(base, [maf.inv])
+    add("Pyro", maf, lambda: density.log_prob(x.clone()), lambda: density.rsample((batch,)))
+    return found
+
+
+def jax_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, dict[str, Callable[[], Any]]]:
+    """The same for JAX; every task is jitted."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (batch, dim))
+    found: dict[str, dict[str, Callable[[], Any]]] = {}
+
+    def add(name: str, params: Any, log_prob: Callable[[Any], Any], sample: Callable[[Any], Any]) -> None:
+        def task(run: Callable) -> Callable[[], Any]:
+            compiled = jax.jit(run)
+            return lambda: jax.block_until_ready(compiled(params))
+
+        def gradient(run: Callable) -> Callable[[], Any]:
+            return task(jax.grad(lambda params: run(params).mean()))
+
+        found[name] = {"log_prob": task(log_prob), "sample": task(sample), "log_prob+grad": gradient(log_prob), "sample+grad": gradient(sample)}
+
+    from numpyro_dgm.flows import IAF, MAF
+
+    for name, cls in (("numpyro_dgm MAF", MAF), ("numpyro_dgm IAF", IAF)):
+        params, static = eqx.partition(cls(dim, num_layers=1, hidden=hidden, key=key), eqx.is_inexact_array)
+        score = lambda params, static=static: eqx.combine(params, static)().log_prob(x)  # noqa: E731
+        draw = lambda params, static=static: eqx.combine(params, static)().sample(key, (batch,))  # noqa: E731
+        add(name, params, *((score, draw) if cls is MAF else (draw, score)))
+    if importlib.util.find_spec("flowjax"):
+        import paramax
+        from flowjax.distributions import StandardNormal
+        from flowjax.flows import masked_autoregressive_flow
+
+        flow = masked_autoregressive_flow(key, base_dist=StandardNormal((dim,)), flow_layers=1, nn_width=hidden[0], nn_depth=len(hidden))
+        params, static = eqx.partition(flow, eqx.is_inexact_array, is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable))
+        add("FlowJAX", params, lambda params: eqx.combine(params, static).log_prob(x), lambda params: eqx.combine(params, static).sample(key, (batch,)))
+    import numpyro.distributions as dist
+    from numpyro.distributions.flows import InverseAutoregressiveTransform
+    from numpyro.nn.auto_reg_nn import AutoregressiveNN
+
+    init, network = AutoregressiveNN(dim, list(hidden))
+    _, params = init(key, (batch, dim))
+
+    def density(params: Any) -> Any:
+        transform = InverseAutoregressiveTransform(lambda x: network(params, x))
+        return dist.TransformedDistribution(dist.Normal(jnp.zeros(dim), 1.0).to_event(1), [transform.inv])
+
+    add("NumPyro", params, lambda params: density(params).log_prob(x), lambda params: density(params).sample(key, (batch,)))
+    return found
+
+
+def measure(backend: str, dim: int, repeat: int) -> list[dict[str, Any]]:
+    """Rows of one size."""
+    hidden, batch = SETUP[dim]
+    libraries = {"torch": torch_libraries, "jax": jax_libraries}[backend](dim, hidden, batch)
+    rows = []
+    first = next(iter(libraries))
+    for task in TASKS:
+        times: dict[str, list[float]] = {name: [] for name in libraries}
+        compilation = {name: timed(tasks[task]) for name, tasks in libraries.items()}
+        for turn in range(repeat):
+            for name, tasks in libraries.items():
+                slow_peer = "sample" in task and "_dgm" not in name
+                if turn < 2 or not slow_peer:
+                    times[name].append(timed(tasks[task]))
+        for name, seconds in times.items():
+            count = min(len(seconds), len(times[first]))
+            ours = float(np.median(np.divide(seconds[:count], times[first][:count])))
+            row = {"backend": backend, "D": dim, "hidden": "-".join(map(str, hidden)), "batch": batch, "library": name, "task": task}
+            rows.append({**row, "ms": 1e3 * float(np.median(seconds)), "ours": ours, "first_call_s": compilation[name]})
+    fast = {row["library"]: row["ms"] for row in rows if row["task"] == "log_prob"}
+    return [{**row, "ratio": row["ms"] / fast[row["library"]]} for row in rows]
+
+
+def timed(task: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    began = time.perf_counter()
+    task()
+    return time.perf_counter() - began
+
+
+def peak(backend: str, dim: int, task: str) -> float:
+    """Megabytes that ten calls of one of our tasks add to what this process held before."""
+    hidden, batch = SETUP[dim]
+    tasks = {"torch": torch_libraries, "jax": jax_libraries}[backend](dim, hidden, batch)
+    name = next(iter(tasks))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(10):
+        tasks[name][task]()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def child(*options: str) -> Any:
+    """What this program prints with other options."""
+    output = subprocess.run([sys.executable, __file__, *options], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def verdict(rows: list[dict[str, Any]]) -> list[str]:
+    """Our numbers in words, for the sizes that have a limit."""
+    lines = []
+    for row in rows:
+        if "_dgm" in row["library"] and row["task"] == "sample" and row["D"] in LIMITS:
+            others = [r for r in rows if (r["backend"], r["D"], r["task"]) == (row["backend"], row["D"], "sample") and "_dgm" not in r["library"]]
+            faster = ", ".join(f"{r['library']} {r['ms'] / row['ms']:.0f} x" for r in others)
+            lines.append(
+                f"{row['library']}, D = {row['D']}: slow direction {row['ratio']:.1f} x the fast one (limit {LIMITS[row['D']]:g}); peers take {faster} as long"
+            )
+        if "_dgm MAF" in row["library"] and row["task"] == "log_prob":
+            others = [r for r in rows if (r["backend"], r["D"], r["task"]) == (row["backend"], row["D"], "log_prob") and "_dgm" not in r["library"]]
+            best = min(others, key=lambda r: r["ours"])
+            lines.append(f"{row['library']}, D = {row['D']}: fast direction {1 / best['ours']:.2f} x the fastest peer's ({best['library']}; limit 1.1)")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SETUP), choices=list(SETUP))
+    parser.add_argument("--backends", nargs="+", default=["torch", "jax"], choices=["torch", "jax"])
+    parser.add_argument("--repeat", type=int, default=15)
+    parser.add_argument("--threads", type=int, help="of torch and XLA; left out, their default")
+    parser.add_argument("--json", action="store_true", help="print the rows as one JSON line")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # before torch is imported
+    if arguments.peak:
+        print(json.dumps(peak(arguments.backends[0], arguments.sizes[0], arguments.peak)))
+        return
+    if arguments.one:
+        print(json.dumps(measure(arguments.one, arguments.sizes[0], arguments.repeat)))
+        return
+    rows: list[dict[str, Any]] = []
+    memory = []
+    for size in arguments.sizes:
+        for backend in arguments.backends:
+            rows += child("--one", backend, "--sizes", str(size), "--repeat", str(arguments.repeat))
+            peaks = {task: child("--peak", task, "--backends", backend, "--sizes", str(size)) for task in ("log_prob", "sample")}
+            memory.append({"backend": backend, "D": size, "log_prob_mb": peaks["log_prob"], "sample_mb": peaks["sample"]})
+    columns = ["backend", "D", "hidden", "batch", "library", "task", "ms", "ratio", "ours", "first_call_s"]
+    text = "\n".join([format_table(rows, columns, digits=3), "", *verdict(rows), "", format_table(memory, digits=1)])
+    print(text)
+    if arguments.json:
+        print(json.dumps(rows))
+    protocol = (__doc__ or "").split("One affine layer", 1)[1]
+    head = [
+        "# Flows in both directions",
+        "",
+        "One affine layer" + protocol.strip().replace("\n", " "),
+        "",
+        f"{os.cpu_count()} CPU cores.",
+        "",
+        "```",
+        text,
+        "```",
+        "",
+    ]
+    (Path(__file__).parent / "results" / "flows.md").write_text("\n".join(head))
+
+
+if __name__ == "__main__":
+    main()

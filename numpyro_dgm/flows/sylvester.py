@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from numpyro_dgm.flows.flow import Flow
-from numpyro_dgm.flows.householder import reflect
+from numpyro_dgm.flows.householder import reflections
 from numpyro_dgm.flows.parametric import ParametricTransform
 from numpyro_dgm.flows.planar import unbend
 from numpyro_dgm.flows.transform import check_num_layers
@@ -76,17 +76,13 @@ class SylvesterLayer(ParametricTransform):
 
     def _into(self, normals: Array, value: Array) -> Array:
         """Q' value: (*batch, D) -> (*batch, M)."""
-        for normal in jnp.moveaxis(normals, -2, 0):
-            value = reflect(value, normal)
-        return value[..., : self.rank]
+        return reflections(value, normals)[..., : self.rank]
 
     def _moved(self, value: Array, sign: float, normals: Array, r: Array, s: Array, b: Array, v: Array) -> Array:
         """value + sign Q R tanh(S v + b)."""
         step = _apply(r, jnp.tanh(_apply(s, v) + b))
         step = jnp.pad(step, [(0, 0)] * (step.ndim - 1) + [(0, self.dim - self.rank)])
-        for normal in jnp.moveaxis(normals, -2, 0)[::-1]:
-            step = reflect(step, normal)
-        return value + sign * step
+        return value + sign * reflections(step, normals[..., ::-1, :])
 
 
 def _apply(matrix: Array, vector: Array) -> Array:

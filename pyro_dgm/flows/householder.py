@@ -22,6 +22,20 @@ def reflect(value: Tensor, normal: Tensor) -> Tensor:
     return value - (2 * (normal * value).sum(-1, keepdim=True) / square) * normal
 
 
+def reflections(value: Tensor, normals: Tensor) -> Tensor:
+    """H_K ... H_1 value for K reflections at once: value (*batch, D), normals v_1, ..., v_K (*batch, K, D).
+
+    With unit normals as the rows of V it is value - V'(L^-1 V value), L = I / 2 + the part of V V' below the diagonal: three products instead of K steps.
+    Reference: Joffrain et al. (2006), Accumulating Householder transformations, revisited, ACM Trans. Math. Softw. 32.
+
+    >>> reflections(torch.tensor([3.0, 4.0]), torch.eye(2))
+    tensor([-3., -4.])
+    """
+    units = normals * normals.square().sum(-1, keepdim=True).clamp(min=torch.finfo(normals.dtype).tiny).rsqrt()
+    lower = (units @ units.mT).tril(-1) + torch.eye(units.shape[-2], dtype=units.dtype, device=units.device) / 2
+    return value - (units.mT @ torch.linalg.solve_triangular(lower, units @ value[..., None], upper=False))[..., 0]
+
+
 class Reflection(ParametricTransform):
     """x = (I - 2 v v' / |v|^2) u, with determinant -1, which is its own inverse; v is free or linear in the context.
 

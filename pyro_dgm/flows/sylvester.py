@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_dgm.flows.flow import Flow
-from pyro_dgm.flows.householder import reflect
+from pyro_dgm.flows.householder import reflections
 from pyro_dgm.flows.parametric import ParametricTransform
 from pyro_dgm.flows.planar import unbend
 from pyro_dgm.flows.transform import check_num_layers
@@ -74,17 +74,13 @@ class SylvesterLayer(ParametricTransform):
 
     def _into(self, normals: Tensor, value: Tensor) -> Tensor:
         """Q' value: (*batch, D) -> (*batch, M)."""
-        for normal in normals.unbind(-2):
-            value = reflect(value, normal)
-        return value[..., : self.rank]
+        return reflections(value, normals)[..., : self.rank]
 
     def _moved(self, value: Tensor, sign: float, normals: Tensor, r: Tensor, s: Tensor, b: Tensor, v: Tensor) -> Tensor:
         """value + sign Q R tanh(S v + b)."""
         step = _apply(r, torch.tanh(_apply(s, v) + b))
         step = torch.nn.functional.pad(step, (0, self.dim - self.rank))
-        for normal in reversed(normals.unbind(-2)):
-            step = reflect(step, normal)
-        return value + sign * step
+        return value + sign * reflections(step, normals.flip(-2))
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:

@@ -123,6 +123,15 @@ CONDITIONALS: dict[str, Conditional] = {
     ),
 }
 
+SCALARS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "Affine": ("Affine", ()),
+    "Shift": ("Shift", ()),
+    "Spline": ("Spline", (5, 4.0)),
+    "MixtureCDF": ("MixtureCDF", (3,)),
+    "MixtureCDF-1": ("MixtureCDF", (1,)),
+    "Sigmoidal": ("Sigmoidal", (3,)),
+}
+
 # ---- flows: couplings and the classical ones ----
 NET = {"num_layers": 3, "hidden": (7,), "activation": "tanh"}
 FLOWS: dict[str, Flow] = {
@@ -133,6 +142,18 @@ FLOWS: dict[str, Flow] = {
     "Planar": Flow("Planar", settings={"num_layers": 3}, slow="log_prob"),
     "Radial": Flow("Radial", settings={"num_layers": 3}),
     "Sylvester": Flow("Sylvester", settings={"num_layers": 2, "rank": 2, "num_reflections": 2}, slow="log_prob"),
+    "MultiScaleRealNVP": Flow(
+        "MultiScaleRealNVP",
+        sizes=((1, 4, 4),),
+        settings={"num_scales": 2, "num_layers": 1, "hidden_channels": (3,), "activation": "tanh"},
+        small=(),
+    ),
+    "Flow-channels": Flow(
+        "Flow",
+        sizes=((3, 2, 2),),
+        transforms=lambda dim: [("LU", (dim,), {}), ("ImageCoupling", (dim, "channels"), {"context_dim": GIVEN, "hidden_channels": (2,), "swap": True})],
+        small=(),
+    ),
     "Flow-linear": Flow(
         "Flow",
         transforms=lambda dim: [("Diagonal", (dim,), {}), ("Orthogonal", (dim,), {}), ("Permutation", ((*range(1, dim), 0),), {}), ("LU", (dim,), {})],
@@ -149,6 +170,23 @@ FLOWS: dict[str, Flow] = {
 }
 
 # ---- flows: autoregressive ones ----
+MASKED = {"num_layers": 2, "hidden": (8, 7), "activation": "tanh"}
+FLOWS |= {
+    "MAF": Flow("MAF", settings=MASKED, slow="sample"),
+    "IAF": Flow("IAF", settings=MASKED, slow="log_prob"),
+    "MAFMoG": Flow("MAFMoG", settings={**MASKED, "num_components": 3}, slow="sample"),
+    "NAF": Flow("NAF", settings={"num_layers": 1, "hidden": (8,), "activation": "gelu", "num_components": 3}, slow="sample"),
+    "AutoregressiveNSF": Flow("AutoregressiveNSF", settings={**MASKED, "num_bins": 4, "bound": 3.0}, slow="sample"),
+    "BNAF": Flow("BNAF", settings={"num_layers": 2, "hidden": (3, 2)}, slow="sample"),
+    "Flow-autoregressive": Flow(
+        "Flow",
+        transforms=lambda dim: [
+            ("Autoregressive", (dim,), {"context_dim": GIVEN, "hidden": (), "order": (*range(1, dim), 0)}),
+            ("Autoregressive", (dim, ("Shift",)), {"context_dim": GIVEN, "hidden": (2, 5)}),
+        ],
+        slow="log_prob",
+    ),
+}
 
 NETWORKS: dict[str, Network] = {
     "Linear": Network("Linear", (5, 3), (5,), 3),
@@ -250,6 +288,12 @@ BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = 
     ("flows", "Radial", (3,), {"num_layers": 0}, "num_layers must be at least 1"),
     ("flows", "Sylvester", (3,), {"rank": 4}, r"rank must lie in \[1, 3\], got 4"),
     ("flows", "Sylvester", (3,), {"num_reflections": 0}, "num_reflections must be at least 1"),
+    ("flows", "MultiScaleRealNVP", ((1, 6, 6),), {"num_scales": 3}, r"divisible by 2\^2, got \(1, 6, 6\)"),
+    ("flows", "MultiScaleRealNVP", ((1, 8, 8),), {"num_scales": 0}, "num_scales must be at least 1"),
+    ("flows", "MultiScaleRealNVP", ((1, 8, 8),), {"hidden_channels": ()}, "hidden_channels must be one or more"),
+    ("flows", "MultiScaleRealNVP", ((1, 8, 8),), {"hidden_channels": 32}, "hidden_channels must be one or more sizes of at least 1, got 32"),
+    ("flows", "ImageCoupling", ((1, 4, 4), "stripes"), {}, "mask must be 'checkerboard' or 'channels', got 'stripes'"),
+    ("flows", "ImageCoupling", ((1, 4, 4), "channels"), {}, "needs two channels"),
     ("flows", "Diagonal", (0,), {}, "dim must be at least 1, got 0"),
     ("flows", "Orthogonal", (1,), {}, "dim must be at least 2, got 1"),
     ("flows", "LU", ((3, 4),), {}, r"shape \(channels, height, width\), got \(3, 4\)"),

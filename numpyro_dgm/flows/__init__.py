@@ -6,6 +6,7 @@ from numpyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from numpyro_dgm.flows.external import ExternalFlow
 from numpyro_dgm.flows.flow import Flow, FlowDistribution
 from numpyro_dgm.flows.householder import Householder, Reflection
+from numpyro_dgm.flows.images import FactoredOut, ImageCoupling, MultiScaleRealNVP, Squeezed
 from numpyro_dgm.flows.linear import LU, Diagonal, Orthogonal, Permutation
 from numpyro_dgm.flows.made import MADE
 from numpyro_dgm.flows.norm import Normalization
@@ -32,12 +33,15 @@ __all__ = [
     "Coupling",
     "Diagonal",
     "ExternalFlow",
+    "FactoredOut",
     "Flow",
     "FlowDistribution",
     "Householder",
+    "ImageCoupling",
     "Inverse",
     "MAFMoG",
     "MixtureCDF",
+    "MultiScaleRealNVP",
     "Normalization",
     "Orthogonal",
     "ParametricTransform",
@@ -52,6 +56,7 @@ __all__ = [
     "Shift",
     "Sigmoidal",
     "Spline",
+    "Squeezed",
     "Sylvester",
     "SylvesterLayer",
     "Transform",

@@ -36,7 +36,7 @@ def increasing_root(function: Callable[..., tuple[Array, Array]], target: Array,
 
 
 def _newton_step(gap: Array, log_slope: Array) -> Array:
-    return gap * jnp.exp(jnp.minimum(-log_slope, 60.0))  # large but finite where the function is flat
+    return gap * jnp.exp(jnp.minimum(-log_slope, 30.0))  # large but finite where the function is flat
 
 
 def _search(function: Callable[..., tuple[Array, Array]], target: Array, lower: Array, upper: Array, *params: Array) -> Array:

@@ -155,7 +155,7 @@ def _bin(knots: Array, value: Array, x: Array, y: Array, slopes: Array) -> tuple
     left = (value[..., None] >= knots[..., 1:-1]).sum(-1, keepdims=True)
 
     def at(values: Array, index: Array) -> Array:
-        return jnp.take_along_axis(values, index, -1)[..., 0]
+        return jnp.take_along_axis(jnp.broadcast_to(values, (*index.shape[:-1], values.shape[-1])), index, -1)[..., 0]
 
     x0, y0 = at(x, left), at(y, left)
     return x0, y0, at(x, left + 1) - x0, at(y, left + 1) - y0, at(slopes, left), at(slopes, left + 1)
@@ -200,7 +200,7 @@ class MixtureCDF(ScalarMap):
         logits, m, s = self._components(raw)
         z = (v[..., None] - m) / s
         log_density = -0.5 * z**2 - 0.5 * np.log(2 * pi) - jnp.log(s)
-        return _logit_of_mixture(logits, log_ndtr(z), log_ndtr(-z), log_density)
+        return _logit_of_mixture(logits, _log_ndtr(z), _log_ndtr(-z), log_density)
 
     def invert(self, w: Array, raw: Array) -> tuple[Array, Array]:
         """v = h^-1(w) and log dv/dw."""
@@ -264,6 +264,16 @@ class Sigmoidal(ScalarMap):
 def _check_components(num_components: int) -> None:
     if num_components < 1:
         raise ValueError(f"num_components must be at least 1, got {num_components}.")
+
+
+def _log_ndtr(z: Array) -> Array:
+    """log Phi(z), with exact derivatives in the tail: jax's are differences of large numbers there."""
+    far = z.clip(None, -12.0)
+    square, series = far**-2, jnp.ones_like(z)
+    for k in range(23, 0, -2):
+        series = 1 - k * square * series  # 1 - 1 / z^2 + 3 / z^4 - 15 / z^6 + ...
+    tail = -0.5 * far**2 - jnp.log(-far) - 0.5 * np.log(2 * pi) + jnp.log(series)
+    return jnp.where(z < -12, tail, log_ndtr(z.clip(-12.0)))
 
 
 def _logit_of_mixture(log_weights: Array, log_cdf: Array, log_sf: Array, log_density: Array) -> tuple[Array, Array]:

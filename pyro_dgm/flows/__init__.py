@@ -6,6 +6,7 @@ from pyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from pyro_dgm.flows.external import ExternalFlow
 from pyro_dgm.flows.flow import Flow, FlowDistribution
 from pyro_dgm.flows.householder import Householder, Reflection
+from pyro_dgm.flows.images import FactoredOut, ImageCoupling, MultiScaleRealNVP, Squeezed
 from pyro_dgm.flows.linear import LU, Diagonal, Orthogonal, Permutation
 from pyro_dgm.flows.made import MADE
 from pyro_dgm.flows.norm import Normalization
@@ -32,12 +33,15 @@ __all__ = [
     "Coupling",
     "Diagonal",
     "ExternalFlow",
+    "FactoredOut",
     "Flow",
     "FlowDistribution",
     "Householder",
+    "ImageCoupling",
     "Inverse",
     "MAFMoG",
     "MixtureCDF",
+    "MultiScaleRealNVP",
     "Normalization",
     "Orthogonal",
     "ParametricTransform",
@@ -52,6 +56,7 @@ __all__ = [
     "Shift",
     "Sigmoidal",
     "Spline",
+    "Squeezed",
     "Sylvester",
     "SylvesterLayer",
     "Transform",

@@ -36,7 +36,7 @@ def increasing_root(function: Callable[..., tuple[Tensor, Tensor]], target: Tens
 
 
 def _newton_step(gap: Tensor, log_slope: Tensor) -> Tensor:
-    return gap * (-log_slope).clamp(max=60.0).exp()  # large but finite where the function is flat
+    return gap * (-log_slope).clamp(max=30.0).exp()  # large but finite where the function is flat
 
 
 def _search(function: Callable[..., tuple[Tensor, Tensor]], target: Tensor, lower: Tensor, upper: Tensor, *params: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ def _bin(knots: Tensor, value: Tensor, x: Tensor, y: Tensor, slopes: Tensor) -> 
     left = (value[..., None] >= knots[..., 1:-1]).sum(-1, keepdim=True)
 
     def at(values: Tensor, index: Tensor) -> Tensor:
-        return torch.take_along_dim(values, index, -1)[..., 0]
+        return values.expand(*index.shape[:-1], -1).gather(-1, index)[..., 0]
 
     x0, y0 = at(x, left), at(y, left)
     return x0, y0, at(x, left + 1) - x0, at(y, left + 1) - y0, at(slopes, left), at(slopes, left + 1)
@@ -195,7 +195,7 @@ class MixtureCDF(ScalarMap):
         logits, m, s = self._components(raw)
         z = (v[..., None] - m) / s
         log_density = -0.5 * z**2 - 0.5 * np.log(2 * pi) - s.log()
-        return _logit_of_mixture(logits, torch.special.log_ndtr(z), torch.special.log_ndtr(-z), log_density)
+        return _logit_of_mixture(logits, _log_ndtr(z), _log_ndtr(-z), log_density)
 
     def invert(self, w: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """v = h^-1(w) and log dv/dw."""
@@ -259,6 +259,16 @@ class Sigmoidal(ScalarMap):
 def _check_components(num_components: int) -> None:
     if num_components < 1:
         raise ValueError(f"num_components must be at least 1, got {num_components}.")
+
+
+def _log_ndtr(z: Tensor) -> Tensor:
+    """log Phi(z), with exact derivatives in the tail: torch's are differences of large numbers there."""
+    far = z.clamp(max=-12.0)
+    square, series = far**-2, torch.ones_like(z)
+    for k in range(23, 0, -2):
+        series = 1 - k * square * series  # 1 - 1 / z^2 + 3 / z^4 - 15 / z^6 + ...
+    tail = -0.5 * far**2 - (-far).log() - 0.5 * np.log(2 * pi) + series.log()
+    return torch.where(z < -12, tail, torch.special.log_ndtr(z.clamp(min=-12.0)))
 
 
 def _logit_of_mixture(log_weights: Tensor, log_cdf: Tensor, log_sf: Tensor, log_density: Tensor) -> tuple[Tensor, Tensor]:

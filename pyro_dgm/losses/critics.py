@@ -28,7 +28,7 @@ class Critic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One number for each of x (batch, *event)."""
-        return self.network(x.flatten(1)).squeeze(-1)
+        return self.network(x.reshape(len(x), -1)).squeeze(-1)
 
 
 class Regularizer(Protocol):
@@ -90,7 +90,7 @@ def _squared_gradient(critic: nn.Module, x: Tensor) -> Tensor:
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return gradient.flatten(1).square().sum(1)
+    return gradient.reshape(len(gradient), -1).square().sum(1)
 
 
 def _check_weight(weight: float) -> float:

@@ -40,6 +40,8 @@ def _newton_step(gap: Tensor, log_slope: Tensor) -> Tensor:
 
 
 def _search(function: Callable[..., tuple[Tensor, Tensor]], target: Tensor, lower: Tensor, upper: Tensor, *params: Tensor) -> Tensor:
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        raise RuntimeError("A root search stops when it has converged, which a captured graph cannot: run this step uncompiled.")
     precision = 4 * torch.finfo(target.dtype).eps
     v, step = (lower + upper) / 2, upper - lower
     for _ in range(_MAX_STEPS):

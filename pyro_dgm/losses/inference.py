@@ -215,7 +215,8 @@ def _side_by_particle(value: Tensor, event_dim: int, structure: Structure, sizes
     missing = ndim + event_dim - value.ndim
     value = value.reshape((1,) * missing + value.shape)
     kept = [0, *(ndim + dim for dim in structure.plates.values())] if sizes is not None else [0]
-    value = value.permute(*kept, *(dim for dim in range(value.ndim) if dim not in kept)).flatten(len(kept))
+    value = value.permute(*kept, *(dim for dim in range(value.ndim) if dim not in kept))
+    value = value.reshape(*value.shape[: len(kept)], -1)
     return value.expand(value.shape[0], *(sizes or ()), -1)
 
 

@@ -103,7 +103,7 @@ class Orthogonal(Transform):
 
 
 class LU(Transform):
-    """Any linear map with a positive determinant of its factors:  x = L U u + b,  log |det dx/du| = sum_i log U_ii.
+    """A linear map with a positive determinant, by its factors:  x = L U u + b,  log |det dx/du| = sum_i log U_ii.
 
     L is lower triangular with ones on its diagonal, U upper triangular with a positive one. Of an array (C, height, width) it maps the channels of each
     pixel: an invertible 1x1 convolution.

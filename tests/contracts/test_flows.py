@@ -84,3 +84,18 @@ def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_dim: int) -> N
     assert f"; sample: {module.sample_cost}, log_prob: {module.log_prob_cost})" in text
     for direction, cost in (("sample", module.sample_cost), ("log_prob", module.log_prob_cost)):
         assert (cost == "one pass") is (direction != case.slow)
+
+
+@pytest.mark.parametrize("lib", ["pyro"], indirect=True)
+@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+def test_everything_stays_on_the_device_of_the_module(lib: Any, case: Flow, context_dim: int) -> None:
+    """On a device without values; a root search needs values to see when it has converged."""
+    module = lib.conditional(case, context_dim).to("meta")
+    context = [array.to("meta") for array in context_of(lib, context_dim, 5)]
+    value = lib.torch.zeros(2, 5, *case.event_shape, device="meta")
+    with lib.pyro.validation_enabled(False):
+        p = module(*context)
+        results = [] if "root search" in module.sample_cost else [*p.forward_and_log_det(value), p.rsample((2,))]
+        results += [] if "root search" in module.log_prob_cost else [*p.inverse_and_log_det(value), p.log_prob(value)]
+    assert results
+    assert {array.device.type for array in results} == {"meta"}

@@ -170,19 +170,19 @@ FLOWS: dict[str, Flow] = {
 }
 
 # ---- flows: autoregressive ones ----
-MASKED = {"num_layers": 2, "hidden": (8, 7), "activation": "tanh"}
+MASKED = {"num_layers": 2, "hidden": (6,), "activation": "tanh"}
 FLOWS |= {
     "MAF": Flow("MAF", settings=MASKED, slow="sample"),
-    "IAF": Flow("IAF", settings=MASKED, slow="log_prob"),
+    "IAF": Flow("IAF", settings={**MASKED, "num_layers": 1, "hidden": (6, 5)}, slow="log_prob"),
     "MAFMoG": Flow("MAFMoG", settings={**MASKED, "num_components": 3}, slow="sample"),
-    "NAF": Flow("NAF", settings={"num_layers": 1, "hidden": (8,), "activation": "gelu", "num_components": 3}, slow="sample"),
-    "AutoregressiveNSF": Flow("AutoregressiveNSF", settings={**MASKED, "num_bins": 4, "bound": 3.0}, slow="sample"),
-    "BNAF": Flow("BNAF", settings={"num_layers": 2, "hidden": (3, 2)}, slow="sample"),
+    "NAF": Flow("NAF", settings={**MASKED, "num_layers": 1, "num_components": 3}, slow="sample"),
+    "AutoregressiveNSF": Flow("AutoregressiveNSF", settings={**MASKED, "num_layers": 1, "num_bins": 4, "bound": 3.0}, slow="sample"),
+    "BNAF": Flow("BNAF", settings={"num_layers": 1, "hidden": (3, 2)}, slow="sample"),
     "Flow-autoregressive": Flow(
         "Flow",
         transforms=lambda dim: [
             ("Autoregressive", (dim,), {"context_dim": GIVEN, "hidden": (), "order": (*range(1, dim), 0)}),
-            ("Autoregressive", (dim, ("Shift",)), {"context_dim": GIVEN, "hidden": (2, 5)}),
+            ("Autoregressive", (dim, ("Shift",)), {"context_dim": GIVEN, "hidden": (2, 5), "activation": "tanh"}),
         ],
         slow="log_prob",
     ),

@@ -89,9 +89,10 @@ class MADE(nn.Module):
         weights, biases = [layer.weight for layer in layers], [layer.bias[:, None] for layer in layers]
         masks = [getattr(self, f"mask_{index}") for index in range(len(layers))]
         if context is not None:
-            biases[0] = biases[0] + F.linear(context, self.context_weight).expand(*batch, -1).flatten(0, -2).T
+            biases[0] = biases[0] + F.linear(context, self.context_weight).expand(*batch, -1).reshape(-1, self.context_weight.shape[0]).T
         columns = w.expand(*batch, -1).reshape(-1, self.masking.dim).T.contiguous()
-        v, log_det = _solve(scalar, self.masking, self.activation, columns, weights, biases, masks)
+        v, raw = _solve(scalar, self.masking, self.activation, columns, weights, biases, masks)
+        log_det = -scalar(v, raw.movedim(1, -1))[1].sum(0)
         return v.T.reshape(*batch, -1), log_det.reshape(batch)
 
     def __repr__(self) -> str:

@@ -4,16 +4,14 @@ A masked network is block triangular: before step t the units that see only the 
 every hidden unit is computed once, by *blocked forward substitution*: what is known before a block of steps enters by large matrix products, what becomes
 known within the block by small ones.
 
-Gradients follow from the implicit function theorem.  With s = sum_i log dw_i/dv_i and the cotangents g of v and k of log |det dv/dw| = -s, the cotangents
-lambda of w and rho of raw solve
+Gradients follow from the implicit function theorem.  The cotangents lambda of w and rho of the network's output, from those g of v and r of raw, solve
 
-    lambda_i = (g_i - k ds/dv_i + [(draw/dv)' rho]_i) / (dw_i/dv_i),     rho_i = -k ds/draw_i - lambda_i dw_i/draw_i,
+    lambda_i = (g_i + [(draw/dv)' rho]_i) / (dw_i/dv_i),     rho_i = r_i - lambda_i dw_i/draw_i,
 
-again a triangular system, solved by the same substitution from the last step to the first.  On its way it finds the cotangent of every hidden unit once, and
-one matrix product per layer turns those into the gradients of the weights.  Nothing but v is kept in between: the activations are computed again, in one pass.
-Arithmetic, in passes through the network: solution 1, gradients 3 (in the fast direction 1 and 2).  The alternatives cost more: differentiating through the
-steps keeps all of their intermediate values, and lambda from the whole Jacobian takes dim passes.  In torch the gradients cannot be differentiated
-once more.
+again a triangular system, solved by the same substitution from the last step to the first.  It finds the cotangent of every hidden unit once, and from rho
+the gradients of the weights follow as in any network.  Nothing but the solution is kept in between: the activations are computed again, in one pass.
+Arithmetic, in passes through the network: solution 1, gradients 3 or 4 (in the fast direction 1 and 2).  The alternatives cost more: differentiating through
+the steps keeps all of their intermediate values, and lambda from the whole Jacobian takes dim passes.  In torch the gradients cannot be differentiated again.
 """
 
 from collections.abc import Sequence
@@ -30,7 +28,7 @@ from pyro_dgm.nn.layers import activate
 def _solve(
     scalar: ScalarMap, masking: Masking, activation: str, w: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """v (dim, batch) and log |det dv/dw| (batch,), differentiable in w (dim, batch), the weights before masking and the biases (units, 1 or batch)."""
+    """v (dim, batch) and raw (dim, num_params, batch), differentiable in w (dim, batch), the weights before masking and the biases (units, 1 or batch)."""
     return _Solve.apply(scalar, masking, activation, w, *weights, *biases, *masks)
 
 
@@ -38,34 +36,36 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scalar: ScalarMap, masking: Masking, activation: str, w: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         count = len(parameters) // 3
-        v, log_det = _forward_sweep(scalar, masking, activation, w, parameters[:count], parameters[count : 2 * count])
+        v, raw = _forward_sweep(scalar, masking, activation, w, parameters[:count], parameters[count : 2 * count])
         ctx.settings = scalar, masking, activation
-        ctx.save_for_backward(v, *parameters)
-        return v, log_det
+        ctx.save_for_backward(v, raw, *parameters)
+        return v, raw
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor, k: Tensor) -> tuple[Tensor | None, ...]:
-        v, *parameters = ctx.saved_tensors
+    def backward(ctx: Any, g: Tensor, r: Tensor) -> tuple[Tensor | None, ...]:
+        v, raw, *parameters = ctx.saved_tensors
         count = len(parameters) // 3
         weights, biases, masks = parameters[:count], parameters[count : 2 * count], parameters[2 * count :]
         scalar, masking, activation = ctx.settings
-        return None, None, None, *_backward_sweep(scalar, masking, activation, v, weights, biases, masks, g, k), *(None for _ in masks)
+        with torch.enable_grad():
+            leaves = v.detach().requires_grad_(), raw.detach().requires_grad_()
+            w, _ = scalar(leaves[0], leaves[1].movedim(1, -1))
+            w_v, w_raw = torch.autograd.grad(w, leaves, torch.ones_like(w))
+        found = _backward_sweep(masking, activation, v, weights, biases, masks, w_v, w_raw, g, r)
+        return None, None, None, *found, *(None for _ in masks)
 
 
 def _forward_sweep(
     scalar: ScalarMap, masking: Masking, activation: str, w: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    layers = [torch.zeros_like(w), *(w.new_empty(weight.shape[0], w.shape[1]) for weight in weights[:-1])]  # v and the hidden layers
-    log_det = torch.zeros_like(w[0])
+    layers = [torch.zeros_like(w), *(w.new_empty(weight.shape[0], w.shape[1]) for weight in weights)]  # v, hidden layers, raw
     for block in masking.blocks:
+        parts = zip(weights, biases, layers, block.rows[1:], block.before)
         # The contributions of what is known before the block.
-        new = [
-            torch.addmm(bias[rows], weight[rows][:, before], layer[before])
-            for weight, bias, layer, rows, before in zip(weights, biases, layers, block.rows[1:], block.before)
-        ]
-        local = [weight[rows][:, columns] for weight, rows, columns in zip(weights, block.rows[1:], block.rows)]
+        new = [torch.addmm(bias[rows], weight[rows][:, before], layer[before]) for weight, bias, layer, rows, before in parts]
         new = [w[block.rows[0]], *new]
+        local = [weight[rows][:, columns] for weight, rows, columns in zip(weights, block.rows[1:], block.rows)]
         for t in range(block.size):
             for l, weight in enumerate(local):
                 here, known = slice(*block.offsets[l + 1][t : t + 2]), slice(block.offsets[l][t + (l > 0)])
@@ -74,23 +74,23 @@ def _forward_sweep(
                     if l + 1 < len(local):
                         x.copy_(activate(activation, x))
             raw = new[-1][slice(*block.offsets[-1][t : t + 2])]
-            new[0][t], log_slope = scalar.invert(new[0][t], raw.T)
-            log_det += log_slope
+            new[0][t] = scalar.invert(new[0][t], raw.T)[0]
         for layer, rows, values in zip(layers, block.rows, new):
             layer[rows] = values
-    return layers[0], log_det
+    return layers[0], layers[-1].unflatten(0, (masking.dim, -1))
 
 
 def _backward_sweep(
-    scalar: ScalarMap,
     masking: Masking,
     activation: str,
     v: Tensor,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     masks: Sequence[Tensor],
+    w_v: Tensor,
+    w_raw: Tensor,
     g: Tensor,
-    k: Tensor,
+    r: Tensor,
 ) -> list[Tensor]:
     """The cotangents of w, the weights and the biases."""
     layers, cotangents = [v], [torch.empty_like(v)]  # where a hidden unit's cotangent is not known yet stands the slope of its activation
@@ -100,24 +100,19 @@ def _backward_sweep(
             y = activate(activation, x)
             cotangents += torch.autograd.grad(y.sum(), x)
         layers.append(y.detach())
-    raw = torch.addmm(biases[-1], torch.where(masks[-1], weights[-1], 0.0), layers[-1])
-    cotangents.append(torch.zeros_like(raw))
-    with torch.enable_grad():
-        v, raw = v.detach().requires_grad_(), raw.unflatten(0, (masking.dim, -1)).requires_grad_()  # (dim, num_params, batch)
-        w, log_slope = scalar(v, raw.movedim(1, -1))
-        w_v, w_raw = torch.autograd.grad(w.sum(), (v, raw), retain_graph=True)
-        s_v, s_raw = torch.autograd.grad(log_slope, (v, raw), k.expand_as(v), materialize_grads=True) if log_slope.requires_grad else (0 * v, 0 * raw)
+    cotangents.append(v.new_zeros(weights[-1].shape[0], v.shape[1]))
     for block in reversed(masking.blocks):
+        parts = zip(weights, cotangents[1:], block.rows, block.after[1:])
         # The contributions of what is known after the block.
-        new = [weight[after][:, rows].T @ cotangent[after] for weight, cotangent, rows, after in zip(weights, cotangents[1:], block.rows, block.after[1:])]
-        local = [weight[rows][:, columns] for weight, rows, columns in zip(weights, block.rows[1:], block.rows)]
+        new = [weight[after][:, rows].T @ cotangent[after] for weight, cotangent, rows, after in parts]
         coordinates = block.rows[0]
-        new[0] += g[coordinates] - s_v[coordinates]
-        new.append(-s_raw[coordinates].flatten(0, 1))
-        slopes_w, slopes_raw = w_v[coordinates], w_raw[coordinates].flatten(0, 1)
+        new[0] += g[coordinates]
+        new.append(r[coordinates].flatten(0, 1))
+        slopes_v, slopes_raw = w_v[coordinates], w_raw[coordinates].flatten(0, 1)
+        local = [weight[rows][:, columns] for weight, rows, columns in zip(weights, block.rows[1:], block.rows)]
         for t in reversed(range(block.size)):
             known = slice(block.offsets[1][t + 1], None)
-            new[0][t : t + 1].addmm_(local[0][known, t : t + 1].T, new[1][known]).div_(slopes_w[t])
+            new[0][t : t + 1].addmm_(local[0][known, t : t + 1].T, new[1][known]).div_(slopes_v[t])
             here = slice(*block.offsets[-1][t : t + 2])
             new[-1][here] -= new[0][t] * slopes_raw[here]
             for l in reversed(range(1, len(local))):

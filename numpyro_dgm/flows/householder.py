@@ -21,7 +21,17 @@ def reflect(value: Array, normal: Array) -> Array:
     Array([-3.,  4.], dtype=float32)
     """
     square = (normal**2).sum(-1, keepdims=True).clip(jnp.finfo(normal.dtype).tiny)
-    return value - (2 * (normal * value).sum(-1, keepdims=True) / square) * normal
+    along = jnp.vecdot(normal, value)[..., None]  # not a sum of products: compiled into the subtraction that was wrong on large batches (jaxlib 0.10.2, CPU)
+    return value - (2 * along / square) * normal
+
+
+def times(row: Array, matrix: Array) -> Array:
+    """row' matrix: (*batch, A), (*batch, A, B) -> (*batch, B), in one product where all rows share the matrix.
+
+    >>> times(jnp.array([1.0, 2.0]), jnp.array([[1.0, 2.0], [5.0, 6.0]]))
+    Array([11., 14.], dtype=float32)
+    """
+    return row @ matrix if matrix.ndim == 2 else (row[..., None, :] @ matrix)[..., 0, :]
 
 
 def reflections(value: Array, normals: Array) -> Array:
@@ -34,11 +44,14 @@ def reflections(value: Array, normals: Array) -> Array:
     Array([-3., -4.], dtype=float32)
     """
     units = normals * jax.lax.rsqrt((normals**2).sum(-1, keepdims=True).clip(jnp.finfo(normals.dtype).tiny))
-    lower = jnp.tril(units @ jnp.swapaxes(units, -1, -2), -1) + jnp.eye(units.shape[-2], dtype=units.dtype) / 2
-    along = units @ value[..., None]
-    batch = jnp.broadcast_shapes(lower.shape[:-2], along.shape[:-2])
-    lower, along = (jnp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (lower, along))
-    return value - (jnp.swapaxes(units, -1, -2) @ jax.scipy.linalg.solve_triangular(lower, along, lower=True))[..., 0]
+    lower = jnp.tril(units @ units.mT, -1) + jnp.eye(units.shape[-2], dtype=units.dtype) / 2
+    along = times(value, units.mT)  # (*batch, K), V value
+    if lower.ndim == 2:  # one system for all values, if they share the normals
+        solved = jax.scipy.linalg.solve_triangular(lower, along.reshape(-1, along.shape[-1]).T, lower=True).T.reshape(along.shape)
+    else:
+        lower = jnp.broadcast_to(lower, (*along.shape[:-1], *lower.shape[-2:]))
+        solved = jax.scipy.linalg.solve_triangular(lower, along[..., None], lower=True)[..., 0]
+    return value - times(solved, units)
 
 
 class Reflection(ParametricTransform):

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from numpyro_dgm.flows.flow import Flow
-from numpyro_dgm.flows.householder import reflections
+from numpyro_dgm.flows.householder import reflections, times
 from numpyro_dgm.flows.parametric import ParametricTransform
 from numpyro_dgm.flows.planar import unbend
 from numpyro_dgm.flows.transform import check_num_layers
@@ -80,17 +80,13 @@ class SylvesterLayer(ParametricTransform):
 
     def _moved(self, value: Array, sign: float, normals: Array, r: Array, s: Array, b: Array, v: Array) -> Array:
         """value + sign Q R tanh(S v + b)."""
-        step = _apply(r, jnp.tanh(_apply(s, v) + b))
+        step = times(jnp.tanh(times(v, s.mT) + b), r.mT)
         step = jnp.pad(step, [(0, 0)] * (step.ndim - 1) + [(0, self.dim - self.rank)])
         return value + sign * reflections(step, normals[..., ::-1, :])
 
 
-def _apply(matrix: Array, vector: Array) -> Array:
-    return (matrix @ vector[..., None])[..., 0]
-
-
 def _log_det(r: Array, s: Array, b: Array, v: Array) -> Array:
-    slope = 1 - jnp.tanh(_apply(s, v) + b) ** 2
+    slope = 1 - jnp.tanh(times(v, s.mT) + b) ** 2
     return jnp.log1p(jnp.diagonal(r, axis1=-2, axis2=-1) * jnp.diagonal(s, axis1=-2, axis2=-1) * slope).sum(-1)
 
 

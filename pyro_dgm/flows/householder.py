@@ -22,6 +22,15 @@ def reflect(value: Tensor, normal: Tensor) -> Tensor:
     return value - (2 * (normal * value).sum(-1, keepdim=True) / square) * normal
 
 
+def times(row: Tensor, matrix: Tensor) -> Tensor:
+    """row' matrix: (*batch, A), (*batch, A, B) -> (*batch, B), in one product where all rows share the matrix.
+
+    >>> times(torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 2.0], [5.0, 6.0]]))
+    tensor([11., 14.])
+    """
+    return row @ matrix if matrix.ndim == 2 else (row[..., None, :] @ matrix)[..., 0, :]
+
+
 def reflections(value: Tensor, normals: Tensor) -> Tensor:
     """H_K ... H_1 value for K reflections at once: value (*batch, D), normals v_1, ..., v_K (*batch, K, D).
 
@@ -33,7 +42,12 @@ def reflections(value: Tensor, normals: Tensor) -> Tensor:
     """
     units = normals * normals.square().sum(-1, keepdim=True).clamp(min=torch.finfo(normals.dtype).tiny).rsqrt()
     lower = (units @ units.mT).tril(-1) + torch.eye(units.shape[-2], dtype=units.dtype, device=units.device) / 2
-    return value - (units.mT @ torch.linalg.solve_triangular(lower, units @ value[..., None], upper=False))[..., 0]
+    along = times(value, units.mT)  # (*batch, K), V value
+    if lower.ndim == 2:  # one system for all values, if they share the normals
+        solved = torch.linalg.solve_triangular(lower, along.reshape(-1, along.shape[-1]).T, upper=False).T.reshape(along.shape)
+    else:
+        solved = torch.linalg.solve_triangular(lower, along[..., None], upper=False)[..., 0]
+    return value - times(solved, units)
 
 
 class Reflection(ParametricTransform):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_dgm.flows.flow import Flow
-from pyro_dgm.flows.householder import reflections
+from pyro_dgm.flows.householder import reflections, times
 from pyro_dgm.flows.parametric import ParametricTransform
 from pyro_dgm.flows.planar import unbend
 from pyro_dgm.flows.transform import check_num_layers
@@ -78,17 +78,13 @@ class SylvesterLayer(ParametricTransform):
 
     def _moved(self, value: Tensor, sign: float, normals: Tensor, r: Tensor, s: Tensor, b: Tensor, v: Tensor) -> Tensor:
         """value + sign Q R tanh(S v + b)."""
-        step = _apply(r, torch.tanh(_apply(s, v) + b))
+        step = times(torch.tanh(times(v, s.mT) + b), r.mT)
         step = torch.nn.functional.pad(step, (0, self.dim - self.rank))
         return value + sign * reflections(step, normals.flip(-2))
 
 
-def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (matrix @ vector[..., None])[..., 0]
-
-
 def _log_det(r: Tensor, s: Tensor, b: Tensor, v: Tensor) -> Tensor:
-    slope = 1 - torch.tanh(_apply(s, v) + b) ** 2
+    slope = 1 - torch.tanh(times(v, s.mT) + b) ** 2
     return torch.log1p(r.diagonal(dim1=-2, dim2=-1) * s.diagonal(dim1=-2, dim2=-1) * slope).sum(-1)
 
 

@@ -174,7 +174,7 @@ MASKED = {"num_layers": 2, "hidden": (6,), "activation": "tanh"}
 FLOWS |= {
     "MAF": Flow("MAF", settings=MASKED, slow="sample"),
     "IAF": Flow("IAF", settings={**MASKED, "num_layers": 1, "hidden": (6, 5)}, slow="log_prob"),
-    "MAFMoG": Flow("MAFMoG", settings={**MASKED, "num_components": 3}, slow="sample"),
+    "MAFMoG": Flow("MAFMoG", settings={**MASKED, "num_layers": 1, "num_components": 3}, slow="sample"),
     "NAF": Flow("NAF", settings={**MASKED, "num_layers": 1, "num_components": 3}, slow="sample"),
     "AutoregressiveNSF": Flow("AutoregressiveNSF", settings={**MASKED, "num_layers": 1, "num_bins": 4, "bound": 3.0}, slow="sample"),
     "BNAF": Flow("BNAF", settings={"num_layers": 1, "hidden": (3, 2)}, slow="sample"),

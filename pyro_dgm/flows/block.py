@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_dgm.flows.flow import Flow
+from pyro_dgm.flows.masked import _Once
 from pyro_dgm.flows.roots import increasing_root
 from pyro_dgm.flows.transform import Inverse, Transform, check_num_layers
 from pyro_dgm.nn import Conditional, Linear
@@ -169,12 +170,13 @@ class _AtRoot(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, residual: Tensor, u: Tensor, substitute: Callable[[Tensor], Tensor]) -> Tensor:
         ctx.substitute = substitute
-        return u.clone()
+        u = u.clone()
+        ctx.save_for_backward(u)
+        return u
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.substitute(g), None, None
+        return *_Once.apply(*ctx.saved_tensors, ctx.substitute(g)), None, None
 
 
 def _network(layers: _Layers, u: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -42,7 +42,6 @@ class _Solve(torch.autograd.Function):
         return v, raw
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor, r: Tensor) -> tuple[Tensor | None, ...]:
         v, raw, *parameters = ctx.saved_tensors
         count = len(parameters) // 3
@@ -52,8 +51,24 @@ class _Solve(torch.autograd.Function):
             leaves = v.detach().requires_grad_(), raw.detach().requires_grad_()
             w, _ = scalar(leaves[0], leaves[1].movedim(1, -1))
             w_v, w_raw = torch.autograd.grad(w, leaves, torch.ones_like(w))
-        found = _backward_sweep(masking, activation, v, weights, biases, masks, w_v, w_raw, g, r)
-        return None, None, None, *found, *(None for _ in masks)
+        with torch.no_grad():
+            found = _backward_sweep(masking, activation, v, weights, biases, masks, w_v, w_raw, g, r)
+        return None, None, None, *_Once.apply(v, *found), *(None for _ in masks)
+
+
+class _Once(torch.autograd.Function):
+    """The gradients, whose own derivatives are an error rather than zero; `anchor` is a tensor that they depend on."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gradient.view_as(gradient) for gradient in gradients)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> None:
+        raise RuntimeError(
+            "The gradients of an autoregressive flow's slow direction cannot be differentiated again in torch: "
+            "use a flow whose fast direction is the one in question, or the NumPyro twin."
+        )
 
 
 def _forward_sweep(

@@ -34,7 +34,8 @@ class ExternalFlow(Conditional):
 
     def __init__(self, flow: Any, dim: int, *, context_dim: int = 0) -> None:
         super().__init__(dim, context_dim=context_dim)
-        if not isinstance(flow, eqx.Module) or not hasattr(flow, "cond_shape"):
+        known = isinstance(flow, eqx.Module) and hasattr(flow, "cond_shape")
+        if not known:
             raise ValueError(f"flow must be a FlowJAX distribution, such as flowjax.flows.masked_autoregressive_flow(...), got {flow!r}.")
         if flow.cond_shape != ((context_dim,) if context_dim else None):
             raise ValueError(f"The flow does not take a context of {context_dim} entries: its cond_shape is {flow.cond_shape}.")

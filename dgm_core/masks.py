@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Block", "Masking", "masking"]
+__all__ = ["Block", "Masking", "check_autoregressive", "masking"]
 
 _BLOCK = 16  # coordinates of a block of the solution, and the largest number of blocks: each is compiled by itself in JAX
 _MAX_BLOCKS = 4
@@ -86,3 +88,23 @@ class Block:
 def masking(order: tuple[int, ...], hidden: tuple[int, ...], num_params: int, given: bool) -> Masking:
     """The masking with these arguments; equal ones are the same object, whose masks are made once."""
     return Masking(order, hidden, num_params, given)
+
+
+def check_autoregressive(dim: Any, hidden: Any, order: Any, context_dim: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The sizes of the hidden layers and the order of the coordinates of an autoregressive network, if they are such (None: 0, ..., dim - 1).
+
+    >>> check_autoregressive(3, [8], None, 0)
+    ((8,), (0, 1, 2))
+    """
+    if not isinstance(dim, Integral) or dim < 1:
+        raise ValueError(f"dim must be an integer of at least 1, got {dim!r}.")
+    if isinstance(hidden, Integral):
+        raise ValueError(f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}.")
+    if any(size < 1 for size in hidden):
+        raise ValueError(f"The sizes of hidden layers must be at least 1, got hidden={tuple(hidden)}.")
+    if context_dim < 0:
+        raise ValueError(f"context_dim must be at least 0 (0 = none), got {context_dim}.")
+    order = tuple(range(int(dim))) if order is None else tuple(order)
+    if sorted(order) != list(range(int(dim))):
+        raise ValueError(f"order must be a permutation of 0, ..., {dim - 1}, got {order}.")
+    return tuple(hidden), order

@@ -89,7 +89,7 @@ class _AutoregressiveFlow(Flow):
     ) -> None:
         base_key, *keys = jax.random.split(key, len(scalars) + 1)
         layers = [
-            Autoregressive(dim, scalar, hidden=hidden, order=range(dim)[:: (-1) ** index], context_dim=context_dim, activation=activation, key=k)
+            Autoregressive(dim, scalar, hidden=hidden, order=range(dim)[::-1] if index % 2 else None, context_dim=context_dim, activation=activation, key=k)
             for index, (scalar, k) in enumerate(zip(scalars, keys))
         ]
         super().__init__(dim, [direction(layer) for layer in layers], context_dim=context_dim, base=base, key=base_key)

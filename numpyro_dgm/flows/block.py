@@ -24,6 +24,7 @@ from jax import Array
 from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim
 from jax.nn import sigmoid
 
+from dgm_core.masks import check_autoregressive
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.roots import increasing_root
 from numpyro_dgm.flows.transform import Inverse, Transform, check_num_layers
@@ -76,13 +77,9 @@ class BlockAutoregressive(Transform):
         context_dim: int = 0,
         key: Array,
     ) -> None:
-        if isinstance(hidden, int) or not hidden:
-            raise ValueError(f"hidden must be a sequence of at least one size, such as (8, 8), got {hidden}.")
-        if min(dim, *hidden) < 1 or context_dim < 0:
-            raise ValueError(f"The sizes of a BlockAutoregressive must be at least 1, got {(dim, *hidden)} and context_dim={context_dim}.")
-        order = tuple(range(dim)) if order is None else tuple(order)
-        if sorted(order) != list(range(dim)):
-            raise ValueError(f"order must be a permutation of 0, ..., {dim - 1}, got {order}.")
+        hidden, order = check_autoregressive(dim, hidden, order, context_dim)
+        if not hidden:
+            raise ValueError("hidden must have at least one size, such as (8,), got ().")
         self.order = order
         context_key, *keys = jax.random.split(key, len(hidden) + 2)
         self.layers = [_BlockLinear(dim, a, b, key=k) for (a, b), k in zip(pairwise((1, *hidden, 1)), keys)]
@@ -237,9 +234,11 @@ class BNAF(Flow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        orders = [range(dim)[:: (-1) ** index] for index in range(check_num_layers(num_layers))]
-        base_key, *keys = jax.random.split(key, num_layers + 1)
-        layers = [BlockAutoregressive(dim, hidden=hidden, order=order, context_dim=context_dim, key=k) for order, k in zip(orders, keys)]
+        base_key, *keys = jax.random.split(key, check_num_layers(num_layers) + 1)
+        layers = [
+            BlockAutoregressive(dim, hidden=hidden, order=range(dim)[::-1] if index % 2 else None, context_dim=context_dim, key=k)
+            for index, k in enumerate(keys)
+        ]
         super().__init__(dim, [Inverse(layer) for layer in layers], context_dim=context_dim, base=base, key=base_key)
         self.hidden = tuple(hidden)
 

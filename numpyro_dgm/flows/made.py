@@ -1,8 +1,8 @@
-"""Masked autoregressive networks: all parameters of p(v_i | v_<i, c), i = 1, ..., D, in one pass, and a v that fits given values, in about one pass too.
+"""Masked autoregressive networks: all parameters of p(v_i | v_<i, c), i = 1, ..., D, in one pass, and the v that belongs to given w_i = h(v_i; raw_i) too.
 
-The second direction is solved unit by unit, each hidden unit once, and differentiated by the implicit function theorem: one reverse substitution gives the
-gradients of values, weights and context, in three passes of arithmetic (`flows/masked.py` has the equations), where automatic differentiation through D passes
-would cost 2 D and keep D times the activations.
+The second direction is solved unit by unit, each hidden unit once, and differentiated by the implicit function theorem: the same substitution in reverse gives
+the gradients of values, weights and context in three or four passes of arithmetic (`masked.py` has the equations).  Automatic differentiation of the usual
+inverse, a pass for each coordinate, would cost 2 D passes and keep D times the activations.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.masks import Masking, masking
+from dgm_core.masks import Masking, check_autoregressive, masking
 from numpyro_dgm.flows.masked import _solve
 from numpyro_dgm.flows.scalar import ScalarMap
 from numpyro_dgm.nn.layers import Linear, activate, check_activation
@@ -55,14 +55,10 @@ class MADE(eqx.Module):
         activation: str = "relu",
         key: Array,
     ) -> None:
-        if isinstance(hidden, int):
-            raise ValueError(f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}.")
-        if min(dim, num_params, *hidden) < 1 or context_dim < 0:
-            raise ValueError(f"The sizes of a MADE must be at least 1, got {(dim, num_params, *hidden)} and context_dim={context_dim}.")
-        order = tuple(range(dim)) if order is None else tuple(order)
-        if sorted(order) != list(range(dim)):
-            raise ValueError(f"order must be a permutation of 0, ..., {dim - 1}, got {order}.")
-        self.masking = masking(order, tuple(hidden), num_params, context_dim > 0)
+        hidden, order = check_autoregressive(dim, hidden, order, context_dim)
+        if num_params < 1:
+            raise ValueError(f"num_params must be at least 1, got {num_params}.")
+        self.masking = masking(order, hidden, num_params, context_dim > 0)
         self.activation = check_activation(activation)
         sizes = (dim, *hidden, dim * num_params)
         context_key, *keys = jax.random.split(key, len(sizes))

@@ -80,7 +80,7 @@ class _AutoregressiveFlow(Flow):
         base: Conditional | None,
     ) -> None:
         layers = [
-            Autoregressive(dim, scalar, hidden=hidden, order=range(dim)[:: (-1) ** index], context_dim=context_dim, activation=activation)
+            Autoregressive(dim, scalar, hidden=hidden, order=range(dim)[::-1] if index % 2 else None, context_dim=context_dim, activation=activation)
             for index, scalar in enumerate(scalars)
         ]
         super().__init__(dim, [direction(layer) for layer in layers], context_dim=context_dim, base=base)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dgm_core.masks import check_autoregressive
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.masked import _Once
 from pyro_dgm.flows.roots import increasing_root
@@ -70,13 +71,9 @@ class BlockAutoregressive(Transform):
         context_dim: int = 0,
     ) -> None:
         super().__init__()
-        if isinstance(hidden, int) or not hidden:
-            raise ValueError(f"hidden must be a sequence of at least one size, such as (8, 8), got {hidden}.")
-        if min(dim, *hidden) < 1 or context_dim < 0:
-            raise ValueError(f"The sizes of a BlockAutoregressive must be at least 1, got {(dim, *hidden)} and context_dim={context_dim}.")
-        order = tuple(range(dim)) if order is None else tuple(order)
-        if sorted(order) != list(range(dim)):
-            raise ValueError(f"order must be a permutation of 0, ..., {dim - 1}, got {order}.")
+        hidden, order = check_autoregressive(dim, hidden, order, context_dim)
+        if not hidden:
+            raise ValueError("hidden must have at least one size, such as (8,), got ().")
         self.order = order
         self.layers = nn.ModuleList(_BlockLinear(dim, a, b) for a, b in pairwise((1, *hidden, 1)))
         limit = 1.0 / sqrt(max(context_dim, 1))
@@ -215,8 +212,10 @@ class BNAF(Flow):
         hidden: Sequence[int] = (8, 8),
         base: Conditional | None = None,
     ) -> None:
-        orders = [range(dim)[:: (-1) ** index] for index in range(check_num_layers(num_layers))]
-        layers = [BlockAutoregressive(dim, hidden=hidden, order=order, context_dim=context_dim) for order in orders]
+        layers = [
+            BlockAutoregressive(dim, hidden=hidden, order=range(dim)[::-1] if index % 2 else None, context_dim=context_dim)
+            for index in range(check_num_layers(num_layers))
+        ]
         super().__init__(dim, [Inverse(layer) for layer in layers], context_dim=context_dim, base=base)
         self.hidden = tuple(hidden)
 

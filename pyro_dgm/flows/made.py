@@ -1,8 +1,8 @@
-"""Masked autoregressive networks: all parameters of p(v_i | v_<i, c), i = 1, ..., D, in one pass, and a v that fits given values, in about one pass too.
+"""Masked autoregressive networks: all parameters of p(v_i | v_<i, c), i = 1, ..., D, in one pass, and the v that belongs to given w_i = h(v_i; raw_i) too.
 
-The second direction is solved unit by unit, each hidden unit once, and differentiated by the implicit function theorem: one reverse substitution gives the
-gradients of values, weights and context, in three passes of arithmetic (`flows/masked.py` has the equations), where automatic differentiation through D passes
-would cost 2 D and keep D times the activations.
+The second direction is solved unit by unit, each hidden unit once, and differentiated by the implicit function theorem: the same substitution in reverse gives
+the gradients of values, weights and context in three or four passes of arithmetic (`masked.py` has the equations).  Automatic differentiation of the usual
+inverse, a pass for each coordinate, would cost 2 D passes and keep D times the activations.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dgm_core.masks import masking
+from dgm_core.masks import check_autoregressive, masking
 from pyro_dgm.flows.masked import _solve
 from pyro_dgm.flows.scalar import ScalarMap
 from pyro_dgm.nn.layers import Linear, activate, check_activation
@@ -52,14 +52,10 @@ class MADE(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        if isinstance(hidden, int):
-            raise ValueError(f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}.")
-        if min(dim, num_params, *hidden) < 1 or context_dim < 0:
-            raise ValueError(f"The sizes of a MADE must be at least 1, got {(dim, num_params, *hidden)} and context_dim={context_dim}.")
-        order = tuple(range(dim)) if order is None else tuple(order)
-        if sorted(order) != list(range(dim)):
-            raise ValueError(f"order must be a permutation of 0, ..., {dim - 1}, got {order}.")
-        self.masking = masking(order, tuple(hidden), num_params, context_dim > 0)
+        hidden, order = check_autoregressive(dim, hidden, order, context_dim)
+        if num_params < 1:
+            raise ValueError(f"num_params must be at least 1, got {num_params}.")
+        self.masking = masking(order, hidden, num_params, context_dim > 0)
         self.activation = check_activation(activation)
         sizes = (dim, *hidden, dim * num_params)
         self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))

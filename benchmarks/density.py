@@ -170,6 +170,17 @@ def table(results: list[dict[str, Any]]) -> str:
     return format_table(rows)
 
 
+def order(results: list[dict[str, Any]]) -> str:
+    """Which flow is above which, counted over data sets and backends."""
+    score = {(r["data"], r["backend"], r["flow"]): r["log_likelihood"] for r in results}
+    lines = []
+    for above, below in (("MAF", "Gaussian"), ("MAF", "MADE"), ("NSF", "MAF"), ("AutoregressiveNSF", "MAF"), ("NSF", "RealNVP")):
+        pairs = [(score[key], score.get((key[0], "-", below), score.get((*key[:2], below)))) for key in score if key[2] == above]
+        wins = [a > b for a, b in pairs if b is not None]
+        lines.append(f"- {above} above {below}: {sum(wins)} of {len(wins)}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=[*TRUE, *TABLES], choices=[*TRUE, *TABLES])
@@ -189,15 +200,22 @@ def main() -> None:
                 if not path.exists():
                     command = [sys.executable, __file__, "--one", str(path), "--backends", backend, "--seed", str(arguments.seed)]
                     subprocess.run([*command, "--data", data, "--flows", flow], check=True)
-    order = [(data, backend, flow) for data in (*TRUE, *TABLES) for backend in ("-", "numpyro", "pyro") for flow in FLOWS]
+    places = [(data, backend, flow) for data in (*TRUE, *TABLES) for backend in ("-", "numpyro", "pyro") for flow in FLOWS]
     results = [json.loads(path.read_text()) for path in HERE.glob("*.json")]
-    results.sort(key=lambda r: (order.index((r["data"], r["backend"], r["flow"])), r["seed"]))
+    results.sort(key=lambda r: (places.index((r["data"], r["backend"], r["flow"])), r["seed"]))
     text = table(results)
     print(text)
     protocol = (__doc__ or "").split("Protocol: ")[1].split("DGM_DATA_DIR")[0].replace("\n", " ").strip()
     seeds = ", ".join(str(seed) for seed in sorted({r["seed"] for r in results}))
-    head = ["# Flows as densities", "", protocol, "", f"Nats per test datum, seed {seeds}; {results[0]['hardware']}, one thread, with other work running beside.", ""]
-    (HERE.parent / "density.md").write_text("\n".join([*head, "```", text, "```", ""]))
+    head = [
+        "# Flows as densities",
+        "",
+        protocol,
+        "",
+        f"Nats per test datum, seed {seeds}; {results[0]['hardware']}, one thread, with other work running beside.",
+        "",
+    ]
+    (HERE.parent / "density.md").write_text("\n".join([*head, "```", text, "```", "", order(results), ""]))
 
 
 if __name__ == "__main__":

@@ -147,7 +147,18 @@ def main() -> None:
     text = table(results)
     print(text)
     protocol = (__doc__ or "").split("Protocol: ")[1].split("DGM_DATA_DIR")[0].replace("\n", " ").strip()
-    lines = ["# Guides and priors swapped in one VAE", "", protocol, "", f"Means over seeds; {results[0]['hardware']}, one thread, with other work running beside (the times are upper bounds).", "", "```", text, "```", ""]
+    lines = [
+        "# Guides and priors swapped in one VAE",
+        "",
+        protocol,
+        "",
+        f"Means over seeds; {results[0]['hardware']}, one thread, with other work running beside (the times are upper bounds).",
+        "",
+        "```",
+        text,
+        "```",
+        "",
+    ]
     (HERE.parent / "guides.md").write_text("\n".join(lines))
 
 

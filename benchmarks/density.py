@@ -164,19 +164,21 @@ def table(results: list[dict[str, Any]]) -> str:
     """One row per data set and flow."""
     rows = []
     for r in results:
-        row = {"data": r["data"], "backend": r["backend"], "flow": r["flow"], "log-likelihood": r["log_likelihood"], "std. error": r["standard_error"]}
-        row |= {"below true": r["true"] - r["log_likelihood"] if "true" in r else None, "epochs": r["epochs"] or None, "minutes": r["minutes"]}
+        row = {name: r[name] for name in ("data", "backend", "flow", "seed")}
+        row |= {"log-likelihood": r["log_likelihood"], "std. error": r["standard_error"]}
+        row |= {"below true": r["true"] - r["log_likelihood"] if "true" in r else None, "epochs": r["epochs"] or None, "minutes": round(r["minutes"], 2)}
         rows.append(row)
     return format_table(rows)
 
 
 def order(results: list[dict[str, Any]]) -> str:
-    """Which flow is above which, counted over data sets and backends."""
-    score = {(r["data"], r["backend"], r["flow"]): r["log_likelihood"] for r in results}
+    """Which flow is above which, counted over data sets, backends and seeds; the Gaussian has neither backend nor seed."""
+    score = {(r["data"], r["flow"], r["backend"], r["seed"]): r["log_likelihood"] for r in results}
     lines = []
     for above, below in (("MAF", "Gaussian"), ("MAF", "MADE"), ("NSF", "MAF"), ("AutoregressiveNSF", "MAF"), ("NSF", "RealNVP")):
-        pairs = [(score[key], score.get((key[0], "-", below), score.get((*key[:2], below)))) for key in score if key[2] == above]
-        wins = [a > b for a, b in pairs if b is not None]
+        others = [(data, below, "-", 0) if below == "Gaussian" else (data, below, *rest) for data, flow, *rest in score if flow == above]
+        own = [key for key in score if key[1] == above]
+        wins = [score[a] > score[b] for a, b in zip(own, others) if b in score]
         lines.append(f"- {above} above {below}: {sum(wins)} of {len(wins)}")
     return "\n".join(lines)
 
@@ -206,13 +208,12 @@ def main() -> None:
     text = table(results)
     print(text)
     protocol = (__doc__ or "").split("Protocol: ")[1].split("DGM_DATA_DIR")[0].replace("\n", " ").strip()
-    seeds = ", ".join(str(seed) for seed in sorted({r["seed"] for r in results}))
     head = [
         "# Flows as densities",
         "",
         protocol,
         "",
-        f"Nats per test datum, seed {seeds}; {results[0]['hardware']}, one thread, with other work running beside.",
+        f"Nats per test datum; {results[0]['hardware']}, one thread, with other work running beside.",
         "",
     ]
     (HERE.parent / "density.md").write_text("\n".join([*head, "```", text, "```", "", order(results), ""]))

@@ -50,7 +50,7 @@ class FakeBackend:
         self.backend = cli.Backend(
             name="fake_dgm",
             libraries=("numpy",),
-            **dict.fromkeys(("models", "priors", "likelihoods", "losses"), module),
+            **dict.fromkeys(("models", "priors", "flows", "likelihoods", "losses"), module),
             **{name: getattr(self, name) for name in ("fit", "log_weights", "to_arviz", "generate", "reconstruct", "latents")},
             Adam=module.Adam,
             binarize=self.binarize,

@@ -76,7 +76,7 @@ class FakeBackend:
     def log_weights(self, run, x, *, num_particles, seed):
         return np.random.default_rng(seed).normal(-30, 1, size=(num_particles, len(x)))
 
-    def latents(self, run, x, *, seed, means):
+    def latents(self, run, x, *, seed, means, num_draws=1):
         return {"z": np.random.default_rng(seed).normal(size=(len(x), self.z_dim))}
 
     def reconstruct(self, run, x, *, seed):
@@ -374,6 +374,6 @@ def test_compare(capsys):
     capsys.readouterr()
     assert fake("compare", "one", "two") == 0
     header, _, first, second = capsys.readouterr().out.splitlines()
-    assert header.split()[:6] == ["run", "backend", "data", "loss", "ELBO", "IWAE-30"]
+    assert header.split()[:8] == ["run", "backend", "data", "posterior", "prior", "loss", "ELBO", "IWAE-30"]
     assert first.startswith("one  fake_dgm  digits")
     assert second.startswith("two  fake_dgm  digits")

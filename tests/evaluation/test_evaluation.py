@@ -146,3 +146,21 @@ def test_bad_arguments_are_refused(backend: Any) -> None:
         backend.evaluation.log_weights(run, backend.array(ones(3)), num_particles=0)
     with pytest.raises(ValueError, match="num_draws must be at least 1, got 0"):
         backend.evaluation.latents(run, backend.array(ones(3)), num_draws=0)
+
+
+def test_elbo_surgery_of_the_conjugate_toy(backend: Any) -> None:
+    """x ~ Normal(0, 2) under the posterior Normal(x / 2, 1 / 2): q(z) is the prior up to the sample, and I = log(2) / 2; the parts sum to the mean KL."""
+    dist = backend.dist
+    model, _ = conjugate(backend)
+
+    def guide(x: Any, size: int | None = None) -> None:
+        with backend.plate("data", len(x)):
+            backend.sample("z", dist.Normal(x / 2, backend.array(math.sqrt(0.5))))
+
+    x = math.sqrt(2) * np.random.default_rng(0).standard_normal(700)
+    found = backend.evaluation.elbo_surgery(backend.run(model, guide), x)
+    assert found.mutual_information == pytest.approx(0.5 * math.log(2), abs=0.06)
+    assert found.marginal_kl == pytest.approx(0.0, abs=0.02)
+    assert found.mean_kl == pytest.approx(np.mean(0.5 * (0.5 + x**2 / 4 - 1 + math.log(2))), abs=0.06)
+    with pytest.raises(ValueError, match=r"all latents inside one plate of the data.* got \['w'\] outside"):
+        backend.evaluation.elbo_surgery(backend.run(*regression(backend, 6), {"loc": 0.4, "log_scale": -0.3}), x[:6])

@@ -2,7 +2,7 @@
 
 from numpyro_dgm.losses.adversarial import AdversarialTerm
 from numpyro_dgm.losses.base import Evaluation, Loss, Term
-from numpyro_dgm.losses.critics import R1, R2, Critic, GradientPenalty
+from numpyro_dgm.losses.critics import Critic, ImageCritic, ProjectionCritic
 from numpyro_dgm.losses.discrepancies import MMD, EnergyScore, SlicedWasserstein
 from numpyro_dgm.losses.distillation import Distillation
 from numpyro_dgm.losses.divergences import Divergence, divergence
@@ -13,6 +13,7 @@ from numpyro_dgm.losses.joints import Joints
 from numpyro_dgm.losses.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from numpyro_dgm.losses.likelihood import NLL, Reconstruction
 from numpyro_dgm.losses.ratio import RatioELBO
+from numpyro_dgm.losses.regularizers import R1, R2, GradientPenalty, NoiseRegularizer
 from numpyro_dgm.losses.wasserstein import Wasserstein
 
 __all__ = [
@@ -33,10 +34,13 @@ __all__ = [
     "Evaluation",
     "FDivergence",
     "GradientPenalty",
+    "ImageCritic",
     "JensenShannon",
     "Joints",
     "Kernel",
     "Loss",
+    "NoiseRegularizer",
+    "ProjectionCritic",
     "RatioELBO",
     "RationalQuadratic",
     "Reconstruction",

@@ -7,7 +7,7 @@ P is the inference joint (the data, the draws of the guide), "real"; Q the gener
 
 from abc import abstractmethod
 from collections.abc import Callable
-from math import prod
+from numbers import Real
 from typing import Any
 
 import equinox as eqx
@@ -15,10 +15,12 @@ import jax
 import optax
 from jax import Array
 
-from numpyro_dgm.losses.base import Term
-from numpyro_dgm.losses.critics import Critic, Regularizer
+from dgm_core.schedules import value_of
+from numpyro_dgm.losses.base import Term, Weight
+from numpyro_dgm.losses.critics import _default_critic
 from numpyro_dgm.losses.formulas import attach_gradient
 from numpyro_dgm.losses.joints import Joints
+from numpyro_dgm.losses.regularizers import Regularizer, _Once
 from numpyro_dgm.nn.optim import Adam, _as_optax
 
 __all__ = ["AdversarialTerm"]
@@ -33,12 +35,15 @@ class AdversarialTerm(Term):
     samples.  With `critic_steps` k > 1 the critic takes k - 1 updates before, on fresh draws of model and guide for the same batch.
 
     Args: sites, a name or a tuple of names that are compared jointly; critic, any module from the values to one number each: those of one site (batch, *event)
-        as they are, those of several flattened and side by side (batch, entries); left out, a `Critic` is built on the first batch (in NumPyro by `fit`; the
-        stock engine needs one given); optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its updates per step of the
-        model; regularizer, a cost added for the critic, such as R1() or GradientPenalty().
+        as they are, those of several flattened and side by side (batch, entries), those of a Categorical as one-hot vectors; left out, an `ImageCritic` for
+        one site with images (channels, height, width) and a `Critic` for all else, built on the first batch (in NumPyro by `fit`; the stock engine needs one
+        given); optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its updates per step of the model; regularizer, a
+        cost added for the critic, such as R1() or GradientPenalty(); instance_noise, the standard deviation of normal noise that "real" and "fake" are
+        given before the critic sees them, a number or a schedule: distributions that do not overlap are then compared as if they did.
     Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and "<name>/fake".
     Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of the critic and two backwards.
-    Raises: ValueError for critic_steps below 1, a site that the model has not, or one through which no gradient passes.
+    Raises: ValueError for critic_steps below 1, negative instance_noise, a site that the model has not, or one through which no gradient passes.
+    Reference: on instance noise Sonderby et al. (2017), arXiv:1610.04490, and Arjovsky and Bottou (2017), arXiv:1701.04862.
     """
 
     details: tuple[str, ...] = ("real", "fake")
@@ -52,6 +57,7 @@ class AdversarialTerm(Term):
         optim: Any = None,
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
+        instance_noise: Weight = 0.0,
     ) -> None:
         super().__init__()
         self.sites = (sites,) if isinstance(sites, str) else tuple(sites)
@@ -61,7 +67,9 @@ class AdversarialTerm(Term):
             raise ValueError(f"critic must be a module from the values of the sites to one number, got {critic!r}.")
         if not isinstance(critic_steps, int) or isinstance(critic_steps, bool) or critic_steps < 1:
             raise ValueError(f"critic_steps must be an integer of at least 1, got {critic_steps!r}.")
-        self.critic, self.critic_steps, self.regularizer = critic, critic_steps, regularizer
+        if not callable(instance_noise) and not (isinstance(instance_noise, Real) and instance_noise >= 0):
+            raise ValueError(f"instance_noise must be a standard deviation of at least 0 or a schedule, got {instance_noise!r}.")
+        self.critic, self.critic_steps, self.regularizer, self.instance_noise = critic, critic_steps, regularizer, instance_noise
         self.optim = _DEFAULT if optim is None else optim
 
     @property
@@ -89,14 +97,18 @@ class AdversarialTerm(Term):
         """A weight of the critic after an update, brought back to where it may lie; here anywhere."""
         return weight
 
-    def scores(self, joints: Joints) -> tuple[Array, Array]:
+    def weights(self) -> tuple[Weight, ...]:
+        return (self.instance_noise,)
+
+    def scores(self, joints: Joints, step: int | Array = 0) -> tuple[Array, Array]:
         """The outputs of the frozen critic at "real" and "fake" samples, (num,) each."""
         critic = _frozen(self._critic(joints.critics.get(self)))
-        real, fake = (_outputs(self.name, critic, x) for x in self.samples(joints))
+        samples = self._noisy(self.samples(joints), step, lambda: joints._key(f"instance noise of {self.name}"))
+        real, fake = (_outputs(self.name, critic, x) for x in samples)
         return real, fake
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
-        real, fake = self.scores(joints)
+        real, fake = self.scores(joints, step)
         return attach_gradient(self.value(real, fake), self.surrogate(real, fake)), {"real": real.mean(), "fake": fake.mean()}
 
     def _init_critic(self) -> dict[str, Any]:
@@ -104,14 +116,22 @@ class AdversarialTerm(Term):
         weights = eqx.filter(self._critic(None), eqx.is_inexact_array)
         return {"weights": weights, "optim": _as_optax(self.optim).init(weights)}
 
-    def _train_critic(self, state: dict[str, Any], joints: Joints, key: Array) -> dict[str, Any]:
+    def _noisy(self, samples: tuple[Array, Array], step: int | Array, key: Callable[[], Array]) -> tuple[Array, Array]:
+        """Real and fake samples with the instance noise of this step."""
+        if not callable(self.instance_noise) and self.instance_noise == 0:
+            return samples
+        sd = value_of(self.instance_noise, step)
+        real, fake = (x + sd * jax.random.normal(k, x.shape, x.dtype) for x, k in zip(samples, jax.random.split(key()), strict=True))
+        return real, fake
+
+    def _train_critic(self, state: dict[str, Any], joints: Joints, key: Array, step: int | Array = 0) -> dict[str, Any]:
         """One update of the critic on the detached samples of both joints."""
-        real, fake = jax.lax.stop_gradient(self.samples(joints))
+        real, fake = jax.lax.stop_gradient(self._noisy(self.samples(joints), step, lambda: jax.random.fold_in(key, 1)))
 
         def objective(weights: Any) -> Array:
-            critic = self._critic({"weights": weights})
-            loss = -self.bound(_outputs(self.name, critic, real), _outputs(self.name, critic, fake))
-            return loss if self.regularizer is None else loss + self.regularizer(critic, real, fake, key)
+            critic = _Once(self._critic({"weights": weights}))
+            cost = 0.0 if self.regularizer is None else self.regularizer(critic, real, fake, key)
+            return cost - self.bound(_outputs(self.name, critic, real), _outputs(self.name, critic, fake))
 
         value, gradients = jax.value_and_grad(objective)(state["weights"])
         updates, optim = _as_optax(self.optim).update(gradients, state["optim"], state["weights"], value=value, grad=gradients, value_fn=objective)
@@ -120,8 +140,7 @@ class AdversarialTerm(Term):
 
     def _build_critic(self, joints: Joints, key: Array) -> None:
         if self.critic is None:
-            shape = jax.eval_shape(lambda: self.samples(joints)[0]).shape
-            self.critic = Critic(prod(shape[1:]), key=key)
+            self.critic = _default_critic(jax.eval_shape(lambda: self.samples(joints)[0]).shape[1:], key)
 
     def _critic(self, state: dict[str, Any] | None) -> Any:
         if self.critic is None:
@@ -133,7 +152,8 @@ class AdversarialTerm(Term):
         steps = f", critic_steps={self.critic_steps}" if self.critic_steps != 1 else ""
         regularizer = f", regularizer={self.regularizer!r}" if self.regularizer is not None else ""
         optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
-        return f"{type(self).__name__}({sites}{self._settings()}{optim}{steps}{regularizer})"
+        noise = "" if self.instance_noise == 0.0 else f", instance_noise={self.instance_noise!r}"
+        return f"{type(self).__name__}({sites}{self._settings()}{optim}{steps}{regularizer}{noise})"
 
     def _settings(self) -> str:
         """What `repr` shows of a subclass."""

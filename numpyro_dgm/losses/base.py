@@ -150,10 +150,10 @@ class Loss:
             )
 
         if train_critics and states:
-            states = self._warm_up(states, lambda key: run(key, jax.lax.stop_gradient(dict(params))), rng_key)
+            states = self._warm_up(states, lambda key: run(key, jax.lax.stop_gradient(dict(params))), rng_key, step)
         joints = run(rng_key, params)
         if train_critics and states:
-            states = self._train_critics(states, joints, jax.random.fold_in(rng_key, 0))
+            states = self._train_critics(states, joints, jax.random.fold_in(rng_key, 0), step)
         joints.critics = {term: states[self._player_name(term)] for term in self._players if states}
         log: dict[str, Array] = {}
         total: Array | float = 0.0
@@ -165,13 +165,13 @@ class Loss:
         after = {**joints.mutable_state, **({_CRITICS: states} if states else {})}
         return Evaluation(jnp.asarray(total * joints.data_size), log, joints.data_size, after)
 
-    def _warm_up(self, states: dict[str, Any], run: Callable[[Array], Joints], rng_key: Array) -> dict[str, Any]:
+    def _warm_up(self, states: dict[str, Any], run: Callable[[Array], Joints], rng_key: Array, step: int | Array) -> dict[str, Any]:
         """All updates of the critics but the last, each on fresh draws; a term with fewer of them joins later."""
         rounds = max(term.critic_steps for term in self._players) - 1
 
         def update(left: Array, states: dict[str, Any]) -> dict[str, Any]:
             key = jax.random.fold_in(rng_key, left)
-            new = self._train_critics(states, run(key), jax.random.fold_in(key, 0))
+            new = self._train_critics(states, run(key), jax.random.fold_in(key, 0), step)
             return {
                 self._player_name(term): jax.tree.map(
                     lambda a, b, active=term.critic_steps > left: jnp.where(active, a, b), new[self._player_name(term)], states[self._player_name(term)]
@@ -181,10 +181,10 @@ class Loss:
 
         return jax.lax.stop_gradient(jax.lax.fori_loop(0, rounds, lambda i, states: update(rounds - i, states), states)) if rounds else states
 
-    def _train_critics(self, states: dict[str, Any], joints: Joints, key: Array) -> dict[str, Any]:
+    def _train_critics(self, states: dict[str, Any], joints: Joints, key: Array, step: int | Array) -> dict[str, Any]:
         """One update of every critic."""
         return {
-            self._player_name(term): jax.lax.stop_gradient(term._train_critic(states[self._player_name(term)], joints, jax.random.fold_in(key, index)))
+            self._player_name(term): jax.lax.stop_gradient(term._train_critic(states[self._player_name(term)], joints, jax.random.fold_in(key, index), step))
             for index, term in enumerate(self._players)
         }
 
@@ -252,7 +252,7 @@ class Term(Loss):
     def _build_critic(self, joints: Joints, key: Array) -> None:
         """Makes the default critic if none was given."""
 
-    def _train_critic(self, state: dict[str, Any], joints: Joints, key: Array) -> dict[str, Any]:
+    def _train_critic(self, state: dict[str, Any], joints: Joints, key: Array, step: int | Array = 0) -> dict[str, Any]:
         """The state of the critic after one update."""
         return state
 

@@ -6,9 +6,9 @@ import equinox as eqx
 from jax import Array
 
 from numpyro_dgm.losses.adversarial import AdversarialTerm
-from numpyro_dgm.losses.base import check_choice
-from numpyro_dgm.losses.critics import Regularizer
+from numpyro_dgm.losses.base import Weight, check_choice
 from numpyro_dgm.losses.divergences import Divergence, bregman_objective, divergence, plug_in_divergence, variational_bound
+from numpyro_dgm.losses.regularizers import Regularizer
 
 __all__ = ["DensityRatio", "FDivergence", "JensenShannon"]
 
@@ -36,8 +36,9 @@ class FDivergence(AdversarialTerm):
         optim: Any = None,
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
+        instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
         self.f = divergence(f)
         self.generator = check_choice("generator", generator, ("saturating", "non_saturating"))
 
@@ -76,8 +77,9 @@ class JensenShannon(FDivergence):
         optim: Any = None,
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
+        instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(sites, critic, generator=generator, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, generator=generator, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
 
     def _settings(self) -> str:
         return ", generator='saturating'" if self.generator == "saturating" else ""
@@ -104,8 +106,9 @@ class DensityRatio(AdversarialTerm):
         optim: Any = None,
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
+        instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
         self.f = divergence(f)
         if self.f.name == "total_variation":
             raise ValueError("The Bregman divergence of total_variation does not determine a density ratio: choose a strictly convex generator.")

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from numpyro import handlers
+from numpyro.distributions import CategoricalLogits, CategoricalProbs
 
 from numpyro_dgm.losses.handlers import _Draws, _SharedKeys, _StoppedValues
 from numpyro_dgm.losses.inference import InferenceJoint, _Layout, _read_particle, _side_by_particle
@@ -97,6 +98,8 @@ class Joints:
     def samples(self, sites: tuple[str, ...]) -> tuple[Array, Array]:
         """The values of some sites in both joints, "real" and "fake": (num, *event) for one site; several are flattened, side by side: (num, entries).
 
+        Values of a Categorical are one-hot vectors, (num, *event, num_classes).
+
         Raises: ValueError for a site that the model has not, or one whose distribution is learned but through whose draws no gradient passes.
         """
         trace = self.generative()
@@ -117,7 +120,9 @@ class Joints:
             fn = nodes[name]["fn"]
             if not fn.has_rsample and self._is_learned(fn):
                 raise ValueError(no_gradient_message(name, _family(fn), "model"))
-        return _side_by_side(real), _side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites])
+        fake = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
+        fns = [nodes[name]["fn"] for name in sites]
+        return _side_by_side(list(map(_with_vectors, real, fns))), _side_by_side(list(map(_with_vectors, fake, fns)))
 
     def _is_learned(self, fn: Any) -> bool:
         """Whether a distribution depends on the parameters: while they are differentiated they are tracers of another kind than the key."""
@@ -256,7 +261,21 @@ def _side_by_side(values: list[tuple[Array, int]]) -> Array:
     return jnp.concatenate([part.astype(dtype) for part in parts], 1)
 
 
+def _with_vectors(value: tuple[Array, int], fn: Any) -> tuple[Array, int]:
+    """A value of a site and its number of event dimensions, the labels of a Categorical as one-hot vectors."""
+    base, (labels, event_dim) = _base(fn), value
+    if not isinstance(base, CategoricalProbs | CategoricalLogits):
+        return value
+    probs = base.probs
+    return jax.nn.one_hot(labels, probs.shape[-1], dtype=probs.dtype), event_dim + 1
+
+
 def _family(fn: Any) -> str:
+    return type(_base(fn)).__name__
+
+
+def _base(fn: Any) -> Any:
+    """A distribution without what was wrapped around it."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return type(fn).__name__
+    return fn

@@ -11,9 +11,9 @@ from jax.nn import log_sigmoid
 
 from numpyro_dgm.losses.adversarial import AdversarialTerm
 from numpyro_dgm.losses.base import check_choice, check_particles
-from numpyro_dgm.losses.critics import Regularizer
 from numpyro_dgm.losses.inference import InferenceJoint
 from numpyro_dgm.losses.joints import Joints
+from numpyro_dgm.losses.regularizers import Regularizer
 
 __all__ = ["RatioELBO"]
 

@@ -7,15 +7,18 @@ P is the inference joint (the data, the draws of the guide), "real"; Q the gener
 
 from abc import abstractmethod
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pyro_dgm.losses.base import Term
-from pyro_dgm.losses.critics import Critic, Regularizer
+from dgm_core.schedules import value_of
+from pyro_dgm.losses.base import Term, Weight
+from pyro_dgm.losses.critics import _default_critic
 from pyro_dgm.losses.formulas import attach_gradient
 from pyro_dgm.losses.joints import Joints
+from pyro_dgm.losses.regularizers import Regularizer, _Once
 from pyro_dgm.nn.optim import Adam, _build
 
 __all__ = ["AdversarialTerm"]
@@ -30,12 +33,15 @@ class AdversarialTerm(Term):
     samples.  With `critic_steps` k > 1 the critic takes k - 1 updates before, on fresh draws of model and guide for the same batch.
 
     Args: sites, a name or a tuple of names that are compared jointly; critic, any module from the values to one number each: those of one site (batch, *event)
-        as they are, those of several flattened and side by side (batch, entries); left out, a `Critic` is built on the first batch (in NumPyro by `fit`; the
-        stock engine needs one given); optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its updates per step of the
-        model; regularizer, a cost added for the critic, such as R1() or GradientPenalty().
+        as they are, those of several flattened and side by side (batch, entries), those of a Categorical as one-hot vectors; left out, an `ImageCritic` for
+        one site with images (channels, height, width) and a `Critic` for all else, built on the first batch (in NumPyro by `fit`; the stock engine needs one
+        given); optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its updates per step of the model; regularizer, a
+        cost added for the critic, such as R1() or GradientPenalty(); instance_noise, the standard deviation of normal noise that "real" and "fake" are
+        given before the critic sees them, a number or a schedule: distributions that do not overlap are then compared as if they did.
     Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and "<name>/fake".
     Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of the critic and two backwards.
-    Raises: ValueError for critic_steps below 1, a site that the model has not, or one through which no gradient passes.
+    Raises: ValueError for critic_steps below 1, negative instance_noise, a site that the model has not, or one through which no gradient passes.
+    Reference: on instance noise Sonderby et al. (2017), arXiv:1610.04490, and Arjovsky and Bottou (2017), arXiv:1701.04862.
     """
 
     details: tuple[str, ...] = ("real", "fake")
@@ -49,6 +55,7 @@ class AdversarialTerm(Term):
         optim: Any = None,
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
+        instance_noise: Weight = 0.0,
     ) -> None:
         super().__init__()
         self.sites = (sites,) if isinstance(sites, str) else tuple(sites)
@@ -58,7 +65,9 @@ class AdversarialTerm(Term):
             raise ValueError(f"critic must be a module from the values of the sites to one number, got {critic!r}.")
         if not isinstance(critic_steps, int) or isinstance(critic_steps, bool) or critic_steps < 1:
             raise ValueError(f"critic_steps must be an integer of at least 1, got {critic_steps!r}.")
-        self.critic, self.critic_steps, self.regularizer = critic, critic_steps, regularizer
+        if not callable(instance_noise) and not (isinstance(instance_noise, Real) and instance_noise >= 0):
+            raise ValueError(f"instance_noise must be a standard deviation of at least 0 or a schedule, got {instance_noise!r}.")
+        self.critic, self.critic_steps, self.regularizer, self.instance_noise = critic, critic_steps, regularizer, instance_noise
         self.optim = _DEFAULT if optim is None else optim
         self._optimiser: torch.optim.Optimizer | None = None
 
@@ -87,9 +96,12 @@ class AdversarialTerm(Term):
         """A weight of the critic after an update, brought back to where it may lie; here anywhere."""
         return weight
 
-    def scores(self, joints: Joints) -> tuple[Tensor, Tensor]:
+    def weights(self) -> tuple[Weight, ...]:
+        return (self.instance_noise,)
+
+    def scores(self, joints: Joints, step: int | Tensor = 0) -> tuple[Tensor, Tensor]:
         """The outputs of the frozen critic at "real" and "fake" samples, (num,) each."""
-        samples = self.samples(joints)
+        samples = self._noisy(self.samples(joints), step)
         critic = self._ready(samples[0])
         trained = [parameter for parameter in critic.parameters() if parameter.requires_grad]
         for parameter in trained:
@@ -102,7 +114,7 @@ class AdversarialTerm(Term):
         return real, fake
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        real, fake = self.scores(joints)
+        real, fake = self.scores(joints, step)
         return attach_gradient(self.value(real, fake), self.surrogate(real, fake)), {"real": real.mean(), "fake": fake.mean()}
 
     def _begin(self) -> torch.optim.Optimizer:
@@ -111,15 +123,22 @@ class AdversarialTerm(Term):
         self._optimiser = _build(self.optim, dict(self.critic.named_parameters()))
         return self._optimiser
 
-    def _train_critic(self, joints: Joints) -> None:
+    def _noisy(self, samples: tuple[Tensor, Tensor], step: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Real and fake samples with the instance noise of this step."""
+        if not callable(self.instance_noise) and self.instance_noise == 0:
+            return samples
+        real, fake = (x + value_of(self.instance_noise, step) * torch.randn_like(x) for x in samples)
+        return real, fake
+
+    def _train_critic(self, joints: Joints, step: int | Tensor = 0) -> None:
         """One update of the critic on the detached samples of both joints."""
-        real, fake = (x.detach() for x in self.samples(joints))
+        real, fake = (x.detach() for x in self._noisy(self.samples(joints), step))
         critic = self._ready(real)
+        once = _Once(critic)
         optimiser = self._optimiser or self._begin()
         with torch.enable_grad():
-            loss = -self.bound(_outputs(self.name, critic, real), _outputs(self.name, critic, fake))
-            if self.regularizer is not None:
-                loss = loss + self.regularizer(critic, real, fake)
+            cost = 0.0 if self.regularizer is None else self.regularizer(once, real, fake)
+            loss = cost - self.bound(_outputs(self.name, once, real), _outputs(self.name, once, fake))
             parameters = [parameter for parameter in critic.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients):
@@ -134,7 +153,7 @@ class AdversarialTerm(Term):
     def _ready(self, x: Tensor) -> nn.Module:
         """The critic, built for samples like these if there is none, on their device."""
         if self.critic is None:
-            self.critic = Critic(x[0].numel()).to(x)
+            self.critic = _default_critic(tuple(x.shape[1:])).to(x)
         elif next(self.critic.parameters(), x).device != x.device:
             self.critic.to(x.device)
             self._optimiser = None
@@ -145,7 +164,8 @@ class AdversarialTerm(Term):
         steps = f", critic_steps={self.critic_steps}" if self.critic_steps != 1 else ""
         regularizer = f", regularizer={self.regularizer!r}" if self.regularizer is not None else ""
         optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
-        return f"{type(self).__name__}({sites}{self._settings()}{optim}{steps}{regularizer})"
+        noise = "" if self.instance_noise == 0.0 else f", instance_noise={self.instance_noise!r}"
+        return f"{type(self).__name__}({sites}{self._settings()}{optim}{steps}{regularizer}{noise})"
 
     def _settings(self) -> str:
         """What `repr` shows of a subclass."""

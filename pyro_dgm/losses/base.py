@@ -81,10 +81,10 @@ class Loss:
                 joints = run()
                 for term in players:
                     if term.critic_steps > left:
-                        term._train_critic(joints)
+                        term._train_critic(joints, step)
         joints = run()
         for term in players:
-            term._train_critic(joints)
+            term._train_critic(joints, step)
         log: dict[str, Tensor] = {}
         total: Tensor | float = 0.0
         for (weight, term), name in zip(self.terms, self._names(), strict=True):
@@ -196,7 +196,7 @@ class Term(Loss):
         """A new optimiser for the critic."""
         raise TypeError(f"{type(self).__name__} has no critic.")
 
-    def _train_critic(self, joints: Joints) -> None:
+    def _train_critic(self, joints: Joints, step: int | Tensor = 0) -> None:
         """One update of the critic."""
 
     def weights(self) -> tuple[Weight, ...]:

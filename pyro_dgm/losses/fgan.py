@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyro_dgm.losses.adversarial import AdversarialTerm
-from pyro_dgm.losses.base import check_choice
-from pyro_dgm.losses.critics import Regularizer
+from pyro_dgm.losses.base import Weight, check_choice
 from pyro_dgm.losses.divergences import Divergence, bregman_objective, divergence, plug_in_divergence, variational_bound
+from pyro_dgm.losses.regularizers import Regularizer
 
 __all__ = ["DensityRatio", "FDivergence", "JensenShannon"]
 
@@ -35,8 +35,9 @@ class FDivergence(AdversarialTerm):
         optim: Any = None,
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
+        instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
         self.f = divergence(f)
         self.generator = check_choice("generator", generator, ("saturating", "non_saturating"))
 
@@ -75,8 +76,9 @@ class JensenShannon(FDivergence):
         optim: Any = None,
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
+        instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(sites, critic, generator=generator, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, generator=generator, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
 
     def _settings(self) -> str:
         return ", generator='saturating'" if self.generator == "saturating" else ""
@@ -103,8 +105,9 @@ class DensityRatio(AdversarialTerm):
         optim: Any = None,
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
+        instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
         self.f = divergence(f)
         if self.f.name == "total_variation":
             raise ValueError("The Bregman divergence of total_variation does not determine a density ratio: choose a strictly convex generator.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Categorical
 from pyro.poutine import Trace
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
@@ -86,6 +87,8 @@ class Joints:
     def samples(self, sites: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """The values of some sites in both joints, "real" and "fake": (num, *event) for one site; several are flattened, side by side: (num, entries).
 
+        Values of a Categorical are one-hot vectors, (num, *event, num_classes).
+
         Raises: ValueError for a site that the model has not, or one whose distribution is learned but through whose draws no gradient passes.
         """
         trace = self.generative()
@@ -103,7 +106,9 @@ class Joints:
                 real.append((drawn["value"], drawn["fn"].event_dim))
         for name in _up_to(list(nodes), sites):
             _check_pathwise(name, nodes[name], "model")
-        return _side_by_side(real), _side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites])
+        fake = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
+        fns = [nodes[name]["fn"] for name in sites]
+        return _side_by_side(list(map(_with_vectors, real, fns))), _side_by_side(list(map(_with_vectors, fake, fns)))
 
     def prior(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         """Draws of latent sites by the model alone, as many as the guide's, shaped as `InferenceJoint.entries`; no gradient passes."""
@@ -195,6 +200,15 @@ def _side_by_side(values: list[tuple[Tensor, int]]) -> Tensor:
     return torch.cat([part.to(dtype) for part in parts], 1)
 
 
+def _with_vectors(value: tuple[Tensor, int], fn: Any) -> tuple[Tensor, int]:
+    """A value of a site and its number of event dimensions, the labels of a Categorical as one-hot vectors."""
+    base, (labels, event_dim) = _base(fn), value
+    if not isinstance(base, Categorical):
+        return value
+    probs = base.probs
+    return (labels[..., None] == torch.arange(probs.shape[-1], device=labels.device)).to(probs.dtype), event_dim + 1
+
+
 def _check_pathwise(name: str, site: Message, owner: str) -> None:
     """Raises ValueError for a site that has learnable parameters and draws through which no gradient passes."""
     if site["fn"].has_rsample or not torch.is_grad_enabled():
@@ -204,6 +218,11 @@ def _check_pathwise(name: str, site: Message, owner: str) -> None:
 
 
 def _family(fn: Any) -> str:
+    return type(_base(fn)).__name__
+
+
+def _base(fn: Any) -> Any:
+    """A distribution without what was wrapped around it."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return type(fn).__name__
+    return fn

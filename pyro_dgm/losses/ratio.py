@@ -9,9 +9,9 @@ from torch.nn.functional import logsigmoid
 
 from pyro_dgm.losses.adversarial import AdversarialTerm
 from pyro_dgm.losses.base import check_choice, check_particles
-from pyro_dgm.losses.critics import Regularizer
 from pyro_dgm.losses.inference import InferenceJoint
 from pyro_dgm.losses.joints import Joints
+from pyro_dgm.losses.regularizers import Regularizer
 
 __all__ = ["RatioELBO"]
 

@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyro_dgm.losses.adversarial import AdversarialTerm
-from pyro_dgm.losses.critics import GradientPenalty, Regularizer
+from pyro_dgm.losses.base import Weight
+from pyro_dgm.losses.regularizers import GradientPenalty, Regularizer
 
 __all__ = ["Wasserstein"]
 
@@ -32,11 +33,12 @@ class Wasserstein(AdversarialTerm):
         clip: float | None = None,
         optim: Any = None,
         critic_steps: int = 5,
+        instance_noise: Weight = 0.0,
     ) -> None:
         if clip is not None and not clip > 0:
             raise ValueError(f"clip must be positive, got {clip!r}.")
         regularizer = GradientPenalty(10.0) if penalty is None and clip is None else penalty
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
         self.clip = clip
 
     def bound(self, real: Tensor, fake: Tensor) -> Tensor:

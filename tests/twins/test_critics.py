@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,10 @@ import pytest
 import torch
 
 import numpyro_dgm.losses as jlosses
+import numpyro_dgm.nn
 import pyro_dgm.losses as tlosses
+import pyro_dgm.nn
+from tests.contracts.libraries import QUICKLY
 from tests.twins.copying import arrays_of, copy_weights, shake
 
 RNG = np.random.default_rng(0)
@@ -27,6 +31,8 @@ PLAYERS |= {
     "weighted": lambda l, c, o: l.FDivergence("x", c, f=l.divergence("weighted_jensen_shannon", pi=0.3), optim=o),
     "GAN": lambda l, c, o: l.JensenShannon("x", c, optim=o, regularizer=l.R1(0.4)),
     "saturating": lambda l, c, o: l.JensenShannon("x", c, generator="saturating", optim=o, regularizer=l.R2(0.4)),
+    "noise": lambda l, c, o: l.JensenShannon("x", c, optim=o, regularizer=l.NoiseRegularizer(0.4)),
+    "noise, jeffrey": lambda l, c, o: l.FDivergence("x", c, f="jeffrey", optim=o, regularizer=l.NoiseRegularizer(0.4, f="jeffrey")),
     "b-GAN": lambda l, c, o: l.DensityRatio("x", c, optim=o),
     "b-GAN, kl": lambda l, c, o: l.DensityRatio("x", c, f="kl", optim=o),
     "Wasserstein": lambda l, c, o: l.Wasserstein("x", c, penalty=l.R1(1.0), optim=o),
@@ -37,6 +43,17 @@ OTHERS: dict[str, Callable[[Any], Any]] = {
     "MMD, biased": lambda l: l.MMD("x", l.IMQ(0.7), unbiased=False),
     "MMD, linear": lambda l: l.MMD("x", l.RationalQuadratic(), linear=True),
     "energy score": lambda l: l.EnergyScore("x", beta=1.3),
+}
+
+
+IMAGES = {"hidden_channels": (3, 4), "out_dim": 5, "activation": "tanh"}
+IMAGE_CRITIC = {"hidden_channels": (3, 4), "features": 5, "activation": "tanh"}
+CRITICS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = {
+    "spectral": ("Critic", (3,), {"hidden": (6, 4), "spectral_norm": True}, (3,)),
+    "image": ("ImageCritic", ((2, 8, 9),), IMAGE_CRITIC, (2, 8, 9)),
+    "image, spectral": ("ImageCritic", ((2, 8, 9),), IMAGE_CRITIC | {"spectral_norm": True}, (2, 8, 9)),
+    "projection": ("ProjectionCritic", (3, 4), {"encoder": ("MLP", (3, (6, 5)), {"activation": "tanh"})}, (7,)),
+    "projection, spectral image": ("ProjectionCritic", ((1, 4, 4), 3), {"spectral_norm": True, "encoder": ("ConvEncoder", ((1, 4, 4),), IMAGES)}, (19,)),
 }
 
 
@@ -97,3 +114,29 @@ def test_terms_with_a_critic(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_terms_without_a_critic(name: str) -> None:
     compare(OTHERS[name](tlosses), OTHERS[name](jlosses), REAL[: len(FAKE)])
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_critics(name: str) -> None:
+    """Outputs, and the gradients of R1 in all weights, which are second derivatives."""
+    cls, sizes, settings, shape = CRITICS[name]
+    key, theirs = jax.random.key(0), dict(settings)
+    if "encoder" in settings:
+        network, network_sizes, network_settings = settings["encoder"]
+        settings = settings | {"encoder": getattr(pyro_dgm.nn, network)(*network_sizes, **network_settings)}
+        theirs["encoder"] = getattr(numpyro_dgm.nn, network)(*network_sizes, **network_settings, key=key)
+    critic = shake(getattr(tlosses, cls)(*sizes, **settings), scale=0.1)
+    twin = copy_weights(critic, getattr(jlosses, cls)(*sizes, **theirs, key=key))
+    x = np.random.default_rng(1).standard_normal((4, *shape))
+
+    def cost(critic: Any) -> Any:
+        return critic(jnp.asarray(x)).sum() + jlosses.R1()(critic, jnp.asarray(x), None, None)
+
+    ours = critic(torch.as_tensor(x)).sum() + tlosses.R1()(critic, torch.as_tensor(x), None)
+    value, gradients = eqx.filter_jit(eqx.filter_value_and_grad(cost), **QUICKLY)(twin)
+    ours.backward()
+    np.testing.assert_allclose(value, ours.item(), rtol=1e-10, atol=1e-10)
+    for path, array in arrays_of(gradients).items():
+        gradient = dict(critic.named_parameters())[path].grad
+        np.testing.assert_allclose(array, gradient, rtol=1e-9, atol=1e-10, err_msg=path)
+        assert abs(array).max() > 1e-6, path

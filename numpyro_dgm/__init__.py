@@ -7,15 +7,18 @@ training loop (`fit`), and what is asked of a trained model (`evaluation`).
 from numpyro_dgm import evaluation, flows, likelihoods, losses, models, nn, priors, training
 from numpyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
 from numpyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
-from numpyro_dgm.models import VAE, ConditionalVAE, ConvVAE
+from numpyro_dgm.models import DCGAN, GAN, VAE, ConditionalGAN, ConditionalVAE, ConvVAE
 from numpyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit
 
 __all__ = [
+    "DCGAN",
     "ELBO",
+    "GAN",
     "IWAE",
     "NLL",
     "VAE",
     "Adam",
+    "ConditionalGAN",
     "ConditionalVAE",
     "ConvVAE",
     "NonFiniteError",

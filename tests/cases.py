@@ -240,6 +240,13 @@ MODELS: dict[str, Model] = {
     ),
 }
 
+# Models whose x has no density.
+GANS: dict[str, Model] = {
+    "GAN": Model("GAN", (3, 2), (3,), SMALL, support="real"),
+    "DCGAN": Model("DCGAN", ((2, 8, 9), 2), (2, 8, 9), {"hidden_channels": (4, 5), "pixel_features": 6}, support="unit"),
+    "ConditionalGAN": Model("ConditionalGAN", (3, 2, 4), (3,), SMALL, labels=(), support="real"),
+}
+
 # class, sizes, settings, and what the error must say.
 BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = [
     ("priors", "StandardNormal", (0,), {}, "dim must be an integer of at least 1"),
@@ -318,6 +325,9 @@ BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = 
     ("models", "VAE", (4, 0), {}, "must be at least 1"),
     ("models", "ConditionalVAE", (4, 2, 0), {}, "context_dim must be at least 1"),
     ("models", "ConvVAE", ((1, 2, 2), 2), {}, "cannot be halved"),
+    ("models", "GAN", (2, 0), {}, "must be at least 1"),
+    ("models", "DCGAN", ((1, 2, 2), 2), {}, "cannot be halved"),
+    ("models", "ConditionalGAN", (2, 2, 1), {}, "num_classes must be at least 2, got 1"),
 ]
 
 # model, part, conditional, and what the error must say.

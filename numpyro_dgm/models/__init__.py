@@ -1,7 +1,10 @@
 """Models with their guides, ready to train."""
 
+from numpyro_dgm.models.conditional_gan import ConditionalGAN
 from numpyro_dgm.models.conditional_vae import ConditionalVAE
 from numpyro_dgm.models.conv_vae import ConvVAE
+from numpyro_dgm.models.dcgan import DCGAN
+from numpyro_dgm.models.gan import GAN
 from numpyro_dgm.models.vae import VAE
 
-__all__ = ["VAE", "ConditionalVAE", "ConvVAE"]
+__all__ = ["DCGAN", "GAN", "VAE", "ConditionalGAN", "ConditionalVAE", "ConvVAE"]

@@ -3,9 +3,10 @@
 from dataclasses import fields
 
 import equinox as eqx
+import jax.numpy as jnp
 from jax import Array
 
-from numpyro_dgm.nn import Conditional
+from numpyro_dgm.nn import Conditional, ImplicitDistribution
 
 
 def check_fit(role: str, conditional: Conditional, event_shape: tuple[int, ...], *context_dims: int) -> None:
@@ -25,6 +26,12 @@ def num_data(x: Array | None, shape: tuple[int, ...], size: int) -> int:
     if x is None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}.")
     return size if x is None else len(x)
+
+
+def given(x: Array, event_dim: int) -> ImplicitDistribution:
+    """The distribution of a generator's output x (*batch, *event) given all that it was computed from: there is one draw, and no density."""
+    split = x.ndim - event_dim
+    return ImplicitDistribution(lambda shape, key: jnp.broadcast_to(x, (*shape, *x.shape[split:])), x.shape[:split], x.shape[split:])
 
 
 def _outline(model: eqx.Module) -> str:

@@ -60,6 +60,9 @@ class Linear(eqx.Module):
         """Map x (*batch, in_dim)."""
         return x @ self.weight.T + self.bias
 
+    def __repr__(self) -> str:
+        return f"Linear(in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, bias=True)"
+
 
 class _Running:
     """Where a registered BatchNorm finds its running statistics: one entry of a mutable site."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from pyro_dgm.nn import Conditional
+from pyro_dgm.nn import Conditional, ImplicitDistribution
 
 
 def check_fit(role: str, conditional: Conditional, event_shape: tuple[int, ...], *context_dims: int) -> None:
@@ -22,3 +22,9 @@ def num_data(x: Tensor | None, shape: tuple[int, ...], size: int) -> int:
     if x is None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}.")
     return size if x is None else len(x)
+
+
+def given(x: Tensor, event_dim: int) -> ImplicitDistribution:
+    """The distribution of a generator's output x (*batch, *event) given all that it was computed from: there is one draw, and no density."""
+    split = x.ndim - event_dim
+    return ImplicitDistribution(lambda shape: x.expand(*shape, *x.shape[split:]), x.shape[:split], x.shape[split:])

@@ -1,0 +1,139 @@
+"""The Lagrangian view: minimise one term while another keeps to a target, with the multiplier learned by gradient ascent.
+
+`KL() + Constraint(Reconstruction(), at_most=80.0)` asks for the smallest rate that reconstructs as well as that, in place of a guess at beta.
+"""
+
+from math import log
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import Array
+
+from numpyro_dgm.losses.adversarial import AdversarialTerm
+from numpyro_dgm.losses.base import Term, check_particles
+from numpyro_dgm.losses.elbo import _closed_kl, _sampled_kl, repr_with, score_surrogate
+from numpyro_dgm.losses.formulas import attach_gradient
+from numpyro_dgm.losses.joints import Joints
+from numpyro_dgm.nn.optim import Adam
+
+__all__ = ["KL", "Constraint", "Multiplier"]
+
+_DEFAULT = Adam(1e-2)
+
+
+class KL(Term):
+    """The rate KL(q(z | x), p(z)), in nats per datum: the ELBO's other half, beside Reconstruction.
+
+    Args: num_particles, draws of the guide per datum, averaged; analytic_kl, in closed form where one is known (guide and model must then draw their sites
+        in the same order).
+    Logged: "KL".
+    Cost: one run of guide and model.  Sites that are not reparameterised take the score function, as in ELBO.
+
+    >>> KL(analytic_kl=True)
+    KL(analytic_kl=True)
+    """
+
+    name = "KL"
+
+    def __init__(self, num_particles: int = 1, analytic_kl: bool = False) -> None:
+        super().__init__()
+        self.num_particles, self.analytic_kl = check_particles(num_particles), analytic_kl
+
+    def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
+        joint = joints.inference()
+        local, shared = _closed_kl(joint) if self.analytic_kl else _sampled_kl(joint)
+        rate = joint.per_datum(local, shared)  # (num_particles,)
+        surrogate = rate + score_surrogate(joint, local, rate, every_site=False)
+        return attach_gradient(rate.mean(), surrogate.mean()), {}
+
+    def __repr__(self) -> str:
+        return repr_with(self, num_particles=1, analytic_kl=False)
+
+
+class Multiplier(eqx.Module):
+    """A Lagrange multiplier: violations v (batch,) -> multiplier * v.
+
+    Args: initial; signed, whether it may be negative (of an equality); otherwise it is the exponential of the parameter, and stays positive.
+    Raises: ValueError for an initial multiplier that is not positive unless signed.
+
+    >>> float(Multiplier(2.0)())
+    2.0
+    """
+
+    raw: Array
+    signed: bool = eqx.field(static=True)
+
+    def __init__(self, initial: float = 1.0, *, signed: bool = False) -> None:
+        if not signed and not initial > 0:
+            raise ValueError(f"The initial multiplier of an inequality must be positive, got {initial!r}.")
+        self.signed = signed
+        self.raw = jnp.array(float(initial) if signed else log(initial))
+
+    def __call__(self, violation: Array | float = 1.0) -> Array:
+        """multiplier * violation."""
+        return (self.raw if self.signed else jnp.exp(self.raw)) * violation
+
+
+class Constraint(AdversarialTerm):
+    """lambda (term - target) with a multiplier lambda that gradient ascent learns: at the saddle point the term keeps to its target.
+
+    The multiplier is a player like a critic: it has its own optimiser, is saved, resumed and logged with the run, and takes a step before each of the model's.
+    Of an inequality lambda = exp(raw) > 0, which falls towards zero where the constraint is met without it; of an equality it may have any sign.
+
+    Args: term, the quantity that is constrained, under the sign it is logged with; one of at_most, at_least and equal, the target in nats per datum;
+        initial, the multiplier to start from; optim, of the multiplier's parameter (default Adam(1e-2)).
+    Logged: "Constraint(<term>)", lambda (term - target), "/value" of the term, and "/multiplier".
+    Cost: the term's, twice where it is not part of a compiled step.
+    Raises: ValueError unless there is one target, and for a term that has a critic or a schedule of its own.
+    References: Rezende and Viola (2018), arXiv:1810.00597 (GECO: a target for the reconstruction); Alemi et al. (2018), arXiv:1711.00464 (for the rate).
+
+    >>> from numpyro_dgm.losses import Reconstruction
+    >>> KL() + Constraint(Reconstruction(), at_most=80.0)
+    KL() + Constraint(Reconstruction(), at_most=80.0)
+    >>> Reconstruction() + Constraint(KL(), equal=10.0)
+    Reconstruction() + Constraint(KL(), equal=10.0)
+    """
+
+    details = ("value", "multiplier")
+
+    def __init__(
+        self,
+        term: Term,
+        *,
+        at_most: float | None = None,
+        at_least: float | None = None,
+        equal: float | None = None,
+        initial: float = 1.0,
+        optim: Any = None,
+    ) -> None:
+        targets = {"at_most": at_most, "at_least": at_least, "equal": equal}
+        given = {name: target for name, target in targets.items() if target is not None}
+        if len(given) != 1:
+            raise ValueError(f"Constraint needs one of at_most, at_least and equal, got {given or 'none'}.")
+        if not isinstance(term, Term) or term.critic_steps or any(map(callable, term.weights())):
+            raise ValueError(f"term must be a single term without critic and schedule, such as Reconstruction(), got {term!r}.")
+        ((self.kind, self.target),) = given.items()
+        super().__init__((term.name,), Multiplier(initial, signed=self.kind == "equal"), optim=_DEFAULT if optim is None else optim)
+        self.term = term
+        self.num_particles, self.shares_globals, self.analytic_kl, self.guided = term.num_particles, term.shares_globals, term.analytic_kl, term.guided
+
+    def samples(self, joints: Joints) -> tuple[Array, Array]:
+        """By how much the constraint is violated, (1,), for both arguments of `bound`."""
+        excess = self.term.estimate(joints, 0)[0] - self.target
+        violation = (-excess if self.kind == "at_least" else excess).reshape(1)
+        return violation, violation
+
+    def bound(self, real: Array, fake: Array) -> Array:
+        """lambda times the violation, which the multiplier maximises and the model minimises."""
+        return real.mean()
+
+    def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
+        penalty, _ = self.scores(joints)
+        quantity, _ = self.term.estimate(joints, step)
+        multiplier = self._critic(joints.critics.get(self))()
+        return penalty.mean(), {"value": quantity, "multiplier": multiplier}
+
+    def __repr__(self) -> str:
+        optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
+        return f"Constraint({self.term!r}, {self.kind}={self.target!r}{optim})"

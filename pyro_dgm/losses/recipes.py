@@ -1,0 +1,106 @@
+"""Published objectives as sums of terms, in the parameters of their papers: each function returns a loss for any model and guide with sites z and x.
+
+(The beta-VAE needs no function: it is ELBO(beta=4.0).)
+"""
+
+from pyro_dgm.losses.base import Loss
+from pyro_dgm.losses.correlation import TotalCorrelation
+from pyro_dgm.losses.discrepancies import MMD
+from pyro_dgm.losses.elbo import ELBO
+from pyro_dgm.losses.fgan import JensenShannon
+from pyro_dgm.losses.kernels import IMQ
+from pyro_dgm.losses.likelihood import Reconstruction
+
+__all__ = ["AAE", "VAEGAN", "WAE", "FactorVAE", "InfoVAE"]
+
+
+def InfoVAE(alpha: float, lambda_: float, divergence: Loss | None = None) -> Loss:
+    """The InfoVAE:  -E_q [log p(x | z)] + (1 - alpha) KL(q(z | x), p(z)) + (alpha + lambda - 1) D(q(z), p(z)).
+
+    Up to a constant it is KL(q(x, z), p(x, z)) with lambda as the weight of KL(q(z), p(z)) in it, less alpha times the mutual information of x and z under q:
+    alpha = 0, lambda = 1 is the VAE, alpha = 1 - beta, lambda = beta the beta-VAE, alpha = lambda = 1 with D = JensenShannon("z") the adversarial autoencoder.
+
+    Args: alpha, at most 1; lambda_, at least 1 - alpha; divergence, the term D (default MMD("z")).
+    Raises: ValueError for weights out of range, and a divergence that is no loss.
+    Reference: Zhao, Song and Ermon (2019), arXiv:1706.02262, eq. (6).
+
+    >>> InfoVAE(0.5, 10.0)
+    ELBO(beta=0.5) + 9.5 * MMD('z')
+    >>> InfoVAE(0.0, 1.0)
+    ELBO()
+    """
+    if not alpha <= 1 or not alpha + lambda_ >= 1:
+        raise ValueError(f"alpha must be at most 1 and lambda_ at least 1 - alpha, got alpha={alpha} and lambda_={lambda_}.")
+    weight = round(alpha + lambda_ - 1, 12)  # of binary fractions: 0.3 + 1.7 - 1 is one
+    likelihood: Loss = Reconstruction() if alpha == 1 else ELBO(beta=1 - alpha)  # without the KL part a guide needs no density
+    return likelihood + weight * _given(divergence, MMD("z")) if weight > 0 else likelihood
+
+
+def AAE(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
+    """The adversarial autoencoder:  -E_q [log p(x | z)] + weight D(q(z), p(z)); the guide may be a network without a density.
+
+    Where labels y are a site of the model, JensenShannon(("z", "y")) as the divergence gives each class its own part of the prior.
+
+    Args: weight; divergence, the term D (default JensenShannon("z")).
+    Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
+    Reference: Makhzani et al. (2016), arXiv:1511.05644, section 2.
+
+    >>> AAE()
+    Reconstruction() + JensenShannon('z')
+    """
+    return Reconstruction() + _checked(weight) * _given(divergence, JensenShannon("z"))
+
+
+def WAE(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
+    """The Wasserstein autoencoder:  E_q [c(x, decoder(z))] + weight D(q(z), p(z)).
+
+    The cost c is -log p(x | z), the squared error over 2 scale^2 plus a constant for the likelihood Normal(x_dim, scale=scale).
+
+    Args: weight, lambda of the paper; divergence, the term D (default MMD("z", IMQ()), the WAE-MMD; JensenShannon("z") gives the WAE-GAN).
+    Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
+    Reference: Tolstikhin et al. (2018), arXiv:1711.01558, eq. (4).
+
+    >>> WAE()
+    Reconstruction() + 10.0 * MMD('z', IMQ((1.0,)))
+    """
+    return Reconstruction() + _checked(weight) * _given(divergence, MMD("z", IMQ()))
+
+
+def VAEGAN(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
+    """A VAE whose model also answers to a critic:  -ELBO + weight D(p_data(x), p(x)).
+
+    (The paper also measures the reconstruction by a layer of the critic; here it is measured by the likelihood.) x must be reparameterised.
+
+    Args: weight; divergence, the term D (default JensenShannon("x")).
+    Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
+    Reference: Larsen et al. (2016), arXiv:1512.09300.
+
+    >>> VAEGAN(0.1)
+    ELBO() + 0.1 * JensenShannon('x')
+    """
+    return ELBO() + _checked(weight) * _given(divergence, JensenShannon("x"))
+
+
+def FactorVAE(gamma: float = 10.0) -> Loss:
+    """A VAE with independent latents:  -ELBO + gamma TC(z), with the total correlation of q(z).
+
+    Args: gamma, positive.
+    Raises: ValueError for a weight that is not positive.
+    Reference: Kim and Mnih (2018), arXiv:1802.05983, eq. (2).
+
+    >>> FactorVAE(6.4)
+    ELBO() + 6.4 * TotalCorrelation('z')
+    """
+    return ELBO() + _checked(gamma) * TotalCorrelation("z")
+
+
+def _given(divergence: Loss | None, default: Loss) -> Loss:
+    if divergence is not None and not isinstance(divergence, Loss):
+        raise ValueError(f'divergence must be a term such as MMD("z"), got {divergence!r}.')
+    return default if divergence is None else divergence
+
+
+def _checked(weight: float) -> float:
+    if not weight > 0:
+        raise ValueError(f"The weight of a divergence must be positive, got {weight!r}.")
+    return float(weight)

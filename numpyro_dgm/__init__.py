@@ -7,10 +7,11 @@ training loop (`fit`), and what is asked of a trained model (`evaluation`).
 from numpyro_dgm import evaluation, flows, likelihoods, losses, models, nn, priors, training
 from numpyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
 from numpyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
-from numpyro_dgm.models import DCGAN, GAN, VAE, ConditionalGAN, ConditionalVAE, ConvVAE
+from numpyro_dgm.models import AVB, DCGAN, GAN, VAE, BiGAN, ConditionalGAN, ConditionalVAE, ConvVAE, FlowGAN, InfoGAN
 from numpyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit
 
 __all__ = [
+    "AVB",
     "DCGAN",
     "ELBO",
     "GAN",
@@ -18,9 +19,12 @@ __all__ = [
     "NLL",
     "VAE",
     "Adam",
+    "BiGAN",
     "ConditionalGAN",
     "ConditionalVAE",
     "ConvVAE",
+    "FlowGAN",
+    "InfoGAN",
     "NonFiniteError",
     "Reconstruction",
     "Run",

@@ -7,10 +7,11 @@ training loop (`fit`), and what is asked of a trained model (`evaluation`).
 from pyro_dgm import evaluation, flows, likelihoods, losses, models, nn, priors, training
 from pyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
 from pyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
-from pyro_dgm.models import DCGAN, GAN, VAE, ConditionalGAN, ConditionalVAE, ConvVAE
+from pyro_dgm.models import AVB, DCGAN, GAN, VAE, BiGAN, ConditionalGAN, ConditionalVAE, ConvVAE, FlowGAN, InfoGAN
 from pyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit
 
 __all__ = [
+    "AVB",
     "DCGAN",
     "ELBO",
     "GAN",
@@ -18,9 +19,12 @@ __all__ = [
     "NLL",
     "VAE",
     "Adam",
+    "BiGAN",
     "ConditionalGAN",
     "ConditionalVAE",
     "ConvVAE",
+    "FlowGAN",
+    "InfoGAN",
     "NonFiniteError",
     "Reconstruction",
     "Run",

@@ -92,6 +92,14 @@ class Model:
         return x, rng.integers(0, 4, batch) if self.labels == () else rng.standard_normal((batch, *self.labels))
 
 
+@dataclass(frozen=True)
+class Pair(Model):
+    """A model with its guide that is trained by a loss of its own: the shapes of its latent sites, and the loss, made from the module of losses."""
+
+    latents: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    loss: Callable[[Any], Any] = lambda losses: losses.ELBO()
+
+
 IMAGE = (2, 4, 6)
 PIXELWISE = {"pixelwise": True}
 PIXEL_CONTEXT = (3 * prod(IMAGE[1:]),)
@@ -247,6 +255,33 @@ GANS: dict[str, Model] = {
     "ConditionalGAN": Model("ConditionalGAN", (3, 2, 4), (3,), SMALL, labels=(), support="real"),
 }
 
+# Models that a critic trains together with their guides.
+PAIRS: dict[str, Pair] = {
+    "BiGAN": Pair("BiGAN", (3, 2), (3,), SMALL, support="real", latents={"z": (2,)}, loss=lambda l: l.JensenShannon(("x", "z"))),
+    "AVB": Pair("AVB", (9, 2), (9,), {**SMALL, "noise_dim": 3, "noise_hidden": (5,)}, latents={"z": (2,)}, loss=lambda l: l.RatioELBO()),
+    "FlowGAN": Pair(
+        "FlowGAN",
+        (3,),
+        (3,),
+        {},
+        {"flow": ("flows", "RealNVP", (3,), {"num_layers": 2, "hidden": (5,)})},
+        support="real",
+        loss=lambda l: l.NLL() + 0.1 * l.JensenShannon("x"),
+    ),
+    "InfoGAN": Pair(
+        "InfoGAN",
+        (3, 2, 4, 2),
+        (3,),
+        SMALL,
+        support="real",
+        latents={"z": (2,), "c": (1,), "s": (2,)},
+        loss=lambda l: l.JensenShannon("x") + l.MutualInformation("c") + 0.1 * l.MutualInformation("s"),
+    ),
+    "InfoGAN-classes": Pair(
+        "InfoGAN", (3, 2, 4), (3,), SMALL, support="real", latents={"z": (2,), "c": (1,)}, loss=lambda l: l.JensenShannon("x") + l.MutualInformation("c")
+    ),
+}
+
 # class, sizes, settings, and what the error must say.
 BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = [
     ("priors", "StandardNormal", (0,), {}, "dim must be an integer of at least 1"),
@@ -325,6 +360,11 @@ BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = 
     ("models", "VAE", (4, 0), {}, "must be at least 1"),
     ("models", "ConditionalVAE", (4, 2, 0), {}, "context_dim must be at least 1"),
     ("models", "ConvVAE", ((1, 2, 2), 2), {}, "cannot be halved"),
+    ("models", "BiGAN", (2, 0), {}, "must be at least 1"),
+    ("models", "AVB", (4, 2), {"noise_dim": 0}, "noise_dim must be at least 1, got 0"),
+    ("models", "FlowGAN", (1,), {}, "dim of at least 2, .* got 1"),
+    ("models", "InfoGAN", (3, 0, 4), {}, "noise_dim must be at least 1 and num_codes at least 0, got 0 and 0"),
+    ("models", "InfoGAN", (3, 2, 1), {}, "num_classes must be at least 2, got 1"),
     ("models", "GAN", (2, 0), {}, "must be at least 1"),
     ("models", "DCGAN", ((1, 2, 2), 2), {}, "cannot be halved"),
     ("models", "ConditionalGAN", (2, 2, 1), {}, "num_classes must be at least 2, got 1"),

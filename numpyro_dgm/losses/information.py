@@ -99,7 +99,7 @@ class MutualInformation(AdversarialTerm):
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         if self.estimator != "barber_agakov":
             return super().estimate(joints, step)
-        (name,) = self.compared
+        name = self.compared[0]
         scored = _guide_on_draws(joints, name, self.arguments)[name]
         site = _model_sites(joints, ())[name]
         num = _num_data(joints, name)
@@ -108,7 +108,8 @@ class MutualInformation(AdversarialTerm):
         return log_q + entropy, {"log_q": log_q, "entropy": entropy}
 
     def __repr__(self) -> str:
-        shown = {"estimator": "barber_agakov", "arguments": {}, "critic_steps": 0 if self.estimator == "barber_agakov" else 1, "regularizer": None}
+        steps = 0 if self.estimator == "barber_agakov" else 1
+        shown: dict[str, Any] = {"estimator": "barber_agakov", "arguments": {}, "critic_steps": steps, "regularizer": None}
         changed = [f"{name}={getattr(self, name)!r}" for name, default in shown.items() if getattr(self, name) != default]
         return f"MutualInformation({', '.join([*map(repr, self.compared), *changed])})"
 
@@ -117,7 +118,7 @@ def _guide_on_draws(joints: Joints, name: str, arguments: Mapping[str, int | str
     """The trace of the guide run on what the model generated, with the site `name` at its generated value: its score there is log q(c | drawn x)."""
     nodes, args, kwargs = random_sites(joints.generative()), list(joints.args), dict(joints.kwargs)
     for site in (node for node in nodes.values() if node["infer"].get("was_observed")):
-        places = {**dict(enumerate(joints.args)), **joints.kwargs}
+        places: dict[Any, Any] = {**dict(enumerate(joints.args)), **joints.kwargs}
         found = [key for key, value in places.items() if value is site["infer"]["obs"]]
         if site["name"] in arguments:
             found = [key for key in places if key == arguments[site["name"]]]
@@ -128,7 +129,10 @@ def _guide_on_draws(joints: Joints, name: str, arguments: Mapping[str, int | str
                 f"Say which one takes the draws, as in arguments={{'{site['name']}': 0}}, or pass the argument to obs= as it is."
             )
         for key in found:
-            (kwargs if isinstance(key, str) else args)[key] = site["value"]  # type: ignore[call-overload]
+            if isinstance(key, str):
+                kwargs[key] = site["value"]
+            else:
+                args[key] = site["value"]
     indices = {key: node["value"] for key, node in joints.generative().items() if node["type"] == "plate"}
     guide = _Draws(joints.guide, {name: nodes[name]["value"]} if name in nodes else {}, indices)
     fn = handlers.substitute(handlers.seed(guide, joints._key("guide_on_draws")), data={**joints.params, **joints.mutable_state})

@@ -44,5 +44,4 @@ class AVB(VAE):
         keys = jax.random.split(key, 3)
         encoder = encoder or MLP(x_dim, hidden, key=keys[0])
         posterior = posterior or Generator(z_dim, noise_dim=noise_dim, hidden=noise_hidden, context_dim=encoder.out_dim, key=keys[1])
-        parts = {"encoder": encoder, "decoder": decoder, "prior": prior, "posterior": posterior, "likelihood": likelihood}
-        super().__init__(x_dim, z_dim, hidden=hidden, **parts, key=keys[2])
+        super().__init__(x_dim, z_dim, hidden=hidden, encoder=encoder, decoder=decoder, prior=prior, posterior=posterior, likelihood=likelihood, key=keys[2])

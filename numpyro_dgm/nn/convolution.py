@@ -5,6 +5,7 @@ from math import prod, sqrt
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from numpyro_dgm.nn.layers import Linear, activate, check_activation
@@ -20,8 +21,12 @@ class _Conv2d(eqx.Module):
         self.weight, self.bias = _uniform(key, (out_channels, in_channels, 4, 4), out_channels)
 
     def __call__(self, x: Array) -> Array:
-        y = jax.lax.conv_general_dilated(x, self.weight, (2, 2), ((1, 1), (1, 1)))
-        return y + self.bias[:, None, None]
+        height, width = (size // 2 for size in x.shape[2:])
+        x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))[..., : 2 * height + 2, : 2 * width + 2]
+        x = x.reshape(*x.shape[:2], height + 1, 2, width + 1, 2)  # 2x2 blocks of pixels; a patch is four blocks
+        kernel = _blocks(self.weight)
+        parts = [jnp.einsum("nchrws,ocrs->nohw", x[:, :, i : i + height, :, j : j + width], kernel[:, :, i, :, j]) for i, j in _CORNERS]
+        return sum(parts) + self.bias[:, None, None]
 
 
 class _ConvTranspose2d(eqx.Module):
@@ -36,10 +41,23 @@ class _ConvTranspose2d(eqx.Module):
         self.output_padding = output_padding
 
     def __call__(self, x: Array) -> Array:
-        kernel = self.weight.swapaxes(0, 1)[..., ::-1, ::-1]
-        padding = [(2, 2 + extra) for extra in self.output_padding]
-        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, lhs_dilation=(2, 2))
-        return y + self.bias[:, None, None]
+        height, width = x.shape[2:]
+        x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        kernel = _blocks(self.weight)
+        shifted = {(i, j): x[:, :, 1 - i : 2 - i + height, 1 - j : 2 - j + width] for i, j in _CORNERS}
+        y = sum(jnp.einsum("nchw,cors->nohrws", shifted[i, j], kernel[:, :, i, :, j]) for i, j in _CORNERS)
+        y = y.reshape(*y.shape[:2], 2 * height + 2, 2 * width + 2)  # with a border of one pixel
+        sizes = [2 * size + extra for size, extra in zip((height, width), self.output_padding, strict=True)]
+        return y[:, :, 1 : 1 + sizes[0], 1 : 1 + sizes[1]] + self.bias[:, None, None]
+
+
+# Both are sums of four products of matrices: inside a loop, XLA's convolutions with a stride and their derivatives are eight times slower on a CPU.
+_CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+def _blocks(weight: Array) -> Array:
+    """A kernel (., ., 4, 4) as 2x2 blocks of 2x2, (., ., block row, row, block column, column)."""
+    return weight.reshape(*weight.shape[:2], 2, 2, 2, 2)
 
 
 def _uniform(key: Array, shape: tuple[int, ...], out_channels: int) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ def cliques(model: Callable, *args: Any, **kwargs: Any) -> tuple[tuple[str, ...]
     return tuple((*sorted(set(parents) - {name}, key=order.index), name) for name, parents in found.items())
 
 
-def message_passing(model: Callable, *args: Any, term: Callable[[tuple[str, ...]], Loss] = JensenShannon, **kwargs: Any) -> Loss:
+def message_passing(model: Callable, *args: Any, term: Callable[[tuple[str, ...]], Loss] | None = None, **kwargs: Any) -> Loss:
     """sum_v D(q(v, parents), p(v, parents)) over the factors of the model: local critics of few variables, in place of one of all.
 
     The sum is zero only where every clique of the guide's joint is the model's; then the joints are equal, if the guide's has the model's independences.
@@ -48,5 +48,5 @@ def message_passing(model: Callable, *args: Any, term: Callable[[tuple[str, ...]
     >>> message_passing(chain, jnp.zeros(3))
     JensenShannon('z') + JensenShannon(('z', 'w')) + JensenShannon(('w', 'x'))
     """
-    first, *others = (term(sites) for sites in cliques(model, *args, **kwargs))
+    first, *others = ((term or JensenShannon)(sites) for sites in cliques(model, *args, **kwargs))
     return sum(others, first)

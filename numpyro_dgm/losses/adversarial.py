@@ -40,8 +40,9 @@ class AdversarialTerm(Term):
         given); optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its updates per step of the model; regularizer, a
         cost added for the critic, such as R1() or GradientPenalty(); instance_noise, the standard deviation of normal noise that "real" and "fake" are
         given before the critic sees them, a number or a schedule: distributions that do not overlap are then compared as if they did.
-    Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and "<name>/fake".
-    Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of the critic and two backwards.
+    Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and "<name>/fake"; where "real" are data, which give model and guide
+        no gradient, those of the critic's update, so that it need not look at them again.
+    Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of the critic (four, if they are) and three backwards.
     Raises: ValueError for critic_steps below 1, negative instance_noise, a site that the model has not, or one through which no gradient passes.
     Reference: on instance noise Sonderby et al. (2017), arXiv:1610.04490, and Arjovsky and Bottou (2017), arXiv:1701.04862.
     """
@@ -102,14 +103,19 @@ class AdversarialTerm(Term):
 
     def scores(self, joints: Joints, step: int | Array = 0) -> tuple[Array, Array]:
         """The outputs of the frozen critic at "real" and "fake" samples, (num,) each."""
-        critic = _frozen(self._critic(joints.critics.get(self)))
-        samples = self._noisy(self.samples(joints), step, lambda: joints._key(f"instance noise of {self.name}"))
-        real, fake = (_outputs(self.name, critic, x) for x in samples)
-        return real, fake
+        real, fake = self._noisy(self.samples(joints), step, lambda: joints._key(f"instance noise of {self.name}"))
+        return self._score(joints, real), self._score(joints, fake)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
-        real, fake = self.scores(joints, step)
-        return attach_gradient(self.value(real, fake), self.surrogate(real, fake)), {"real": real.mean(), "fake": fake.mean()}
+        real, fake = self._noisy(self.samples(joints), step, lambda: joints._key(f"instance noise of {self.name}"))
+        before, at_fake = joints.outputs.get(self), self._score(joints, fake)
+        if before is None or joints._is_learned(real):
+            before = self._score(joints, real), at_fake
+        return attach_gradient(self.value(*before), self.surrogate(before[0], at_fake)), {"real": before[0].mean(), "fake": before[1].mean()}
+
+    def _score(self, joints: Joints, x: Array) -> Array:
+        """The outputs of the frozen critic."""
+        return _outputs(self.name, _frozen(self._critic(joints.critics.get(self))), x)
 
     def _init_critic(self) -> dict[str, Any]:
         """The state of the critic before the first step: weights and optimiser."""
@@ -128,13 +134,16 @@ class AdversarialTerm(Term):
         """One update of the critic on the detached samples of both joints."""
         real, fake = jax.lax.stop_gradient(self._noisy(self.samples(joints), step, lambda: jax.random.fold_in(key, 1)))
 
-        def objective(weights: Any) -> Array:
+        def objective(weights: Any) -> tuple[Array, tuple[Array, Array]]:
             critic = _Once(self._critic({"weights": weights}))
             cost = 0.0 if self.regularizer is None else self.regularizer(critic, real, fake, key)
-            return cost - self.bound(_outputs(self.name, critic, real), _outputs(self.name, critic, fake))
+            outputs = _outputs(self.name, critic, real), _outputs(self.name, critic, fake)
+            return cost - self.bound(*outputs), outputs
 
-        value, gradients = jax.value_and_grad(objective)(state["weights"])
-        updates, optim = _as_optax(self.optim).update(gradients, state["optim"], state["weights"], value=value, grad=gradients, value_fn=objective)
+        (value, outputs), gradients = jax.value_and_grad(objective, has_aux=True)(state["weights"])
+        joints.outputs[self] = jax.lax.stop_gradient(outputs)
+        searched = {"value": value, "grad": gradients, "value_fn": lambda weights: objective(weights)[0]}  # for optimisers that search along a line
+        updates, optim = _as_optax(self.optim).update(gradients, state["optim"], state["weights"], **searched)
         weights = jax.tree.map(self.constrained, optax.apply_updates(state["weights"], updates))
         return {"weights": weights, "optim": optim}
 

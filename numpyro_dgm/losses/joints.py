@@ -65,6 +65,7 @@ class Joints:
         self._rng_key = rng_key
         self._inference: dict[bool, InferenceJoint] = {}
         self._forward: list[Trace] = []
+        self.outputs: dict[Any, tuple[Array, Array]] = {}  # of critics in their updates, by term
 
     def inference(self, *, stopped: bool = False) -> InferenceJoint:
         """Guide on data, model replayed against it; with `stopped` no gradient flows through the drawn values."""
@@ -125,7 +126,7 @@ class Joints:
         return _side_by_side(list(map(_with_vectors, real, fns))), _side_by_side(list(map(_with_vectors, fake, fns)))
 
     def _is_learned(self, fn: Any) -> bool:
-        """Whether a distribution depends on the parameters: while they are differentiated they are tracers of another kind than the key."""
+        """Whether a distribution, or a value, depends on the parameters: while they are differentiated they are tracers of another kind than the key."""
         kinds = {type(leaf) for leaf in jax.tree.leaves(self.params)} - {type(self._rng_key), type(jnp.zeros(()))}
         return any(type(leaf) in kinds for leaf in jax.tree.leaves(fn))
 

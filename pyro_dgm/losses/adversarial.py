@@ -38,8 +38,9 @@ class AdversarialTerm(Term):
         given); optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its updates per step of the model; regularizer, a
         cost added for the critic, such as R1() or GradientPenalty(); instance_noise, the standard deviation of normal noise that "real" and "fake" are
         given before the critic sees them, a number or a schedule: distributions that do not overlap are then compared as if they did.
-    Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and "<name>/fake".
-    Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of the critic and two backwards.
+    Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and "<name>/fake"; where "real" are data, which give model and guide
+        no gradient, those of the critic's update, so that it need not look at them again.
+    Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of the critic (four, if they are) and three backwards.
     Raises: ValueError for critic_steps below 1, negative instance_noise, a site that the model has not, or one through which no gradient passes.
     Reference: on instance noise Sonderby et al. (2017), arXiv:1610.04490, and Arjovsky and Bottou (2017), arXiv:1701.04862.
     """
@@ -101,21 +102,27 @@ class AdversarialTerm(Term):
 
     def scores(self, joints: Joints, step: int | Tensor = 0) -> tuple[Tensor, Tensor]:
         """The outputs of the frozen critic at "real" and "fake" samples, (num,) each."""
-        samples = self._noisy(self.samples(joints), step)
-        critic = self._ready(samples[0])
+        real, fake = self._noisy(self.samples(joints), step)
+        return self._score(real), self._score(fake)
+
+    def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        real, fake = self._noisy(self.samples(joints), step)
+        before, at_fake = joints.outputs.get(self), self._score(fake)
+        if before is None or real.requires_grad:
+            before = self._score(real), at_fake
+        return attach_gradient(self.value(*before), self.surrogate(before[0], at_fake)), {"real": before[0].mean(), "fake": before[1].mean()}
+
+    def _score(self, x: Tensor) -> Tensor:
+        """The outputs of the frozen critic."""
+        critic = self._ready(x)
         trained = [parameter for parameter in critic.parameters() if parameter.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)  # while model and guide are scored
         try:
-            real, fake = (_outputs(self.name, critic, x) for x in samples)
+            return _outputs(self.name, critic, x)
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
-        return real, fake
-
-    def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        real, fake = self.scores(joints, step)
-        return attach_gradient(self.value(real, fake), self.surrogate(real, fake)), {"real": real.mean(), "fake": fake.mean()}
 
     def _begin(self) -> torch.optim.Optimizer:
         """A new optimiser for the critic as it is."""
@@ -138,9 +145,11 @@ class AdversarialTerm(Term):
         optimiser = self._optimiser or self._begin()
         with torch.enable_grad():
             cost = 0.0 if self.regularizer is None else self.regularizer(once, real, fake)
-            loss = cost - self.bound(_outputs(self.name, once, real), _outputs(self.name, once, fake))
+            outputs = _outputs(self.name, once, real), _outputs(self.name, once, fake)
+            loss = cost - self.bound(*outputs)
             parameters = [parameter for parameter in critic.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        joints.outputs[self] = outputs[0].detach(), outputs[1].detach()
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient
         optimiser.step()

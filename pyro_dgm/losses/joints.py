@@ -57,6 +57,7 @@ class Joints:
         self._structures = {} if structures is None else structures
         self._inference: dict[bool, InferenceJoint] = {}
         self._forward: list[Trace] = []
+        self.outputs: dict[Any, tuple[Tensor, Tensor]] = {}  # of critics in their updates, by term
 
     def inference(self, *, stopped: bool = False) -> InferenceJoint:
         """Guide on data, model replayed against it; with `stopped` no gradient flows through the drawn values."""

@@ -43,4 +43,4 @@ def trained_critic(backend: Any, term: Any, run: Any) -> Callable[[Any], Any]:
 
 def fixed_joints(real: Any, fake: Any, **others: Any) -> Any:
     """What a term reads of the joints, with samples that are given."""
-    return SimpleNamespace(samples=lambda sites: (real, fake), critics={}, **others)
+    return SimpleNamespace(samples=lambda sites: (real, fake), critics={}, outputs={}, **others)

@@ -64,7 +64,7 @@ def double_precision(x64: None) -> None:
 
 def joints(real: Any, fake: Any, again: Any, stack: Callable) -> Any:
     """What terms read of the joints, with samples that are given."""
-    return SimpleNamespace(samples=lambda sites: (real, fake), redrawn=lambda sites, num: stack([fake, again]), critics={})
+    return SimpleNamespace(samples=lambda sites: (real, fake), redrawn=lambda sites, num: stack([fake, again]), critics={}, outputs={})
 
 
 def torch_side(term: Any, real: np.ndarray) -> tuple[float, list[np.ndarray]]:

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from numpyro_dgm.losses.regularizers import Regularizer as Regularizer
 from numpyro_dgm.nn import MLP, ConvEncoder, Linear
 
 __all__ = ["Critic", "ImageCritic", "ProjectionCritic"]

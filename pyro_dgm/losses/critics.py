@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyro_dgm.losses.regularizers import Regularizer as Regularizer
 from pyro_dgm.nn import MLP, ConvEncoder, Linear
 
 __all__ = ["Critic", "ImageCritic", "ProjectionCritic"]

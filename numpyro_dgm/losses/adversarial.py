@@ -122,9 +122,13 @@ class AdversarialTerm(Term):
         weights = eqx.filter(self._critic(None), eqx.is_inexact_array)
         return {"weights": weights, "optim": _as_optax(self.optim).init(weights)}
 
+    @property
+    def _has_noise(self) -> bool:
+        return callable(self.instance_noise) or self.instance_noise > 0
+
     def _noisy(self, samples: tuple[Array, Array], step: int | Array, key: Callable[[], Array]) -> tuple[Array, Array]:
         """Real and fake samples with the instance noise of this step."""
-        if not callable(self.instance_noise) and self.instance_noise == 0:
+        if not self._has_noise:
             return samples
         sd = value_of(self.instance_noise, step)
         real, fake = (x + sd * jax.random.normal(k, x.shape, x.dtype) for x, k in zip(samples, jax.random.split(key()), strict=True))
@@ -161,7 +165,7 @@ class AdversarialTerm(Term):
         steps = f", critic_steps={self.critic_steps}" if self.critic_steps != 1 else ""
         regularizer = f", regularizer={self.regularizer!r}" if self.regularizer is not None else ""
         optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
-        noise = "" if self.instance_noise == 0.0 else f", instance_noise={self.instance_noise!r}"
+        noise = f", instance_noise={self.instance_noise!r}" if self._has_noise else ""
         return f"{type(self).__name__}({sites}{self._settings()}{optim}{steps}{regularizer}{noise})"
 
     def _settings(self) -> str:

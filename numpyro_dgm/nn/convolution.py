@@ -1,6 +1,7 @@
 """Convolutional networks between images and feature vectors."""
 
 from collections.abc import Sequence
+from functools import reduce
 from math import prod, sqrt
 
 import equinox as eqx
@@ -26,7 +27,7 @@ class _Conv2d(eqx.Module):
         x = x.reshape(*x.shape[:2], height + 1, 2, width + 1, 2)  # 2x2 blocks of pixels; a patch is four blocks
         kernel = _blocks(self.weight)
         parts = [jnp.einsum("nchrws,ocrs->nohw", x[:, :, i : i + height, :, j : j + width], kernel[:, :, i, :, j]) for i, j in _CORNERS]
-        return sum(parts) + self.bias[:, None, None]
+        return reduce(jnp.add, parts) + self.bias[:, None, None]
 
 
 class _ConvTranspose2d(eqx.Module):
@@ -45,7 +46,7 @@ class _ConvTranspose2d(eqx.Module):
         x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         kernel = _blocks(self.weight)
         shifted = {(i, j): x[:, :, 1 - i : 2 - i + height, 1 - j : 2 - j + width] for i, j in _CORNERS}
-        y = sum(jnp.einsum("nchw,cors->nohrws", shifted[i, j], kernel[:, :, i, :, j]) for i, j in _CORNERS)
+        y = reduce(jnp.add, [jnp.einsum("nchw,cors->nohrws", shifted[i, j], kernel[:, :, i, :, j]) for i, j in _CORNERS])
         y = y.reshape(*y.shape[:2], 2 * height + 2, 2 * width + 2)  # with a border of one pixel
         sizes = [2 * size + extra for size, extra in zip((height, width), self.output_padding, strict=True)]
         return y[:, :, 1 : 1 + sizes[0], 1 : 1 + sizes[1]] + self.bias[:, None, None]

@@ -130,9 +130,13 @@ class AdversarialTerm(Term):
         self._optimiser = _build(self.optim, dict(self.critic.named_parameters()))
         return self._optimiser
 
+    @property
+    def _has_noise(self) -> bool:
+        return callable(self.instance_noise) or self.instance_noise > 0
+
     def _noisy(self, samples: tuple[Tensor, Tensor], step: int | Tensor) -> tuple[Tensor, Tensor]:
         """Real and fake samples with the instance noise of this step."""
-        if not callable(self.instance_noise) and self.instance_noise == 0:
+        if not self._has_noise:
             return samples
         real, fake = (x + value_of(self.instance_noise, step) * torch.randn_like(x) for x in samples)
         return real, fake
@@ -173,7 +177,7 @@ class AdversarialTerm(Term):
         steps = f", critic_steps={self.critic_steps}" if self.critic_steps != 1 else ""
         regularizer = f", regularizer={self.regularizer!r}" if self.regularizer is not None else ""
         optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
-        noise = "" if self.instance_noise == 0.0 else f", instance_noise={self.instance_noise!r}"
+        noise = f", instance_noise={self.instance_noise!r}" if self._has_noise else ""
         return f"{type(self).__name__}({sites}{self._settings()}{optim}{steps}{regularizer}{noise})"
 
     def _settings(self) -> str:

@@ -75,7 +75,7 @@ class NoiseRegularizer:
 
     Args: weight, the variance; f, left out or the name of a row of `divergences` or a row with parameters, that of the term.
     Raises: ValueError for a weight that is not positive, an unknown divergence, and total_variation, whose conjugate has no curvature.
-    Reference: Roth, Lucchi, Nowozin and Hofmann (2017), arXiv:1705.09367, section 3.
+    Reference: Roth, Lucchi, Nowozin and Hofmann (2017), arXiv:1705.09367.
 
     >>> NoiseRegularizer(0.1, f="kl")
     NoiseRegularizer(0.1, f='kl')

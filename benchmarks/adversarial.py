@@ -242,16 +242,18 @@ EXPERIMENTS: dict[str, tuple[Callable[..., dict[str, Any]], list[str]]] = {
 
 
 NOTES = {
-    "autoencoders": """Settings were chosen on the same seed 0 that is reported, by the numbers reported, which flatters the chosen ones; other seeds were not run.
-Tried before (reconstruction on training data / 1000 MMD^2): with 8 latents, layers of 200-200 and batches of 128: VAE 13.7 / 0.48, AAE with weight 2: 6.2 / 1.47,
-WAE with weight 200: 18.4 / 2.40, none of which shows what is asked (two draws per datum there, which adds to the MMD); with 2 latents, batches of 256, Adam 2e-3:
-WAE with weight 100: 21.9 / 5.69, and in Pyro with weight 20: 14.9 / 1.48; with batches of 512: WAE with weight 60: 17.3 / 0.58. A larger weight does not help
-the WAE, probably because the noise of the MMD's gradient moves q(z). In Pyro (batches of 128, 100 epochs, two draws per datum): VAE 16.7 / 1.40, AAE 15.8 / 0.05.
-What is asked, a third of the VAE's MMD at equal or better reconstruction, is met by the AAE; by the InfoVAE on the test digits, while its reconstruction of the
-training digits is 0.15 nats worse; not by the WAE, whose MMD is 0.43 of the VAE's.""",
-    "bigan": """One run, no other settings were tried. w is not identified by the data: the guide is compared with the posterior of the generator that was
-learned.""",
-    "infogan": """One run, no other settings were tried. Short of the 80 % that are asked: the code is told almost without error, but it is not the class.""",
+    "autoencoders": """Settings were chosen on the same seed 0 that is reported, by the numbers reported, which flatters the chosen ones; other seeds
+were not run. Tried before (reconstruction on training data / 1000 MMD^2): with 8 latents, layers of 200-200 and batches of 128: VAE 13.7 / 0.48, AAE
+with weight 2: 6.2 / 1.47, WAE with weight 200: 18.4 / 2.40, none of which shows what is asked (two draws per datum there, which adds to the MMD);
+with 2 latents, batches of 256, Adam 2e-3: WAE with weight 100: 21.9 / 5.69, and in Pyro with weight 20: 14.9 / 1.48; with batches of 512: WAE with
+weight 60: 17.3 / 0.58. A larger weight does not help the WAE, probably because the noise of the MMD's gradient moves q(z). In Pyro (batches of 128,
+100 epochs, two draws per datum): VAE 16.7 / 1.40, AAE 15.8 / 0.05. What is asked, a third of the VAE's MMD at equal or better reconstruction, is met
+by the AAE; by the InfoVAE on the test digits, while its reconstruction of the training digits is 0.15 nats worse; not by the WAE, whose MMD is 0.43
+of the VAE's.""",
+    "bigan": """One run, no other settings were tried. w is not identified by the data: the guide is compared with the posterior of the generator that
+was learned.""",
+    "infogan": """One run, no other settings were tried. Short of the 80 % that are asked: the code is told almost without error, but it is not the
+class.""",
 }
 
 

@@ -36,6 +36,20 @@ def _reset() -> None:
         pyro.set_rng_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compilation(request: pytest.FixtureRequest) -> None:
+    """JAX compiles without most optimisations, and random bits of a kind that compiles quickly: most tests compile far longer than they run.
+
+    Modules that train long, look at compiled code or compare with other processes say `AS_USERS_COMPILE = True`.
+    """
+    if "jax" in sys.modules:
+        import jax
+
+        quickly = not getattr(request.module, "AS_USERS_COMPILE", False)
+        jax.config.update("jax_disable_most_optimizations", quickly)
+        jax.config.update("jax_default_prng_impl", "rbg" if quickly else "threefry2x32")
+
+
 @pytest.fixture(autouse=True)
 def fresh_state() -> Iterator[None]:
     """No test sees the parameters, seeds or default dtype that another one left."""

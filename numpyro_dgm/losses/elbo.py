@@ -66,12 +66,14 @@ class ELBO(Term):
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
         local_kl, global_kl = _closed_kl(joint) if self.analytic_kl else _sampled_kl(scored)
-        objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
-        bound = joint.per_datum(objective, -beta * global_kl)  # (num_particles,)
-        score = score_surrogate(joint, objective, bound, every_site=self.estimator == "score")
-        quantity = bound.mean() if isinstance(score, float) else attach_gradient(bound.mean(), (bound + score).mean())
-        fit, local_kl = jax.lax.stop_gradient(joint.log_likelihood), jax.lax.stop_gradient(local_kl)
-        return quantity, {"log_likelihood": joint.per_datum(fit).mean(), "KL": joint.per_datum(local_kl, global_kl).mean()}
+        fit, kl = joint.per_datum(joint.log_likelihood), joint.per_datum(local_kl, global_kl)  # (num_particles,) each
+        bound = fit - beta * kl
+        quantity = bound.mean()
+        if self.estimator == "score" or not all(map(joint.is_reparameterised, joint.latent_sites)):
+            objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
+            score = score_surrogate(joint, objective, bound, every_site=self.estimator == "score")
+            quantity = attach_gradient(quantity, (bound + score).mean())
+        return quantity, {"log_likelihood": jax.lax.stop_gradient(fit.mean()), "KL": jax.lax.stop_gradient(kl.mean())}
 
     def weights(self) -> tuple[Weight, ...]:
         return (self.beta,)

@@ -16,7 +16,7 @@ from numpyro_dgm.training.run import NonFiniteError, Run
 from numpyro_dgm.training.step import _State
 from numpyro_dgm.training.validating import _Validation
 
-_SECONDS_PER_CALL = 0.25  # how long the progress line may stand still
+_SECONDS_PER_CALL = 1.0  # how long the progress line may stand still; shorter calls cost several per cent in copies of the state
 
 
 class _Trainer:

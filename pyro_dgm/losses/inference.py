@@ -80,7 +80,9 @@ class InferenceJoint:
     def per_datum(self, local: Tensor, global_: Tensor | float = 0.0) -> Tensor:
         """The total over the whole data set, divided by its size: mean over the data of `local` + `global_` / N, (num_particles,)."""
         mean = local.reshape(local.shape[0], -1).mean(1)
-        return mean + global_.reshape(-1) / self.data_size if isinstance(global_, Tensor) else mean + global_
+        if isinstance(global_, Tensor):
+            return mean + global_.reshape(-1) / self.data_size
+        return mean + global_ if global_ else mean
 
     @property
     def latent_sites(self) -> tuple[str, ...]:
@@ -188,11 +190,9 @@ class InferenceJoint:
             )
         log_prob = log_prob.reshape((1,) * (ndim - log_prob.ndim) + log_prob.shape)
         kept = [ndim + dim for dim in self.structure.plates.values()] if local else []
-        if kept:
-            shape = list(log_prob.shape)
-            for dim, size in zip(kept, self.sizes, strict=True):
-                shape[dim] = size
-            log_prob = log_prob.expand(shape)
+        for dim, size in zip(kept, self.sizes, strict=local):
+            if log_prob.shape[dim] != size:
+                log_prob = log_prob.expand(*log_prob.shape[:dim], size, *log_prob.shape[dim + 1 :])
         summed = [dim for dim in range(1, ndim) if dim not in kept]
         log_prob = log_prob.sum(summed) if summed else log_prob
         return log_prob if local else log_prob.reshape(-1, *[1] * len(self.sizes))

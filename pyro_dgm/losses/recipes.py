@@ -32,7 +32,7 @@ def InfoVAE(alpha: float, lambda_: float, divergence: Loss | None = None) -> Los
     if not alpha <= 1 or not alpha + lambda_ >= 1:
         raise ValueError(f"alpha must be at most 1 and lambda_ at least 1 - alpha, got alpha={alpha} and lambda_={lambda_}.")
     weight = round(alpha + lambda_ - 1, 12)  # of binary fractions: 0.3 + 1.7 - 1 is one
-    likelihood: Loss = Reconstruction() if alpha == 1 else ELBO(beta=1 - alpha)  # without the KL part a guide needs no density
+    likelihood: Loss = Reconstruction() if alpha == 1 else ELBO(beta=round(1 - alpha, 12))  # without the KL part a guide needs no density
     return likelihood + weight * _given(divergence, MMD("z")) if weight > 0 else likelihood
 
 

@@ -132,8 +132,8 @@ class Parametric(Conditional):
 
     def split(self, raw: Tensor) -> tuple[Tensor, ...]:
         """The parameters (*batch, num_params) as tensors (*batch, *event_shape), one after the other."""
-        parts = raw.unflatten(-1, (-1, *self.event_shape))
-        return parts.unbind(-1 - len(self.event_shape))
+        parts = raw.split(size_of(self.event_shape), -1)
+        return parts if len(self.event_shape) == 1 else tuple(part.unflatten(-1, self.event_shape) for part in parts)
 
     def positive(self, raw: Tensor) -> Tensor:
         """A number above `floor` from any real number; one from zero."""

@@ -54,7 +54,8 @@ class MLP(nn.Module):
             x = layer(x)
             if index < len(self.hidden):
                 x = self.norms[index](x) if self.norms else x
-                x = self.dropout(activate(self.activation, x))
+                x = activate(self.activation, x)
+                x = self.dropout(x) if self.dropout.p else x
         return x
 
     def __repr__(self) -> str:

@@ -13,6 +13,8 @@ import pytest
 from dgm_core.data import load
 from dgm_core.schedules import Schedule
 
+AS_USERS_COMPILE = True
+
 Z_DIM = 4
 FLOOR = 1e-4  # of every learned scale
 

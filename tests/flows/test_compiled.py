@@ -9,6 +9,8 @@ import pytest
 
 from numpyro_dgm import flows
 
+AS_USERS_COMPILE = True
+
 
 @pytest.mark.parametrize("name", ["Householder", "Planar", "Radial", "Sylvester"])
 def test_large_batches(name: str) -> None:

@@ -13,6 +13,8 @@ import pytest
 from dgm_core.schedules import Schedule
 from tests.contracts.libraries import PyroLibrary
 
+AS_USERS_COMPILE = True
+
 LOG_Z = 1.87750
 
 

@@ -14,6 +14,8 @@ from scipy.stats import norm
 from tests.losses.test_divergences import FITS
 from tests.losses.training import build, fit, package, parameter, trained_critic
 
+AS_USERS_COMPILE = True
+
 BATCH, STEPS = 1024, 768
 GRID = np.linspace(-16.0, 17.0, 6001)
 LOG_P = np.logaddexp(math.log(0.33) + norm.logpdf(GRID, -1.0, 0.255), math.log(0.67) + norm.logpdf(GRID, 2.0, 1.415))

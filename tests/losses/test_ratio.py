@@ -14,6 +14,8 @@ from tests.losses.arrays import assert_within_three_errors
 from tests.losses.toys import conjugate, ones
 from tests.losses.training import build, fit, package
 
+AS_USERS_COMPILE = True
+
 Q = {"loc": 0.2, "log_scale": -0.3}
 VAR = math.exp(2 * Q["log_scale"])
 # x = 1 of the conjugate toy: E_q log p(x, z), the entropy of q, and the ELBO's gradient with respect to (loc, log_scale)

@@ -24,6 +24,8 @@ from numpyro_dgm.losses import NLL
 from numpyro_dgm.training import Adam, fit, resuming
 from tests.training.numpyro_killed import train
 
+AS_USERS_COMPILE = True
+
 ROOT = Path(__file__).parents[2]
 
 

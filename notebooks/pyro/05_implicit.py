@@ -219,7 +219,7 @@ fig
 # %% [markdown]
 # Grey is the exact posterior: where the schools are alike (small $\tau$) the effect of one school cannot be far from the others', so the picture is a funnel.
 # Mean field draws $\tau$ without looking at the rest and is too narrow; the implicit guide opens with the funnel. Its means and standard deviations are right
-# within about a tenth of a posterior standard deviation, those of mean field are off by up to a third.
+# within about a tenth of a posterior standard deviation, those of mean field are off by more than a third.
 #
 # ## A model that can only be simulated
 #

@@ -360,7 +360,7 @@ BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = 
     ("models", "VAE", (4, 0), {}, "must be at least 1"),
     ("models", "ConditionalVAE", (4, 2, 0), {}, "context_dim must be at least 1"),
     ("models", "ConvVAE", ((1, 2, 2), 2), {}, "cannot be halved"),
-    ("models", "BiGAN", (2, 0), {}, "must be at least 1"),
+    ("models", "BiGAN", (2, 0), {}, "must be an integer of at least 1"),
     ("models", "AVB", (4, 2), {"noise_dim": 0}, "noise_dim must be at least 1, got 0"),
     ("models", "FlowGAN", (1,), {}, "dim of at least 2, .* got 1"),
     ("models", "InfoGAN", (3, 0, 4), {}, "noise_dim must be at least 1 and num_codes at least 0, got 0 and 0"),

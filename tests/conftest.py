@@ -3,9 +3,15 @@
 import os
 import random
 import sys
+from pathlib import Path
+
+COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "jax"  # what JAX compiles, for the other processes and the next run
 
 # Before torch, jax or matplotlib is imported by any test.
 for name, value in {
+    "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -16,7 +22,6 @@ for name, value in {
 
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

@@ -26,14 +26,19 @@ Weight: TypeAlias = float | Callable[[Any], Any]
 class Evaluation(NamedTuple):
     """A loss evaluated on one batch.
 
-    loss: the total over the data size that the plates declare, differentiable;  terms: each logged quantity in nats per datum, without gradient;
-    data_size: N, so that loss / data_size is per datum;  mutable_state (NumPyro only): the mutable sites after this batch.
+    per_datum: the loss in nats per datum, differentiable;  terms: each logged quantity in nats per datum, without gradient;
+    data_size: N, the number of data that the plates declare;  loss: N per_datum, the total;  mutable_state (NumPyro only): the mutable sites after this batch.
     """
 
-    loss: Array
+    per_datum: Array
     terms: dict[str, Array]
     data_size: int
     mutable_state: dict[str, Any]
+
+    @property
+    def loss(self) -> Array:
+        """The total over the data size that the plates declare."""
+        return self.per_datum * self.data_size
 
 
 class Loss:
@@ -163,7 +168,7 @@ class Loss:
             log.update({f"{name}/{key}": jax.lax.stop_gradient(value) for key, value in details.items()})
             total = total + value_of(weight, step) * term.sign * quantity
         after = {**joints.mutable_state, **({_CRITICS: states} if states else {})}
-        return Evaluation(jnp.asarray(total * joints.data_size), log, joints.data_size, after)
+        return Evaluation(jnp.asarray(total), log, joints.data_size, after)
 
     def _warm_up(self, states: dict[str, Any], run: Callable[[Array], Joints], rng_key: Array, step: int | Array) -> dict[str, Any]:
         """All updates of the critics but the last, each on fresh draws; a term with fewer of them joins later."""

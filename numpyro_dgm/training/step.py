@@ -88,7 +88,7 @@ class _Step:
         model, guide, args, kwargs = self.call(batch, rows)
         values = self.constrain(params)
         out = self.loss.evaluate(key, values, model, guide, args, kwargs, step=step, mutable_state=mutable, train_critics=train_critics)
-        loss = out.loss / out.data_size
+        loss = out.per_datum
         return loss, (jnp.stack([loss, *out.terms.values()]), out.mutable_state)
 
     def traces(self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, rows: Array | None, key: Array) -> tuple[dict, dict]:

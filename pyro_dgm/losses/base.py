@@ -22,13 +22,18 @@ Weight: TypeAlias = float | Callable[[Any], Any]
 class Evaluation(NamedTuple):
     """A loss evaluated on one batch.
 
-    loss: the total over the data size that the plates declare, differentiable;  terms: each logged quantity in nats per datum, without gradient;
-    data_size: N, so that loss / data_size is per datum;  mutable_state (NumPyro only): the mutable sites after this batch.
+    per_datum: the loss in nats per datum, differentiable;  terms: each logged quantity in nats per datum, without gradient;
+    data_size: N, the number of data that the plates declare;  loss: N per_datum, the total;  mutable_state (NumPyro only): the mutable sites after this batch.
     """
 
-    loss: Tensor
+    per_datum: Tensor
     terms: dict[str, Tensor]
     data_size: int
+
+    @property
+    def loss(self) -> Tensor:
+        """The total over the data size that the plates declare."""
+        return self.per_datum * self.data_size
 
 
 class Loss:
@@ -48,9 +53,10 @@ class Loss:
         self._structures: dict = {}
 
     def __call__(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        loss, self.log, _ = self.evaluate(model, guide, args, kwargs, step=self._step, train_critics=torch.is_grad_enabled())
+        out = self.evaluate(model, guide, args, kwargs, step=self._step, train_critics=torch.is_grad_enabled())
+        self.log = out.terms
         self._step += torch.is_grad_enabled()
-        return loss
+        return out.loss
 
     def evaluate(
         self,
@@ -92,7 +98,7 @@ class Loss:
             log[name] = quantity.detach()
             log.update({f"{name}/{key}": value.detach() for key, value in details.items()})
             total = total + value_of(weight, step) * term.sign * quantity
-        return Evaluation(torch.as_tensor(total * joints.data_size), log, joints.data_size)
+        return Evaluation(torch.as_tensor(total), log, joints.data_size)
 
     def attach(self, guide: Callable) -> Callable:
         """The guide with what the loss must keep between the steps of the stock SVI engine: the step that schedules see, a mutable site in NumPyro.

@@ -29,7 +29,8 @@ class RatioELBO(AdversarialTerm):
                 space; the bound is E_q [log p(x, z) - log r(z | x) - T], whose ratio is small and easily learned; needs two or more particles, and a prior
                 that can be scored;
             "joint": draws (x, z) of the model: the bound is E_q [-T(x, z)], less the entropy of the data, for a model that can only be simulated; it trains
-                the guide alone. Latents outside the data plates need a new set of data at each step: a single one is told from simulated ones whatever they are.
+                the guide alone. Latents outside the data plates need a new set of data at each step: a single one is told from simulated ones whatever
+                they are.
         num_particles: draws of the guide per datum.
         optim, critic_steps, regularizer: of the critic, as in AdversarialTerm.
     Logged: "RatioELBO", and "RatioELBO/log_likelihood" (zero for "joint"), "/KL", "/real", "/fake".  An estimate: a bad critic makes it no bound.

@@ -185,7 +185,7 @@ class _Step(nn.Module):
         args, kwargs = self.form.call(arrays)
         with self.handlers(rows):
             out = self.loss.evaluate(self.model, self.guide, args, kwargs, step=number, train_critics=self.train_critics)
-        loss = out.loss / out.data_size
+        loss = out.per_datum
         return loss, torch.stack([loss.detach(), *out.terms.values()])
 
     @contextmanager

@@ -160,9 +160,9 @@ fig
 
 # %% [markdown]
 # The critic alone is far worse in likelihood, as the paper found on images. Its flow has laid a thin line through all modes: the draws pass a count of
-# them, but beside the line the density is next to nothing, and nearly all data lie beside it. The likelihood's flow covers the data and has draws between the modes.
-# With both terms the likelihood is about as good as with the first alone. Whether fewer draws lie between the modes differs from run to run: in two dimensions
-# likelihood alone leaves little to gain.
+# them, but beside the line the density is next to nothing, and nearly all data lie beside it. The likelihood's flow covers the data and has draws
+# between the modes. With both terms the likelihood is about as good as with the first alone. Whether fewer draws lie between the modes differs from run to run:
+# in two dimensions likelihood alone leaves little to gain.
 #
 # ## Codes that mean something: InfoGAN
 #

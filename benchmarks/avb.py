@@ -90,6 +90,7 @@ def main() -> None:
                     write_json(path, run_one(backend, guide, seed))
                 print(path.read_text(), flush=True)
     protocol = (__doc__ or "").split("Protocol: ")[1].replace("\n", " ").strip()
+    protocol = protocol[0].upper() + protocol[1:]
     hardware = f"{os.cpu_count()} CPU cores, {platform.machine()}, one thread, with other work running beside (the times are upper bounds)."
     rows = [json.loads(path.read_text()) for path in sorted(HERE.glob("*.json"))]
     lines = ["# Adversarial variational Bayes on four images", "", protocol, "", hardware, "", "```", format_table(rows), "```", ""]

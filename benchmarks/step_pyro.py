@@ -6,8 +6,8 @@ The hand-written loop is what a careful user would write: data indexed by a perm
 `binary_cross_entropy_with_logits`, `torch.optim.Adam` and `loss.item()`; once more with `fused=True`, for comparison.  SVI runs our model and
 guide with `Trace_ELBO`, `pyro.optim.Adam` and validation off.  Pythae takes part where it is installed.  Each epoch of `fit` (progress bar on)
 is paired with an epoch of every other system run right after it, from a callback; what is reported is the median of the ratios, so a machine
-that is busy with other things slows all.  Memory peaks and the time to the first step (with an empty compiler cache) come from processes of
-their own.
+that is busy with other things slows all.  With and without compilation are processes of their own, as torch runs all Python more slowly once it
+has compiled anything; so are memory peaks and the time to the first step (with an empty compiler cache).
 """
 
 import argparse
@@ -147,31 +147,30 @@ def run_fit(x: Any, batch_size: int, *, compiled: bool, epochs: int = 1, callbac
     return fit(vae.model, vae.guide, x, loss=ELBO(), optim=Adam(1e-3), batch_size=batch_size, **options)
 
 
-def compare(batch_size: int, epochs: int, rows: int) -> list[dict[str, Any]]:
+def compare(batch_size: int, epochs: int, rows: int, *, compiled: bool) -> list[dict[str, Any]]:
     """Milliseconds per step and ratios at one batch size."""
     import pyro
 
     pyro.enable_validation(False)
     x = data(max(rows // batch_size, 8) * batch_size)
-    steps, result = len(x) // batch_size, []
-    for own, compiled in (("fit", True), ("fit, compile=False", False)):
-        others = {name: make() for name, make in systems(x, batch_size).items() if compiled or name.startswith("hand-written")}
-        ours: list[float] = []
-        theirs: dict[str, list[float]] = {name: [] for name in others}
+    steps, own = len(x) // batch_size, "fit" if compiled else "fit, compile=False"
+    others = {name: make() for name, make in systems(x, batch_size).items() if compiled or name.startswith("hand-written")}
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {name: [] for name in others}
 
-        def alternate(run: Any, ours: list = ours, theirs: dict = theirs, others: dict = others) -> None:
-            ours.append(run.history.last["seconds"])
-            for name, epoch in others.items():
-                began = time.perf_counter()
-                epoch()
-                theirs[name].append(time.perf_counter() - began)
+    def alternate(run: Any) -> None:
+        ours.append(run.history.last["seconds"])
+        for name, epoch in others.items():
+            began = time.perf_counter()
+            epoch()
+            theirs[name].append(time.perf_counter() - began)
 
-        run_fit(x, batch_size, compiled=compiled, epochs=epochs + 1, callbacks=(alternate,))
-        result.append({"system": own, "ms": milliseconds(ours, steps), "ratio": 1.0, "target": None})
-        for name, times in theirs.items():
-            ratio = float(np.median(np.divide(ours[1:], times[1:])))
-            target = TARGETS.get((own, name), {}).get(batch_size)
-            result.append({"system": f"{own} / {name}", "ms": milliseconds(times, steps), "ratio": ratio, "target": target})
+    run_fit(x, batch_size, compiled=compiled, epochs=epochs + 1, callbacks=(alternate,))
+    result: list[dict[str, Any]] = [{"system": own, "ms": milliseconds(ours, steps), "ratio": 1.0, "target": None}]
+    for name, times in theirs.items():
+        ratio = float(np.median(np.divide(ours[1:], times[1:])))
+        target = TARGETS.get((own, name), {}).get(batch_size)
+        result.append({"system": f"{own} / {name}", "ms": milliseconds(times, steps), "ratio": ratio, "target": target})
     return [{"backend": "pyro", "batch": batch_size, **row} for row in result]
 
 
@@ -206,17 +205,21 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the rows as one JSON line")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--footprint", help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.threads:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # before torch is imported
     if arguments.one:
-        rows = footprint(arguments.footprint, arguments.one) if arguments.footprint else compare(arguments.one, arguments.epochs, arguments.rows)
-        print(json.dumps(rows))
+        if arguments.footprint:
+            print(json.dumps(footprint(arguments.footprint, arguments.one)))
+        else:
+            print(json.dumps(compare(arguments.one, arguments.epochs, arguments.rows, compiled=not arguments.plain)))
         return 0
 
     rows = []
     for batch_size in arguments.batch_sizes:
-        for row in child(batch_size, "--epochs", str(arguments.epochs), "--rows", str(arguments.rows)):
+        size = "--epochs", str(arguments.epochs), "--rows", str(arguments.rows)
+        for row in (*child(batch_size, *size), *child(batch_size, *size, "--plain")):
             seen = "fit, compile=False / " in row["system"]  # measured above
             rows.append(row if seen else {**row, **child(batch_size, "--footprint", row["system"])})
     missed = [row for row in rows if (row["target"] and row["ratio"] > row["target"]) or row.get("first_step_s", 0.0) > SECONDS_TO_FIRST_STEP]

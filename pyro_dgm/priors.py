@@ -3,6 +3,8 @@
 Raw parameters that are zero give the standard normal distribution; scales have a small floor, so that no density becomes infinite.
 """
 
+from math import log, pi
+
 import torch
 from pyro import distributions as dist
 from torch import Tensor
@@ -33,7 +35,26 @@ class StandardNormal(Conditional):
     def condition(self, context: Tensor | None) -> dist.TorchDistribution:
         """The distribution given a checked context."""
         batch_shape = () if context is None else context.shape[:-1]
-        return dist.Normal(self.loc, self.scale).expand((*batch_shape, *self.event_shape)).to_event(len(self.event_shape))
+        return _StandardNormal(self.loc, self.scale).expand((*batch_shape, *self.event_shape)).to_event(len(self.event_shape))
+
+
+class _StandardNormal(dist.Normal):
+    """Pyro's, with a log-density in two operations instead of nine: a training step feels them."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return torch.addcmul(self.loc - 0.5 * log(2 * pi), value, value, value=-0.5)
+
+
+class _Normal(dist.Normal):
+    """Pyro's, with a log-density in five operations instead of nine."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        deviation = (value - self.loc) / self.scale
+        return torch.addcmul(-0.5 * log(2 * pi) - self.scale.log(), deviation, deviation, value=-0.5)
 
 
 class StandardLogistic(Conditional):
@@ -94,7 +115,7 @@ class DiagonalNormal(Parametric):
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         loc, raw_scale = self.split(raw)
-        return dist.Normal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))
+        return _Normal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))
 
 
 class LowRankNormal(Parametric):

@@ -74,22 +74,21 @@ def no_gradient_message(name: str, family: str, owner: str) -> str:
 def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
     """Reads the factorisation from one run of the guide and the model replayed against it."""
     check_sites(model_trace, guide_trace)
-    sites = random_sites(model_trace)
+    sites, drawn = random_sites(model_trace), random_sites(guide_trace)
+    around = {name: plates_of(site) for name, site in (drawn | sites).items()}
     observed = tuple(name for name, site in sites.items() if site["is_observed"])
-    latent = {name: plates_of(site) for name, site in sites.items() if not site["is_observed"]}
-
-    plates = _data_plates([plates_of(sites[name]) for name in observed], list(latent.values()))
-    local = tuple(name for name, p in latent.items() if plates and plates.keys() <= p.keys())
-    auxiliary = {name: plates_of(site) for name, site in random_sites(guide_trace).items() if name not in latent}
-    local += tuple(name for name, p in auxiliary.items() if plates and plates.keys() <= p.keys())
-    everything = [*sites.values(), *random_sites(guide_trace).values()]
+    latent = [name for name, site in sites.items() if not site["is_observed"]]
+    plates = _data_plates([around[name] for name in observed], [around[name] for name in latent])
+    latent += [name for name in drawn if name not in latent]  # the guide's auxiliary sites
+    local = tuple(name for name in latent if plates and plates.keys() <= around[name].keys())
+    everything = [*sites.values(), *drawn.values()]
     frames = [-dim for site in everything for dim in plates_of(site).values()]
     data_frames = [frame for name in observed[:1] for frame in sites[name]["cond_indep_stack"] if frame.name in plates]
     shapes = [len(site["fn"].batch_shape) for site in everything]
     return Structure(
         plates=plates,
         batch_ndim=max([0, *frames, *shapes]),
-        global_sites=tuple(name for name in [*latent, *auxiliary] if name not in local),
+        global_sites=tuple(name for name in latent if name not in local),
         local_sites=local,
         observed_sites=observed,
         subsampled=any(_full_size(model_trace, frame.name) != frame.size for frame in data_frames),

@@ -92,13 +92,13 @@ class Loss:
         for term in players:
             term._train_critic(joints, step)
         log: dict[str, Tensor] = {}
-        total: Tensor | float = 0.0
+        parts = []
         for (weight, term), name in zip(self.terms, self._names(), strict=True):
             quantity, details = term.estimate(joints, step)
             log[name] = quantity.detach()
             log.update({f"{name}/{key}": value.detach() for key, value in details.items()})
-            total = total + value_of(weight, step) * term.sign * quantity
-        return Evaluation(torch.as_tensor(total), log, joints.data_size)
+            parts.append(value_of(weight, step) * term.sign * quantity)
+        return Evaluation(sum(parts[1:], parts[0]), log, joints.data_size)
 
     def attach(self, guide: Callable) -> Callable:
         """The guide with what the loss must keep between the steps of the stock SVI engine: the step that schedules see, a mutable site in NumPyro.

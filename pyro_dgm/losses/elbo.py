@@ -62,14 +62,15 @@ class ELBO(Term):
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
         local_kl, global_kl = _closed_kl(joint) if self.analytic_kl else _sampled_kl(scored)
-        fit, kl = joint.per_datum(joint.log_likelihood), joint.per_datum(local_kl, global_kl)  # (num_particles,) each
-        bound = fit - beta * kl
-        quantity = bound.mean()
+        fits, kls = joint.per_datum(joint.log_likelihood), joint.per_datum(local_kl, global_kl)  # (num_particles,) each
+        fit, kl = fits.mean(), kls.mean()
+        quantity = fit - beta * kl
         if self.estimator == "score" or not all(map(joint.is_reparameterised, joint.latent_sites)):
             objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
+            bound = fits - beta * kls
             score = score_surrogate(joint, objective, bound, every_site=self.estimator == "score")
             quantity = attach_gradient(quantity, (bound + score).mean())
-        return quantity, {"log_likelihood": fit.detach().mean(), "KL": kl.detach().mean()}
+        return quantity, {"log_likelihood": fit.detach(), "KL": kl.detach()}
 
     def weights(self) -> tuple[Weight, ...]:
         return (self.beta,)

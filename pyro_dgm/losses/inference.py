@@ -79,7 +79,7 @@ class InferenceJoint:
 
     def per_datum(self, local: Tensor, global_: Tensor | float = 0.0) -> Tensor:
         """The total over the whole data set, divided by its size: mean over the data of `local` + `global_` / N, (num_particles,)."""
-        mean = local.reshape(local.shape[0], -1).mean(1)
+        mean = local.flatten(1).mean(1) if local.ndim > 1 else local
         if isinstance(global_, Tensor):
             return mean + global_.reshape(-1) / self.data_size
         return mean + global_ if global_ else mean

@@ -76,12 +76,14 @@ class _Trainer:
         pyro.set_rng_seed((noise + self.workers.rank) % 2**32)
         title, names = f"epoch {self.epoch} of {self.num_epochs}", ("loss", *self.step.loss.term_names)
         values, sizes = [], []
+        self.step.train_critics = True
         for batch in self.data.epoch(order, self.workers.share):
             values.append(self._update(batch.transformed(self.transform)))
             sizes.append(batch.size)
             bar.advance()
             if bar.enabled and len(sizes) % _STEPS == 1:
                 bar.show(title, dict(zip(names, values[-1].tolist(), strict=True)))
+        self.step.train_critics = False
         self._check()
         weights = torch.tensor(sizes, dtype=torch.float64, device=self.number.device)
         sums = self.workers.summed(torch.cat([weights @ torch.stack(values).double(), weights.sum()[None]]))
@@ -149,11 +151,7 @@ class _Trainer:
             if self.compiled is not None and self.compiled.fits(batch):
                 values = self.compiled(batch, self.number)
             else:
-                self.step.train_critics = True
-                try:
-                    values = _plain(self.wrapped, self.step, self.named, batch, self.number)
-                finally:
-                    self.step.train_critics = False
+                values = _plain(self.wrapped, self.step, self.named, batch, self.number)
             self.unchecked.append((self.num_steps, batch, values))
             if len(self.unchecked) >= self.checked_every:
                 self._check()
@@ -169,7 +167,7 @@ class _Trainer:
         if not self.unchecked:
             return
         if self.checked_every == 1:
-            first = None if math.isfinite(self.unchecked[0][2].sum().item()) else 0
+            first = None if all(map(math.isfinite, self.unchecked[0][2].tolist())) else 0
         else:
             sums = self.workers.summed(torch.stack([values.sum() for *_, values in self.unchecked])).tolist()
             first = next((index for index, value in enumerate(sums) if not math.isfinite(value)), None)
@@ -178,6 +176,7 @@ class _Trainer:
         self.unchecked.clear()
 
     def _fail(self, step: int, batch: _Batch) -> NoReturn:
+        self.step.train_critics = False
         finite = self.checked_every == 1 and all(weight.isfinite().all() for weight in self.updates.weights)
         if not finite and self.checked_every > 1:  # the batch is to blame, or the step before it
             self._go_back()

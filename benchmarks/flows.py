@@ -3,10 +3,11 @@
     python benchmarks/flows.py [--sizes 8 64 256 784] [--repeat 15] [--backends torch jax] [--threads 2] [--json]
 
 One affine layer with two hidden layers; noise Normal(0, I); float32. Measured in turn, in one process per size and backend: log_prob (one pass), sample (the
-other direction), and either with the gradient of its mean in all parameters. Times are medians after a warm-up; `ratio` is to log_prob of the same library,
-`ours` says how many times as long a library takes as ours for the same work: the median over rounds in which all libraries take their turn one after the
-other. Compilation (JAX) is listed apart. A peer's slow direction runs twice only. Memory: peaks of our two directions, without gradients, above what the
-process held before, each in a process of its own.
+other direction), and either with the gradient of its mean in all parameters. Times are medians after a warm-up, of turns of at least 20 ms; `ratio` is to
+log_prob of the same library, `ours` says how many times as long a library takes as ours for the same work: the median over rounds in which all libraries take
+their turn one after the other. Compilation (JAX) is listed apart. A peer's slow direction runs once after its first call. The C library keeps the memory that
+it has (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), so that nobody's time is that of the system's paging. Memory: the largest sum of what our tasks
+allocate at one time (torch: by its profiler; JAX: by the compiler's analysis, temporary and output arrays).
 A library that is not installed is left out.
 """
 
@@ -14,9 +15,9 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,8 +102,13 @@ def jax_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, di
 
     def add(name: str, params: Any, log_prob: Callable[[Any], Any], sample: Callable[[Any], Any]) -> None:
         def task(run: Callable) -> Callable[[], Any]:
-            compiled = jax.jit(run)
-            return lambda: jax.block_until_ready(compiled(params))
+            jitted = jax.jit(run)
+
+            def call() -> Any:
+                return jax.block_until_ready(jitted(params))
+
+            call.compiled = lambda: jitted.lower(params).compile()  # type: ignore[attr-defined]
+            return call
 
         def gradient(run: Callable) -> Callable[[], Any]:
             return task(jax.grad(lambda params: run(params).mean()))
@@ -148,11 +154,12 @@ def measure(backend: str, dim: int, repeat: int) -> list[dict[str, Any]]:
     for task in TASKS:
         times: dict[str, list[float]] = {name: [] for name in libraries}
         compilation = {name: timed(tasks[task]) for name, tasks in libraries.items()}
+        calls = {name: 1 if seconds > 1.0 else max(1, round(0.02 / timed(libraries[name][task]))) for name, seconds in compilation.items()}
         for turn in range(repeat):
             for name, tasks in libraries.items():
                 slow_peer = "sample" in task and "_dgm" not in name
-                if turn < 2 or not slow_peer:
-                    times[name].append(timed(tasks[task]))
+                if turn < 1 or not slow_peer:
+                    times[name].append(timed(tasks[task], calls[name]))
         for name, seconds in times.items():
             count = min(len(seconds), len(times[first]))
             ours = float(np.median(np.divide(seconds[:count], times[first][:count])))
@@ -162,27 +169,45 @@ def measure(backend: str, dim: int, repeat: int) -> list[dict[str, Any]]:
     return [{**row, "ratio": row["ms"] / fast[row["library"]]} for row in rows]
 
 
-def timed(task: Callable[[], Any]) -> float:
-    """Seconds of one call."""
+def timed(task: Callable[[], Any], calls: int = 1) -> float:
+    """Seconds of one call, over some."""
     began = time.perf_counter()
-    task()
-    return time.perf_counter() - began
+    for _ in range(calls):
+        task()
+    return (time.perf_counter() - began) / calls
 
 
-def peak(backend: str, dim: int, task: str) -> float:
-    """Megabytes that ten calls of one of our tasks add to what this process held before."""
+def peaks(backend: str, dim: int) -> dict[str, float]:
+    """Megabytes that each of our tasks allocates at most at one time."""
     hidden, batch = SETUP[dim]
-    tasks = {"torch": torch_libraries, "jax": jax_libraries}[backend](dim, hidden, batch)
-    name = next(iter(tasks))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(10):
-        tasks[name][task]()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    if backend == "jax":
+        tasks = next(iter(jax_libraries(dim, hidden, batch).values()))
+        found = {}
+        for name, task in tasks.items():
+            used = task.compiled().memory_analysis()  # type: ignore[attr-defined]
+            found[name] = (used.temp_size_in_bytes + used.output_size_in_bytes) / 2**20
+        return found
+    from torch.profiler import ProfilerActivity, profile
+
+    tasks = next(iter(torch_libraries(dim, hidden, batch).values()))
+    found = {}
+    for name, task in tasks.items():
+        task()
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+            task()
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            record.export_chrome_trace(file.name)
+            events = [event["args"] for event in json.loads(Path(file.name).read_text())["traceEvents"] if event["name"] == "[memory]"]
+        held = events[0]["Total Allocated"] - events[0]["Bytes"]
+        found[name] = (max(event["Total Allocated"] for event in events) - held) / 2**20
+    return found
 
 
 def child(*options: str) -> Any:
     """What this program prints with other options."""
-    output = subprocess.run([sys.executable, __file__, *options], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    keep = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "4294967296"}
+    command = [sys.executable, __file__, *options]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | keep).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -211,12 +236,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch and XLA; left out, their default")
     parser.add_argument("--json", action="store_true", help="print the rows as one JSON line")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--peaks", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.threads:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # before torch is imported
-    if arguments.peak:
-        print(json.dumps(peak(arguments.backends[0], arguments.sizes[0], arguments.peak)))
+    if arguments.peaks:
+        print(json.dumps(peaks(arguments.peaks, arguments.sizes[0])))
         return
     if arguments.one:
         print(json.dumps(measure(arguments.one, arguments.sizes[0], arguments.repeat)))
@@ -226,8 +251,9 @@ def main() -> None:
     for size in arguments.sizes:
         for backend in arguments.backends:
             rows += child("--one", backend, "--sizes", str(size), "--repeat", str(arguments.repeat))
-            peaks = {task: child("--peak", task, "--backends", backend, "--sizes", str(size)) for task in ("log_prob", "sample")}
-            memory.append({"backend": backend, "D": size, "log_prob_mb": peaks["log_prob"], "sample_mb": peaks["sample"]})
+            used = child("--peaks", backend, "--sizes", str(size))
+            row = {"backend": backend, "D": size, **{f"{task} MB": megabytes for task, megabytes in used.items()}}
+            memory.append(row | {"ratio": used["sample"] / used["log_prob"], "ratio+grad": used["sample+grad"] / used["log_prob+grad"]})
     columns = ["backend", "D", "hidden", "batch", "library", "task", "ms", "ratio", "ours", "first_call_s"]
     text = "\n".join([format_table(rows, columns, digits=3), "", *verdict(rows), "", format_table(memory, digits=1)])
     print(text)
@@ -237,7 +263,7 @@ def main() -> None:
     head = [
         "# Flows in both directions",
         "",
-        "One affine layer" + protocol.strip().replace("\n", " "),
+        "One affine layer " + protocol.strip().replace("\n", " "),
         "",
         f"{os.cpu_count()} CPU cores.",
         "",

@@ -10,7 +10,7 @@ import pytest
 from tests.losses.arrays import assert_within_three_errors
 from tests.losses.test_ratio import as_critic
 from tests.losses.toys import Q, conjugate, ones
-from tests.losses.training import build, fit, package
+from tests.losses.training import build, fit, package, parameter
 
 X = np.linspace(-1.0, 2.0, 40)
 
@@ -103,3 +103,42 @@ def test_total_correlation_is_learned(backend: Any) -> None:
     settings = {"num_epochs": 30, "batch_size": 512, "lr_schedule": lambda step: 0.0}
     run = fit(backend, *correlated(backend), ones(4096), loss=dgm.losses.ELBO() + term, optim=dgm.Adam(0.01), **settings)
     assert run.history.column("TotalCorrelation(z)")[-10:].mean() == pytest.approx(TC, rel=0.08)
+
+
+CENTRES = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.5]])
+PRIOR_MEANS, PRIOR_SCALE = np.array([-2.0, 0.0, 2.0]), 0.5
+
+
+def labelled(backend: Any) -> tuple[Callable, Callable]:
+    """y_n of three classes, z_n ~ Normal(m(y_n), 1/2), x_n in the plane; the guide's mean is affine in x_n, so that it can reach each p(z | y) exactly."""
+    dist, array, param = backend.dist, backend.array, backend.param
+    constraints = dist.constraints
+
+    def model(x: Any, y: Any) -> None:
+        with backend.plate("data", len(x)):
+            labels = backend.sample("y", dist.Categorical(probs=array(np.ones(3) / 3)), obs=y)
+            z = backend.sample("z", dist.Normal(array(PRIOR_MEANS)[labels], array(PRIOR_SCALE)))
+            mean = param("slope", array(np.zeros(2))) * z[..., None] + param("offset", array(np.zeros(2)))
+            backend.sample("x", dist.Normal(mean, array(1.0)).to_event(1), obs=x)
+
+    def guide(x: Any, y: Any) -> None:
+        loc = (x * param("weight", array(np.array([0.1, 0.1])))).sum(-1) + param("bias", array(0.0))
+        scale = param("scale", array(1.0), constraint=constraints.positive)
+        with backend.plate("data", len(x)):
+            backend.sample("z", dist.Normal(loc, scale))
+
+    return model, guide
+
+
+def test_aae_with_labels(backend: Any) -> None:
+    """Makhzani et al. (2016), section 2.3: a critic of code and label gives each class its part of the prior, in an order that x does not suggest."""
+    dgm, rng = package(backend), np.random.default_rng(0)
+    y = rng.integers(3, size=3000)
+    x = CENTRES[y] + 0.2 * rng.standard_normal((3000, 2))
+    critic = build(backend, dgm.losses.Critic, 4, hidden=(32, 32))
+    adam = dgm.Adam(5e-3, betas=(0.5, 0.99))
+    loss = dgm.losses.AAE(20.0, dgm.losses.JensenShannon(("z", "y"), critic, optim=adam, regularizer=dgm.losses.R1(0.1)))
+    run = fit(backend, *labelled(backend), (x, y), loss=loss, optim=adam, num_epochs=50, batch_size=300, average=0.98, seed=0)
+    weight, bias, scale = (parameter(run, name) for name in ("weight", "bias", "scale"))
+    assert CENTRES @ weight + bias == pytest.approx(PRIOR_MEANS, abs=0.2)
+    assert math.sqrt(scale**2 + 0.2**2 * (weight**2).sum()) == pytest.approx(PRIOR_SCALE, rel=0.2)

@@ -34,3 +34,12 @@ def test_both_twins_have_the_same_lessons() -> None:
 @pytest.mark.parametrize("path", [pytest.param(p, id=p.stem) for p in NOTEBOOKS if p.parent.name == "pyro"])
 def test_the_twins_prose_is_equal(path: Path) -> None:
     assert prose(path) == prose(ROOT / "notebooks" / "numpyro" / path.name)
+
+
+def test_what_make_notebooks_calls_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text("# %%\nprint(6 * 7)\n")
+    command = [sys.executable, "-m", "jupytext", "--to", "ipynb", "--execute", "tiny.py"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "42" in (tmp_path / "tiny.ipynb").read_text()

@@ -37,7 +37,8 @@ def test_the_twins_prose_is_equal(path: Path) -> None:
 
 
 def test_what_make_notebooks_calls_is_installed(tmp_path: Path) -> None:
-    (tmp_path / "tiny.py").write_text("# %%\nprint(6 * 7)\n")
+    head = NOTEBOOKS[0].read_text().split("# %%")[0]
+    (tmp_path / "tiny.py").write_text(f"{head}# %%\nprint(6 * 7)\n")
     command = [sys.executable, "-m", "jupytext", "--to", "ipynb", "--execute", "tiny.py"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=120)

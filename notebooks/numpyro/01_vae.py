@@ -78,7 +78,7 @@ for scale in (0.35, 0.5**0.5, 1.6):
 ax.axhline(evidence, color="black", linestyle="--", label="log p(x)")
 ax.set(xlabel="mean of q", ylabel="ELBO (nats)", ylim=(-4.5, -1.3))
 ax.legend()
-fig
+plt.show()
 
 # %% [markdown]
 # Every curve stays below the dashed line, and one touches it in one point: where $q$ has the mean $1/2$ and the scale $0.71$ of the posterior. There
@@ -143,7 +143,7 @@ left.set(xlabel="gradient from one draw, D = 16", yscale="log")
 left.axvline(1.0, color="black", linestyle="--", linewidth=1)
 right.set(xlabel="number of latent dimensions D", ylabel="standard deviation of the gradient")
 right.legend()
-fig
+plt.show()
 
 # %% [markdown]
 # The true gradient is 1 (dashed). One component of the score function estimator feels the noise of all $D$ dimensions, because $f$ is one number for all of
@@ -198,7 +198,7 @@ for column, (name, run) in zip(axes.T, runs.items()):
     column[2].imshow(tile(decode(run, codes), 10), cmap="gray_r", vmin=0, vmax=1)
     column[2].set(title="codes from the prior, decoded", xticks=[], yticks=[])
 fig.colorbar(points, ax=axes[0, :], label="digit", ticks=range(10))
-fig
+plt.show()
 
 # %% [markdown]
 # - **KL only**: the codes are a perfect standard normal cloud, and know nothing about the images. The digits are mixed, and the decoder was never asked for
@@ -219,7 +219,7 @@ grid = jnp.stack(jnp.meshgrid(quantiles, quantiles[::-1]), -1).reshape(-1, 2)  #
 fig, ax = plt.subplots(figsize=(7, 7), layout="constrained")
 ax.imshow(tile(decode(run, grid), side), cmap="gray_r", vmin=0, vmax=1)
 ax.set(xlabel="z[0], from the 3 % to the 97 % quantile of the prior", ylabel="z[1]", xticks=[], yticks=[])
-fig
+plt.show()
 
 # %% [markdown]
 # One digit turns into the next without a break: neighbouring codes give similar images. How good is the model in nats? Draws from the guide are importance
@@ -309,7 +309,7 @@ right.errorbar(place - 0.12, exact_mean, exact_sd, fmt="o", color="black", marke
 right.errorbar(place + 0.12, guide_mean, guide_sd, fmt="o", color="C0", markersize=4, label="guide")
 right.set(xlabel="feature", ylabel="weight w: mean and standard deviation", ylim=(-2.2, 2.2), title="is the guide right?")
 right.legend(ncols=2)
-fig
+plt.show()
 
 # %% [markdown]
 # The curves agree where there are many patients and spread where there are few; the band adds the differences between patients of the same index. The guide

@@ -72,7 +72,7 @@ for ax, name in zip(axes, names):
     ax.plot(grid, norm.pdf(grid, *best[name][:2]), color="C3")
     ax.axvline(best[name][0], color="C3", linestyle=":", linewidth=1)
     ax.set(title=f"{name}\nmean {best[name][0]:.2f}, sd {best[name][1]:.2f}", xlim=(-4, 7), yticks=[])
-fig
+plt.show()
 
 # %% [markdown]
 # Each picture is the answer to the question which mistake is the worst. *Pearson* and *KL* average over $P$ and punish a model that has no mass where there are
@@ -126,7 +126,7 @@ for i, name in enumerate(names):
     ax.axhline(best[name][2], color=f"C{i}", linestyle="--", linewidth=1)
 ax.set(xlabel="step", ylabel="F (dashed: exact)", ylim=(0, 1.2))
 ax.legend(ncols=3)
-fig
+plt.show()
 
 # %% [markdown]
 # The critics, which have seen nothing but draws, find the same Gaussians. The value $F$ that is logged along the way is an estimate from below. It falls
@@ -146,7 +146,7 @@ for ax, name, row in zip(axes, names, table):
     ax.set(title=name, xlabel="x", xlim=(-6, 9), ylim=(-6, 4))
 axes[0].set(ylabel="log p(x) / q(x)")
 axes[0].legend(loc="upper right")
-fig
+plt.show()
 
 # %% [markdown]
 # Where there are draws of both distributions the critics know the ratio well. In the tails they have seen nothing and say anything; a divergence that
@@ -194,7 +194,7 @@ for ax, (name, game) in zip(axes, games.items()):
     eigenvalues = ", ".join(f"{value:.2f}" for value in np.linalg.eigvals(jacobian).astype(complex))
     ax.set(title=f"{name}\neigenvalues {eigenvalues}", xlabel="theta (model)", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
 axes[0].set(ylabel="psi (critic)")
-fig
+plt.show()
 
 # %% [markdown]
 # Near the equilibrium the field of the GAN is a rotation: its Jacobian has the eigenvalues $\pm \tfrac12 i$, nothing pulls inwards, and each step of

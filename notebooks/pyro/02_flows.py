@@ -133,7 +133,7 @@ fig, axes = plt.subplots(1, 1 + len(flows), figsize=(13, 3.6), layout="constrain
 show(axes[0], log_density(plane), "target")
 for ax, (num_layers, flow) in zip(axes[1:], flows.items()):
     show(ax, score(flow, plane), f"{num_layers} planar layers: {gaps[num_layers]:.2f} nat short")
-fig
+plt.show()
 
 # %% [markdown]
 # Two layers cannot make two crescents, eight come close, twenty-four nearly fill the shape: the missing nats shrink again and again, and the bound never
@@ -195,7 +195,7 @@ bars = ax.barh(list(times), list(times.values()), color=("C0", "C0", "C1", "C1",
 ax.bar_label(bars, fmt="%.2f", padding=3)
 ax.set(xscale="log", xlabel="milliseconds for 1000 data", title=f"one layer in {dim} dimensions", xlim=(min(times.values()) / 3, 4 * max(times.values())))
 ax.invert_yaxis()
-fig
+plt.show()
 
 # %% [markdown]
 # One by one the cost is $D$ times that of a pass (red). The slow directions of this library do better: in a masked network every hidden unit needs only some
@@ -216,7 +216,7 @@ for ax, Flow in zip(axes, (MAF, RealNVP)):
     jacobian = torch.autograd.functional.jacobian(lambda x, flow=flow: flow().inverse_and_log_det(x)[0], x)
     ax.imshow((jacobian.abs() > 1e-12).numpy(), cmap="Blues", vmax=1.5)
     ax.set(title=f"{Flow.__name__}: entries of ∂u/∂x", xlabel="x", ylabel="u", xticks=[], yticks=[])
-fig
+plt.show()
 
 # %%
 (coupling,) = flow.transforms
@@ -299,7 +299,7 @@ for ax, points, title in (
 ):
     ax.scatter(*np.asarray(points).T, c=torch.atan2(x[:, 1], x[:, 0]), cmap="twilight", s=3)
     ax.set(title=title, xlim=(-4, 4), ylim=(-4, 4), xticks=(-2, 0, 2), yticks=(-2, 0, 2), aspect="equal")
-fig
+plt.show()
 
 # %% [markdown]
 # The same number all the way down, up to the noise of the draws. At the start the inverse hardly does anything and the data look like data; at the end the
@@ -362,7 +362,7 @@ for ax, sounds, title in (
     ax.set(title=title, xlabel="time", yticks=[])
 axes[3].plot(np.maximum(loss / 256 / DIM, 1e-3))
 axes[3].set(xlabel="step", ylabel="KL(student, teacher)\nnats per dimension", yscale="log")
-fig
+plt.show()
 
 # %% [markdown]
 # The student makes the sounds of its teacher, whose data it has never heard; the teacher's faults are learned with the rest. Drawing one by one is what
@@ -429,7 +429,7 @@ for row, name in zip(axes, runs):
         ax.contourf(side, side, np.exp(exact), levels=8, cmap="Greys")
         ax.contour(side, side, np.exp(guide - guide.max()), levels=(0.1, 0.4, 0.8), colors="C1")
         ax.set(title=f"a {digits.labels['train'][index]}, {name.split(',')[0]} guide", xlabel="z[0]", ylabel="z[1]", **frame(exact, guide, side))
-fig
+plt.show()
 
 # %% [markdown]
 # Grey is the exact posterior of each model, the lines are what its guide believes, for the four training images on which the Gaussian loses most. Posteriors
@@ -446,7 +446,7 @@ for ax, name in zip(axes, runs):
     points = ax.scatter(z[:, 0], z[:, 1], c=digits.labels["test"], cmap="tab10", s=10)
     ax.set(title=f"prior: {name.split(', ')[1]}", xlabel="z[0]", ylabel="z[1]")
 fig.colorbar(points, ax=axes, label="digit", ticks=range(10))
-fig
+plt.show()
 
 # %% [markdown]
 # On the left the codes are packed to fit a round cloud. On the right the prior goes to the codes: it is dark where there are digits and light in between, and

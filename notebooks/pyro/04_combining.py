@@ -113,7 +113,7 @@ for column, (name, run) in zip(axes.T, runs.items()):
     column[1].imshow(tile(drawn, 10), cmap="gray_r", vmin=0, vmax=1)
     column[1].set(title="decoded codes of the prior", xticks=[], yticks=[])
 fig.colorbar(points, ax=axes[0, :], label="digit", ticks=range(10))
-fig
+plt.show()
 
 # %% [markdown]
 # The beta-VAE buys a smaller KL with information: its codes tell less, its reconstructions are worse. The InfoVAE and the adversarial autoencoder leave each
@@ -156,7 +156,7 @@ axes[0].set(title="data", aspect="equal", xlim=(-4.5, 4.5), ylim=(-4.5, 4.5))
 for ax, row, run in zip(axes[1:], table, flows.values()):
     ax.scatter(*generate(run, size=2000)["x"].T, s=2, color="C3")
     ax.set(title=f"{row['trained by']}: NLL {row['NLL (test)']:.3g}", aspect="equal")
-fig
+plt.show()
 
 # %% [markdown]
 # The critic alone is far worse in likelihood, as the paper found on images. Its flow has laid a thin line through all modes: the draws pass a count of
@@ -187,7 +187,7 @@ middle.set(title="data, by the code inferred", aspect="equal")
 right.plot(run.history.column("MutualInformation(c)"))
 right.axhline(np.log(8), color="black", linestyle="--", linewidth=1)
 right.set(title="bound on I(c; x)", xlabel="epoch", ylabel="nats")
-fig
+plt.show()
 
 # %% [markdown]
 # Each code has taken a mode for itself, and the bound has reached $\log 8$: the code can be read off without error. The guide has never seen a datum, only
@@ -215,4 +215,4 @@ for axis, title, shown in ((axes[0], "data", images[:64]), (axes[1], "draws", dr
     rows = np.pad(shown[:, 0], ((0, 0), (1, 1), (1, 1)), constant_values=0.5).reshape(8, 8, images.shape[2] + 2, images.shape[3] + 2)
     axis.imshow(rows.transpose(0, 2, 1, 3).reshape(8 * rows.shape[2], -1), cmap="gray_r", vmin=0, vmax=1)
     axis.set(title=title, xticks=[], yticks=[])
-fig
+plt.show()

@@ -116,7 +116,7 @@ for row, (name, run) in zip(axes, runs.items()):
     row[0].set(title=f"exact posteriors of the model: log p(x) = {log_px.mean():.3f}", ylabel=f"{name} guide\n\nz[1]")
     row[1].set(title="draws of the guide", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
 axes[0, 1].legend(markerscale=5, loc="upper right")
-fig
+plt.show()
 
 # %% [markdown]
 # The Gaussian guide keeps its ellipses apart, and the model had to follow: it gives up the codes in between, and with them about 0.2 nat. The implicit guide
@@ -214,7 +214,7 @@ for ax, (name, values) in zip(axes, draws.items()):
     ax.plot(values[:1000, 2], values[:1000, 1], ".", color="C1", markersize=2)
     ax.set(title=f"{name} guide", xlabel="effect of school 1", xlim=(-20, 45), ylim=(-3, 4))
 axes[0].set(ylabel="log tau")
-fig
+plt.show()
 
 # %% [markdown]
 # Grey is the exact posterior: where the schools are alike (small $\tau$) the effect of one school cannot be far from the others', so the picture is a funnel.
@@ -325,7 +325,7 @@ for ax, x, z in zip(axes, examples, np.moveaxis(latents(run, examples, num_draws
     ax.plot(*z.T, ".", color="C1", markersize=2)
     ax.set(title=f"x = ({x[0]:.1f}, {x[1]:.1f})", xlabel="z[0]", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
 axes[0].set(ylabel="z[1]")
-fig
+plt.show()
 
 # %% [markdown]
 # The shapes are right: thin crescents, rings, and what lies between, drawn in one pass for any outcome by a guide that has never seen a likelihood, and that

@@ -25,7 +25,7 @@ __all__ = ["MADE"]
 class MADE(eqx.Module):
     """A network whose output raw_i depends on the context and on v_j for the j before i in `order` only.
 
-    h_1 = activation((W_1 * M_1) v + b_1 + C c);  h_l = activation((W_l * M_l) h_{l-1} + b_l);  raw = (W * M) h_L + b,  with boolean masks M.
+    h_1 = activation((W_1 * M_1) v + b_1 + C c);  h_l = activation((W_l * M_l) h_{l-1} + b_l);  raw = (W * M) h_L + b,  with masks M of zeros and ones.
 
     Args: dim (D); num_params, outputs of each coordinate; hidden, the sizes of the hidden layers, at best D or more: of fewer units only some can see the
         first coordinates and some the last; order, a permutation of 0, ..., D - 1, from the coordinate that sees nothing to the one that sees all others

@@ -25,7 +25,7 @@ __all__ = ["MADE"]
 class MADE(nn.Module):
     """A network whose output raw_i depends on the context and on v_j for the j before i in `order` only.
 
-    h_1 = activation((W_1 * M_1) v + b_1 + C c);  h_l = activation((W_l * M_l) h_{l-1} + b_l);  raw = (W * M) h_L + b,  with boolean masks M.
+    h_1 = activation((W_1 * M_1) v + b_1 + C c);  h_l = activation((W_l * M_l) h_{l-1} + b_l);  raw = (W * M) h_L + b,  with masks M of zeros and ones.
 
     Args: dim (D); num_params, outputs of each coordinate; hidden, the sizes of the hidden layers, at best D or more: of fewer units only some can see the
         first coordinates and some the last; order, a permutation of 0, ..., D - 1, from the coordinate that sees nothing to the one that sees all others
@@ -65,13 +65,13 @@ class MADE(nn.Module):
             for parameter in (*self.layers[-1].parameters(), *([] if hidden or not context_dim else [self.context_weight])):
                 parameter *= 0.01
         for index, mask in enumerate(self.masking.masks):
-            self.register_buffer(f"mask_{index}", torch.as_tensor(mask), persistent=False)
+            self.register_buffer(f"mask_{index}", torch.as_tensor(mask, dtype=torch.get_default_dtype()), persistent=False)
 
     def forward(self, v: Tensor, context: Tensor | None = None) -> Tensor:
         """The parameters raw (*batch, D, num_params) of v (*batch, D)."""
         layers: list[Any] = list(self.layers)
         for index, layer in enumerate(layers):
-            v = F.linear(v, torch.where(getattr(self, f"mask_{index}"), layer.weight, 0.0), layer.bias)
+            v = F.linear(v, layer.weight * getattr(self, f"mask_{index}"), layer.bias)
             if context is not None and index == 0:
                 v = v + F.linear(context, self.context_weight)
             if index + 1 < len(layers):

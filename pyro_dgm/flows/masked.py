@@ -110,7 +110,7 @@ def _backward_sweep(
     """The cotangents of w, the weights and the biases."""
     layers, cotangents = [v], [torch.empty_like(v)]  # where a hidden unit's cotangent is not known yet stands the slope of its activation
     for mask, weight, bias in zip(masks, weights[:-1], biases):
-        x = torch.addmm(bias, torch.where(mask, weight, 0.0), layers[-1]).requires_grad_()
+        x = torch.addmm(bias, weight * mask, layers[-1]).requires_grad_()
         with torch.enable_grad():
             y = activate(activation, x)
             cotangents += torch.autograd.grad(y.sum(), x)
@@ -136,6 +136,6 @@ def _backward_sweep(
                     new[l][here].addmm_(local[l][known, here].T, new[l + 1][known]).mul_(cotangents[l][block.rows[l]][here])
         for cotangent, rows, values in zip(cotangents, block.rows, new):
             cotangent[rows] = values
-    by_weights = [torch.where(mask, cotangent @ layer.T, 0.0) for mask, cotangent, layer in zip(masks, cotangents[1:], layers)]
+    by_weights = [cotangent @ layer.T * mask for mask, cotangent, layer in zip(masks, cotangents[1:], layers)]
     by_biases = [cotangent.sum_to_size(bias.shape) for cotangent, bias in zip(cotangents[1:], biases)]
     return [cotangents[0], *by_weights, *by_biases]

@@ -39,6 +39,9 @@ GUIDES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]] | None] = {
     "Sylvester": ("Sylvester", (), {"num_layers": 4}),
     "IAF": ("IAF", (), NET),
 }
+FINDING = """On MNIST every flow guide gains at least half a nat on average, Sylvester flows the most. Planar and Householder flows do not lie between
+the Gaussian and the IAF: within this budget of 15 epochs the IAF gains the least and varies the most from seed to seed (1.8, 0.8 and 0.3 nats). A MAF prior
+gains more than any guide, both together the most. With 8 latents, on digits, all differences are below one nat."""
 CELLS = {**{name: (name, "standard normal") for name in GUIDES}, "Gaussian+MAF": ("Gaussian", "MAF"), "IAF+MAF": ("IAF", "MAF")}
 
 
@@ -157,6 +160,8 @@ def main() -> None:
         "```",
         text,
         "```",
+        "",
+        FINDING,
         "",
     ]
     (HERE.parent / "guides.md").write_text("\n".join(lines))

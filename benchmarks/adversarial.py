@@ -252,8 +252,8 @@ gives the same data), and one run of four had w = -0.15 and a guide whose mean w
 units (with two of leaky ReLUs 54 to 76 %), eight to ten noise dimensions (two 57 to 76 %, 32 42 %), drop-out in the encoder, which is trained on draws alone
 and has to read data. On seeds 0 and 1, 97 % of the draws are of the class of their code (by their nearest neighbours among the digits): what is lost,
 is lost between draws and data.""",
-    "flow_gan": """The published order (Grover, Dhar, Ermon 2018): by the critic alone the likelihood is worse by a thousand nats and mostly far more, although the
-draws in the plane look right; with both terms it is that of the first alone within 0.6 nats, and on digits the draws are nearer to the data than those of
+    "flow_gan": """The published order (Grover, Dhar, Ermon 2018): by the critic alone the likelihood is worse by a thousand nats and mostly far more, although
+the draws in the plane look right; with both terms it is that of the first alone within 0.6 nats, and on digits the draws are nearer to the data than those of
 likelihood alone in every run (Frechet distance, coverage).""",
 }
 

@@ -10,8 +10,8 @@ import numpy as np
 
 __all__ = ["Block", "Masking", "check_autoregressive", "masking"]
 
-_BLOCK = 16  # coordinates of a block of the solution, and the largest number of blocks: each is compiled by itself in JAX
-_MAX_BLOCKS = 4
+_BLOCK = 12  # coordinates of a block of the solution, and the largest number of blocks: each is compiled by itself in JAX
+_MAX_BLOCKS = 5
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,17 @@ class Block:
         self.size = stop - start
         done = [np.searchsorted(degrees, np.arange(start, stop + 1)) for degrees in masking.degrees]
         outputs = (order[:, None] * size + np.arange(size, dtype=np.int32)).ravel()
-        self.rows: list[slice | np.ndarray] = [order, *(slice(int(counts[0]), int(counts[-1])) for counts in done), outputs]
+        self.rows: list[slice | np.ndarray] = [_slice(order), *(slice(int(counts[0]), int(counts[-1])) for counts in done), _slice(outputs)]
         self.before = [slice(None), *(slice(int(counts[0])) for counts in done), slice(None)]
         self.after = [slice(None), *(slice(int(counts[-1]), None) for counts in done), slice(None)]
         steps = np.arange(self.size + 1)
         self.offsets: list[list[int]] = [counts.tolist() for counts in (steps, *(counts - counts[0] for counts in done), steps * size)]
+
+
+def _slice(indices: np.ndarray) -> slice | np.ndarray:
+    """Successive indices as a slice, which spares a copy of what it is taken from."""
+    first = int(indices[0])
+    return slice(first, first + len(indices)) if (indices == np.arange(first, first + len(indices))).all() else indices
 
 
 @lru_cache(maxsize=256)

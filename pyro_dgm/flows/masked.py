@@ -79,7 +79,7 @@ def _forward_sweep(
         parts = zip(weights, biases, layers, block.rows[1:], block.before)
         # The contributions of what is known before the block.
         new = [torch.addmm(bias[rows], weight[rows][:, before], layer[before]) for weight, bias, layer, rows, before in parts]
-        new = [w[block.rows[0]], *new]
+        new = [w[block.rows[0]].clone(), *new]
         local = [weight[rows][:, columns] for weight, rows, columns in zip(weights, block.rows[1:], block.rows)]
         for t in range(block.size):
             for l, weight in enumerate(local):
@@ -122,7 +122,7 @@ def _backward_sweep(
         new = [weight[after][:, rows].T @ cotangent[after] for weight, cotangent, rows, after in parts]
         coordinates = block.rows[0]
         new[0] += g[coordinates]
-        new.append(r[coordinates].flatten(0, 1))
+        new.append(r[coordinates].flatten(0, 1).clone())
         slopes_v, slopes_raw = w_v[coordinates], w_raw[coordinates].flatten(0, 1)
         local = [weight[rows][:, columns] for weight, rows, columns in zip(weights, block.rows[1:], block.rows)]
         for t in reversed(range(block.size)):

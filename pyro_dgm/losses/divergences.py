@@ -32,7 +32,8 @@ from math import inf, log
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+
+from pyro_dgm.nn.layers import softplus
 
 __all__ = ["Divergence", "bregman_objective", "divergence", "plug_in_divergence", "variational_bound"]
 
@@ -134,10 +135,6 @@ def plug_in_divergence(f: str | Divergence, fake: Tensor) -> Tensor:
     return divergence(f).generator(fake.exp()).mean()
 
 
-def _softplus(v: Tensor) -> Tensor:
-    return -logsigmoid(-v)  # torch's softplus drops exp(-v) above 20
-
-
 def _jeffrey_log_ratio(t: Tensor) -> Tensor:
     """The root l of 1 + l - exp(-l) = t, which is -log W(exp(1 - t)): Newton's method from a start below the root, from where it climbs without overshooting.
 
@@ -231,8 +228,8 @@ _ROWS = {
             "t < log 2",
             generator=lambda u: torch.xlogy(u, 2 * u / (1 + u)) - torch.log((1 + u) / 2),
             conjugate=lambda t: -torch.log(2 - torch.exp(t)),
-            activation=lambda v: log(2) - _softplus(-v),
-            conjugate_of_activation=lambda v: _softplus(v) - log(2),
+            activation=lambda v: log(2) - softplus(-v),
+            conjugate_of_activation=lambda v: softplus(v) - log(2),
             optimal_output=lambda log_r: log_r,
         ),
         Divergence(
@@ -240,8 +237,8 @@ _ROWS = {
             "t < 0",
             generator=lambda u: torch.xlogy(u, u / (1 + u)) - torch.log1p(u),
             conjugate=lambda t: -torch.log(-torch.expm1(t)),
-            activation=lambda v: -_softplus(-v),
-            conjugate_of_activation=_softplus,
+            activation=lambda v: -softplus(-v),
+            conjugate_of_activation=softplus,
             optimal_output=lambda log_r: log_r,
         ),
     )
@@ -258,8 +255,8 @@ def _weighted_jensen_shannon(pi: float) -> Divergence:
         f"t < {-pi * log(pi):.4g}",
         generator=lambda u: pi * torch.xlogy(u, u / (rest + pi * u)) - rest * torch.log(rest + pi * u),
         conjugate=lambda t: rest * (log(rest) - torch.log(1 - pi * torch.exp(t / pi))),
-        activation=lambda v: -pi * (log(pi) + _softplus(-v)),
-        conjugate_of_activation=lambda v: rest * (log(rest) + _softplus(v)),
+        activation=lambda v: -pi * (log(pi) + softplus(-v)),
+        conjugate_of_activation=lambda v: rest * (log(rest) + softplus(v)),
         optimal_output=lambda log_r: log_r + log(pi / rest),
     )
 

@@ -33,7 +33,7 @@ from math import inf, log
 import torch
 from torch import Tensor
 
-from pyro_dgm.nn.layers import softplus
+from pyro_dgm.nn.layers import _softplus
 
 __all__ = ["Divergence", "bregman_objective", "divergence", "plug_in_divergence", "variational_bound"]
 
@@ -228,8 +228,8 @@ _ROWS = {
             "t < log 2",
             generator=lambda u: torch.xlogy(u, 2 * u / (1 + u)) - torch.log((1 + u) / 2),
             conjugate=lambda t: -torch.log(2 - torch.exp(t)),
-            activation=lambda v: log(2) - softplus(-v),
-            conjugate_of_activation=lambda v: softplus(v) - log(2),
+            activation=lambda v: log(2) - _softplus(-v),
+            conjugate_of_activation=lambda v: _softplus(v) - log(2),
             optimal_output=lambda log_r: log_r,
         ),
         Divergence(
@@ -237,8 +237,8 @@ _ROWS = {
             "t < 0",
             generator=lambda u: torch.xlogy(u, u / (1 + u)) - torch.log1p(u),
             conjugate=lambda t: -torch.log(-torch.expm1(t)),
-            activation=lambda v: -softplus(-v),
-            conjugate_of_activation=softplus,
+            activation=lambda v: -_softplus(-v),
+            conjugate_of_activation=_softplus,
             optimal_output=lambda log_r: log_r,
         ),
     )
@@ -255,8 +255,8 @@ def _weighted_jensen_shannon(pi: float) -> Divergence:
         f"t < {-pi * log(pi):.4g}",
         generator=lambda u: pi * torch.xlogy(u, u / (rest + pi * u)) - rest * torch.log(rest + pi * u),
         conjugate=lambda t: rest * (log(rest) - torch.log(1 - pi * torch.exp(t / pi))),
-        activation=lambda v: -pi * (log(pi) + softplus(-v)),
-        conjugate_of_activation=lambda v: rest * (log(rest) + softplus(v)),
+        activation=lambda v: -pi * (log(pi) + _softplus(-v)),
+        conjugate_of_activation=lambda v: rest * (log(rest) + _softplus(v)),
         optimal_output=lambda log_r: log_r + log(pi / rest),
     )
 

@@ -12,7 +12,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_dgm.nn.layers import Linear, softplus
+from pyro_dgm.nn.layers import Linear, _softplus
 
 
 def size_of(dim: int | tuple[int, ...]) -> int:
@@ -34,7 +34,7 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     """
     if not 0.0 <= floor < 1.0:
         raise ValueError(f"The smallest value must lie in [0, 1), got {floor}.")
-    return floor + softplus(raw + log(expm1(1.0 - floor)))
+    return floor + _softplus(raw + log(expm1(1.0 - floor)))
 
 
 class Conditional(nn.Module, ABC):

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def softplus(x: Tensor) -> Tensor:
+def _softplus(x: Tensor) -> Tensor:
     """log(1 + exp x), linear from where that is exact in double precision.
 
-    >>> softplus(torch.tensor(0.0))
+    >>> _softplus(torch.tensor(0.0))
     tensor(0.6931)
     """
     return F.softplus(x, threshold=40.0)
@@ -23,7 +23,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
-    "softplus": softplus,
+    "softplus": _softplus,
     "tanh": torch.tanh,
 }
 

@@ -251,8 +251,8 @@ gives the same data), and one run of four had w = -0.15 and a guide whose mean w
     "infogan": """Asked: at least 80 % over three seeds. The settings were chosen on NumPyro's seeds 0 to 3, the drop-out and the weight of R1 last. What
 mattered: a generator with one layer of tanh units (with two of leaky ReLUs 54 to 76 %), eight to ten noise dimensions (two 57 to 76 %, 32 42 %), drop-out in
 the encoder, which is trained on draws alone and has to read data. Neighbouring settings vary as much from seed to seed: drop-out 0.3 with R1(0.5) 72 to 86 %
-over eight runs in both backends, drop-out 0.6 with R1(0.5) 77 to 85 % over six, drop-out 0.5 with R1(2) 75 to 84 % over eight. At drop-out 0.3, 97 % of the draws
-were of the class of their code (by their nearest neighbours among the digits): what is lost, is lost between draws and data.""",
+over eight runs in both backends, drop-out 0.6 with R1(0.5) 77 to 85 % over six, drop-out 0.5 with R1(2) 75 to 84 % over eight. At drop-out 0.3, 97 % of the
+draws were of the class of their code (by their nearest neighbours among the digits): what is lost, is lost between draws and data.""",
     "flow_gan": """The published order (Grover, Dhar, Ermon 2018): by the critic alone the likelihood is worse by a thousand nats and mostly far more, although
 the draws in the plane look right; with both terms it is that of the first alone within 0.6 nats, and on digits the draws are nearer to the data than those of
 likelihood alone in every run (Frechet distance, coverage).""",

@@ -5,9 +5,10 @@
 One affine layer with two hidden layers; noise Normal(0, I); float32. Measured in turn, in one process per size and backend: log_prob (one pass), sample (the
 other direction), and either with the gradient of its mean in all parameters. Times are medians after a warm-up, of turns of at least 20 ms; `ratio` is to
 log_prob of the same library, `ours` says how many times as long a library takes as ours for the same work: the median over rounds in which all libraries take
-their turn one after the other. Compilation (JAX) is listed apart. A peer's slow direction runs once after its first call. The C library keeps the memory that
-it has (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), so that nobody's time is that of the system's paging. Memory: the largest sum of what our tasks
-allocate at one time (torch: by its profiler; JAX: by the compiler's analysis, temporary and output arrays).
+their turn one after the other. A peer's slow direction runs for one turn after its first call and is compared with our median. Compilation (JAX) is listed
+apart, and JAX's parameters are lists of arrays, as to take modules apart at every call costs Python time. The C library keeps the memory that it has
+(MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), so that nobody's time is that of the system's paging. Memory: the largest sum of what our tasks allocate at
+one time (torch: by its profiler; JAX: by the compiler's analysis, temporary and output arrays).
 A library that is not installed is left out.
 """
 
@@ -101,18 +102,21 @@ def jax_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, di
     found: dict[str, dict[str, Callable[[], Any]]] = {}
 
     def add(name: str, params: Any, log_prob: Callable[[Any], Any], sample: Callable[[Any], Any]) -> None:
+        leaves, structure = jax.tree.flatten(params)
+
         def task(run: Callable) -> Callable[[], Any]:
             jitted = jax.jit(run)
 
             def call() -> Any:
-                return jax.block_until_ready(jitted(params))
+                return jax.block_until_ready(jitted(leaves))
 
-            call.compiled = lambda: jitted.lower(params).compile()  # type: ignore[attr-defined]
+            call.compiled = lambda: jitted.lower(leaves).compile()  # type: ignore[attr-defined]
             return call
 
         def gradient(run: Callable) -> Callable[[], Any]:
-            return task(jax.grad(lambda params: run(params).mean()))
+            return task(jax.grad(lambda leaves: run(leaves).mean()))
 
+        log_prob, sample = (lambda leaves, run=run: run(jax.tree.unflatten(structure, leaves)) for run in (log_prob, sample))
         found[name] = {"log_prob": task(log_prob), "sample": task(sample), "log_prob+grad": gradient(log_prob), "sample+grad": gradient(sample)}
 
     from numpyro_dgm.flows import IAF, MAF
@@ -161,8 +165,8 @@ def measure(backend: str, dim: int, repeat: int) -> list[dict[str, Any]]:
                 if turn < 1 or not slow_peer:
                     times[name].append(timed(tasks[task], calls[name]))
         for name, seconds in times.items():
-            count = min(len(seconds), len(times[first]))
-            ours = float(np.median(np.divide(seconds[:count], times[first][:count])))
+            paired = len(seconds) == len(times[first])
+            ours = float(np.median(np.divide(seconds, times[first])) if paired else np.median(seconds) / np.median(times[first]))
             row = {"backend": backend, "D": dim, "hidden": "-".join(map(str, hidden)), "batch": batch, "library": name, "task": task}
             rows.append({**row, "ms": 1e3 * float(np.median(seconds)), "ours": ours, "first_call_s": compilation[name]})
     fast = {row["library"]: row["ms"] for row in rows if row["task"] == "log_prob"}

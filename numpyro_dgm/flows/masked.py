@@ -100,11 +100,6 @@ def _extents(block: Block) -> tuple[list[int], list[int], list[np.ndarray]]:
     return widths, [offsets[-1] for offsets in block.offsets], [np.array(offsets[:-1]) for offsets in block.offsets]
 
 
-def _place(layers: _Layers, block: Block, new: _Layers) -> list[Array]:
-    """The layers with the block's values in their rows."""
-    return [layer.at[rows].set(values) for layer, rows, values in zip(layers, block.rows, new)]
-
-
 def _forward_sweep(
     masking: Masking,
     weights: _Layers,
@@ -115,17 +110,18 @@ def _forward_sweep(
 ) -> tuple[Array, Array]:
     """v_i and more of each coordinate from value(inputs_i, raw_i); hidden units are unit(x), or unit * x for each layer's array of factors."""
     first = jax.tree.leaves(inputs)[0]
-    layers, others = [jnp.zeros((weight.shape[1], first.shape[1]), first.dtype) for weight in weights], []  # v and the hidden layers
+    v, others = jnp.zeros_like(first), []
+    hidden = [jnp.zeros((0, v.shape[1]), v.dtype) for _ in weights[1:]]  # what is known of the hidden layers
     for block in masking.blocks:
         # The contributions of what is known before the block.
-        parts = zip(weights, biases, layers, block.rows[1:], block.before)
-        pre = [bias[rows] + weight[rows][:, before] @ layer[before] for weight, bias, layer, rows, before in parts]
+        parts = zip(weights, biases, [v, *hidden], block.rows[1:], block.before)
+        pre = [bias[rows] + weight[rows][:, before] @ known for weight, bias, known, rows, before in parts]
         units = unit if callable(unit) else [factor[rows] for factor, rows in zip(unit, block.rows[1:])]
         here = jax.tree.map(lambda x: x[block.rows[0]], inputs)  # noqa: B023
-        new, other = _forward_block(block, _local(masking, block, weights), pre, here, value, units)
-        layers = _place(layers, block, new)
+        (new, *more), other = _forward_block(block, _local(masking, block, weights), pre, here, value, units)
+        v, hidden = v.at[block.rows[0]].set(new), [jnp.concatenate(pair) for pair in zip(hidden, more)]
         others.append(other)
-    return layers[0], jnp.concatenate(others)[np.argsort(masking.order)]
+    return v, jnp.concatenate(others)[np.argsort(masking.order)]
 
 
 def _forward_block(
@@ -163,16 +159,18 @@ def _forward_block(
 
 def _backward_sweep(masking: Masking, weights: _Layers, slopes: _Layers, w_v: Array, w_raw: Array, g: Array, r: Array) -> tuple[Array, Array]:
     """The cotangents lambda of w and rho of raw (dim, num_params, batch)."""
-    cotangents = [jnp.zeros((count, g.shape[1]), g.dtype) for count in (masking.dim, *map(len, weights))]  # of w, hidden layers, raw
+    by_w, by_raw = jnp.zeros_like(g), jnp.zeros((len(weights[-1]), g.shape[1]), g.dtype)
+    hidden = [jnp.zeros((0, g.shape[1]), g.dtype) for _ in slopes]  # what is known of the hidden layers' cotangents
     for block in reversed(masking.blocks):
         # The contributions of what is known after the block.
-        parts = zip(weights, cotangents[1:], block.rows, block.after[1:])
-        pre = [weight[after][:, rows].T @ cotangent[after] for weight, cotangent, rows, after in parts]
+        parts = zip(weights, [*hidden, by_raw], block.rows, block.after[1:])
+        pre = [weight[after][:, rows].T @ known for weight, known, rows, after in parts]
         here = block.rows[0]
         pre[0] = pre[0] + g[here]
         factors = [slope[rows] for slope, rows in zip(slopes, block.rows[1:])]
-        cotangents = _place(cotangents, block, _backward_block(block, _local(masking, block, weights), pre, factors, w_v[here], w_raw[here], r[here]))
-    return cotangents[0], cotangents[-1].reshape(r.shape)
+        new, *more, raw = _backward_block(block, _local(masking, block, weights), pre, factors, w_v[here], w_raw[here], r[here])
+        by_w, by_raw, hidden = by_w.at[here].set(new), by_raw.at[block.rows[-1]].set(raw), [jnp.concatenate(pair) for pair in zip(more, hidden)]
+    return by_w, by_raw.reshape(r.shape)
 
 
 def _backward_block(block: Block, weights: _Layers, pre: _Layers, slopes: _Layers, w_v: Array, w_raw: Array, r: Array) -> list[Array]:

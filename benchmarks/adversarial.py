@@ -22,7 +22,7 @@ from scipy.spatial.distance import cdist
 
 from dgm_core.data import load
 from dgm_core.results import format_table, write_json
-from dgm_core.sample_quality import FeatureClassifier, frechet_distance, mode_counts, neighbour_scores
+from dgm_core.samples.quality import FeatureClassifier, frechet_distance, mode_counts, neighbour_scores
 from dgm_core.surgery import ratio_kl
 
 HERE = Path(__file__).parent / "results" / "adversarial"
@@ -62,9 +62,9 @@ def imq_mmd2(x: np.ndarray, y: np.ndarray) -> float:
 
 AUTOENCODERS: dict[str, Callable[[Any, Callable[[], Any], Any], Any]] = {
     "VAE": lambda l, critic, adam: l.ELBO(),
-    "AAE": lambda l, critic, adam: l.AAE(10.0, l.JensenShannon("z", critic(), optim=adam, regularizer=l.R1(0.1))),
-    "WAE": lambda l, critic, adam: l.WAE(45.0),
-    "InfoVAE": lambda l, critic, adam: l.InfoVAE(0.8, 40.0, l.MMD("z", l.IMQ())),
+    "AAE": lambda l, critic, adam: l.aae(10.0, l.JensenShannon("z", critic(), optim=adam, regularizer=l.R1(0.1))),
+    "WAE": lambda l, critic, adam: l.wae(45.0),
+    "InfoVAE": lambda l, critic, adam: l.info_vae(0.8, 40.0, l.MMD("z", l.IMQ())),
 }
 
 
@@ -78,7 +78,7 @@ def autoencoders(backend: Backend, cell: str, num_steps: int = 4000) -> dict[str
     losses, adam = backend.package.losses, backend.package.Adam(1e-3, betas=(0.5, 0.99))
     data = load("digits")
     x = np.concatenate([data.train, data.validation])
-    likelihood = backend.build("likelihoods", "Normal", 64, context_dim=128, scale=0.2)
+    likelihood = backend.build("conditionals", "Normal", 64, context_dim=128, scale=0.2)
     vae = backend.build("models", "VAE", 64, 2, hidden=(128, 128), likelihood=likelihood)
     loss = AUTOENCODERS[cell](losses, lambda: backend.build("losses", "Critic", 2), adam)
     epochs = num_steps // -(-len(x) // 512)
@@ -111,8 +111,8 @@ def bigan(backend: Backend, cell: str, num_epochs: int = 80) -> dict[str, Any]:
     adam = package.Adam(1e-2, betas=(0.5, 0.99))
     rng = np.random.default_rng(backend.seed)
     x = (1 + 1.2 * rng.standard_normal((8192, 1)) + 0.9 * rng.standard_normal((8192, 1))).astype(np.float32)
-    generator = backend.build("likelihoods", "Normal", 1, context_dim=1, scale=0.9)
-    posterior = backend.build("priors", "DiagonalNormal", 1, context_dim=1)
+    generator = backend.build("conditionals", "Normal", 1, context_dim=1, scale=0.9)
+    posterior = backend.build("conditionals", "DiagonalNormal", 1, context_dim=1)
     pair = backend.build("models", "BiGAN", 1, 1, generator=generator, posterior=posterior)
     critic = backend.build("losses", "Critic", 2, hidden=(64, 64), activation="tanh")
     loss = package.losses.JensenShannon(("x", "z"), critic, optim=adam, regularizer=package.losses.R1(0.02))

@@ -28,7 +28,7 @@ import numpy as np
 
 from dgm_core.data.toys import TOYS
 from dgm_core.results import format_table, write_json
-from dgm_core.sample_quality import mode_counts
+from dgm_core.samples.quality import mode_counts
 from dgm_core.schedules import linear
 
 HERE = Path(__file__).parent / "results" / "modes"

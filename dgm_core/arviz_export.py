@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dgm_core._files import plain
+from dgm_core.files import plain
 from dgm_core.results import History
 
 if TYPE_CHECKING:

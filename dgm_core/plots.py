@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dgm_core._files import replacing
+from dgm_core.files import replacing
 from dgm_core.results import History
 
 _NOT_CURVES = ("epoch", "step", "seconds")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dgm_core._files import plain, replacing
+from dgm_core.files import plain, replacing
 
 
 class History:

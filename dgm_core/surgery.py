@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from dgm_core.two_sample import as_points
+from dgm_core.samples.two_sample import as_points
 
 __all__ = ["ELBOSurgery", "elbo_surgery", "ratio_kl"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from dgm_core import cli
-from numpyro_dgm import evaluation, flows, likelihoods, losses, models, priors, training
+from numpyro_dgm import conditionals, evaluation, flows, losses, models, training
 
 __all__ = ["main"]
 
@@ -19,9 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name="numpyro_dgm",
         libraries=("jax", "numpyro", "equinox", "optax"),
         models=models,
-        priors=priors,
+        conditionals=conditionals,
         flows=flows,
-        likelihoods=likelihoods,
         losses=losses,
         fit=training.fit,
         Adam=training.Adam,

@@ -18,10 +18,10 @@ from dgm_core.arviz_export import assemble
 from dgm_core.diagnostics import psis_khat
 from dgm_core.surgery import ELBOSurgery
 from dgm_core.surgery import elbo_surgery as split_kl
-from numpyro_dgm.losses import Joints
-from numpyro_dgm.losses.handlers import _Draws
-from numpyro_dgm.losses.inference import InferenceJoint, _Layout
-from numpyro_dgm.losses.structure import Trace, random_sites
+from numpyro_dgm.joints import Joints
+from numpyro_dgm.joints.handlers import GivenDraws
+from numpyro_dgm.joints.inference import InferenceJoint, Layout
+from numpyro_dgm.joints.structure import Trace, random_sites
 from numpyro_dgm.nn import evaluation_mode
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def reconstruct(run: Any, *data: Any, seed: int = 0) -> dict[str, np.ndarray]:
     """
     guide_key, model_key = jax.random.split(jax.random.key(seed))
     drawn = {name: site["value"] for name, site in random_sites(_run(run, run.guide, guide_key, data)).items()}
-    sites = random_sites(_run(run, _Draws(run.model, drawn, {}), model_key, data))
+    sites = random_sites(_run(run, GivenDraws(run.model, drawn, {}), model_key, data))
     return {name: _required_mean(name, site["fn"]) for name, site in sites.items() if site["is_observed"]}
 
 
@@ -155,7 +155,7 @@ def elbo_surgery(run: Any, *data: Any, seed: int = 0) -> ELBOSurgery:
     @jax.jit
     def row(draw: dict[str, Array]) -> Array:
         values = {name: jax.numpy.broadcast_to(value, drawn[name].shape) for name, value in draw.items()}  # one draw under all data
-        sites = _run(run, _Draws(run.guide, values, {}), key, data)
+        sites = _run(run, GivenDraws(run.guide, values, {}), key, data)
         return sum(sites[name]["fn"].log_prob(value) for name, value in values.items())
 
     log_q = jax.lax.map(row, drawn, batch_size=_ROWS)
@@ -179,11 +179,11 @@ def to_arviz(run: Any, *data: Any, num_draws: int = 200, num_particles: int = 25
     values = joint.record["values"]
 
     def predict(key: Array, values: dict[str, Array]) -> dict[str, Array]:
-        trace = _run(run, _Draws(handlers.uncondition(run.model), values, {}), key, data)
+        trace = _run(run, GivenDraws(handlers.uncondition(run.model), values, {}), key, data)
         return {name: trace[name]["value"] for name in joint.structure.observed_sites}
 
     draws = jax.vmap(predict)(keys[1:], values)
-    model_trace = _run(run, _Draws(run.model, {name: value[0] for name, value in values.items()}, {}), keys[0], data)
+    model_trace = _run(run, GivenDraws(run.model, {name: value[0] for name, value in values.items()}, {}), keys[0], data)
     observed = {name: model_trace[name] for name in joint.structure.observed_sites}
     in_model = {name: value for name, value in values.items() if name in model_trace}
     shape = (num_draws, *joint.sizes)
@@ -212,9 +212,9 @@ def _joint(run: Any, key: Array, batch: tuple[Any, ...], num_particles: int) -> 
         return Joints(key, _params(run), run.model, run.guide, batch, num_particles=num_particles).inference()
 
 
-def _layout(run: Any, key: Array, batch: tuple[Any, ...]) -> _Layout:
+def _layout(run: Any, key: Array, batch: tuple[Any, ...]) -> Layout:
     """How the weights of a batch will factorise, from the shapes alone."""
-    found: list[_Layout] = []
+    found: list[Layout] = []
     jax.eval_shape(lambda batch: found.append(_joint(run, key, batch, 1).layout), batch)
     return found[0]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dgm_core import cli
-from pyro_dgm import evaluation, flows, likelihoods, losses, models, priors, training
+from pyro_dgm import conditionals, evaluation, flows, losses, models, training
 
 __all__ = ["main"]
 
@@ -19,9 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name="pyro_dgm",
         libraries=("torch", "pyro-ppl"),
         models=models,
-        priors=priors,
+        conditionals=conditionals,
         flows=flows,
-        likelihoods=likelihoods,
         losses=losses,
         fit=training.fit,
         Adam=training.Adam,

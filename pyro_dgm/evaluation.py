@@ -18,12 +18,12 @@ from dgm_core.arviz_export import assemble
 from dgm_core.diagnostics import psis_khat
 from dgm_core.surgery import ELBOSurgery
 from dgm_core.surgery import elbo_surgery as split_kl
-from pyro_dgm.losses import Joints
-from pyro_dgm.losses.handlers import _Draws
-from pyro_dgm.losses.inference import InferenceJoint
-from pyro_dgm.losses.structure import plates_of, random_sites
+from pyro_dgm.joints import Joints
+from pyro_dgm.joints.handlers import GivenDraws
+from pyro_dgm.joints.inference import InferenceJoint
+from pyro_dgm.joints.structure import plates_of, random_sites
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.nn.registration import _modules_of
+from pyro_dgm.nn.modes import modules_of
 
 if TYPE_CHECKING:
     import arviz as az
@@ -146,7 +146,7 @@ def elbo_surgery(run: Any, *data: Any, seed: int = 0) -> ELBOSurgery:
         log_q = []
         for start in range(0, joint.sizes[0], _ROWS):
             values = {name: value[start : start + _ROWS, None] for name, value in drawn.items()}  # (draws, 1, *event): each draw under all data
-            with _Draws(values, {}):
+            with GivenDraws(values, {}):
                 sites = random_sites(poutine.trace(run.guide).get_trace(*batch))
             log_q.append(sum(sites[name]["fn"].log_prob(value) for name, value in values.items()).numpy(force=True))
         return split_kl(np.concatenate(log_q), joint.log_prior.reshape(-1).numpy(force=True))
@@ -168,7 +168,7 @@ def to_arviz(run: Any, *data: Any, num_draws: int = 200, num_particles: int = 25
         batch = _tensors(run, data)
         joint = _joint(run, batch, num_draws)
         latent = {name: joint.guide_trace.nodes[name] for name in joint.latent_sites}
-        with _Draws({name: site["value"] for name, site in latent.items()}, {}):
+        with GivenDraws({name: site["value"] for name, site in latent.items()}, {}):
             predictive = poutine.trace(poutine.uncondition(run.model)).get_trace(*batch)
         observed = {name: joint.model_trace.nodes[name] for name in joint.structure.observed_sites}
         in_model = {name: _array(site, num_draws) for name, site in latent.items() if name in joint.model_trace.nodes}
@@ -198,7 +198,7 @@ def _evaluating(run: Any, seed: int) -> Iterator[None]:
 
 def _tensors(run: Any, data: tuple[Any, ...]) -> tuple[Any, ...]:
     """Arrays as tensors of the model's device and precision; what is no array stays."""
-    parameters = [p for module in _modules_of(run.model, run.guide) for p in module.parameters()]
+    parameters = [p for module in modules_of(run.model, run.guide) for p in module.parameters()]
     device = parameters[0].device if parameters else None
     dtype = parameters[0].dtype if parameters else torch.get_default_dtype()
 

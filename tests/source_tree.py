@@ -22,7 +22,7 @@ def sources(package: str) -> list[Path]:
 
 
 def module_name(path: Path) -> str:
-    """`pyro_dgm/models/vae.py` -> `pyro_dgm.models.vae`."""
+    """`pyro_dgm/models/vae.py` -> `pyro_dgm.models.vae.vae`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -50,11 +50,12 @@ def imports(path: Path) -> set[str]:
 
 
 def public_names(module: ModuleType) -> dict[str, Any]:
-    """The public classes and functions that a module defines itself."""
+    """The public classes and functions that a module defines itself: those of `__all__`, or where there is none all without an underscore."""
+    listed = getattr(module, "__all__", None)
     return {
         name: value
         for name, value in vars(module).items()
-        if not name.startswith("_")
+        if (not name.startswith("_") if listed is None else name in listed)
         and (inspect.isclass(value) or inspect.isroutine(value) or hasattr(value, "__wrapped__"))
         and getattr(value, "__module__", None) == module.__name__
     }

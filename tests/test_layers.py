@@ -1,5 +1,9 @@
-"""The architecture, read from the imports: `dgm_core | nn -> flows, likelihoods, priors -> guides, models -> losses -> training -> evaluation -> __main__`."""
+"""The architecture, read from the imports.
 
+`dgm_core | nn -> mcmc -> conditionals -> flows, joints -> guides, models -> losses -> training -> evaluation -> __main__`.
+"""
+
+import ast
 import re
 import sys
 import tomllib
@@ -11,7 +15,9 @@ from tests.source_tree import LIBRARIES, PACKAGES, ROOT, TWINS, imports, module_
 
 LAYERS = (
     {"nn"},
-    {"flows", "likelihoods", "priors"},
+    {"mcmc"},
+    {"conditionals"},
+    {"flows", "joints"},
     {"guides", "models"},
     {"losses"},
     {"training"},
@@ -66,6 +72,18 @@ def test_imports_point_to_the_left(path: Path) -> None:
         there = imported.split(".")[1]
         assert LAYER[there] <= LAYER[here], f"{name} imports {imported}, which is to its right."
         assert not (here in NEEDS_NO_MODEL and there == "models"), f"{name} must not know a concrete model, imports {imported}."
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_no_private_name_is_imported(path: Path) -> None:
+    ours = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and top(node.module or "") in PACKAGES
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert not ours, f"{module_name(path)} imports private names of other modules: {ours}."
 
 
 @pytest.mark.parametrize("package", PACKAGES)

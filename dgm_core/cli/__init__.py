@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dgm_core.checkpoint import CheckpointError
 from dgm_core.cli.arguments import UsageError, build_parser, read_arguments
 from dgm_core.cli.backend import Backend
 from dgm_core.cli.running import compare, fit, show
 from dgm_core.data import DataError
+from dgm_core.training.checkpoint import CheckpointError
 
 __all__ = ["Backend", "UsageError", "build_parser", "main"]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dgm_core import checkpoint
 from dgm_core.data import PROTOCOLS, names
 from dgm_core.results import read_json
+from dgm_core.training import checkpoint
 
 MODELS = ("vae", "conv_vae")
 POSTERIORS = {

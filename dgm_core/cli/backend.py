@@ -14,9 +14,9 @@ class Backend:
     Args:
         name: "pyro_dgm" or "numpyro_dgm".
         libraries: the distributions whose versions `config.json` records.
-        models, priors, flows, likelihoods, losses: the modules of these names. Used of them: `VAE`, `ConvVAE`; `StandardNormal`,
+        models, conditionals, flows, losses: the modules of these names. Used of them: `VAE`, `ConvVAE`; `StandardNormal`,
             `DiagonalNormal`, `FullRankNormal`, `LowRankNormal`, `MixturePrior`; `IAF`, `MAF`, `Householder`, `Planar`,
-            `Sylvester`; all likelihoods on numbers; `ELBO`, `IWAE`.
+            `Sylvester`; all conditionals on numbers; `ELBO`, `IWAE`.
         fit, Adam, binarize: of `training`; `binarize` is a `transform` for `fit`.
         log_weights: (run, x, num_particles=, seed=) -> (num_particles, num_data).
         to_arviz: (run, x, num_draws=, seed=) -> arviz.InferenceData.
@@ -30,9 +30,8 @@ class Backend:
     name: str
     libraries: Sequence[str]
     models: Any
-    priors: Any
+    conditionals: Any
     flows: Any
-    likelihoods: Any
     losses: Any
     fit: Callable[..., Any]
     Adam: Callable[..., Any]
@@ -46,4 +45,4 @@ class Backend:
 
     def conditional(self, name: str) -> Callable[..., Any]:
         """The class of a prior or posterior."""
-        return getattr(self.priors, name, None) or getattr(self.flows, name)
+        return getattr(self.conditionals, name, None) or getattr(self.flows, name)

@@ -92,7 +92,7 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
         posterior = backend.conditional(POSTERIORS[arguments.posterior])
         rank = (min(2, z_dim),) if arguments.posterior == "low_rank" else ()
         levels = {"num_levels": data.dataset.levels} if data.likelihood == "discretized_logistic" else {}
-        likelihood = getattr(backend.likelihoods, LIKELIHOODS[data.likelihood])
+        likelihood = getattr(backend.conditionals, LIKELIHOODS[data.likelihood])
         return make(
             cls,
             shape,

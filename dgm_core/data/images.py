@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dgm_core._files import replacing
 from dgm_core.data.dataset import SPLITS, Dataset, split_indices
 from dgm_core.data.files import Remote, cache_folder, locate, on_disk, read_bytes, reading
+from dgm_core.files import replacing
 
 _MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 _FASHION_URLS = (

@@ -36,11 +36,11 @@ from sklearn.datasets import load_diabetes
 
 from dgm_core.data import binarize, load
 from dgm_core.diagnostics import summary
+from numpyro_dgm.conditionals import FullRankNormal, StandardNormal
 from numpyro_dgm.evaluation import latents, log_weights
 from numpyro_dgm.losses import ELBO, Reconstruction
 from numpyro_dgm.models import VAE
 from numpyro_dgm.nn import MLP, register
-from numpyro_dgm.priors import FullRankNormal, StandardNormal
 from numpyro_dgm.training import Adam, fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests

@@ -42,12 +42,12 @@ from dgm_core.data import binarize, load
 from dgm_core.diagnostics import summary
 from dgm_core.results import format_table
 from dgm_core.schedules import Schedule
+from numpyro_dgm.conditionals import StandardNormal
 from numpyro_dgm.evaluation import latents, log_weights
 from numpyro_dgm.flows import IAF, MAF, Planar, RealNVP
 from numpyro_dgm.losses import ELBO, NLL, Distillation
 from numpyro_dgm.models import VAE
 from numpyro_dgm.nn import register
-from numpyro_dgm.priors import StandardNormal
 from numpyro_dgm.training import Adam, fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests

@@ -41,10 +41,11 @@ from scipy.stats import norm
 
 from dgm_core.results import format_table
 from dgm_core.schedules import linear
+from numpyro_dgm.conditionals import Generator, ImplicitDistribution, NoDensityError
 from numpyro_dgm.evaluation import latents
 from numpyro_dgm.losses import ELBO, Critic, RatioELBO
 from numpyro_dgm.models import VAE
-from numpyro_dgm.nn import MLP, Generator, ImplicitDistribution, NoDensityError, register
+from numpyro_dgm.nn import MLP, register
 from numpyro_dgm.training import Adam, fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests

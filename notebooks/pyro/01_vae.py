@@ -33,11 +33,11 @@ from sklearn.datasets import load_diabetes
 
 from dgm_core.data import binarize, load
 from dgm_core.diagnostics import summary
+from pyro_dgm.conditionals import FullRankNormal, StandardNormal
 from pyro_dgm.evaluation import latents, log_weights
 from pyro_dgm.losses import ELBO, Reconstruction
 from pyro_dgm.models import VAE
 from pyro_dgm.nn import MLP, register
-from pyro_dgm.priors import FullRankNormal, StandardNormal
 from pyro_dgm.training import Adam, fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests

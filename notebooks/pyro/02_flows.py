@@ -39,12 +39,12 @@ from dgm_core.data import binarize, load
 from dgm_core.diagnostics import summary
 from dgm_core.results import format_table
 from dgm_core.schedules import Schedule
+from pyro_dgm.conditionals import StandardNormal
 from pyro_dgm.evaluation import latents, log_weights
 from pyro_dgm.flows import IAF, MAF, Planar, RealNVP
 from pyro_dgm.losses import ELBO, NLL, Distillation
 from pyro_dgm.models import VAE
 from pyro_dgm.nn import register
-from pyro_dgm.priors import StandardNormal
 from pyro_dgm.training import Adam, fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests

@@ -26,12 +26,12 @@ import torch
 
 from dgm_core.data import load
 from dgm_core.results import format_table
-from dgm_core.sample_quality import mode_counts
+from dgm_core.samples.quality import mode_counts
 from dgm_core.surgery import ratio_kl
+from pyro_dgm.conditionals import Normal
 from pyro_dgm.evaluation import elbo_surgery, generate, latents, log_weights, reconstruct
 from pyro_dgm.flows import RealNVP
-from pyro_dgm.likelihoods import Normal
-from pyro_dgm.losses import AAE, ELBO, NLL, R1, VAEGAN, InfoVAE, JensenShannon, MutualInformation
+from pyro_dgm.losses import ELBO, NLL, R1, JensenShannon, MutualInformation, aae, info_vae, vae_gan
 from pyro_dgm.models import DCGAN, VAE, FlowGAN, InfoGAN
 from pyro_dgm.training import Adam, fit
 
@@ -60,9 +60,9 @@ x_train, x_test = digits.train, digits.test
 objectives = {
     "VAE": ELBO(),
     "beta-VAE": ELBO(beta=4.0),
-    "InfoVAE": InfoVAE(0.9, 50.0),
-    "AAE": AAE(20.0, JensenShannon("z", regularizer=R1(0.1))),
-    "VAE + GAN": VAEGAN(5.0, JensenShannon("x", regularizer=R1(10.0))),
+    "InfoVAE": info_vae(0.9, 50.0),
+    "AAE": aae(20.0, JensenShannon("z", regularizer=R1(0.1))),
+    "VAE + GAN": vae_gan(5.0, JensenShannon("x", regularizer=R1(10.0))),
 }
 for name, loss in objectives.items():
     print(f"{name:10s} {loss}")

@@ -38,10 +38,11 @@ from scipy.stats import norm
 
 from dgm_core.results import format_table
 from dgm_core.schedules import linear
+from pyro_dgm.conditionals import Generator, ImplicitDistribution, NoDensityError
 from pyro_dgm.evaluation import latents
 from pyro_dgm.losses import ELBO, Critic, RatioELBO
 from pyro_dgm.models import VAE
-from pyro_dgm.nn import MLP, Generator, ImplicitDistribution, NoDensityError, register
+from pyro_dgm.nn import MLP, register
 from pyro_dgm.training import Adam, fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests

@@ -2,19 +2,19 @@
 
 from numpyro_dgm.flows.autoregressive import IAF, MAF, NAF, Autoregressive, AutoregressiveNSF, MAFMoG
 from numpyro_dgm.flows.block import BNAF, BlockAutoregressive
+from numpyro_dgm.flows.context_linear.base import ParametricTransform
+from numpyro_dgm.flows.context_linear.householder import Householder, Reflection
+from numpyro_dgm.flows.context_linear.planar import Planar, PlanarLayer
+from numpyro_dgm.flows.context_linear.radial import Radial, RadialLayer
+from numpyro_dgm.flows.context_linear.sylvester import Sylvester, SylvesterLayer
 from numpyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from numpyro_dgm.flows.external import ExternalFlow
 from numpyro_dgm.flows.flow import Flow, FlowDistribution
-from numpyro_dgm.flows.householder import Householder, Reflection
 from numpyro_dgm.flows.images import FactoredOut, ImageCoupling, MultiScaleRealNVP, Squeezed
 from numpyro_dgm.flows.linear import LU, Diagonal, Orthogonal, Permutation
 from numpyro_dgm.flows.made import MADE
 from numpyro_dgm.flows.norm import Normalization
-from numpyro_dgm.flows.parametric import ParametricTransform
-from numpyro_dgm.flows.planar import Planar, PlanarLayer
-from numpyro_dgm.flows.radial import Radial, RadialLayer
 from numpyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Shift, Sigmoidal, Spline
-from numpyro_dgm.flows.sylvester import Sylvester, SylvesterLayer
 from numpyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = [

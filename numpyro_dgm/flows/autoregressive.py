@@ -10,12 +10,11 @@ import equinox as eqx
 import jax
 from jax import Array
 
+from numpyro_dgm.conditionals import Conditional, StandardLogistic
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.made import MADE
 from numpyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Sigmoidal, Spline
 from numpyro_dgm.flows.transform import Inverse, Transform, check_num_layers
-from numpyro_dgm.nn import Conditional
-from numpyro_dgm.priors import StandardLogistic
 
 __all__ = ["IAF", "MAF", "NAF", "Autoregressive", "AutoregressiveNSF", "MAFMoG"]
 

@@ -25,10 +25,11 @@ from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim
 from jax.nn import sigmoid
 
 from dgm_core.masks import check_autoregressive
+from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.roots import increasing_root
 from numpyro_dgm.flows.transform import Inverse, Transform, check_num_layers
-from numpyro_dgm.nn import Conditional, Linear
+from numpyro_dgm.nn import Linear
 
 __all__ = ["BNAF", "BlockAutoregressive"]
 

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.linear import LU, Diagonal
 from numpyro_dgm.flows.scalar import Affine, ScalarMap, Shift, Spline
 from numpyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
-from numpyro_dgm.nn import MLP, Conditional
+from numpyro_dgm.nn import MLP
 
 __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 
-from numpyro_dgm.nn import Conditional
+from numpyro_dgm.conditionals import Conditional
 
 __all__ = ["ExternalFlow"]
 

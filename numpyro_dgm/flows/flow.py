@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 
+from numpyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from numpyro_dgm.flows.transform import Inverse, Transform
-from numpyro_dgm.nn import Conditional
-from numpyro_dgm.priors import DiagonalNormal, StandardNormal
 
 __all__ = ["Flow", "FlowDistribution"]
 

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.scalar import Affine, ScalarMap
 from numpyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
-from numpyro_dgm.nn import Conditional, Linear
-from numpyro_dgm.nn.convolution import _uniform
+from numpyro_dgm.nn import Linear
+from numpyro_dgm.nn.convolution import uniform_weights
 from numpyro_dgm.nn.layers import activate, check_activation
 
 __all__ = ["FactoredOut", "ImageCoupling", "MultiScaleRealNVP", "Squeezed"]
@@ -30,7 +31,7 @@ class _Conv3x3(eqx.Module):
     bias: Array
 
     def __init__(self, in_channels: int, out_channels: int, *, key: Array) -> None:
-        self.weight, self.bias = _uniform(key, (out_channels, in_channels, 3, 3), out_channels)
+        self.weight, self.bias = uniform_weights(key, (out_channels, in_channels, 3, 3), out_channels)
 
     def __call__(self, x: Array) -> Array:
         return jax.lax.conv_general_dilated(x, self.weight, (1, 1), "SAME") + self.bias[:, None, None]

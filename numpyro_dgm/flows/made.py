@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.masks import Masking, check_autoregressive, masking
-from numpyro_dgm.flows.masked import _solve
+from numpyro_dgm.flows.masked import solve_masked
 from numpyro_dgm.flows.scalar import ScalarMap
 from numpyro_dgm.nn.layers import Linear, activate, check_activation
 
@@ -87,7 +87,7 @@ class MADE(eqx.Module):
             given = context @ self.context_weight.T
             biases[0] = biases[0] + jnp.broadcast_to(given, (*batch, given.shape[-1])).reshape(-1, given.shape[-1]).T
         columns = jnp.broadcast_to(w, (*batch, self.masking.dim)).reshape(-1, self.masking.dim).T
-        v, log_det = _solve(scalar, self.masking, self.activation, columns, weights, biases)
+        v, log_det = solve_masked(scalar, self.masking, self.activation, columns, weights, biases)
         return v.T.reshape(*batch, -1), log_det.reshape(batch)
 
     def __repr__(self) -> str:

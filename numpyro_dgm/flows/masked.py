@@ -28,11 +28,13 @@ from dgm_core.masks import Block, Masking
 from numpyro_dgm.flows.scalar import ScalarMap
 from numpyro_dgm.nn.layers import activate
 
+__all__: list[str] = []  # for the package, not for users
+
 _Layers = Sequence[Array]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def _solve(scalar: ScalarMap, masking: Masking, activation: str, w: Array, weights: _Layers, biases: _Layers) -> tuple[Array, Array]:
+def solve_masked(scalar: ScalarMap, masking: Masking, activation: str, w: Array, weights: _Layers, biases: _Layers) -> tuple[Array, Array]:
     """v (dim, batch) and log |det dv/dw| (batch,), differentiable in w (dim, batch), the weights before masking and the biases (units, 1 or batch)."""
 
     def value(w: Array, raw: Array) -> tuple[Array, Array]:
@@ -42,11 +44,11 @@ def _solve(scalar: ScalarMap, masking: Masking, activation: str, w: Array, weigh
     return v, log_slopes.sum(0)
 
 
-@_solve.defjvp
+@solve_masked.defjvp
 def _tangents(scalar: ScalarMap, masking: Masking, activation: str, primals: Any, tangents: Any) -> tuple[Any, Any]:
     """Those of w_i = h(v_i; raw_i) and of the network: a linear system for dv and draw, and so is the transposed one."""
     w, weights, biases = primals
-    v, log_det = _solve(scalar, masking, activation, w, weights, biases)
+    v, log_det = solve_masked(scalar, masking, activation, w, weights, biases)
     raw, slopes = _network(masking, activation, v, weights, biases)
     of_scalar = jax.vjp(lambda v, raw: scalar(v, jnp.moveaxis(raw, 1, -1)), v, raw)[1]
     w_v, w_raw = of_scalar((jnp.ones_like(w), jnp.zeros_like(w)))

@@ -5,7 +5,7 @@ from jax import Array
 
 from numpyro_dgm.flows.transform import Transform
 from numpyro_dgm.nn import BatchNorm
-from numpyro_dgm.nn.layers import _EVALUATION
+from numpyro_dgm.nn.layers import EVALUATION
 
 __all__ = ["Normalization"]
 
@@ -41,7 +41,7 @@ class Normalization(Transform):
     def inverse_and_log_det(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         """u = f^-1(x) and log |det du/dx|."""
         u = self.norm(x)
-        variance = self.norm._stored()["running_var"] if _EVALUATION.get() else jnp.var(x, range(x.ndim - 1))
+        variance = self.norm._stored()["running_var"] if EVALUATION.get() else jnp.var(x, range(x.ndim - 1))
         return u, self._log_det(variance)
 
     def _log_det(self, variance: Array) -> Array:

@@ -14,8 +14,8 @@ from jax import Array
 from jax.nn import log_sigmoid, log_softmax, softmax
 from jax.scipy.special import log_ndtr, logsumexp
 
+from numpyro_dgm.conditionals import positive
 from numpyro_dgm.flows.roots import increasing_root
-from numpyro_dgm.nn import positive
 
 __all__ = ["Affine", "MixtureCDF", "ScalarMap", "Shift", "Sigmoidal", "Spline"]
 

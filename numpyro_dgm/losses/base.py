@@ -14,9 +14,9 @@ from jax import Array
 from numpyro.primitives import mutable
 
 from dgm_core.schedules import value_of
-from numpyro_dgm.losses.joints import Joints
+from numpyro_dgm.joints.joints import Joints
 
-_COUNTER, _CRITICS = "loss$step", "loss$critics"  # mutable sites: what a loss keeps between the steps of the stock engine
+_COUNTER, CRITICS = "loss$step", "loss$critics"  # mutable sites: what a loss keeps between the steps of the stock engine
 
 __all__ = ["Evaluation", "Loss", "Term", "Weight"]
 
@@ -65,7 +65,7 @@ class Loss:
     ) -> dict[str, Any]:
         """The total loss and the mutable sites after the step, as `numpyro.infer.SVI` takes them."""
         before = _mutable_part(param_map)
-        if self._players and _CRITICS not in before:
+        if self._players and CRITICS not in before:
             raise ValueError(f"{self!r} has critics to train: write SVI(model, loss.attach(guide), optim, loss).")
         step = before[_COUNTER]["step"] if _COUNTER in before else 0
         out = self.evaluate(rng_key, param_map, model, guide, args, kwargs, step=step, mutable_state=before, train_critics=True)
@@ -85,14 +85,14 @@ class Loss:
             if self.has_schedules:
                 mutable(_COUNTER, {"step": jnp.zeros((), jnp.int32)})
             if self._players:
-                mutable(_CRITICS, self._init_critics())
+                mutable(CRITICS, self._init_critics())
             return guide(*args, **kwargs)
 
         return attached
 
     def critics(self, mutable_state: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The critics of all terms that have one, by the term's name, as they are now."""
-        states = (mutable_state or {}).get(_CRITICS, {})
+        states = (mutable_state or {}).get(CRITICS, {})
         found = {name: term for (_, term), name in zip(self.terms, self._names(), strict=True) if term.critic is not None}
         return {name: term._critic(states.get(self._player_name(term))) for name, term in found.items()}
 
@@ -138,7 +138,7 @@ class Loss:
     ) -> Evaluation:
         """Runs the joints on one batch and sums the terms; `step` is what schedules see; with `train_critics` the critics take their updates first."""
         kept = dict(mutable_state or {})
-        states = dict(kept.get(_CRITICS) or {})
+        states = dict(kept.get(CRITICS) or {})
 
         def run(rng_key: Array, params: Mapping[str, Any]) -> Joints:
             return Joints(
@@ -167,7 +167,7 @@ class Loss:
             log[name] = jax.lax.stop_gradient(quantity)
             log.update({f"{name}/{key}": jax.lax.stop_gradient(value) for key, value in details.items()})
             total = total + value_of(weight, step) * term.sign * quantity
-        after = {**joints.mutable_state, **({_CRITICS: states} if states else {})}
+        after = {**joints.mutable_state, **({CRITICS: states} if states else {})}
         return Evaluation(jnp.asarray(total), log, joints.data_size, after)
 
     def _warm_up(self, states: dict[str, Any], run: Callable[[Array], Joints], rng_key: Array, step: int | Array) -> dict[str, Any]:
@@ -271,7 +271,7 @@ class Term(Loss):
 
 def _mutable_part(param_map: Mapping[str, Any]) -> dict[str, Any]:
     """The mutable sites among what the stock engine hands over: those of losses, and those of networks, whose names end in "$state"."""
-    return {name: value for name, value in param_map.items() if name in (_COUNTER, _CRITICS) or name.endswith("$state")}
+    return {name: value for name, value in param_map.items() if name in (_COUNTER, CRITICS) or name.endswith("$state")}
 
 
 def _product(a: Weight, b: Weight) -> Weight:

@@ -10,12 +10,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
 
-from numpyro_dgm.losses.adversarial import AdversarialTerm
+from numpyro_dgm.joints.joints import Joints
+from numpyro_dgm.losses.adversarial.term import AdversarialTerm
 from numpyro_dgm.losses.base import Term, check_particles
-from numpyro_dgm.losses.elbo import _closed_kl, _sampled_kl, repr_with, score_surrogate
+from numpyro_dgm.losses.bounds.elbo import closed_kl, repr_with, sampled_kl, score_surrogate
 from numpyro_dgm.losses.formulas import attach_gradient
-from numpyro_dgm.losses.joints import Joints
-from numpyro_dgm.nn.optim import Adam
+from numpyro_dgm.nn.optimizers import Adam
 
 __all__ = ["KL", "Constraint", "Multiplier"]
 
@@ -42,7 +42,7 @@ class KL(Term):
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         joint = joints.inference()
-        local, shared = _closed_kl(joint) if self.analytic_kl else _sampled_kl(joint)
+        local, shared = closed_kl(joint) if self.analytic_kl else sampled_kl(joint)
         rate = joint.per_datum(local, shared)  # (num_particles,)
         surrogate = rate + score_surrogate(joint, local, rate, every_site=False)
         return attach_gradient(rate.mean(), surrogate.mean()), {}

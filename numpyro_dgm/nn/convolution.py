@@ -11,6 +11,8 @@ from jax import Array
 
 from numpyro_dgm.nn.layers import Linear, activate, check_activation
 
+__all__ = ["ConvDecoder", "ConvEncoder", "halvings"]
+
 
 class _Conv2d(eqx.Module):
     """A convolution with a 4x4 kernel, stride 2 and padding 1; weight (out, in, 4, 4), bias (out,)."""
@@ -19,7 +21,7 @@ class _Conv2d(eqx.Module):
     bias: Array
 
     def __init__(self, in_channels: int, out_channels: int, *, key: Array) -> None:
-        self.weight, self.bias = _uniform(key, (out_channels, in_channels, 4, 4), out_channels)
+        self.weight, self.bias = uniform_weights(key, (out_channels, in_channels, 4, 4), out_channels)
 
     def __call__(self, x: Array) -> Array:
         height, width = (size // 2 for size in x.shape[2:])
@@ -38,7 +40,7 @@ class _ConvTranspose2d(eqx.Module):
     output_padding: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, in_channels: int, out_channels: int, *, output_padding: tuple[int, ...], key: Array) -> None:
-        self.weight, self.bias = _uniform(key, (in_channels, out_channels, 4, 4), out_channels)
+        self.weight, self.bias = uniform_weights(key, (in_channels, out_channels, 4, 4), out_channels)
         self.output_padding = output_padding
 
     def __call__(self, x: Array) -> Array:
@@ -61,7 +63,7 @@ def _blocks(weight: Array) -> Array:
     return weight.reshape(*weight.shape[:2], 2, 2, 2, 2)
 
 
-def _uniform(key: Array, shape: tuple[int, ...], out_channels: int) -> tuple[Array, Array]:
+def uniform_weights(key: Array, shape: tuple[int, ...], out_channels: int) -> tuple[Array, Array]:
     """Weight and bias from U(-1/sqrt(n), 1/sqrt(n)), n the product of all but the first size, as in torch."""
     limit = 1.0 / sqrt(prod(shape[1:]))
     both = jax.random.uniform(key, (prod(shape) + out_channels,), minval=-limit, maxval=limit)

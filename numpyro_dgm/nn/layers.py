@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpyro
 from jax import Array
 
-_EVALUATION: ContextVar[bool] = ContextVar("evaluation", default=False)  # set by `evaluation_mode`, read while tracing
+__all__ = ["BatchNorm", "Dropout", "Linear", "activate", "check_activation"]
+
+EVALUATION: ContextVar[bool] = ContextVar("evaluation", default=False)  # set by `evaluation_mode`, read while tracing
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "elu": jax.nn.elu,
@@ -64,7 +66,7 @@ class Linear(eqx.Module):
         return f"Linear(in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, bias=True)"
 
 
-class _Running:
+class RunningStatistics:
     """Where a registered BatchNorm finds its running statistics: one entry of a mutable site."""
 
     def __init__(self, site: dict[str, Any], name: str) -> None:
@@ -84,7 +86,7 @@ class BatchNorm(eqx.Module):
 
     weight: Array
     bias: Array
-    running: _Running | None  # set by `register`, in whose mutable site the statistics live
+    running: RunningStatistics | None  # set by `register`, in whose mutable site the statistics live
     dim: int = eqx.field(static=True)
 
     def __init__(self, dim: int) -> None:
@@ -106,7 +108,7 @@ class BatchNorm(eqx.Module):
         if x.shape[-1] != self.dim:
             raise ValueError(f"BatchNorm expects a last dimension of {self.dim}, got shape {x.shape}.")
         stored = self._stored()
-        if _EVALUATION.get():
+        if EVALUATION.get():
             mean, variance = stored["running_mean"], stored["running_var"]
         else:
             if count < 2:
@@ -134,7 +136,7 @@ class Dropout(eqx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Drop entries of x, with a key from the model's `seed` handler."""
-        if self.rate == 0.0 or _EVALUATION.get():
+        if self.rate == 0.0 or EVALUATION.get():
             return x
         key = numpyro.prng_key()
         if key is None:

@@ -1,6 +1,6 @@
 """Training: `fit` and what it takes and returns."""
 
-from numpyro_dgm.nn.optim import Adam
+from numpyro_dgm.nn.optimizers import Adam
 from numpyro_dgm.training.batches import binarize
 from numpyro_dgm.training.fit import fit
 from numpyro_dgm.training.run import NonFiniteError, Run

@@ -14,14 +14,14 @@ __all__ = ["binarize"]
 
 def binarize(batch: Any, *, key: Array) -> Any:
     """x ~ Bernoulli(x) anew at every pass: dynamic binarisation, of the array, of the first array of a tuple or of the first entry of a dict."""
-    form, (x, *others) = _Form.of(batch)
+    form, (x, *others) = Form.of(batch)
     return form.build((jax.random.bernoulli(key, x).astype(x.dtype), *others))
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """How a batch is put together, kept apart from its arrays because JAX sorts the entries of a dict.
 
-    >>> form, arrays = _Form.of({"x": 1, "a": 2})
+    >>> form, arrays = Form.of({"x": 1, "a": 2})
     >>> arrays, form.build((3, 4))
     ((1, 2), {'x': 3, 'a': 4})
     """
@@ -30,7 +30,7 @@ class _Form(NamedTuple):
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, batch: Any) -> tuple["_Form", tuple]:
+    def of(cls, batch: Any) -> tuple["Form", tuple]:
         """The form of a batch and its arrays in order."""
         if isinstance(batch, dict):
             return cls("dict", tuple(batch)), tuple(batch.values())
@@ -51,12 +51,12 @@ class _Form(NamedTuple):
         return {"dict": f"data[{self.names[index]!r}]" if self.names else "", "tuple": f"data[{index}]"}.get(self.kind, "data")
 
 
-def _is_in_memory(data: Any) -> bool:
+def is_in_memory(data: Any) -> bool:
     """Whether `data` is one array, a tuple of arrays or a dict of arrays; everything else is an iterable of batches."""
     return isinstance(data, (tuple, dict)) or (hasattr(data, "__array__") and hasattr(data, "shape"))
 
 
-class _Arrays:
+class Arrays:
     """Data in memory: an array, a tuple or a dict of arrays with equally many rows, put on the device once.
 
     Attributes: form; arrays; num_data; batch_size; num_full, full batches in an epoch; num_batches, with the last, smaller one.
@@ -73,7 +73,7 @@ class _Arrays:
         shrink: bool = False,
         put: Callable[[Any], Any] = jax.device_put,
     ) -> None:
-        self.form, entries = _Form.of(data)
+        self.form, entries = Form.of(data)
         arrays = tuple(None if entry is None else _as_array(entry, self.form.label(i)) for i, entry in enumerate(entries))
         lengths = {self.form.label(i): len(array) for i, array in enumerate(arrays) if array is not None}
         if not lengths:
@@ -92,9 +92,9 @@ class _Arrays:
         self.num_batches = self.num_full + (rest > 0 and not drop_last)
         self.arrays = put(arrays)
 
-    def first(self) -> tuple[_Form, tuple[Array | None, ...]]:
+    def first(self) -> tuple[Form, tuple[Array | None, ...]]:
         """A batch to look at."""
-        return self.form, _take(self.arrays, None if self.batch_size == self.num_data else jnp.arange(self.batch_size))
+        return self.form, take_rows(self.arrays, None if self.batch_size == self.num_data else jnp.arange(self.batch_size))
 
     def order(self, key: Array) -> Array | None:
         """The order of the data in an epoch; None, the order in which they lie, where a batch holds all of them."""
@@ -105,7 +105,7 @@ class _Arrays:
         return self.batch_size if index < self.num_full else self.num_data - self.num_full * self.batch_size
 
 
-class _Stream:
+class Stream:
     """Batches from an iterable, or from a callable that returns one, run through once per epoch.
 
     Raises: ValueError for an epoch without batches and for an iterator where there are several epochs, TypeError for what cannot be iterated.
@@ -118,12 +118,12 @@ class _Stream:
             raise TypeError(f"data must be an array, a tuple or a dict of arrays, or an iterable of batches, got {type(data).__name__}.")
         self.data, self.put = data, put
         self.num_batches = len(data) if hasattr(data, "__len__") else None
-        self._peeked: Iterator[tuple[_Form, tuple]] | None = None
+        self._peeked: Iterator[tuple[Form, tuple]] | None = None
         self.used_up = not callable(data) and iter(data) is data
         if self.used_up and num_epochs > 1:
             raise ValueError("The data are an iterator, which is used up after one epoch: pass a list, a loader, or a function that returns an iterator.")
 
-    def first(self) -> tuple[_Form, tuple[Array | None, ...]]:
+    def first(self) -> tuple[Form, tuple[Array | None, ...]]:
         """The first batch, which the next epoch gives again."""
         batches = self.epoch()
         first = next(batches, None)
@@ -132,18 +132,18 @@ class _Stream:
         self._peeked = itertools.chain([first], batches) if self.used_up else None
         return first
 
-    def epoch(self) -> Iterator[tuple[_Form, tuple[Array | None, ...]]]:
+    def epoch(self) -> Iterator[tuple[Form, tuple[Array | None, ...]]]:
         """The batches of an epoch as (form, arrays on the device)."""
         if self._peeked is not None:
             peeked, self._peeked = self._peeked, None
             yield from peeked
             return
         for batch in self.data() if callable(self.data) else self.data:
-            form, entries = _Form.of(batch)
+            form, entries = Form.of(batch)
             yield form, self.put(tuple(None if entry is None else _as_array(entry, form.label(i)) for i, entry in enumerate(entries)))
 
 
-def _take(arrays: tuple, rows: Array | None) -> tuple:
+def take_rows(arrays: tuple, rows: Array | None) -> tuple:
     """Some rows of every array, all of them for None."""
     if rows is None:
         return arrays

@@ -9,13 +9,15 @@ from jax import Array
 from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution, constraints
 from numpyro.handlers import seed, substitute
 
+from numpyro_dgm.joints.structure import Structure, find_structure
 from numpyro_dgm.losses import Loss
-from numpyro_dgm.losses.structure import Structure, find_structure
-from numpyro_dgm.training.batches import _Arrays, _is_in_memory, _Stream, _take
-from numpyro_dgm.training.step import _State, _Step
+from numpyro_dgm.training.batches import Arrays, Stream, is_in_memory, take_rows
+from numpyro_dgm.training.step import State, Step
+
+__all__: list[str] = []  # for the package, not for users
 
 
-def _check_arguments(**arguments: Any) -> None:
+def check_arguments(**arguments: Any) -> None:
     """Raises ValueError for an argument of `fit` out of its range, TypeError for a model or guide that cannot be called."""
     for name in ("model", "guide"):
         if not callable(arguments[name]):
@@ -44,11 +46,11 @@ def _check_arguments(**arguments: Any) -> None:
         raise ValueError(f"callbacks must be callables that take the run, got {arguments['callbacks']!r}.")
     if arguments["compile"] not in (True, False, "auto"):
         raise ValueError(f'compile must be True, False or "auto", got {arguments["compile"]!r}.')
-    if arguments["batch_size"] is not None and not _is_in_memory(arguments["data"]):
+    if arguments["batch_size"] is not None and not is_in_memory(arguments["data"]):
         raise ValueError("batch_size is for arrays; an iterable gives its own batches, so leave it out.")
 
 
-def _check_pair(step: _Step, state: _State, data: _Arrays, key: Array) -> None:
+def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
     """Raises ValueError where guide and model do not fit each other, or do not fit minibatches."""
     structure, scaled = _shapes(step, state, data, data.batch_size, key)
     if data.batch_size == data.num_data:
@@ -70,7 +72,7 @@ def _check_pair(step: _Step, state: _State, data: _Arrays, key: Array) -> None:
         ) from error
 
 
-def _check_observations(step: _Step, state: _State, data: _Arrays | _Stream, key: Array) -> None:
+def check_observations(step: Step, state: State, data: Arrays | Stream, key: Array) -> None:
     """Raises ValueError for observed values outside the support of their site, in all data in memory or in the first batch of an iterable.
 
     Cost: one pass through the data, of which compilation leaves only the comparisons.
@@ -78,16 +80,16 @@ def _check_observations(step: _Step, state: _State, data: _Arrays | _Stream, key
     found: dict[str, tuple[str, Any]] = {}
 
     def outside(arrays: tuple, rows: Array | None, key: Array) -> dict[str, tuple[Array, Array]]:
-        batch, key = step.prepare(form.build(_take(arrays, rows)), key)
+        batch, key = step.prepare(form.build(take_rows(arrays, rows)), key)
         _, trace = step.traces(state.params, state.mutable, batch, rows, key)
         sites = {name: site for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]}
         found.update({name: _family(site) for name, site in sites.items()})
         return {name: _outside(site) for name, site in sites.items()}
 
     compiled = jax.jit(outside)
-    form, arrays = (data.form, data.arrays) if isinstance(data, _Arrays) else data.first()
+    form, arrays = (data.form, data.arrays) if isinstance(data, Arrays) else data.first()
     batches: list[Array | None] = [None]
-    if isinstance(data, _Arrays) and data.batch_size < data.num_data:
+    if isinstance(data, Arrays) and data.batch_size < data.num_data:
         batches = [jnp.arange(start, min(start + data.batch_size, data.num_data)) for start in range(0, data.num_data, data.batch_size)]
     for index, rows in enumerate(batches):
         for name, (count, example) in compiled(arrays, rows, jax.random.fold_in(key, index)).items():
@@ -95,7 +97,7 @@ def _check_observations(step: _Step, state: _State, data: _Arrays | _Stream, key
                 raise ValueError(_complaint(name, *found[name], int(count), float(example)))
 
 
-def _check_compared(step: _Step, state: _State, batch: Any, key: Array) -> None:
+def check_compared(step: Step, state: State, batch: Any, key: Array) -> None:
     """Raises ValueError where a loss compares draws of a guide that was left out."""
     found: list[set[str]] = []
 
@@ -111,13 +113,13 @@ def _check_compared(step: _Step, state: _State, batch: Any, key: Array) -> None:
             raise ValueError(f"{term!r} compares the guide's draws of {compared} with the model's, but the guide was left out.")
 
 
-def _shapes(step: _Step, state: _State, data: _Arrays, num_rows: int, key: Array) -> tuple[Structure, bool]:
+def _shapes(step: Step, state: State, data: Arrays, num_rows: int, key: Array) -> tuple[Structure, bool]:
     """What factorises in model and guide, and whether the data are scaled, from a run on shapes alone."""
     found: list[tuple[Structure, bool]] = []
 
     def run() -> None:
         rows = None if num_rows == data.num_data else jnp.arange(num_rows)
-        batch, loss_key = step.prepare(data.form.build(_take(data.arrays, rows)), key)
+        batch, loss_key = step.prepare(data.form.build(take_rows(data.arrays, rows)), key)
         guide_trace, model_trace = step.traces(state.params, state.mutable, batch, rows, loss_key)
         structure = find_structure(model_trace, guide_trace)
         found.append((structure, any(model_trace[name]["scale"] not in (None, 1.0) for name in structure.observed_sites)))
@@ -127,12 +129,12 @@ def _shapes(step: _Step, state: _State, data: _Arrays, num_rows: int, key: Array
     return found[0]
 
 
-def _runs_alone(step: _Step, state: _State, data: _Arrays, num_rows: int, key: Array) -> bool:
+def _runs_alone(step: Step, state: State, data: Arrays, num_rows: int, key: Array) -> bool:
     """Whether the model without the guide takes a batch of this size."""
 
     def run() -> None:
         rows = jnp.arange(num_rows)
-        model, _, args, kwargs = step.call(data.form.build(_take(data.arrays, rows)), rows)
+        model, _, args, kwargs = step.call(data.form.build(take_rows(data.arrays, rows)), rows)
         seed(substitute(model, data={**step.constrain(state.params), **jax.tree.map(lambda x: x, state.mutable)}), key)(*args, **kwargs)
 
     try:

@@ -8,17 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from numpyro_dgm.training.batches import _Arrays, _Form, _Stream, _take
-from numpyro_dgm.training.step import _is_finite, _State, _Step
+from numpyro_dgm.training.batches import Arrays, Form, Stream, take_rows
+from numpyro_dgm.training.step import State, Step, is_finite
+
+__all__: list[str] = []  # for the package, not for users
 
 
-class _ArrayEpochs:
+class ArrayEpochs:
     """Runs steps start, ..., stop - 1 of an epoch over data in memory.
 
     One compiled loop, whose bounds are arguments, takes all full batches: any division of an epoch into calls gives the same numbers to the bit.
     """
 
-    def __init__(self, step: _Step, data: _Arrays, *, compiled: bool) -> None:
+    def __init__(self, step: Step, data: Arrays, *, compiled: bool) -> None:
         self.step, self.data = step, data
         self.num_batches: int | None = data.num_batches
         self._loop = jax.jit(self._steps) if compiled else None
@@ -33,7 +35,7 @@ class _ArrayEpochs:
         """How far the next call may go: `count` steps on, but not past the end of the epoch."""
         return min(start + count, self.data.num_batches)
 
-    def run(self, state: _State, start: int, stop: int) -> tuple[_State, np.ndarray, bool]:
+    def run(self, state: State, start: int, stop: int) -> tuple[State, np.ndarray, bool]:
         """The state after the steps, the values of each, (stop - start, 1 + num_terms), and whether all is finite; waits for them."""
         values: list[Any] = [np.empty((0, 1 + len(self.step.loss.term_names)))]
         finite: Any = True
@@ -52,9 +54,9 @@ class _ArrayEpochs:
         rows = None
         if self._order is not None:
             rows = jax.lax.dynamic_slice_in_dim(self._order, index * self.data.batch_size, self.data.num_rows(index))
-        return _take(self.data.arrays, rows), rows, jax.random.fold_in(self._key, index)
+        return take_rows(self.data.arrays, rows), rows, jax.random.fold_in(self._key, index)
 
-    def form(self, index: int) -> _Form:
+    def form(self, index: int) -> Form:
         """The form of a batch."""
         return self.data.form
 
@@ -66,28 +68,28 @@ class _ArrayEpochs:
         order_key, step_key = jax.random.split(jax.random.fold_in(key, epoch))
         return self.data.order(order_key), step_key
 
-    def _step(self, state: _State, arrays: tuple, rows: Array | None, key: Array) -> tuple[_State, Array, Array]:
+    def _step(self, state: State, arrays: tuple, rows: Array | None, key: Array) -> tuple[State, Array, Array]:
         state, values = self.step(state, self.data.form.build(arrays), rows, key)
-        return state, values, _is_finite(state)
+        return state, values, is_finite(state)
 
-    def _steps(self, state: _State, arrays: tuple, order: Array | None, key: Array, start: int, stop: int) -> tuple[_State, Array, Array]:
+    def _steps(self, state: State, arrays: tuple, order: Array | None, key: Array, start: int, stop: int) -> tuple[State, Array, Array]:
         size = self.data.batch_size
 
-        def body(index: Array, carry: tuple[_State, Array]) -> tuple[_State, Array]:
+        def body(index: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
             state, log = carry
             rows = None if order is None else jax.lax.dynamic_slice_in_dim(order, index * size, size)
-            state, values = self.step(state, self.data.form.build(_take(arrays, rows)), rows, jax.random.fold_in(key, index))
+            state, values = self.step(state, self.data.form.build(take_rows(arrays, rows)), rows, jax.random.fold_in(key, index))
             return state, log.at[index].set(values.astype(log.dtype))
 
         log = jnp.zeros((self.data.num_full, 1 + len(self.step.loss.term_names)))
         state, log = jax.lax.fori_loop(start, stop, body, (state, log))
-        return state, log, _is_finite(state)
+        return state, log, is_finite(state)
 
 
-class _StreamEpochs:
+class StreamEpochs:
     """Runs the steps of an epoch over an iterable of batches, each in a call of its own; keeps the batches of the last call."""
 
-    def __init__(self, step: _Step, data: _Stream, *, compiled: bool) -> None:
+    def __init__(self, step: Step, data: Stream, *, compiled: bool) -> None:
         self.step, self.data = step, data
         self.num_batches: int | None = data.num_batches
         self._single = jax.jit(self._step, static_argnums=1) if compiled else self._step
@@ -95,9 +97,9 @@ class _StreamEpochs:
     def begin(self, key: Array, epoch: int) -> None:
         """Begin a new pass through the iterable."""
         self._key = jax.random.fold_in(key, epoch)
-        self._batches: Iterator[tuple[_Form, tuple]] = self.data.epoch()
+        self._batches: Iterator[tuple[Form, tuple]] = self.data.epoch()
         self._start = 0
-        self._kept: list[tuple[_Form, tuple]] = []
+        self._kept: list[tuple[Form, tuple]] = []
 
     def reach(self, start: int, count: int) -> int:
         """How far the next call may go; fetches the batches for it."""
@@ -107,7 +109,7 @@ class _StreamEpochs:
             raise ValueError("The data gave no batches in this epoch: the iterable is empty or used up.")
         return start + len(self._kept)
 
-    def run(self, state: _State, start: int, stop: int) -> tuple[_State, np.ndarray, bool]:
+    def run(self, state: State, start: int, stop: int) -> tuple[State, np.ndarray, bool]:
         """The state after the steps, the values of each, (stop - start, 1 + num_terms), and whether all is finite; waits for them."""
         values: list[Any] = []
         finite: Any = True
@@ -121,7 +123,7 @@ class _StreamEpochs:
         """Arrays, row numbers (unknown) and key of one step."""
         return self._kept[index - self._start][1], None, jax.random.fold_in(self._key, index)
 
-    def form(self, index: int) -> _Form:
+    def form(self, index: int) -> Form:
         """The form of a batch."""
         return self._kept[index - self._start][0]
 
@@ -129,6 +131,6 @@ class _StreamEpochs:
         """The sizes of the batches: rows of the first array."""
         return np.array([len(next(a for a in self.batch(index)[0] if a is not None)) for index in range(start, stop)])
 
-    def _step(self, state: _State, form: _Form, arrays: tuple, rows: None, key: Array) -> tuple[_State, Array, Array]:
+    def _step(self, state: State, form: Form, arrays: tuple, rows: None, key: Array) -> tuple[State, Array, Array]:
         state, values = self.step(state, form.build(arrays), rows, key)
-        return state, values, _is_finite(state)
+        return state, values, is_finite(state)

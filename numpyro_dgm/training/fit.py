@@ -6,19 +6,21 @@ from typing import Any
 import jax
 from numpyro.handlers import block
 
-from dgm_core.loop import Patience, Progress, describe
+from dgm_core.training.identity import describe
+from dgm_core.training.patience import Patience
+from dgm_core.training.progress import Progress
 from numpyro_dgm.losses import ELBO, Loss
-from numpyro_dgm.nn.optim import Adam, _as_optax
+from numpyro_dgm.nn.optimizers import Adam, build_optimizer
 from numpyro_dgm.training import resuming
-from numpyro_dgm.training.batches import _Arrays, _is_in_memory, _Stream
-from numpyro_dgm.training.checks import _check_arguments, _check_compared, _check_observations, _check_pair
-from numpyro_dgm.training.compiling import _ArrayEpochs, _StreamEpochs
-from numpyro_dgm.training.parallel import _Placement
+from numpyro_dgm.training.batches import Arrays, Stream, is_in_memory
+from numpyro_dgm.training.checks import check_arguments, check_compared, check_observations, check_pair
+from numpyro_dgm.training.compiling import ArrayEpochs, StreamEpochs
+from numpyro_dgm.training.parallel import Placement
 from numpyro_dgm.training.run import Run
-from numpyro_dgm.training.step import _initialise, _Step
-from numpyro_dgm.training.trainer import _Trainer
-from numpyro_dgm.training.updates import _Updates
-from numpyro_dgm.training.validating import _Validation
+from numpyro_dgm.training.step import Step, initialise
+from numpyro_dgm.training.trainer import Trainer
+from numpyro_dgm.training.updates import Updates
+from numpyro_dgm.training.validating import Validation
 
 __all__ = ["fit"]
 
@@ -92,54 +94,54 @@ def fit(
     optim, callbacks, alone = Adam() if optim is None else optim, tuple(callbacks), guide is None
     guide = _default_guide(model, loss) if guide is None else guide
     arguments = {name: value for name, value in locals().items() if name != "alone"}
-    _check_arguments(**arguments)
+    check_arguments(**arguments)
     config = _describe(arguments, hashed=checkpoint is not None)
-    placement = _Placement(device)
+    placement = Placement(device)
     keys = dict(zip(("init", "check", "validation", "epochs"), jax.random.split(jax.random.key(seed), 4), strict=True))
     compiled = compile is not False
 
-    source: _Arrays | _Stream
-    if _is_in_memory(data):
-        source = _Arrays(data, batch_size, drop_last=drop_last, put=placement.put)
+    source: Arrays | Stream
+    if is_in_memory(data):
+        source = Arrays(data, batch_size, drop_last=drop_last, put=placement.put)
         placement.check(source.batch_size)
     else:
-        source = _Stream(data, num_epochs, put=placement.put)
+        source = Stream(data, num_epochs, put=placement.put)
     form, first = source.first()
     batch = form.build(first)
     init_key, transform_key = jax.random.split(keys["init"])
-    params, transforms, mutable = _initialise(model, guide, batch if transform is None else transform(batch, key=transform_key), init_key, compiled=compiled)
+    params, transforms, mutable = initialise(model, guide, batch if transform is None else transform(batch, key=transform_key), init_key, compiled=compiled)
     common: dict[str, Any] = {"num_data": source.num_data, "batch_size": source.batch_size, "spread": placement.spread}
-    step = _Step(
+    step = Step(
         model,
         guide,
         loss,
-        _Updates(_as_optax(optim, lr_schedule), clip_norm=clip_norm, lr_schedule=lr_schedule, average=average),
+        Updates(build_optimizer(optim, lr_schedule), clip_norm=clip_norm, lr_schedule=lr_schedule, average=average),
         transforms,
         transform=transform,
         **common,
     )
     mutable |= step.init_critics(params, mutable, batch, init_key)
     state = placement.put(step.init(params, mutable))
-    if isinstance(source, _Arrays):
-        _check_pair(step, state, source, keys["check"])
-    _check_observations(step, state, source, keys["check"])
+    if isinstance(source, Arrays):
+        check_pair(step, state, source, keys["check"])
+    check_observations(step, state, source, keys["check"])
     if alone:
-        _check_compared(step, state, batch, keys["check"])
+        check_compared(step, state, batch, keys["check"])
 
     validate = None
     if validation is not None:
-        score = _Step(model, guide, validation_loss, step.updates, transforms, **common)
-        held_out: _Arrays | _Stream
-        if _is_in_memory(validation):
-            held_out = _Arrays(validation, source.batch_size or len(jax.tree.leaves(first)[0]), shrink=True, put=placement.put)
+        score = Step(model, guide, validation_loss, step.updates, transforms, **common)
+        held_out: Arrays | Stream
+        if is_in_memory(validation):
+            held_out = Arrays(validation, source.batch_size or len(jax.tree.leaves(first)[0]), shrink=True, put=placement.put)
         else:
-            held_out = _Stream(validation, num_epochs, put=placement.put)
-        _check_observations(score, state, held_out, keys["check"])
-        validate = _Validation(score, held_out, keys["validation"], compiled=compiled)
+            held_out = Stream(validation, num_epochs, put=placement.put)
+        check_observations(score, state, held_out, keys["check"])
+        validate = Validation(score, held_out, keys["validation"], compiled=compiled)
 
     config["parameters"] = {name: resuming._shapes(value) for name, value in params.items()}
-    epochs = _ArrayEpochs(step, source, compiled=compiled) if isinstance(source, _Arrays) else _StreamEpochs(step, source, compiled=compiled)
-    trainer = _Trainer(epochs, state, keys["epochs"], validate, Patience(patience), config, num_epochs, placement)
+    epochs = ArrayEpochs(step, source, compiled=compiled) if isinstance(source, Arrays) else StreamEpochs(step, source, compiled=compiled)
+    trainer = Trainer(epochs, state, keys["epochs"], validate, Patience(patience), config, num_epochs, placement)
     if checkpoint is not None and resume:
         trainer.restore(checkpoint)
     with Progress(epochs.num_batches and epochs.num_batches * num_epochs, done=trainer.num_steps, enabled=progress) as bar:
@@ -162,7 +164,7 @@ def _describe(arguments: dict[str, Any], *, hashed: bool) -> dict[str, Any]:
             config[name] = [config[name], numbers]
     for name in ("data", "validation"):
         data = arguments[name]
-        config[name] = (describe(data) if hashed else resuming._shapes(data)) if _is_in_memory(data) else data if data is None else type(data).__name__
+        config[name] = (describe(data) if hashed else resuming._shapes(data)) if is_in_memory(data) else data if data is None else type(data).__name__
     return config
 
 

@@ -12,11 +12,13 @@ from jax import Array
 from numpyro.distributions.distribution import validation_enabled
 from numpyro.primitives import Messenger
 
-from numpyro_dgm.training.batches import _Form
-from numpyro_dgm.training.step import _State, _Step
+from numpyro_dgm.training.batches import Form
+from numpyro_dgm.training.step import State, Step
+
+__all__: list[str] = []  # for the package, not for users
 
 
-def _last_good(epochs: Any, state: _State, start: int, stop: int) -> tuple[_State, int]:
+def last_good(epochs: Any, state: State, start: int, stop: int) -> tuple[State, int]:
     """The state before the first step that spoils it, and that step, by running start, ..., stop - 1 again in halves.
 
     Cost: about log2(stop - start) times those steps.
@@ -31,7 +33,7 @@ def _last_good(epochs: Any, state: _State, start: int, stop: int) -> tuple[_Stat
     return epochs.run(state, start, good)[0], good
 
 
-def _explain(step: _Step, state: _State, form: _Form, arrays: tuple, rows: Array | None, key: Array) -> tuple[str | None, str, str]:
+def explain_nonfinite(step: Step, state: State, form: Form, arrays: tuple, rows: Array | None, key: Array) -> tuple[str | None, str, str]:
     """The first site that is not finite in a step from a good state, what is not finite, and why, by running that step once more, uncompiled."""
     batch, key = step.prepare(form.build(arrays), key)
     notes: list[tuple[str, str]] = []

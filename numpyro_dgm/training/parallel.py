@@ -7,8 +7,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+__all__: list[str] = []  # for the package, not for users
 
-class _Placement:
+
+class Placement:
     """One device, or several: then every device holds all parameters and data, and computes its part of each batch.
 
     Args: device: None, where the parameters are; a jax.Device or a name such as "cpu", "gpu" or "gpu:1"; a list of them, or "all".
@@ -38,7 +40,7 @@ class _Placement:
             raise ValueError(f"batch_size must be a multiple of the {self.num_devices} devices that share it, got {batch_size}.")
 
     def put(self, tree: Any) -> Any:
-        """_Arrays onto the device, or onto each of them."""
+        """Arrays onto the device, or onto each of them."""
         return jax.device_put(tree, self._everywhere)
 
     def spread(self, batch: Any) -> Any:
@@ -48,7 +50,7 @@ class _Placement:
         return jax.tree.map(lambda x: x if len(x) % self.num_devices else jax.lax.with_sharding_constraint(x, self._split), batch)
 
     def gather(self, tree: Any) -> Any:
-        """_Arrays onto the first device alone."""
+        """Arrays onto the first device alone."""
         return tree if self.num_devices == 1 else jax.device_put(tree, self.first)
 
 

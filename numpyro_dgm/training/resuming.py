@@ -1,4 +1,4 @@
-"""What a checkpoint holds, to and from `dgm_core.checkpoint`: everything that decides how a run goes on."""
+"""What a checkpoint holds, to and from `dgm_core.training.checkpoint`: everything that decides how a run goes on."""
 
 import os
 from collections.abc import Mapping
@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.optim import _NumPyroOptim
 
-from dgm_core import checkpoint
-from dgm_core.checkpoint import CheckpointError
-from dgm_core.loop import difference
+from dgm_core.training import checkpoint
+from dgm_core.training.checkpoint import CheckpointError
+from dgm_core.training.identity import difference
+
+__all__: list[str] = []  # for the package, not for users
 
 
 def _save(folder: str | os.PathLike[str], tree: Any, meta: Mapping[str, Any]) -> None:

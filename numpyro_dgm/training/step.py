@@ -12,13 +12,16 @@ from numpyro.distributions.transforms import Transform
 from numpyro.handlers import replay, seed, substitute, trace
 from numpyro.primitives import Messenger
 
-from numpyro_dgm.losses import Joints, Loss
-from numpyro_dgm.losses.base import _CRITICS
-from numpyro_dgm.training.batches import _Form
-from numpyro_dgm.training.updates import _Updates
+from numpyro_dgm.joints import Joints
+from numpyro_dgm.losses import Loss
+from numpyro_dgm.losses.base import CRITICS
+from numpyro_dgm.training.batches import Form
+from numpyro_dgm.training.updates import Updates
+
+__all__: list[str] = []  # for the package, not for users
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """All that a step changes: unconstrained params, the optimiser's state, the average of the params, mutable sites, the number of steps done."""
 
     params: dict[str, Any]
@@ -28,7 +31,7 @@ class _State(NamedTuple):
     step: Array
 
 
-class _Step:
+class Step:
     """A training step as a pure function, `step(state, batch, rows, key) -> (state, values)`.
 
     values: the loss and its terms, per datum, (1 + num_terms,), taken before the update.
@@ -40,7 +43,7 @@ class _Step:
         model: Callable,
         guide: Callable,
         loss: Loss,
-        updates: _Updates,
+        updates: Updates,
         transforms: dict[str, Transform],
         *,
         num_data: int | None,
@@ -51,10 +54,10 @@ class _Step:
         self.model, self.guide, self.loss, self.updates, self.transforms = model, guide, loss, updates, transforms
         self.num_data, self.batch_size, self.transform, self.spread = num_data, batch_size, transform, spread
 
-    def init(self, params: dict[str, Any], mutable: dict[str, Any]) -> _State:
+    def init(self, params: dict[str, Any], mutable: dict[str, Any]) -> State:
         """The state before the first step, from unconstrained parameters."""
         average = params if self.updates.decay is not None else None
-        return _State(params, self.updates.optim.init(params), average, mutable, jnp.zeros((), jnp.int32))
+        return State(params, self.updates.optim.init(params), average, mutable, jnp.zeros((), jnp.int32))
 
     def init_critics(self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, key: Array) -> dict[str, Any]:
         """The mutable site that holds the critics of the loss, made for the shapes that this batch gives; empty without critics."""
@@ -64,9 +67,9 @@ class _Step:
         model, guide, args, kwargs = self.call(batch, None)
         joints = Joints(key, self.constrain(params), model, guide, args, kwargs, mutable_state=mutable)
         self.loss._build_critics(joints, key)
-        return _strong({_CRITICS: self.loss._init_critics()})
+        return _strong({CRITICS: self.loss._init_critics()})
 
-    def __call__(self, state: _State, batch: Any, rows: Array | None, key: Array) -> tuple[_State, Array]:
+    def __call__(self, state: State, batch: Any, rows: Array | None, key: Array) -> tuple[State, Array]:
         batch, key = self.prepare(batch, key)
 
         def objective(params: dict[str, Any]) -> tuple[Array, tuple[Array, dict[str, Any]]]:
@@ -74,7 +77,7 @@ class _Step:
 
         (loss, (values, mutable)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         params, optim = self.updates(grads, state.optim, state.params, state.step, value=loss, value_fn=lambda params: objective(params)[0])
-        return _State(params, optim, self.updates.averaged(state.average, params, state.step), mutable, state.step + 1), values
+        return State(params, optim, self.updates.averaged(state.average, params, state.step), mutable, state.step + 1), values
 
     def prepare(self, batch: Any, key: Array) -> tuple[Any, Array]:
         """The batch as the model sees it, spread over the devices and transformed, and the key that is left for the loss."""
@@ -101,7 +104,7 @@ class _Step:
 
     def call(self, batch: Any, rows: Array | None) -> tuple[Callable, Callable, tuple, dict[str, Any]]:
         """Model and guide, whose plates know the rows, and their arguments."""
-        form, arrays = _Form.of(batch)
+        form, arrays = Form.of(batch)
         return _Rows(self.model, rows, self.num_data, self.batch_size), _Rows(self.guide, rows, self.num_data, self.batch_size), *form.call(arrays)
 
     def constrain(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -109,13 +112,13 @@ class _Step:
         return {name: self.transforms[name](value) for name, value in params.items()}
 
 
-def _initialise(model: Callable, guide: Callable, batch: Any, key: Array, *, compiled: bool) -> tuple[dict[str, Any], dict[str, Transform], dict[str, Any]]:
+def initialise(model: Callable, guide: Callable, batch: Any, key: Array, *, compiled: bool) -> tuple[dict[str, Any], dict[str, Transform], dict[str, Any]]:
     """Unconstrained parameters, the transforms that constrain them, and mutable sites, from one run of guide and model on a batch.
 
     The guide runs uncompiled, because automatic guides keep what they compute in their first run.
     """
     keys = jax.random.split(key)
-    form, arrays = _Form.of(batch)
+    form, arrays = Form.of(batch)
     args, kwargs = form.call(arrays)
     transforms: dict[str, Transform] = {}
 
@@ -138,7 +141,7 @@ def _initialise(model: Callable, guide: Callable, batch: Any, key: Array, *, com
     return _strong({name: transforms[name].inv(value) for name, value in params.items()}), transforms, _strong(mutable)
 
 
-def _is_finite(state: _State) -> Array:
+def is_finite(state: State) -> Array:
     """Whether all weights and running statistics are finite."""
     leaves = jax.tree.leaves((state.params, state.mutable))
     return jnp.array([jnp.isfinite(leaf).all() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]).all()

@@ -6,32 +6,35 @@ from typing import Any, NoReturn
 import numpy as np
 from jax import Array
 
-from dgm_core.loop import Patience, Progress
 from dgm_core.results import History
+from dgm_core.training.patience import Patience
+from dgm_core.training.progress import Progress
 from numpyro_dgm.training import resuming
-from numpyro_dgm.training.compiling import _ArrayEpochs, _StreamEpochs
-from numpyro_dgm.training.guard import _explain, _last_good
-from numpyro_dgm.training.parallel import _Placement
+from numpyro_dgm.training.compiling import ArrayEpochs, StreamEpochs
+from numpyro_dgm.training.guard import explain_nonfinite, last_good
+from numpyro_dgm.training.parallel import Placement
 from numpyro_dgm.training.run import NonFiniteError, Run
-from numpyro_dgm.training.step import _State
-from numpyro_dgm.training.validating import _Validation
+from numpyro_dgm.training.step import State
+from numpyro_dgm.training.validating import Validation
+
+__all__: list[str] = []  # for the package, not for users
 
 _SECONDS_PER_CALL = 1.0  # how long the progress line may stand still; shorter calls cost several per cent in copies of the state
 
 
-class _Trainer:
+class Trainer:
     """The epochs of a run and what they change: state, history, best weights."""
 
     def __init__(
         self,
-        epochs: _ArrayEpochs | _StreamEpochs,
-        state: _State,
+        epochs: ArrayEpochs | StreamEpochs,
+        state: State,
         key: Array,
-        validate: _Validation | None,
+        validate: Validation | None,
         patience: Patience,
         config: dict[str, Any],
         num_epochs: int,
-        placement: _Placement,
+        placement: Placement,
     ) -> None:
         self.epochs, self.state, self.key, self.validate, self.patience = epochs, state, key, validate, patience
         self.config, self.num_epochs, self.placement = config, num_epochs, placement
@@ -112,7 +115,7 @@ class _Trainer:
         means = np.average(np.concatenate(values).astype(float), axis=0, weights=np.concatenate(sizes))
         return dict(zip(self.names, means.tolist(), strict=True))
 
-    def _steps(self, start: int, stop: int) -> tuple[_State, np.ndarray]:
+    def _steps(self, start: int, stop: int) -> tuple[State, np.ndarray]:
         began = time.perf_counter()
         state, values, finite = self.epochs.run(self.state, start, stop)
         if not finite:
@@ -122,8 +125,8 @@ class _Trainer:
         return state, values
 
     def _fail(self, start: int, stop: int) -> NoReturn:
-        self.state, index = _last_good(self.epochs, self.state, start, stop)
-        site, subject, reason = _explain(self.epochs.step, self.state, self.epochs.form(index), *self.epochs.batch(index))
+        self.state, index = last_good(self.epochs, self.state, start, stop)
+        site, subject, reason = explain_nonfinite(self.epochs.step, self.state, self.epochs.form(index), *self.epochs.batch(index))
         step, self.epoch = int(self.state.step), self.epoch - 1
         run = self.result(final=True)
         kept = f"The weights of epoch {run.best_epoch}" if self.best is not None else "The weights before that step"

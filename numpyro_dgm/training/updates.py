@@ -10,8 +10,10 @@ from jax import Array
 
 from dgm_core.schedules import value_of
 
+__all__: list[str] = []  # for the package, not for users
 
-class _Updates:
+
+class Updates:
     """What a step does with the gradients: clipping, learning rate, the optimiser, the moving average of the weights."""
 
     def __init__(

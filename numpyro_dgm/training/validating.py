@@ -8,18 +8,20 @@ import numpy as np
 from jax import Array
 
 from numpyro_dgm.nn import evaluation_mode
-from numpyro_dgm.training.batches import _Arrays, _Form, _Stream, _take
-from numpyro_dgm.training.step import _State, _Step
+from numpyro_dgm.training.batches import Arrays, Form, Stream, take_rows
+from numpyro_dgm.training.step import State, Step
+
+__all__: list[str] = []  # for the package, not for users
 
 
-class _Validation:
+class Validation:
     """Mean of a loss over validation data; `step` brings model, guide and loss, `key` the random numbers."""
 
-    def __init__(self, step: _Step, data: _Arrays | _Stream, key: Array, *, compiled: bool) -> None:
+    def __init__(self, step: Step, data: Arrays | Stream, key: Array, *, compiled: bool) -> None:
         self.step, self.data, self.key = step, data, key
         self._values = jax.jit(self._evaluate, static_argnums=0) if compiled else self._evaluate
 
-    def __call__(self, state: _State, params: dict[str, Any]) -> dict[str, float]:
+    def __call__(self, state: State, params: dict[str, Any]) -> dict[str, float]:
         """The loss per datum as "validation", and each of its terms as "validation/<term>", at unconstrained parameters."""
         values, sizes = [], []
         with evaluation_mode(self.step.model, self.step.guide):
@@ -33,13 +35,13 @@ class _Validation:
         return dict(zip(names, means.tolist(), strict=True))
 
     def _batches(self) -> Any:
-        if isinstance(self.data, _Stream):
+        if isinstance(self.data, Stream):
             yield from ((form, arrays, None) for form, arrays in self.data.epoch())
             return
         data = self.data
         for start in range(0, data.num_data, data.batch_size):
             yield data.form, data.arrays, jnp.arange(start, min(start + data.batch_size, data.num_data))
 
-    def _evaluate(self, form: _Form, params: dict[str, Any], mutable: dict[str, Any], step: Array, arrays: tuple, rows: Array | None, key: Array) -> Array:
-        batch, key = self.step.prepare(form.build(_take(arrays, rows)), key)
+    def _evaluate(self, form: Form, params: dict[str, Any], mutable: dict[str, Any], step: Array, arrays: tuple, rows: Array | None, key: Array) -> Array:
+        batch, key = self.step.prepare(form.build(take_rows(arrays, rows)), key)
         return self.step.evaluate(params, mutable, batch, None, key, step)[1][0]

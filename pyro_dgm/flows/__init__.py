@@ -2,19 +2,19 @@
 
 from pyro_dgm.flows.autoregressive import IAF, MAF, NAF, Autoregressive, AutoregressiveNSF, MAFMoG
 from pyro_dgm.flows.block import BNAF, BlockAutoregressive
+from pyro_dgm.flows.context_linear.base import ParametricTransform
+from pyro_dgm.flows.context_linear.householder import Householder, Reflection
+from pyro_dgm.flows.context_linear.planar import Planar, PlanarLayer
+from pyro_dgm.flows.context_linear.radial import Radial, RadialLayer
+from pyro_dgm.flows.context_linear.sylvester import Sylvester, SylvesterLayer
 from pyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from pyro_dgm.flows.external import ExternalFlow
 from pyro_dgm.flows.flow import Flow, FlowDistribution
-from pyro_dgm.flows.householder import Householder, Reflection
 from pyro_dgm.flows.images import FactoredOut, ImageCoupling, MultiScaleRealNVP, Squeezed
 from pyro_dgm.flows.linear import LU, Diagonal, Orthogonal, Permutation
 from pyro_dgm.flows.made import MADE
 from pyro_dgm.flows.norm import Normalization
-from pyro_dgm.flows.parametric import ParametricTransform
-from pyro_dgm.flows.planar import Planar, PlanarLayer
-from pyro_dgm.flows.radial import Radial, RadialLayer
 from pyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Shift, Sigmoidal, Spline
-from pyro_dgm.flows.sylvester import Sylvester, SylvesterLayer
 from pyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = [

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from pyro_dgm.conditionals import Conditional, StandardLogistic
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.made import MADE
 from pyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Sigmoidal, Spline
 from pyro_dgm.flows.transform import Inverse, Transform, check_num_layers
-from pyro_dgm.nn import Conditional
-from pyro_dgm.priors import StandardLogistic
 
 __all__ = ["IAF", "MAF", "NAF", "Autoregressive", "AutoregressiveNSF", "MAFMoG"]
 

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm_core.masks import check_autoregressive
+from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
-from pyro_dgm.flows.masked import _Once
+from pyro_dgm.flows.masked import Once
 from pyro_dgm.flows.roots import increasing_root
 from pyro_dgm.flows.transform import Inverse, Transform, check_num_layers
-from pyro_dgm.nn import Conditional, Linear
+from pyro_dgm.nn import Linear
 
 __all__ = ["BNAF", "BlockAutoregressive"]
 
@@ -173,7 +174,7 @@ class _AtRoot(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
-        return *_Once.apply(*ctx.saved_tensors, ctx.substitute(g)), None, None
+        return *Once.apply(*ctx.saved_tensors, ctx.substitute(g)), None, None
 
 
 def _network(layers: _Layers, u: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -9,11 +9,12 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.linear import LU, Diagonal
 from pyro_dgm.flows.scalar import Affine, ScalarMap, Shift, Spline
 from pyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
-from pyro_dgm.nn import MLP, Conditional
+from pyro_dgm.nn import MLP
 
 __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
 

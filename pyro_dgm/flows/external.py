@@ -6,7 +6,7 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
-from pyro_dgm.nn import Conditional
+from pyro_dgm.conditionals import Conditional
 
 __all__ = ["ExternalFlow"]
 

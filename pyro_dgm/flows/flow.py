@@ -10,9 +10,8 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
+from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from pyro_dgm.flows.transform import Inverse, Transform
-from pyro_dgm.nn import Conditional
-from pyro_dgm.priors import DiagonalNormal, StandardNormal
 
 __all__ = ["Flow", "FlowDistribution"]
 

@@ -10,10 +10,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.scalar import Affine, ScalarMap
 from pyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
-from pyro_dgm.nn import Conditional, Linear
+from pyro_dgm.nn import Linear
 from pyro_dgm.nn.layers import activate, check_activation
 
 __all__ = ["FactoredOut", "ImageCoupling", "MultiScaleRealNVP", "Squeezed"]

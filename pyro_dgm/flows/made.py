@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm_core.masks import check_autoregressive, masking
-from pyro_dgm.flows.masked import _solve
+from pyro_dgm.flows.masked import solve_masked
 from pyro_dgm.flows.scalar import ScalarMap
 from pyro_dgm.nn.layers import Linear, activate, check_activation
 
@@ -87,7 +87,7 @@ class MADE(nn.Module):
         if context is not None:
             biases[0] = biases[0] + F.linear(context, self.context_weight).expand(*batch, -1).reshape(-1, self.context_weight.shape[0]).T
         columns = w.expand(*batch, -1).reshape(-1, self.masking.dim).T.contiguous()
-        v, raw = _solve(scalar, self.masking, self.activation, columns, weights, biases, masks)
+        v, raw = solve_masked(scalar, self.masking, self.activation, columns, weights, biases, masks)
         log_det = -scalar(v, raw.movedim(1, -1))[1].sum(0)
         return v.T.reshape(*batch, -1), log_det.reshape(batch)
 

@@ -24,8 +24,10 @@ from dgm_core.masks import Masking
 from pyro_dgm.flows.scalar import ScalarMap
 from pyro_dgm.nn.layers import activate
 
+__all__: list[str] = []  # for the package, not for users
 
-def _solve(
+
+def solve_masked(
     scalar: ScalarMap, masking: Masking, activation: str, w: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], masks: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """v (dim, batch) and raw (dim, num_params, batch), differentiable in w (dim, batch), the weights before masking and the biases (units, 1 or batch)."""
@@ -53,10 +55,10 @@ class _Solve(torch.autograd.Function):
             w_v, w_raw = torch.autograd.grad(w, leaves, torch.ones_like(w))
         with torch.no_grad():
             found = _backward_sweep(masking, activation, v, weights, biases, masks, w_v, w_raw, g, r)
-        return None, None, None, *_Once.apply(v, *found), *(None for _ in masks)
+        return None, None, None, *Once.apply(v, *found), *(None for _ in masks)
 
 
-class _Once(torch.autograd.Function):
+class Once(torch.autograd.Function):
     """The gradients, whose own derivatives are an error rather than zero; `anchor` is a tensor that they depend on."""
 
     @staticmethod

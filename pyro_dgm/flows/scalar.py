@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from pyro_dgm.conditionals import positive
 from pyro_dgm.flows.roots import increasing_root
-from pyro_dgm.nn import positive
 
 __all__ = ["Affine", "MixtureCDF", "ScalarMap", "Shift", "Sigmoidal", "Spline"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.schedules import value_of
-from pyro_dgm.losses.joints import Joints
+from pyro_dgm.joints.joints import Joints
 
 __all__ = ["Evaluation", "Loss", "Term", "Weight"]
 

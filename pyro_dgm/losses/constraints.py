@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_dgm.losses.adversarial import AdversarialTerm
+from pyro_dgm.joints.joints import Joints
+from pyro_dgm.losses.adversarial.term import AdversarialTerm
 from pyro_dgm.losses.base import Term, check_particles
-from pyro_dgm.losses.elbo import _closed_kl, _sampled_kl, repr_with, score_surrogate
+from pyro_dgm.losses.bounds.elbo import closed_kl, repr_with, sampled_kl, score_surrogate
 from pyro_dgm.losses.formulas import attach_gradient
-from pyro_dgm.losses.joints import Joints
-from pyro_dgm.nn.optim import Adam
+from pyro_dgm.nn.optimizers import Adam
 
 __all__ = ["KL", "Constraint", "Multiplier"]
 
@@ -41,7 +41,7 @@ class KL(Term):
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         joint = joints.inference()
-        local, shared = _closed_kl(joint) if self.analytic_kl else _sampled_kl(joint)
+        local, shared = closed_kl(joint) if self.analytic_kl else sampled_kl(joint)
         rate = joint.per_datum(local, shared)  # (num_particles,)
         surrogate = rate + score_surrogate(joint, local, rate, every_site=False)
         return attach_gradient(rate.mean(), surrogate.mean()), {}

@@ -3,18 +3,18 @@
 (The beta-VAE needs no function: it is ELBO(beta=4.0).)
 """
 
+from pyro_dgm.losses.adversarial.fgan import JensenShannon
+from pyro_dgm.losses.adversarial.total_correlation import TotalCorrelation
 from pyro_dgm.losses.base import Loss
-from pyro_dgm.losses.correlation import TotalCorrelation
-from pyro_dgm.losses.discrepancies import MMD
-from pyro_dgm.losses.elbo import ELBO
-from pyro_dgm.losses.fgan import JensenShannon
-from pyro_dgm.losses.kernels import IMQ
-from pyro_dgm.losses.likelihood import Reconstruction
+from pyro_dgm.losses.bounds.elbo import ELBO
+from pyro_dgm.losses.bounds.likelihood import Reconstruction
+from pyro_dgm.losses.samples.kernels import IMQ
+from pyro_dgm.losses.samples.terms import MMD
 
-__all__ = ["AAE", "VAEGAN", "WAE", "FactorVAE", "InfoVAE"]
+__all__ = ["aae", "factor_vae", "info_vae", "vae_gan", "wae"]
 
 
-def InfoVAE(alpha: float, lambda_: float, divergence: Loss | None = None) -> Loss:
+def info_vae(alpha: float, lambda_: float, divergence: Loss | None = None) -> Loss:
     """The InfoVAE:  -E_q [log p(x | z)] + (1 - alpha) KL(q(z | x), p(z)) + (alpha + lambda - 1) D(q(z), p(z)).
 
     Up to a constant it is KL(q(x, z), p(x, z)) with lambda as the weight of KL(q(z), p(z)) in it, less alpha times the mutual information of x and z under q:
@@ -24,9 +24,9 @@ def InfoVAE(alpha: float, lambda_: float, divergence: Loss | None = None) -> Los
     Raises: ValueError for weights out of range, and a divergence that is no loss.
     Reference: Zhao, Song and Ermon (2019), arXiv:1706.02262, eq. (6).
 
-    >>> InfoVAE(0.5, 10.0)
+    >>> info_vae(0.5, 10.0)
     ELBO(beta=0.5) + 9.5 * MMD('z')
-    >>> InfoVAE(0.0, 1.0)
+    >>> info_vae(0.0, 1.0)
     ELBO()
     """
     if not alpha <= 1 or not alpha + lambda_ >= 1:
@@ -36,7 +36,7 @@ def InfoVAE(alpha: float, lambda_: float, divergence: Loss | None = None) -> Los
     return likelihood + weight * _given(divergence, MMD("z")) if weight > 0 else likelihood
 
 
-def AAE(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
+def aae(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     """The adversarial autoencoder:  -E_q [log p(x | z)] + weight D(q(z), p(z)); the guide may be a network without a density.
 
     Where labels y are a site of the model, JensenShannon(("z", "y")) as the divergence gives each class its own part of the prior.
@@ -45,13 +45,13 @@ def AAE(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
     Reference: Makhzani et al. (2016), arXiv:1511.05644, section 2.
 
-    >>> AAE()
+    >>> aae()
     Reconstruction() + JensenShannon('z')
     """
     return Reconstruction() + _checked(weight) * _given(divergence, JensenShannon("z"))
 
 
-def WAE(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
+def wae(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
     """The Wasserstein autoencoder:  E_q [c(x, decoder(z))] + weight D(q(z), p(z)).
 
     The cost c is -log p(x | z), the squared error over 2 scale^2 plus a constant for the likelihood Normal(x_dim, scale=scale).
@@ -60,13 +60,13 @@ def WAE(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
     Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
     Reference: Tolstikhin et al. (2018), arXiv:1711.01558, eq. (4).
 
-    >>> WAE()
+    >>> wae()
     Reconstruction() + 10.0 * MMD('z', IMQ((1.0,)))
     """
     return Reconstruction() + _checked(weight) * _given(divergence, MMD("z", IMQ()))
 
 
-def VAEGAN(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
+def vae_gan(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     """A VAE whose model also answers to a critic:  -ELBO + weight D(p_data(x), p(x)).
 
     (The paper also measures the reconstruction by a layer of the critic; here it is measured by the likelihood.) x must be reparameterised.
@@ -75,20 +75,20 @@ def VAEGAN(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
     Reference: Larsen et al. (2016), arXiv:1512.09300.
 
-    >>> VAEGAN(0.1)
+    >>> vae_gan(0.1)
     ELBO() + 0.1 * JensenShannon('x')
     """
     return ELBO() + _checked(weight) * _given(divergence, JensenShannon("x"))
 
 
-def FactorVAE(gamma: float = 10.0) -> Loss:
+def factor_vae(gamma: float = 10.0) -> Loss:
     """A VAE with independent latents:  -ELBO + gamma TC(z), with the total correlation of q(z).
 
     Args: gamma, positive.
     Raises: ValueError for a weight that is not positive.
     Reference: Kim and Mnih (2018), arXiv:1802.05983, eq. (2).
 
-    >>> FactorVAE(6.4)
+    >>> factor_vae(6.4)
     ELBO() + 6.4 * TotalCorrelation('z')
     """
     return ELBO() + _checked(gamma) * TotalCorrelation("z")

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from pyro_dgm.nn.layers import Linear, activate, check_activation
 
+__all__ = ["ConvDecoder", "ConvEncoder", "halvings"]
+
 
 class ConvEncoder(nn.Module):
     """From images to features: convolutions with 4x4 kernels and stride 2, each halving height and width, then an affine layer; each is followed

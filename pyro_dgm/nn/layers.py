@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+__all__ = ["BatchNorm", "Dropout", "Linear", "activate", "check_activation"]
 
-def _softplus(x: Tensor) -> Tensor:
+
+def softplus(x: Tensor) -> Tensor:
     """log(1 + exp x), linear from where that is exact in double precision.
 
-    >>> _softplus(torch.tensor(0.0))
+    >>> softplus(torch.tensor(0.0))
     tensor(0.6931)
     """
     return F.softplus(x, threshold=40.0)
@@ -23,7 +25,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
-    "softplus": _softplus,
+    "softplus": softplus,
     "tanh": torch.tanh,
 }
 

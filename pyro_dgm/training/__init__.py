@@ -1,6 +1,6 @@
 """Training: `fit` and what it takes and returns."""
 
-from pyro_dgm.nn.optim import Adam
+from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.training.batches import binarize
 from pyro_dgm.training.fit import fit
 from pyro_dgm.training.run import NonFiniteError, Run

@@ -12,14 +12,14 @@ __all__ = ["binarize"]
 
 def binarize(batch: Any) -> Any:
     """x ~ Bernoulli(x) anew at every pass: dynamic binarisation, of the array, of the first array of a tuple or of the first entry of a dict."""
-    form, (x, *others) = _Form.of(batch)
+    form, (x, *others) = Form.of(batch)
     return form.build((torch.bernoulli(x), *others))
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """How a batch is put together, kept apart from its arrays.
 
-    >>> form, arrays = _Form.of({"x": 1, "a": 2})
+    >>> form, arrays = Form.of({"x": 1, "a": 2})
     >>> arrays, form.build((3, 4))
     ((1, 2), {'x': 3, 'a': 4})
     """
@@ -28,7 +28,7 @@ class _Form(NamedTuple):
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, batch: Any) -> tuple["_Form", tuple]:
+    def of(cls, batch: Any) -> tuple["Form", tuple]:
         """The form of a batch and its arrays in order."""
         if isinstance(batch, dict):
             return cls("dict", tuple(batch)), tuple(batch.values())
@@ -49,21 +49,21 @@ class _Form(NamedTuple):
         return {"dict": f"data[{self.names[index]!r}]" if self.names else "", "tuple": f"data[{index}]"}.get(self.kind, "data")
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
     """A batch on the device: its form; its arrays; the numbers of its rows in the data (None: all of them, or unknown);
     its share of the whole batch that several processes work on, times their number.
     """
 
-    form: _Form
+    form: Form
     arrays: tuple[Tensor | None, ...]
     rows: Tensor | None
     share: float = 1.0
 
-    def transformed(self, transform: Callable | None) -> "_Batch":
+    def transformed(self, transform: Callable | None) -> "Batch":
         """The batch as the model sees it."""
         if transform is None:
             return self
-        return _Batch(*_Form.of(transform(self.form.build(self.arrays))), self.rows, self.share)
+        return Batch(*Form.of(transform(self.form.build(self.arrays))), self.rows, self.share)
 
     @property
     def device(self) -> torch.device:
@@ -76,12 +76,12 @@ class _Batch(NamedTuple):
         return next((len(array) for array in self.arrays if array is not None), 1)
 
 
-def _is_in_memory(data: Any) -> bool:
+def is_in_memory(data: Any) -> bool:
     """Whether `data` is one array, a tuple of arrays or a dict of arrays; everything else is an iterable of batches."""
     return isinstance(data, (tuple, dict)) or (hasattr(data, "__array__") and hasattr(data, "shape"))
 
 
-class _Arrays:
+class Arrays:
     """Data in memory: an array, a tuple or a dict of arrays with equally many rows, put on the device once.
 
     Args: batch_size, None for all rows; drop_last; shrink, whether a batch may be larger than the data; device.
@@ -90,7 +90,7 @@ class _Arrays:
     """
 
     def __init__(self, data: Any, batch_size: int | None = None, *, drop_last: bool = False, shrink: bool = False, device: torch.device) -> None:
-        self.form, entries = _Form.of(data)
+        self.form, entries = Form.of(data)
         arrays = tuple(_as_tensor(entry, self.form.label(i), device) for i, entry in enumerate(entries))
         lengths = {self.form.label(i): len(array) for i, array in enumerate(arrays) if array is not None}
         if not lengths:
@@ -110,10 +110,10 @@ class _Arrays:
         self.arrays = arrays
         self.device = device
 
-    def epoch(self, seed: int, share: tuple[int, int] = (0, 1)) -> Iterator[_Batch]:
+    def epoch(self, seed: int, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """The batches of an epoch in an order drawn from `seed`; of each the part `share` = (index, number of parts)."""
         if self.batch_size == self.num_data and share[1] == 1:
-            yield _Batch(self.form, self.arrays, None)
+            yield Batch(self.form, self.arrays, None)
             return
         order = torch.randperm(self.num_data, generator=torch.Generator().manual_seed(seed)).to(self.device)
         for index in range(self.num_batches or 0):
@@ -124,24 +124,24 @@ class _Arrays:
                 ours = rows.tensor_split(share[1])[share[0]]
                 yield self.take(ours)._replace(share=len(ours) * share[1] / len(rows))
 
-    def first(self) -> _Batch:
+    def first(self) -> Batch:
         """As many rows as a full batch has."""
         return next(self.in_order())
 
-    def in_order(self) -> Iterator[_Batch]:
+    def in_order(self) -> Iterator[Batch]:
         """All data in the order in which they lie."""
         if self.batch_size == self.num_data:
-            yield _Batch(self.form, self.arrays, None)
+            yield Batch(self.form, self.arrays, None)
             return
         for rows in torch.arange(self.num_data, device=self.device).split(self.batch_size):
             yield self.take(rows)
 
-    def take(self, rows: Tensor) -> _Batch:
+    def take(self, rows: Tensor) -> Batch:
         """The batch of these rows."""
-        return _Batch(self.form, tuple(None if array is None else array.index_select(0, rows) for array in self.arrays), rows)
+        return Batch(self.form, tuple(None if array is None else array.index_select(0, rows) for array in self.arrays), rows)
 
 
-class _Stream:
+class Stream:
     """Batches from an iterable, or from a callable that returns one, run through once per epoch.
 
     Raises: ValueError for an epoch without batches and for an iterator where there are several epochs, TypeError for what cannot be iterated.
@@ -154,14 +154,14 @@ class _Stream:
             raise TypeError(f"data must be an array, a tuple or a dict of arrays, or an iterable of batches, got {type(data).__name__}.")
         self.data, self.device = data, device
         self.num_batches = _length(data)
-        self._first: _Batch | None = None
-        self._peeked: Iterator[_Batch] | None = None
+        self._first: Batch | None = None
+        self._peeked: Iterator[Batch] | None = None
         if not callable(data) and iter(data) is data:
             if num_epochs > 1:
                 raise ValueError("The data are an iterator, which is used up after one epoch: pass a list, a loader, or a function that returns an iterator.")
             self._peeked = self._batches()
 
-    def first(self) -> _Batch:
+    def first(self) -> Batch:
         """The first batch, which the next epoch gives again."""
         if self._first is None:
             batches = self._peeked or self._batches()
@@ -172,7 +172,7 @@ class _Stream:
                 self._peeked = _chain(self._first, batches)
         return self._first
 
-    def epoch(self, seed: int, share: tuple[int, int] = (0, 1)) -> Iterator[_Batch]:
+    def epoch(self, seed: int, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """The batches of an epoch; every process gives its own, and the order is the iterable's."""
         batch = None
         for batch in self._peeked or self._batches():
@@ -180,17 +180,17 @@ class _Stream:
         if batch is None:
             raise ValueError("The data gave no batches in this epoch: the iterable is empty or used up.")
 
-    def in_order(self) -> Iterator[_Batch]:
+    def in_order(self) -> Iterator[Batch]:
         """The batches of an epoch."""
         return self.epoch(0)
 
-    def _batches(self) -> Iterator[_Batch]:
+    def _batches(self) -> Iterator[Batch]:
         for batch in self.data() if callable(self.data) else self.data:
-            form, entries = _Form.of(batch)
-            yield _Batch(form, tuple(_as_tensor(entry, form.label(i), self.device) for i, entry in enumerate(entries)), None)
+            form, entries = Form.of(batch)
+            yield Batch(form, tuple(_as_tensor(entry, form.label(i), self.device) for i, entry in enumerate(entries)), None)
 
 
-def _chain(first: _Batch, others: Iterator[_Batch]) -> Iterator[_Batch]:
+def _chain(first: Batch, others: Iterator[Batch]) -> Iterator[Batch]:
     yield first
     yield from others
 

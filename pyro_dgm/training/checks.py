@@ -10,14 +10,17 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyro_dgm.losses import Joints, Loss
-from pyro_dgm.losses.inference import InferenceJoint
+from pyro_dgm.joints import Joints
+from pyro_dgm.joints.inference import InferenceJoint
+from pyro_dgm.losses import Loss
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.training.batches import _Arrays, _Batch, _is_in_memory, _Stream
-from pyro_dgm.training.step import _Step
+from pyro_dgm.training.batches import Arrays, Batch, Stream, is_in_memory
+from pyro_dgm.training.step import Step
+
+__all__: list[str] = []  # for the package, not for users
 
 
-def _check_arguments(**arguments: Any) -> None:
+def check_arguments(**arguments: Any) -> None:
     """Raises ValueError for an argument of `fit` out of its range, TypeError for a model or guide that cannot be called."""
     for name in ("model", "guide"):
         if not callable(arguments[name]):
@@ -46,11 +49,11 @@ def _check_arguments(**arguments: Any) -> None:
         raise ValueError(f"callbacks must be callables that take the run, got {arguments['callbacks']!r}.")
     if arguments["compile"] not in (True, False, "auto"):
         raise ValueError(f'compile must be True, False or "auto", got {arguments["compile"]!r}.')
-    if arguments["batch_size"] is not None and not _is_in_memory(arguments["data"]):
+    if arguments["batch_size"] is not None and not is_in_memory(arguments["data"]):
         raise ValueError("batch_size is for arrays; an iterable gives its own batches, so leave it out.")
 
 
-def _check_pair(step: _Step, data: _Arrays, transform: Any = None) -> None:
+def check_pair(step: Step, data: Arrays, transform: Any = None) -> None:
     """Raises ValueError where guide and model do not fit each other, or do not fit minibatches."""
     if data.batch_size == data.num_data:
         return
@@ -77,13 +80,13 @@ def _check_pair(step: _Step, data: _Arrays, transform: Any = None) -> None:
         ) from error
 
 
-def _check_observations(step: _Step, data: _Arrays | _Stream, transform: Any = None) -> None:
+def check_observations(step: Step, data: Arrays | Stream, transform: Any = None) -> None:
     """Raises ValueError for observed values outside the support of their site, in all data in memory or in the first batch of an iterable.
 
     Cost: one comparison per number where the data are observed as they are, else one run of guide and model without gradients through the data.
     """
     sites: list[Message] | None = None
-    for batch in data.in_order() if isinstance(data, _Arrays) else (data.first(),):
+    for batch in data.in_order() if isinstance(data, Arrays) else (data.first(),):
         batch = batch.transformed(transform)
         direct = sites is not None and all("position" in site for site in sites)
         if not direct:
@@ -98,7 +101,7 @@ def _check_observations(step: _Step, data: _Arrays | _Stream, transform: Any = N
                 raise ValueError(_complaint(site["name"], site["fn"], int(bad.sum()), float(value[bad][0])))
 
 
-def _check_compared(step: _Step, batch: _Batch) -> None:
+def check_compared(step: Step, batch: Batch) -> None:
     """Raises ValueError where a loss compares draws of a guide that was left out."""
     latent = set(_joint(step, batch).latent_sites) if step.loss._players else set()
     for term in step.loss._players:
@@ -106,7 +109,7 @@ def _check_compared(step: _Step, batch: _Batch) -> None:
             raise ValueError(f"{term!r} compares the guide's draws of {compared} with the model's, but the guide was left out.")
 
 
-def _check_players(loss: Loss, updates: Any, workers: Any) -> None:
+def check_players(loss: Loss, updates: Any, workers: Any) -> None:
     """Raises ValueError where critics cannot be trained."""
     if loss._players and updates.needs_closure:
         raise ValueError("optim calls the loss several times in a step, which a loss with critics does not allow: take one that does not, such as Adam(...).")
@@ -114,14 +117,14 @@ def _check_players(loss: Loss, updates: Any, workers: Any) -> None:
         raise ValueError("A loss with critics trains in one process: start this program without torchrun.")
 
 
-def _joint(step: _Step, batch: _Batch) -> InferenceJoint:
+def _joint(step: Step, batch: Batch) -> InferenceJoint:
     """Guide and model run on a batch as the loss does it with one particle."""
     args, kwargs = batch.form.call(batch.arrays)
     with torch.no_grad(), evaluation_mode(step.model, step.guide), step.handlers(batch.rows):
         return Joints(step.model, step.guide, args, kwargs).inference()
 
 
-def _runs_alone(step: _Step, batch: _Batch) -> bool:
+def _runs_alone(step: Step, batch: Batch) -> bool:
     args, kwargs = batch.form.call(batch.arrays)
     try:
         with torch.no_grad(), evaluation_mode(step.model), step.handlers(batch.rows):
@@ -131,7 +134,7 @@ def _runs_alone(step: _Step, batch: _Batch) -> bool:
     return True
 
 
-def _locate(site: Message, batch: _Batch) -> None:
+def _locate(site: Message, batch: Batch) -> None:
     """Notes at a site which array of the batch it observes as it is, if its support is the same for all data."""
     bounds = vars(_support(site["fn"])).values()
     if site["mask"] is None and not _masks(site["fn"]) and all(not isinstance(bound, Tensor) or bound.numel() == 1 for bound in bounds):

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_dgm.training.batches import _Batch
-from pyro_dgm.training.step import _Step
+from pyro_dgm.training.batches import Batch
+from pyro_dgm.training.step import Step
+
+__all__: list[str] = []  # for the package, not for users
 
 _REPAID_AFTER = 5000  # steps: compilation takes 5 to 10 s and saves 1 to 2 ms a step
 _OPTIONS = {"fallback_random": True}  # torch's own random numbers, so that both paths draw the same
@@ -28,7 +30,7 @@ class _Compiled:
     Cost: 5 to 15 s, most of it the C++ compiler; later processes find its output in Inductor's cache.
     """
 
-    def __init__(self, step: _Step, parameters: Mapping[str, nn.Parameter], example: _Batch) -> None:
+    def __init__(self, step: Step, parameters: Mapping[str, nn.Parameter], example: Batch) -> None:
         self.signature = _signature(example)
         number = torch.tensor(0, device=example.device)
         inputs = (number, example.rows, *example.arrays)
@@ -53,15 +55,15 @@ class _Compiled:
             cpu_vec_isa.valid_vec_isa_list.cache_clear()
             self._use(differentiated, _OPTIONS, step, example)
 
-    def _use(self, graph: nn.Module, options: dict[str, Any], step: _Step, example: _Batch) -> None:
+    def _use(self, graph: nn.Module, options: dict[str, Any], step: Step, example: Batch) -> None:
         self.run = torch.compile(graph, fullgraph=True, dynamic=False, options=options)
         _verify(self, step, example)
 
-    def fits(self, batch: _Batch) -> bool:
+    def fits(self, batch: Batch) -> bool:
         """Whether a batch has the form, shapes and types of the example."""
         return _signature(batch) == self.signature
 
-    def __call__(self, batch: _Batch, number: Tensor) -> Tensor:
+    def __call__(self, batch: Batch, number: Tensor) -> Tensor:
         """Sets the gradients; returns the loss and its terms per datum."""
         with torch.no_grad():
             values, gradients, buffers = self.run(self.trained, list(self.buffers), number, batch.rows, *batch.arrays)
@@ -72,7 +74,7 @@ class _Compiled:
         return values
 
 
-def _plain(step: torch.nn.Module, inner: _Step, parameters: Mapping[str, nn.Parameter], batch: _Batch, number: Tensor) -> Tensor:
+def plain_step(step: torch.nn.Module, inner: Step, parameters: Mapping[str, nn.Parameter], batch: Batch, number: Tensor) -> Tensor:
     """The same by ordinary automatic differentiation; `step` is `inner`, or what averages its gradients over processes."""
     for parameter in parameters.values():
         parameter.grad = None
@@ -82,7 +84,7 @@ def _plain(step: torch.nn.Module, inner: _Step, parameters: Mapping[str, nn.Para
     return values
 
 
-def _compile(choice: bool | str, num_steps: int | None, step: _Step, parameters: Mapping[str, nn.Parameter], example: _Batch) -> _Compiled | None:
+def compiled_step(choice: bool | str, num_steps: int | None, step: Step, parameters: Mapping[str, nn.Parameter], example: Batch) -> _Compiled | None:
     """The compiled step; None where the plain one is to be used.  "auto" compiles when at least 5000 full-size steps are planned.
 
     The decision never depends on a clock, so that a resumed run makes the same one.
@@ -117,12 +119,12 @@ def _with_gradients(module: nn.Module, names: list[str], buffer_names: tuple[str
     return function
 
 
-def _verify(compiled: _Compiled, step: _Step, example: _Batch) -> None:
+def _verify(compiled: _Compiled, step: Step, example: Batch) -> None:
     number = torch.tensor(0, device=example.device)
     parameters = dict(zip(compiled.names, compiled.trained))
     before = [buffer.clone() for buffer in compiled.buffers]
     results = []
-    for run in (lambda: _plain(step, step, parameters, example, number), lambda: compiled(example, number)):
+    for run in (lambda: plain_step(step, step, parameters, example, number), lambda: compiled(example, number)):
         with torch.random.fork_rng():
             values = run()
         gradients = [parameter.grad for parameter in compiled.trained]
@@ -138,6 +140,6 @@ def _verify(compiled: _Compiled, step: _Step, example: _Batch) -> None:
             raise RuntimeError(f"The compiled step differs from the plain one in {name}.")
 
 
-def _signature(batch: _Batch) -> tuple:
+def _signature(batch: Batch) -> tuple:
     arrays = [array if array is None else (array.shape, array.dtype) for array in (batch.rows, *batch.arrays)]
     return (batch.form, *arrays)

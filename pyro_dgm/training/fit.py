@@ -8,19 +8,21 @@ import pyro
 import torch
 from pyro import poutine
 
-from dgm_core.loop import Patience, Progress, describe
+from dgm_core.training.identity import describe
+from dgm_core.training.patience import Patience
+from dgm_core.training.progress import Progress
 from pyro_dgm.losses import ELBO, Loss
-from pyro_dgm.nn.optim import Adam
-from pyro_dgm.nn.registration import _modules_of
+from pyro_dgm.nn.modes import modules_of
+from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.training import resuming
-from pyro_dgm.training.batches import _Arrays, _is_in_memory, _Stream
-from pyro_dgm.training.checks import _check_arguments, _check_compared, _check_observations, _check_pair, _check_players
-from pyro_dgm.training.parallel import _undisturbed, _Workers
+from pyro_dgm.training.batches import Arrays, Stream, is_in_memory
+from pyro_dgm.training.checks import check_arguments, check_compared, check_observations, check_pair, check_players
+from pyro_dgm.training.parallel import Workers, undisturbed
 from pyro_dgm.training.run import Run
-from pyro_dgm.training.step import _discover, _Step
-from pyro_dgm.training.trainer import _Trainer
-from pyro_dgm.training.updates import _Updates
-from pyro_dgm.training.validating import _Validation
+from pyro_dgm.training.step import Step, discover
+from pyro_dgm.training.trainer import Trainer
+from pyro_dgm.training.updates import Updates
+from pyro_dgm.training.validating import Validation
 
 __all__ = ["fit"]
 
@@ -100,40 +102,40 @@ def fit(
     optim, callbacks, alone = Adam() if optim is None else optim, tuple(callbacks), guide is None
     guide = _default_guide(model, loss) if guide is None else guide
     arguments = {name: value for name, value in locals().items() if name != "alone"}
-    _check_arguments(**arguments)
-    workers = _Workers(device)
-    with _undisturbed() as user_validates:
+    check_arguments(**arguments)
+    workers = Workers(device)
+    with undisturbed() as user_validates:
         place = _place(workers.device, model, guide)
-        source: _Arrays | _Stream
-        if _is_in_memory(data):
-            source = _Arrays(data, batch_size, drop_last=drop_last, device=place)
+        source: Arrays | Stream
+        if is_in_memory(data):
+            source = Arrays(data, batch_size, drop_last=drop_last, device=place)
         else:
-            source = _Stream(data, num_epochs, device=place)
+            source = Stream(data, num_epochs, device=place)
         seeds = np.random.SeedSequence((seed % 2**64, 0)).generate_state(2)
         pyro.set_rng_seed(int(seeds[0]))
         example = source.first().transformed(transform)
-        parameters = _discover(model, guide, loss, example, source.num_data)
+        parameters = discover(model, guide, loss, example, source.num_data)
         with parameters.installed():
-            step = _Step(model, guide, loss, parameters, source.num_data)
-            if isinstance(source, _Arrays):
-                _check_pair(step, source, transform)
-            _check_observations(step, source, transform)
+            step = Step(model, guide, loss, parameters, source.num_data)
+            if isinstance(source, Arrays):
+                check_pair(step, source, transform)
+            check_observations(step, source, transform)
             if alone:
-                _check_compared(step, example)
+                check_compared(step, example)
             validate = None
             if validation is not None:
-                score = _Step(model, guide, validation_loss, parameters)
+                score = Step(model, guide, validation_loss, parameters)
                 held_out = (
-                    _Arrays(validation, example.size, shrink=True, device=place) if _is_in_memory(validation) else _Stream(validation, num_epochs, device=place)
+                    Arrays(validation, example.size, shrink=True, device=place) if is_in_memory(validation) else Stream(validation, num_epochs, device=place)
                 )
-                _check_observations(score, held_out)
-                validate = _Validation(score, held_out, int(seeds[1]))
-            updates = _Updates(optim, parameters.distinct, clip_norm=clip_norm, lr_schedule=lr_schedule, average=average)
-            _check_players(loss, updates, workers)
+                check_observations(score, held_out)
+                validate = Validation(score, held_out, int(seeds[1]))
+            updates = Updates(optim, parameters.distinct, clip_norm=clip_norm, lr_schedule=lr_schedule, average=average)
+            check_players(loss, updates, workers)
             for term in loss._players:
                 term._begin()
             config = _describe(arguments, parameters.sites, hashed=checkpoint is not None)
-            trainer = _Trainer(
+            trainer = Trainer(
                 step,
                 parameters,
                 updates,
@@ -167,7 +169,7 @@ def fit(
 
 def _place(device: torch.device | None, *functions: Callable) -> torch.device:
     """The device to train on; modules are moved there. Without one given, that of the first parameter."""
-    modules = _modules_of(*functions)
+    modules = modules_of(*functions)
     if device is None:
         return next((parameter.device for module in modules for parameter in module.parameters()), torch.get_default_device())
     for module in modules:
@@ -180,7 +182,7 @@ def _describe(arguments: dict[str, Any], parameters: dict[str, torch.nn.Paramete
     config = {name: describe(value) for name, value in arguments.items() if name not in ("model", "guide", "data", "validation")}
     for name in ("data", "validation"):
         data = arguments[name]
-        if _is_in_memory(data):
+        if is_in_memory(data):
             config[name] = describe(resuming._mapped(data, resuming._to_numpy)) if hashed else resuming._shapes(data)
         else:
             config[name] = data if data is None else type(data).__name__

@@ -9,12 +9,14 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-from pyro_dgm.training.batches import _Batch
-from pyro_dgm.training.compiling import _plain
-from pyro_dgm.training.step import _Step
+from pyro_dgm.training.batches import Batch
+from pyro_dgm.training.compiling import plain_step
+from pyro_dgm.training.step import Step
+
+__all__: list[str] = []  # for the package, not for users
 
 
-def _explain(step: _Step, parameters: Mapping[str, nn.Parameter], batch: _Batch, number: Tensor) -> tuple[str | None, str, str]:
+def explain_nonfinite(step: Step, parameters: Mapping[str, nn.Parameter], batch: Batch, number: Tensor) -> tuple[str | None, str, str]:
     """The first site that is not finite in a step, what is not finite, and why, by running model and guide once more, uncompiled."""
     for name, parameter in parameters.items():
         if bad := _first_bad(parameter):
@@ -29,7 +31,7 @@ def _explain(step: _Step, parameters: Mapping[str, nn.Parameter], batch: _Batch,
     finally:
         step.model, step.guide = model, guide
     if not notes and values.isfinite().all():
-        _plain(step, step, parameters, batch, number)
+        plain_step(step, step, parameters, batch, number)
         gradients = ((name, parameter.grad) for name, parameter in parameters.items() if parameter.grad is not None)
         notes = [(name, f"the gradient with respect to parameter '{name}' is not finite") for name, gradient in gradients if _first_bad(gradient)]
     for buffer, old in zip(step.buffers(), buffers):

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+__all__: list[str] = []  # for the package, not for users
 
-class _Workers:
+
+class Workers:
     """One process, or the processes that `torchrun` has started: each holds all parameters and computes its part of each batch.
 
     Args: device, None: where the parameters are.  Several processes on GPUs take one each.
@@ -72,7 +74,7 @@ def _leave() -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[bool]:
+def undisturbed() -> Iterator[bool]:
     """A block without Pyro's checks of values, which leaves random states and settings as they were; gives whether values were checked outside.
 
     Numbers below 1e-38 count as zero inside: the moments of idle units sink there, and processors are many times slower on them.

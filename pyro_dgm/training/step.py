@@ -17,11 +17,14 @@ from torch.distributions import transform_to
 
 from pyro_dgm.losses import Loss
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.nn.registration import _modules_of, _settled
-from pyro_dgm.training.batches import _Batch, _Form
+from pyro_dgm.nn.modes import modules_of
+from pyro_dgm.nn.register import settled
+from pyro_dgm.training.batches import Batch, Form
+
+__all__: list[str] = []  # for the package, not for users
 
 
-class _Parameters(Messenger):
+class Parameters(Messenger):
     """All learnable parameters that a model and a guide meet in one run, and the handler that hands them out afterwards.
 
     Parameters of modules (`pyro.module`, `register`, PyroModules, automatic guides) stay the modules' own.  A free `pyro.param` lives on as an
@@ -33,7 +36,7 @@ class _Parameters(Messenger):
 
     def __init__(self, model: Callable, guide: Callable, device: torch.device) -> None:
         super().__init__()
-        found = _modules_of(model, guide)
+        found = modules_of(model, guide)
         inside = {id(part) for module in found for part in module.modules() if part is not module}
         self.modules = [module for module in found if id(module) not in inside]
         self.device = device
@@ -164,13 +167,13 @@ class _Rows(Messenger):
             msg["value"], msg["done"], self.taken = self.rows, True, True
 
 
-class _Step(nn.Module):
+class Step(nn.Module):
     """The loss of a batch: `step(number, rows, *arrays)` -> loss per datum, and the loss and its terms per datum without gradient, (1 + num_terms,).
 
     A module, with the networks as its submodules, so that it can be exported as a whole.
     """
 
-    def __init__(self, model: Callable, guide: Callable, loss: Loss, parameters: _Parameters, num_data: int | None = None) -> None:
+    def __init__(self, model: Callable, guide: Callable, loss: Loss, parameters: Parameters, num_data: int | None = None) -> None:
         super().__init__()
         self.model, self.guide, self.loss = _callable(model), _callable(guide), loss
         self.networks = nn.ModuleList(parameters.modules)
@@ -178,7 +181,7 @@ class _Step(nn.Module):
         self.parameters_handler = parameters
         self.num_data = num_data
         self.train_critics = False
-        self.form = _Form("array")
+        self.form = Form("array")
         self.guides = [part for module in parameters.modules for part in module.modules() if isinstance(part, AutoGuide)]
 
     def forward(self, number: Tensor, rows: Tensor | None, *arrays: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -191,16 +194,16 @@ class _Step(nn.Module):
     @contextmanager
     def handlers(self, rows: Tensor | None) -> Iterator[None]:
         """What model and guide run under: parameters and rows are handed out."""
-        settled = _settled.set(self.parameters_handler.complete)
+        token = settled.set(self.parameters_handler.complete)
         try:
             seeking = rows is not None and (self.parameters_handler.wants_rows or not self.parameters_handler.complete)
             with self.parameters_handler, _Rows(rows, self.num_data, self.guides) if seeking else nullcontext() as handed:
                 yield
             self.parameters_handler.wants_rows |= bool(handed and handed.taken)
         finally:
-            _settled.reset(settled)
+            settled.reset(token)
 
-    def on(self, batch: _Batch, number: Tensor) -> tuple[Tensor, Tensor]:
+    def on(self, batch: Batch, number: Tensor) -> tuple[Tensor, Tensor]:
         """The step on a batch."""
         self.form = batch.form
         return self(number, batch.rows, *batch.arrays)
@@ -211,13 +214,13 @@ def _callable(function: Callable) -> Callable:
     return function.__call__ if isinstance(function, nn.Module) else function
 
 
-def _discover(model: Callable, guide: Callable, loss: Loss, batch: _Batch, num_data: int | None) -> _Parameters:
+def discover(model: Callable, guide: Callable, loss: Loss, batch: Batch, num_data: int | None) -> Parameters:
     """The parameters that model and guide meet on a batch, whatever the store holds under the names of modules.
 
     Runs the guide once before: automatic guides make their parameters on the first run.
     """
-    parameters = _Parameters(model, guide, batch.device)
-    step = _Step(model, guide, loss, parameters, num_data)
+    parameters = Parameters(model, guide, batch.device)
+    step = Step(model, guide, loss, parameters, num_data)
     args, kwargs = batch.form.call(batch.arrays)
     store = pyro.get_param_store()
     with torch.no_grad(), evaluation_mode(model, guide):

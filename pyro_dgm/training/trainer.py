@@ -10,38 +10,41 @@ import pyro
 import torch
 from torch import Tensor
 
-from dgm_core.loop import Patience, Progress
 from dgm_core.results import History
+from dgm_core.training.patience import Patience
+from dgm_core.training.progress import Progress
 from pyro_dgm.training import resuming
-from pyro_dgm.training.batches import _Arrays, _Batch, _Stream
-from pyro_dgm.training.compiling import _compile, _plain
-from pyro_dgm.training.guard import _explain
-from pyro_dgm.training.parallel import _Workers
+from pyro_dgm.training.batches import Arrays, Batch, Stream
+from pyro_dgm.training.compiling import compiled_step, plain_step
+from pyro_dgm.training.guard import explain_nonfinite
+from pyro_dgm.training.parallel import Workers
 from pyro_dgm.training.run import NonFiniteError, Run
-from pyro_dgm.training.step import _Parameters, _Step
-from pyro_dgm.training.updates import _Updates
-from pyro_dgm.training.validating import _Validation
+from pyro_dgm.training.step import Parameters, Step
+from pyro_dgm.training.updates import Updates
+from pyro_dgm.training.validating import Validation
+
+__all__: list[str] = []  # for the package, not for users
 
 _STEPS = 20  # between two redrawings of the progress line, and between two looks at the loss where those would wait for a GPU or another process
 
 
-class _Trainer:
+class Trainer:
     """The epochs of a run and what they change: parameters, optimiser, history, best weights."""
 
     def __init__(
         self,
-        step: _Step,
-        parameters: _Parameters,
-        updates: _Updates,
-        data: _Arrays | _Stream,
+        step: Step,
+        parameters: Parameters,
+        updates: Updates,
+        data: Arrays | Stream,
         *,
         transform: Callable | None,
         seed: int,
         num_epochs: int,
-        validate: _Validation | None,
+        validate: Validation | None,
         patience: Patience,
         config: dict[str, Any],
-        workers: _Workers,
+        workers: Workers,
         functions: tuple[Callable, Callable],
     ) -> None:
         self.step, self.parameters, self.updates, self.data = step, parameters, updates, data
@@ -55,18 +58,18 @@ class _Trainer:
         self._keep()
         self.compiled: Any = None
         self.wrapped: torch.nn.Module = step
-        self.unchecked: list[tuple[int, _Batch, Tensor]] = []
+        self.unchecked: list[tuple[int, Batch, Tensor]] = []
         self.checked_every = 1 if device.type == "cpu" and workers.size == 1 else _STEPS
 
-    def prepare(self, choice: bool | str, example: _Batch) -> None:
+    def prepare(self, choice: bool | str, example: Batch) -> None:
         """Compile the step, or share it among the processes."""
         if self.workers.size > 1:
-            _plain(self.step, self.step, self.named, example, self.number)
+            plain_step(self.step, self.step, self.named, example, self.number)
             used = {id(weight) for weight in self.updates.weights if weight.grad is not None}
             self.wrapped = self.workers.wrapped(self.step, unused=any(id(p) not in used for p in self.step.parameters() if p.requires_grad))
         elif not self.updates.needs_closure:
-            batches = self.data.num_full if isinstance(self.data, _Arrays) else self.data.num_batches
-            self.compiled = _compile(choice, batches and batches * self.num_epochs, self.step, self.named, example)
+            batches = self.data.num_full if isinstance(self.data, Arrays) else self.data.num_batches
+            self.compiled = compiled_step(choice, batches and batches * self.num_epochs, self.step, self.named, example)
 
     def train(self, bar: Progress) -> None:
         """One epoch, its row of the history and, where there is validation, its score."""
@@ -146,12 +149,12 @@ class _Trainer:
         self._keep()
         return meta
 
-    def _update(self, batch: _Batch) -> Tensor:
+    def _update(self, batch: Batch) -> Tensor:
         def differentiate() -> Tensor:
             if self.compiled is not None and self.compiled.fits(batch):
                 values = self.compiled(batch, self.number)
             else:
-                values = _plain(self.wrapped, self.step, self.named, batch, self.number)
+                values = plain_step(self.wrapped, self.step, self.named, batch, self.number)
             self.unchecked.append((self.num_steps, batch, values))
             if len(self.unchecked) >= self.checked_every:
                 self._check()
@@ -175,12 +178,12 @@ class _Trainer:
             self._fail(*self.unchecked[first][:2])
         self.unchecked.clear()
 
-    def _fail(self, step: int, batch: _Batch) -> NoReturn:
+    def _fail(self, step: int, batch: Batch) -> NoReturn:
         self.step.train_critics = False
         finite = self.checked_every == 1 and all(weight.isfinite().all() for weight in self.updates.weights)
         if not finite and self.checked_every > 1:  # the batch is to blame, or the step before it
             self._go_back()
-        site, subject, reason = _explain(self.step, self.named, batch, self.number.fill_(step))
+        site, subject, reason = explain_nonfinite(self.step, self.named, batch, self.number.fill_(step))
         if not finite:
             self._go_back()
         epoch, self.epoch = self.epoch, self.epoch - 1 if finite else self.good_epoch

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.schedules import value_of
-from pyro_dgm.nn.optim import _build
+from pyro_dgm.nn.optimizers import build_optimizer
+
+__all__: list[str] = []  # for the package, not for users
 
 
-class _Updates:
+class Updates:
     """What a step does with the gradients: clipping, learning rate, the optimiser, the moving average of the weights."""
 
     def __init__(
@@ -27,7 +29,7 @@ class _Updates:
         self.weights = list(params.values())
         if not self.weights:
             raise ValueError("Model and guide have no learnable parameters: register networks with pyro.module, and use pyro.param.")
-        self.optimiser = _build(optim, params)
+        self.optimiser = build_optimizer(optim, params)
         self.clip_norm, self.lr_schedule, self.decay = clip_norm, lr_schedule, average
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.average = None if average is None else [weight.detach().clone() for weight in self.weights]

@@ -4,14 +4,16 @@ import torch
 from torch import Tensor
 
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.training.batches import _Arrays, _Stream
-from pyro_dgm.training.step import _Step
+from pyro_dgm.training.batches import Arrays, Stream
+from pyro_dgm.training.step import Step
+
+__all__: list[str] = []  # for the package, not for users
 
 
-class _Validation:
+class Validation:
     """Mean of a loss over validation data; `step` brings model, guide and loss, `seed` the random numbers."""
 
-    def __init__(self, step: _Step, data: _Arrays | _Stream, seed: int) -> None:
+    def __init__(self, step: Step, data: Arrays | Stream, seed: int) -> None:
         self.step, self.data, self.seed = step, data, seed
 
     def __call__(self, number: Tensor) -> dict[str, float]:

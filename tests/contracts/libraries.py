@@ -30,7 +30,7 @@ class Library:
     def flow(self, case: Flow, dim: Any, context_dim: int, seed: int) -> Any:
         settings = {**case.settings, "context_dim": context_dim}
         if case.base:
-            settings["base"] = self.build("priors", case.base, dim)
+            settings["base"] = self.build("conditionals", case.base, dim)
         sizes = (dim,)
         if case.transforms:
             transforms = [

@@ -40,7 +40,7 @@ def grid(case: Conditional) -> tuple[np.ndarray, np.ndarray]:
 def parameters(lib: Any, case: Conditional) -> tuple[Any, Any]:
     """A small module and raw parameters that are not the ones it starts from."""
     if case.name.startswith("Standard"):
-        return lib.build("priors", case.name, 1), None
+        return lib.build("conditionals", case.name, 1), None
     module = lib.conditional(case, 0, small=True)
     spread = 0.3 if case.support == "unit" else 0.7  # the grid does not resolve a stronger singularity
     return module, lib.array(spread * np.random.default_rng(3).standard_normal(module.num_params))
@@ -98,7 +98,7 @@ def test_draws_and_their_gradients_follow_the_density(lib: Any, case: Conditiona
 @pytest.mark.parametrize("logit", [30.0, 100.0, 800.0])
 def test_continuous_bernoulli_with_large_logits(lib: Any, logit: float) -> None:
     """Where s rounds to one: log p(x) = log(l / (e^l - 1)) + x l, and the gradient is still x minus the mean."""
-    module = lib.build("likelihoods", "ContinuousBernoulli", 1)
+    module = lib.build("conditionals", "ContinuousBernoulli", 1)
     x = np.array([[0.0], [0.3], [1.0]])
     log_prob = lib.numpy(lib.call(lambda raw: module.build(raw).log_prob(lib.array(x)), lib.array([logit])))
     np.testing.assert_allclose(log_prob, np.log(logit) - logit - np.log1p(-np.exp(-logit)) + x[:, 0] * logit, atol=1e-10)
@@ -111,7 +111,7 @@ def test_continuous_bernoulli_is_torchs(lib: Any, logit: float) -> None:
     """Density, mean and quantiles against torch's own, also around the places where either changes to a series; and gradients against differences."""
     import torch
 
-    module = lib.build("likelihoods", "ContinuousBernoulli", 1)
+    module = lib.build("conditionals", "ContinuousBernoulli", 1)
     x = np.array([0.0, 0.3, 0.9, 1.0])
     for l in (logit, -logit):
         theirs = torch.distributions.ContinuousBernoulli(logits=torch.tensor([l]))
@@ -130,7 +130,7 @@ def test_continuous_bernoulli_is_torchs(lib: Any, logit: float) -> None:
 
 def test_discretized_logistic_mixture_far_from_its_components(lib: Any) -> None:
     """Probabilities of 1e-400 and below have a finite logarithm, linear in the distance, and all levels still sum to one."""
-    module = lib.build("likelihoods", "DiscretizedLogisticMixture", 1, 1)
+    module = lib.build("conditionals", "DiscretizedLogisticMixture", 1, 1)
     raw = lib.array([0.0, -0.9, -60.0])  # a scale of 1e-3
     levels = lib.array(np.arange(256.0)[:, None] / 255)
     log_prob = lib.numpy(lib.call(lambda raw: module.build(raw).log_prob(levels), raw))

@@ -171,7 +171,7 @@ def test_the_noise_of_a_multi_scale_flow_leaves_at_every_scale(lib: Any, x64: No
 
 def test_a_flow_over_a_logistic_base_fits_a_uniform_distribution_exactly(lib: Any, x64: None) -> None:
     """The identity over the standard logistic distribution, seen through the sigmoid, is the uniform one."""
-    flow = lib.build("flows", "Flow", 1, [], base=lib.build("priors", "StandardLogistic", 1))
+    flow = lib.build("flows", "Flow", 1, [], base=lib.build("conditionals", "StandardLogistic", 1))
     x = np.linspace(-6.0, 6.0, 7)[:, None]
     log_prob = lib.numpy(lib.call(lambda x: flow().log_prob(x), lib.array(x)))
     np.testing.assert_allclose(log_prob, np.log(expit(x) * expit(-x))[:, 0], atol=1e-12)

@@ -77,7 +77,7 @@ def test_wrong_data_are_refused(lib: Any, case: Model) -> None:
     with pytest.raises(ValueError, match="size must be at least 1, got 0"):
         run(lib, gan.guide, size=0)
     with pytest.raises(ValueError, match="The prior must give values of shape"):
-        lib.build("models", case.name, *case.sizes, prior=lib.build("priors", "StandardNormal", 3))
+        lib.build("models", case.name, *case.sizes, prior=lib.build("conditionals", "StandardNormal", 3))
     with pytest.raises(ValueError, match="The generator must give"):
         lib.build("models", case.name, *case.sizes, generator=lib.build("nn", "MLP", 2, (5,)))
     if y:

@@ -116,7 +116,7 @@ def test_registered_sites(lib: NumPyroLibrary) -> None:
     def program() -> None:
         register("plain", plain)(lib.array(np.ones((4, 5))))
         register("normed", normed)(lib.array(np.ones((4, 5))))
-        prior = lib.build("priors", "StandardNormal", 2)
+        prior = lib.build("conditionals", "StandardNormal", 2)
         assert register("prior", prior) is prior
 
     sites = lib.trace(program)

@@ -62,7 +62,7 @@ def test_wrong_data_are_refused(lib: Any, case: Pair) -> None:
     ],
 )
 def test_parts_that_do_not_fit_are_refused(lib: Any, name: str, role: str, message: str) -> None:
-    case, part = PAIRS[name], lib.build("priors", "StandardNormal", 5)
+    case, part = PAIRS[name], lib.build("conditionals", "StandardNormal", 5)
     with pytest.raises(ValueError, match=message):
         lib.build("models", name, *case.sizes, **case.settings, **{role: part})
     with pytest.raises(ValueError, match="The generator must give"):

@@ -56,7 +56,7 @@ def test_extreme_parameters_and_values_stay_finite(lib: Any, name: str, argument
     sizes = np.repeat([1e-30, 1.0, 20.0, 80.0], 50)
     raw = lib.array(sizes[:, None] * rng.choice([-1.0, 1.0], (200, h.num_params)))
     v = lib.array(np.tile([-300.0, -4.0, 0.0, 0.5, 20.0], 40))
-    nothing = lib.build("priors", "StandardNormal", 1)  # the map has no parameters of its own
+    nothing = lib.build("conditionals", "StandardNormal", 1)  # the map has no parameters of its own
     for direction in (h, h.invert):
         total, _, gradients = lib.values_and_gradients(lambda _, v, raw: sum(direction(v, raw)), nothing, v, raw)  # noqa: B023
         assert np.isfinite(total).all()
@@ -70,7 +70,7 @@ def test_twins_agree(x64: None, name: str, arguments: tuple[Any, ...]) -> None:
 
     found = []
     for lib in (PyroLibrary(), NumPyroLibrary()):
-        nothing = lib.build("priors", "StandardNormal", 1)
+        nothing = lib.build("conditionals", "StandardNormal", 1)
         h = lib.scalar(name, *arguments)
         rng = np.random.default_rng(2)
         raw, v = rng.standard_normal((7, h.num_params)), 3 * rng.standard_normal((4, 7))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from dgm_core import checkpoint
-from dgm_core.checkpoint import CheckpointError
+from dgm_core.training import checkpoint
+from dgm_core.training.checkpoint import CheckpointError
 
 ARRAYS = {
     "encoder$$$layers.0.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -201,7 +201,7 @@ def test_a_killed_writer_loses_nothing(tmp_path):
         """
         import sys
         import numpy as np
-        from dgm_core import checkpoint
+        from dgm_core.training import checkpoint
         epoch = 0
         while True:
             epoch += 1

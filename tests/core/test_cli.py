@@ -10,8 +10,8 @@ import pytest
 
 from dgm_core import cli, plots
 from dgm_core.arviz_export import assemble
-from dgm_core.checkpoint import CheckpointError
 from dgm_core.results import History
+from dgm_core.training.checkpoint import CheckpointError
 
 FILES = ["checkpoint", "config.json", "latent.png", "losses.png", "metrics.csv", "posterior.nc"]
 FILES += ["reconstructions.png", "results.json", "samples.png"]
@@ -50,7 +50,7 @@ class FakeBackend:
         self.backend = cli.Backend(
             name="fake_dgm",
             libraries=("numpy",),
-            **dict.fromkeys(("models", "priors", "flows", "likelihoods", "losses"), module),
+            **dict.fromkeys(("models", "conditionals", "flows", "losses"), module),
             **{name: getattr(self, name) for name in ("fit", "log_weights", "to_arviz", "generate", "reconstruct", "latents")},
             Adam=module.Adam,
             binarize=self.binarize,

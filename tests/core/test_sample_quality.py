@@ -8,8 +8,8 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 
-import dgm_core.sample_quality
-from dgm_core.sample_quality import FeatureClassifier, classifier_score, frechet_distance, mode_counts, neighbour_scores
+import dgm_core.samples.quality
+from dgm_core.samples.quality import FeatureClassifier, classifier_score, frechet_distance, mode_counts, neighbour_scores
 
 # ------------------------------------------------------------------------------ precision, recall, density, coverage
 
@@ -23,7 +23,7 @@ def brute_force(real, fake, k):
 
 @pytest.mark.parametrize("block", [7, 1024])
 def test_neighbour_scores_equal_brute_force(block, monkeypatch):
-    monkeypatch.setattr(dgm_core.sample_quality, "_BLOCK", block)
+    monkeypatch.setattr(dgm_core.samples.quality, "_BLOCK", block)
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=(40, 3)), rng.normal(0.5, 0.8, size=(25, 3))
     assert neighbour_scores(real, fake, k=3) == pytest.approx(brute_force(real, fake, 3))

@@ -9,7 +9,7 @@ from scipy.stats import kstest, norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from dgm_core.two_sample import classifier_test, energy_test, mmd_test
+from dgm_core.samples.two_sample import classifier_test, energy_test, mmd_test
 
 TESTS = {"mmd": mmd_test, "mmd, fixed": lambda x, y, **kw: mmd_test(x, y, 1.0, **kw), "energy": energy_test}
 

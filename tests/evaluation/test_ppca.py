@@ -70,17 +70,17 @@ def linear_vae(name: str, dim: int) -> Any:
     if name == "pyro":
         import torch
 
-        from pyro_dgm import VAE, likelihoods, priors
+        from pyro_dgm import VAE, conditionals
 
         torch.manual_seed(0)
-        return VAE(dim, Z_DIM, hidden=(), posterior=priors.FullRankNormal(Z_DIM, context_dim=dim), likelihood=likelihoods.Normal(dim, context_dim=Z_DIM))
+        return VAE(dim, Z_DIM, hidden=(), posterior=conditionals.FullRankNormal(Z_DIM, context_dim=dim), likelihood=conditionals.Normal(dim, context_dim=Z_DIM))
     import jax
 
-    from numpyro_dgm import VAE, likelihoods, priors
+    from numpyro_dgm import VAE, conditionals
 
     keys = jax.random.split(jax.random.key(0), 3)
-    posterior = priors.FullRankNormal(Z_DIM, context_dim=dim, key=keys[0])
-    return VAE(dim, Z_DIM, hidden=(), posterior=posterior, likelihood=likelihoods.Normal(dim, context_dim=Z_DIM, key=keys[1]), key=keys[2])
+    posterior = conditionals.FullRankNormal(Z_DIM, context_dim=dim, key=keys[0])
+    return VAE(dim, Z_DIM, hidden=(), posterior=posterior, likelihood=conditionals.Normal(dim, context_dim=Z_DIM, key=keys[1]), key=keys[2])
 
 
 def with_weights(name: str, vae: Any, weights: dict[str, np.ndarray]) -> Any:

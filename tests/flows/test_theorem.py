@@ -29,7 +29,7 @@ def shaken(lib: Any, module: str, name: str, *sizes: Any, seed: int = 0, scale: 
 @pytest.fixture
 def target(lib: Any, x64: None) -> Any:
     """pi_x: a normal distribution with correlations."""
-    return shaken(lib, "priors", "FullRankNormal", DIM, seed=3, scale=0.7)
+    return shaken(lib, "conditionals", "FullRankNormal", DIM, seed=3, scale=0.7)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_an_affine_flow_gives_the_divergence_of_two_normal_distributions(lib: An
     assert np.allclose(np.triu(matrix, 1), 0)
     assert abs(np.tril(matrix, -1)).max() > 0.1
 
-    pi = shaken(PyroLibrary(), "priors", "FullRankNormal", DIM, seed=3, scale=0.7)()
+    pi = shaken(PyroLibrary(), "conditionals", "FullRankNormal", DIM, seed=3, scale=0.7)()
     mean, cov = pi.loc.detach().numpy(), pi.covariance_matrix.detach().numpy()
     back = np.linalg.inv(matrix)
     in_x = normal_kl(mean, cov, -back @ shift, back @ back.T)

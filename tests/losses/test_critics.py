@@ -20,7 +20,7 @@ MATRICES = {
 
 
 def critics_module(backend: Any) -> Any:
-    return importlib.import_module(f"{backend.name}_dgm.losses.critics")
+    return importlib.import_module(f"{backend.name}_dgm.losses.adversarial.critics")
 
 
 @pytest.mark.parametrize("name", MATRICES)
@@ -45,7 +45,7 @@ def test_critics_with_spectral_norms_are_lipschitz(backend: Any, cls: str) -> No
     x, y = RNG.standard_normal((2, 50, *shape))
     slopes = abs(_call(backend, critic, x) - _call(backend, critic, y)) / np.linalg.norm((x - y).reshape(50, -1), axis=1)
     assert 0 < slopes.max() <= 1
-    steep = importlib.import_module(f"{backend.name}_dgm.losses.regularizers")._steepness
+    steep = importlib.import_module(f"{backend.name}_dgm.losses.adversarial.regularizers")._steepness
     assert 0 < _call(backend, lambda x: steep(critic, x)[1], x).max() <= 1
     if cls == "ImageCritic":
         kernel = np.random.default_rng(2).standard_normal((3, 2, 4, 4))

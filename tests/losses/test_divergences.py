@@ -69,7 +69,7 @@ def row(backend: Any, name: str) -> Any:
 
 
 def module(backend: Any) -> Any:
-    return importlib.import_module(f"{backend.name}_dgm.losses.divergences")
+    return importlib.import_module(f"{backend.name}_dgm.losses.adversarial.divergences")
 
 
 @cache

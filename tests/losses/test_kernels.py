@@ -10,7 +10,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from dgm_core.two_sample import mmd_test
+from dgm_core.samples.two_sample import mmd_test
 from tests.losses.arrays import assert_twins_agree, assert_within_three_errors, repeated, value, value_and_gradients
 
 KERNELS: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray, int], np.ndarray]]] = {  # the kernel, and k from |x - y|^2 and the dimension
@@ -25,7 +25,7 @@ RBF_TRUTH = 2 / math.sqrt(3) * (1 - math.exp(-1 / 6))  # MMD^2 of N(0, 1) and N(
 
 
 def module(backend: Any) -> Any:
-    return importlib.import_module(f"{backend.name}_dgm.losses.kernels")
+    return importlib.import_module(f"{backend.name}_dgm.losses.samples.kernels")
 
 
 def draws(num_x: int = 6, num_y: int = 5, dim: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

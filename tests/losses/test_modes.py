@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from dgm_core.data.toys import eight_gaussians
-from dgm_core.sample_quality import mode_counts
+from dgm_core.samples.quality import mode_counts
 from tests.losses.training import build, fit, package
 
 

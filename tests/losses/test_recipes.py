@@ -23,17 +23,17 @@ def evaluated(backend: Any, loss: Any) -> tuple[float, dict[str, np.ndarray]]:
 def test_info_vae(backend: Any) -> None:
     """alpha = 0, lambda = 1 is the VAE, alpha = lambda = 1 the adversarial autoencoder; between them the objective of the paper, term by term."""
     losses = backend.losses
-    assert repr(losses.InfoVAE(0.0, 1.0)) == repr(losses.ELBO())
+    assert repr(losses.info_vae(0.0, 1.0)) == repr(losses.ELBO())
     critic = as_critic(backend, lambda z: 0.3 * z - 0.1)
-    aae = losses.InfoVAE(1.0, 1.0, losses.JensenShannon("z", critic))
-    assert repr(aae) == repr(losses.AAE()) == "Reconstruction() + JensenShannon('z')"
-    assert repr(losses.InfoVAE(-3.0, 4.0)) == repr(losses.ELBO(beta=4.0))
+    aae = losses.info_vae(1.0, 1.0, losses.JensenShannon("z", critic))
+    assert repr(aae) == repr(losses.aae()) == "Reconstruction() + JensenShannon('z')"
+    assert repr(losses.info_vae(-3.0, 4.0)) == repr(losses.ELBO(beta=4.0))
 
     alpha, lambda_ = 0.4, 2.0
     by_hand = alpha * losses.Reconstruction() + (1 - alpha) * losses.ELBO() + (alpha + lambda_ - 1) * losses.MMD("z")
-    pairs = [(losses.InfoVAE(alpha, lambda_), by_hand)]
+    pairs = [(losses.info_vae(alpha, lambda_), by_hand)]
     if backend.name == "pyro":  # nothing to compile
-        pairs += [(losses.InfoVAE(0.0, 1.0), losses.ELBO()), (aae, losses.Reconstruction() + losses.JensenShannon("z", critic))]
+        pairs += [(losses.info_vae(0.0, 1.0), losses.ELBO()), (aae, losses.Reconstruction() + losses.JensenShannon("z", critic))]
     for recipe, expected in pairs:
         (value, gradients), (other, other_gradients) = evaluated(backend, recipe), evaluated(backend, expected)
         assert value == pytest.approx(other, rel=1e-10)
@@ -43,15 +43,15 @@ def test_info_vae(backend: Any) -> None:
 
 def test_other_recipes(backend: Any) -> None:
     losses = backend.losses
-    assert repr(losses.WAE()) == "Reconstruction() + 10.0 * MMD('z', IMQ((1.0,)))"
-    assert repr(losses.WAE(2.0, losses.JensenShannon("z"))) == "Reconstruction() + 2.0 * JensenShannon('z')"
-    assert repr(losses.VAEGAN(0.5)) == "ELBO() + 0.5 * JensenShannon('x')"
-    assert repr(losses.FactorVAE()) == "ELBO() + 10.0 * TotalCorrelation('z')"
+    assert repr(losses.wae()) == "Reconstruction() + 10.0 * MMD('z', IMQ((1.0,)))"
+    assert repr(losses.wae(2.0, losses.JensenShannon("z"))) == "Reconstruction() + 2.0 * JensenShannon('z')"
+    assert repr(losses.vae_gan(0.5)) == "ELBO() + 0.5 * JensenShannon('x')"
+    assert repr(losses.factor_vae()) == "ELBO() + 10.0 * TotalCorrelation('z')"
     for make, message in [
-        (lambda: losses.InfoVAE(1.5, 1.0), "alpha must be at most 1 .* got alpha=1.5"),
-        (lambda: losses.InfoVAE(0.0, 0.5), "lambda_ at least 1 - alpha"),
-        (lambda: losses.WAE(0.0), "must be positive, got 0.0"),
-        (lambda: losses.AAE(1.0, "mmd"), "divergence must be a term"),
+        (lambda: losses.info_vae(1.5, 1.0), "alpha must be at most 1 .* got alpha=1.5"),
+        (lambda: losses.info_vae(0.0, 0.5), "lambda_ at least 1 - alpha"),
+        (lambda: losses.wae(0.0), "must be positive, got 0.0"),
+        (lambda: losses.aae(1.0, "mmd"), "divergence must be a term"),
     ]:
         with pytest.raises(ValueError, match=message):
             make()
@@ -137,7 +137,7 @@ def test_aae_with_labels(backend: Any) -> None:
     x = CENTRES[y] + 0.2 * rng.standard_normal((3000, 2))
     critic = build(backend, dgm.losses.Critic, 4, hidden=(32, 32))
     adam = dgm.Adam(5e-3, betas=(0.5, 0.99))
-    loss = dgm.losses.AAE(20.0, dgm.losses.JensenShannon(("z", "y"), critic, optim=adam, regularizer=dgm.losses.R1(0.1)))
+    loss = dgm.losses.aae(20.0, dgm.losses.JensenShannon(("z", "y"), critic, optim=adam, regularizer=dgm.losses.R1(0.1)))
     run = fit(backend, *labelled(backend), (x, y), loss=loss, optim=adam, num_epochs=50, batch_size=300, average=0.98, seed=0)
     weight, bias, scale = (parameter(run, name) for name in ("weight", "bias", "scale"))
     assert CENTRES @ weight + bias == pytest.approx(PRIOR_MEANS, abs=0.2)

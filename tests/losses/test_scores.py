@@ -12,12 +12,12 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from scipy.stats import norm, wasserstein_distance
 
-from dgm_core.two_sample import energy_test
+from dgm_core.samples.two_sample import energy_test
 from tests.losses.arrays import assert_twins_agree, assert_within_three_errors, repeated, value, value_and_gradients
 
 
 def module(backend: Any) -> Any:
-    return importlib.import_module(f"{backend.name}_dgm.losses.scores")
+    return importlib.import_module(f"{backend.name}_dgm.losses.samples.statistics")
 
 
 def moment(mean: float, var: float, beta: float) -> float:
@@ -185,7 +185,7 @@ def test_bad_arguments(backend: Any, case: str) -> None:
 
 def test_distances_of_close_points_far_from_the_origin(backend: Any) -> None:
     """Single precision: distances are right to its last digits, and gradients are unit vectors, however small the distance."""
-    distances = importlib.import_module(f"{backend.name}_dgm.losses.distances").distances
+    distances = importlib.import_module(f"{backend.name}_dgm.losses.samples.pairwise").distances
     single = (lambda z: z.float()) if backend.name == "pyro" else (lambda z: z.astype(backend.np.float32))
     x, y = np.array([[1024.0, 0.0], [1024.0, 8.0]]), np.array([[1024.0, 2.0**-12], [1024.0, 8.0]])
     found, (gradient, _) = value_and_gradients(backend, lambda x, y: distances(single(x), single(y)), x, y)

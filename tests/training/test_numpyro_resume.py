@@ -17,9 +17,9 @@ import numpyro.distributions as dist
 import optax
 import pytest
 
-from dgm_core import checkpoint
-from dgm_core.checkpoint import CheckpointError
 from dgm_core.schedules import linear
+from dgm_core.training import checkpoint
+from dgm_core.training.checkpoint import CheckpointError
 from numpyro_dgm.losses import NLL
 from numpyro_dgm.training import Adam, fit, resuming
 from tests.training.numpyro_killed import train

@@ -27,13 +27,13 @@ quiet = functools.partial(fit, progress=False)
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Whether each attempt to compile succeeded."""
     outcomes: list[Any] = []
-    original = compiling._compile
+    original = compiling.compiled_step
 
     def spy(*args: Any) -> Any:
         outcomes.append(original(*args))
         return outcomes[-1]
 
-    monkeypatch.setattr("pyro_dgm.training.trainer._compile", spy)
+    monkeypatch.setattr("pyro_dgm.training.trainer.compiled_step", spy)
     return outcomes
 
 

@@ -11,7 +11,7 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor
 
-from dgm_core.checkpoint import CheckpointError
+from dgm_core.training.checkpoint import CheckpointError
 from pyro_dgm import ELBO, NLL, VAE
 from pyro_dgm.training import Adam, NonFiniteError, fit
 

@@ -1,0 +1,1 @@
+"""How close two sets of draws are."""

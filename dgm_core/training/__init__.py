@@ -1,0 +1,1 @@
+"""What every training loop needs and no tensor library does."""

@@ -1,0 +1,36 @@
+"""Conditional distributions: priors, guides and likelihoods, all of one type."""
+
+from numpyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
+from numpyro_dgm.conditionals.bernoulli import Bernoulli
+from numpyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
+from numpyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
+from numpyro_dgm.conditionals.logistic import StandardLogistic
+from numpyro_dgm.conditionals.mixture import MixturePrior
+from numpyro_dgm.conditionals.normal import DiagonalNormal, FullRankNormal, LowRankNormal, Normal, StandardNormal
+from numpyro_dgm.conditionals.student_t import StudentT
+from numpyro_dgm.conditionals.unit_interval import Beta, ContinuousBernoulli, Kumaraswamy, LogitNormal
+
+__all__ = [
+    "Bernoulli",
+    "Beta",
+    "Categorical",
+    "Conditional",
+    "ContinuousBernoulli",
+    "DiagonalNormal",
+    "DiscretizedLogisticMixture",
+    "FullRankNormal",
+    "Generator",
+    "ImplicitDistribution",
+    "Kumaraswamy",
+    "LogitNormal",
+    "LowRankNormal",
+    "MixturePrior",
+    "NoDensityError",
+    "Normal",
+    "Parametric",
+    "StandardLogistic",
+    "StandardNormal",
+    "StudentT",
+    "positive",
+    "size_of",
+]

@@ -1,0 +1,108 @@
+"""Implicit distributions: they can be drawn from, with gradients, but not scored.
+
+x = g(eps, c),  eps ~ Normal(0, I),  for any network g: a generator as prior or likelihood, a guide without a density.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpyro.distributions import Distribution, constraints
+
+from numpyro_dgm.conditionals.base import Conditional, size_of
+from numpyro_dgm.nn.mlp import MLP
+
+__all__ = ["Generator", "ImplicitDistribution", "NoDensityError"]
+
+
+class NoDensityError(ValueError):
+    """The density of an implicit distribution was asked for."""
+
+
+class ImplicitDistribution(Distribution):
+    """The distribution of what a sampler returns.
+
+    Args: sampler, called with a batch shape (and in NumPyro a key), returns independent draws (*batch, *event); batch_shape; event_shape.
+    Raises: NoDensityError when it is asked for log_prob.
+
+    >>> d = ImplicitDistribution(lambda shape, key: jax.random.normal(key, (*shape, 2)).cumsum(-1), (3,), (2,))
+    >>> d.sample(jax.random.key(0), (5,)).shape
+    (5, 3, 2)
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_rsample = True
+
+    def __init__(self, sampler: Callable, batch_shape: tuple[int, ...], event_shape: tuple[int, ...]) -> None:
+        self.sampler = sampler
+        super().__init__(tuple(batch_shape), tuple(event_shape), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """All real arrays."""
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def expand(self, batch_shape: tuple[int, ...]) -> "ImplicitDistribution":
+        """The same distribution with a larger batch shape."""
+        return ImplicitDistribution(self.sampler, tuple(batch_shape), tuple(self.event_shape))
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws (*sample_shape, *batch, *event), through which gradients pass."""
+        return self.sampler((*sample_shape, *self.batch_shape), key)
+
+    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+        """Raises NoDensityError."""
+        raise NoDensityError(
+            "An implicit distribution has no density: use a loss that needs none, such as RatioELBO, JensenShannon, Wasserstein, MMD or EnergyScore."
+        )
+
+
+class Generator(Conditional):
+    """An implicit conditional:  x = g(eps, c),  eps ~ Normal(0, I), with an MLP g.
+
+    As prior, guide or likelihood where the loss needs no density of it.
+
+    Args: dim, a size or a shape; noise_dim, of eps (default: the size of x); hidden and activation, of g; context_dim (0 = unconditional).
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+    Cost: one pass of g per draw; no log_prob.
+    Raises: ValueError for a size below 1 or an unknown activation; NoDensityError when its distribution is asked for log_prob.
+
+    >>> Generator(2, noise_dim=4, key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
+    (5, 2)
+    """
+
+    noise_dim: int = eqx.field(static=True)
+    network: MLP
+
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        noise_dim: int | None = None,
+        hidden: Sequence[int] = (128, 128),
+        activation: str = "relu",
+        context_dim: int = 0,
+        key: Array,
+    ) -> None:
+        super().__init__(dim, context_dim=context_dim)
+        self.noise_dim = size_of(dim) if noise_dim is None else noise_dim
+        if self.noise_dim < 1:
+            raise ValueError(f"noise_dim must be at least 1, got {noise_dim}.")
+        self.network = MLP(self.noise_dim + context_dim, hidden, size_of(dim), activation=activation, key=key)
+
+    def condition(self, context: Array | None) -> ImplicitDistribution:
+        """The distribution given a checked context."""
+
+        def sampler(batch_shape: tuple[int, ...], key: Array) -> Array:
+            inputs = jax.random.normal(key, (*batch_shape, self.noise_dim), self.network.layers[0].weight.dtype)
+            if context is not None:
+                inputs = jnp.concatenate([inputs, jnp.broadcast_to(context, (*batch_shape, self.context_dim))], -1)
+            return self.network(inputs).reshape(*batch_shape, *self.event_shape)
+
+        return ImplicitDistribution(sampler, () if context is None else context.shape[:-1], self.event_shape)
+
+    def _sizes(self) -> tuple[str, ...]:
+        return f"noise_dim={self.noise_dim}", f"hidden={self.network.hidden}"

@@ -1,0 +1,29 @@
+"""The standard logistic distribution."""
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+
+from numpyro_dgm.conditionals.base import Conditional
+
+
+class StandardLogistic(Conditional):
+    """The standard logistic distribution:  z_i ~ Logistic(0, 1), independent, the distribution of logit U for a uniform U.
+
+    The noise under flows that are made of distribution functions, such as `MixtureCDF`.
+
+    Args: dim, a size or a shape; context_dim: a context gives the batch shape and nothing else.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    >>> round(StandardLogistic(2)().log_prob(jnp.zeros(2)).item(), 4)
+    -2.7726
+    """
+
+    def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0, key: Array | None = None) -> None:
+        super().__init__(dim, context_dim=context_dim)
+
+    def condition(self, context: Array | None) -> dist.Distribution:
+        """The distribution given a checked context."""
+        batch_shape = () if context is None else context.shape[:-1]
+        standard = dist.Logistic(jnp.zeros(self.event_shape), jnp.ones(self.event_shape))
+        return standard.expand((*batch_shape, *self.event_shape)).to_event(len(self.event_shape))

@@ -1,0 +1,58 @@
+"""Mixtures of normal distributions."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+
+from numpyro_dgm.conditionals.base import Parametric, required_key
+
+
+class MixturePrior(Parametric):
+    """A mixture of diagonal normal distributions:  z ~ sum_k w_k(c) Normal(loc_k(c), diag(scale_k(c)^2)).
+
+    Sampling picks a component, so it is not reparameterised: as a posterior it needs the score-function estimator.
+
+    Args: dim (D); num_components (K); context_dim (0 = free parameters); min_scale, the smallest scale.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+    Cost: K (2 D + 1) parameters per value; log_prob K diagonal densities.
+    Raises: ValueError if num_components < 1.
+
+    >>> MixturePrior(2, 3, key=jax.random.key(0))
+    MixturePrior(2, 3)
+    """
+
+    num_components: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        dim: int,
+        num_components: int = 10,
+        *,
+        context_dim: int = 0,
+        min_scale: float = 1e-3,
+        key: Array | None = None,
+    ) -> None:
+        if num_components < 1:
+            raise ValueError(f"num_components must be at least 1, got {num_components}.")
+        size = num_components * dim
+
+        def initial() -> Array:
+            locs = jax.random.normal(required_key(key, "MixturePrior"), (size,))
+            return jnp.concatenate([jnp.zeros(num_components), locs, jnp.zeros(size)])
+
+        num_params = num_components + 2 * size
+        super().__init__(dim, num_params, context_dim=context_dim, floor=min_scale, initial=initial, key=key)
+        self.num_components = num_components
+
+    def build(self, raw: Array) -> dist.Distribution:
+        """The distribution with parameters `raw` (*batch, num_params): weights, locations and scales, one component after the other."""
+        logits = raw[..., : self.num_components]
+        parts = raw[..., self.num_components :].reshape(*raw.shape[:-1], 2, self.num_components, -1)
+        loc, raw_scale = parts[..., 0, :, :], parts[..., 1, :, :]
+        components = dist.Normal(loc, self.positive(raw_scale)).to_event(1)
+        return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)
+
+    def _sizes(self) -> tuple[str, ...]:
+        return (str(self.num_components),)

@@ -1,0 +1,163 @@
+"""Normal distributions: standard, with one scale, diagonal, low rank, full rank.
+
+Raw parameters that are zero give the standard normal distribution; scales have a small floor, so that no density becomes infinite.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+
+from numpyro_dgm.conditionals.base import Conditional, Parametric, required_key, size_of
+
+
+class StandardNormal(Conditional):
+    """The standard normal distribution:  z ~ Normal(0, I).
+
+    Args: dim, a size or a shape; context_dim: a context gives the batch shape and nothing else.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    >>> round(StandardNormal(2)().log_prob(jnp.zeros(2)).item(), 4)
+    -1.8379
+    """
+
+    def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0, key: Array | None = None) -> None:
+        super().__init__(dim, context_dim=context_dim)
+
+    def condition(self, context: Array | None) -> dist.Distribution:
+        """The distribution given a checked context."""
+        batch_shape = () if context is None else context.shape[:-1]
+        standard = dist.Normal(jnp.zeros(self.event_shape), jnp.ones(self.event_shape))
+        return standard.expand((*batch_shape, *self.event_shape)).to_event(len(self.event_shape))
+
+
+class Normal(Parametric):
+    """Independent entries with one common scale:  x_i ~ Normal(loc_i(c), scale).
+
+    With a linear decoder this is the likelihood of probabilistic PCA. For one scale per entry, from the context, use `DiagonalNormal`.
+
+    Args: dim, a size or a shape; context_dim (0 = free parameters); scale (None: one learned number, `raw_scale`); min_scale, the smallest learned
+        scale; pixelwise, as in `Parametric`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+    Raises: ValueError if scale is not positive.
+
+    >>> round(Normal(2, scale=1.0)().log_prob(jnp.zeros(2)).item(), 4)
+    -1.8379
+    """
+
+    fixed_scale: float | None = eqx.field(static=True)
+    raw_scale: Array | None
+
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_dim: int = 0,
+        scale: float | None = None,
+        min_scale: float = 1e-4,
+        pixelwise: bool = False,
+        key: Array | None = None,
+    ) -> None:
+        if scale is not None and scale <= 0:
+            raise ValueError(f"scale must be positive, or None to learn it, got {scale}.")
+        super().__init__(dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key)
+        self.fixed_scale = scale
+        self.raw_scale = jnp.zeros(()) if scale is None else None
+
+    def build(self, raw: Array) -> dist.Distribution:
+        """The distribution with parameters `raw` (*batch, num_params)."""
+        (loc,) = self.split(raw)
+        scale = self.fixed_scale if self.raw_scale is None else self.positive(self.raw_scale)
+        return dist.Normal(loc, scale).to_event(len(self.event_shape))
+
+
+class DiagonalNormal(Parametric):
+    """A normal distribution with independent entries:  z_i ~ Normal(loc_i(c), scale_i(c)).
+
+    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale; pixelwise, as in `Parametric`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    >>> round(DiagonalNormal(2)().log_prob(jnp.zeros(2)).item(), 4)
+    -1.8379
+    """
+
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_dim: int = 0,
+        min_scale: float = 1e-4,
+        pixelwise: bool = False,
+        key: Array | None = None,
+    ) -> None:
+        num_params = 2 * size_of(dim)
+        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key)
+
+    def build(self, raw: Array) -> dist.Distribution:
+        """The distribution with parameters `raw` (*batch, num_params)."""
+        loc, raw_scale = self.split(raw)
+        return dist.Normal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))
+
+
+class LowRankNormal(Parametric):
+    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~ Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
+
+    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters); min_scale, the smallest scale.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R) operations: only I + V' V is factorised, well
+        conditioned however small a scale is.
+    Raises: ValueError if rank < 1.
+
+    >>> LowRankNormal(5, 2, key=jax.random.key(0))().event_shape
+    (5,)
+    """
+
+    rank: int = eqx.field(static=True)
+
+    def __init__(self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-4, key: Array | None = None) -> None:
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, got {rank}.")
+
+        def initial() -> Array:
+            noise = jax.random.normal(required_key(key, "LowRankNormal"), (rank * dim,))
+            return jnp.concatenate([jnp.zeros(2 * dim), 0.1 * noise])  # V = 0 would be a saddle point
+
+        super().__init__(dim, dim * (rank + 2), context_dim=context_dim, floor=min_scale, initial=initial, key=key)
+        self.rank = rank
+
+    def build(self, raw: Array) -> dist.Distribution:
+        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of V."""
+        loc, raw_scale, *columns = self.split(raw)
+        scale = self.positive(raw_scale)
+        return dist.LowRankMultivariateNormal(loc, scale[..., None] * jnp.stack(columns, -1), scale**2)
+
+    def _sizes(self) -> tuple[str, ...]:
+        return (str(self.rank),)
+
+
+class FullRankNormal(Parametric):
+    """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I + N(c)),  N lower triangular without a diagonal.
+
+    Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest scale.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+    Cost: D (D + 3) / 2 parameters per value; log_prob solves one triangular system.
+
+    >>> round(FullRankNormal(2)().log_prob(jnp.zeros(2)).item(), 4)
+    -1.8379
+    """
+
+    def __init__(self, dim: int, *, context_dim: int = 0, min_scale: float = 1e-4, key: Array | None = None) -> None:
+        super().__init__(dim, dim * (dim + 3) // 2, context_dim=context_dim, floor=min_scale, key=key)
+
+    def build(self, raw: Array) -> dist.Distribution:
+        """The distribution with parameters `raw` (*batch, num_params): loc, scale, N row by row."""
+        (dim,) = self.event_shape
+        rows, columns = np.tril_indices(dim, -1)
+        diagonal = np.arange(dim)
+        loc, scale = raw[..., :dim], self.positive(raw[..., dim : 2 * dim])
+        scale_tril = jnp.zeros((*raw.shape[:-1], dim, dim), raw.dtype)
+        scale_tril = scale_tril.at[..., diagonal, diagonal].set(scale)
+        scale_tril = scale_tril.at[..., rows, columns].set(scale[..., rows] * raw[..., 2 * dim :])
+        return dist.MultivariateNormal(loc, scale_tril=scale_tril)

@@ -1,0 +1,1 @@
+"""Flows whose few parameters are linear in the context."""

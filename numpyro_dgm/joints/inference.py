@@ -1,0 +1,320 @@
+"""The inference joint of one step: log-densities and weights, per particle and datum."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from numpyro.distributions import biject_to, kl_divergence
+
+from numpyro_dgm.conditionals import NoDensityError
+from numpyro_dgm.joints.structure import Site, Structure, Trace, full_size, plates_of, random_sites
+
+__all__ = ["InferenceJoint"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is the same for every particle: the factorisation, the sizes of the data plates, the distributions that were drawn from.
+
+    distributions: latent site -> (name of the distribution, whether it is reparameterised, its number of event dimensions);
+    model_order, guide_order: the latent sites as they were drawn;  other_subsampled: (plate, site) where a plate that is not a data plate is subsampled;
+    unscored: (part of the record, site) -> why an implicit site is missing there.
+    """
+
+    structure: Structure
+    sizes: tuple[int, ...]
+    data_size: int
+    distributions: Mapping[str, tuple[str, bool, int]]
+    model_order: tuple[str, ...]
+    guide_order: tuple[str, ...]
+    other_subsampled: tuple[tuple[str, str], ...]
+    unscored: Mapping[tuple[str, str], str]
+    event_dims: Mapping[str, int]
+
+    @property
+    def data_scale(self) -> float:
+        return self.data_size / max(1, prod(self.sizes))
+
+
+class InferenceJoint:
+    """One run of guide and model on the data, read by site name.
+
+    Local quantities (of the observed sites and of the latents inside the data plates) have shape (num_particles, *sizes), with the sizes of
+    the data plates and every other dimension summed; global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing
+    depends on the particle.  All masks and scales are applied but one: the N / B of subsampled data plates, which `per_datum` accounts for.
+
+    Attributes: structure; sizes, the sizes of the data plates in this run; data_scale, N / B;
+    data_size, the number of data N that the plates declare (1 when no plate encloses all the observed sites).
+    """
+
+    def __init__(self, layout: Layout, record: Mapping[str, Any]) -> None:
+        self.layout = layout
+        self.structure = layout.structure
+        self.sizes = layout.sizes
+        self.data_size = layout.data_size
+        self.data_scale = layout.data_scale
+        self.record = record  # of arrays with the particles leading
+
+    @cached_property
+    def log_likelihood(self) -> Array:
+        """log p(x | z) of the observed sites."""
+        return self._sum("log_p", self.structure.observed_sites)
+
+    @cached_property
+    def log_prior(self) -> Array:
+        """log p(z) of the local latents."""
+        return self._sum("log_p", self.structure.local_sites)
+
+    @cached_property
+    def log_posterior(self) -> Array:
+        """log q(z | x) of the local latents."""
+        return self._sum("log_q", self.structure.local_sites)
+
+    @cached_property
+    def global_log_prior(self) -> Array:
+        """log p of the global latents."""
+        return self._sum("log_p", self.structure.global_sites)
+
+    @cached_property
+    def global_log_posterior(self) -> Array:
+        """log q of the global latents."""
+        return self._sum("log_q", self.structure.global_sites)
+
+    @property
+    def num_particles(self) -> int:
+        """How many draws of the guide this run holds."""
+        return max(self.log_w.shape[0], self.global_log_w.shape[0])
+
+    @property
+    def log_w(self) -> Array:
+        """The local log-weights log p(x, z) - log q(z | x)."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+    @property
+    def global_log_w(self) -> Array:
+        """The log-weights of the global latents."""
+        return self.global_log_prior - self.global_log_posterior
+
+    @property
+    def latent_sites(self) -> tuple[str, ...]:
+        """The names of the sites that the guide drew."""
+        return self.structure.global_sites + self.structure.local_sites
+
+    def per_datum(self, local: Array, global_: Array | float = 0.0) -> Array:
+        """The total over the whole data set, divided by its size: mean over the data of `local` + `global_` / N, (num_particles,)."""
+        mean = local.reshape(local.shape[0], -1).mean(1)
+        return mean + global_.reshape(-1) / self.data_size if isinstance(global_, Array) else mean + global_
+
+    def log_likelihood_of(self, name: str) -> Array:
+        """log p of one observed site, (num_particles, *sizes)."""
+        return self._read("log_p", name)
+
+    def score(self, name: str) -> Array:
+        """log q of one latent site as it was drawn, without scale and mask."""
+        return self._read("score", name)
+
+    def analytic_kl(self, name: str) -> Array:
+        """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is none.
+
+        A scale that differs between model and guide (a weight put on the model alone, say) is honoured: s_p KL + (s_q - s_p) log q.
+        """
+        return self._read("kl", name)
+
+    def distribution_name(self, name: str) -> str:
+        """The distribution that the guide drew a site from, by name."""
+        return self.layout.distributions[name][0]
+
+    def is_reparameterised(self, name: str) -> bool:
+        """Whether gradients pass through the drawn value of a site."""
+        return self.layout.distributions[name][1]
+
+    def entries(self, name: str) -> Array:
+        """The values of a site, side by side: (num_particles, *sizes, entries) of a local or observed one, (num_particles, entries) of a global one.
+
+        The leading size is 1 where nothing depends on the particle.
+        """
+        values = self.record["values"]
+        return self._entries(name, values[name] if name in values else self.record["observed"][name])
+
+    def _entries(self, name: str, value: Array) -> Array:
+        event_dim = self.layout.event_dims[name]
+        return side_by_particle(value, event_dim, self.structure, self.sizes if name not in self.structure.global_sites else None)
+
+    def unconstrained(self, name: str) -> tuple[Array, Array]:
+        """A latent site on the real line, where its support in the model is mapped to: its entries u, and log |dz/du| as the local quantities are shaped.
+
+        Raises: ValueError when the support cannot be mapped, as that of a discrete site.
+        """
+        u, log_jacobian = (self._read(which, name) for which in ("unconstrained", "log_jacobian"))
+        return self._entries(name, u), log_jacobian
+
+    def site_orders(self) -> tuple[list[str], list[str]]:
+        """The latent sites in the order in which the guide draws them, and the model."""
+        return list(self.layout.guide_order), list(self.layout.model_order)
+
+    def other_subsampled(self) -> tuple[tuple[str, str], ...]:
+        """(plate, site) where a plate is subsampled that is not a data plate."""
+        return self.layout.other_subsampled
+
+    def _read(self, which: str, name: str) -> Array:
+        if (which, name) in self.layout.unscored:
+            raise (ValueError if which in ("unconstrained", "log_jacobian") else NoDensityError)(self.layout.unscored[which, name])
+        return self.record[which][name]
+
+    def _sum(self, which: str, names: tuple[str, ...]) -> Array:
+        terms = [self._read(which, name) for name in names if name in self.record[which] or (which, name) in self.layout.unscored]
+        return sum(terms[1:], terms[0]) if terms else jnp.zeros((1,) * (1 + len(self.sizes)))
+
+
+def side_by_particle(value: Array, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None) -> Array:
+    """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as (num_particles, *sizes, entries); no sizes: global."""
+    ndim = 1 + structure.batch_ndim
+    missing = ndim + event_dim - value.ndim
+    value = value.reshape(value.shape[0], *(1,) * missing, *value.shape[1:])
+    kept = [0, *(ndim + dim for dim in structure.plates.values())] if sizes is not None else [0]
+    value = jnp.transpose(value, (*kept, *(dim for dim in range(value.ndim) if dim not in kept)))
+    value = value.reshape(*value.shape[: len(kept)], -1)
+    return jnp.broadcast_to(value, (value.shape[0], *(sizes or ()), value.shape[-1]))
+
+
+def read_particle(model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool) -> tuple[Layout, dict[str, Any]]:
+    """Everything that terms may ask of one run: the layout and a record of arrays (values, log_p, log_q, score, kl).
+
+    What is not read costs nothing under jit.
+    """
+    reader = _Reader(model_trace, guide_trace, structure)
+    latents = structure.global_sites + structure.local_sites
+    unconstrained = reader.unconstrained(latents)
+    record = {
+        "unconstrained": {name: u for name, (u, _) in unconstrained.items()},
+        "log_jacobian": {name: log_jacobian for name, (_, log_jacobian) in unconstrained.items()},
+        "observed": {name: model_trace[name]["value"] for name in structure.observed_sites},
+        "values": {name: guide_trace[name]["value"] for name in latents},
+        "log_p": reader.scored("log_p", [name for name in structure.observed_sites + latents if name in model_trace]),
+        "log_q": reader.scored("log_q", latents),
+        "score": reader.scored("score", latents),
+        "kl": reader.scored("kl", latents if analytic_kl else ()),
+    }
+    return reader.layout(), record
+
+
+class _Reader:
+    def __init__(self, model_trace: Trace, guide_trace: Trace, structure: Structure) -> None:
+        self.model_trace = model_trace
+        self.guide_trace = guide_trace
+        self.structure = structure
+        self.unscored: dict[tuple[str, str], str] = {}
+        frames = {frame.name: frame for name in structure.observed_sites[:1] for frame in model_trace[name]["cond_indep_stack"]}
+        self.sizes = tuple(frames[name].size for name in structure.plates)
+        self.data_size = prod(full_size(model_trace, name) for name in structure.plates)
+        self.data_scale = self.data_size / max(1, prod(self.sizes))
+
+    def scored(self, which: str, names: Sequence[str]) -> dict[str, Array]:
+        """One part of the record, without the implicit sites."""
+        score: dict[str, Callable[[str], Array]] = {
+            "log_p": lambda name: self.log_prob(self.model_trace[name]),
+            "log_q": lambda name: self.log_prob(self.guide_trace[name]),
+            "score": lambda name: self.log_prob(self.guide_trace[name], raw=True),
+            "kl": self.analytic_kl,
+        }
+        found = {}
+        for name in names:
+            try:
+                found[name] = score[which](name)
+            except NoDensityError as error:
+                self.unscored[which, name] = f"Site '{name}' is implicit. {error}"
+        return found
+
+    def unconstrained(self, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+        """Latent values on the real line with log |dz/du|, of the sites that the model has and whose support can be mapped."""
+        found = {}
+        for name in names:
+            if name not in self.model_trace:
+                continue
+            value, fn = self.guide_trace[name]["value"], self.model_trace[name]["fn"]
+            try:
+                transform = biject_to(fn.support)
+            except NotImplementedError:
+                for which in ("unconstrained", "log_jacobian"):
+                    self.unscored[which, name] = f"Site '{name}' has the support {fn.support}, which is not mapped to the real line."
+                continue
+            u = transform.inv(value)
+            log_jacobian = transform.log_abs_det_jacobian(u, value)
+            extra = jnp.ndim(log_jacobian) - (jnp.ndim(value) - fn.event_dim)
+            log_jacobian = log_jacobian.sum(tuple(range(-extra, 0))) if extra > 0 else log_jacobian
+            found[name] = u, self.reduce(log_jacobian, self.guide_trace[name], scaled=False)
+        return found
+
+    def layout(self) -> Layout:
+        latents = self.structure.global_sites + self.structure.local_sites
+        fns = {name: self.guide_trace[name]["fn"] for name in latents}
+        sites = [self.model_trace[name] for name in self.structure.observed_sites] + [self.guide_trace[name] for name in latents]
+        return Layout(
+            structure=self.structure,
+            sizes=self.sizes,
+            data_size=self.data_size,
+            distributions={name: (type(fn).__name__, bool(fn.has_rsample), fn.event_dim) for name, fn in fns.items()},
+            model_order=tuple(name for name in self.model_trace if name in latents),
+            guide_order=tuple(name for name in self.guide_trace if name in latents and name in self.model_trace),
+            other_subsampled=tuple(
+                (frame.name, site["name"])
+                for site in sites
+                for frame in site["cond_indep_stack"]
+                if frame.name not in self.structure.plates and self._full_size(frame.name) != frame.size
+            ),
+            unscored=self.unscored,
+            event_dims={name: site["fn"].event_dim for trace in (self.model_trace, self.guide_trace) for name, site in random_sites(trace).items()},
+        )
+
+    def log_prob(self, site: Site, *, raw: bool = False) -> Array:
+        left = site["intermediates"]  # by the draw: a flow that was just drawn from is scored without its inverse
+        log_prob = site["fn"].log_prob(site["value"], left) if left else site["fn"].log_prob(site["value"])
+        return self.reduce(log_prob, site, scaled=not raw)
+
+    def analytic_kl(self, name: str) -> Array:
+        q, p = self.guide_trace[name], self.model_trace.get(name)
+        if p is None:
+            return self.log_prob(q)
+        try:
+            kl = self.reduce(kl_divergence(q["fn"], p["fn"]), p)
+        except NotImplementedError:
+            return self.log_prob(q) - self.log_prob(p)
+        difference = _own_scale(q) - _own_scale(p)
+        if isinstance(difference, Array) or difference != 0:
+            kl = kl + self.reduce(q["fn"].log_prob(q["value"]) * (difference / _own_scale(p)), p)
+        return kl
+
+    def reduce(self, log_prob: Array, site: Site, *, scaled: bool = True) -> Array:
+        """Sums all dimensions but the data plates': (*sizes), or (1, ..., 1) for a global site."""
+        local = site["name"] not in self.structure.global_sites
+        if scaled:
+            log_prob = log_prob * self._scale(site, local)
+        ndim = self.structure.batch_ndim
+        log_prob = log_prob.reshape((1,) * (ndim - log_prob.ndim) + log_prob.shape)
+        kept = [ndim + dim for dim in self.structure.plates.values()] if local else []
+        shape = list(log_prob.shape)
+        for dim, size in zip(kept, self.sizes if kept else (), strict=True):
+            shape[dim] = size
+        log_prob = jnp.broadcast_to(log_prob, shape).sum(tuple(dim for dim in range(ndim) if dim not in kept))
+        return log_prob if local else log_prob.reshape((1,) * len(self.sizes))
+
+    def _scale(self, site: Site, local: bool) -> float | Array:
+        if not local or self.data_scale == 1:
+            return _own_scale(site)
+        if not self.structure.plates.keys() <= plates_of(site).keys():
+            raise ValueError(
+                f"Latent site '{site['name']}' lies in the subsampled plate {tuple(self.structure.plates)} in the model, but not in the guide, "
+                "where its log-density would miss the scale N / B: put the plate into the guide as well."
+            )
+        return _own_scale(site) / self.data_scale
+
+    def _full_size(self, plate: str) -> int:
+        return full_size(self.model_trace if plate in self.model_trace else self.guide_trace, plate)
+
+
+def _own_scale(site: Site) -> float | Array:
+    return 1.0 if site["scale"] is None else site["scale"]

@@ -1,0 +1,1 @@
+"""Terms that compare draws, without a critic."""

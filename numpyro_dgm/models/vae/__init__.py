@@ -1,0 +1,1 @@
+"""Autoencoders: models with an encoder as guide."""

@@ -1,0 +1,48 @@
+"""Adversarial variational Bayes:  a VAE whose guide is a network without a density,  q(z_n | x_n): z_n = g(eps_n, encoder(x_n)),  eps_n ~ Normal(0, I)."""
+
+from collections.abc import Sequence
+
+import jax
+from jax import Array
+
+from numpyro_dgm.conditionals import Conditional, Generator
+from numpyro_dgm.models.vae.vae import VAE
+from numpyro_dgm.nn import MLP
+
+
+class AVB(VAE):
+    """A variational autoencoder with an implicit guide (Mescheder et al. 2017).
+
+    Trained by `RatioELBO()`; with `RatioELBO(contrast="adaptive", num_particles=...)` the critic's task is smaller.
+
+    Args: x_dim; z_dim; noise_dim, of eps (default: z_dim); noise_hidden, the layers of g; all others as in VAE (posterior: default Generator(z_dim,
+        context_dim=...), any conditional will do).
+    Sites: z (z_dim,), x (x_dim,), in the plate "data".
+    Shapes: x (batch, x_dim).
+    Raises: ValueError if a size, a conditional or the data do not fit.
+    Reference: Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722.
+
+    >>> with numpyro.handlers.seed(rng_seed=0):
+    ...     AVB(64, 2, hidden=(100,), key=jax.random.key(0)).guide(jnp.zeros((5, 64))).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self,
+        x_dim: int,
+        z_dim: int,
+        *,
+        noise_dim: int | None = None,
+        noise_hidden: Sequence[int] = (200,),
+        hidden: Sequence[int] = (200, 200),
+        encoder: MLP | None = None,
+        decoder: MLP | None = None,
+        prior: Conditional | None = None,
+        posterior: Conditional | None = None,
+        likelihood: Conditional | None = None,
+        key: Array,
+    ) -> None:
+        keys = jax.random.split(key, 3)
+        encoder = encoder or MLP(x_dim, hidden, key=keys[0])
+        posterior = posterior or Generator(z_dim, noise_dim=noise_dim, hidden=noise_hidden, context_dim=encoder.out_dim, key=keys[1])
+        super().__init__(x_dim, z_dim, hidden=hidden, encoder=encoder, decoder=decoder, prior=prior, posterior=posterior, likelihood=likelihood, key=keys[2])

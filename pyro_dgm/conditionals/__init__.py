@@ -1,0 +1,36 @@
+"""Conditional distributions: priors, guides and likelihoods, all of one type."""
+
+from pyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
+from pyro_dgm.conditionals.bernoulli import Bernoulli
+from pyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
+from pyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
+from pyro_dgm.conditionals.logistic import StandardLogistic
+from pyro_dgm.conditionals.mixture import MixturePrior
+from pyro_dgm.conditionals.normal import DiagonalNormal, FullRankNormal, LowRankNormal, Normal, StandardNormal
+from pyro_dgm.conditionals.student_t import StudentT
+from pyro_dgm.conditionals.unit_interval import Beta, ContinuousBernoulli, Kumaraswamy, LogitNormal
+
+__all__ = [
+    "Bernoulli",
+    "Beta",
+    "Categorical",
+    "Conditional",
+    "ContinuousBernoulli",
+    "DiagonalNormal",
+    "DiscretizedLogisticMixture",
+    "FullRankNormal",
+    "Generator",
+    "ImplicitDistribution",
+    "Kumaraswamy",
+    "LogitNormal",
+    "LowRankNormal",
+    "MixturePrior",
+    "NoDensityError",
+    "Normal",
+    "Parametric",
+    "StandardLogistic",
+    "StandardNormal",
+    "StudentT",
+    "positive",
+    "size_of",
+]

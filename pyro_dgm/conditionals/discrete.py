@@ -1,0 +1,165 @@
+"""Discrete data: classes, and pixels with a finite number of levels."""
+
+from typing import ClassVar
+
+import torch
+from pyro import distributions as dist
+from pyro.distributions import constraints
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from pyro_dgm.conditionals.base import Parametric, size_of
+from pyro_dgm.conditionals.elementwise import Elementwise
+
+
+class Categorical(Parametric):
+    """Independent classes:  x_i ~ Categorical(softmax(l_i(c))),  x_i in 0, ..., num_classes - 1.
+
+    Args: dim, a size or a shape; num_classes; context_dim (0 = free parameters); pixelwise, as in `Parametric`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are integers.
+    Raises: ValueError if num_classes < 2.
+
+    >>> round(Categorical(2, 4)().log_prob(torch.tensor([0, 3])).item(), 4)
+    -2.7726
+    """
+
+    def __init__(self, dim: int | tuple[int, ...], num_classes: int, *, context_dim: int = 0, pixelwise: bool = False) -> None:
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        super().__init__(dim, num_classes * size_of(dim), context_dim=context_dim, pixelwise=pixelwise)
+        self.num_classes = num_classes
+
+    def build(self, raw: Tensor) -> dist.TorchDistribution:
+        """The distribution with parameters `raw` (*batch, num_params)."""
+        return dist.Categorical(logits=torch.stack(self.split(raw), -1)).to_event(len(self.event_shape))
+
+    def _sizes(self) -> tuple[str, ...]:
+        return (str(self.num_classes),)
+
+
+class DiscretizedLogisticMixture(Parametric):
+    """Independent pixels with levels 0, 1/(L - 1), ..., 1:  a mixture of logistic distributions, rounded to the nearest level.
+
+    P(x_i = t) = sum_j w_j [s((u + h - m_j) / s_j) - s((u - h - m_j) / s_j)],  s the logistic function, u = 2 t - 1 in [-1, 1], h = 1 / (L - 1);
+    the lowest and highest levels take the tails, so the probabilities of the L levels sum to one. The difference is taken as
+    log s(a) - log s(b) = log s(a) + log s(-b) + log(1 - e^(b - a)), exact however far t is from m_j.
+
+    Args: dim, a size or a shape; num_components; num_levels (L, 256 for data x / 255); context_dim (0 = free parameters); min_scale, the
+        smallest s_j; pixelwise, as in `Parametric`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in [0, 1].
+    Raises: ValueError if num_components < 1 or num_levels < 2.
+    Reference: Salimans et al. (2017), arXiv:1701.05517, here without the coupling of colour channels.
+
+    >>> pixel = DiscretizedLogisticMixture(1, 5)()
+    >>> round(pixel.log_prob(torch.arange(256.0)[:, None] / 255).exp().sum().item(), 4)
+    1.0
+    """
+
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        num_components: int = 5,
+        *,
+        num_levels: int = 256,
+        context_dim: int = 0,
+        min_scale: float = 1e-3,
+        pixelwise: bool = False,
+    ) -> None:
+        if num_components < 1:
+            raise ValueError(f"num_components must be at least 1, got {num_components}.")
+        if num_levels < 2:
+            raise ValueError(f"num_levels must be at least 2, got {num_levels}.")
+        size = size_of(dim)
+
+        def initial() -> Tensor:
+            spread = torch.linspace(-1.0, 1.0, num_components + 2)[1:-1].repeat_interleave(size)  # components that differ
+            return torch.cat([torch.zeros_like(spread), spread, torch.zeros_like(spread)])
+
+        super().__init__(
+            dim,
+            3 * num_components * size,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=min_scale,
+            initial=initial,
+        )
+        self.num_components = num_components
+        self.num_levels = num_levels
+
+    def build(self, raw: Tensor) -> dist.TorchDistribution:
+        """The distribution with parameters `raw` (*batch, num_params): weights, locations and scales, one component after the other."""
+        logits, loc, raw_scale = torch.stack(self.split(raw), -1).chunk(3, -1)  # (*batch, dim, num_components)
+        pixels = _DiscretizedLogisticMixture(logits, loc, self.positive(raw_scale), num_levels=self.num_levels)
+        return pixels.to_event(len(self.event_shape))
+
+    def _sizes(self) -> tuple[str, ...]:
+        return (str(self.num_components), f"num_levels={self.num_levels}")
+
+
+class _Levels(constraints.Constraint):
+    """The numbers 0, 1/(num_levels - 1), ..., 1, up to rounding."""
+
+    is_discrete = True
+
+    def __init__(self, num_levels: int) -> None:
+        self.num_levels = num_levels
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        scaled = value * (self.num_levels - 1)
+        return ((scaled - scaled.round()).abs() < 1e-3) & (value >= 0) & (value <= 1)
+
+
+class _DiscretizedLogisticMixture(Elementwise):
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "logits": constraints.independent(constraints.real, 1),
+        "loc": constraints.independent(constraints.real, 1),
+        "scale": constraints.independent(constraints.positive, 1),
+    }
+    components = True
+    has_rsample = False
+    logits: Tensor
+    loc: Tensor
+    scale: Tensor
+    num_levels: int
+
+    @constraints.dependent_property(is_discrete=True, event_dim=0)
+    def support(self) -> constraints.Constraint:
+        return _Levels(self.num_levels)
+
+    def _validate_sample(self, value: Tensor) -> None:
+        try:
+            super()._validate_sample(value)
+        except ValueError as error:
+            if torch.all(_Levels(self.num_levels).check(value)):  # the shape was wrong
+                raise
+            raise ValueError(
+                f"DiscretizedLogisticMixture expects values k / {self.num_levels - 1} for k = 0, ..., {self.num_levels - 1}, got "
+                "others; round the data, or set num_levels."
+            ) from error
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        half = 1.0 / (self.num_levels - 1)
+        centred = 2 * value[..., None] - 1 - self.loc
+        upper, lower = (centred + half) / self.scale, (centred - half) / self.scale
+        inner = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half / self.scale))
+        lowest, highest = value[..., None] < half / 2, value[..., None] > 1 - half / 2
+        log_probs = torch.where(lowest, logsigmoid(upper), torch.where(highest, logsigmoid(-lower), inner))
+        return torch.logsumexp(torch.log_softmax(self.logits, -1) + log_probs, -1)
+
+    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+        with torch.no_grad():
+            index = dist.Categorical(logits=self.logits).sample(torch.Size(sample_shape))[..., None]
+            loc, scale = (p.expand(*sample_shape, *p.shape).gather(-1, index)[..., 0] for p in (self.loc, self.scale))
+            u = self._uniform(sample_shape)
+            levels = (loc + scale * (torch.log(u) - torch.log1p(-u)) + 1) / 2 * (self.num_levels - 1)
+            return levels.round().clamp(0, self.num_levels - 1) / (self.num_levels - 1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Sum over k of P(x > level k), level by level, divided by L - 1."""
+        half, weights = 1.0 / (self.num_levels - 1), torch.softmax(self.logits, -1)
+        tails = ((weights * torch.sigmoid((self.loc - (2 * k + 1) * half + 1) / self.scale)).sum(-1) for k in range(self.num_levels - 1))
+        return sum(tails, torch.zeros_like(self.loc[..., 0])) * half

@@ -1,0 +1,103 @@
+"""Implicit distributions: they can be drawn from, with gradients, but not scored.
+
+x = g(eps, c),  eps ~ Normal(0, I),  for any network g: a generator as prior or likelihood, a guide without a density.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution, constraints
+from torch import Tensor
+
+from pyro_dgm.conditionals.base import Conditional, size_of
+from pyro_dgm.nn.mlp import MLP
+
+__all__ = ["Generator", "ImplicitDistribution", "NoDensityError"]
+
+
+class NoDensityError(ValueError):
+    """The density of an implicit distribution was asked for."""
+
+
+class ImplicitDistribution(TorchDistribution):
+    """The distribution of what a sampler returns.
+
+    Args: sampler, called with a batch shape (and in NumPyro a key), returns independent draws (*batch, *event); batch_shape; event_shape.
+    Raises: NoDensityError when it is asked for log_prob.
+
+    >>> d = ImplicitDistribution(lambda shape: torch.randn(*shape, 2).cumsum(-1), (3,), (2,))
+    >>> d.rsample((5,)).shape
+    torch.Size([5, 3, 2])
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    has_rsample = True
+
+    def __init__(self, sampler: Callable, batch_shape: tuple[int, ...], event_shape: tuple[int, ...]) -> None:
+        self.sampler = sampler
+        super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """All real arrays."""
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def expand(self, batch_shape: torch.Size, _instance: None = None) -> "ImplicitDistribution":
+        """The same distribution with a larger batch shape."""
+        return ImplicitDistribution(self.sampler, tuple(batch_shape), tuple(self.event_shape))
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """Draws (*sample_shape, *batch, *event), through which gradients pass."""
+        return self.sampler(torch.Size(sample_shape) + self.batch_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Raises NoDensityError."""
+        raise NoDensityError(
+            "An implicit distribution has no density: use a loss that needs none, such as RatioELBO, JensenShannon, Wasserstein, MMD or EnergyScore."
+        )
+
+
+class Generator(Conditional):
+    """An implicit conditional:  x = g(eps, c),  eps ~ Normal(0, I), with an MLP g.
+
+    As prior, guide or likelihood where the loss needs no density of it.
+
+    Args: dim, a size or a shape; noise_dim, of eps (default: the size of x); hidden and activation, of g; context_dim (0 = unconditional).
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+    Cost: one pass of g per draw; no log_prob.
+    Raises: ValueError for a size below 1 or an unknown activation; NoDensityError when its distribution is asked for log_prob.
+
+    >>> Generator(2, noise_dim=4)().rsample((5,)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        noise_dim: int | None = None,
+        hidden: Sequence[int] = (128, 128),
+        activation: str = "relu",
+        context_dim: int = 0,
+    ) -> None:
+        super().__init__(dim, context_dim=context_dim)
+        self.noise_dim = size_of(dim) if noise_dim is None else noise_dim
+        if self.noise_dim < 1:
+            raise ValueError(f"noise_dim must be at least 1, got {noise_dim}.")
+        self.network = MLP(self.noise_dim + context_dim, hidden, size_of(dim), activation=activation)
+
+    def condition(self, context: Tensor | None) -> ImplicitDistribution:
+        """The distribution given a checked context."""
+
+        def sampler(batch_shape: torch.Size) -> Tensor:
+            like = next(self.parameters())
+            inputs = torch.randn(*batch_shape, self.noise_dim, dtype=like.dtype, device=like.device)
+            if context is not None:
+                inputs = torch.cat([inputs, context.expand(*batch_shape, self.context_dim)], -1)
+            return self.network(inputs).reshape(*batch_shape, *self.event_shape)
+
+        return ImplicitDistribution(sampler, () if context is None else context.shape[:-1], self.event_shape)
+
+    def _sizes(self) -> tuple[str, ...]:
+        return f"noise_dim={self.noise_dim}", f"hidden={self.network.hidden}"

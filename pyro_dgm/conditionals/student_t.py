@@ -1,0 +1,41 @@
+"""Real data with heavy tails: the Student t distribution."""
+
+import torch
+from pyro import distributions as dist
+from torch import Tensor
+
+from pyro_dgm.conditionals.base import Parametric, size_of
+
+
+class StudentT(Parametric):
+    """Independent entries with heavy tails:  x_i ~ StudentT(df_i(c), loc_i(c), scale_i(c)).
+
+    Args: dim, a size or a shape; context_dim (0 = free parameters); df, the degrees of freedom (None: learned, above 1, so that the mean exists);
+        min_scale, the smallest scale; pixelwise, as in `Parametric`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+    Raises: ValueError if df is not positive.
+
+    >>> round(StudentT(2, df=1.0)().log_prob(torch.zeros(2)).item(), 4)
+    -2.2895
+    """
+
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_dim: int = 0,
+        df: float | None = None,
+        min_scale: float = 1e-4,
+        pixelwise: bool = False,
+    ) -> None:
+        if df is not None and df <= 0:
+            raise ValueError(f"df must be positive, or None to learn it, got {df}.")
+        num_params = (3 if df is None else 2) * size_of(dim)
+        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale)
+        self.df = df
+
+    def build(self, raw: Tensor) -> dist.TorchDistribution:
+        """The distribution with parameters `raw` (*batch, num_params)."""
+        loc, raw_scale, *raw_df = self.split(raw)
+        df = torch.full_like(loc, self.df) if self.df else 1.0 + self.positive(raw_df[0])
+        return dist.StudentT(df, loc, self.positive(raw_scale)).to_event(len(self.event_shape))

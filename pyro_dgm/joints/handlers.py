@@ -1,0 +1,83 @@
+"""Effect handlers of the losses: particles and what they share, replay that keeps explicit subsamples, stopped values, frozen parameters."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+__all__: list[str] = []  # for the package, not for users
+
+
+class ParticlePlate(Messenger):
+    """_Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites in `shared` once for all particles.
+
+    With one particle no dimension is added.  Cost: one vectorised pass; the user's networks see the particles as a leading dimension.
+    """
+
+    def __init__(self, num_particles: int, batch_ndim: int, *, shared: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.num_particles = num_particles
+        self.batch_ndim = batch_ndim
+        self.shared = shared
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if self.num_particles == 1 or msg["is_observed"] or msg["done"] or site_is_subsample(msg) or msg["name"] in self.shared:
+            return
+        batch = tuple(msg["fn"].batch_shape)[-self.batch_ndim :] if self.batch_ndim else ()
+        msg["fn"] = msg["fn"].expand((self.num_particles, *[1] * (self.batch_ndim - len(batch)), *batch))
+
+
+class GivenDraws(Messenger):
+    """Hands out the given values at sample sites; plates without an explicit subsample take the given indices, explicit ones stay.
+
+    (Pyro's own replay overrides `plate(subsample=idx)`: pyro#3468.)
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], indices: Mapping[str, Tensor | None]) -> None:
+        super().__init__()
+        self.values = values
+        self.indices = indices
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if site_is_subsample(msg):
+            if msg["value"] is None and self.indices.get(msg["name"]) is not None:
+                msg["value"] = self.indices[msg["name"]]
+                msg["done"] = True
+        elif msg["name"] in self.values and not msg["is_observed"]:
+            msg["value"] = self.values[msg["name"]]
+            msg["done"] = True
+
+
+class StoppedValues(Messenger):
+    """Cuts the gradient through every latent value, which leaves the score function as the only road to the guide."""
+
+    def _pyro_post_sample(self, msg: Message) -> None:
+        if not msg["is_observed"] and isinstance(msg["value"], Tensor):
+            msg["value"] = msg["value"].detach()
+
+
+class _FrozenModules(TorchFunctionMode):
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        def stop(x: Any) -> Any:
+            return x.detach() if isinstance(x, nn.Parameter) else x
+
+        return func(*tree_map(stop, args), **tree_map(stop, kwargs or {}))
+
+
+class _FrozenParams(Messenger):
+    def _pyro_post_param(self, msg: Message) -> None:
+        if not isinstance(msg["value"], nn.Parameter):  # a module's own parameters are handled where they are used
+            msg["value"] = msg["value"].detach()
+
+
+@contextmanager
+def frozen_parameters() -> Iterator[None]:
+    """Within this context every learnable parameter, of a module or from `pyro.param`, is a constant: gradients flow through values only."""
+    with _FrozenParams(), _FrozenModules():
+        yield

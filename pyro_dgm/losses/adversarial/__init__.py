@@ -1,0 +1,1 @@
+"""Terms with a critic, and what critics are made of."""

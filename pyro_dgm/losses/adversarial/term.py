@@ -1,0 +1,193 @@
+"""Terms with a critic: two players in one loss.
+
+The critic V maximises a bound on a divergence between the two joints at the named sites; model and guide minimise it.  The critic is trained on detached
+samples, with an optimiser of its own; model and guide see it frozen: neither ever receives the other's gradient.
+P is the inference joint (the data, the draws of the guide), "real"; Q the generative joint, "fake".
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dgm_core.schedules import value_of
+from pyro_dgm.joints.joints import Joints
+from pyro_dgm.losses.adversarial.critics import default_critic
+from pyro_dgm.losses.adversarial.regularizers import Once, Regularizer
+from pyro_dgm.losses.base import Term, Weight
+from pyro_dgm.losses.formulas import attach_gradient
+from pyro_dgm.nn.optimizers import Adam, build_optimizer
+
+__all__ = ["AdversarialTerm"]
+
+_DEFAULT = Adam(1e-3, betas=(0.5, 0.99))
+
+
+class AdversarialTerm(Term):
+    """A term with a critic of its own.  A subclass writes `bound(real, fake)`, and `surrogate(real, fake)` if model and guide follow another signal.
+
+    Each step runs both joints once; the critic takes its update on their detached samples, and model and guide are then scored by the new critic on the same
+    samples.  With `critic_steps` k > 1 the critic takes k - 1 updates before, on fresh draws of model and guide for the same batch.
+
+    Args: sites, a name or a tuple of names that are compared jointly; critic, any module from the values to one number each: those of one site (batch, *event)
+        as they are, those of several flattened and side by side (batch, entries), those of a Categorical as one-hot vectors; left out, an `ImageCritic` for
+        one site with images (channels, height, width) and a `Critic` for all else, built on the first batch (in NumPyro by `fit`; the stock engine needs one
+        given); optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its updates per step of the model; regularizer, a
+        cost added for the critic, such as R1() or GradientPenalty(); instance_noise, the standard deviation of normal noise that "real" and "fake" are
+        given before the critic sees them, a number or a schedule: distributions that do not overlap are then compared as if they did.
+    Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and "<name>/fake"; where "real" are data, which give model and guide
+        no gradient, those of the critic's update, so that it need not look at them again.
+    Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of the critic (four, if they are) and three backwards.
+    Raises: ValueError for critic_steps below 1, negative instance_noise, a site that the model has not, or one through which no gradient passes.
+    Reference: on instance noise Sonderby et al. (2017), arXiv:1610.04490, and Arjovsky and Bottou (2017), arXiv:1701.04862.
+    """
+
+    details: tuple[str, ...] = ("real", "fake")
+    guided = False
+
+    def __init__(
+        self,
+        sites: str | tuple[str, ...],
+        critic: nn.Module | None = None,
+        *,
+        optim: Any = None,
+        critic_steps: int = 1,
+        regularizer: Regularizer | None = None,
+        instance_noise: Weight = 0.0,
+    ) -> None:
+        super().__init__()
+        self.sites = (sites,) if isinstance(sites, str) else tuple(sites)
+        if not self.sites or not all(isinstance(site, str) for site in self.sites):
+            raise ValueError(f"sites must be the name of a sample site or a tuple of names, got {sites!r}.")
+        if critic is not None and not isinstance(critic, nn.Module):
+            raise ValueError(f"critic must be a module from the values of the sites to one number, got {critic!r}.")
+        if not isinstance(critic_steps, int) or isinstance(critic_steps, bool) or critic_steps < 1:
+            raise ValueError(f"critic_steps must be an integer of at least 1, got {critic_steps!r}.")
+        if not callable(instance_noise) and not (isinstance(instance_noise, Real) and instance_noise >= 0):
+            raise ValueError(f"instance_noise must be a standard deviation of at least 0 or a schedule, got {instance_noise!r}.")
+        self.critic, self.critic_steps, self.regularizer, self.instance_noise = critic, critic_steps, regularizer, instance_noise
+        self.optim = _DEFAULT if optim is None else optim
+        self._optimiser: torch.optim.Optimizer | None = None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The class and the sites."""
+        return f"{type(self).__name__}({', '.join(self.sites)})"
+
+    def samples(self, joints: Joints) -> tuple[Tensor, Tensor]:
+        """What the critic tells apart, "real" and "fake", (num, *event) each."""
+        return joints.samples(self.sites)
+
+    @abstractmethod
+    def bound(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What the critic maximises, from its outputs (num_real,) and (num_fake,)."""
+
+    def surrogate(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What model and guide minimise."""
+        return self.bound(real, fake)
+
+    def value(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The logged quantity, which the bound is unless a subclass says otherwise."""
+        return self.bound(real, fake)
+
+    def constrained(self, weight: Tensor) -> Tensor:
+        """A weight of the critic after an update, brought back to where it may lie; here anywhere."""
+        return weight
+
+    def weights(self) -> tuple[Weight, ...]:
+        return (self.instance_noise,)
+
+    def scores(self, joints: Joints, step: int | Tensor = 0) -> tuple[Tensor, Tensor]:
+        """The outputs of the frozen critic at "real" and "fake" samples, (num,) each."""
+        real, fake = self._noisy(self.samples(joints), step)
+        return self._score(real), self._score(fake)
+
+    def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        real, fake = self._noisy(self.samples(joints), step)
+        before, at_fake = joints.outputs.get(self), self._score(fake)
+        if before is None or real.requires_grad:
+            before = self._score(real), at_fake
+        return attach_gradient(self.value(*before), self.surrogate(before[0], at_fake)), {"real": before[0].mean(), "fake": before[1].mean()}
+
+    def _score(self, x: Tensor) -> Tensor:
+        """The outputs of the frozen critic."""
+        critic = self._ready(x)
+        trained = [parameter for parameter in critic.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(False)  # while model and guide are scored
+        try:
+            return _outputs(self.name, critic, x)
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+
+    def _begin(self) -> torch.optim.Optimizer:
+        """A new optimiser for the critic as it is."""
+        assert self.critic is not None
+        self._optimiser = build_optimizer(self.optim, dict(self.critic.named_parameters()))
+        return self._optimiser
+
+    @property
+    def _has_noise(self) -> bool:
+        return callable(self.instance_noise) or self.instance_noise > 0
+
+    def _noisy(self, samples: tuple[Tensor, Tensor], step: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Real and fake samples with the instance noise of this step."""
+        if not self._has_noise:
+            return samples
+        real, fake = (x + value_of(self.instance_noise, step) * torch.randn_like(x) for x in samples)
+        return real, fake
+
+    def _train_critic(self, joints: Joints, step: int | Tensor = 0) -> None:
+        """One update of the critic on the detached samples of both joints."""
+        real, fake = (x.detach() for x in self._noisy(self.samples(joints), step))
+        critic = self._ready(real)
+        once = Once(critic)
+        optimiser = self._optimiser or self._begin()
+        with torch.enable_grad():
+            cost = 0.0 if self.regularizer is None else self.regularizer(once, real, fake)
+            outputs = _outputs(self.name, once, real), _outputs(self.name, once, fake)
+            loss = cost - self.bound(*outputs)
+            parameters = [parameter for parameter in critic.parameters() if parameter.requires_grad]
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        joints.outputs[self] = outputs[0].detach(), outputs[1].detach()
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = gradient
+        optimiser.step()
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.grad = None
+                if (moved := self.constrained(parameter)) is not parameter:
+                    parameter.copy_(moved)
+
+    def _ready(self, x: Tensor) -> nn.Module:
+        """The critic, built for samples like these if there is none, on their device."""
+        if self.critic is None:
+            self.critic = default_critic(tuple(x.shape[1:])).to(x)
+        elif next(self.critic.parameters(), x).device != x.device:
+            self.critic.to(x.device)
+            self._optimiser = None
+        return self.critic
+
+    def __repr__(self) -> str:
+        sites = repr(self.sites[0]) if len(self.sites) == 1 else repr(self.sites)
+        steps = f", critic_steps={self.critic_steps}" if self.critic_steps != 1 else ""
+        regularizer = f", regularizer={self.regularizer!r}" if self.regularizer is not None else ""
+        optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
+        noise = f", instance_noise={self.instance_noise!r}" if self._has_noise else ""
+        return f"{type(self).__name__}({sites}{self._settings()}{optim}{steps}{regularizer}{noise})"
+
+    def _settings(self) -> str:
+        """What `repr` shows of a subclass."""
+        return ""
+
+
+def _outputs(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The critic's number for each of x, (batch,)."""
+    out = critic(x)
+    if out.numel() != len(x):
+        raise ValueError(f"The critic of {name} must give one number for each value, shape ({len(x)},), got {tuple(out.shape)} for {tuple(x.shape)}.")
+    return out.reshape(len(x))

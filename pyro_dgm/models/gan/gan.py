@@ -1,0 +1,61 @@
+"""Generative adversarial network:  z_n ~ prior;  x_n = generator(z_n).
+
+x has no density: the generator is trained by terms that compare its draws with data, such as JensenShannon("x"), Wasserstein("x") or MMD("x").
+"""
+
+from collections.abc import Sequence
+
+import pyro
+from torch import Tensor, nn
+
+from pyro_dgm.conditionals import Conditional, StandardNormal
+from pyro_dgm.models.parts import check_fit, given, num_data
+from pyro_dgm.nn import MLP, register
+
+
+class GAN(nn.Module):
+    """A generative adversarial network of vectors.
+
+    Train it by `fit(gan.model, None, x, loss=JensenShannon("x", regularizer=R1()))`, or any other loss that needs no density of x.
+
+    Args: x_dim; z_dim; hidden, the sizes of the generator's hidden layers; generator, a network from z to x (default MLP(z_dim, hidden, x_dim));
+        prior of z (default StandardNormal(z_dim)).
+    Sites: z (z_dim,), x (x_dim,), in the plate "data".
+    Shapes: x (batch, x_dim).
+    Raises: ValueError if a size, the generator, the prior or the data do not fit; NoDensityError when a loss asks for the density of x.
+    Reference: Goodfellow et al. (2014), arXiv:1406.2661.
+
+    >>> gan = GAN(2, 4)
+    >>> gan.model(size=5).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        x_dim: int,
+        z_dim: int,
+        *,
+        hidden: Sequence[int] = (128, 128),
+        generator: MLP | None = None,
+        prior: Conditional | None = None,
+    ) -> None:
+        super().__init__()
+        self.x_dim, self.z_dim = x_dim, z_dim
+        self.generator = generator or MLP(z_dim, hidden, x_dim)
+        self.prior = prior or StandardNormal(z_dim)
+        check_fit("prior", self.prior, (z_dim,), 0)
+        if self.generator.out_dim != x_dim:
+            raise ValueError(f"The generator must give {x_dim} numbers, got {self.generator!r}.")
+
+    def model(self, x: Tensor | None = None, size: int = 1) -> Tensor:
+        """Generate `size` data, or as many as there are in x (batch, x_dim), which are observed."""
+        prior, generator = register("prior", self.prior), register("generator", self.generator)
+        with pyro.plate("data", num_data(x, (self.x_dim,), size)):
+            z = pyro.sample("z", prior())
+            return pyro.sample("x", given(generator(z), 1), obs=x)
+
+    def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:
+        """z as the prior draws it: what an engine that asks for a guide may have, where the loss compares x alone."""
+        prior = register("prior", self.prior)
+        with pyro.plate("data", num_data(x, (self.x_dim,), size)):
+            return pyro.sample("z", prior())

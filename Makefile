@@ -1,4 +1,4 @@
-# make demo | test | lint | notebooks: each sets up everything it needs in .venv, once. Needed beforehand: Python 3.11 or newer.
+# make demo | test | test-slow | lint | notebooks: each sets up everything it needs in .venv, once. Needed beforehand: Python 3.11 or newer.
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
@@ -10,7 +10,7 @@ JOBS ?= 2
 # One thread each: networks of this size are no faster with more, and where something else runs on the machine far slower.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint notebooks install clean
+.PHONY: demo test test-slow lint notebooks install clean
 
 install: $(STAMP)
 
@@ -49,7 +49,10 @@ build/notebooks/%.ipynb: notebooks/%.py $(STAMP)
 	$(ONE_THREAD) PATH="$(abspath $(VENV)/bin):$$PATH" $(PY) -m jupytext --to ipynb --execute --output $@ $<
 
 test: $(STAMP)
-	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal
+	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+test-slow: $(STAMP)
+	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal -m slow
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

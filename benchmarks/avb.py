@@ -1,14 +1,20 @@
-"""Adversarial variational Bayes on its four-point toy: a guide without a density against a Gaussian one.
+"""Adversarial variational Bayes on its four-point toy: a guide without a density against a Gaussian
+one.
 
     python benchmarks/avb.py [--backends numpyro pyro] [--seeds 0 1]
 
-Protocol: the data are the four 2x2 images with one pixel on, 16 copies of each; a VAE with a two-dimensional latent and layers of 64-64 ReLU units, trained
-for 10,000 steps on all the data with Adam (2e-3, betas 0.5 and 0.99), the learning rate falling as 1 / (1 + step / 2500), and the average of the weights
-(decay 0.999). The guide is a Gaussian, trained by the ELBO, or a Generator with four noise units, trained by RatioELBO (adaptive contrast, 16 particles,
-two critic steps). Reported: the exact log-likelihood per image, by a grid of 241 x 241 codes; the optimum is -ln 4 = -1.38629, and -2.249 means that the
-codes are not used: one Gaussian run comes near it. With 6,000 steps one implicit run of four was at -1.434, the Gaussian ones at -1.51 to -1.55.
-Each run leaves one JSON file in benchmarks/results/avb, the table of all goes to benchmarks/results/avb.md. A finished run is not repeated.
-Reference: Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722, section 6.1: Gaussian VAE -1.568, AVB -1.403.
+Protocol: the data are the four 2x2 images with one pixel on, 16 copies of each; a VAE with a
+two-dimensional latent and layers of 64-64 ReLU units, trained for 10,000 steps on all the data with
+Adam (2e-3, betas 0.5 and 0.99), the learning rate falling as 1 / (1 + step / 2500), and the average
+of the weights (decay 0.999). The guide is a Gaussian, trained by the ELBO, or a Generator with four
+noise units, trained by RatioELBO (adaptive contrast, 16 particles, two critic steps). Reported: the
+exact log-likelihood per image, by a grid of 241 x 241 codes; the optimum is -ln 4 = -1.38629, and
+-2.249 means that the codes are not used: one Gaussian run comes near it. With 6,000 steps one
+implicit run of four was at -1.434, the Gaussian ones at -1.51 to -1.55. Each run leaves one JSON
+file in benchmarks/results/avb, the table of all goes to benchmarks/results/avb.md. A finished run
+is not repeated.
+Reference: Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722, section 6.1: Gaussian VAE -1.568,
+    AVB -1.403.
 """
 
 import argparse
@@ -48,8 +54,16 @@ def run_one(backend: str, guide: str, seed: int) -> dict[str, Any]:
 
         keys = [{"key": key} for key in jax.random.split(jax.random.key(seed))]
     adam = package.Adam(1e-3, betas=(0.5, 0.99))
-    posterior = package.nn.Generator(2, noise_dim=4, hidden=HIDDEN, context_dim=HIDDEN[-1], **keys[0]) if guide == "implicit" else None
-    loss = package.losses.RatioELBO(contrast="adaptive", num_particles=16, critic_steps=2, optim=adam) if guide == "implicit" else package.ELBO()
+    posterior = (
+        package.nn.Generator(2, noise_dim=4, hidden=HIDDEN, context_dim=HIDDEN[-1], **keys[0])
+        if guide == "implicit"
+        else None
+    )
+    loss = (
+        package.losses.RatioELBO(contrast="adaptive", num_particles=16, critic_steps=2, optim=adam)
+        if guide == "implicit"
+        else package.ELBO()
+    )
     vae = package.VAE(4, 2, hidden=HIDDEN, posterior=posterior, **keys[1])
     start = time.perf_counter(), time.process_time()
     run = package.fit(
@@ -73,14 +87,28 @@ def run_one(backend: str, guide: str, seed: int) -> dict[str, Any]:
     else:
         import equinox as eqx
 
-        decoder, likelihood = (eqx.combine(run.params[f"{name}$params"], getattr(vae, name)) for name in ("decoder", "likelihood"))
+        decoder, likelihood = (
+            eqx.combine(run.params[f"{name}$params"], getattr(vae, name))
+            for name in ("decoder", "likelihood")
+        )
         logits = np.asarray(likelihood.head(decoder(codes)))
-    return {"backend": backend, "guide": guide, "seed": seed, "log_likelihood": log_likelihood(logits, codes), "seconds": seconds, "cpu_seconds": cpu}
+    return {
+        "backend": backend,
+        "guide": guide,
+        "seed": seed,
+        "log_likelihood": log_likelihood(logits, codes),
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backends", nargs="+", default=["numpyro", "pyro"], choices=["pyro", "numpyro"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--backends", nargs="+", default=["numpyro", "pyro"], choices=["pyro", "numpyro"]
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     arguments = parser.parse_args()
     for backend in arguments.backends:
@@ -92,9 +120,23 @@ def main() -> None:
                 print(path.read_text(), flush=True)
     protocol = (__doc__ or "").split("Protocol: ")[1].replace("\n", " ").strip()
     protocol = protocol[0].upper() + protocol[1:]
-    hardware = f"{os.cpu_count()} CPU cores, {platform.machine()}, one thread, with other work running beside (the times are upper bounds)."
+    hardware = (
+        f"{os.cpu_count()} CPU cores, {platform.machine()}, one thread, with other work "
+        "running beside (the times are upper bounds)."
+    )
     rows = [json.loads(path.read_text()) for path in sorted(HERE.glob("*.json"))]
-    lines = ["# Adversarial variational Bayes on four images", "", protocol, "", hardware, "", "```", format_table(rows), "```", ""]
+    lines = [
+        "# Adversarial variational Bayes on four images",
+        "",
+        protocol,
+        "",
+        hardware,
+        "",
+        "```",
+        format_table(rows),
+        "```",
+        "",
+    ]
     HERE.with_suffix(".md").write_text("\n".join(lines))
 
 

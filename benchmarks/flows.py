@@ -1,14 +1,20 @@
-"""Speed of a masked autoregressive flow in both directions, beside zuko, nflows, normflows and Pyro (torch), FlowJAX and NumPyro (JAX).
+"""Speed of a masked autoregressive flow in both directions, beside zuko, nflows, normflows and Pyro
+(torch), FlowJAX and NumPyro (JAX).
 
-    python benchmarks/flows.py [--sizes 8 64 256 784] [--repeat 15] [--backends torch jax] [--threads 2] [--json]
+    python benchmarks/flows.py [--sizes 8 64 256 784] [--repeat 15] [--backends torch jax]
+    [--threads 2] [--json]
 
-One affine layer with two hidden layers; noise Normal(0, I); float32. Measured in turn, in one process per size and backend: log_prob (one pass), sample (the
-other direction), and either with the gradient of its mean in all parameters. Times are medians after a warm-up, of turns of at least 20 ms; `ratio` is to
-log_prob of the same library, `ours` says how many times as long a library takes as ours for the same work: the median over rounds in which all libraries take
-their turn one after the other. A peer's slow direction runs for one turn after its first call and is compared with our median. Compilation (JAX) is listed
-apart, and JAX's parameters are lists of arrays, as to take modules apart at every call costs Python time. The C library keeps the memory that it has
-(MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), so that nobody's time is that of the system's paging. Memory: the largest sum of what our tasks allocate at
-one time (torch: by its profiler; JAX: by the compiler's analysis, temporary and output arrays).
+One affine layer with two hidden layers; noise Normal(0, I); float32. Measured in turn, in one
+process per size and backend: log_prob (one pass), sample (the other direction), and either with the
+gradient of its mean in all parameters. Times are medians after a warm-up, of turns of at least 20
+ms; `ratio` is to log_prob of the same library, `ours` says how many times as long a library takes
+as ours for the same work: the median over rounds in which all libraries take their turn one after
+the other. A peer's slow direction runs for one turn after its first call and is compared with our
+median. Compilation (JAX) is listed apart, and JAX's parameters are lists of arrays, as to take
+modules apart at every call costs Python time. The C library keeps the memory that it has
+(MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), so that nobody's time is that of the system's
+paging. Memory: the largest sum of what our tasks allocate at one time (torch: by its profiler; JAX:
+by the compiler's analysis, temporary and output arrays).
 A library that is not installed is left out.
 """
 
@@ -28,12 +34,19 @@ import numpy as np
 
 from dgm_core.results import format_table
 
-SETUP = {8: ((64, 64), 1000), 64: ((512, 512), 1000), 256: ((512, 512), 500), 784: ((1024, 1024), 100)}  # D -> hidden, batch
+SETUP = {
+    8: ((64, 64), 1000),
+    64: ((512, 512), 1000),
+    256: ((512, 512), 500),
+    784: ((1024, 1024), 100),
+}  # D -> hidden, batch
 LIMITS = {64: 3.0, 784: 10.0}  # of the slow direction to the fast one, ours
 TASKS = ("log_prob", "sample", "log_prob+grad", "sample+grad")
 
 
-def torch_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, dict[str, Callable[[], Any]]]:
+def torch_libraries(
+    dim: int, hidden: tuple[int, ...], batch: int
+) -> dict[str, dict[str, Callable[[], Any]]]:
     """Library -> task -> what to time."""
     import torch
 
@@ -54,14 +67,21 @@ def torch_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, 
         def gradient(run: Callable) -> Callable:
             return lambda: torch.autograd.grad(run().mean(), parameters, allow_unused=True)
 
-        found[name] = {"log_prob": plain(log_prob), "sample": plain(sample), "log_prob+grad": gradient(log_prob), "sample+grad": gradient(sample)}
+        found[name] = {
+            "log_prob": plain(log_prob),
+            "sample": plain(sample),
+            "log_prob+grad": gradient(log_prob),
+            "sample+grad": gradient(sample),
+        }
 
     from pyro_dgm.flows import IAF, MAF
 
     ours = MAF(dim, num_layers=1, hidden=hidden)
     add("pyro_dgm MAF", ours, lambda: ours().log_prob(x), lambda: ours().rsample((batch,)))
     iaf = IAF(dim, num_layers=1, hidden=hidden)
-    add("pyro_dgm IAF", iaf, lambda: iaf().rsample((batch,)), lambda: iaf().log_prob(x))  # its fast direction first
+    add(
+        "pyro_dgm IAF", iaf, lambda: iaf().rsample((batch,)), lambda: iaf().log_prob(x)
+    )  # its fast direction first
     if importlib.util.find_spec("zuko"):
         import zuko
 
@@ -72,15 +92,26 @@ def torch_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, 
         from nflows.flows import Flow
         from nflows.transforms import MaskedAffineAutoregressiveTransform
 
-        layer = MaskedAffineAutoregressiveTransform(dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False)
+        layer = MaskedAffineAutoregressiveTransform(
+            dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False
+        )
         nflow = Flow(layer, StandardNormal([dim]))
         add("nflows", nflow, lambda: nflow.log_prob(x), lambda: nflow.sample(batch))
     if importlib.util.find_spec("normflows"):
         import normflows
 
-        layer = normflows.flows.MaskedAffineAutoregressive(dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False)
-        normal = normflows.NormalizingFlow(normflows.distributions.DiagGaussian(dim, trainable=False), [layer])
-        add("normflows (as an IAF)", normal, lambda: normal.sample(batch)[0], lambda: normal.log_prob(x))  # which is its fast direction
+        layer = normflows.flows.MaskedAffineAutoregressive(
+            dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False
+        )
+        normal = normflows.NormalizingFlow(
+            normflows.distributions.DiagGaussian(dim, trainable=False), [layer]
+        )
+        add(
+            "normflows (as an IAF)",
+            normal,
+            lambda: normal.sample(batch)[0],
+            lambda: normal.log_prob(x),
+        )  # which is its fast direction
     import pyro.distributions as dist
     from pyro.distributions.transforms import affine_autoregressive
 
@@ -91,7 +122,9 @@ def torch_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, 
     return found
 
 
-def jax_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, dict[str, Callable[[], Any]]]:
+def jax_libraries(
+    dim: int, hidden: tuple[int, ...], batch: int
+) -> dict[str, dict[str, Callable[[], Any]]]:
     """The same for JAX; every task is jitted."""
     import equinox as eqx
     import jax
@@ -101,7 +134,9 @@ def jax_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, di
     x = jax.random.normal(key, (batch, dim))
     found: dict[str, dict[str, Callable[[], Any]]] = {}
 
-    def add(name: str, params: Any, log_prob: Callable[[Any], Any], sample: Callable[[Any], Any]) -> None:
+    def add(
+        name: str, params: Any, log_prob: Callable[[Any], Any], sample: Callable[[Any], Any]
+    ) -> None:
         leaves, structure = jax.tree.flatten(params)
 
         def task(run: Callable) -> Callable[[], Any]:
@@ -116,13 +151,23 @@ def jax_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, di
         def gradient(run: Callable) -> Callable[[], Any]:
             return task(jax.grad(lambda leaves: run(leaves).mean()))
 
-        log_prob, sample = (lambda leaves, run=run: run(jax.tree.unflatten(structure, leaves)) for run in (log_prob, sample))
-        found[name] = {"log_prob": task(log_prob), "sample": task(sample), "log_prob+grad": gradient(log_prob), "sample+grad": gradient(sample)}
+        log_prob, sample = (
+            lambda leaves, run=run: run(jax.tree.unflatten(structure, leaves))
+            for run in (log_prob, sample)
+        )
+        found[name] = {
+            "log_prob": task(log_prob),
+            "sample": task(sample),
+            "log_prob+grad": gradient(log_prob),
+            "sample+grad": gradient(sample),
+        }
 
     from numpyro_dgm.flows import IAF, MAF
 
     for name, cls in (("numpyro_dgm MAF", MAF), ("numpyro_dgm IAF", IAF)):
-        params, static = eqx.partition(cls(dim, num_layers=1, hidden=hidden, key=key), eqx.is_inexact_array)
+        params, static = eqx.partition(
+            cls(dim, num_layers=1, hidden=hidden, key=key), eqx.is_inexact_array
+        )
         score = lambda params, static=static: eqx.combine(params, static)().log_prob(x)  # noqa: E731
         draw = lambda params, static=static: eqx.combine(params, static)().sample(key, (batch,))  # noqa: E731
         add(name, params, *((score, draw) if cls is MAF else (draw, score)))
@@ -131,9 +176,22 @@ def jax_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, di
         from flowjax.distributions import StandardNormal
         from flowjax.flows import masked_autoregressive_flow
 
-        flow = masked_autoregressive_flow(key, base_dist=StandardNormal((dim,)), flow_layers=1, nn_width=hidden[0], nn_depth=len(hidden))
-        params, static = eqx.partition(flow, eqx.is_inexact_array, is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable))
-        add("FlowJAX", params, lambda params: eqx.combine(params, static).log_prob(x), lambda params: eqx.combine(params, static).sample(key, (batch,)))
+        flow = masked_autoregressive_flow(
+            key,
+            base_dist=StandardNormal((dim,)),
+            flow_layers=1,
+            nn_width=hidden[0],
+            nn_depth=len(hidden),
+        )
+        params, static = eqx.partition(
+            flow, eqx.is_inexact_array, is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable)
+        )
+        add(
+            "FlowJAX",
+            params,
+            lambda params: eqx.combine(params, static).log_prob(x),
+            lambda params: eqx.combine(params, static).sample(key, (batch,)),
+        )
     import numpyro.distributions as dist
     from numpyro.distributions.flows import InverseAutoregressiveTransform
     from numpyro.nn.auto_reg_nn import AutoregressiveNN
@@ -143,9 +201,16 @@ def jax_libraries(dim: int, hidden: tuple[int, ...], batch: int) -> dict[str, di
 
     def density(params: Any) -> Any:
         transform = InverseAutoregressiveTransform(lambda x: network(params, x))
-        return dist.TransformedDistribution(dist.Normal(jnp.zeros(dim), 1.0).to_event(1), [transform.inv])
+        return dist.TransformedDistribution(
+            dist.Normal(jnp.zeros(dim), 1.0).to_event(1), [transform.inv]
+        )
 
-    add("NumPyro", params, lambda params: density(params).log_prob(x), lambda params: density(params).sample(key, (batch,)))
+    add(
+        "NumPyro",
+        params,
+        lambda params: density(params).log_prob(x),
+        lambda params: density(params).sample(key, (batch,)),
+    )
     return found
 
 
@@ -158,7 +223,10 @@ def measure(backend: str, dim: int, repeat: int) -> list[dict[str, Any]]:
     for task in TASKS:
         times: dict[str, list[float]] = {name: [] for name in libraries}
         compilation = {name: timed(tasks[task]) for name, tasks in libraries.items()}
-        calls = {name: 1 if seconds > 1.0 else max(1, round(0.02 / timed(libraries[name][task]))) for name, seconds in compilation.items()}
+        calls = {
+            name: 1 if seconds > 1.0 else max(1, round(0.02 / timed(libraries[name][task])))
+            for name, seconds in compilation.items()
+        }
         for turn in range(repeat):
             for name, tasks in libraries.items():
                 slow_peer = "sample" in task and "_dgm" not in name
@@ -166,9 +234,27 @@ def measure(backend: str, dim: int, repeat: int) -> list[dict[str, Any]]:
                     times[name].append(timed(tasks[task], calls[name]))
         for name, seconds in times.items():
             paired = len(seconds) == len(times[first])
-            ours = float(np.median(np.divide(seconds, times[first])) if paired else np.median(seconds) / np.median(times[first]))
-            row = {"backend": backend, "D": dim, "hidden": "-".join(map(str, hidden)), "batch": batch, "library": name, "task": task}
-            rows.append({**row, "ms": 1e3 * float(np.median(seconds)), "ours": ours, "first_call_s": compilation[name]})
+            ours = float(
+                np.median(np.divide(seconds, times[first]))
+                if paired
+                else np.median(seconds) / np.median(times[first])
+            )
+            row = {
+                "backend": backend,
+                "D": dim,
+                "hidden": "-".join(map(str, hidden)),
+                "batch": batch,
+                "library": name,
+                "task": task,
+            }
+            rows.append(
+                {
+                    **row,
+                    "ms": 1e3 * float(np.median(seconds)),
+                    "ours": ours,
+                    "first_call_s": compilation[name],
+                }
+            )
     fast = {row["library"]: row["ms"] for row in rows if row["task"] == "log_prob"}
     return [{**row, "ratio": row["ms"] / fast[row["library"]]} for row in rows]
 
@@ -201,7 +287,11 @@ def peaks(backend: str, dim: int) -> dict[str, float]:
             task()
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             record.export_chrome_trace(file.name)
-            events = [event["args"] for event in json.loads(Path(file.name).read_text())["traceEvents"] if event["name"] == "[memory]"]
+            events = [
+                event["args"]
+                for event in json.loads(Path(file.name).read_text())["traceEvents"]
+                if event["name"] == "[memory]"
+            ]
         held = events[0]["Total Allocated"] - events[0]["Bytes"]
         found[name] = (max(event["Total Allocated"] for event in events) - held) / 2**20
     return found
@@ -211,7 +301,14 @@ def child(*options: str) -> Any:
     """What this program prints with other options."""
     keep = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "4294967296"}
     command = [sys.executable, __file__, *options]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | keep).stdout
+    output = subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | keep,
+    ).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -220,20 +317,38 @@ def verdict(rows: list[dict[str, Any]]) -> list[str]:
     lines = []
     for row in rows:
         if "_dgm" in row["library"] and row["task"] == "sample" and row["D"] in LIMITS:
-            others = [r for r in rows if (r["backend"], r["D"], r["task"]) == (row["backend"], row["D"], "sample") and "_dgm" not in r["library"]]
+            others = [
+                r
+                for r in rows
+                if (r["backend"], r["D"], r["task"]) == (row["backend"], row["D"], "sample")
+                and "_dgm" not in r["library"]
+            ]
             faster = ", ".join(f"{r['library']} {r['ms'] / row['ms']:.0f} x" for r in others)
             lines.append(
-                f"{row['library']}, D = {row['D']}: slow direction {row['ratio']:.1f} x the fast one (limit {LIMITS[row['D']]:g}); peers take {faster} as long"
+                f"{row['library']}, D = {row['D']}: slow direction {row['ratio']:.1f} x the "
+                "fast "
+                f"one (limit {LIMITS[row['D']]:g}); peers take {faster} as long"
             )
         if "_dgm MAF" in row["library"] and row["task"] == "log_prob":
-            others = [r for r in rows if (r["backend"], r["D"], r["task"]) == (row["backend"], row["D"], "log_prob") and "_dgm" not in r["library"]]
+            others = [
+                r
+                for r in rows
+                if (r["backend"], r["D"], r["task"]) == (row["backend"], row["D"], "log_prob")
+                and "_dgm" not in r["library"]
+            ]
             best = min(others, key=lambda r: r["ours"])
-            lines.append(f"{row['library']}, D = {row['D']}: fast direction {1 / best['ours']:.2f} x the fastest peer's ({best['library']}; limit 1.1)")
+            lines.append(
+                f"{row['library']}, D = {row['D']}: fast direction {1 / best['ours']:.2f} x "
+                "the "
+                f"fastest peer's ({best['library']}; limit 1.1)"
+            )
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SETUP), choices=list(SETUP))
     parser.add_argument("--backends", nargs="+", default=["torch", "jax"], choices=["torch", "jax"])
     parser.add_argument("--repeat", type=int, default=15)
@@ -256,10 +371,39 @@ def main() -> None:
         for backend in arguments.backends:
             rows += child("--one", backend, "--sizes", str(size), "--repeat", str(arguments.repeat))
             used = child("--peaks", backend, "--sizes", str(size))
-            row = {"backend": backend, "D": size, **{f"{task} MB": megabytes for task, megabytes in used.items()}}
-            memory.append(row | {"ratio": used["sample"] / used["log_prob"], "ratio+grad": used["sample+grad"] / used["log_prob+grad"]})
-    columns = ["backend", "D", "hidden", "batch", "library", "task", "ms", "ratio", "ours", "first_call_s"]
-    text = "\n".join([format_table(rows, columns, digits=3), "", *verdict(rows), "", format_table(memory, digits=1)])
+            row = {
+                "backend": backend,
+                "D": size,
+                **{f"{task} MB": megabytes for task, megabytes in used.items()},
+            }
+            memory.append(
+                row
+                | {
+                    "ratio": used["sample"] / used["log_prob"],
+                    "ratio+grad": used["sample+grad"] / used["log_prob+grad"],
+                }
+            )
+    columns = [
+        "backend",
+        "D",
+        "hidden",
+        "batch",
+        "library",
+        "task",
+        "ms",
+        "ratio",
+        "ours",
+        "first_call_s",
+    ]
+    text = "\n".join(
+        [
+            format_table(rows, columns, digits=3),
+            "",
+            *verdict(rows),
+            "",
+            format_table(memory, digits=1),
+        ]
+    )
     print(text)
     if arguments.json:
         print(json.dumps(rows))

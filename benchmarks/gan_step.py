@@ -1,12 +1,17 @@
-"""Speed of a step of `fit` on a DCGAN with its critic against hand-written steps in the same framework: 28x28 images, batches of 64, Adam, CPU.
+"""Speed of a step of `fit` on a DCGAN with its critic against hand-written steps in the same
+framework: 28x28 images, batches of 64, Adam, CPU.
 
-    python benchmarks/gan_step.py [--backends pyro numpyro] [--batch-size 64] [--epochs 11] [--steps 12] [--threads 2] [--record]
+    python benchmarks/gan_step.py [--backends pyro numpyro] [--batch-size 64] [--epochs 11] [--steps
+    12] [--threads 2] [--record]
 
-The hand-written step is what a careful user would write: one draw of the generator; the critic's update on data and detached draws, with the gradient of R1
-taken on the way through the critic; then the generator's update, differentiated for the generator's weights alone; `torch.optim.Adam(fused=True)`, or one
-jitted `lax.scan` over shuffled minibatches with `optax.adam`. Networks and losses are the same.
-Each epoch of `fit` (progress bar on) is paired with a hand-written epoch run right after it, from a callback; the median of the ratios is reported, so that
-a machine that is busy with other things slows both. Each case runs in a process of its own. Exit status 1 when a ratio is above 1.05.
+The hand-written step is what a careful user would write: one draw of the generator; the critic's
+update on data and detached draws, with the gradient of R1 taken on the way through the critic; then
+the generator's update, differentiated for the generator's weights alone;
+`torch.optim.Adam(fused=True)`, or one jitted `lax.scan` over shuffled minibatches with
+`optax.adam`. Networks and losses are the same.
+Each epoch of `fit` (progress bar on) is paired with a hand-written epoch run right after it, from a
+callback; the median of the ratios is reported, so that a machine that is busy with other things
+slows both. Each case runs in a process of its own. Exit status 1 when a ratio is above 1.05.
 """
 
 import argparse
@@ -38,7 +43,14 @@ def in_torch(x: np.ndarray, batch_size: int, r1: float) -> Callable[[], None]:
     act, leaky = nn.ReLU(), nn.LeakyReLU(0.01)
     generator = nn.Sequential(
         *(nn.Linear(Z_DIM, 64 * 49), act, nn.Unflatten(1, (64, 7, 7))),
-        *(nn.ConvTranspose2d(64, 32, 4, 2, 1), act, nn.ConvTranspose2d(32, 16, 4, 2, 1), act, nn.Conv2d(16, 1, 1), nn.Sigmoid()),
+        *(
+            nn.ConvTranspose2d(64, 32, 4, 2, 1),
+            act,
+            nn.ConvTranspose2d(32, 16, 4, 2, 1),
+            act,
+            nn.Conv2d(16, 1, 1),
+            nn.Sigmoid(),
+        ),
     )
     critic = nn.Sequential(
         *(nn.Conv2d(1, 32, 4, 2, 1), leaky, nn.Conv2d(32, 64, 4, 2, 1), leaky, nn.Flatten()),
@@ -72,7 +84,9 @@ def in_torch(x: np.ndarray, batch_size: int, r1: float) -> Callable[[], None]:
 
 
 def in_jax(x: np.ndarray, batch_size: int, r1: float) -> Callable[[], None]:
-    """An epoch in plain JAX, with the networks of the package: its convolutions are products of matrices, others would be slower."""
+    """An epoch in plain JAX, with the networks of the package: its convolutions are products of
+    matrices, others would be slower.
+    """
     import equinox as eqx
     import jax
     import jax.numpy as jnp
@@ -83,13 +97,20 @@ def in_jax(x: np.ndarray, batch_size: int, r1: float) -> Callable[[], None]:
     from numpyro_dgm.nn import ConvDecoder, Linear
 
     keys = jax.random.split(jax.random.key(0), 3)
-    modules = (ConvDecoder(Z_DIM, SHAPE, key=keys[0]), Linear(16, 1, key=keys[1])), ImageCritic(SHAPE, key=keys[2])
-    (generator, rest), (critic, critic_rest) = (eqx.partition(module, eqx.is_inexact_array) for module in modules)
+    modules = (
+        (ConvDecoder(Z_DIM, SHAPE, key=keys[0]), Linear(16, 1, key=keys[1])),
+        ImageCritic(SHAPE, key=keys[2]),
+    )
+    (generator, rest), (critic, critic_rest) = (
+        eqx.partition(module, eqx.is_inexact_array) for module in modules
+    )
     data = jax.device_put(x)
 
     def generate(weights: Any, z: Any) -> Any:
         network, pixel = eqx.combine(weights, rest)
-        return jax.nn.sigmoid(pixel.weight @ network(z).reshape(-1, 16, 784) + pixel.bias[:, None]).reshape(-1, *SHAPE)
+        return jax.nn.sigmoid(
+            pixel.weight @ network(z).reshape(-1, 16, 784) + pixel.bias[:, None]
+        ).reshape(-1, *SHAPE)
 
     def score(weights: Any, x: Any) -> Any:
         return eqx.combine(weights, critic_rest)(x)
@@ -99,7 +120,11 @@ def in_jax(x: np.ndarray, batch_size: int, r1: float) -> Callable[[], None]:
             return softplus(-score(weights, real)).mean() + softplus(score(weights, fake)).mean()
         at_real, pull = jax.vjp(lambda x: score(weights, x), real)
         (slope,) = pull(jnp.ones_like(at_real))
-        return softplus(-at_real).mean() + softplus(score(weights, fake)).mean() + r1 / 2 * (slope**2).sum((1, 2, 3)).mean()
+        return (
+            softplus(-at_real).mean()
+            + softplus(score(weights, fake)).mean()
+            + r1 / 2 * (slope**2).sum((1, 2, 3)).mean()
+        )
 
     optim, critic_optim = optax.adam(1e-3), optax.adam(1e-3, b1=0.5, b2=0.99)
 
@@ -108,7 +133,9 @@ def in_jax(x: np.ndarray, batch_size: int, r1: float) -> Callable[[], None]:
         def step(carry: tuple, batch: tuple) -> tuple:
             (g, g_state, d, d_state), (rows, key) = carry, batch
             real = data[rows]
-            fake, pull = jax.vjp(lambda g: generate(g, jax.random.normal(key, (batch_size, Z_DIM))), g)
+            fake, pull = jax.vjp(
+                lambda g: generate(g, jax.random.normal(key, (batch_size, Z_DIM))), g
+            )
             loss, grads = jax.value_and_grad(critic_loss)(d, real, fake)
             updates, d_state = critic_optim.update(grads, d_state, d)
             d = optax.apply_updates(d, updates)
@@ -158,10 +185,25 @@ def measure(backend: str, batch_size: int, epochs: int, steps: int, r1: float) -
         pairs.append((run.history.last["seconds"], time.perf_counter() - began))
 
     loss = losses.JensenShannon("x", regularizer=losses.R1(r1) if r1 else None)
-    package.fit(gan.model, None, x, loss=loss, batch_size=batch_size, num_epochs=epochs + 2, callbacks=(alternate,), **settings)
+    package.fit(
+        gan.model,
+        None,
+        x,
+        loss=loss,
+        batch_size=batch_size,
+        num_epochs=epochs + 2,
+        callbacks=(alternate,),
+        **settings,
+    )
     ours, theirs = np.array(pairs[2:]).T  # the first ones compile and warm up
     ms = 1e3 * np.median([ours, theirs], axis=1) / steps
-    return {"backend": backend, "regularizer": f"R1({r1})" if r1 else "none", "fit_ms": ms[0], "hand_ms": ms[1], "ratio": float(np.median(ours / theirs))}
+    return {
+        "backend": backend,
+        "regularizer": f"R1({r1})" if r1 else "none",
+        "fit_ms": ms[0],
+        "hand_ms": ms[1],
+        "ratio": float(np.median(ours / theirs)),
+    }
 
 
 def main() -> int:
@@ -178,20 +220,48 @@ def main() -> int:
     if arguments.threads:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # before torch is imported
     if arguments.one is not None:
-        print(json.dumps(measure(arguments.backends[0], arguments.batch_size, arguments.epochs, arguments.steps, arguments.one)))
+        print(
+            json.dumps(
+                measure(
+                    arguments.backends[0],
+                    arguments.batch_size,
+                    arguments.epochs,
+                    arguments.steps,
+                    arguments.one,
+                )
+            )
+        )
         return 0
     rows = []
     for backend in arguments.backends:
         for r1 in ("0", "1"):
-            sizes = ["--batch-size", str(arguments.batch_size), "--epochs", str(arguments.epochs), "--steps", str(arguments.steps)]
+            sizes = [
+                "--batch-size",
+                str(arguments.batch_size),
+                "--epochs",
+                str(arguments.epochs),
+                "--steps",
+                str(arguments.steps),
+            ]
             command = [sys.executable, __file__, "--one", r1, "--backends", backend, *sizes]
-            rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]))
+            rows.append(
+                json.loads(
+                    subprocess.run(
+                        command, check=True, stdout=subprocess.PIPE, text=True
+                    ).stdout.splitlines()[-1]
+                )
+            )
     table, kept = format_table(rows), all(row["ratio"] <= LIMIT for row in rows)
     verdict = f"Ratios at most {LIMIT}: {'kept' if kept else 'MISSED'}."
     print(f"{table}\n{verdict}")
     if arguments.record:
-        machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, batches of {arguments.batch_size}"
-        RECORD.write_text(f"# A step of a DCGAN\n\nMilliseconds per step of `fit` and of a hand-written loop; {machine}.\n\n```\n{table}\n```\n\n{verdict}\n")
+        machine = (
+            f"{os.cpu_count()} CPU cores, {platform.machine()}, batches of {arguments.batch_size}"
+        )
+        RECORD.write_text(
+            "# A step of a DCGAN\n\nMilliseconds per step of `fit` and of a hand-written loop; "
+            f"{machine}.\n\n```\n{table}\n```\n\n{verdict}\n"
+        )
     return 0 if kept else 1
 
 

@@ -1,12 +1,16 @@
-"""The VAE of the first lecture on dynamically binarised MNIST, in both backends: test bounds over several seeds.
+"""The VAE of the first lecture on dynamically binarised MNIST, in both backends: test bounds over
+several seeds.
 
-    python benchmarks/mnist.py [--epochs 60] [--seeds 0 1 2] [--backends pyro numpyro] [--particles 500]
+    python benchmarks/mnist.py [--epochs 60] [--seeds 0 1 2] [--backends pyro numpyro] [--particles
+    500]
 
-Protocol: VAE 784-200-200-50 with one stochastic layer (ReLU, Bernoulli likelihood, Normal(0, I) prior, diagonal Gaussian posterior), all 60,000
-training images binarised anew at every pass, KL warm-up over the first sixth of the run, Adam 1e-3 with a linear decay to 1e-4, batches of 128, the
+Protocol: VAE 784-200-200-50 with one stochastic layer (ReLU, Bernoulli likelihood, Normal(0, I)
+prior, diagonal Gaussian posterior), all 60,000 training images binarised anew at every pass, KL
+warm-up over the first sixth of the run, Adam 1e-3 with a linear decay to 1e-4, batches of 128, the
 last weights; the 10,000 test images are binarised once (seed 0) and scored with L_500.
-DGM_DATA_DIR may point to a folder that holds mnist/; otherwise the images are downloaded.  Each run is a process of its own and leaves one JSON file
-in benchmarks/results/mnist; the table of all runs goes to benchmarks/results/mnist.md.  A finished run is not repeated.
+DGM_DATA_DIR may point to a folder that holds mnist/; otherwise the images are downloaded.  Each run
+is a process of its own and leaves one JSON file in benchmarks/results/mnist; the table of all runs
+goes to benchmarks/results/mnist.md.  A finished run is not repeated.
 """
 
 import argparse
@@ -64,7 +68,8 @@ def run_one(backend: str, seed: int, num_epochs: int, num_particles: int) -> dic
         transform=training.binarize,
         lr_schedule=Schedule((0, num_steps), (1.0, 0.1)),
         seed=seed,
-        checkpoint=os.environ.get("DGM_CHECKPOINTS") and Path(os.environ["DGM_CHECKPOINTS"]) / f"{backend}-{seed}",
+        checkpoint=os.environ.get("DGM_CHECKPOINTS")
+        and Path(os.environ["DGM_CHECKPOINTS"]) / f"{backend}-{seed}",
     )
     trained = time.perf_counter()
     report = summary(evaluation.log_weights(run, test, num_particles=num_particles, seed=seed))
@@ -89,30 +94,55 @@ def run_one(backend: str, seed: int, num_epochs: int, num_particles: int) -> dic
 def table(results: list[dict[str, Any]], num_particles: int) -> str:
     """One row per run and one per backend."""
     bound = f"L_{num_particles}"
-    columns = ["backend", "seed", "train_ELBO", "ELBO", bound, "JVI-1", "active_units", "minutes_training", "minutes_scoring"]
+    columns = [
+        "backend",
+        "seed",
+        "train_ELBO",
+        "ELBO",
+        bound,
+        "JVI-1",
+        "active_units",
+        "minutes_training",
+        "minutes_scoring",
+    ]
     rows = [{name: result[name] for name in columns} for result in results]
     means = {}
     for backend in dict.fromkeys(result["backend"] for result in results):
         values = [result for result in results if result["backend"] == backend]
-        rows.append({"backend": backend, "seed": "mean", **{name: float(np.mean([value[name] for value in values])) for name in columns[2:]}})
+        rows.append(
+            {
+                "backend": backend,
+                "seed": "mean",
+                **{name: float(np.mean([value[name] for value in values])) for name in columns[2:]},
+            }
+        )
         means[backend] = rows[-1][bound]
     text = format_table(rows, columns, digits=2)
     if len(means) == 2:
-        text += f"\n\nDifference of the backends' mean {bound}: {abs(means['pyro'] - means['numpyro']):.2f} nat"
+        text += (
+            f"\n\nDifference of the backends' mean {bound}: "
+            f"{abs(means['pyro'] - means['numpyro']):.2f} nat"
+        )
     return text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--backends", nargs="+", default=["pyro", "numpyro"], choices=["pyro", "numpyro"])
+    parser.add_argument(
+        "--backends", nargs="+", default=["pyro", "numpyro"], choices=["pyro", "numpyro"]
+    )
     parser.add_argument("--particles", type=int, default=500)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     HERE.mkdir(parents=True, exist_ok=True)
     if arguments.one:
-        result = run_one(arguments.backends[0], arguments.seeds[0], arguments.epochs, arguments.particles)
+        result = run_one(
+            arguments.backends[0], arguments.seeds[0], arguments.epochs, arguments.particles
+        )
         write_json(arguments.one, result)
         return
     results = []
@@ -120,13 +150,46 @@ def main() -> None:
         for backend in arguments.backends:
             path = HERE / f"{backend}-{arguments.epochs}-{seed}.json"
             if not path.exists():
-                command = [sys.executable, __file__, "--one", str(path), "--backends", backend, "--seeds", str(seed)]
-                subprocess.run([*command, "--epochs", str(arguments.epochs), "--particles", str(arguments.particles)], check=True)
+                command = [
+                    sys.executable,
+                    __file__,
+                    "--one",
+                    str(path),
+                    "--backends",
+                    backend,
+                    "--seeds",
+                    str(seed),
+                ]
+                subprocess.run(
+                    [
+                        *command,
+                        "--epochs",
+                        str(arguments.epochs),
+                        "--particles",
+                        str(arguments.particles),
+                    ],
+                    check=True,
+                )
             results.append(json.loads(path.read_text()))
-    text = table(sorted(results, key=lambda result: (result["backend"], result["seed"])), arguments.particles)
+    text = table(
+        sorted(results, key=lambda result: (result["backend"], result["seed"])), arguments.particles
+    )
     print(text)
-    protocol = (__doc__ or "").split("Protocol: ")[1].split("DGM_DATA_DIR")[0].replace("\n", " ").strip()
-    lines = ["# VAE on dynamically binarised MNIST", "", protocol, "", f"{arguments.epochs} epochs; {results[0]['hardware']}.", "", "```", text, "```", ""]
+    protocol = (
+        (__doc__ or "").split("Protocol: ")[1].split("DGM_DATA_DIR")[0].replace("\n", " ").strip()
+    )
+    lines = [
+        "# VAE on dynamically binarised MNIST",
+        "",
+        protocol,
+        "",
+        f"{arguments.epochs} epochs; {results[0]['hardware']}.",
+        "",
+        "```",
+        text,
+        "```",
+        "",
+    ]
     (HERE.parent / "mnist.md").write_text("\n".join(lines))
 
 

@@ -1,9 +1,11 @@
-"""Speed of one training step in both backends against hand-written loops and other libraries, as one table.
+"""Speed of one training step in both backends against hand-written loops and other libraries, as
+one table.
 
     python benchmarks/step.py [--batch-sizes 32 128 512]
 
-Runs `step_pyro.py` and `step_numpyro.py`, which say what is compared and how; the columns are milliseconds per step, the median ratio of our time to theirs,
-the target of that ratio, the seconds to the first step (compilation included) and the memory peak of a process that does nothing else.
+Runs `step_pyro.py` and `step_numpyro.py`, which say what is compared and how; the columns are
+milliseconds per step, the median ratio of our time to theirs, the target of that ratio, the seconds
+to the first step (compilation included) and the memory peak of a process that does nothing else.
 Exit status 1 when a target is missed.
 """
 
@@ -25,7 +27,13 @@ def main() -> int:
     arguments = parser.parse_args()
     rows, missed = [], False
     for half in ("step_pyro.py", "step_numpyro.py"):
-        command = [sys.executable, str(Path(__file__).with_name(half)), "--json", "--batch-sizes", *map(str, arguments.batch_sizes)]
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name(half)),
+            "--json",
+            "--batch-sizes",
+            *map(str, arguments.batch_sizes),
+        ]
         process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         lines = process.stdout.splitlines()
         if process.returncode not in (0, 1) or not lines:

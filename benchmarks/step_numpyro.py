@@ -1,10 +1,13 @@
 """Speed of the NumPyro `fit` against a hand-written JAX step: VAE 784-400-20, Adam, CPU.
 
-    python benchmarks/step_numpyro.py [--batch-sizes 32 128 512] [--epochs 11] [--rows 30000] [--json]
+    python benchmarks/step_numpyro.py [--batch-sizes 32 128 512] [--epochs 11] [--rows 30000]
+    [--json]
 
-The hand-written epoch is what a careful user would write: one jitted `lax.scan` over shuffled minibatches gathered on the device, plain dictionaries of
-arrays, `optax.adam`, the same bound.  Each epoch of `fit` (progress bar on) is paired with one hand-written epoch run right after it, from a callback; what is
-reported is the median of the ratios, so a machine that is busy with other things slows both.  Each batch size has a process of its own, for its memory peak.
+The hand-written epoch is what a careful user would write: one jitted `lax.scan` over shuffled
+minibatches gathered on the device, plain dictionaries of arrays, `optax.adam`, the same bound.
+Each epoch of `fit` (progress bar on) is paired with one hand-written epoch run right after it, from
+a callback; what is reported is the median of the ratios, so a machine that is busy with other
+things slows both.  Each batch size has a process of its own, for its memory peak.
 """
 
 import argparse
@@ -30,17 +33,31 @@ def hand_written(num_data: int, batch_size: int) -> tuple[Callable, Any]:
     import optax
 
     def layer(key: Any, inputs: int, outputs: int) -> tuple:
-        return jax.random.uniform(key, (outputs, inputs), minval=-(inputs**-0.5), maxval=inputs**-0.5), jnp.zeros(outputs)
+        return jax.random.uniform(
+            key, (outputs, inputs), minval=-(inputs**-0.5), maxval=inputs**-0.5
+        ), jnp.zeros(outputs)
 
-    sizes = {"encoder": (784, 400), "posterior": (400, 40), "decoder": (20, 400), "likelihood": (400, 784)}
-    params = {name: layer(key, *size) for (name, size), key in zip(sizes.items(), jax.random.split(jax.random.key(0), 4), strict=True)}
+    sizes = {
+        "encoder": (784, 400),
+        "posterior": (400, 40),
+        "decoder": (20, 400),
+        "likelihood": (400, 784),
+    }
+    params = {
+        name: layer(key, *size)
+        for (name, size), key in zip(
+            sizes.items(), jax.random.split(jax.random.key(0), 4), strict=True
+        )
+    }
     optim = optax.adam(1e-3)
 
     def affine(params: tuple, x: Any) -> Any:
         return x @ params[0].T + params[1]
 
     def loss_of(params: dict, x: Any, key: Any) -> Any:
-        loc, raw = jnp.split(affine(params["posterior"], jax.nn.relu(affine(params["encoder"], x))), 2, axis=-1)
+        loc, raw = jnp.split(
+            affine(params["posterior"], jax.nn.relu(affine(params["encoder"], x))), 2, axis=-1
+        )
         scale = jax.nn.softplus(raw) + 1e-4
         noise = jax.random.normal(key, loc.shape)
         z = loc + scale * noise
@@ -59,7 +76,9 @@ def hand_written(num_data: int, batch_size: int) -> tuple[Callable, Any]:
 
         order_key, step_key = jax.random.split(key)
         num_batches = num_data // batch_size
-        order = jax.random.permutation(order_key, num_data)[: num_batches * batch_size].reshape(num_batches, batch_size)
+        order = jax.random.permutation(order_key, num_data)[: num_batches * batch_size].reshape(
+            num_batches, batch_size
+        )
         return jax.lax.scan(step, carry, (order, jax.random.split(step_key, num_batches)))
 
     return epoch, (params, optim.init(params))
@@ -74,12 +93,22 @@ def measure(batch_size: int, epochs: int, rows: int) -> list[dict[str, Any]]:
     from numpyro_dgm.training import Adam, fit
 
     rng = np.random.default_rng(0)
-    x = (rng.random((rows // batch_size * batch_size, 784)) < rng.random(784) ** 3).astype(np.float32)
+    x = (rng.random((rows // batch_size * batch_size, 784)) < rng.random(784) ** 3).astype(
+        np.float32
+    )
     pairs: list[tuple[float, float]] = []
     vae = VAE(784, 20, hidden=(400,), key=jax.random.key(0))
 
     began = time.perf_counter()
-    fit(vae.model, vae.guide, x[:batch_size], loss=ELBO(), batch_size=batch_size, num_epochs=1, progress=False)
+    fit(
+        vae.model,
+        vae.guide,
+        x[:batch_size],
+        loss=ELBO(),
+        batch_size=batch_size,
+        num_epochs=1,
+        progress=False,
+    )
     first_step = time.perf_counter() - began
 
     peaks: dict[str, float] = {}
@@ -98,13 +127,36 @@ def measure(batch_size: int, epochs: int, rows: int) -> list[dict[str, Any]]:
         if run.epoch > 1:  # the first ones compile
             pairs.append((run.history.last["seconds"], seconds))
 
-    fit(vae.model, vae.guide, x, loss=ELBO(), optim=Adam(1e-3), batch_size=batch_size, num_epochs=epochs, progress=True, callbacks=[alternate])
+    fit(
+        vae.model,
+        vae.guide,
+        x,
+        loss=ELBO(),
+        optim=Adam(1e-3),
+        batch_size=batch_size,
+        num_epochs=epochs,
+        progress=True,
+        callbacks=[alternate],
+    )
     ours, theirs = np.array(pairs).T
     num_batches = len(x) // batch_size
     common = {"backend": "numpyro", "batch": batch_size}
-    own = {"ms": 1e3 * float(np.median(ours)) / num_batches, "ratio": 1.0, "peak_mb": peaks["fit"], "first_step_s": first_step, "target": None}
-    reference = {"ms": 1e3 * float(np.median(theirs)) / num_batches, "ratio": float(np.median(ours / theirs)), "target": LIMIT}
-    return [{**common, "system": "fit", **own}, {**common, "system": "hand-written scan", **reference}]
+    own = {
+        "ms": 1e3 * float(np.median(ours)) / num_batches,
+        "ratio": 1.0,
+        "peak_mb": peaks["fit"],
+        "first_step_s": first_step,
+        "target": None,
+    }
+    reference = {
+        "ms": 1e3 * float(np.median(theirs)) / num_batches,
+        "ratio": float(np.median(ours / theirs)),
+        "target": LIMIT,
+    }
+    return [
+        {**common, "system": "fit", **own},
+        {**common, "system": "hand-written scan", **reference},
+    ]
 
 
 def main() -> int:
@@ -122,11 +174,30 @@ def main() -> int:
 
     rows = []
     for batch_size in arguments.batch_sizes:
-        command = [sys.executable, __file__, "--one", str(batch_size), "--epochs", str(arguments.epochs), "--rows", str(arguments.rows)]
-        rows += json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-    kept = all(row["ratio"] <= LIMIT and row.get("first_step_s", 0.0) <= SECONDS_TO_FIRST_STEP for row in rows)
+        command = [
+            sys.executable,
+            __file__,
+            "--one",
+            str(batch_size),
+            "--epochs",
+            str(arguments.epochs),
+            "--rows",
+            str(arguments.rows),
+        ]
+        rows += json.loads(
+            subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True
+            ).stdout.splitlines()[-1]
+        )
+    kept = all(
+        row["ratio"] <= LIMIT and row.get("first_step_s", 0.0) <= SECONDS_TO_FIRST_STEP
+        for row in rows
+    )
     print(format_table(rows))
-    print(f"Limits (ratio {LIMIT}, first step within {SECONDS_TO_FIRST_STEP:g} s): {'kept' if kept else 'MISSED'}.")
+    print(
+        f"Limits (ratio {LIMIT}, first step within {SECONDS_TO_FIRST_STEP:g} s): "
+        f"{'kept' if kept else 'MISSED'}."
+    )
     if arguments.json:
         print(json.dumps(rows))
     return 0 if kept else 1

@@ -1,13 +1,18 @@
-"""Speed of the Pyro `fit` against a hand-written eager PyTorch loop, the stock `SVI.step` and Pythae's trainer: VAE 784-400-20, Adam, CPU.
+"""Speed of the Pyro `fit` against a hand-written eager PyTorch loop, the stock `SVI.step` and
+Pythae's trainer: VAE 784-400-20, Adam, CPU.
 
-    python benchmarks/step_pyro.py [--batch-sizes 32 128 512] [--epochs 15] [--rows 6144] [--threads 2] [--json]
+    python benchmarks/step_pyro.py [--batch-sizes 32 128 512] [--epochs 15] [--rows 6144] [--threads
+    2] [--json]
 
-The hand-written loop is what a careful user would write: data indexed by a permutation, the closed-form KL,
-`binary_cross_entropy_with_logits`, `torch.optim.Adam` and `loss.item()`; once more with `fused=True`, for comparison.  SVI runs our model and
-guide with `Trace_ELBO`, `pyro.optim.Adam` and validation off.  Pythae takes part where it is installed.  Each epoch of `fit` (progress bar on)
-is paired with an epoch of every other system run right after it, from a callback; what is reported is the median of the ratios, so a machine
-that is busy with other things slows all.  With and without compilation are processes of their own, as torch runs all Python more slowly once it
-has compiled anything; so are memory peaks and the time to the first step (with an empty compiler cache).
+The hand-written loop is what a careful user would write: data indexed by a permutation, the
+closed-form KL, `binary_cross_entropy_with_logits`, `torch.optim.Adam` and `loss.item()`; once more
+with `fused=True`, for comparison.  SVI runs our model and guide with `Trace_ELBO`,
+`pyro.optim.Adam` and validation off.  Pythae takes part where it is installed.  Each epoch of `fit`
+(progress bar on) is paired with an epoch of every other system run right after it, from a callback;
+what is reported is the median of the ratios, so a machine that is busy with other things slows all.
+With and without compilation are processes of their own, as torch runs all Python more slowly once
+it has compiled anything; so are memory peaks and the time to the first step (with an empty compiler
+cache).
 """
 
 import argparse
@@ -40,9 +45,13 @@ def data(rows: int) -> Any:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    maps = torch.nn.functional.interpolate(torch.randn(40, 1, 7, 7, generator=generator), size=(20, 20), mode="bilinear")
+    maps = torch.nn.functional.interpolate(
+        torch.randn(40, 1, 7, 7, generator=generator), size=(20, 20), mode="bilinear"
+    )
     maps = torch.nn.functional.pad(torch.sigmoid(6 * maps), (4, 4, 4, 4)).reshape(40, 784)
-    return torch.bernoulli(maps[torch.randint(40, (rows,), generator=generator)], generator=generator)
+    return torch.bernoulli(
+        maps[torch.randint(40, (rows,), generator=generator)], generator=generator
+    )
 
 
 def hand_written(x: Any, batch_size: int, *, fused: bool) -> Callable[[], None]:
@@ -53,7 +62,9 @@ def hand_written(x: Any, batch_size: int, *, fused: bool) -> Callable[[], None]:
 
     encoder = nn.Sequential(nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 40))
     decoder = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 784))
-    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3, fused=fused)
+    optimiser = torch.optim.Adam(
+        [*encoder.parameters(), *decoder.parameters()], lr=1e-3, fused=fused
+    )
 
     def epoch() -> None:
         total = 0.0
@@ -80,7 +91,9 @@ def stock_svi(x: Any, batch_size: int) -> Callable[[], None]:
     from pyro_dgm import VAE
 
     vae = VAE(784, 20, hidden=(400,))
-    svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), pyro.infer.Trace_ELBO())
+    svi = pyro.infer.SVI(
+        vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), pyro.infer.Trace_ELBO()
+    )
 
     def epoch() -> None:
         for rows in torch.randperm(len(x)).split(batch_size):
@@ -106,7 +119,11 @@ def pythae(x: Any, batch_size: int) -> Callable[[], None]:
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
             super().__init__()
-            self.hidden, self.mean, self.log_variance = nn.Linear(784, 400), nn.Linear(400, 20), nn.Linear(400, 20)
+            self.hidden, self.mean, self.log_variance = (
+                nn.Linear(784, 400),
+                nn.Linear(400, 20),
+                nn.Linear(400, 20),
+            )
 
         def forward(self, x: Any) -> Any:
             h = torch.relu(self.hidden(x))
@@ -115,13 +132,24 @@ def pythae(x: Any, batch_size: int) -> Callable[[], None]:
     class Decoder(BaseDecoder):
         def __init__(self) -> None:
             super().__init__()
-            self.layers = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 784), nn.Sigmoid())
+            self.layers = nn.Sequential(
+                nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 784), nn.Sigmoid()
+            )
 
         def forward(self, z: Any) -> Any:
             return ModelOutput(reconstruction=self.layers(z))
 
-    model = VAE(VAEConfig(input_dim=(784,), latent_dim=20, reconstruction_loss="bce"), encoder=Encoder(), decoder=Decoder())
-    config = BaseTrainerConfig(output_dir=tempfile.mkdtemp(), per_device_train_batch_size=batch_size, learning_rate=1e-3, no_cuda=True)
+    model = VAE(
+        VAEConfig(input_dim=(784,), latent_dim=20, reconstruction_loss="bce"),
+        encoder=Encoder(),
+        decoder=Decoder(),
+    )
+    config = BaseTrainerConfig(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=batch_size,
+        learning_rate=1e-3,
+        no_cuda=True,
+    )
     trainer = BaseTrainer(model, BaseDataset(x, torch.zeros(len(x))), training_config=config)
     trainer.prepare_training()
     return lambda: trainer.train_step(1) and None
@@ -134,17 +162,36 @@ def systems(x: Any, batch_size: int) -> dict[str, Callable[[], Callable[[], None
         "hand-written eager, fused Adam": lambda: hand_written(x, batch_size, fused=True),
         "SVI.step": lambda: stock_svi(x, batch_size),
     }
-    return {**found, "Pythae": lambda: pythae(x, batch_size)} if importlib.util.find_spec("pythae") else found
+    return (
+        {**found, "Pythae": lambda: pythae(x, batch_size)}
+        if importlib.util.find_spec("pythae")
+        else found
+    )
 
 
-def run_fit(x: Any, batch_size: int, *, compiled: bool, epochs: int = 1, callbacks: tuple = (), progress: bool = True) -> Any:
+def run_fit(
+    x: Any,
+    batch_size: int,
+    *,
+    compiled: bool,
+    epochs: int = 1,
+    callbacks: tuple = (),
+    progress: bool = True,
+) -> Any:
     """Our epochs."""
     from pyro_dgm import ELBO, VAE
     from pyro_dgm.training import Adam, fit
 
     vae = VAE(784, 20, hidden=(400,))
-    options = {"num_epochs": epochs, "callbacks": callbacks, "compile": compiled, "progress": progress}
-    return fit(vae.model, vae.guide, x, loss=ELBO(), optim=Adam(1e-3), batch_size=batch_size, **options)
+    options = {
+        "num_epochs": epochs,
+        "callbacks": callbacks,
+        "compile": compiled,
+        "progress": progress,
+    }
+    return fit(
+        vae.model, vae.guide, x, loss=ELBO(), optim=Adam(1e-3), batch_size=batch_size, **options
+    )
 
 
 def compare(batch_size: int, epochs: int, rows: int, *, compiled: bool) -> list[dict[str, Any]]:
@@ -154,7 +201,11 @@ def compare(batch_size: int, epochs: int, rows: int, *, compiled: bool) -> list[
     pyro.enable_validation(False)
     x = data(max(rows // batch_size, 8) * batch_size)
     steps, own = len(x) // batch_size, "fit" if compiled else "fit, compile=False"
-    others = {name: make() for name, make in systems(x, batch_size).items() if compiled or name.startswith("hand-written")}
+    others = {
+        name: make()
+        for name, make in systems(x, batch_size).items()
+        if compiled or name.startswith("hand-written")
+    }
     ours: list[float] = []
     theirs: dict[str, list[float]] = {name: [] for name in others}
 
@@ -166,11 +217,20 @@ def compare(batch_size: int, epochs: int, rows: int, *, compiled: bool) -> list[
             theirs[name].append(time.perf_counter() - began)
 
     run_fit(x, batch_size, compiled=compiled, epochs=epochs + 1, callbacks=(alternate,))
-    result: list[dict[str, Any]] = [{"system": own, "ms": milliseconds(ours, steps), "ratio": 1.0, "target": None}]
+    result: list[dict[str, Any]] = [
+        {"system": own, "ms": milliseconds(ours, steps), "ratio": 1.0, "target": None}
+    ]
     for name, times in theirs.items():
         ratio = float(np.median(np.divide(ours[1:], times[1:])))
         target = TARGETS.get((own, name), {}).get(batch_size)
-        result.append({"system": f"{own} / {name}", "ms": milliseconds(times, steps), "ratio": ratio, "target": target})
+        result.append(
+            {
+                "system": f"{own} / {name}",
+                "ms": milliseconds(times, steps),
+                "ratio": ratio,
+                "target": target,
+            }
+        )
     return [{"backend": "pyro", "batch": batch_size, **row} for row in result]
 
 
@@ -213,7 +273,16 @@ def main() -> int:
         if arguments.footprint:
             print(json.dumps(footprint(arguments.footprint, arguments.one)))
         else:
-            print(json.dumps(compare(arguments.one, arguments.epochs, arguments.rows, compiled=not arguments.plain)))
+            print(
+                json.dumps(
+                    compare(
+                        arguments.one,
+                        arguments.epochs,
+                        arguments.rows,
+                        compiled=not arguments.plain,
+                    )
+                )
+            )
         return 0
 
     rows = []
@@ -222,9 +291,17 @@ def main() -> int:
         for row in (*child(batch_size, *size), *child(batch_size, *size, "--plain")):
             seen = "fit, compile=False / " in row["system"]  # measured above
             rows.append(row if seen else {**row, **child(batch_size, "--footprint", row["system"])})
-    missed = [row for row in rows if (row["target"] and row["ratio"] > row["target"]) or row.get("first_step_s", 0.0) > SECONDS_TO_FIRST_STEP]
+    missed = [
+        row
+        for row in rows
+        if (row["target"] and row["ratio"] > row["target"])
+        or row.get("first_step_s", 0.0) > SECONDS_TO_FIRST_STEP
+    ]
     print(format_table(rows))
-    print(f"First step within {SECONDS_TO_FIRST_STEP:g} s, ratios at most as in the column `target`: {'MISSED' if missed else 'kept'}.")
+    print(
+        f"First step within {SECONDS_TO_FIRST_STEP:g} s, ratios at most as in the column "
+        f"`target`: {'MISSED' if missed else 'kept'}."
+    )
     if arguments.json:
         print(json.dumps(rows))
     return 1 if missed else 0
@@ -234,7 +311,13 @@ def child(batch_size: int, *options: str) -> Any:
     """What a process of its own prints, with an empty compiler cache."""
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, __file__, "--one", str(batch_size), *options]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}).stdout
+        output = subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},
+        ).stdout
     return json.loads(output.splitlines()[-1])
 
 

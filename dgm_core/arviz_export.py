@@ -38,10 +38,12 @@ def assemble(
         posterior_predictive: observed site -> (num_draws, num_data, ...).
         observed_data: observed site -> (num_data, ...).
         sample_stats: name -> (num_draws, ...), such as "lp".
-        diagnostics: name -> (num_data,), such as "khat"; they join `sample_stats` without a draw axis.
+        diagnostics: name -> (num_data,), such as "khat"; they join `sample_stats` without a draw
+            axis.
         history: the columns of a run; they become the group `losses` over "epoch".
-        dims: variable -> names of its axes behind the draws; missing ones get names from ArviZ. The first axis of all
-            data is called "datum"; say {"z": ["datum"]} for a latent variable of each datum.
+        dims: variable -> names of its axes behind the draws; missing ones get names from ArviZ. The
+            first axis of all data is called "datum"; say {"z": ["datum"]} for a latent variable of
+            each datum.
         attrs: configuration; what is neither text nor number is written as JSON.
 
     A "/" in a name becomes ".", since netCDF reserves it.
@@ -49,9 +51,11 @@ def assemble(
     Raises:
         ValueError: when there are no draws or the numbers of draws or data differ.
 
-    `az.summary`, `az.plot_pair`, `az.loo` work on the result, and `result.to_netcdf(path)` writes it.
+    `az.summary`, `az.plot_pair`, `az.loo` work on the result, and `result.to_netcdf(path)` writes
+    it.
 
-    >>> idata = assemble({"z": np.zeros((10, 3, 2))}, log_likelihood={"x": np.zeros((10, 3))}, dims={"z": ["datum"]})
+    >>> draws, scores = {"z": np.zeros((10, 3, 2))}, {"x": np.zeros((10, 3))}
+    >>> idata = assemble(draws, log_likelihood=scores, dims={"z": ["datum"]})
     >>> dict(idata.posterior["z"].sizes)
     {'chain': 1, 'draw': 10, 'datum': 3, 'z_dim_1': 2}
     """
@@ -67,13 +71,29 @@ def assemble(
         "sample_stats": _named(sample_stats),
     }
     observed, extra = _named(observed_data), _named(diagnostics)
-    data = [(observed, 0), (extra, 0), (draws["log_likelihood"], 1), (draws["posterior_predictive"], 1)]
-    _check_equal("draws", [(name, len(values)) for group in draws.values() for name, values in group.items()])
-    _check_equal("data", [(name, values.shape[axis]) for group, axis in data for name, values in group.items()])
+    data = [
+        (observed, 0),
+        (extra, 0),
+        (draws["log_likelihood"], 1),
+        (draws["posterior_predictive"], 1),
+    ]
+    _check_equal(
+        "draws", [(name, len(values)) for group in draws.values() for name, values in group.items()]
+    )
+    _check_equal(
+        "data",
+        [(name, values.shape[axis]) for group, axis in data for name, values in group.items()],
+    )
 
-    axes = {name: ["datum"] for group, _ in data for name in group} | {_name(key): list(value) for key, value in (dims or {}).items()}
+    axes = {name: ["datum"] for group, _ in data for name in group} | {
+        _name(key): list(value) for key, value in (dims or {}).items()
+    }
     idata = az.from_dict(
-        **{group: {name: values[None] for name, values in arrays.items()} for group, arrays in draws.items() if arrays},  # type: ignore[arg-type]
+        **{
+            group: {name: values[None] for name, values in arrays.items()}
+            for group, arrays in draws.items()
+            if arrays
+        },  # type: ignore[arg-type]
         observed_data=observed or None,
         dims=axes,
         attrs=_attributes(attrs or {}),
@@ -85,8 +105,14 @@ def assemble(
         else:
             idata.add_groups(sample_stats=table)
     if history is not None and len(history):
-        columns = {_name(name): (("epoch",), history.column(name)) for name in history.columns if _is_numeric(history, name)}
-        idata.add_groups(losses=xr.Dataset(columns).set_coords(["epoch"] if "epoch" in columns else []))
+        columns = {
+            _name(name): (("epoch",), history.column(name))
+            for name in history.columns
+            if _is_numeric(history, name)
+        }
+        idata.add_groups(
+            losses=xr.Dataset(columns).set_coords(["epoch"] if "epoch" in columns else [])
+        )
     return idata
 
 
@@ -101,7 +127,10 @@ def _named(arrays: Arrays | None) -> dict[str, np.ndarray]:
 
 def _check_equal(what: str, sizes: Sequence[tuple[str, int]]) -> None:
     if len({size for _, size in sizes}) > 1:
-        raise ValueError(f"All arrays must have the same number of {what}, got {', '.join(f'{name}: {size}' for name, size in sizes)}.")
+        raise ValueError(
+            f"All arrays must have the same number of {what}, got "
+            f"{', '.join(f'{name}: {size}' for name, size in sizes)}."
+        )
     if empty := [name for name, size in sizes if size == 0]:
         raise ValueError(f"There are no {what} in {', '.join(empty)}.")
 
@@ -113,6 +142,8 @@ def _is_numeric(history: History, name: str) -> bool:
 def _attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """What netCDF can hold as attributes: text and numbers."""
     return {
-        name: value if isinstance(value, (str, int, float)) and not isinstance(value, bool) else json.dumps(value, default=plain)
+        name: value
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool)
+        else json.dumps(value, default=plain)
         for name, value in attrs.items()
     }

@@ -1,7 +1,8 @@
-"""How good an approximation is, from log importance weights log w_k = log p(x, z_k) - log q(z_k | x), z_k ~ q.
+"""How good an approximation is, from log importance weights log w_k = log p(x, z_k) - log q(z_k |
+x), z_k ~ q.
 
-All functions take numpy arrays with the particles in front, (num_particles, *batch), and return one number per datum,
-(*batch,), computed in float64. Every bound is in nats.
+All functions take numpy arrays with the particles in front, (num_particles, *batch), and return one
+number per datum, (*batch,), computed in float64. Every bound is in nats.
 """
 
 from __future__ import annotations
@@ -15,14 +16,21 @@ from scipy.special import comb, logsumexp
 
 from dgm_core.results import format_table
 
-KHAT_BANDS = ((-np.inf, 0.5, "k < 0.5"), (0.5, 0.7, "0.5 <= k < 0.7"), (0.7, 1.0, "0.7 <= k < 1"), (1.0, np.inf, "k >= 1"))
+KHAT_BANDS = (
+    (-np.inf, 0.5, "k < 0.5"),
+    (0.5, 0.7, "0.5 <= k < 0.7"),
+    (0.7, 1.0, "0.7 <= k < 1"),
+    (1.0, np.inf, "k >= 1"),
+)
 _MIN_KHAT_PARTICLES = 25
 
 
 def iwae_bound(log_w: np.ndarray) -> np.ndarray:
-    """The importance-weighted bound L_K = log (1/K) sum_k w_k, (num_particles, *batch) -> (*batch,).
+    """The importance-weighted bound L_K = log (1/K) sum_k w_k, (num_particles, *batch) ->
+    (*batch,).
 
-    E[L_K] <= log p(x), does not decrease with K and is the ELBO for K = 1; its bias is about -chi^2 / (2 K).
+    E[L_K] <= log p(x), does not decrease with K and is the ELBO for K = 1; its bias is about -chi^2
+    / (2 K).
 
     Reference: Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.
 
@@ -34,7 +42,8 @@ def iwae_bound(log_w: np.ndarray) -> np.ndarray:
 
 
 def jvi_coefficients(num_particles: int, order: int) -> np.ndarray:
-    """c(K, m, j) = (-1)^j (K - j)^m / ((m - j)! j!), j = 0..m: what the jackknife of order m gives to L_{K-j}.
+    """c(K, m, j) = (-1)^j (K - j)^m / ((m - j)! j!), j = 0..m: what the jackknife of order m gives
+    to L_{K-j}.
 
     They sum to one. Reference: Nowozin (2018), Debiasing evidence approximations, ICLR.
 
@@ -44,23 +53,34 @@ def jvi_coefficients(num_particles: int, order: int) -> np.ndarray:
     if order < 0:
         raise ValueError(f"order must be at least 0, got {order}.")
     if num_particles <= order:
-        raise ValueError(f"The jackknife of order {order} needs at least {order + 1} particles, got {num_particles}.")
+        raise ValueError(
+            f"The jackknife of order {order} needs at least {order + 1} particles, got "
+            f"{num_particles}."
+        )
     factorial = math.factorial
-    return np.array([(-1) ** j * (num_particles - j) ** order / (factorial(order - j) * factorial(j)) for j in range(order + 1)])
+    return np.array(
+        [
+            (-1) ** j * (num_particles - j) ** order / (factorial(order - j) * factorial(j))
+            for j in range(order + 1)
+        ]
+    )
 
 
 def jvi_bound(log_w: np.ndarray, order: int = 1) -> np.ndarray:
-    """The jackknife estimate of log p(x): sum_j c(K, m, j) L_{K-j}, (num_particles, *batch) -> (*batch,).
+    """The jackknife estimate of log p(x): sum_j c(K, m, j) L_{K-j}, (num_particles, *batch) ->
+    (*batch,).
 
-    L_{K-j} is the exact mean of the IWAE bound over all subsets of K - j particles, so no subset is drawn at random.
-    The bias falls from O(1/K) to O(K^-(m+1)). *Not* a lower bound: the bias of order 1 can be positive.
+    L_{K-j} is the exact mean of the IWAE bound over all subsets of K - j particles, so no subset is
+    drawn at random. The bias falls from O(1/K) to O(K^-(m+1)). *Not* a lower bound: the bias of
+    order 1 can be positive.
 
     Args:
         log_w: (num_particles, *batch).
-        order: m = 0 (the IWAE bound), 1 or 2. NaN where fewer than m + 1 weights of a datum are positive.
+        order: m = 0 (the IWAE bound), 1 or 2. NaN where fewer than m + 1 weights of a datum are
+            positive.
 
-    Cost: one sort; order 2 about 16 logarithms per particle instead of K / 2, since pairs of small weights are summed by
-    a power series that is exact to rounding.
+    Cost: one sort; order 2 about 16 logarithms per particle instead of K / 2, since pairs of small
+    weights are summed by a power series that is exact to rounding.
 
     Reference: Nowozin (2018), Debiasing evidence approximations, ICLR.
     """
@@ -70,7 +90,10 @@ def jvi_bound(log_w: np.ndarray, order: int = 1) -> np.ndarray:
     coefficients = jvi_coefficients(len(log_w), order)
     columns = log_w.reshape(len(log_w), -1)
     chunk = max(1, 2**22 // len(log_w))
-    values = [_jvi(columns[:, start : start + chunk], coefficients) for start in range(0, columns.shape[1], chunk)]
+    values = [
+        _jvi(columns[:, start : start + chunk], coefficients)
+        for start in range(0, columns.shape[1], chunk)
+    ]
     return np.concatenate(values).reshape(log_w.shape[1:]) if values else np.empty(log_w.shape[1:])
 
 
@@ -88,17 +111,22 @@ def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
 def psis_khat(log_w: np.ndarray) -> np.ndarray:
     """The Pareto shape of the largest weights of each datum, (num_particles, *batch) -> (*batch,).
 
-    Below 0.5 the weights have a finite variance; up to 0.7 importance sampling still works; above 1 not even their mean
-    exists. Bounded weights have k <= 0, equal ones -inf. Fitted by `arviz.psislw`.
+    Below 0.5 the weights have a finite variance; up to 0.7 importance sampling still works; above 1
+    not even their mean exists. Bounded weights have k <= 0, equal ones -inf. Fitted by
+    `arviz.psislw`.
 
     Raises:
         ValueError: with fewer than 25 particles, too few for a tail.
 
-    Reference: Vehtari et al. (2024), Pareto smoothed importance sampling, JMLR 25; Yao et al. (2018), arXiv:1802.02538.
+    Reference: Vehtari et al. (2024), Pareto smoothed importance sampling, JMLR 25; Yao et al.
+        (2018), arXiv:1802.02538.
     """
     log_w = _checked(log_w)
     if len(log_w) < _MIN_KHAT_PARTICLES:
-        raise ValueError(f"k-hat needs at least {_MIN_KHAT_PARTICLES} particles, got {len(log_w)}: raise num_particles.")
+        raise ValueError(
+            f"k-hat needs at least {_MIN_KHAT_PARTICLES} particles, got {len(log_w)}: raise "
+            "num_particles."
+        )
     rows = log_w.reshape(len(log_w), -1).T
     khat = np.empty(len(rows))
     with warnings.catch_warnings():  # ArviZ announces its next version on import
@@ -115,8 +143,9 @@ def psis_khat(log_w: np.ndarray) -> np.ndarray:
 class Report(Mapping[str, np.ndarray]):
     """Bounds and diagnostics by name, each an array with one number per datum; printed as a table.
 
-    Names: "ELBO", "IWAE", "JVI-1", "JVI-2", "ESS", "k-hat" (as far as there are enough particles). `mean` and
-    `standard_error` average over the data, `khat_counts` counts the data per band of k-hat.
+    Names: "ELBO", "IWAE", "JVI-1", "JVI-2", "ESS", "k-hat" (as far as there are enough particles).
+    `mean` and `standard_error` average over the data, `khat_counts` counts the data per band of
+    k-hat.
     """
 
     def __init__(self, per_datum: Mapping[str, np.ndarray], num_particles: int) -> None:
@@ -141,11 +170,17 @@ class Report(Mapping[str, np.ndarray]):
         """The standard error of that mean; NaN for a single datum."""
         values = self[name]
         with np.errstate(invalid="ignore"):  # k-hat may be -inf
-            return float(np.std(values, ddof=1) / math.sqrt(values.size)) if values.size > 1 else math.nan
+            return (
+                float(np.std(values, ddof=1) / math.sqrt(values.size))
+                if values.size > 1
+                else math.nan
+            )
 
     @property
     def khat_counts(self) -> dict[str, int]:
-        """How many data lie in each band of k-hat; empty when there were too few particles for it."""
+        """How many data lie in each band of k-hat; empty when there were too few
+        particles for it.
+        """
         if "k-hat" not in self:
             return {}
         khat = self["k-hat"]
@@ -182,10 +217,12 @@ class Report(Mapping[str, np.ndarray]):
 
 
 def summary(log_w: np.ndarray) -> Report:
-    """Bounds on log p(x) and the quality of the weights, per datum, from log weights (num_particles, *batch).
+    """Bounds on log p(x) and the quality of the weights, per datum, from log weights
+    (num_particles, *batch).
 
-    ELBO (the mean of log w), the IWAE and jackknife bounds, the effective sample size and k-hat. The jackknife of order
-    m needs m + 1 particles, k-hat 25; what there are too few for is left out.
+    ELBO (the mean of log w), the IWAE and jackknife bounds, the effective sample size and k-hat.
+    The jackknife of order m needs m + 1 particles, k-hat 25; what there are too few for is left
+    out.
 
     Raises:
         ValueError: when `log_w` has no particles, no data, NaN or +inf.
@@ -199,20 +236,25 @@ def summary(log_w: np.ndarray) -> Report:
         raise ValueError("log_w holds no data, so there is nothing to summarise.")
     num_particles = len(log_w)
     per_datum = {"ELBO": log_w.mean(0), "IWAE": iwae_bound(log_w)}
-    per_datum |= {f"JVI-{order}": jvi_bound(log_w, order) for order in (1, 2) if num_particles > order}
+    per_datum |= {
+        f"JVI-{order}": jvi_bound(log_w, order) for order in (1, 2) if num_particles > order
+    }
     per_datum["ESS"] = effective_sample_size(log_w)
     if num_particles >= _MIN_KHAT_PARTICLES:
         per_datum["k-hat"] = psis_khat(log_w)
     return Report(per_datum, num_particles)
 
 
-def bits_per_dim(log_likelihood: float | np.ndarray, num_dims: int, levels: int = 256) -> float | np.ndarray:
+def bits_per_dim(
+    log_likelihood: float | np.ndarray, num_dims: int, levels: int = 256
+) -> float | np.ndarray:
     """-log p(x) / (D ln 2) + log2(levels), for a density of pixels that were dequantised to [0, 1].
 
     Args:
         log_likelihood: nats per datum, any shape.
         num_dims: D, pixels times channels.
-        levels: grey levels per pixel; 1 for a likelihood that already gives probabilities of the grey levels.
+        levels: grey levels per pixel; 1 for a likelihood that already gives probabilities of the
+            grey levels.
 
     >>> round(bits_per_dim(0.0, 784), 9)  # the uniform density on [0, 1]
     8.0
@@ -223,11 +265,13 @@ def bits_per_dim(log_likelihood: float | np.ndarray, num_dims: int, levels: int 
 
 
 def active_units(z: np.ndarray, threshold: float = 0.01) -> int:
-    """The number of latent units whose posterior mean varies over the data: Var_x E[z_u | x] > threshold.
+    """The number of latent units whose posterior mean varies over the data: Var_x E[z_u | x] >
+    threshold.
 
     Args:
-        z: posterior means (num_data, z_dim), or posterior draws (num_draws, num_data, z_dim). The means of two halves of
-            the draws are covaried over the data, so that the noise of the draws does not count as activity.
+        z: posterior means (num_data, z_dim), or posterior draws (num_draws, num_data, z_dim). The
+            means of two halves of the draws are covaried over the data, so that the noise of the
+            draws does not count as activity.
 
     Reference: Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.
 
@@ -236,7 +280,10 @@ def active_units(z: np.ndarray, threshold: float = 0.01) -> int:
     """
     z = np.asarray(z, np.float64)
     if z.ndim not in (2, 3) or z.shape[-2] < 2 or (z.ndim == 3 and len(z) < 2):
-        raise ValueError(f"z must be (num_data, z_dim) or (num_draws, num_data, z_dim) with two data and draws or more, got {z.shape}.")
+        raise ValueError(
+            "z must be (num_data, z_dim) or (num_draws, num_data, z_dim) with two data and "
+            f"draws or more, got {z.shape}."
+        )
     first, second = (z, z) if z.ndim == 2 else (z[::2].mean(0), z[1::2].mean(0))
     covariance = ((first - first.mean(0)) * (second - second.mean(0))).mean(0)
     return int(np.sum(covariance > threshold))
@@ -245,14 +292,19 @@ def active_units(z: np.ndarray, threshold: float = 0.01) -> int:
 def _checked(log_w: np.ndarray) -> np.ndarray:
     log_w = np.asarray(log_w, np.float64)
     if log_w.ndim == 0 or len(log_w) == 0:
-        raise ValueError(f"log_w must be (num_particles, *batch) with a particle or more, got shape {log_w.shape}.")
+        raise ValueError(
+            "log_w must be (num_particles, *batch) with a particle or more, got shape "
+            f"{log_w.shape}."
+        )
     if bad := int(np.sum(np.isnan(log_w) | (log_w == np.inf))):
         raise ValueError(f"log_w must be finite or -inf, got {bad} values that are NaN or +inf.")
     return log_w
 
 
 def _jvi(log_w: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-    """(K, n) -> (n,): L_K + sum_j c_j (L_{K-j} - L_K). The differences are small, so nothing cancels."""
+    """(K, n) -> (n,): L_K + sum_j c_j (L_{K-j} - L_K). The differences are small, so nothing
+    cancels.
+    """
     num_particles, order = len(log_w), len(coefficients) - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         log_w = -np.sort(-log_w, axis=0)  # largest first
@@ -266,22 +318,31 @@ def _jvi(log_w: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
 
 
 def _log_without_one(log_w: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Mean over i of log (1 - p_i), p the normalised weights; the largest may be close to one, so its term is a sum."""
+    """Mean over i of log (1 - p_i), p the normalised weights; the largest may be close to one, so
+    its term is a sum.
+    """
     first = logsumexp(log_w[1:], axis=0) - total
     return (first + np.log1p(-np.exp(log_w[1:] - total)).sum(0)) / len(log_w)
 
 
-def _log_without_two(log_w: np.ndarray, total: np.ndarray, num_head: int = 15, num_powers: int = 16) -> np.ndarray:
+def _log_without_two(
+    log_w: np.ndarray, total: np.ndarray, num_head: int = 15, num_powers: int = 16
+) -> np.ndarray:
     """Mean over pairs i < j of log (1 - p_i - p_j), weights sorted from the largest.
 
-    Pairs with the largest weight: the sum over the others, r_1, less p_j <= r_1 / 2; the pair of the two largest is a sum.
-    All other pairs have p_i + p_j <= 2/3. Those that hold one of the next 15 are computed one by one; for the rest
+    Pairs with the largest weight: the sum over the others, r_1, less p_j <= r_1 / 2; the pair of
+    the two largest is a sum. All other pairs have p_i + p_j <= 2/3. Those that hold one of the next
+    15 are computed one by one; for the rest
     s = p_i + p_j <= 2/17, and sum log (1 - s) = - sum_m sum s^m / m needs only the power sums of p.
     """
     num_particles = len(log_w)
     without_first = logsumexp(log_w[1:], axis=0)
     pairs = logsumexp(log_w[2:], axis=0) - total
-    pairs = pairs + (num_particles - 2) * (without_first - total) + np.log1p(-np.exp(log_w[2:] - without_first)).sum(0)
+    pairs = (
+        pairs
+        + (num_particles - 2) * (without_first - total)
+        + np.log1p(-np.exp(log_w[2:] - without_first)).sum(0)
+    )
     p = np.exp(log_w[1:] - total)
     for index in range(min(num_head, len(p))):
         pairs = pairs + np.log1p(-p[index] - p[index + 1 :]).sum(0)

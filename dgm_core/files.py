@@ -10,15 +10,20 @@ from typing import IO, Any
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], *, before: Callable[[Path], None] | None = None) -> Iterator[IO[bytes]]:
-    """Open a temporary file next to `path` and move it onto `path` when the block ends without an error.
+def replacing(
+    path: str | os.PathLike[str], *, before: Callable[[Path], None] | None = None
+) -> Iterator[IO[bytes]]:
+    """Open a temporary file next to `path` and move it onto `path` when the block ends without an
+    error.
 
-    The bytes reach the disk (fsync) before the move, so whoever reads `path` sees the old contents or the new ones,
-    never a part. After an error, Ctrl-C included, the temporary file is removed and `path` is as it was.
+    The bytes reach the disk (fsync) before the move, so whoever reads `path` sees the old contents
+    or the new ones, never a part. After an error, Ctrl-C included, the temporary file is removed
+    and `path` is as it was.
 
     Args:
         path: the file to replace; its folder is created when missing.
-        before: called with `path` between the fsync and the move (a checkpoint keeps its predecessor here).
+        before: called with `path` between the fsync and the move (a checkpoint keeps its
+            predecessor here).
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "note.txt"
@@ -29,7 +34,9 @@ def replacing(path: str | os.PathLike[str], *, before: Callable[[Path], None] | 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")  # one fixed name: what a killed process leaves is overwritten
+    temporary = path.with_name(
+        path.name + ".tmp"
+    )  # one fixed name: what a killed process leaves is overwritten
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -56,7 +63,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The `default=` of our JSON: numpy numbers and arrays as numbers and lists, all else as its `repr`."""
+    """The `default=` of our JSON: numpy numbers and arrays as numbers and lists, all else as its
+    `repr`.
+    """
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, os.PathLike):

@@ -47,24 +47,37 @@ class History:
         return dict(self._rows[-1])
 
     def column(self, name: str) -> np.ndarray:
-        """The numbers of one column, (num_rows,), NaN where a row lacks it. Raises ValueError for an unknown name."""
+        """The numbers of one column, (num_rows,), NaN where a row lacks it. Raises ValueError for
+        an unknown name.
+        """
         if name not in self.columns:
-            raise ValueError(f"The history has no column {name!r}; it has {', '.join(self.columns) or 'no rows'}.")
-        return np.array([np.nan if row.get(name) is None else row[name] for row in self._rows], dtype=float)
+            raise ValueError(
+                f"The history has no column {name!r}; it has "
+                f"{', '.join(self.columns) or 'no rows'}."
+            )
+        return np.array(
+            [np.nan if row.get(name) is None else row[name] for row in self._rows], dtype=float
+        )
 
     def best(self, name: str, *, largest: bool = False) -> dict[str, Any]:
-        """The row in which a column is smallest (or largest); rows where it is missing or NaN do not count."""
+        """The row in which a column is smallest (or largest); rows where it is missing or NaN do
+        not count.
+        """
         column = self.column(name)
         if np.isnan(column).all():
             raise ValueError(f"Every value of column {name!r} is missing or NaN.")
         return dict(self._rows[int(np.nanargmax(column) if largest else np.nanargmin(column))])
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write all rows as CSV, numbers with all their digits; a file in the way is replaced whole."""
+        """Write all rows as CSV, numbers with all their digits; a file in the way is replaced
+        whole.
+        """
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _number(value) for name, value in row.items()} for row in self._rows)
+        writer.writerows(
+            {name: _number(value) for name, value in row.items()} for row in self._rows
+        )
         with replacing(path) as file:
             file.write(text.getvalue().encode())
 
@@ -72,7 +85,10 @@ class History:
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
         """Read what `to_csv` wrote: equal rows come back."""
         with open(path, newline="", encoding="utf-8") as file:
-            return cls({name: _parse(text) for name, text in row.items() if text != ""} for row in csv.DictReader(file))
+            return cls(
+                {name: _parse(text) for name, text in row.items() if text != ""}
+                for row in csv.DictReader(file)
+            )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -92,17 +108,22 @@ class History:
         return format_table(self._rows) if self._rows else "History()"
 
 
-def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, digits: int = 3) -> str:
-    """Rows as a text table: numbers to the right with `digits` decimals, text to the left, "-" where a value is missing.
+def format_table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, digits: int = 3
+) -> str:
+    """Rows as a text table: numbers to the right with `digits` decimals, text to the left, "-"
+    where a value is missing.
 
     Args:
         rows: one mapping per line, column name -> value.
-        columns: which columns, in which order; None takes all in the order in which they first appear.
+        columns: which columns, in which order; None takes all in the order in which they first
+            appear.
 
     Raises:
         ValueError: for a column that no row has.
 
-    >>> print(format_table([{"backend": "pyro", "ELBO": -20.5}, {"backend": "numpyro", "ELBO": -9.0}], digits=1))
+    >>> rows = [{"backend": "pyro", "ELBO": -20.5}, {"backend": "numpyro", "ELBO": -9.0}]
+    >>> print(format_table(rows, digits=1))
     backend   ELBO
     -------  -----
     pyro     -20.5
@@ -117,7 +138,10 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | Non
         values = [row.get(name) for row in rows]
         texts = [name, *(_text(value, digits) for value in values)]
         width = max(map(len, texts))
-        right = all(value is None or (isinstance(value, numbers.Number) and not isinstance(value, bool)) for value in values)
+        right = all(
+            value is None or (isinstance(value, numbers.Number) and not isinstance(value, bool))
+            for value in values
+        )
         texts.insert(1, "-" * width)
         lines.append([text.rjust(width) if right else text.ljust(width) for text in texts])
     return "\n".join("  ".join(cells).rstrip() for cells in zip(*lines, strict=True))

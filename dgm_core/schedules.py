@@ -1,9 +1,11 @@
 """Weights that change during training: KL warm-up, cyclical annealing, learning-rate factors.
 
-    w(s) = v_0 + sum_i (v_{i+1} - v_i) clip((s - k_i) / (k_{i+1} - k_i), 0, 1),   s = step (mod period),
+    w(s) = v_0 + sum_i (v_{i+1} - v_i) clip((s - k_i) / (k_{i+1} - k_i), 0, 1),   s = step (mod
+    period),
 
-piecewise linear through the points (k_i, v_i) and constant outside them. Only arithmetic and `.clip` touch the step, so
-that one schedule serves Python numbers, numpy arrays, torch tensors and traced JAX values, inside compiled code too.
+piecewise linear through the points (k_i, v_i) and constant outside them. Only arithmetic and
+`.clip` touch the step, so that one schedule serves Python numbers, numpy arrays, torch tensors and
+traced JAX values, inside compiled code too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import numpy as np
 
 
 class Schedule:
-    """A weight as a function of the step, linear between the points (steps[i], values[i]) and constant outside.
+    """A weight as a function of the step, linear between the points (steps[i], values[i]) and
+    constant outside.
 
     Args:
         steps: increasing step numbers k_0 < k_1 < ...
@@ -26,7 +29,8 @@ class Schedule:
         period: when given, the step counts modulo the period and `steps` lie in [0, period].
 
     Raises:
-        ValueError: when there are no points, the lengths differ, the steps do not increase or a number is not finite.
+        ValueError: when there are no points, the lengths differ, the steps do not increase or a
+            number is not finite.
 
     A number times a schedule is a schedule. Cost: one clip per segment.
 
@@ -39,22 +43,34 @@ class Schedule:
     linear(1000, end=2.0)
     """
 
-    def __init__(self, steps: Sequence[float], values: Sequence[float], *, period: float | None = None) -> None:
+    def __init__(
+        self, steps: Sequence[float], values: Sequence[float], *, period: float | None = None
+    ) -> None:
         steps, values = tuple(steps), tuple(float(value) for value in values)
         if not steps or len(steps) != len(values):
-            raise ValueError(f"A schedule needs one value per step and at least one, got {len(steps)} steps and {len(values)} values.")
+            raise ValueError(
+                f"A schedule needs one value per step and at least one, got {len(steps)} steps "
+                f"and {len(values)} values."
+            )
         if not all(map(math.isfinite, (*steps, *values))):
-            raise ValueError(f"The steps and values of a schedule must be finite, got {steps} and {values}.")
+            raise ValueError(
+                f"The steps and values of a schedule must be finite, got {steps} and {values}."
+            )
         if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
             raise ValueError(f"The steps of a schedule must increase, got {steps}.")
         if period is not None and not (period > 0 and steps[0] >= 0 and steps[-1] <= period):
-            raise ValueError(f"The steps of a cyclical schedule must lie in [0, period], got {steps} and {period}.")
+            raise ValueError(
+                f"The steps of a cyclical schedule must lie in [0, period], got {steps} and "
+                f"{period}."
+            )
         self.steps = steps
         self.values = values
         self.period = period
 
     def __call__(self, step: Any) -> Any:
-        """The weight at `step`: a number for a number, an array or tensor of the same shape for an array or tensor."""
+        """The weight at `step`: a number for a number, an array or tensor of the same shape for an
+        array or tensor.
+        """
         if isinstance(step, numbers.Real) and not isinstance(step, np.generic):
             return float(self._evaluate(np.float64(step)))
         return self._evaluate(step)
@@ -71,7 +87,9 @@ class Schedule:
     def __mul__(self, factor: Any) -> Schedule:
         if not isinstance(factor, numbers.Real):
             return NotImplemented  # a loss term knows what a schedule times itself is
-        return Schedule(self.steps, [float(factor) * value for value in self.values], period=self.period)
+        return Schedule(
+            self.steps, [float(factor) * value for value in self.values], period=self.period
+        )
 
     __rmul__ = __mul__
 
@@ -88,7 +106,9 @@ class Schedule:
             return f"constant({self.values[0]})"
         if len(self.steps) == 2 and self.steps[0] == 0:
             start, end = self.values
-            ends = ("" if start == 0.0 else f", start={start}") + ("" if end == 1.0 else f", end={end}")
+            ends = ("" if start == 0.0 else f", start={start}") + (
+                "" if end == 1.0 else f", end={end}"
+            )
             if self.period is None:
                 return f"linear({self.steps[1]}{ends})"
             ratio = self.steps[1] / self.period
@@ -120,7 +140,8 @@ def linear(num_steps: float, start: float = 0.0, end: float = 1.0) -> Schedule:
 
 
 def cyclical(period: float, ratio: float = 0.5, start: float = 0.0, end: float = 1.0) -> Schedule:
-    """Every `period` steps anew from `start` to `end`: rising for `ratio` of the period, constant for the rest.
+    """Every `period` steps anew from `start` to `end`: rising for `ratio` of the period, constant
+    for the rest.
 
     Reference: Fu et al. (2019), Cyclical annealing schedule, arXiv:1903.10145.
 
@@ -133,7 +154,8 @@ def cyclical(period: float, ratio: float = 0.5, start: float = 0.0, end: float =
 
 
 def value_of(weight: float | Callable[[Any], Any] | Any, step: Any) -> Any:
-    """`weight(step)` for a schedule or any other function of the step, `weight` itself for a number or an array.
+    """`weight(step)` for a schedule or any other function of the step, `weight` itself for a number
+    or an array.
 
     >>> value_of(0.5, 10), value_of(linear(20), 10)
     (0.5, 0.5)

@@ -1,6 +1,8 @@
-"""ELBO surgery: what the KL part of a bound is made of, and how far the aggregate posterior q(z) = E_data [q(z | x)] is from the prior.
+"""ELBO surgery: what the KL part of a bound is made of, and how far the aggregate posterior q(z) =
+E_data [q(z | x)] is from the prior.
 
-mean KL(q(z | x), p(z)) = I(x; z) + KL(q(z), p(z)): the information that the codes carry, and a mismatch that costs likelihood and spoils samples.
+mean KL(q(z | x), p(z)) = I(x; z) + KL(q(z), p(z)): the information that the codes carry, and a
+mismatch that costs likelihood and spoils samples.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ __all__ = ["ELBOSurgery", "elbo_surgery", "ratio_kl"]
 
 
 class ELBOSurgery(NamedTuple):
-    """mean_kl = mutual_information + marginal_kl, in nats per datum; the mutual information of N data is at most log N."""
+    """mean_kl = mutual_information + marginal_kl, in nats per datum; the mutual information of N
+    data is at most log N.
+    """
 
     mean_kl: float
     mutual_information: float
@@ -24,36 +28,54 @@ class ELBOSurgery(NamedTuple):
 
 
 def elbo_surgery(log_q: np.ndarray, log_p: np.ndarray) -> ELBOSurgery:
-    """The parts of the KL of N data, from one draw z_n ~ q(z | x_n) for each, with q(z) = sum_m q(z | x_m) / N.
+    """The parts of the KL of N data, from one draw z_n ~ q(z | x_n) for each, with q(z) = sum_m q(z
+    | x_m) / N.
 
-    mean KL = mean_n [log q(z_n | x_n) - log p(z_n)];  I = mean_n [log q(z_n | x_n) - log q(z_n)];  KL(q(z), p(z)) = mean_n [log q(z_n) - log p(z_n)].
+    mean KL = mean_n [log q(z_n | x_n) - log p(z_n)];  I = mean_n [log q(z_n | x_n) - log q(z_n)];
+    KL(q(z), p(z)) = mean_n [log q(z_n) - log p(z_n)].
 
     Shapes: log_q (N, N), log q(z_n | x_m) in row n and column m;  log_p (N,), log p(z_n).
-    Raises: ValueError for other shapes, and values that are not finite on the diagonal and in log_p.
-    Reference: Hoffman and Johnson (2016), ELBO surgery, NeurIPS workshop on advances in approximate Bayesian inference.
+    Raises: ValueError for other shapes, and values that are not finite on the diagonal and in
+        log_p.
+    Reference: Hoffman and Johnson (2016), ELBO surgery, NeurIPS workshop on advances in approximate
+        Bayesian inference.
 
     >>> elbo_surgery(np.log([[0.8, 0.2], [0.2, 0.8]]), np.log([0.5, 0.5]))
     ELBOSurgery(mean_kl=0.47..., mutual_information=0.47..., marginal_kl=...)
     """
     log_q, log_p = np.asarray(log_q, np.float64), np.asarray(log_p, np.float64)
     if log_p.ndim != 1 or log_q.shape != (len(log_p), len(log_p)) or not len(log_p):
-        raise ValueError(f"log_q must be (N, N) and log_p (N,), got shapes {log_q.shape} and {log_p.shape}.")
+        raise ValueError(
+            f"log_q must be (N, N) and log_p (N,), got shapes {log_q.shape} and {log_p.shape}."
+        )
     own = np.diagonal(log_q)
     if not (np.isfinite(own).all() and np.isfinite(log_p).all()):
         raise ValueError("log q(z_n | x_n) and log p(z_n) must be finite at the guide's own draws.")
     marginal = logsumexp(log_q, axis=1) - np.log(len(log_p))
-    return ELBOSurgery(float(np.mean(own - log_p)), float(np.mean(own - marginal)), float(np.mean(marginal - log_p)))
+    return ELBOSurgery(
+        float(np.mean(own - log_p)),
+        float(np.mean(own - marginal)),
+        float(np.mean(marginal - log_p)),
+    )
 
 
-def ratio_kl(x: np.ndarray, y: np.ndarray, classifier: Any = None, *, num_folds: int = 5, seed: int = 0) -> float:
-    """KL(P, Q) from samples x ~ P and y ~ Q alone, by the log-odds of a classifier that tells them apart: mean of log p/q over held-out x.
+def ratio_kl(
+    x: np.ndarray, y: np.ndarray, classifier: Any = None, *, num_folds: int = 5, seed: int = 0
+) -> float:
+    """KL(P, Q) from samples x ~ P and y ~ Q alone, by the log-odds of a classifier that tells them
+    apart: mean of log p/q over held-out x.
 
-    For guides and priors that cannot be scored.  An estimate and no bound: too small where the classifier misses a difference.
+    For guides and priors that cannot be scored.  An estimate and no bound: too small where the
+    classifier misses a difference.
 
-    Args: x and y, samples (num, *event); classifier, of scikit-learn, with `decision_function` (log-odds) or `predict_proba`; None takes logistic regression on
-        all products of two standardised entries, whose log-odds are exact for two Gaussians; num_folds, each scored by what was trained on the others.
-    Raises: ValueError for different events, fewer than two points per fold, values that are not finite, and fewer than two folds.
-    Reference: Sugiyama, Suzuki and Kanamori (2012), Density ratio estimation in machine learning, section 4.
+    Args: x and y, samples (num, *event); classifier, of scikit-learn, with `decision_function`
+        (log-odds) or `predict_proba`; None takes logistic regression on all products of two
+        standardised entries, whose log-odds are exact for two Gaussians; num_folds, each scored by
+        what was trained on the others.
+    Raises: ValueError for different events, fewer than two points per fold, values that are not
+        finite, and fewer than two folds.
+    Reference: Sugiyama, Suzuki and Kanamori (2012), Density ratio estimation in machine learning,
+        section 4.
 
     >>> x = np.random.default_rng(0).standard_normal((2, 4000, 1))
     >>> abs(ratio_kl(x[0] + 1, x[1]) - 0.5) < 0.06
@@ -65,11 +87,15 @@ def ratio_kl(x: np.ndarray, y: np.ndarray, classifier: Any = None, *, num_folds:
     if num_folds < 2:
         raise ValueError(f"num_folds must be at least 2, got {num_folds}.")
     if np.shape(x)[1:] != np.shape(y)[1:]:
-        raise ValueError(f"Two samples need equal events, got shapes {np.shape(x)} and {np.shape(y)}.")
+        raise ValueError(
+            f"Two samples need equal events, got shapes {np.shape(x)} and {np.shape(y)}."
+        )
     x, y = as_points(x, "x", 2 * num_folds), as_points(y, "y", 2 * num_folds)
     points, labels = np.concatenate([x, y]), np.arange(len(x) + len(y)) < len(x)
     model, total = _quadratic() if classifier is None else classifier, 0.0
-    for train, test in StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(points, labels):
+    for train, test in StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(
+        points, labels
+    ):
         fitted = clone(model).fit(points[train], labels[train])
         prior_odds = np.log(labels[train].sum() / (~labels[train]).sum())
         total += float(np.sum(_log_odds(fitted, points[test[labels[test]]]) - prior_odds))
@@ -88,4 +114,8 @@ def _quadratic() -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-    return make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), LogisticRegression(C=1e3, max_iter=2000))
+    return make_pipeline(
+        StandardScaler(),
+        PolynomialFeatures(2, include_bias=False),
+        LogisticRegression(C=1e3, max_iter=2000),
+    )

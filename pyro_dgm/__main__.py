@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _maker(seed: int) -> Callable[..., Any]:
-    """Builds modules, each with random weights of its own; the global random state stays as it was."""
+    """Builds modules, each with random weights of its own; the global random state
+    stays as it was.
+    """
     rng = np.random.default_rng(seed)
 
     def make(cls: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

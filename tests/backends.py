@@ -1,7 +1,8 @@
 """One face for both libraries, so that a test of a loss is written once and runs in each.
 
-`backend.sample`, `.plate`, `.param`, `.dist` and `.np` have equal names and meanings in Pyro and NumPyro; `evaluate` returns the loss, its terms and
-the gradient with respect to every (unconstrained) parameter as numpy arrays.
+`backend.sample`, `.plate`, `.param`, `.dist` and `.np` have equal names and meanings in Pyro and
+NumPyro; `evaluate` returns the loss, its terms and the gradient with respect to every
+(unconstrained) parameter as numpy arrays.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,10 +25,19 @@ class PyroBackend:
 
         from pyro_dgm import evaluation, losses
 
-        self.pyro, self.torch, self.dist, self.np, self.losses, self.evaluation = pyro, torch, dist, torch, losses, evaluation
+        self.pyro, self.torch, self.dist, self.np, self.losses, self.evaluation = (
+            pyro,
+            torch,
+            dist,
+            torch,
+            losses,
+            evaluation,
+        )
         self.sample, self.param, self.deterministic = pyro.sample, pyro.param, pyro.deterministic
 
-    def plate(self, name: str, size: int, subsample_size: int | None = None, dim: int | None = None) -> Any:
+    def plate(
+        self, name: str, size: int, subsample_size: int | None = None, dim: int | None = None
+    ) -> Any:
         return self.pyro.plate(name, size, subsample_size=subsample_size, dim=dim)
 
     def run(self, model: Callable, guide: Callable, params: dict | None = None) -> SimpleNamespace:
@@ -54,7 +64,15 @@ class PyroBackend:
         return self.torch.as_tensor(np.asarray(x), dtype=self.torch.float64)
 
     def evaluate(
-        self, loss: Any, model: Callable, guide: Callable, *args: Any, params: dict | None = None, seed: int = 0, step: int = 0, **kwargs: Any
+        self,
+        loss: Any,
+        model: Callable,
+        guide: Callable,
+        *args: Any,
+        params: dict | None = None,
+        seed: int = 0,
+        step: int = 0,
+        **kwargs: Any,
     ) -> tuple[float, dict[str, float], dict[str, np.ndarray]]:
         pyro, torch = self.pyro, self.torch
         pyro.clear_param_store()
@@ -65,11 +83,17 @@ class PyroBackend:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             out = loss.evaluate(model, guide, args, kwargs, step=step)
-        gradients = {name: np.zeros_like(np.asarray(value, dtype=float)) for name, value in (params or {}).items()}
+        gradients = {
+            name: np.zeros_like(np.asarray(value, dtype=float))
+            for name, value in (params or {}).items()
+        }
         if gradients and out.loss.requires_grad:
             leaves = [store._params[name] for name in gradients]
             found = torch.autograd.grad(out.loss, leaves, allow_unused=True)
-            gradients = {name: old if new is None else new.numpy() for (name, old), new in zip(gradients.items(), found, strict=True)}
+            gradients = {
+                name: old if new is None else new.numpy()
+                for (name, old), new in zip(gradients.items(), found, strict=True)
+            }
         return out.loss.item(), {name: value.item() for name, value in out.terms.items()}, gradients
 
 
@@ -86,13 +110,29 @@ class NumPyroBackend:
 
         from numpyro_dgm import evaluation, losses
 
-        self.numpyro, self.jax, self.dist, self.np, self.losses, self.evaluation = numpyro, jax, dist, jnp, losses, evaluation
-        self.sample, self.param, self.plate, self.deterministic = numpyro.sample, numpyro.param, numpyro.plate, numpyro.deterministic
+        self.numpyro, self.jax, self.dist, self.np, self.losses, self.evaluation = (
+            numpyro,
+            jax,
+            dist,
+            jnp,
+            losses,
+            evaluation,
+        )
+        self.sample, self.param, self.plate, self.deterministic = (
+            numpyro.sample,
+            numpyro.param,
+            numpyro.plate,
+            numpyro.deterministic,
+        )
         self._compiled: dict = {}
 
     def run(self, model: Callable, guide: Callable, params: dict | None = None) -> SimpleNamespace:
         """A trained run: model and guide with these parameters."""
-        return SimpleNamespace(model=model, guide=guide, params={name: self.array(value) for name, value in (params or {}).items()})
+        return SimpleNamespace(
+            model=model,
+            guide=guide,
+            params={name: self.array(value) for name, value in (params or {}).items()},
+        )
 
     def double_precision(self) -> AbstractContextManager[None]:
         return self.jax.enable_x64(True)
@@ -107,7 +147,15 @@ class NumPyroBackend:
         return self.np.asarray(x, dtype=self.np.float64)
 
     def evaluate(
-        self, loss: Any, model: Callable, guide: Callable, *args: Any, params: dict | None = None, seed: int = 0, step: int = 0, **kwargs: Any
+        self,
+        loss: Any,
+        model: Callable,
+        guide: Callable,
+        *args: Any,
+        params: dict | None = None,
+        seed: int = 0,
+        step: int = 0,
+        **kwargs: Any,
     ) -> tuple[float, dict[str, float], dict[str, np.ndarray]]:
         jax = self.jax
         with jax.enable_x64(True):
@@ -121,4 +169,8 @@ class NumPyroBackend:
             key = (loss, model, guide, step, tuple(kwargs.items()))
             run = self._compiled.setdefault(key, jax.jit(jax.value_and_grad(total, has_aux=True)))
             (value, terms), gradients = run(values, jax.random.key(seed), args)
-            return float(value), {k: float(v) for k, v in terms.items()}, {k: np.asarray(v) for k, v in gradients.items()}
+            return (
+                float(value),
+                {k: float(v) for k, v in terms.items()},
+                {k: np.asarray(v) for k, v in gradients.items()},
+            )

@@ -1,11 +1,15 @@
-"""Every test starts from the same global state, on the CPU, with one thread and without a display."""
+"""Every test starts from the same global state, on the CPU, with one thread and without
+a display.
+"""
 
 import os
 import random
 import sys
 from pathlib import Path
 
-COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "jax"  # what JAX compiles, for the other processes and the next run
+COMPILED = (
+    Path(__file__).parents[1] / ".pytest_cache" / "jax"
+)  # what JAX compiles, for the other processes and the next run
 
 # Before torch, jax or matplotlib is imported by any test.
 for name, value in {
@@ -27,7 +31,9 @@ import pytest
 
 
 def _reset() -> None:
-    """Empty parameter store, seeds 0, single precision. Libraries that are not imported stay so: they start in this state."""
+    """Empty parameter store, seeds 0, single precision. Libraries that are not imported stay so:
+    they start in this state.
+    """
     random.seed(0)
     if "torch" in sys.modules:
         import torch
@@ -43,9 +49,11 @@ def _reset() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def compilation(request: pytest.FixtureRequest) -> None:
-    """JAX compiles without most optimisations, and random bits of a kind that compiles quickly: most tests compile far longer than they run.
+    """JAX compiles without most optimisations, and random bits of a kind that compiles quickly:
+    most tests compile far longer than they run.
 
-    Modules that train long, look at compiled code or compare with other processes say `AS_USERS_COMPILE = True`.
+    Modules that train long, look at compiled code or compare with other processes say
+    `AS_USERS_COMPILE = True`.
     """
     if "jax" in sys.modules:
         import jax
@@ -65,7 +73,9 @@ def fresh_state() -> Iterator[None]:
 
 
 def _forget_compiled() -> None:
-    """Drop what JAX has compiled when this process holds more than 5 GB, so that several of them fit beside each other."""
+    """Drop what JAX has compiled when this process holds more than 5 GB, so that several of them
+    fit beside each other.
+    """
     statm = Path("/proc/self/statm")
     if "jax" in sys.modules and statm.exists() and int(statm.read_text().split()[1]) * 4096 > 5e9:
         import jax

@@ -1,4 +1,6 @@
-"""What the structural tests share: the packages' files, what they import, and their public names."""
+"""What the structural tests share: the packages' files, what they import, and their
+public names.
+"""
 
 import ast
 import importlib
@@ -12,7 +14,16 @@ TWINS = ("pyro_dgm", "numpyro_dgm")
 PACKAGES = ("dgm_core", *TWINS)
 LIBRARIES = {
     "pyro_dgm": {"torch", "pyro", "zuko"},
-    "numpyro_dgm": {"jax", "jaxlib", "numpyro", "equinox", "optax", "flowjax", "jaxtyping", "paramax"},
+    "numpyro_dgm": {
+        "jax",
+        "jaxlib",
+        "numpyro",
+        "equinox",
+        "optax",
+        "flowjax",
+        "jaxtyping",
+        "paramax",
+    },
 }
 
 
@@ -33,7 +44,9 @@ def top(name: str) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """Absolute dotted names of all that a file imports, anywhere in it; `from a import b` counts as `a.b` where that is a module of ours."""
+    """Absolute dotted names of all that a file imports, anywhere in it; `from a import b` counts as
+    `a.b` where that is a module of ours.
+    """
     here = module_name(path).split(".")
     package = here if path.name == "__init__.py" else here[:-1]
     found = set()
@@ -45,12 +58,18 @@ def imports(path: Path) -> set[str]:
             origin = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
                 target = ROOT.joinpath(*origin.split("."), alias.name)
-                found.add(f"{origin}.{alias.name}" if target.with_suffix(".py").exists() or target.is_dir() else origin)
+                found.add(
+                    f"{origin}.{alias.name}"
+                    if target.with_suffix(".py").exists() or target.is_dir()
+                    else origin
+                )
     return found
 
 
 def public_names(module: ModuleType) -> dict[str, Any]:
-    """The public classes and functions that a module defines itself: those of `__all__`, or where there is none all without an underscore."""
+    """The public classes and functions that a module defines itself: those of `__all__`, or where
+    there is none all without an underscore.
+    """
     listed = getattr(module, "__all__", None)
     return {
         name: value
@@ -62,11 +81,14 @@ def public_names(module: ModuleType) -> dict[str, Any]:
 
 
 def public_methods(cls: type) -> set[str]:
-    """The names of the public functions and properties that a class defines in its own body, `__call__` among them."""
+    """The names of the public functions and properties that a class defines in its own body,
+    `__call__` among them.
+    """
     return {
         name
         for name, value in vars(cls).items()
-        if (not name.startswith("_") or name == "__call__") and (isinstance(value, property) or inspect.isroutine(getattr(cls, name)))
+        if (not name.startswith("_") or name == "__call__")
+        and (isinstance(value, property) or inspect.isroutine(getattr(cls, name)))
     }
 
 

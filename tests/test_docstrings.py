@@ -8,13 +8,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.source_tree import PACKAGES, ROOT, load, module_name, public_methods, public_names, sources, top
+from tests.source_tree import (
+    PACKAGES,
+    ROOT,
+    load,
+    module_name,
+    public_methods,
+    public_names,
+    sources,
+    top,
+)
 
-FILES = [pytest.param(path, id=module_name(path)) for package in PACKAGES for path in sources(package) if path.name != "__main__.py"]
+FILES = [
+    pytest.param(path, id=module_name(path))
+    for package in PACKAGES
+    for path in sources(package)
+    if path.name != "__main__.py"
+]
 AT_HAND = {  # what every example may use without importing it
     "dgm_core": {"np": "numpy"},
     "pyro_dgm": {"np": "numpy", "pyro": "pyro", "torch": "torch"},
-    "numpyro_dgm": {"np": "numpy", "numpyro": "numpyro", "jax": "jax", "jnp": "jax.numpy", "optax": "optax"},
+    "numpyro_dgm": {
+        "np": "numpy",
+        "numpyro": "numpyro",
+        "jax": "jax",
+        "jnp": "jax.numpy",
+        "optax": "optax",
+    },
 }
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -24,7 +44,10 @@ def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=FLAGS)
-    names = {name: importlib.import_module(library) for name, library in AT_HAND[top(module_name(path))].items()}
+    names = {
+        name: importlib.import_module(library)
+        for name, library in AT_HAND[top(module_name(path))].items()
+    }
     for example in doctest.DocTestFinder(exclude_empty=True).find(load(path), extraglobs=names):
         runner.run(example, out=report.append)
     assert not runner.failures, "".join(report)
@@ -37,13 +60,19 @@ def test_public_names_have_docstrings(path: Path) -> None:
     for name, value in public_names(module).items():
         missing += [] if inspect.getdoc(value) else [name]
         if inspect.isclass(value):
-            missing += [f"{name}.{method}" for method in sorted(public_methods(value)) if not inspect.getdoc(getattr(value, method))]
+            missing += [
+                f"{name}.{method}"
+                for method in sorted(public_methods(value))
+                if not inspect.getdoc(getattr(value, method))
+            ]
     assert not missing, f"without a docstring in {module.__name__}: {missing}"
 
 
 def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {"__name__": "readme"})

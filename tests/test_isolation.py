@@ -1,4 +1,6 @@
-"""Either twin works where the other's libraries are not installed, the core works without both, and importing a package changes nothing outside it."""
+"""Either twin works where the other's libraries are not installed, the core works without both, and
+importing a package changes nothing outside it.
+"""
 
 import os
 import subprocess
@@ -18,7 +20,9 @@ class Without:
     def __init__(self, finder, blocked):
         self.finder, self.blocked = finder, blocked
     def find_spec(self, name, path=None, target=None):
-        return None if name.partition(".")[0] in self.blocked else self.finder.find_spec(name, path, target)
+        if name.partition(".")[0] in self.blocked:
+            return None
+        return self.finder.find_spec(name, path, target)
     def __getattr__(self, name):
         return getattr(self.finder, name)
 
@@ -64,20 +68,31 @@ import numpy as np
 
 def snapshot():
     state = {
-        "random": random.getstate(), "numpy": np.random.get_state()[1].tobytes(), "numpy errors": np.geterr(),
-        "numpy print options": np.get_printoptions(), "warning filters": list(warnings.filters), "environment": dict(os.environ),
-        "logging": (logging.root.level, list(logging.root.handlers)), "working directory": os.getcwd(), "excepthook": sys.excepthook,
+        "random": random.getstate(),
+        "numpy": np.random.get_state()[1].tobytes(),
+        "numpy errors": np.geterr(),
+        "numpy print options": np.get_printoptions(),
+        "warning filters": list(warnings.filters),
+        "environment": dict(os.environ),
+        "logging": (logging.root.level, list(logging.root.handlers)),
+        "working directory": os.getcwd(),
+        "excepthook": sys.excepthook,
     }
     if "torch" in sys.modules:
         import torch
         state |= {
-            "torch seed": torch.get_rng_state().numpy().tobytes(), "torch dtype": torch.get_default_dtype(),
-            "torch threads": torch.get_num_threads(), "torch device": torch.get_default_device(), "torch gradients": torch.is_grad_enabled(),
-            "torch precision": torch.get_float32_matmul_precision(), "torch validation": torch.distributions.Distribution._validate_args,
+            "torch seed": torch.get_rng_state().numpy().tobytes(),
+            "torch dtype": torch.get_default_dtype(),
+            "torch threads": torch.get_num_threads(),
+            "torch device": torch.get_default_device(),
+            "torch gradients": torch.is_grad_enabled(),
+            "torch precision": torch.get_float32_matmul_precision(),
+            "torch validation": torch.distributions.Distribution._validate_args,
         }
     if "pyro" in sys.modules:
         import pyro
-        state |= {"pyro parameters": list(pyro.get_param_store().keys()), "pyro settings": pyro.settings.get()}
+        state |= {"pyro parameters": list(pyro.get_param_store().keys())}
+        state |= {"pyro settings": pyro.settings.get()}
     if "jax" in sys.modules:
         import jax
         state |= {"jax configuration": dict(jax.config.values)}
@@ -98,9 +113,18 @@ assert not changed, f"importing changed: {changed}"
 
 
 def run_python(code: str, folder: Path) -> None:
-    """Run code in a fresh interpreter that starts elsewhere, so that nothing lying in the repository's root is found by accident."""
+    """Run code in a fresh interpreter that starts elsewhere, so that nothing lying in the
+    repository's root is found by accident.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -110,14 +134,26 @@ def modules(package: str) -> list[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_works_without_the_libraries_of_the_others(package: str, tmp_path: Path) -> None:
-    blocked = set().union(*(libraries for twin, libraries in LIBRARIES.items() if twin != package)) | set(LIBRARIES) - {package}
-    load_all = f"import importlib\nfor name in {modules(package)!r}: importlib.import_module(name)\n"
+    blocked = set().union(
+        *(libraries for twin, libraries in LIBRARIES.items() if twin != package)
+    ) | set(LIBRARIES) - {package}
+    load_all = (
+        f"import importlib\nfor name in {modules(package)!r}: importlib.import_module(name)\n"
+    )
     check = "assert not {name.partition('.')[0] for name in sys.modules} & blocked\n"
-    run_python(ABSENT.replace("{blocked!r}", repr(blocked)) + load_all + textwrap.dedent(WORK[package]) + check, tmp_path)
+    run_python(
+        ABSENT.replace("{blocked!r}", repr(blocked))
+        + load_all
+        + textwrap.dedent(WORK[package])
+        + check,
+        tmp_path,
+    )
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_importing_changes_no_global_state(package: str, tmp_path: Path) -> None:
     files = [*sources("dgm_core"), *sources(package)]
-    libraries = sorted({name for path in files for name in imports(path) if top(name) not in PACKAGES})
+    libraries = sorted(
+        {name for path in files for name in imports(path) if top(name) not in PACKAGES}
+    )
     run_python(f"LIBRARIES = {libraries!r}\nMODULES = {modules(package)!r}\n{SNAPSHOT}", tmp_path)

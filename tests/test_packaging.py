@@ -14,7 +14,15 @@ def test_pins_install_on_the_oldest_python() -> None:
     promised = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     oldest = re.fullmatch(r">=\s*(\d+\.\d+)", promised)
     assert oldest, promised
-    names = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    names = [
+        line.split("==")[0]
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    ]
     allowed = {name: distribution(name).metadata.get("Requires-Python") or "" for name in names}
-    too_new = {name: versions for name, versions in allowed.items() if not SpecifierSet(versions).contains(f"{oldest[1]}.0")}
+    too_new = {
+        name: versions
+        for name, versions in allowed.items()
+        if not SpecifierSet(versions).contains(f"{oldest[1]}.0")
+    }
     assert names and not too_new, f"Pin releases that also run on Python {oldest[1]}.0: {too_new}."

@@ -1,4 +1,6 @@
-"""The twins are the same library twice: same files, same public names, same arguments and defaults, same docstrings."""
+"""The twins are the same library twice: same files, same public names, same arguments and defaults,
+same docstrings.
+"""
 
 import ast
 import inspect
@@ -9,16 +11,31 @@ from typing import Any
 
 import pytest
 
-from tests.source_tree import ROOT, TWINS, load, module_name, public_methods, public_names, sources, top
+from tests.source_tree import (
+    ROOT,
+    TWINS,
+    load,
+    module_name,
+    public_methods,
+    public_names,
+    sources,
+    top,
+)
 
-# A torch module defines `forward` where an Equinox module defines `__call__`; NumPyro hands over the state that Pyro keeps in global stores.
+# A torch module defines `forward` where an Equinox module defines `__call__`; NumPyro hands over
+# the state that Pyro keeps in global stores.
 SAME_ROLE = {"forward": "__call__"}
 EXPLICIT_STATE = {"key", "rng_key", "params", "mutable_state"}
 # How each library's own engine calls a loss, and a distribution.
 DISTRIBUTION = ("expand", "log_prob", "rsample", "sample", "sample_with_intermediates")
 ENGINE = {"Loss.__call__", "Loss.loss", "Loss.loss_with_mutable_state"}
-ENGINE |= {f"{distribution}.{name}" for distribution in ("FlowDistribution", "ImplicitDistribution") for name in DISTRIBUTION}
-# Made by the library from the traces of its backend, never by a user: only their methods must agree.
+ENGINE |= {
+    f"{distribution}.{name}"
+    for distribution in ("FlowDistribution", "ImplicitDistribution")
+    for name in DISTRIBUTION
+}
+# Made by the library from the traces of its backend, never by a user: only their methods must
+# agree.
 MADE_INSIDE = {"Joints", "InferenceJoint", "Evaluation"}
 
 
@@ -28,7 +45,9 @@ def twin(path: Path) -> Path:
 
 
 def text(docstring: str | None) -> str:
-    """A docstring without its examples: a line that starts with `>>>`, and what follows it up to the next blank line, may differ."""
+    """A docstring without its examples: a line that starts with `>>>`, and what follows it up to
+    the next blank line, may differ.
+    """
     kept, in_example = [], False
     for line in inspect.cleandoc(docstring or "").splitlines():
         in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
@@ -47,10 +66,16 @@ def is_ours(value: Any) -> bool:
 
 
 def parameters(function: Callable[..., Any]) -> list[tuple[str, str, str]]:
-    """Name, kind and default of each argument but the explicit state; annotations differ, they name each library's own arrays."""
+    """Name, kind and default of each argument but the explicit state; annotations differ, they name
+    each library's own arrays.
+    """
     if not is_ours(function):
         return []
-    return [(p.name, p.kind.description, repr(p.default)) for p in inspect.signature(function).parameters.values() if p.name not in EXPLICIT_STATE]
+    return [
+        (p.name, p.kind.description, repr(p.default))
+        for p in inspect.signature(function).parameters.values()
+        if p.name not in EXPLICIT_STATE
+    ]
 
 
 def constructor(cls: type) -> Callable[..., Any]:
@@ -62,12 +87,17 @@ def differences(name: str, ours: Any, theirs: Any) -> list[str]:
     """What is not equal between two twins, in words."""
     found = []
     if text(ours.__doc__) != text(theirs.__doc__):
-        found.append(f"docstring of {name}:\n{text(ours.__doc__)}\n--- but ---\n{text(theirs.__doc__)}")
+        found.append(
+            f"docstring of {name}:\n{text(ours.__doc__)}\n--- but ---\n{text(theirs.__doc__)}"
+        )
     if not inspect.isclass(ours):
         pairs = [(name, ours, theirs)]
     else:
         pairs = [] if name in MADE_INSIDE else [(name, constructor(ours), constructor(theirs))]
-        methods = ({SAME_ROLE.get(m, m): getattr(cls, m) for m in public_methods(cls)} for cls in (ours, theirs))
+        methods = (
+            {SAME_ROLE.get(m, m): getattr(cls, m) for m in public_methods(cls)}
+            for cls in (ours, theirs)
+        )
         left, right = methods
         for method in sorted(m for m in left.keys() | right.keys() if f"{name}.{m}" not in ENGINE):
             if not (hasattr(ours, method) and hasattr(theirs, method)):
@@ -75,24 +105,34 @@ def differences(name: str, ours: Any, theirs: Any) -> list[str]:
             elif method in left and method in right:
                 pairs.append((f"{name}.{method}", left[method], right[method]))
                 if text(inspect.getdoc(left[method])) != text(inspect.getdoc(right[method])):
-                    found.append(f"docstring of {name}.{method}: {inspect.getdoc(left[method])} --- but --- {inspect.getdoc(right[method])}")
+                    found.append(
+                        f"docstring of {name}.{method}: {inspect.getdoc(left[method])} --- but "
+                        f"--- {inspect.getdoc(right[method])}"
+                    )
     for label, a, b in pairs:
         if callable(a) and callable(b) and parameters(a) != parameters(b):
             found.append(f"arguments of {label}: {parameters(a)} --- but --- {parameters(b)}")
     return found
 
 
-FILES = [pytest.param(path, id=module_name(path).partition(".")[2] or "package") for path in sources("pyro_dgm")]
+FILES = [
+    pytest.param(path, id=module_name(path).partition(".")[2] or "package")
+    for path in sources("pyro_dgm")
+]
 
 
 def test_same_files() -> None:
-    ours, theirs = ({path.relative_to(ROOT / package) for path in sources(package)} for package in TWINS)
+    ours, theirs = (
+        {path.relative_to(ROOT / package) for path in sources(package)} for package in TWINS
+    )
     assert ours == theirs
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_module_docstrings_are_equal(path: Path) -> None:
-    ours, theirs = (ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))) for p in (path, twin(path)))
+    ours, theirs = (
+        ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))) for p in (path, twin(path))
+    )
     assert text(ours) == text(theirs)
 
 
@@ -101,5 +141,7 @@ def test_public_names_signatures_and_docstrings_are_equal(path: Path) -> None:
     ours, theirs = public_names(load(path)), public_names(load(twin(path)))
     assert ours.keys() == theirs.keys()
     assert exported(load(path)) == exported(load(twin(path)))
-    found = [difference for name in ours for difference in differences(name, ours[name], theirs[name])]
+    found = [
+        difference for name in ours for difference in differences(name, ours[name], theirs[name])
+    ]
     assert not found, "\n".join(found)

@@ -1,4 +1,6 @@
-"""The command line that both backends share: `python -m pyro_dgm fit vae`, `python -m numpyro_dgm fit vae`."""
+"""The command line that both backends share: `python -m pyro_dgm fit vae`,
+`python -m numpyro_dgm fit vae`.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ _COMMANDS = {"fit": fit, "list": show, "compare": compare}
 def main(backend: Backend, argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status.
 
-    0 when all went well; 2 with one line on stderr for what the user can put right (flags, data, files); 1 with one line
-    when training met numbers that are not finite; 130 after Ctrl-C. Anything else is our fault and shows its traceback.
+    0 when all went well; 2 with one line on stderr for what the user can put right (flags, data,
+    files); 1 with one line when training met numbers that are not finite; 130 after Ctrl-C.
+    Anything else is our fault and shows its traceback.
 
     Args:
         backend: what the command line needs of `pyro_dgm` or `numpyro_dgm`; see `Backend`.
@@ -34,7 +37,11 @@ def main(backend: Backend, argv: Sequence[str] | None = None) -> int:
     except ArithmeticError as error:
         return _complain(backend.name, error, status=1)
     except KeyboardInterrupt:
-        return _complain(backend.name, "interrupted; the same command with --resume goes on from the last epoch.", status=130)
+        return _complain(
+            backend.name,
+            "interrupted; the same command with --resume goes on from the last epoch.",
+            status=130,
+        )
     return 0
 
 

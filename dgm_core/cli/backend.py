@@ -9,22 +9,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Backend:
-    """The parts of a backend, put together in its `__main__`. Both have the same names, so the rest is shared.
+    """The parts of a backend, put together in its `__main__`. Both have the same names, so the rest
+    is shared.
 
     Args:
         name: "pyro_dgm" or "numpyro_dgm".
         libraries: the distributions whose versions `config.json` records.
-        models, conditionals, flows, losses: the modules of these names. Used of them: `VAE`, `ConvVAE`; `StandardNormal`,
-            `DiagonalNormal`, `FullRankNormal`, `LowRankNormal`, `MixturePrior`; `IAF`, `MAF`, `Householder`, `Planar`,
-            `Sylvester`; all conditionals on numbers; `ELBO`, `IWAE`.
+        models, conditionals, flows, losses: the modules of these names. Used of them: `VAE`,
+            `ConvVAE`; `StandardNormal`, `DiagonalNormal`, `FullRankNormal`, `LowRankNormal`,
+            `MixturePrior`; `IAF`, `MAF`, `Householder`, `Planar`, `Sylvester`; all conditionals on
+            numbers; `ELBO`, `IWAE`.
         fit, Adam, binarize: of `training`; `binarize` is a `transform` for `fit`.
         log_weights: (run, x, num_particles=, seed=) -> (num_particles, num_data).
         to_arviz: (run, x, num_draws=, seed=) -> arviz.InferenceData.
         generate: (run, size=, seed=, means=) -> {"x": (size, ...)}.
         reconstruct: (run, x, seed=) -> {"x": means shaped as x}.
-        latents: (run, x, num_draws=, seed=) -> {"z": (num_draws, num_data, z_dim)}; with means=True {"z": (num_data, z_dim)}.
-        maker: seed -> make, where make(cls, *args, **kwargs) builds a module with its own random weights and leaves the
-            user's random state alone.
+        latents: (run, x, num_draws=, seed=) -> {"z": (num_draws, num_data, z_dim)}; with means=True
+            {"z": (num_data, z_dim)}.
+        maker: seed -> make, where make(cls, *args, **kwargs) builds a module with its own random
+            weights and leaves the user's random state alone.
     """
 
     name: str

@@ -15,7 +15,11 @@ from dgm_core.cli.backend import Backend
 from dgm_core.data import Dataset, binarize, dequantize, load
 from dgm_core.schedules import linear
 
-_OPEN = ("beta", "kumaraswamy", "logit_normal")  # densities on (0, 1), which grey levels of exactly 0 and 1 do not lie in
+_OPEN = (
+    "beta",
+    "kumaraswamy",
+    "logit_normal",
+)  # densities on (0, 1), which grey levels of exactly 0 and 1 do not lie in
 _REAL = ("normal", "student_t")
 
 
@@ -26,10 +30,11 @@ class Prepared:
     Args:
         dataset: where they come from.
         likelihood: the flag, or its default for the data.
-        train, validation, test: (num_data, x_dim), or (num_data, channels, height, width) for convolutions.
+        train, validation, test: (num_data, x_dim), or (num_data, channels, height, width) for
+            convolutions.
         redraw: whether the training data are grey levels that are binarised anew at every pass.
-        levels: grey levels that a density of the data is to be corrected for in bits per dimension; 1 for probabilities
-            of grey levels; None where bits per dimension mean nothing.
+        levels: grey levels that a density of the data is to be corrected for in bits per dimension;
+            1 for probabilities of grey levels; None where bits per dimension mean nothing.
     """
 
     dataset: Dataset
@@ -42,15 +47,24 @@ class Prepared:
 
 
 def prepare(arguments: Namespace) -> Prepared:
-    """Load the data and bring them into the support of the likelihood. Raises UsageError for what does not fit together."""
+    """Load the data and bring them into the support of the likelihood. Raises UsageError for what
+    does not fit together.
+    """
     dataset = load(arguments.data)
     if dataset.lengths is not None:
-        raise UsageError(f"--data {dataset.name} are sequences, which a VAE of vectors does not model; choose images or a table.")
+        raise UsageError(
+            f"--data {dataset.name} are sequences, which a VAE of vectors does not model; "
+            "choose "
+            "images or a table."
+        )
     if arguments.model == "conv_vae" and dataset.image_shape is None:
         raise UsageError(f"conv_vae needs images, and --data {dataset.name} are none; use vae.")
     likelihood = arguments.likelihood or ("normal" if dataset.levels is None else "bernoulli")
     if dataset.levels is None and likelihood not in _REAL:
-        raise UsageError(f"--likelihood {likelihood} needs grey levels in [0, 1], and --data {dataset.name} are real numbers; use normal.")
+        raise UsageError(
+            f"--likelihood {likelihood} needs grey levels in [0, 1], and --data {dataset.name} "
+            "are real numbers; use normal."
+        )
     if arguments.binarize is not None and likelihood != "bernoulli":
         raise UsageError(f"--binarize makes data for --likelihood bernoulli, not for {likelihood}.")
 
@@ -58,20 +72,27 @@ def prepare(arguments: Namespace) -> Prepared:
     redraw = likelihood == "bernoulli" and protocol == "dynamic"
     parts, levels = [], None
     for index, part in enumerate((dataset.train, dataset.validation, dataset.test)):
-        # The seeds are the same for every run, so that runs with different seeds are tested on the same data.
+        # The seeds are the same for every run, so that runs with different seeds are tested on the
+        # same data.
         if likelihood == "bernoulli" and not (redraw and index == 0):
             part = binarize(part, "static" if redraw else protocol, seed=index)
         elif likelihood in _OPEN:
             part, levels = dequantize(part, dataset.levels or 256, seed=index), dataset.levels
         elif likelihood == "discretized_logistic":
             levels = 1
-        parts.append(part.reshape(-1, *dataset.image_shape) if arguments.model == "conv_vae" and dataset.image_shape else part)
+        parts.append(
+            part.reshape(-1, *dataset.image_shape)
+            if arguments.model == "conv_vae" and dataset.image_shape
+            else part
+        )
     train, validation, test = parts
     return Prepared(dataset, likelihood, train, validation, test, redraw=redraw, levels=levels)
 
 
 def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
-    """The model with its prior, posterior and likelihood. Raises UsageError for sizes that do not fit."""
+    """The model with its prior, posterior and likelihood. Raises UsageError for sizes that do not
+    fit.
+    """
     make = backend.maker(arguments.seed)
     z_dim, options = arguments.z_dim, {}
     shape: Any
@@ -91,7 +112,9 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
     with as_usage_error():
         posterior = backend.conditional(POSTERIORS[arguments.posterior])
         rank = (min(2, z_dim),) if arguments.posterior == "low_rank" else ()
-        levels = {"num_levels": data.dataset.levels} if data.likelihood == "discretized_logistic" else {}
+        levels = (
+            {"num_levels": data.dataset.levels} if data.likelihood == "discretized_logistic" else {}
+        )
         likelihood = getattr(backend.conditionals, LIKELIHOODS[data.likelihood])
         return make(
             cls,
@@ -105,13 +128,23 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
 
 
 def build_loss(backend: Backend, arguments: Namespace, num_data: int) -> Any:
-    """The loss, with KL warm-up over whole epochs. Raises UsageError for arguments that the loss refuses."""
+    """The loss, with KL warm-up over whole epochs. Raises UsageError for arguments that the loss
+    refuses.
+    """
     with as_usage_error():
         if arguments.loss == "iwae":
-            return backend.losses.IWAE(num_particles=arguments.num_particles or 10, estimator=arguments.estimator)
+            return backend.losses.IWAE(
+                num_particles=arguments.num_particles or 10, estimator=arguments.estimator
+            )
         steps_per_epoch = -(-num_data // arguments.batch_size)
-        beta = linear(arguments.warmup * steps_per_epoch, end=arguments.beta) if arguments.warmup else arguments.beta
-        return backend.losses.ELBO(beta=beta, num_particles=arguments.num_particles or 1, estimator=arguments.estimator)
+        beta = (
+            linear(arguments.warmup * steps_per_epoch, end=arguments.beta)
+            if arguments.warmup
+            else arguments.beta
+        )
+        return backend.losses.ELBO(
+            beta=beta, num_particles=arguments.num_particles or 1, estimator=arguments.estimator
+        )
 
 
 @contextmanager

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from dgm_core import plots
-from dgm_core.cli.arguments import LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS, UsageError, settings_of
+from dgm_core.cli.arguments import (
+    LIKELIHOODS,
+    LOSSES,
+    MODELS,
+    POSTERIORS,
+    PRIORS,
+    UsageError,
+    settings_of,
+)
 from dgm_core.cli.backend import Backend
 from dgm_core.cli.building import Prepared, as_usage_error, build_loss, build_model, prepare
 from dgm_core.data import describe, names
@@ -28,9 +36,20 @@ def fit(backend: Backend, arguments: Namespace) -> None:
     model = build_model(backend, arguments, data)
     loss = build_loss(backend, arguments, len(data.train))
     folder = arguments.output
-    config = {"backend": backend.name, "model": arguments.model, "arguments": settings_of(arguments), "versions": _versions(backend)}
-    config |= {"likelihood": data.likelihood, "loss": repr(loss), "num_data": {name: len(getattr(data, name)) for name in ("train", "validation", "test")}}
-    write_json(folder / "config.json", config)  # before training, so that an interrupted run can be resumed
+    config = {
+        "backend": backend.name,
+        "model": arguments.model,
+        "arguments": settings_of(arguments),
+        "versions": _versions(backend),
+    }
+    config |= {
+        "likelihood": data.likelihood,
+        "loss": repr(loss),
+        "num_data": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+    }
+    write_json(
+        folder / "config.json", config
+    )  # before training, so that an interrupted run can be resumed
     with as_usage_error():
         run = backend.fit(
             model.model,
@@ -53,7 +72,8 @@ def fit(backend: Backend, arguments: Namespace) -> None:
     plots.save(plots.loss_curves(run.history), folder / "losses.png")
     table = _evaluate(backend, arguments, data, run)
     print(
-        f"{backend.name} {arguments.model} on {arguments.data}, {loss!r}, best of {run.epoch} epochs: {run.best_epoch}\n{table}\n{folder}: {_listing(folder)}"
+        f"{backend.name} {arguments.model} on {arguments.data}, {loss!r}, best of {run.epoch} "
+        f"epochs: {run.best_epoch}\n{table}\n{folder}: {_listing(folder)}"
     )
 
 
@@ -67,11 +87,18 @@ def show(backend: Backend, arguments: Namespace) -> None:
         "--likelihood": LIKELIHOODS,
         "--loss": [f"{loss} ({', '.join(estimators)})" for loss, estimators in LOSSES.items()],
     }
-    print("\n" + format_table([{"flag": flag, "values": ", ".join(values)} for flag, values in parts.items()]))
+    print(
+        "\n"
+        + format_table(
+            [{"flag": flag, "values": ", ".join(values)} for flag, values in parts.items()]
+        )
+    )
 
 
 def compare(backend: Backend, arguments: Namespace) -> None:
-    """Print one table of finished runs, of either backend. Raises UsageError for a folder without one."""
+    """Print one table of finished runs, of either backend. Raises UsageError for a folder without
+    one.
+    """
     print(format_table([_row(folder) for folder in arguments.folders]))
 
 
@@ -87,20 +114,42 @@ def _evaluate(backend: Backend, arguments: Namespace, data: Prepared, run: Any) 
     if data.levels is not None:
         extra["bits_per_dim"] = float(bits_per_dim(report.mean("IWAE"), x[0].size, data.levels))
         lines.append(f"bits per dimension: {extra['bits_per_dim']:.3f}")
-    write_json(folder / "results.json", {**report.to_dict(), **extra, "epoch": run.epoch, "seconds": float(np.nansum(run.history.column("seconds")))})
+    write_json(
+        folder / "results.json",
+        {
+            **report.to_dict(),
+            **extra,
+            "epoch": run.epoch,
+            "seconds": float(np.nansum(run.history.column("seconds"))),
+        },
+    )
 
     shape = data.dataset.image_shape
     rebuilt = backend.reconstruct(run, x, seed=seed)["x"]
-    made = backend.generate(run, size=_NUM_PICTURES if shape else len(x), means=shape is not None, seed=seed)["x"]
+    made = backend.generate(
+        run, size=_NUM_PICTURES if shape else len(x), means=shape is not None, seed=seed
+    )["x"]
     if shape is not None:
         plots.save(plots.samples_grid(made, shape), folder / "samples.png")
-        plots.save(plots.reconstructions(x[:40], rebuilt[:40], shape), folder / "reconstructions.png")
+        plots.save(
+            plots.reconstructions(x[:40], rebuilt[:40], shape), folder / "reconstructions.png"
+        )
     else:
         columns = [f"$x_{{{index + 1}}}$" for index in range(x.shape[1])]
-        plots.save(plots.pair_plot({"data": x, "samples": made}, names=columns), folder / "samples.png")
-        plots.save(plots.pair_plot({"data": x, "reconstructions": rebuilt}, names=columns), folder / "reconstructions.png")
-    plots.save(plots.latent_scatter(means, labels, title="posterior means of the test data"), folder / "latent.png")
-    backend.to_arviz(run, x[:_NUM_EXPORTED], num_draws=_NUM_DRAWS, seed=seed).to_netcdf(str(folder / "posterior.nc"))
+        plots.save(
+            plots.pair_plot({"data": x, "samples": made}, names=columns), folder / "samples.png"
+        )
+        plots.save(
+            plots.pair_plot({"data": x, "reconstructions": rebuilt}, names=columns),
+            folder / "reconstructions.png",
+        )
+    plots.save(
+        plots.latent_scatter(means, labels, title="posterior means of the test data"),
+        folder / "latent.png",
+    )
+    backend.to_arviz(run, x[:_NUM_EXPORTED], num_draws=_NUM_DRAWS, seed=seed).to_netcdf(
+        str(folder / "posterior.nc")
+    )
     return "\n".join(lines)
 
 
@@ -116,18 +165,27 @@ def _row(folder: Path) -> dict[str, Any]:
             "posterior": config["arguments"]["posterior"],
             "prior": config["arguments"]["prior"],
             "loss": config["loss"],
-            **{f"IWAE-{results['num_particles']}" if name == "IWAE" else name: mean for name, mean in results["mean"].items() if name != "k-hat"},
+            **{
+                f"IWAE-{results['num_particles']}" if name == "IWAE" else name: mean
+                for name, mean in results["mean"].items()
+                if name != "k-hat"
+            },
             "k-hat >= 0.7": counts["0.7 <= k < 1"] + counts["k >= 1"] if counts else None,
             "active units": results["active_units"],
             "epochs": results["epoch"],
             "seconds": results["seconds"],
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder} does not hold the results of a finished run ({error}).") from error
+        raise UsageError(
+            f"{folder} does not hold the results of a finished run ({error})."
+        ) from error
 
 
 def _versions(backend: Backend) -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in ("numpy", *backend.libraries)}}
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", *backend.libraries)},
+    }
 
 
 def _listing(folder: Path) -> str:

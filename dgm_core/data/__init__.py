@@ -1,4 +1,5 @@
-"""Data sets by name, two-dimensional toys, and what turns grey levels into the support of a likelihood.
+"""Data sets by name, two-dimensional toys, and what turns grey levels into the support of a
+likelihood.
 
 >>> digits = load("digits")
 >>> digits.train.shape, digits.validation.shape, digits.test.shape, digits.image_shape
@@ -14,7 +15,13 @@ from functools import partial
 from dgm_core.data import images, sequences, tabular
 from dgm_core.data.dataset import Dataset, split_indices
 from dgm_core.data.files import DataError, cache_folder
-from dgm_core.data.preprocessing import PROTOCOLS, binarize, dequantize, inverse_logit_transform, logit_transform
+from dgm_core.data.preprocessing import (
+    PROTOCOLS,
+    binarize,
+    dequantize,
+    inverse_logit_transform,
+    logit_transform,
+)
 from dgm_core.data.toys import (
     TOYS,
     checkerboard,
@@ -58,13 +65,19 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
     "mnist": partial(images.mnist, num_validation=10_000, seed=0),
     "fashion_mnist": partial(images.fashion_mnist, num_validation=10_000, seed=0),
     "omniglot": partial(images.omniglot, num_validation=1_345, num_test=8_070, seed=0),
-    **{name: partial(sequences.polyphonic, name) for name in ("jsb_chorales", "muse_data", "piano_midi")},
+    **{
+        name: partial(sequences.polyphonic, name)
+        for name in ("jsb_chorales", "muse_data", "piano_midi")
+    },
     "power": tabular.power,
     "gas": tabular.gas,
     "hepmass": tabular.hepmass,
     "miniboone": tabular.miniboone,
     "bsds300": tabular.bsds300,
-    **{name: partial(tabular.uci, name, seed=0) for name in ("elevators", "kin40k", "pol", "protein", "wine")},
+    **{
+        name: partial(tabular.uci, name, seed=0)
+        for name in ("elevators", "kin40k", "pol", "protein", "wine")
+    },
     **{name: partial(_toy, name, seed=0) for name in TOYS},
 }
 
@@ -92,22 +105,28 @@ def load(name: str, **options: int) -> Dataset:
 
     Args:
         name: one of `names()`.
-        options: `seed` of the split (digits, mnist, fashion_mnist, omniglot, the UCI sets) or of the draw (toys),
-            `num_validation` (the images) and `num_test` (digits, omniglot). Sets with three published splits take none.
+        options: `seed` of the split (digits, mnist, fashion_mnist, omniglot, the UCI sets) or of
+            the draw (toys), `num_validation` (the images) and `num_test` (digits, omniglot). Sets
+            with three published splits take none.
 
     Raises:
         ValueError: for an unknown name or an option that the data set does not take.
         DataError: when its files can neither be found nor downloaded, or are damaged.
 
-    Files are looked for in the folder `DGM_DATA_DIR`, then in the cache (`cache_folder()`), under the same paths in both:
-    mnist/ and fashion_mnist/ with the four IDX files, compressed or not; omniglot/omniglot28.npz or the two published zip
-    files; polyphonic/JSB_Chorales.mat and its like; uci/NAME.csv.gz; power/data.npy, gas/ethylene_CO.pickle,
-    hepmass/1000_train.csv and 1000_test.csv, miniboone/data.npy, BSDS300/BSDS300.hdf5, as in the published archive.
+    Files are looked for in the folder `DGM_DATA_DIR`, then in the cache (`cache_folder()`), under
+    the same paths in both: mnist/ and fashion_mnist/ with the four IDX files, compressed or not;
+    omniglot/omniglot28.npz or the two published zip files; polyphonic/JSB_Chorales.mat and its
+    like; uci/NAME.csv.gz; power/data.npy, gas/ethylene_CO.pickle, hepmass/1000_train.csv and
+    1000_test.csv, miniboone/data.npy, BSDS300/BSDS300.hdf5, as in the published archive.
     """
     loader = _loader(name)
     known = set(loader.keywords) if isinstance(loader, partial) else set()
     if unknown := sorted(set(options) - known):
-        takes = f"takes {', '.join(sorted(known))}" if known else "has fixed splits and takes no options"
+        takes = (
+            f"takes {', '.join(sorted(known))}"
+            if known
+            else "has fixed splits and takes no options"
+        )
         raise ValueError(f"The data set {name!r} {takes}, got {', '.join(unknown)}.")
     return loader(**options)
 

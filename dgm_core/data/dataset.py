@@ -16,12 +16,16 @@ class Dataset:
 
     Args:
         name: what `load` was asked for.
-        train, validation, test: (num_data, x_dim), or (num_data, time, x_dim) for sequences, padded with zeros.
-        image_shape: (channels, height, width) when a row is an image, channel first in both backends.
-        levels: number of grey levels, on the grid 0, 1 / (levels - 1), ..., 1, when the values are quantised.
+        train, validation, test: (num_data, x_dim), or (num_data, time, x_dim) for sequences, padded
+            with zeros.
+        image_shape: (channels, height, width) when a row is an image, channel first in both
+            backends.
+        levels: number of grey levels, on the grid 0, 1 / (levels - 1), ..., 1, when the values are
+            quantised.
         labels: class numbers per split, when there are any.
         lengths: number of time steps of each sequence per split, for sequences.
-        scaling: (mean, standard deviation) per column that were taken out, when the columns were standardised.
+        scaling: (mean, standard deviation) per column that were taken out, when the columns were
+            standardised.
     """
 
     name: str
@@ -48,24 +52,33 @@ class Dataset:
 
 
 def split_indices(num_data: int, sizes: Sequence[int], seed: int) -> list[np.ndarray]:
-    """Cut a seeded permutation of range(num_data) into a first part of what is left over and parts of the given sizes.
+    """Cut a seeded permutation of range(num_data) into a first part of what is left over and parts
+    of the given sizes.
 
     Raises:
         ValueError: when the sizes leave nothing for the first part.
 
     >>> train, validation, test = split_indices(10, (2, 3), seed=0)
-    >>> len(train), len(validation), len(test), sorted([*train, *validation, *test]) == list(range(10))
-    (5, 2, 3, True)
+    >>> len(train), len(validation), len(test)
+    (5, 2, 3)
+    >>> sorted([*train, *validation, *test]) == list(range(10))
+    True
     """
     if min(sizes) < 0 or sum(sizes) >= num_data:
-        raise ValueError(f"The splits must leave data to train on: {num_data} data, held out {tuple(sizes)}.")
+        raise ValueError(
+            f"The splits must leave data to train on: {num_data} data, held out {tuple(sizes)}."
+        )
     order = np.random.default_rng(seed).permutation(num_data)
     ends = np.cumsum([num_data - sum(sizes), *sizes])
     return np.split(order, ends[:-1])
 
 
-def standardise(splits: Sequence[np.ndarray], reference: np.ndarray) -> tuple[list[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Each split minus the mean of `reference`, over its standard deviation (1 where a column is constant)."""
+def standardise(
+    splits: Sequence[np.ndarray], reference: np.ndarray
+) -> tuple[list[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Each split minus the mean of `reference`, over its standard deviation (1 where a column is
+    constant).
+    """
     mean, deviation = reference.mean(0), reference.std(0)
     deviation = np.where(deviation > 0, deviation, 1.0)
     return [(part - mean) / deviation for part in splits], (mean, deviation)

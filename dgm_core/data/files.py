@@ -1,4 +1,6 @@
-"""Where files of data come from: `DGM_DATA_DIR`, a cache, a download with a checksum, or an error that says what to do."""
+"""Where files of data come from: `DGM_DATA_DIR`, a cache, a download with a checksum, or an error
+that says what to do.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ import pooch
 
 
 class DataError(RuntimeError):
-    """A data file is missing and cannot be downloaded, or is damaged; the message says which and what to do."""
+    """A data file is missing and cannot be downloaded, or is damaged; the message says which and
+    what to do.
+    """
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,12 @@ class Remote:
     """A published file.
 
     Args:
-        path: where it lies below `DGM_DATA_DIR` and in the cache, "mnist/train-images-idx3-ubyte.gz".
+        path: where it lies below `DGM_DATA_DIR` and in the cache,
+            "mnist/train-images-idx3-ubyte.gz".
         urls: where it is published; tried in order.
         checksum: SHA-256 of the published file ("md5:..." where the publisher gives no other).
-        member: for a file inside a `.tar.gz` archive, its path in there; `urls` and `checksum` are the archive's.
+        member: for a file inside a `.tar.gz` archive, its path in there; `urls` and `checksum` are
+            the archive's.
     """
 
     path: str
@@ -37,37 +43,53 @@ class Remote:
 
 
 def cache_folder() -> Path:
-    """The folder that downloads go to: the operating system's place for caches, in a folder `ppl-dgm`."""
+    """The folder that downloads go to: the operating system's place for caches, in a folder
+    `ppl-dgm`.
+    """
     return Path(pooch.os_cache("ppl-dgm"))
 
 
 def locate(remote: Remote) -> Path:
-    """The path of the file on this machine, downloaded first when it is neither in `DGM_DATA_DIR` nor in the cache.
+    """The path of the file on this machine, downloaded first when it is neither in `DGM_DATA_DIR`
+    nor in the cache.
 
-    Files below `DGM_DATA_DIR` are taken as they are, compressed or not (with or without the `.gz` at the end of the
-    name); downloads must match their checksum.
+    Files below `DGM_DATA_DIR` are taken as they are, compressed or not (with or without the `.gz`
+    at the end of the name); downloads must match their checksum.
 
     Raises:
-        DataError: when it cannot be had, with the file's name, where it is published and where to put it.
+        DataError: when it cannot be had, with the file's name, where it is published and where to
+            put it.
     """
     if (found := on_disk(remote.path, cached=remote.member is not None)) is not None:
-        return found  # a cached member of an archive has no checksum of its own; its archive had one
+        return (
+            found  # a cached member of an archive has no checksum of its own; its archive had one
+        )
     reasons = []
     for url in remote.urls:
         try:
             return _download(remote, url)
-        except (OSError, ValueError) as error:  # no network and HTTP errors; a checksum that does not match
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # no network and HTTP errors; a checksum that does not match
             reasons.append(f"{url}: {_brief(error)}")
-    where = f"{remote.urls[0]}" if remote.member is None else f"{remote.urls[0]} (there: {remote.member})"
+    where = (
+        f"{remote.urls[0]}"
+        if remote.member is None
+        else f"{remote.urls[0]} (there: {remote.member})"
+    )
     raise DataError(
-        f"The data file {remote.path} is not on this machine and could not be downloaded ({'; '.join(reasons)}). It is "
-        f"published at {where}. Put it at {cache_folder() / remote.path}, or set DGM_DATA_DIR to a folder that has it "
+        f"The data file {remote.path} is not on this machine and could not be downloaded "
+        f"({'; '.join(reasons)}). It is "
+        f"published at {where}. Put it at {cache_folder() / remote.path}, or set DGM_DATA_DIR to "
+        "a folder that has it "
         f"at {remote.path}."
     )
 
 
 def on_disk(path: str, *, cached: bool = True) -> Path | None:
-    """The file below `DGM_DATA_DIR`, else (when `cached`) in the cache, else None; `.gz` at the end of the name may lack.
+    """The file below `DGM_DATA_DIR`, else (when `cached`) in the cache, else None; `.gz` at the end
+    of the name may lack.
 
     Raises:
         DataError: when `DGM_DATA_DIR` is not a folder.
@@ -76,7 +98,11 @@ def on_disk(path: str, *, cached: bool = True) -> Path | None:
     if directory := os.environ.get("DGM_DATA_DIR"):
         folders.insert(0, Path(directory))
         if not folders[0].is_dir():
-            raise DataError(f"DGM_DATA_DIR is set to {directory}, which is not a folder. Correct it or unset it.")
+            raise DataError(
+                f"DGM_DATA_DIR is set to {directory}, which is not a folder. Correct it or "
+                "unset "
+                "it."
+            )
     candidates = [folder / name for folder in folders for name in (path, path.removesuffix(".gz"))]
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
@@ -86,9 +112,19 @@ def reading(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong while a file is read into a `DataError` that names the file."""
     try:
         yield
-    except (OSError, EOFError, ValueError, KeyError, IndexError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise DataError(
-            f"The data file {path} is damaged or not what its name says ({_brief(error)}). Delete it to have it "
+            f"The data file {path} is damaged or not what its name says ({_brief(error)}). "
+            "Delete it to have it "
             "downloaded again, or put a whole copy in its place."
         ) from error
 
@@ -105,7 +141,9 @@ def _download(remote: Remote, url: str) -> Path:
     level = logger.level
     logger.setLevel("WARNING")  # the progress bar says it, and an error is to be one line
     try:
-        archive = pooch.retrieve(url, known_hash=remote.checksum, fname=target.name, path=target.parent, progressbar=True)
+        archive = pooch.retrieve(
+            url, known_hash=remote.checksum, fname=target.name, path=target.parent, progressbar=True
+        )
     finally:
         logger.setLevel(level)
     if remote.member is None:

@@ -12,7 +12,10 @@ from dgm_core.data.dataset import SPLITS, Dataset, split_indices
 from dgm_core.data.files import Remote, cache_folder, locate, on_disk, read_bytes, reading
 from dgm_core.files import replacing
 
-_MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+_MNIST_URLS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
 _FASHION_URLS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
@@ -48,7 +51,8 @@ _SHA256 = {
 def digits(num_validation: int, num_test: int, seed: int) -> Dataset:
     """1,797 real handwritten digits, 8x8, 17 grey levels; they come with scikit-learn.
 
-    Reference: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository.
+    Reference: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine
+        Learning Repository.
     """
     from sklearn.datasets import load_digits
 
@@ -76,8 +80,8 @@ def fashion_mnist(num_validation: int, seed: int) -> Dataset:
 def omniglot(num_validation: int, num_test: int, seed: int) -> Dataset:
     """32,460 drawings of 1,623 characters, 28x28, ink is 1; the labels are the characters.
 
-    Made from the published 105x105 drawings by averaging over boxes, so bounds do not compare with those on the 28x28
-    file of the IWAE paper. All alphabets are in all splits.
+    Made from the published 105x105 drawings by averaging over boxes, so bounds do not compare with
+    those on the 28x28 file of the IWAE paper. All alphabets are in all splits.
 
     Reference: Lake, Salakhutdinov & Tenenbaum (2015), Human-level concept learning, Science 350.
     """
@@ -85,14 +89,17 @@ def omniglot(num_validation: int, num_test: int, seed: int) -> Dataset:
     with reading(path), np.load(path, allow_pickle=False) as archive:
         images, labels = archive["images"], archive["character"]
     parts = split_indices(len(images), (num_validation, num_test), seed)
-    return _images("omniglot", images.reshape(len(images), -1), labels, parts, (1, 28, 28), levels=256)
+    return _images(
+        "omniglot", images.reshape(len(images), -1), labels, parts, (1, 28, 28), levels=256
+    )
 
 
 def read_idx(contents: bytes) -> np.ndarray:
     """An array of bytes in the IDX format of the MNIST files.
 
     Raises:
-        ValueError: when the header is not that of an IDX file of bytes or the length does not fit it.
+        ValueError: when the header is not that of an IDX file of bytes or the length does not fit
+            it.
 
     >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
     array([7, 8, 9], dtype=uint8)
@@ -116,20 +123,37 @@ def _idx(name: str, urls: tuple[str, ...], num_validation: int, seed: int) -> Da
     num_train, shape = len(arrays["train images"]), arrays["train images"].shape[1:]
     train, validation = split_indices(num_train, (num_validation,), seed)
     parts = [train, validation, np.arange(num_train, num_train + len(arrays["test images"]))]
-    images = np.concatenate([arrays["train images"], arrays["test images"]]).reshape(-1, int(np.prod(shape)))
+    images = np.concatenate([arrays["train images"], arrays["test images"]]).reshape(
+        -1, int(np.prod(shape))
+    )
     labels = np.concatenate([arrays["train labels"], arrays["test labels"]])
     return _images(name, images, labels, parts, (1, *shape), levels=256)
 
 
-def _images(name: str, grey: np.ndarray, labels: np.ndarray, parts: list[np.ndarray], image_shape: tuple[int, int, int], levels: int) -> Dataset:
+def _images(
+    name: str,
+    grey: np.ndarray,
+    labels: np.ndarray,
+    parts: list[np.ndarray],
+    image_shape: tuple[int, int, int],
+    levels: int,
+) -> Dataset:
     """Rows of grey levels 0, ..., levels - 1 as a data set in [0, 1]."""
-    train, validation, test = (grey[part].astype(np.float32) / np.float32(levels - 1) for part in parts)
-    classes = {split: labels[part].astype(np.int64) for split, part in zip(SPLITS, parts, strict=True)}
-    return Dataset(name, train, validation, test, image_shape=image_shape, levels=levels, labels=classes)
+    train, validation, test = (
+        grey[part].astype(np.float32) / np.float32(levels - 1) for part in parts
+    )
+    classes = {
+        split: labels[part].astype(np.int64) for split, part in zip(SPLITS, parts, strict=True)
+    }
+    return Dataset(
+        name, train, validation, test, image_shape=image_shape, levels=levels, labels=classes
+    )
 
 
 def _draw_omniglot() -> Path:
-    """Turn the published zip files into one file in the cache: images (num, 28, 28), ink 0..255, and characters."""
+    """Turn the published zip files into one file in the cache: images (num, 28, 28), ink 0..255,
+    and characters.
+    """
     from PIL import Image, ImageOps
 
     images, names = [], []
@@ -143,5 +167,7 @@ def _draw_omniglot() -> Path:
                 names.append(name.rsplit("/", 1)[0])
     prepared = cache_folder() / "omniglot" / "omniglot28.npz"
     with replacing(prepared) as target:
-        np.savez_compressed(target, images=np.stack(images), character=np.unique(names, return_inverse=True)[1])
+        np.savez_compressed(
+            target, images=np.stack(images), character=np.unique(names, return_inverse=True)[1]
+        )
     return prepared

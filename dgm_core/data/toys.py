@@ -1,6 +1,7 @@
 """Two-dimensional distributions to look at: (num_samples, 2), float32, the same for the same seed.
 
-Shapes as in the papers that made them common (Grathwohl et al. 2019, arXiv:1810.01367, and earlier ones).
+Shapes as in the papers that made them common (Grathwohl et al. 2019, arXiv:1810.01367, and earlier
+ones).
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ def eight_gaussians(num_samples: int, seed: int = 0) -> np.ndarray:
 
 
 def twenty_five_gaussians(num_samples: int, seed: int = 0) -> np.ndarray:
-    """25 narrow Gaussians (sd 0.05) on the grid {-2, -1, 0, 1, 2}^2, the usual test for lost modes."""
+    """25 narrow Gaussians (sd 0.05) on the grid {-2, -1, 0, 1, 2}^2, the usual test for
+    lost modes.
+    """
     rng = _generator(num_samples, seed)
-    return _float32(rng.integers(-2, 3, size=(num_samples, 2)) + 0.05 * rng.standard_normal((num_samples, 2)))
+    return _float32(
+        rng.integers(-2, 3, size=(num_samples, 2)) + 0.05 * rng.standard_normal((num_samples, 2))
+    )
 
 
 def two_moons(num_samples: int, seed: int = 0) -> np.ndarray:
@@ -48,7 +53,9 @@ def spirals(num_samples: int, seed: int = 0) -> np.ndarray:
 
 
 def pinwheel(num_samples: int, seed: int = 0) -> np.ndarray:
-    """Five bent arms: Gaussians, long in the radius and narrow across, turned by an angle that grows with the radius."""
+    """Five bent arms: Gaussians, long in the radius and narrow across, turned by an angle that
+    grows with the radius.
+    """
     rng = _generator(num_samples, seed)
     radial = 1 + 0.3 * rng.standard_normal(num_samples)
     across = 0.1 * rng.standard_normal(num_samples)
@@ -68,7 +75,8 @@ def checkerboard(num_samples: int, seed: int = 0) -> np.ndarray:
 
 
 TOYS: dict[str, Callable[[int, int], np.ndarray]] = {
-    toy.__name__: toy for toy in (eight_gaussians, twenty_five_gaussians, two_moons, spirals, pinwheel, checkerboard)
+    toy.__name__: toy
+    for toy in (eight_gaussians, twenty_five_gaussians, two_moons, spirals, pinwheel, checkerboard)
 }
 
 

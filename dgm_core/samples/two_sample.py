@@ -1,7 +1,8 @@
 """Do two samples come from the same distribution? For models that can be sampled and not scored.
 
-All tests take arrays (num_x, *event) and (num_y, *event), compare flattened points, and give p-values that are valid for every sample size: under the
-null hypothesis P(p <= a) <= a, whatever the distribution.
+All tests take arrays (num_x, *event) and (num_y, *event), compare flattened points, and give
+p-values that are valid for every sample size: under the null hypothesis P(p <= a) <= a, whatever
+the distribution.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.stats import hypergeom
 
-__all__ = ["ClassifierTest", "PermutationTest", "as_points", "classifier_test", "energy_test", "mmd_test"]
+__all__ = [
+    "ClassifierTest",
+    "PermutationTest",
+    "as_points",
+    "classifier_test",
+    "energy_test",
+    "mmd_test",
+]
 
 
 class PermutationTest(NamedTuple):
-    """The statistic of two samples, its p-value, and its values `null` (num_permutations,) after random exchanges of points between them."""
+    """The statistic of two samples, its p-value, and its values `null` (num_permutations,) after
+    random exchanges of points between them.
+    """
 
     statistic: float
     p_value: float
@@ -25,25 +35,37 @@ class PermutationTest(NamedTuple):
 
 
 class ClassifierTest(NamedTuple):
-    """How well a classifier tells two samples apart on held-out points: its balanced accuracy (1/2 is chance) and the p-value of that."""
+    """How well a classifier tells two samples apart on held-out points: its balanced accuracy (1/2
+    is chance) and the p-value of that.
+    """
 
     accuracy: float
     p_value: float
 
 
 def mmd_test(
-    x: np.ndarray, y: np.ndarray, length_scales: float | Sequence[float] | None = None, *, num_permutations: int = 1000, seed: int | np.random.Generator = 0
+    x: np.ndarray,
+    y: np.ndarray,
+    length_scales: float | Sequence[float] | None = None,
+    *,
+    num_permutations: int = 1000,
+    seed: int | np.random.Generator = 0,
 ) -> PermutationTest:
-    """A permutation test with the unbiased MMD^2 of a mixture of Gaussian kernels, mean_j exp(-|x - y|^2 / (2 l_j^2)).
+    """A permutation test with the unbiased MMD^2 of a mixture of Gaussian kernels, mean_j exp(-|x -
+    y|^2 / (2 l_j^2)).
 
     Args:
         x, y: the samples.
-        length_scales: l_j; None takes the median distance of all points of both samples times 1/4, 1/2, 1, 2 and 4.
-        num_permutations: random exchanges; the smallest possible p-value is 1 / (num_permutations + 1).
+        length_scales: l_j; None takes the median distance of all points of both samples times 1/4,
+            1/2, 1, 2 and 4.
+        num_permutations: random exchanges; the smallest possible p-value is 1 / (num_permutations +
+            1).
         seed: of the exchanges.
 
-    Cost: (num_x + num_y)^2 kernel values in memory, and one product of that matrix with (num_x + num_y, num_permutations).
-    Raises: ValueError for fewer than two points of a sample, different events, values that are not finite, and bad arguments.
+    Cost: (num_x + num_y)^2 kernel values in memory, and one product of that matrix with (num_x +
+        num_y, num_permutations).
+    Raises: ValueError for fewer than two points of a sample, different events, values that are not
+        finite, and bad arguments.
     Reference: Gretton et al. (2012), A kernel two-sample test, JMLR 13.
 
     >>> x = np.linspace(-1, 1, 20)
@@ -63,10 +85,19 @@ def mmd_test(
     return _permutation_test(gram, num_x, num_permutations, seed)
 
 
-def energy_test(x: np.ndarray, y: np.ndarray, beta: float = 1.0, *, num_permutations: int = 1000, seed: int | np.random.Generator = 0) -> PermutationTest:
-    """A permutation test with the unbiased energy distance, 2 E |X - Y|^beta - E |X - X'|^beta - E |Y - Y'|^beta.
+def energy_test(
+    x: np.ndarray,
+    y: np.ndarray,
+    beta: float = 1.0,
+    *,
+    num_permutations: int = 1000,
+    seed: int | np.random.Generator = 0,
+) -> PermutationTest:
+    """A permutation test with the unbiased energy distance, 2 E |X - Y|^beta - E |X - X'|^beta - E
+    |Y - Y'|^beta.
 
-    Args: x, y, the samples; beta, in (0, 2); num_permutations and seed, as in `mmd_test`.  Cost: as `mmd_test`.
+    Args: x, y, the samples; beta, in (0, 2); num_permutations and seed, as in `mmd_test`.  Cost: as
+        `mmd_test`.
     Raises: ValueError for beta outside (0, 2), and as `mmd_test`.
     Reference: Szekely and Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143.
 
@@ -79,19 +110,25 @@ def energy_test(x: np.ndarray, y: np.ndarray, beta: float = 1.0, *, num_permutat
     return _permutation_test(-(cdist(pooled, pooled) ** beta), num_x, num_permutations, seed)
 
 
-def classifier_test(x: np.ndarray, y: np.ndarray, classifier: Any = None, *, test_share: float = 0.5, seed: int = 0) -> ClassifierTest:
-    """A classifier two-sample test: train on a part of both samples to tell them apart, count the hits on the rest.
+def classifier_test(
+    x: np.ndarray, y: np.ndarray, classifier: Any = None, *, test_share: float = 0.5, seed: int = 0
+) -> ClassifierTest:
+    """A classifier two-sample test: train on a part of both samples to tell them apart, count the
+    hits on the rest.
 
-    The p-value is exact: with the classifier's answers given, under the null hypothesis the held-out labels are in random order, and the number of hits
-    is hypergeometric. With samples of equal size 2 accuracy - 1 estimates a lower bound of their total variation distance.
+    The p-value is exact: with the classifier's answers given, under the null hypothesis the
+    held-out labels are in random order, and the number of hits is hypergeometric. With samples of
+    equal size 2 accuracy - 1 estimates a lower bound of their total variation distance.
 
     Args:
         x, y: the samples.
-        classifier: a scikit-learn classifier; None takes a neural network with two hidden layers of 64 units on standardised inputs.
+        classifier: a scikit-learn classifier; None takes a neural network with two hidden layers of
+            64 units on standardised inputs.
         test_share: the share of points that are held out, in (0, 1).
         seed: of the split, and of the default classifier.
 
-    Raises: ValueError for fewer than ten points of a sample, different events, values that are not finite, and test_share outside (0, 1).
+    Raises: ValueError for fewer than ten points of a sample, different events, values that are not
+        finite, and test_share outside (0, 1).
     Reference: Lopez-Paz and Oquab (2017), Revisiting classifier two-sample tests, arXiv:1610.06545.
 
     >>> x = np.linspace(-1, 1, 200)
@@ -105,22 +142,29 @@ def classifier_test(x: np.ndarray, y: np.ndarray, classifier: Any = None, *, tes
         raise ValueError(f"test_share must lie between 0 and 1, got {test_share}.")
     pooled, num_x = _pooled(x, y, least=10)
     labels = np.arange(len(pooled)) < num_x
-    x_train, x_test, is_train, is_test = train_test_split(pooled, labels, test_size=test_share, stratify=labels, random_state=seed)
+    x_train, x_test, is_train, is_test = train_test_split(
+        pooled, labels, test_size=test_share, stratify=labels, random_state=seed
+    )
     classifier = _default_classifier(seed) if classifier is None else clone(classifier)
     answers = np.asarray(classifier.fit(x_train, is_train).predict(x_test), bool)
     hits = int(np.sum(answers & is_test))
     accuracy = (hits / is_test.sum() + np.sum(~answers & ~is_test) / np.sum(~is_test)) / 2
-    return ClassifierTest(float(accuracy), float(hypergeom.sf(hits - 1, len(is_test), is_test.sum(), answers.sum())))
+    return ClassifierTest(
+        float(accuracy), float(hypergeom.sf(hits - 1, len(is_test), is_test.sum(), answers.sum()))
+    )
 
 
 def as_points(x: np.ndarray, name: str, least: int = 1) -> np.ndarray:
     """(num, *event) -> (num, dim) in float64.
 
-    Raises: ValueError, calling the array by `name`, for fewer than `least` points and for values that are not finite.
+    Raises: ValueError, calling the array by `name`, for fewer than `least` points and for values
+        that are not finite.
     """
     x = np.asarray(x, np.float64)
     if x.ndim == 0 or len(x) < least:
-        raise ValueError(f"{name} must be (num, *event) with at least {least} points, got shape {x.shape}.")
+        raise ValueError(
+            f"{name} must be (num, *event) with at least {least} points, got shape {x.shape}."
+        )
     if bad := int(np.sum(~np.isfinite(x))):
         raise ValueError(f"{name} must be finite, got {bad} values that are not.")
     return x.reshape(len(x), -1)
@@ -129,18 +173,26 @@ def as_points(x: np.ndarray, name: str, least: int = 1) -> np.ndarray:
 def _pooled(x: np.ndarray, y: np.ndarray, least: int = 2) -> tuple[np.ndarray, int]:
     """All points, those of x first, and the number of those."""
     if np.shape(x)[1:] != np.shape(y)[1:]:
-        raise ValueError(f"Two samples need equal events, got shapes {np.shape(x)} and {np.shape(y)}.")
+        raise ValueError(
+            f"Two samples need equal events, got shapes {np.shape(x)} and {np.shape(y)}."
+        )
     x, y = as_points(x, "x", least), as_points(y, "y", least)
     return np.concatenate([x, y]), len(x)
 
 
-def _permutation_test(gram: np.ndarray, num_x: int, num_permutations: int, seed: int | np.random.Generator) -> PermutationTest:
-    """MMD^2 with the kernel matrix `gram` of all points, for the given labels and for random ones."""
+def _permutation_test(
+    gram: np.ndarray, num_x: int, num_permutations: int, seed: int | np.random.Generator
+) -> PermutationTest:
+    """MMD^2 with the kernel matrix `gram` of all points, for the given labels and for
+    random ones.
+    """
     if num_permutations < 1:
         raise ValueError(f"num_permutations must be at least 1, got {num_permutations}.")
     rng = np.random.default_rng(seed)
     given = np.arange(len(gram)) < num_x
-    is_x = np.stack([given, *(rng.permutation(given) for _ in range(num_permutations))], 1).astype(np.float64)  # (points, 1 + num_permutations)
+    is_x = np.stack([given, *(rng.permutation(given) for _ in range(num_permutations))], 1).astype(
+        np.float64
+    )  # (points, 1 + num_permutations)
     gram = gram - np.diag(np.diag(gram))
     row_sums = gram.sum(0)
     xx, with_x = (is_x * (gram @ is_x)).sum(0), row_sums @ is_x
@@ -148,7 +200,9 @@ def _permutation_test(gram: np.ndarray, num_x: int, num_permutations: int, seed:
     num_y = len(gram) - num_x
     values = xx / (num_x * (num_x - 1)) + yy / (num_y * (num_y - 1)) - 2 * xy / (num_x * num_y)
     statistic, null = float(values[0]), values[1:]
-    as_large = null >= statistic - 1e-12 * np.abs(gram).max()  # exchanges that change nothing tie, up to rounding
+    as_large = (
+        null >= statistic - 1e-12 * np.abs(gram).max()
+    )  # exchanges that change nothing tie, up to rounding
     return PermutationTest(statistic, (1 + int(as_large.sum())) / (1 + num_permutations), null)
 
 
@@ -157,4 +211,7 @@ def _default_classifier(seed: int) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), MLPClassifier((64, 64), early_stopping=True, max_iter=1000, random_state=seed))
+    return make_pipeline(
+        StandardScaler(),
+        MLPClassifier((64, 64), early_stopping=True, max_iter=1000, random_state=seed),
+    )

@@ -1,8 +1,9 @@
-"""Checkpoints that survive a kill, a full disk and a truncated file, in one format for both backends.
+"""Checkpoints that survive a kill, a full disk and a truncated file, in one format for both
+backends.
 
-A checkpoint is one `.npz` file without pickles: arrays, a JSON header (`meta`), and a SHA-256 over all of it. It is
-written to a temporary file and moved into place; the file it replaces is kept as `<name>.previous`, and `load` falls
-back to that one when the newer file does not pass its checksum.
+A checkpoint is one `.npz` file without pickles: arrays, a JSON header (`meta`), and a SHA-256 over
+all of it. It is written to a temporary file and moved into place; the file it replaces is kept as
+`<name>.previous`, and `load` falls back to that one when the newer file does not pass its checksum.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
 
     Args:
         path: the file; its predecessor is kept as `<path>.previous`.
-        arrays: name -> numpy array, or anything that numpy takes as one without objects; also numbers, strings and
-            None, so that the result of `flatten` goes in as it is.
+        arrays: name -> numpy array, or anything that numpy takes as one without objects; also
+            numbers, strings and None, so that the result of `flatten` goes in as it is.
         meta: what JSON can hold (configuration, epoch, history); numpy numbers become numbers.
 
     Raises:
@@ -55,8 +56,12 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
     """
     path = Path(path)
     scalars = {name: value for name, value in arrays.items() if _is_scalar(value)}
-    contents = {name: _storable(name, value) for name, value in arrays.items() if name not in scalars}
-    header = json.dumps({"meta": dict(meta), "scalars": scalars, "names": list(arrays)}, default=plain).encode()
+    contents = {
+        name: _storable(name, value) for name, value in arrays.items() if name not in scalars
+    }
+    header = json.dumps(
+        {"meta": dict(meta), "scalars": scalars, "names": list(arrays)}, default=plain
+    ).encode()
     members = {_ARRAY + name: value for name, value in contents.items()}
     members[_HEADER] = np.frombuffer(header, np.uint8)
     members[_CHECKSUM] = np.frombuffer(_checksum(contents, header), np.uint8)
@@ -65,7 +70,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
             np.savez(file, **members)  # type: ignore[arg-type]
     except OSError as error:
         raise CheckpointError(
-            f"The checkpoint {path} could not be written ({error}); the one saved before it is untouched. "
+            f"The checkpoint {path} could not be written ({error}); the one saved before it is "
+            "untouched. "
             "Free some space or choose another folder, then resume."
         ) from error
 
@@ -73,7 +79,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a checkpoint: (arrays, meta) as given to `save`.
 
-    A file that is truncated, or whose checksum does not match, is passed over with a warning for the one saved before it.
+    A file that is truncated, or whose checksum does not match, is passed over with a warning for
+    the one saved before it.
 
     Raises:
         CheckpointError: when neither file can be read; the message gives the reason for each.
@@ -87,9 +94,15 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
             reasons.append(f"{candidate}: {_reason(error)}")
             continue
         if reasons:
-            warnings.warn(f"Falling back to the checkpoint saved before ({candidate}); {reasons[0]}.", UserWarning, stacklevel=2)
+            warnings.warn(
+                f"Falling back to the checkpoint saved before ({candidate}); {reasons[0]}.",
+                UserWarning,
+                stacklevel=2,
+            )
         return contents
-    raise CheckpointError(f"No readable checkpoint ({'; '.join(reasons)}). Start anew in an empty folder.")
+    raise CheckpointError(
+        f"No readable checkpoint ({'; '.join(reasons)}). Start anew in an empty folder."
+    )
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
@@ -108,10 +121,12 @@ def previous(path: str | os.PathLike[str]) -> Path:
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """A nested dict / list / tuple of arrays, numbers, strings, booleans and None as one dict path -> leaf.
+    """A nested dict / list / tuple of arrays, numbers, strings, booleans and None as one dict path
+    -> leaf.
 
-    The path keeps the kinds of the containers and keys (`unflatten` restores them all): "/" joins, "#0" is the integer
-    key 0, "[0]" a list item, "(0)" a tuple item. Arrays of other libraries are converted with `numpy.asarray`.
+    The path keeps the kinds of the containers and keys (`unflatten` restores them all): "/" joins,
+    "#0" is the integer key 0, "[0]" a list item, "(0)" a tuple item. Arrays of other libraries are
+    converted with `numpy.asarray`.
 
     Raises:
         TypeError: for a leaf or key that a checkpoint cannot hold, naming its path.
@@ -147,7 +162,9 @@ _EMPTY: dict[str, type] = {"{}": dict, "[]": list, "()": tuple}
 
 def _flatten(tree: Any, parents: list[str], flat: dict[str, Any]) -> None:
     if isinstance(tree, Mapping):
-        items: list[tuple[str, Any]] = [(_segment(key, parents), value) for key, value in tree.items()]
+        items: list[tuple[str, Any]] = [
+            (_segment(key, parents), value) for key, value in tree.items()
+        ]
     elif isinstance(tree, (list, tuple)):
         left, right = "[]" if isinstance(tree, list) else "()"
         items = [(f"{left}{index}{right}", value) for index, value in enumerate(tree)]
@@ -158,7 +175,10 @@ def _flatten(tree: Any, parents: list[str], flat: dict[str, Any]) -> None:
         flat["/".join(parents)] = np.asarray(tree)
         return
     else:
-        raise TypeError(f"A checkpoint holds arrays, numbers, strings and None, got {type(tree)} at {'/'.join(parents)!r}.")
+        raise TypeError(
+            f"A checkpoint holds arrays, numbers, strings and None, got {type(tree)} at "
+            f"{'/'.join(parents)!r}."
+        )
     if not items:
         kind = dict if isinstance(tree, Mapping) else type(tree)
         items = [(next(mark for mark, empty in _EMPTY.items() if issubclass(kind, empty)), None)]
@@ -170,7 +190,10 @@ def _segment(key: Any, parents: list[str]) -> str:
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return f"#{key}"
     if not isinstance(key, str) or not key:
-        raise TypeError(f"The keys of a checkpoint are integers or strings that are not empty, got {key!r} at {'/'.join(parents)!r}.")
+        raise TypeError(
+            f"The keys of a checkpoint are integers or strings that are not empty, got {key!r} "
+            f"at {'/'.join(parents)!r}."
+        )
     key = key.replace("%", "%25").replace("/", "%2F")
     return f"%{ord(key[0]):02X}{key[1:]}" if key[0] in "#[({" else key
 
@@ -182,7 +205,10 @@ def _rebuild(node: Any) -> Any:
     if first in _EMPTY:
         return _EMPTY[first]()
     if first[:1] in ("[", "("):
-        items = [_rebuild(node[segment]) for segment in sorted(node, key=lambda segment: int(segment[1:-1]))]
+        items = [
+            _rebuild(node[segment])
+            for segment in sorted(node, key=lambda segment: int(segment[1:-1]))
+        ]
         return items if first[0] == "[" else tuple(items)
     return {_key(segment): _rebuild(value) for segment, value in node.items()}
 
@@ -200,7 +226,10 @@ def _is_scalar(value: Any) -> bool:
 def _storable(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "biufcSU":
-        raise ValueError(f"The array {name!r} has dtype {array.dtype}, which a checkpoint cannot hold; convert it first, for example to float32.")
+        raise ValueError(
+            f"The array {name!r} has dtype {array.dtype}, which a checkpoint cannot hold; "
+            "convert it first, for example to float32."
+        )
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
@@ -214,7 +243,9 @@ def _checksum(arrays: Mapping[str, np.ndarray], header: bytes) -> bytes:
 
 
 def _keep_previous(path: Path) -> None:
-    """Keep the file at `path` under its second name; a damaged one must not push out the good one before it."""
+    """Keep the file at `path` under its second name; a damaged one must not push out the good one
+    before it.
+    """
     if not path.is_file() or not zipfile.is_zipfile(path):
         return
     spare = path.with_name(path.name + ".link")
@@ -233,7 +264,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise ValueError("not an .npz file")
         members = {name: archive[name] for name in archive.files}
     header, checksum = members[_HEADER].tobytes(), members[_CHECKSUM].tobytes()
-    arrays = {name.removeprefix(_ARRAY): value for name, value in members.items() if name.startswith(_ARRAY)}
+    arrays = {
+        name.removeprefix(_ARRAY): value
+        for name, value in members.items()
+        if name.startswith(_ARRAY)
+    }
     if _checksum(arrays, header) != checksum:
         raise ValueError("the contents do not match the checksum")
     contents = json.loads(header)

@@ -9,12 +9,14 @@ from typing import Any
 class Patience:
     """Early stopping: remembers the best score (the smallest) and counts the epochs since.
 
-    Args: limit, the number of epochs without a better score after which `exhausted` is true (None: never).
+    Args: limit, the number of epochs without a better score after which `exhausted` is true (None:
+        never).
     Attributes: best, the best score (infinity before the first); best_epoch; waited.
     Raises: ValueError if limit is below 1.
 
     >>> patience = Patience(2)
-    >>> [patience.better(score, epoch) for epoch, score in enumerate((3.0, 2.0, 2.5, float("nan")), start=1)]
+    >>> scores = (3.0, 2.0, 2.5, float("nan"))
+    >>> [patience.better(score, epoch) for epoch, score in enumerate(scores, start=1)]
     [True, True, False, False]
     >>> patience.exhausted, patience.best, patience.best_epoch
     (True, 2.0, 2)
@@ -47,4 +49,8 @@ class Patience:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self.best, self.best_epoch, self.waited = float(state["best"]), int(state["best_epoch"]), int(state["waited"])
+        self.best, self.best_epoch, self.waited = (
+            float(state["best"]),
+            int(state["best_epoch"]),
+            int(state["waited"]),
+        )

@@ -13,12 +13,15 @@
 # %% [markdown]
 # # 1. The variational autoencoder
 #
-# A latent variable model says how an image could have come about: draw a short code $z$, and let a network turn the code into an image $x$,
+# A latent variable model says how an image could have come about: draw a short code $z$, and let a
+# network turn the code into an image $x$,
 #
-# $$z_n \sim \mathrm{Normal}(0, I), \qquad x_n \mid z_n \sim \mathrm{Bernoulli}(\mathrm{decoder}(z_n)).$$
+# $$z_n \sim \mathrm{Normal}(0, I), \qquad x_n \mid z_n \sim
+# \mathrm{Bernoulli}(\mathrm{decoder}(z_n)).$$
 #
-# To fit it by maximum likelihood we need $\log p(x) = \log \int p(x \mid z)\, p(z)\, dz$, and with a network inside nobody can do that integral.
-# **How can a model be fitted whose likelihood cannot be computed?** The answer has three parts: a bound that can be computed, a gradient that is not
+# To fit it by maximum likelihood we need $\log p(x) = \log \int p(x \mid z)\, p(z)\, dz$, and with
+# a network inside nobody can do that integral. **How can a model be fitted whose likelihood cannot
+# be computed?** The answer has three parts: a bound that can be computed, a gradient that is not
 # too noisy, and a second network that makes the bound tight.
 
 # %%
@@ -49,16 +52,19 @@ keys = iter(jax.random.split(jax.random.key(0), 100))  # every draw takes the ne
 # %% [markdown]
 # ## A bound from scratch
 #
-# Take any distribution $q(z)$ that we can draw from. Jensen's inequality, or one line of algebra, gives
+# Take any distribution $q(z)$ that we can draw from. Jensen's inequality, or one line of algebra,
+# gives
 #
-# $$\log p(x) = \underbrace{\mathbb{E}_{q(z)}\bigl[\log p(x, z) - \log q(z)\bigr]}_{\mathrm{ELBO}} + \mathrm{KL}\bigl(q(z) \,\|\, p(z \mid x)\bigr)
-# \;\ge\; \mathrm{ELBO}.$$
+# $$\log p(x) = \underbrace{\mathbb{E}_{q(z)}\bigl[\log p(x, z) - \log q(z)\bigr]}_{\mathrm{ELBO}} +
+# \mathrm{KL}\bigl(q(z) \,\|\, p(z \mid x)\bigr) \;\ge\; \mathrm{ELBO}.$$
 #
-# The expectation asks for nothing but draws from $q$ and two densities. The gap is the Kullback-Leibler divergence to the posterior: whoever raises the
-# bound over $q$ does inference, whoever raises it over the model's parameters does learning.
+# The expectation asks for nothing but draws from $q$ and two densities. The gap is the
+# Kullback-Leibler divergence to the posterior: whoever raises the bound over $q$ does inference,
+# whoever raises it over the model's parameters does learning.
 #
-# First a model in which everything is known: $z \sim \mathrm{Normal}(0, 1)$, $x \mid z \sim \mathrm{Normal}(z, 1)$ and one observation $x = 1$. Then
-# $p(x) = \mathrm{Normal}(x; 0, \sqrt 2)$, and the posterior is $\mathrm{Normal}(1/2, \sqrt{1/2})$.
+# First a model in which everything is known: $z \sim \mathrm{Normal}(0, 1)$, $x \mid z \sim
+# \mathrm{Normal}(z, 1)$ and one observation $x = 1$. Then $p(x) = \mathrm{Normal}(x; 0, \sqrt 2)$,
+# and the posterior is $\mathrm{Normal}(1/2, \sqrt{1/2})$.
 
 # %%
 x = 1.0
@@ -73,7 +79,9 @@ def log_weight(z, q):
 means, noise = jnp.linspace(-1.0, 2.0, 31), jax.random.normal(next(keys), (10_000, 1))
 fig, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
 for scale in (0.35, 0.5**0.5, 1.6):
-    elbo = log_weight(means + scale * noise, dist.Normal(means, scale)).mean(0)  # (draws, means) -> (means,)
+    elbo = log_weight(means + scale * noise, dist.Normal(means, scale)).mean(
+        0
+    )  # (draws, means) -> (means,)
     ax.plot(means, elbo, label=f"scale of q = {scale:.2f}")
 ax.axhline(evidence, color="black", linestyle="--", label="log p(x)")
 ax.set(xlabel="mean of q", ylabel="ELBO (nats)", ylim=(-4.5, -1.3))
@@ -81,11 +89,12 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# Every curve stays below the dashed line, and one touches it in one point: where $q$ has the mean $1/2$ and the scale $0.71$ of the posterior. There
-# $\log p(x, z) - \log q(z)$ is the same number for every $z$, so a single draw would be enough.
+# Every curve stays below the dashed line, and one touches it in one point: where $q$ has the mean
+# $1/2$ and the scale $0.71$ of the posterior. There $\log p(x, z) - \log q(z)$ is the same number
+# for every $z$, so a single draw would be enough.
 #
-# The library computes the same expectation from two ordinary programs, the *model* and the *guide*; the terms of the loss find the latent variable by its
-# name, `z`.
+# The library computes the same expectation from two ordinary programs, the *model* and the *guide*;
+# the terms of the loss find the latent variable by its name, `z`.
 
 
 # %%
@@ -106,19 +115,25 @@ print(f"log p(x)      {evidence:.3f}")
 # %% [markdown]
 # ## A gradient that is not too noisy
 #
-# The bound is an average over draws from $q$, and we want its gradient with respect to the parameters of $q$, the distribution that is drawn from.
-# Two ways lead there. The **score function** estimator differentiates the density, the **reparameterised** one the draw,
+# The bound is an average over draws from $q$, and we want its gradient with respect to the
+# parameters of $q$, the distribution that is drawn from. Two ways lead there. The **score
+# function** estimator differentiates the density, the **reparameterised** one the draw,
 #
 # $$\nabla_\mu\, \mathbb{E}_{q}[f(z)] = \mathbb{E}_{q}\bigl[f(z)\, \nabla_\mu \log q(z)\bigr]
-# \qquad\text{and}\qquad \nabla_\mu\, \mathbb{E}_{q}[f(z)] = \mathbb{E}_{\varepsilon}\bigl[\nabla_\mu f(\mu + \sigma \varepsilon)\bigr].$$
+# \qquad\text{and}\qquad \nabla_\mu\, \mathbb{E}_{q}[f(z)] =
+# \mathbb{E}_{\varepsilon}\bigl[\nabla_\mu f(\mu + \sigma \varepsilon)\bigr].$$
 #
-# Both are right on average. How far is a single draw from that average? We repeat the toy model in $D$ independent copies and look at the first component of
-# the gradient. Taking the average weight as a *baseline* off the score function's $f$ changes nothing on average, since $\mathbb{E}_q[\nabla \log q] = 0$.
+# Both are right on average. How far is a single draw from that average? We repeat the toy model in
+# $D$ independent copies and look at the first component of the gradient. Taking the average weight
+# as a *baseline* off the score function's $f$ changes nothing on average, since
+# $\mathbb{E}_q[\nabla \log q] = 0$.
 
 
 # %%
 def gradients(estimator, dim, num_draws=2000 if FAST else 20_000):
-    """The gradient of the bound with respect to the first mean of q, estimated num_draws times from one draw each."""
+    """The gradient of the bound with respect to the first mean of q, estimated num_draws times from
+    one draw each.
+    """
     noise = jax.random.normal(next(keys), (num_draws, dim))
 
     def surrogate(mean):
@@ -137,7 +152,13 @@ estimators = ("score function", "score function, baseline", "reparameterised")
 dims = (1, 4, 16, 64, 256)
 fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.5), layout="constrained")
 for estimator in estimators:
-    left.hist(gradients(estimator, 16), bins=np.linspace(-100, 100, 101), histtype="step", linewidth=1.5, label=estimator)
+    left.hist(
+        gradients(estimator, 16),
+        bins=np.linspace(-100, 100, 101),
+        histtype="step",
+        linewidth=1.5,
+        label=estimator,
+    )
     right.loglog(dims, [gradients(estimator, dim).std() for dim in dims], "o-", label=estimator)
 left.set(xlabel="gradient from one draw, D = 16", yscale="log")
 left.axvline(1.0, color="black", linestyle="--", linewidth=1)
@@ -146,24 +167,30 @@ right.legend()
 plt.show()
 
 # %% [markdown]
-# The true gradient is 1 (dashed). One component of the score function estimator feels the noise of all $D$ dimensions, because $f$ is one number for all of
-# them; its error grows like $D$, with a baseline like $\sqrt D$. The reparameterised gradient knows which dimension did what, and its error does not grow at
-# all. This made variational autoencoders practical; the score function remains for latent variables that are discrete.
+# The true gradient is 1 (dashed). One component of the score function estimator feels the noise of
+# all $D$ dimensions, because $f$ is one number for all of them; its error grows like $D$, with a
+# baseline like $\sqrt D$. The reparameterised gradient knows which dimension did what, and its
+# error does not grow at all. This made variational autoencoders practical; the score function
+# remains for latent variables that are discrete.
 #
 # ## An encoder that makes the bound tight
 #
-# With a network in the likelihood the posterior differs from image to image. Instead of one $q$ for each image we train an *encoder* that maps an image to the
-# mean and the scale of its $q(z \mid x)$. Written for one image, the bound splits into two terms,
+# With a network in the likelihood the posterior differs from image to image. Instead of one $q$ for
+# each image we train an *encoder* that maps an image to the mean and the scale of its $q(z \mid
+# x)$. Written for one image, the bound splits into two terms,
 #
 # $$\mathrm{ELBO} = \underbrace{\mathbb{E}_{q(z \mid x)}[\log p(x \mid z)]}_{\text{reconstruction}}
 # - \underbrace{\mathrm{KL}(q(z \mid x) \,\|\, p(z))}_{\text{price of the code}}.$$
 #
-# What does each term do? We train three networks on real handwritten digits with a two-dimensional code: with the price alone, with the reconstruction alone,
-# and with both. Losses are sums, so the price alone is the negative ELBO with the reconstruction term taken out again.
+# What does each term do? We train three networks on real handwritten digits with a two-dimensional
+# code: with the price alone, with the reconstruction alone, and with both. Losses are sums, so the
+# price alone is the negative ELBO with the reconstruction term taken out again.
 
 # %%
 digits = load("digits")  # 8x8 images from scikit-learn
-x_train, x_test = (jnp.asarray(binarize(images, "threshold")) for images in (digits.train, digits.test))
+x_train, x_test = (
+    jnp.asarray(binarize(images, "threshold")) for images in (digits.train, digits.test)
+)
 losses = {
     "KL only": ELBO() + (-1.0) * Reconstruction(),
     "reconstruction only": Reconstruction(),
@@ -172,19 +199,36 @@ losses = {
 runs = {}
 for name, loss in losses.items():
     vae = VAE(64, 2, key=next(keys))
-    runs[name] = fit(vae.model, vae.guide, x_train, loss=loss, num_epochs=3 if FAST else 300, batch_size=128, seed=0, progress=False)
+    runs[name] = fit(
+        vae.model,
+        vae.guide,
+        x_train,
+        loss=loss,
+        num_epochs=3 if FAST else 300,
+        batch_size=128,
+        seed=0,
+        progress=False,
+    )
 
 
 def decode(run, z):
-    """The probability that each pixel is on, given codes (num, z_dim): the mean of the site x of the model at z."""
+    """The probability that each pixel is on, given codes (num, z_dim): the mean of the site x of
+    the model at z.
+    """
     model = handlers.seed(handlers.substitute(run.model, data={**run.params, "z": z}), next(keys))
-    return np.asarray(handlers.trace(model).get_trace(size=len(z))["x"]["fn"].mean).reshape(-1, 8, 8)
+    return np.asarray(handlers.trace(model).get_trace(size=len(z))["x"]["fn"].mean).reshape(
+        -1, 8, 8
+    )
 
 
 def tile(images, columns):
     """Images (num, 8, 8) side by side as one picture."""
     rows = images.reshape(-1, columns, 8, 8)
-    return np.pad(rows, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=0.5).transpose(0, 2, 1, 3).reshape(9 * len(rows), -1)
+    return (
+        np.pad(rows, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=0.5)
+        .transpose(0, 2, 1, 3)
+        .reshape(9 * len(rows), -1)
+    )
 
 
 codes = jax.random.normal(next(keys), (30, 2))  # from the prior
@@ -193,7 +237,12 @@ for column, (name, run) in zip(axes.T, runs.items()):
     z = latents(run, x_test)["z"][0]  # one draw of the guide for each image
     points = column[0].scatter(z[:, 0], z[:, 1], c=digits.labels["test"], cmap="tab10", s=8)
     column[0].set(title=name, xlabel="z[0]", ylabel="z[1]")
-    column[1].imshow(tile(np.concatenate([x_test[:10].reshape(-1, 8, 8), decode(run, z[:10])]), 10), cmap="gray_r", vmin=0, vmax=1)
+    column[1].imshow(
+        tile(np.concatenate([x_test[:10].reshape(-1, 8, 8), decode(run, z[:10])]), 10),
+        cmap="gray_r",
+        vmin=0,
+        vmax=1,
+    )
     column[1].set(title="images and their reconstructions", xticks=[], yticks=[])
     column[2].imshow(tile(decode(run, codes), 10), cmap="gray_r", vmin=0, vmax=1)
     column[2].set(title="codes from the prior, decoded", xticks=[], yticks=[])
@@ -201,30 +250,42 @@ fig.colorbar(points, ax=axes[0, :], label="digit", ticks=range(10))
 plt.show()
 
 # %% [markdown]
-# - **KL only**: the codes are a perfect standard normal cloud, and know nothing about the images. The digits are mixed, and the decoder was never asked for
-#   anything.
-# - **Reconstruction only**: the codes spread over a large area (look at the axes) and give the best reconstructions of the three. A code drawn from the prior
-#   falls into the middle of that area, so only a few kinds of digits are ever drawn: an autoencoder is not a generative model.
-# - **ELBO**: both at once. Digits form clusters *and* together fill the prior, so what is drawn from the prior looks like digits.
+# - **KL only**: the codes are a perfect standard normal cloud, and know nothing about the images.
+#   The digits are mixed, and the decoder was never asked for anything.
+# - **Reconstruction only**: the codes spread over a large area (look at the axes) and give the best
+#   reconstructions of the three. A code drawn from the prior falls into the middle of that area, so
+#   only a few kinds of digits are ever drawn: an autoencoder is not a generative model.
+# - **ELBO**: both at once. Digits form clusters *and* together fill the prior, so what is drawn
+#   from the prior looks like digits.
 #
 # ## The latent space
 #
-# Two dimensions can be looked at whole. We cut the prior into pieces of equal probability and decode the middle of each.
+# Two dimensions can be looked at whole. We cut the prior into pieces of equal probability and
+# decode the middle of each.
 
 # %%
 run = runs["ELBO"]
 side = 16
 quantiles = dist.Normal(0.0, 1.0).icdf((jnp.arange(side) + 0.5) / side)
-grid = jnp.stack(jnp.meshgrid(quantiles, quantiles[::-1]), -1).reshape(-1, 2)  # rows from top to bottom: z[1] falls, z[0] grows along a row
+grid = jnp.stack(jnp.meshgrid(quantiles, quantiles[::-1]), -1).reshape(
+    -1, 2
+)  # rows from top to bottom: z[1] falls, z[0] grows along a row
 fig, ax = plt.subplots(figsize=(7, 7), layout="constrained")
 ax.imshow(tile(decode(run, grid), side), cmap="gray_r", vmin=0, vmax=1)
-ax.set(xlabel="z[0], from the 3 % to the 97 % quantile of the prior", ylabel="z[1]", xticks=[], yticks=[])
+ax.set(
+    xlabel="z[0], from the 3 % to the 97 % quantile of the prior",
+    ylabel="z[1]",
+    xticks=[],
+    yticks=[],
+)
 plt.show()
 
 # %% [markdown]
-# One digit turns into the next without a break: neighbouring codes give similar images. How good is the model in nats? Draws from the guide are importance
-# weights, and averaging $K$ of them *inside* the logarithm gives a tighter bound (IWAE), corrected for its bias a still better estimate (JVI). The
-# statistic $\hat k$ says for each image whether the weights can be trusted; above 0.7 they cannot.
+# One digit turns into the next without a break: neighbouring codes give similar images. How good is
+# the model in nats? Draws from the guide are importance weights, and averaging $K$ of them *inside*
+# the logarithm gives a tighter bound (IWAE), corrected for its bias a still better estimate (JVI).
+# The statistic $\hat k$ says for each image whether the weights can be trusted; above 0.7 they
+# cannot.
 
 # %%
 print(summary(log_weights(run, x_test, num_particles=64 if FAST else 512)))
@@ -232,20 +293,35 @@ print(summary(log_weights(run, x_test, num_particles=64 if FAST else 512)))
 # %% [markdown]
 # ## Not an autoencoder
 #
-# Nothing above needed an encoder, or one code for each datum. Here is a regression with a *global* latent variable: how does the progression of diabetes after
-# one year depend on the body mass index? A network makes features $h(x)$ of the index; their weights $w$ are unknown, and shared by 342 patients,
+# Nothing above needed an encoder, or one code for each datum. Here is a regression with a *global*
+# latent variable: how does the progression of diabetes after one year depend on the body mass
+# index? A network makes features $h(x)$ of the index; their weights $w$ are unknown, and shared by
+# 342 patients,
 #
-# $$w \sim \mathrm{Normal}(0, I), \qquad y_n \mid x_n, w \sim \mathrm{Normal}(h(x_n)^\top w, \sigma).$$
+# $$w \sim \mathrm{Normal}(0, I), \qquad y_n \mid x_n, w \sim \mathrm{Normal}(h(x_n)^\top w,
+# \sigma).$$
 #
-# The guide is a normal distribution of $w$ with a full covariance matrix: the class that would be a prior or an encoder's head elsewhere. The plate says how
-# many patients there are, so minibatches count right: the price of $w$ is paid once, not once for each batch.
+# The guide is a normal distribution of $w$ with a full covariance matrix: the class that would be a
+# prior or an encoder's head elsewhere. The plate says how many patients there are, so minibatches
+# count right: the price of $w$ is paid once, not once for each batch.
 
 # %%
 diabetes = load_diabetes(scaled=False)
 raw = np.stack([diabetes.data[:, 2], diabetes.target], 1)[np.random.default_rng(0).permutation(442)]
-bmi, progression = jnp.split(jnp.asarray((raw - raw.mean(0)) / raw.std(0), dtype=jnp.float32), 2, axis=1)
-bmi_train, bmi_test, y_train, y_test = bmi[:342], bmi[342:], progression[:342, 0], progression[342:, 0]
-features, prior, posterior = MLP(1, (32, 16), activation="tanh", key=next(keys)), StandardNormal(16), FullRankNormal(16)
+bmi, progression = jnp.split(
+    jnp.asarray((raw - raw.mean(0)) / raw.std(0), dtype=jnp.float32), 2, axis=1
+)
+bmi_train, bmi_test, y_train, y_test = (
+    bmi[:342],
+    bmi[342:],
+    progression[:342, 0],
+    progression[342:, 0],
+)
+features, prior, posterior = (
+    MLP(1, (32, 16), activation="tanh", key=next(keys)),
+    StandardNormal(16),
+    FullRankNormal(16),
+)
 
 
 def regression(bmi, progression=None):
@@ -273,18 +349,24 @@ run = fit(
 )
 
 # %% [markdown]
-# Given the features the posterior of $w$ is normal and known exactly, so here we can check what the guide has learned, and how much of the
-# evidence the bound has reached.
+# Given the features the posterior of $w$ is normal and known exactly, so here we can check what the
+# guide has learned, and how much of the evidence the bound has reached.
 
 # %%
-features = eqx.combine(run.params["features$params"], features)  # the network with the weights that were learned
+features = eqx.combine(
+    run.params["features$params"], features
+)  # the network with the weights that were learned
 posterior = eqx.combine(run.params["posterior$params"], posterior)
 noise, q, h = run.params["noise"], posterior(), features(bmi_train)
 covariance = jnp.linalg.inv(jnp.eye(16) + h.T @ h / noise**2)
 exact_mean, exact_sd = covariance @ h.T @ y_train / noise**2, jnp.sqrt(jnp.diagonal(covariance))
 guide_mean, guide_sd = q.mean, jnp.sqrt(q.variance)
-evidence = dist.MultivariateNormal(jnp.zeros(342), h @ h.T + noise**2 * jnp.eye(342)).log_prob(y_train)
-bound = -ELBO(num_particles=1000).loss(next(keys), run.params, regression, regression_guide, bmi_train, y_train)
+evidence = dist.MultivariateNormal(jnp.zeros(342), h @ h.T + noise**2 * jnp.eye(342)).log_prob(
+    y_train
+)
+bound = -ELBO(num_particles=1000).loss(
+    next(keys), run.params, regression, regression_guide, bmi_train, y_train
+)
 print(f"ELBO / patient {bound / 342:.4f},  log evidence / patient {evidence / 342:.4f}")
 
 grid = jnp.linspace(-3.0, 5.0, 100)[:, None]
@@ -300,18 +382,38 @@ band = np.quantile(curves + noise * jax.random.normal(next(keys), (500, 100)), (
 fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
 axis = np.asarray(grid[:, 0]) * bmi_sd + bmi_mean
 left.plot(raw[:342, 0], raw[:342, 1], ".", color="grey", markersize=4, label="patients")
-left.fill_between(axis, *(band * y_sd + y_mean), color="C1", alpha=0.2, label="90 % of new patients")
+left.fill_between(
+    axis, *(band * y_sd + y_mean), color="C1", alpha=0.2, label="90 % of new patients"
+)
 left.plot(axis, np.asarray(curves[:40]).T * y_sd + y_mean, color="C0", linewidth=0.7, alpha=0.5)
-left.set(xlabel="body mass index", ylabel="progression after one year", title="40 draws of the regression curve")
+left.set(
+    xlabel="body mass index",
+    ylabel="progression after one year",
+    title="40 draws of the regression curve",
+)
 left.legend(loc="upper left")
 place = np.arange(16)
-right.errorbar(place - 0.12, exact_mean, exact_sd, fmt="o", color="black", markersize=4, label="exact posterior")
+right.errorbar(
+    place - 0.12,
+    exact_mean,
+    exact_sd,
+    fmt="o",
+    color="black",
+    markersize=4,
+    label="exact posterior",
+)
 right.errorbar(place + 0.12, guide_mean, guide_sd, fmt="o", color="C0", markersize=4, label="guide")
-right.set(xlabel="feature", ylabel="weight w: mean and standard deviation", ylim=(-2.2, 2.2), title="is the guide right?")
+right.set(
+    xlabel="feature",
+    ylabel="weight w: mean and standard deviation",
+    ylim=(-2.2, 2.2),
+    title="is the guide right?",
+)
 right.legend(ncols=2)
 plt.show()
 
 # %% [markdown]
-# The curves agree where there are many patients and spread where there are few; the band adds the differences between patients of the same index. The guide
-# is close to the exact posterior, and the bound to the evidence. Three things were exchanged against the first model (one latent variable for all
-# data, another network, another guide), and the loss did not have to be told.
+# The curves agree where there are many patients and spread where there are few; the band adds the
+# differences between patients of the same index. The guide is close to the exact posterior, and the
+# bound to the evidence. Three things were exchanged against the first model (one latent variable
+# for all data, another network, another guide), and the loss did not have to be told.

@@ -13,14 +13,16 @@
 # %% [markdown]
 # # 2. Normalizing flows
 #
-# A Gaussian posterior has one hill, a standard normal prior is round. Real ones bend, split and lean. **How can a distribution be flexible, easy to draw
-# from, and still have a density that can be computed?** Take noise that has a density and push it through a bijection with parameters, $x = f(u)$. Volumes
-# change, and densities with them,
+# A Gaussian posterior has one hill, a standard normal prior is round. Real ones bend, split and
+# lean. **How can a distribution be flexible, easy to draw from, and still have a density that can
+# be computed?** Take noise that has a density and push it through a bijection with parameters, $x =
+# f(u)$. Volumes change, and densities with them,
 #
-# $$u \sim p(u), \quad x = f(u) \qquad\Longrightarrow\qquad \log p(x) = \log p(u) - \log \left| \det \frac{\partial f}{\partial u} \right|.$$
+# $$u \sim p(u), \quad x = f(u) \qquad\Longrightarrow\qquad \log p(x) = \log p(u) - \log \left| \det
+# \frac{\partial f}{\partial u} \right|.$$
 #
-# Bijections can be stacked, their log-determinants add up. Everything then turns on one question: for which $f$ are the map, its inverse and its determinant
-# all cheap?
+# Bijections can be stacked, their log-determinants add up. Everything then turns on one question:
+# for which $f$ are the map, its inverse and its determinant all cheap?
 
 # %%
 import os
@@ -57,16 +59,21 @@ keys = (jax.random.fold_in(root, i) for i in count())  # every draw takes the ne
 # %% [markdown]
 # ## Filling a potential
 #
-# The first flow of variational inference is the *planar* one. Each layer pushes space along one direction $v$, by an amount that depends on one number,
+# The first flow of variational inference is the *planar* one. Each layer pushes space along one
+# direction $v$, by an amount that depends on one number,
 #
-# $$u_l = u_{l-1} + v \tanh(w^\top u_{l-1} + b), \qquad \log \det = \log \bigl(1 + w^\top v\, (1 - \tanh^2(w^\top u_{l-1} + b))\bigr).$$
+# $$u_l = u_{l-1} + v \tanh(w^\top u_{l-1} + b), \qquad \log \det = \log \bigl(1 + w^\top v\, (1 -
+# \tanh^2(w^\top u_{l-1} + b))\bigr).$$
 #
-# **How many layers does it take to fill a shape that is no Gaussian?** The target is known up to its constant, $p(z) = e^{-U(z)} / Z$: two crescents on a
-# ring. For the plane we can integrate on a grid and find $\log Z = 1.8775$. With the flow as guide the ELBO is $\log Z - \mathrm{KL}(q, p)$, so here we can
-# see how much is missing.
+# **How many layers does it take to fill a shape that is no Gaussian?** The target is known up to
+# its constant, $p(z) = e^{-U(z)} / Z$: two crescents on a ring. For the plane we can integrate on a
+# grid and find $\log Z = 1.8775$. With the flow as guide the ELBO is $\log Z - \mathrm{KL}(q, p)$,
+# so here we can see how much is missing.
 #
-# The model draws $z$ from a wide normal distribution and takes it back with a *factor*, so that what is left is $e^{-U(z)}$. The losses of the library go
-# straight into the stock `SVI`. In the first third of the training the KL divergence weighs more, which keeps the flow from settling on one crescent.
+# The model draws $z$ from a wide normal distribution and takes it back with a *factor*, so that
+# what is left is $e^{-U(z)}$. The losses of the library go straight into the stock `SVI`. In the
+# first third of the training the KL divergence weighs more, which keeps the flow from settling on
+# one crescent.
 
 # %%
 LOG_Z = 1.8775
@@ -75,12 +82,26 @@ LOG_Z = 1.8775
 def log_density(z):
     """-U(z), for z (*batch, 2)."""
     ring = ((z**2).sum(-1) ** 0.5 - 2.0) / 0.4
-    return -0.5 * ring**2 + jnp.logaddexp(-0.5 * ((z[..., 0] - 2.0) / 0.6) ** 2, -0.5 * ((z[..., 0] + 2.0) / 0.6) ** 2)
+    return -0.5 * ring**2 + jnp.logaddexp(
+        -0.5 * ((z[..., 0] - 2.0) / 0.6) ** 2, -0.5 * ((z[..., 0] + 2.0) / 0.6) ** 2
+    )
 
 
-def train(model, guide, loss, num_steps, batch=lambda key: (), learning_rate=1e-2, moments=(), watch=None):
-    """num_steps of SVI, each on a new batch: the parameters in the end, and the losses; `watch` sees the parameters at some moments."""
-    svi, key = SVI(model, loss.attach(guide), optax.adam(optax.exponential_decay(learning_rate, num_steps, 0.03)), loss), next(keys)
+def train(
+    model, guide, loss, num_steps, batch=lambda key: (), learning_rate=1e-2, moments=(), watch=None
+):
+    """num_steps of SVI, each on a new batch: the parameters in the end, and the losses; `watch`
+    sees the parameters at some moments.
+    """
+    svi, key = (
+        SVI(
+            model,
+            loss.attach(guide),
+            optax.adam(optax.exponential_decay(learning_rate, num_steps, 0.03)),
+            loss,
+        ),
+        next(keys),
+    )
     update = jax.jit(lambda state, step: svi.update(state, *batch(jax.random.fold_in(key, step))))
     state, losses = jax.jit(lambda key: svi.init(key, *batch(key)))(key), []
     for step in range(num_steps):
@@ -107,7 +128,9 @@ for num_layers in (2, 4) if FAST else (2, 8, 24):
 
     loss = ELBO(num_particles=256, beta=Schedule((0, num_steps // 3), (3.0, 1.0)))
     params, losses = train(potential, guide, loss, num_steps, learning_rate=2e-2)
-    flows[num_layers] = eqx.combine(params["flow$params"], flow)  # the flow with the weights that were learned
+    flows[num_layers] = eqx.combine(
+        params["flow$params"], flow
+    )  # the flow with the weights that were learned
     gaps[num_layers] = LOG_Z + losses[-num_steps // 10 :].mean()  # a loss is minus the bound
 
 # %%
@@ -140,19 +163,26 @@ for ax, (num_layers, flow) in zip(axes[1:], flows.items()):
 plt.show()
 
 # %% [markdown]
-# Two layers cannot make two crescents, eight come close, twenty-four nearly fill the shape: the missing nats shrink again and again, and the bound never
-# passes $\log Z$. But a planar layer is a weak one, since it sees space through a single number, and needs a numerical search to be inverted.
+# Two layers cannot make two crescents, eight come close, twenty-four nearly fill the shape: the
+# missing nats shrink again and again, and the bound never passes $\log Z$. But a planar layer is a
+# weak one, since it sees space through a single number, and needs a numerical search to be
+# inverted.
 #
 # ## Which direction is fast, and why
 #
-# An *autoregressive* layer is richer. Entry $i$ is scaled and shifted by numbers that a network computes from the entries before it. The Jacobian is
-# triangular, so the log-determinant is a sum, and one masked network (MADE) computes all scales and shifts at once. There are two ways to point it,
+# An *autoregressive* layer is richer. Entry $i$ is scaled and shifted by numbers that a network
+# computes from the entries before it. The Jacobian is triangular, so the log-determinant is a sum,
+# and one masked network (MADE) computes all scales and shifts at once. There are two ways to point
+# it,
 #
-# $$\text{MAF:}\quad u_i = m_i(x_{<i}) + e^{a_i(x_{<i})} x_i, \qquad\qquad \text{IAF:}\quad x_i = m_i(u_{<i}) + e^{a_i(u_{<i})} u_i .$$
+# $$\text{MAF:}\quad u_i = m_i(x_{<i}) + e^{a_i(x_{<i})} x_i, \qquad\qquad \text{IAF:}\quad x_i =
+# m_i(u_{<i}) + e^{a_i(u_{<i})} u_i .$$
 #
-# A MAF turns *given data* into noise in one pass: fast to score, which is what maximum likelihood and priors need. An IAF turns *given noise* into data in
-# one pass: fast to draw, with the density of what was drawn, which is what guides need. Pointed the wrong way the entries must be found one after the other:
-# whoever calls the network once for each pays $D$ passes. **How slow is the slow direction?**
+# A MAF turns *given data* into noise in one pass: fast to score, which is what maximum likelihood
+# and priors need. An IAF turns *given noise* into data in one pass: fast to draw, with the density
+# of what was drawn, which is what guides need. Pointed the wrong way the entries must be found one
+# after the other: whoever calls the network once for each pays $D$ passes. **How slow is the slow
+# direction?**
 
 
 # %%
@@ -169,14 +199,23 @@ def milliseconds(function, *args):
 
 @eqx.filter_jit
 def draw_one_by_one(maf, u):
-    """The data of the noise u (batch, D) under a MAF, by D passes of each layer: after pass i the first i entries are right."""
+    """The data of the noise u (batch, D) under a MAF, by D passes of each layer: after pass i the
+    first i entries are right.
+    """
     for layer in (inverse.transform for inverse in maf.transforms):
-        u = jax.lax.fori_loop(0, u.shape[1], lambda _, x, layer=layer, u=u: layer.scalar.invert(u, layer.made(x))[0], jnp.zeros_like(u))
+        u = jax.lax.fori_loop(
+            0,
+            u.shape[1],
+            lambda _, x, layer=layer, u=u: layer.scalar.invert(u, layer.made(x))[0],
+            jnp.zeros_like(u),
+        )
     return u
 
 
 dim = 8 if FAST else 64
-maf, iaf, realnvp = (Flow(dim, num_layers=1, hidden=(256, 256), key=next(keys)) for Flow in (MAF, IAF, RealNVP))
+maf, iaf, realnvp = (
+    Flow(dim, num_layers=1, hidden=(256, 256), key=next(keys)) for Flow in (MAF, IAF, RealNVP)
+)
 noise = jax.random.normal(next(keys), (1000, dim))
 times = {
     "MAF log_prob": milliseconds(score, maf, noise),
@@ -189,25 +228,37 @@ times = {
 }
 print(maf, iaf, realnvp, sep="\n")
 naive, ours, fast = times["MAF draw, one by one"], times["MAF draw"], times["MAF log_prob"]
-print(f"drawing one by one takes {naive / fast:.0f} x as long as scoring, drawing here {ours / fast:.1f} x: {naive / ours:.0f} times as fast")
+print(
+    f"drawing one by one takes {naive / fast:.0f} x as long as scoring, drawing here "
+    f"{ours / fast:.1f} x: {naive / ours:.0f} times as fast"
+)
 
 fig, ax = plt.subplots(figsize=(8, 3), layout="constrained")
 bars = ax.barh(list(times), list(times.values()), color=("C0", "C0", "C1", "C1", "C2", "C2", "C3"))
 ax.bar_label(bars, fmt="%.2f", padding=3)
-ax.set(xscale="log", xlabel="milliseconds for 1000 data", title=f"one layer in {dim} dimensions", xlim=(min(times.values()) / 3, 4 * max(times.values())))
+ax.set(
+    xscale="log",
+    xlabel="milliseconds for 1000 data",
+    title=f"one layer in {dim} dimensions",
+    xlim=(min(times.values()) / 3, 4 * max(times.values())),
+)
 ax.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# One by one the cost is $D$ times that of a pass (red). The slow directions of this library do better: in a masked network every hidden unit needs only some
-# of the entries, so it can be computed *once*, as soon as those are known. Together that is about the arithmetic of a single pass, cut into $D$ small steps.
-# The steps still come one after the other, and each has its overhead, so directions matter most where they always did: on hardware that would rather do
+# One by one the cost is $D$ times that of a pass (red). The slow directions of this library do
+# better: in a masked network every hidden unit needs only some of the entries, so it can be
+# computed *once*, as soon as those are known. Together that is about the arithmetic of a single
+# pass, cut into $D$ small steps. The steps still come one after the other, and each has its
+# overhead, so directions matter most where they always did: on hardware that would rather do
 # everything at once. `repr` says what each direction costs.
 #
-# The green bars are those of a **RealNVP**, which is fast both ways. Its layers are autoregressive ones as well, with two blocks in place of $D$ single
-# entries: the first block is kept, $x_a = u_a$, the second scaled and shifted by numbers that are read off the first. The network reads the same numbers on
-# both sides, so it is a MAF *and* an IAF at once. What it gives up can be seen in the Jacobian $\partial u / \partial x$ of one layer: half of the entries
-# never change, and those that do cannot see each other.
+# The green bars are those of a **RealNVP**, which is fast both ways. Its layers are autoregressive
+# ones as well, with two blocks in place of $D$ single entries: the first block is kept, $x_a =
+# u_a$, the second scaled and shifted by numbers that are read off the first. The network reads the
+# same numbers on both sides, so it is a MAF *and* an IAF at once. What it gives up can be seen in
+# the Jacobian $\partial u / \partial x$ of one layer: half of the entries never change, and those
+# that do cannot see each other.
 
 # %%
 x = jax.random.normal(next(keys), (8,))
@@ -222,21 +273,26 @@ plt.show()
 # %%
 (coupling,) = flow.transforms
 u, _ = coupling.inverse_and_log_det(x)
-print("what the network of a coupling says on both sides differs by", jnp.abs(coupling.network(x[:4]) - coupling.network(u[:4])).max())
+print(
+    "what the network of a coupling says on both sides differs by",
+    jnp.abs(coupling.network(x[:4]) - coupling.network(u[:4])).max(),
+)
 
 # %% [markdown]
 # ## Maximum likelihood is variational inference
 #
-# MAF and IAF are one network read in two directions, and so are the two ways to learn. Let $\pi(x)$ be the distribution of the data and $p(x)$ the MAF. Run
-# the data through the inverse: $u = f^{-1}(x)$ has some distribution $q(u)$, and a perfect MAF would make it the noise $p(u)$. A divergence does not change
-# under a bijection, so
+# MAF and IAF are one network read in two directions, and so are the two ways to learn. Let $\pi(x)$
+# be the distribution of the data and $p(x)$ the MAF. Run the data through the inverse: $u =
+# f^{-1}(x)$ has some distribution $q(u)$, and a perfect MAF would make it the noise $p(u)$. A
+# divergence does not change under a bijection, so
 #
 # $$\mathrm{KL}\bigl(\pi(x) \,\|\, p(x)\bigr) = \mathrm{KL}\bigl(q(u) \,\|\, p(u)\bigr).$$
 #
-# The left side is what maximum likelihood minimises. The right side is the negative ELBO of a model whose posterior is the noise, with a guide that starts
-# from $\pi(x)$ and takes one pass to draw: the *implicit IAF*. **Are the two really the same number?** We train a MAF by maximum likelihood on draws of a
-# planar flow of eight layers, which plays $\pi(x)$, and stop now and then to estimate both sides from the same network: once as a density that scores data,
-# once as a guide that draws.
+# The left side is what maximum likelihood minimises. The right side is the negative ELBO of a model
+# whose posterior is the noise, with a guide that starts from $\pi(x)$ and takes one pass to draw:
+# the *implicit IAF*. **Are the two really the same number?** We train a MAF by maximum likelihood
+# on draws of a planar flow of eight layers, which plays $\pi(x)$, and stop now and then to estimate
+# both sides from the same network: once as a density that scores data, once as a guide that draws.
 
 # %%
 data, noise = flows[4 if FAST else 8], StandardNormal(2)
@@ -246,7 +302,9 @@ start = MAF(2, num_layers=3, hidden=(32, 32), activation="tanh", key=next(keys))
 def density(x, log_pi):
     with numpyro.plate("data", len(x)):
         numpyro.sample("x", register("maf", start)(), obs=x)
-        numpyro.factor("entropy", -log_pi)  # no parameters in it, but it makes the loss a divergence
+        numpyro.factor(
+            "entropy", -log_pi
+        )  # no parameters in it, but it makes the loss a divergence
 
 
 def no_guide(x, log_pi):
@@ -272,12 +330,26 @@ def by_inference(params, key):
 def both_sides(step, params):
     """Notes the mean of 20 estimates of each side, and its standard error."""
     estimates = [[side(params, next(keys)) for _ in range(20)] for side in sides]
-    noted.append([step + 1, *np.ravel([(np.mean(values), np.std(values) / 20**0.5) for values in estimates])])
+    noted.append(
+        [step + 1, *np.ravel([(np.mean(values), np.std(values) / 20**0.5) for values in estimates])]
+    )
 
 
-num_steps, noted, sides = 30 if FAST else 600, [], [jax.jit(side) for side in (by_likelihood, by_inference)]
+num_steps, noted, sides = (
+    30 if FAST else 600,
+    [],
+    [jax.jit(side) for side in (by_likelihood, by_inference)],
+)
 moments = set(np.geomspace(1, num_steps, 7).astype(int) - 1)
-learned, nll = train(density, no_guide, NLL(), num_steps, batch=lambda key: draw(data, key, 256), moments=moments, watch=both_sides)
+learned, nll = train(
+    density,
+    no_guide,
+    NLL(),
+    num_steps,
+    batch=lambda key: draw(data, key, 256),
+    moments=moments,
+    watch=both_sides,
+)
 maf = eqx.combine(learned["maf$params"], start)
 names = ("step", "KL(data, MAF)", "± error", "KL(implicit IAF, noise)", "±  error")
 print(format_table([dict(zip(names, row)) for row in noted]))
@@ -285,10 +357,25 @@ print(format_table([dict(zip(names, row)) for row in noted]))
 # %%
 x, _ = draw(data, next(keys), 3000)
 fig, axes = plt.subplots(1, 4, figsize=(14, 3.5), width_ratios=(1.4, 1, 1, 1), layout="constrained")
-axes[0].loglog(np.arange(num_steps) + 1, np.maximum(nll / 256, 1e-3), color="lightgrey", label="loss of each step")
+axes[0].loglog(
+    np.arange(num_steps) + 1,
+    np.maximum(nll / 256, 1e-3),
+    color="lightgrey",
+    label="loss of each step",
+)
 steps, left, left_error, right, right_error = np.transpose(noted)
-axes[0].errorbar(steps, left, 2 * left_error, fmt="o", fillstyle="none", markersize=9, label="maximum likelihood of the MAF")
-axes[0].errorbar(steps, right, 2 * right_error, fmt="+", markersize=9, label="SVI with the implicit IAF")
+axes[0].errorbar(
+    steps,
+    left,
+    2 * left_error,
+    fmt="o",
+    fillstyle="none",
+    markersize=9,
+    label="maximum likelihood of the MAF",
+)
+axes[0].errorbar(
+    steps, right, 2 * right_error, fmt="+", markersize=9, label="SVI with the implicit IAF"
+)
 axes[0].set(xlabel="step", ylabel="divergence in nats", ylim=(0.02, None))
 axes[0].legend()
 for ax, points, title in (
@@ -297,24 +384,36 @@ for ax, points, title in (
     (axes[3], maf().inverse_and_log_det(x)[0], "u = f⁻¹(x), learned"),
 ):
     ax.scatter(*np.asarray(points).T, c=np.arctan2(x[:, 1], x[:, 0]), cmap="twilight", s=3)
-    ax.set(title=title, xlim=(-4, 4), ylim=(-4, 4), xticks=(-2, 0, 2), yticks=(-2, 0, 2), aspect="equal")
+    ax.set(
+        title=title,
+        xlim=(-4, 4),
+        ylim=(-4, 4),
+        xticks=(-2, 0, 2),
+        yticks=(-2, 0, 2),
+        aspect="equal",
+    )
 plt.show()
 
 # %% [markdown]
-# The same number all the way down, up to the noise of the draws. At the start the inverse hardly does anything and the data look like data; at the end the
-# ring has been opened and smoothed into a normal cloud (colours mark the angle in the data, so one can see what went where). What remains is the thin gap
-# between the crescents, which no smooth bijection can remove.
+# The same number all the way down, up to the noise of the draws. At the start the inverse hardly
+# does anything and the data look like data; at the end the ring has been opened and smoothed into a
+# normal cloud (colours mark the angle in the data, so one can see what went where). What remains is
+# the thin gap between the crescents, which no smooth bijection can remove.
 #
 # ## Distillation
 #
-# A MAF learns from data quickly but draws in $D$ steps; an IAF draws in one pass but scores data slowly. **Can one have the learning of the first and the
-# drawing of the second?** Train a MAF, the *teacher*, by maximum likelihood, then an IAF, the *student*, on
+# A MAF learns from data quickly but draws in $D$ steps; an IAF draws in one pass but scores data
+# slowly. **Can one have the learning of the first and the drawing of the second?** Train a MAF, the
+# *teacher*, by maximum likelihood, then an IAF, the *student*, on
 #
 # $$\mathrm{KL}(\text{student} \,\|\, \text{teacher}) =
-# \mathbb{E}_{x \sim \text{student}} \bigl[\log q_{\text{student}}(x) - \log p_{\text{teacher}}(x)\bigr].$$
+# \mathbb{E}_{x \sim \text{student}} \bigl[\log q_{\text{student}}(x) - \log
+# p_{\text{teacher}}(x)\bigr].$$
 #
-# The student draws and knows the density of its draws in one pass, the teacher scores them in one pass: nobody walks the slow way, and no data are needed.
-# This is how Parallel WaveNet came to speak in real time. Our sounds are short: 16 samples of a tone whose phase and pitch vary, with some hiss.
+# The student draws and knows the density of its draws in one pass, the teacher scores them in one
+# pass: nobody walks the slow way, and no data are needed. This is how Parallel WaveNet came to
+# speak in real time. Our sounds are short: 16 samples of a tone whose phase and pitch vary, with
+# some hiss.
 
 # %%
 DIM, num_steps = 16, 30 if FAST else 600
@@ -322,7 +421,11 @@ DIM, num_steps = 16, 30 if FAST else 600
 
 def tones(key, num=256):
     phase_key, pitch_key, hiss_key = jax.random.split(key, 3)
-    phase, pitch, hiss = jax.random.uniform(phase_key, (num, 1)), jax.random.uniform(pitch_key, (num, 1)), jax.random.normal(hiss_key, (num, DIM))
+    phase, pitch, hiss = (
+        jax.random.uniform(phase_key, (num, 1)),
+        jax.random.uniform(pitch_key, (num, 1)),
+        jax.random.normal(hiss_key, (num, DIM)),
+    )
     return jnp.sin(jnp.pi * phase + (0.4 + 0.4 * pitch) * jnp.arange(DIM)) + 0.3 * hiss
 
 
@@ -340,18 +443,41 @@ def student_model(x):
         numpyro.sample("x", register("student", student)(), obs=x)
 
 
-params, nll = train(teacher_model, lambda x: None, NLL(), num_steps, batch=lambda key: (tones(key),), learning_rate=5e-3)
+params, nll = train(
+    teacher_model,
+    lambda x: None,
+    NLL(),
+    num_steps,
+    batch=lambda key: (tones(key),),
+    learning_rate=5e-3,
+)
 teacher = eqx.combine(params["teacher$params"], teacher)
-params, loss = train(student_model, lambda x: None, Distillation(teacher), num_steps, batch=lambda key: (jnp.zeros((256, DIM)),), learning_rate=5e-3)
+params, loss = train(
+    student_model,
+    lambda x: None,
+    Distillation(teacher),
+    num_steps,
+    batch=lambda key: (jnp.zeros((256, DIM)),),
+    learning_rate=5e-3,
+)
 student = eqx.combine(params["student$params"], student)
 
 x, log_q = draw(student, next(keys), 20_000)
 print(f"KL(student, teacher) = {(log_q - score(teacher, x)).mean() / DIM:.3f} nat per dimension")
 noise = jax.random.normal(next(keys), (1000, DIM))
-naive, ours = milliseconds(draw_one_by_one, teacher, noise), milliseconds(draw, teacher, next(keys), 1000)
+naive, ours = (
+    milliseconds(draw_one_by_one, teacher, noise),
+    milliseconds(draw, teacher, next(keys), 1000),
+)
 fast = milliseconds(draw, student, next(keys), 1000)
-print(f"1000 tones: teacher one by one {naive:.2f} ms, teacher here {ours:.2f} ms, student {fast:.2f} ms")
-print(f"the student is {naive / fast:.1f} times as fast as the teacher one by one, {ours / fast:.1f} times as fast as the teacher here")
+print(
+    f"1000 tones: teacher one by one {naive:.2f} ms, teacher here {ours:.2f} ms, student "
+    f"{fast:.2f} ms"
+)
+print(
+    f"the student is {naive / fast:.1f} times as fast as the teacher one by one, "
+    f"{ours / fast:.1f} times as fast as the teacher here"
+)
 
 # %%
 fig, axes = plt.subplots(1, 4, figsize=(14, 3.2), width_ratios=(1, 1, 1, 1.1), layout="constrained")
@@ -367,18 +493,24 @@ axes[3].set(xlabel="step", ylabel="KL(student, teacher)\nnats per dimension", ys
 plt.show()
 
 # %% [markdown]
-# The student makes the sounds of its teacher, whose data it has never heard; the teacher's faults are learned with the rest. Drawing one by one is what
-# distillation was invented against. Beside a two-way network less of it is left, and with sounds as short as these it depends on the machine (last line).
+# The student makes the sounds of its teacher, whose data it has never heard; the teacher's faults
+# are learned with the rest. Drawing one by one is what distillation was invented against. Beside a
+# two-way network less of it is left, and with sounds as short as these it depends on the machine
+# (last line).
 #
 # ## A flow as posterior, and as prior
 #
-# Back to the autoencoder of the first lesson. Its guide was Gaussian for each image, its prior a standard normal. Both are conditionals, and so are flows, so
-# each is one argument: an IAF that takes the encoder's features as context for the posterior, a MAF for the prior. **What do they buy?** Codes have two
-# dimensions, so that everything can be drawn: for each image even the *exact* posterior $p(z \mid x) \propto p(z)\, p(x \mid z)$, on a grid.
+# Back to the autoencoder of the first lesson. Its guide was Gaussian for each image, its prior a
+# standard normal. Both are conditionals, and so are flows, so each is one argument: an IAF that
+# takes the encoder's features as context for the posterior, a MAF for the prior. **What do they
+# buy?** Codes have two dimensions, so that everything can be drawn: for each image even the *exact*
+# posterior $p(z \mid x) \propto p(z)\, p(x \mid z)$, on a grid.
 
 # %%
 digits = load("digits")  # 8x8 images from scikit-learn
-x_train, x_test = (jnp.asarray(binarize(images, "threshold")) for images in (digits.train, digits.test))
+x_train, x_test = (
+    jnp.asarray(binarize(images, "threshold")) for images in (digits.train, digits.test)
+)
 parts = {
     "Gaussian, standard normal": {},
     "IAF, MAF": {
@@ -389,16 +521,32 @@ parts = {
 runs, rows = {}, []
 for name, part in parts.items():
     vae = VAE(64, 2, hidden=(64, 64), **part, key=next(keys))
-    settings = {"loss": ELBO(), "optim": Adam(2e-3), "num_epochs": 2 if FAST else 120, "batch_size": 128, "drop_last": True, "average": 0.99}
+    settings = {
+        "loss": ELBO(),
+        "optim": Adam(2e-3),
+        "num_epochs": 2 if FAST else 120,
+        "batch_size": 128,
+        "drop_last": True,
+        "average": 0.99,
+    }
     runs[name] = fit(vae.model, vae.guide, x_train, **settings, progress=False)
     report = summary(log_weights(runs[name], x_test, num_particles=16 if FAST else 256))
-    rows.append({"posterior, prior": name, "ELBO": report.mean("ELBO"), "IWAE": report.mean("IWAE"), "gap": report.mean("IWAE") - report.mean("ELBO")})
+    rows.append(
+        {
+            "posterior, prior": name,
+            "ELBO": report.mean("ELBO"),
+            "IWAE": report.mean("IWAE"),
+            "gap": report.mean("IWAE") - report.mean("ELBO"),
+        }
+    )
 print(format_table(rows, digits=2))
 
 
 # %%
 def on_grid(run, side):
-    """A function of an image: log p(z), log p(z | x) and log q(z | x) for all codes z of the grid side x side, each (up, across)."""
+    """A function of an image: log p(z), log p(z | x) and log q(z | x) for all codes z of the grid
+    side x side, each (up, across).
+    """
     codes = jnp.stack(jnp.meshgrid(side, side), -1).reshape(-1, 2)
 
     @jax.jit
@@ -406,7 +554,9 @@ def on_grid(run, side):
         model = handlers.seed(handlers.substitute(run.model, data={**run.params, "z": codes}), key)
         guide = handlers.seed(handlers.substitute(run.guide, data=run.params), key)
         sites = handlers.trace(model).get_trace(jnp.broadcast_to(image, (len(codes), 64)))
-        prior, likelihood = (sites[name]["fn"].log_prob(sites[name]["value"]) for name in ("z", "x"))
+        prior, likelihood = (
+            sites[name]["fn"].log_prob(sites[name]["value"]) for name in ("z", "x")
+        )
         posterior = jax.nn.log_softmax(prior + likelihood) - 2 * jnp.log(side[1] - side[0])
         log_q = handlers.trace(guide).get_trace(image[None])["z"]["fn"].log_prob(codes)
         return [part.reshape(len(side), len(side)) for part in (prior, posterior, log_q)]
@@ -418,11 +568,17 @@ def frame(exact, guide, side):
     """Limits of the square in which there is something to see."""
     seen = np.argwhere(np.maximum(exact - exact.max(), guide - guide.max()) > np.log(0.01))
     middle, reach = side[seen].mean(0), (np.ptp(side[seen], axis=0).max() + 0.3) / 2
-    return {"ylim": (middle[0] - reach, middle[0] + reach), "xlim": (middle[1] - reach, middle[1] + reach)}
+    return {
+        "ylim": (middle[0] - reach, middle[0] + reach),
+        "xlim": (middle[1] - reach, middle[1] + reach),
+    }
 
 
 gain = summary(log_weights(runs["Gaussian, standard normal"], x_train[:300], num_particles=64))
-reach = {"Gaussian, standard normal": 4, "IAF, MAF": 18}  # the codes lie in squares of this half-width
+reach = {
+    "Gaussian, standard normal": 4,
+    "IAF, MAF": 18,
+}  # the codes lie in squares of this half-width
 chosen = np.argsort(gain["ELBO"] - gain["IWAE"])[:4]  # the images on which the Gaussian loses most
 fig, axes = plt.subplots(2, 4, figsize=(12, 6.5), layout="constrained")
 for row, name in zip(axes, runs):
@@ -432,28 +588,46 @@ for row, name in zip(axes, runs):
         _, exact, guide = densities(x_train[index])
         ax.contourf(side, side, np.exp(exact), levels=8, cmap="Greys")
         ax.contour(side, side, np.exp(guide - guide.max()), levels=(0.1, 0.4, 0.8), colors="C1")
-        ax.set(title=f"a {digits.labels['train'][index]}, {name.split(',')[0]} guide", xlabel="z[0]", ylabel="z[1]", **frame(exact, guide, side))
+        ax.set(
+            title=f"a {digits.labels['train'][index]}, {name.split(',')[0]} guide",
+            xlabel="z[0]",
+            ylabel="z[1]",
+            **frame(exact, guide, side),
+        )
 plt.show()
 
 # %% [markdown]
-# Grey is the exact posterior of each model, the lines are what its guide believes, for the four training images on which the Gaussian loses most. Posteriors
-# with two hills, or long and bent ones, are what it cannot do: it lies across, or beside. The IAF leans and bends, and yet misses hills as well: it serves
-# all 1,500 images with one network, and a family that contains the posterior is not yet a guide that has found it. (The two rows are different models, each
-# with its own decoder and its own scale of codes.)
+# Grey is the exact posterior of each model, the lines are what its guide believes, for the four
+# training images on which the Gaussian loses most. Posteriors with two hills, or long and bent
+# ones, are what it cannot do: it lies across, or beside. The IAF leans and bends, and yet misses
+# hills as well: it serves all 1,500 images with one network, and a family that contains the
+# posterior is not yet a guide that has found it. (The two rows are different models, each with its
+# own decoder and its own scale of codes.)
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
 for ax, name in zip(axes, runs):
     z = latents(runs[name], x_test)["z"][0]  # one draw of the guide for each image
-    density = StandardNormal(2) if name.endswith("normal") else eqx.combine(runs[name].params["prior$params"], parts[name]["prior"])
-    ax.imshow(np.exp(np.asarray(score(density, plane * reach[name] / 4))), extent=np.array([-1, 1, -1, 1]) * reach[name], origin="lower", cmap="Greys")
+    density = (
+        StandardNormal(2)
+        if name.endswith("normal")
+        else eqx.combine(runs[name].params["prior$params"], parts[name]["prior"])
+    )
+    ax.imshow(
+        np.exp(np.asarray(score(density, plane * reach[name] / 4))),
+        extent=np.array([-1, 1, -1, 1]) * reach[name],
+        origin="lower",
+        cmap="Greys",
+    )
     points = ax.scatter(z[:, 0], z[:, 1], c=digits.labels["test"], cmap="tab10", s=10)
     ax.set(title=f"prior: {name.split(', ')[1]}", xlabel="z[0]", ylabel="z[1]")
 fig.colorbar(points, ax=axes, label="digit", ticks=range(10))
 plt.show()
 
 # %% [markdown]
-# On the left the codes are packed to fit a round cloud. On the right the prior goes to the codes: it is dark where there are digits and light in between, and
-# it pays for that with nothing, since its density is one pass. The price of the code falls, so the bound in the table rises, if only by tenths of a nat: a
-# code of two dimensions can be looked at, but leaves little to gain. With 32 dimensions on MNIST the IAF was worth 1.8 nats, the MAF prior 3.5, and both
-# together 6.4 (`benchmarks/results/guides.md`). `make demo` shows all four combinations of guide and prior.
+# On the left the codes are packed to fit a round cloud. On the right the prior goes to the codes:
+# it is dark where there are digits and light in between, and it pays for that with nothing, since
+# its density is one pass. The price of the code falls, so the bound in the table rises, if only by
+# tenths of a nat: a code of two dimensions can be looked at, but leaves little to gain. With 32
+# dimensions on MNIST the IAF was worth 1.8 nats, the MAF prior 3.5, and both together 6.4
+# (`benchmarks/results/guides.md`). `make demo` shows all four combinations of guide and prior.

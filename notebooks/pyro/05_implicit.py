@@ -13,16 +13,19 @@
 # %% [markdown]
 # # 5. Implicit distributions
 #
-# A guide is asked for two things: draws, and their density. The second is what makes guides stiff. Push noise through any network, $z = g(\varepsilon, x)$,
-# and the draws can have any shape, but nobody knows their density: the distribution is *implicit*. So are the models that scientists write as simulators.
-# **How can one learn with distributions that can only be drawn from?**
+# A guide is asked for two things: draws, and their density. The second is what makes guides stiff.
+# Push noise through any network, $z = g(\varepsilon, x)$, and the draws can have any shape, but
+# nobody knows their density: the distribution is *implicit*. So are the models that scientists
+# write as simulators. **How can one learn with distributions that can only be drawn from?**
 #
-# The bound needs a log-ratio, and a ratio can be learned. Show a *critic* $T$ draws of $q(z \mid x)$ and draws of another distribution $r(z)$, and let it
-# tell them apart by logistic regression. At its best
+# The bound needs a log-ratio, and a ratio can be learned. Show a *critic* $T$ draws of $q(z \mid
+# x)$ and draws of another distribution $r(z)$, and let it tell them apart by logistic regression.
+# At its best
 #
 # $$T(x, z) = \log q(z \mid x) - \log r(z).$$
 #
-# `RatioELBO` puts this in place of what cannot be scored. Critic and guide are trained in turns; neither receives the gradient of the other.
+# `RatioELBO` puts this in place of what cannot be scored. Critic and guide are trained in turns;
+# neither receives the gradient of the other.
 
 # %%
 import os
@@ -57,17 +60,23 @@ except NoDensityError as error:
 # %% [markdown]
 # ## Four images
 #
-# The smallest data set on which a Gaussian guide hurts: four images of four pixels, one of which is on, and a code of two dimensions. A perfect model gives
-# each image the probability $1/4$, so $\log p(x) = -\log 4 = -1.386$. For that the prior must be cut into four pieces, one for each image, and the posteriors
-# are the pieces: quarters of a normal distribution, which are no Gaussians. **Can a guide without a density learn the pieces?**
+# The smallest data set on which a Gaussian guide hurts: four images of four pixels, one of which is
+# on, and a code of two dimensions. A perfect model gives each image the probability $1/4$, so $\log
+# p(x) = -\log 4 = -1.386$. For that the prior must be cut into four pieces, one for each image, and
+# the posteriors are the pieces: quarters of a normal distribution, which are no Gaussians. **Can a
+# guide without a density learn the pieces?**
 #
-# The contrast is *adaptive*: the critic compares the guide's draws with a normal distribution of the same mean and scale, so that the ratio it has to learn
-# is small, and knows nothing of where the posterior lies.
+# The contrast is *adaptive*: the critic compares the guide's draws with a normal distribution of
+# the same mean and scale, so that the ratio it has to learn is small, and knows nothing of where
+# the posterior lies.
 
 # %%
 images, num_epochs = torch.eye(4), 30 if FAST else 1600
 pairs = {
-    "Gaussian": (None, ELBO(beta=linear(num_epochs // 4))),  # without the warm-up it may end up ignoring its codes
+    "Gaussian": (
+        None,
+        ELBO(beta=linear(num_epochs // 4)),
+    ),  # without the warm-up it may end up ignoring its codes
     "implicit": (
         Generator(2, noise_dim=4, hidden=(64, 64), context_dim=64),
         RatioELBO(contrast="adaptive", num_particles=16, optim=adam),
@@ -97,7 +106,11 @@ def log_likelihoods(run):
 
     @torch.no_grad()
     def score(image):
-        site = pyro.poutine.trace(pyro.condition(run.model, data={"z": codes})).get_trace(image.expand(len(codes), 4)).nodes["x"]
+        site = (
+            pyro.poutine.trace(pyro.condition(run.model, data={"z": codes}))
+            .get_trace(image.expand(len(codes), 4))
+            .nodes["x"]
+        )
         return site["fn"].log_prob(site["value"])
 
     return np.stack([score(image) for image in images])
@@ -112,29 +125,43 @@ for row, (name, run) in zip(axes, runs.items()):
     exact = np.exp(log_px_z + log_prior - log_px[:, None]).reshape(4, 201, 201)
     z = latents(run, images.repeat_interleave(500, 0))["z"][0].reshape(4, 500, 2)
     for i in range(4):
-        row[0].contourf(axis, axis, exact[i], levels=np.array([0.1, 0.3, 0.6, 1.0]) * exact[i].max(), colors=[f"C{i}"] * 3, alpha=0.4)
+        row[0].contourf(
+            axis,
+            axis,
+            exact[i],
+            levels=np.array([0.1, 0.3, 0.6, 1.0]) * exact[i].max(),
+            colors=[f"C{i}"] * 3,
+            alpha=0.4,
+        )
         row[1].plot(*z[i].T, ".", markersize=2, label=f"image {i}")
-    row[0].set(title=f"exact posteriors of the model: log p(x) = {log_px.mean():.3f}", ylabel=f"{name} guide\n\nz[1]")
+    row[0].set(
+        title=f"exact posteriors of the model: log p(x) = {log_px.mean():.3f}",
+        ylabel=f"{name} guide\n\nz[1]",
+    )
     row[1].set(title="draws of the guide", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
 axes[0, 1].legend(markerscale=5, loc="upper right")
 plt.show()
 
 # %% [markdown]
-# The Gaussian guide keeps its ellipses apart, and the model had to follow: it gives up the codes in between, and with them about 0.2 nat. The implicit guide
-# has learned to fill the plane piece by piece, with borders that are straight and sharp, and the model loses almost nothing. The critic is what this costs:
-# more time per step, and a bound that is an estimate rather than a bound.
+# The Gaussian guide keeps its ellipses apart, and the model had to follow: it gives up the codes in
+# between, and with them about 0.2 nat. The implicit guide has learned to fill the plane piece by
+# piece, with borders that are straight and sharp, and the model loses almost nothing. The critic is
+# what this costs: more time per step, and a bound that is an estimate rather than a bound.
 #
 # ## Eight schools
 #
-# Implicit guides are not about autoencoders. Here is the best known hierarchical model: the effect of coaching in eight schools, measured with known errors
-# $\sigma_j$, where the schools are alike to a degree $\tau$ that is unknown,
+# Implicit guides are not about autoencoders. Here is the best known hierarchical model: the effect
+# of coaching in eight schools, measured with known errors $\sigma_j$, where the schools are alike
+# to a degree $\tau$ that is unknown,
 #
-# $$\mu \sim \mathrm{Normal}(0, 5),\quad \tau \sim \mathrm{HalfCauchy}(5),\quad t_j \sim \mathrm{Normal}(0, 1),
+# $$\mu \sim \mathrm{Normal}(0, 5),\quad \tau \sim \mathrm{HalfCauchy}(5),\quad t_j \sim
+# \mathrm{Normal}(0, 1),
 # \quad y_j \sim \mathrm{Normal}(\mu + \tau t_j, \sigma_j).$$
 #
-# The guide draws all ten numbers at once: a network of 16 noise units, whose outputs become $\mu$, $\log\tau$ and $t$. It is compared with the usual
-# mean-field guide, ten independent normal distributions. Given $\mu$ and $\tau$ everything else is normal, so the exact posterior is an integral on a grid of
-# these two.
+# The guide draws all ten numbers at once: a network of 16 noise units, whose outputs become $\mu$,
+# $\log\tau$ and $t$. It is compared with the usual mean-field guide, ten independent normal
+# distributions. Given $\mu$ and $\tau$ everything else is normal, so the exact posterior is an
+# integral on a grid of these two.
 
 # %%
 y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0], dtype=np.float32)
@@ -168,21 +195,42 @@ ratio = RatioELBO(contrast="adaptive", num_particles=64, optim=adam)
 num_epochs = 30 if FAST else 1600
 settings = {"average": 0.9 if FAST else 0.99, "progress": False}
 guides = {
-    "mean field": fit(schools, AutoNormal(schools), y, loss=ELBO(num_particles=16), optim=Adam(1e-2), num_epochs=num_epochs // 2, **settings),
+    "mean field": fit(
+        schools,
+        AutoNormal(schools),
+        y,
+        loss=ELBO(num_particles=16),
+        optim=Adam(1e-2),
+        num_epochs=num_epochs // 2,
+        **settings,
+    ),
     "implicit": fit(
-        schools, implicit, y, loss=ratio, optim=adam, num_epochs=num_epochs, lr_schedule=lambda step: 1 / (1 + step / (num_epochs / 5)), **settings
+        schools,
+        implicit,
+        y,
+        loss=ratio,
+        optim=adam,
+        num_epochs=num_epochs,
+        lr_schedule=lambda step: 1 / (1 + step / (num_epochs / 5)),
+        **settings,
     ),
 }
 
 # %%
-# The exact posterior: y_j ~ Normal(mu, sqrt(sigma_j^2 + tau^2)), and theta_j = mu + tau t_j given mu, tau and y_j is normal.
+# The exact posterior: y_j ~ Normal(mu, sqrt(sigma_j^2 + tau^2)), and theta_j = mu + tau t_j given
+# mu, tau and y_j is normal.
 mu, log_tau = np.linspace(-15.0, 25.0, 161), np.linspace(-9.0, 5.0, 225)
 tau_grid, mu_grid = np.meshgrid(np.exp(log_tau), mu, indexing="ij")  # (log tau, mu)
 log_p = norm.logpdf(mu_grid, 0.0, 5.0) + np.log(tau_grid) - np.log1p((tau_grid / 5) ** 2)
-log_p = log_p + norm.logpdf(y, mu_grid[..., None], np.sqrt(sigma**2 + tau_grid[..., None] ** 2)).sum(-1)
+log_p = log_p + norm.logpdf(
+    y, mu_grid[..., None], np.sqrt(sigma**2 + tau_grid[..., None] ** 2)
+).sum(-1)
 weights = np.exp(log_p - logsumexp(log_p))
 shrink = tau_grid[..., None] ** 2 / (tau_grid[..., None] ** 2 + sigma**2)
-center, scale = mu_grid[..., None] + shrink * (y - mu_grid[..., None]), sigma * np.sqrt(shrink)  # of theta, (log tau, mu, school)
+center, scale = (
+    mu_grid[..., None] + shrink * (y - mu_grid[..., None]),
+    sigma * np.sqrt(shrink),
+)  # of theta, (log tau, mu, school)
 
 
 def moments(first, second):
@@ -193,52 +241,85 @@ def moments(first, second):
 
 names = ("mu", "log tau", *(f"theta {j}" for j in range(1, 9)))
 first = np.concatenate([mu_grid[..., None], np.log(tau_grid)[..., None], center], -1)
-exact_mean, exact_sd = moments(first, first**2 + np.concatenate([np.zeros((225, 161, 2)), scale**2], -1))
+exact_mean, exact_sd = moments(
+    first, first**2 + np.concatenate([np.zeros((225, 161, 2)), scale**2], -1)
+)
 draws = {}
 for name, run in guides.items():
-    found = {site: np.asarray(values).reshape(4000, -1) for site, values in latents(run, y, num_draws=4000).items() if site in ("mu", "tau", "t")}
-    draws[name] = np.concatenate([found["mu"], np.log(found["tau"]), found["mu"] + found["tau"] * found["t"]], 1)
-table = [{"": name, "exact mean": exact_mean[i], "exact sd": exact_sd[i]} for i, name in enumerate(names)]
+    found = {
+        site: np.asarray(values).reshape(4000, -1)
+        for site, values in latents(run, y, num_draws=4000).items()
+        if site in ("mu", "tau", "t")
+    }
+    draws[name] = np.concatenate(
+        [found["mu"], np.log(found["tau"]), found["mu"] + found["tau"] * found["t"]], 1
+    )
+table = [
+    {"": name, "exact mean": exact_mean[i], "exact sd": exact_sd[i]} for i, name in enumerate(names)
+]
 for name, values in draws.items():
     for i, row in enumerate(table):
         row |= {f"{name}: mean": values[:, i].mean(), f"{name}: sd": values[:, i].std()}
 print(format_table(table, digits=2))
 for name, values in draws.items():
-    off = np.abs(values.mean(0) - exact_mean) / exact_sd, np.abs(values.std(0) - exact_sd) / exact_sd
-    print(f"{name}: means are off by at most {off[0].max():.2f}, standard deviations by at most {off[1].max():.2f} posterior standard deviations")
+    off = (
+        np.abs(values.mean(0) - exact_mean) / exact_sd,
+        np.abs(values.std(0) - exact_sd) / exact_sd,
+    )
+    print(
+        f"{name}: means are off by at most {off[0].max():.2f}, standard deviations by at most "
+        f"{off[1].max():.2f} posterior standard deviations"
+    )
 
 theta = np.linspace(-20.0, 45.0, 201)
-joint = np.stack([(weights[i][:, None] * norm.pdf(theta, center[i, :, :1], scale[i, :, :1])).sum(0) for i in range(225)])  # (log tau, theta 1)
+joint = np.stack(
+    [
+        (weights[i][:, None] * norm.pdf(theta, center[i, :, :1], scale[i, :, :1])).sum(0)
+        for i in range(225)
+    ]
+)  # (log tau, theta 1)
 fig, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharex=True, sharey=True)
 for ax, (name, values) in zip(axes, draws.items()):
-    ax.contourf(theta, log_tau, joint / joint.max(axis=None), levels=(0.05, 0.2, 0.4, 0.7, 1.0), cmap="Greys")
+    ax.contourf(
+        theta,
+        log_tau,
+        joint / joint.max(axis=None),
+        levels=(0.05, 0.2, 0.4, 0.7, 1.0),
+        cmap="Greys",
+    )
     ax.plot(values[:1000, 2], values[:1000, 1], ".", color="C1", markersize=2)
     ax.set(title=f"{name} guide", xlabel="effect of school 1", xlim=(-20, 45), ylim=(-3, 4))
 axes[0].set(ylabel="log tau")
 plt.show()
 
 # %% [markdown]
-# Grey is the exact posterior: where the schools are alike (small $\tau$) the effect of one school cannot be far from the others', so the picture is a funnel.
-# Mean field draws $\tau$ without looking at the rest and is too narrow; the implicit guide opens with the funnel. Its means and standard deviations are right
-# within about a tenth of a posterior standard deviation, those of mean field are off by more than a third.
+# Grey is the exact posterior: where the schools are alike (small $\tau$) the effect of one school
+# cannot be far from the others', so the picture is a funnel. Mean field draws $\tau$ without
+# looking at the rest and is too narrow; the implicit guide opens with the funnel. Its means and
+# standard deviations are right within about a tenth of a posterior standard deviation, those of
+# mean field are off by more than a third.
 #
 # ## A model that can only be simulated
 #
-# Until now the model had a density. Take that away as well. A simulator turns parameters $z$ into an outcome $x$ by running a program with random numbers
-# inside,
+# Until now the model had a density. Take that away as well. A simulator turns parameters $z$ into
+# an outcome $x$ by running a program with random numbers inside,
 #
-# $$z \sim \mathrm{Normal}(0, I), \qquad x = \begin{pmatrix} r \cos a - |z_1 + z_2| / \sqrt 2 \\ r \sin a + (z_2 - z_1) / \sqrt 2 \end{pmatrix},
-# \qquad a \sim \mathrm{Uniform}(-\tfrac\pi2, \tfrac\pi2), \quad r \sim \mathrm{Normal}(1, 0.15) .$$
+# $$z \sim \mathrm{Normal}(0, I), \qquad x = \begin{pmatrix} r \cos a - |z_1 + z_2| / \sqrt 2 \\ r
+# \sin a + (z_2 - z_1) / \sqrt 2 \end{pmatrix}, \qquad a \sim \mathrm{Uniform}(-\tfrac\pi2,
+# \tfrac\pi2), \quad r \sim \mathrm{Normal}(1, 0.15) .$$
 #
-# We see an outcome and ask for the parameters. One can run the program for any $z$, and that is all. The contrast `"joint"` needs nothing else: the critic
-# tells pairs $(x, z)$ of data with draws of the guide from pairs that the simulator has made. At its best it knows $T = \log q(z \mid x) - \log p(z \mid x)$
-# (plus a function of $x$ that does not matter to the guide), and the guide lowers it. There is no likelihood in the program below, and a loss that asked for
-# one would be refused.
+# We see an outcome and ask for the parameters. One can run the program for any $z$, and that is
+# all. The contrast `"joint"` needs nothing else: the critic tells pairs $(x, z)$ of data with draws
+# of the guide from pairs that the simulator has made. At its best it knows $T = \log q(z \mid x) -
+# \log p(z \mid x)$ (plus a function of $x$ that does not matter to the guide), and the guide lowers
+# it. There is no likelihood in the program below, and a loss that asked for one would be refused.
 
 
 # %%
 def simulate(z, angle, radius):
-    """The outcome (*batch, 2) of parameters (*batch, 2) and of the random numbers of the simulator, (*batch,)."""
+    """The outcome (*batch, 2) of parameters (*batch, 2) and of the random numbers of the simulator,
+    (*batch,).
+    """
     first = radius * torch.cos(angle) - (z[..., 0] + z[..., 1]).abs() / 2**0.5
     return torch.stack([first, radius * torch.sin(angle) + (z[..., 1] - z[..., 0]) / 2**0.5], -1)
 
@@ -255,7 +336,11 @@ def simulator(x):
 
 def outcomes(num):
     """What the simulator gives; the parameters are forgotten."""
-    return pyro.poutine.trace(pyro.poutine.uncondition(simulator)).get_trace(torch.zeros(num, 2)).nodes["x"]["value"]
+    return (
+        pyro.poutine.trace(pyro.poutine.uncondition(simulator))
+        .get_trace(torch.zeros(num, 2))
+        .nodes["x"]["value"]
+    )
 
 
 features = MLP(2, (64, 64), activation="elu")
@@ -285,21 +370,29 @@ run = fit(
 )
 
 # %% [markdown]
-# The program was chosen so that its posterior is known: $x + (|z_1 + z_2|, z_1 - z_2) / \sqrt 2$ is a point on half a ring, with a density in polar
-# coordinates. We compare four outcomes on a grid, and the means and standard deviations of 300 others.
+# The program was chosen so that its posterior is known: $x + (|z_1 + z_2|, z_1 - z_2) / \sqrt 2$ is
+# a point on half a ring, with a density in polar coordinates. We compare four outcomes on a grid,
+# and the means and standard deviations of 300 others.
 
 
 # %%
 def log_exact(x, z):
-    """log p(z | x), but for a constant, by the density of the half ring that the loss has never seen."""
-    first, second = x[0] + np.abs(z[..., 0] + z[..., 1]) / 2**0.5, x[1] - (z[..., 1] - z[..., 0]) / 2**0.5
+    """log p(z | x), but for a constant, by the density of the half ring that the loss has never
+    seen.
+    """
+    first, second = (
+        x[0] + np.abs(z[..., 0] + z[..., 1]) / 2**0.5,
+        x[1] - (z[..., 1] - z[..., 0]) / 2**0.5,
+    )
     radius = np.hypot(first, second) + 1e-9
     log_ring = np.where(first > 0, norm.logpdf(radius, 1.0, 0.15) - np.log(radius), -np.inf)
     return log_ring + norm.logpdf(z).sum(-1)
 
 
 def summaries(z, weights):
-    """Mean and standard deviation of |z_1 + z_2| and of z_2 - z_1 (both over sqrt 2), and the probability that z_1 + z_2 > 0."""
+    """Mean and standard deviation of |z_1 + z_2| and of z_2 - z_1 (both over sqrt 2), and the
+    probability that z_1 + z_2 > 0.
+    """
     values = np.stack([np.abs(z[..., 0] + z[..., 1]), z[..., 1] - z[..., 0]], -1) / 2**0.5
     mean = np.einsum("...p,...pk->...k", weights, values)
     sd = np.sqrt(np.einsum("...p,...pk->...k", weights, values**2) - mean**2)
@@ -314,9 +407,18 @@ exact /= exact.sum(1, keepdims=True)
 draws = np.moveaxis(latents(run, others, num_draws=1000)["z"], 0, 1)  # (300, 1000, 2)
 exact_mean, exact_sd, exact_side = summaries(plane.reshape(-1, 2), exact)
 mean, sd, on_side = summaries(draws, np.full((300, 1000), 1e-3))
-off, ratio = np.sqrt((((mean - exact_mean) / exact_sd) ** 2).mean()), np.exp(np.log(sd / exact_sd).mean())
-print(f"means are off by {off:.2f} posterior standard deviations (rms); standard deviations are {ratio:.2f} x the exact ones (geometric mean)")
-print(f"probability of z_1 + z_2 > 0: between {np.quantile(on_side, 0.05):.2f} and {np.quantile(on_side, 0.95):.2f} for 90 % of the outcomes; exact 0.50")
+off, ratio = (
+    np.sqrt((((mean - exact_mean) / exact_sd) ** 2).mean()),
+    np.exp(np.log(sd / exact_sd).mean()),
+)
+print(
+    f"means are off by {off:.2f} posterior standard deviations (rms); standard deviations are "
+    f"{ratio:.2f} x the exact ones (geometric mean)"
+)
+print(
+    f"probability of z_1 + z_2 > 0: between {np.quantile(on_side, 0.05):.2f} and "
+    f"{np.quantile(on_side, 0.95):.2f} for 90 % of the outcomes; exact 0.50"
+)
 
 examples = np.array([[-1.5, 0.0], [-0.5, 1.0], [0.3, -0.5], [0.9, 0.0]], dtype=np.float32)
 fig, axes = plt.subplots(1, 4, figsize=(14, 3.8), layout="constrained", sharey=True)
@@ -324,13 +426,21 @@ for ax, x, z in zip(axes, examples, np.moveaxis(latents(run, examples, num_draws
     log_p = log_exact(x, plane)
     ax.contourf(axis, axis, np.exp(log_p - log_p.max()), levels=(0.02, 0.2, 0.5, 1.0), cmap="Greys")
     ax.plot(*z.T, ".", color="C1", markersize=2)
-    ax.set(title=f"x = ({x[0]:.1f}, {x[1]:.1f})", xlabel="z[0]", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+    ax.set(
+        title=f"x = ({x[0]:.1f}, {x[1]:.1f})",
+        xlabel="z[0]",
+        xlim=(-3, 3),
+        ylim=(-3, 3),
+        aspect="equal",
+    )
 axes[0].set(ylabel="z[1]")
 plt.show()
 
 # %% [markdown]
-# The shapes are right: thin crescents, rings, and what lies between, drawn in one pass for any outcome by a guide that has never seen a likelihood, and that
-# has no density itself. What it does miss is in the first picture: where the two halves of the posterior are far apart it takes one of them, which is what
-# the second line of numbers says. That is what $\mathrm{KL}(q \,\|\, p)$ asks for, rather than a failure of the critic: a guide that forgets one of two equal
-# hills loses $\log 2 = 0.7$ nats, and no gradient leads from one hill to the other. The same divergence with a density would do the same; where all hills
-# matter, start wide, or train several guides.
+# The shapes are right: thin crescents, rings, and what lies between, drawn in one pass for any
+# outcome by a guide that has never seen a likelihood, and that has no density itself. What it does
+# miss is in the first picture: where the two halves of the posterior are far apart it takes one of
+# them, which is what the second line of numbers says. That is what $\mathrm{KL}(q \,\|\, p)$ asks
+# for, rather than a failure of the critic: a guide that forgets one of two equal hills loses $\log
+# 2 = 0.7$ nats, and no gradient leads from one hill to the other. The same divergence with a
+# density would do the same; where all hills matter, start wide, or train several guides.

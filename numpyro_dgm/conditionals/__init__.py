@@ -6,9 +6,20 @@ from numpyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMi
 from numpyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
 from numpyro_dgm.conditionals.logistic import StandardLogistic
 from numpyro_dgm.conditionals.mixture import MixturePrior
-from numpyro_dgm.conditionals.normal import DiagonalNormal, FullRankNormal, LowRankNormal, Normal, StandardNormal
+from numpyro_dgm.conditionals.normal import (
+    DiagonalNormal,
+    FullRankNormal,
+    LowRankNormal,
+    Normal,
+    StandardNormal,
+)
 from numpyro_dgm.conditionals.student_t import StudentT
-from numpyro_dgm.conditionals.unit_interval import Beta, ContinuousBernoulli, Kumaraswamy, LogitNormal
+from numpyro_dgm.conditionals.unit_interval import (
+    Beta,
+    ContinuousBernoulli,
+    Kumaraswamy,
+    LogitNormal,
+)
 
 __all__ = [
     "Bernoulli",

@@ -1,6 +1,7 @@
 """Conditional distributions: modules that are called with a context and return a distribution.
 
-A prior is called with nothing, a guide with the encoder's features, a likelihood with the decoder's; all three are one type, so they can be exchanged.
+A prior is called with nothing, a guide with the encoder's features, a likelihood with the
+decoder's; all three are one type, so they can be exchanged.
 """
 
 from abc import abstractmethod
@@ -30,9 +31,11 @@ def size_of(dim: int | tuple[int, ...]) -> int:
 
 
 def positive(raw: Array, floor: float = 0.0) -> Array:
-    """Map the real line to (floor, inf): `floor + softplus(raw + c)`, with `c` such that zero becomes one.
+    """Map the real line to (floor, inf): `floor + softplus(raw + c)`, with `c` such that zero
+    becomes one.
 
-    Linear for large `raw`, so its gradient neither explodes nor is clipped. Raises: ValueError if `floor` is not in [0, 1).
+    Linear for large `raw`, so its gradient neither explodes nor is clipped. Raises: ValueError if
+    `floor` is not in [0, 1).
 
     >>> positive(jnp.array(0.0), 0.1)
     Array(1., dtype=float32, weak_type=True)
@@ -53,7 +56,8 @@ class Conditional(eqx.Module):
 
     Args: dim, the size of a value or its shape; context_dim (0 = unconditional).
     Attributes: event_shape (tuple), the shape of one value; context_dim.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape; without context batch_shape ().
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape; without context
+        batch_shape ().
     Raises: ValueError if a context is missing, not expected or of the wrong size.
     A subclass defines `condition(context)`, which is called with a context that has been checked.
     """
@@ -63,23 +67,36 @@ class Conditional(eqx.Module):
 
     def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0) -> None:
         event_shape = tuple(dim) if isinstance(dim, tuple | list) else (dim,)
-        if not event_shape or not all(isinstance(size, Integral) and size > 0 for size in event_shape):
-            raise ValueError(f"dim must be an integer of at least 1, or a tuple of them, got {dim!r}.")
+        if not event_shape or not all(
+            isinstance(size, Integral) and size > 0 for size in event_shape
+        ):
+            raise ValueError(
+                f"dim must be an integer of at least 1, or a tuple of them, got {dim!r}."
+            )
         if context_dim < 0:
-            raise ValueError(f"context_dim must be at least 0 (0 = unconditional), got {context_dim}.")
+            raise ValueError(
+                f"context_dim must be at least 0 (0 = unconditional), got {context_dim}."
+            )
         self.event_shape = event_shape
         self.context_dim = context_dim
 
     def __call__(self, context: Array | None = None) -> Distribution:
         """The distribution given `context` (*batch, context_dim), or the unconditional one."""
         if context is None and self.context_dim:
-            raise ValueError(f"{self} needs a context of shape (*batch, {self.context_dim}), got none.")
+            raise ValueError(
+                f"{self} needs a context of shape (*batch, {self.context_dim}), got none."
+            )
         if context is not None:
             shape = jnp.shape(context)
             if not self.context_dim:
-                raise ValueError(f"{self} takes no context, got one of shape {shape}; build it with context_dim=...")
+                raise ValueError(
+                    f"{self} takes no context, got one of shape {shape}; build it with "
+                    "context_dim=..."
+                )
             if shape[-1:] != (self.context_dim,):
-                raise ValueError(f"{self} needs a context of shape (*batch, {self.context_dim}), got {shape}.")
+                raise ValueError(
+                    f"{self} needs a context of shape (*batch, {self.context_dim}), got {shape}."
+                )
         return self.condition(context)
 
     @abstractmethod
@@ -97,13 +114,17 @@ class Conditional(eqx.Module):
 
 
 class Parametric(Conditional):
-    """A conditional of a named family, whose `num_params` real parameters are linear in the context.
+    """A conditional of a named family, whose `num_params` real parameters are linear in the
+    context.
 
-    raw = W context + b (the layer `head`), or a free vector (`free`) without a context; the subclass turns raw into a distribution by `build(raw)`.
+    raw = W context + b (the layer `head`), or a free vector (`free`) without a context; the
+    subclass turns raw into a distribution by `build(raw)`.
 
-    Args: dim; num_params, of one value; context_dim (0 = free parameters); initial, a function that gives the free parameters to start from (default zeros);
-        pixelwise: the value is an image (channels, height, width), the context a flattened feature image (features, height, width), and the head
-        one 1x1 convolution for all pixels; floor, the smallest value of `positive(raw)`.
+    Args: dim; num_params, of one value; context_dim (0 = free parameters); initial, a function that
+        gives the free parameters to start from (default zeros); pixelwise: the value is an image
+        (channels, height, width), the context a flattened feature image (features, height, width),
+        and the head one 1x1 convolution for all pixels; floor, the smallest value of
+        `positive(raw)`.
     Raises: ValueError if pixelwise and the shapes do not allow it, or if floor is not in [0, 1).
     """
 
@@ -126,18 +147,28 @@ class Parametric(Conditional):
     ) -> None:
         super().__init__(dim, context_dim=context_dim)
         if not 0.0 <= floor < 1.0:
-            raise ValueError(f"The smallest value of a positive parameter must lie in [0, 1), got {floor}.")
+            raise ValueError(
+                f"The smallest value of a positive parameter must lie in [0, 1), got {floor}."
+            )
         self.floor = floor
         self.num_params = num_params
         self.num_pixels = prod(self.event_shape[1:]) if pixelwise else 1
-        if pixelwise and (len(self.event_shape) != 3 or not context_dim or context_dim % self.num_pixels):
+        if pixelwise and (
+            len(self.event_shape) != 3 or not context_dim or context_dim % self.num_pixels
+        ):
             raise ValueError(
-                "pixelwise needs a value of shape (channels, height, width) and a context_dim that is a multiple of "
-                f"height * width, got a value of shape {self.event_shape} and context_dim={context_dim}."
+                "pixelwise needs a value of shape (channels, height, width) and a context_dim "
+                "that is a multiple of "
+                f"height * width, got a value of shape {self.event_shape} and "
+                f"context_dim={context_dim}."
             )
         self.head = self.free = None
         if context_dim:
-            self.head = Linear(context_dim // self.num_pixels, num_params // self.num_pixels, key=required_key(key, type(self).__name__))
+            self.head = Linear(
+                context_dim // self.num_pixels,
+                num_params // self.num_pixels,
+                key=required_key(key, type(self).__name__),
+            )
         else:
             self.free = jnp.zeros(num_params) if initial is None else initial()
 
@@ -148,11 +179,17 @@ class Parametric(Conditional):
         if self.num_pixels == 1:
             return self.build(self.head(context))
         pixels = context.reshape(*context.shape[:-1], -1, self.num_pixels)
-        params = self.head(jnp.swapaxes(pixels, -1, -2))  # (*batch, height * width, num_params of a pixel)
-        return self.build(jnp.swapaxes(params, -1, -2).reshape(*context.shape[:-1], self.num_params))
+        params = self.head(
+            jnp.swapaxes(pixels, -1, -2)
+        )  # (*batch, height * width, num_params of a pixel)
+        return self.build(
+            jnp.swapaxes(params, -1, -2).reshape(*context.shape[:-1], self.num_params)
+        )
 
     def split(self, raw: Array) -> tuple[Array, ...]:
-        """The parameters (*batch, num_params) as tensors (*batch, *event_shape), one after the other."""
+        """The parameters (*batch, num_params) as tensors (*batch, *event_shape), one after the
+        other.
+        """
         parts = raw.reshape(*raw.shape[:-1], -1, *self.event_shape)
         return tuple(jnp.moveaxis(parts, -1 - len(self.event_shape), 0))
 

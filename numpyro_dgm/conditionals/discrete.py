@@ -18,8 +18,10 @@ from numpyro_dgm.conditionals.elementwise import Elementwise
 class Categorical(Parametric):
     """Independent classes:  x_i ~ Categorical(softmax(l_i(c))),  x_i in 0, ..., num_classes - 1.
 
-    Args: dim, a size or a shape; num_classes; context_dim (0 = free parameters); pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are integers.
+    Args: dim, a size or a shape; num_classes; context_dim (0 = free parameters); pixelwise, as in
+        `Parametric`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are
+        integers.
     Raises: ValueError if num_classes < 2.
 
     >>> round(Categorical(2, 4)().log_prob(jnp.array([0, 3])).item(), 4)
@@ -28,32 +30,48 @@ class Categorical(Parametric):
 
     num_classes: int = eqx.field(static=True)
 
-    def __init__(self, dim: int | tuple[int, ...], num_classes: int, *, context_dim: int = 0, pixelwise: bool = False, key: Array | None = None) -> None:
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        num_classes: int,
+        *,
+        context_dim: int = 0,
+        pixelwise: bool = False,
+        key: Array | None = None,
+    ) -> None:
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
-        super().__init__(dim, num_classes * size_of(dim), context_dim=context_dim, pixelwise=pixelwise, key=key)
+        super().__init__(
+            dim, num_classes * size_of(dim), context_dim=context_dim, pixelwise=pixelwise, key=key
+        )
         self.num_classes = num_classes
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
-        return dist.Categorical(logits=jnp.stack(self.split(raw), -1)).to_event(len(self.event_shape))
+        return dist.Categorical(logits=jnp.stack(self.split(raw), -1)).to_event(
+            len(self.event_shape)
+        )
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.num_classes),)
 
 
 class DiscretizedLogisticMixture(Parametric):
-    """Independent pixels with levels 0, 1/(L - 1), ..., 1:  a mixture of logistic distributions, rounded to the nearest level.
+    """Independent pixels with levels 0, 1/(L - 1), ..., 1:  a mixture of logistic distributions,
+    rounded to the nearest level.
 
-    P(x_i = t) = sum_j w_j [s((u + h - m_j) / s_j) - s((u - h - m_j) / s_j)],  s the logistic function, u = 2 t - 1 in [-1, 1], h = 1 / (L - 1);
-    the lowest and highest levels take the tails, so the probabilities of the L levels sum to one. The difference is taken as
-    log s(a) - log s(b) = log s(a) + log s(-b) + log(1 - e^(b - a)), exact however far t is from m_j.
+    P(x_i = t) = sum_j w_j [s((u + h - m_j) / s_j) - s((u - h - m_j) / s_j)],  s the logistic
+    function, u = 2 t - 1 in [-1, 1], h = 1 / (L - 1); the lowest and highest levels take the tails,
+    so the probabilities of the L levels sum to one. The difference is taken as log s(a) - log s(b)
+    = log s(a) + log s(-b) + log(1 - e^(b - a)), exact however far t is from m_j.
 
-    Args: dim, a size or a shape; num_components; num_levels (L, 256 for data x / 255); context_dim (0 = free parameters); min_scale, the
-        smallest s_j; pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in [0, 1].
+    Args: dim, a size or a shape; num_components; num_levels (L, 256 for data x / 255); context_dim
+        (0 = free parameters); min_scale, the smallest s_j; pixelwise, as in `Parametric`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in
+        [0, 1].
     Raises: ValueError if num_components < 1 or num_levels < 2.
-    Reference: Salimans et al. (2017), arXiv:1701.05517, here without the coupling of colour channels.
+    Reference: Salimans et al. (2017), arXiv:1701.05517, here without the coupling of colour
+        channels.
 
     >>> pixel = DiscretizedLogisticMixture(1, 5)()
     >>> round(jnp.exp(pixel.log_prob(jnp.arange(256.0)[:, None] / 255)).sum().item(), 4)
@@ -81,7 +99,9 @@ class DiscretizedLogisticMixture(Parametric):
         size = size_of(dim)
 
         def initial() -> Array:
-            spread = jnp.repeat(jnp.linspace(-1.0, 1.0, num_components + 2)[1:-1], size)  # components that differ
+            spread = jnp.repeat(
+                jnp.linspace(-1.0, 1.0, num_components + 2)[1:-1], size
+            )  # components that differ
             return jnp.concatenate([jnp.zeros_like(spread), spread, jnp.zeros_like(spread)])
 
         super().__init__(
@@ -97,9 +117,15 @@ class DiscretizedLogisticMixture(Parametric):
         self.num_levels = num_levels
 
     def build(self, raw: Array) -> dist.Distribution:
-        """The distribution with parameters `raw` (*batch, num_params): weights, locations and scales, one component after the other."""
-        logits, loc, raw_scale = jnp.split(jnp.stack(self.split(raw), -1), 3, -1)  # (*batch, dim, num_components)
-        pixels = _DiscretizedLogisticMixture(logits, loc, self.positive(raw_scale), num_levels=self.num_levels)
+        """The distribution with parameters `raw` (*batch, num_params): weights, locations and
+        scales, one component after the other.
+        """
+        logits, loc, raw_scale = jnp.split(
+            jnp.stack(self.split(raw), -1), 3, -1
+        )  # (*batch, dim, num_components)
+        pixels = _DiscretizedLogisticMixture(
+            logits, loc, self.positive(raw_scale), num_levels=self.num_levels
+        )
         return pixels.to_event(len(self.event_shape))
 
     def _sizes(self) -> tuple[str, ...]:
@@ -140,7 +166,15 @@ class _DiscretizedLogisticMixture(Elementwise):
     loc: Array
     scale: Array
 
-    def __init__(self, logits: Array, loc: Array, scale: Array, *, num_levels: int, validate_args: bool | None = None) -> None:
+    def __init__(
+        self,
+        logits: Array,
+        loc: Array,
+        scale: Array,
+        *,
+        num_levels: int,
+        validate_args: bool | None = None,
+    ) -> None:
         self.num_levels = num_levels
         super().__init__(logits, loc, scale, validate_args=validate_args)
 
@@ -152,7 +186,8 @@ class _DiscretizedLogisticMixture(Elementwise):
         valid = _Levels(self.num_levels)(value)
         if not isinstance(valid, jax.core.Tracer) and not jnp.all(valid):
             raise ValueError(
-                f"DiscretizedLogisticMixture expects values k / {self.num_levels - 1} for k = 0, ..., {self.num_levels - 1}, got "
+                f"DiscretizedLogisticMixture expects values k / {self.num_levels - 1} for k = 0, "
+                f"..., {self.num_levels - 1}, got "
                 "others; round the data, or set num_levels."
             )
         return valid
@@ -163,18 +198,29 @@ class _DiscretizedLogisticMixture(Elementwise):
         level = jnp.asarray(value)[..., None]
         centred = 2 * level - 1 - self.loc
         upper, lower = (centred + half) / self.scale, (centred - half) / self.scale
-        inner = log_sigmoid(upper) + log_sigmoid(-lower) + jnp.log(-jnp.expm1(-2 * half / self.scale))
+        inner = (
+            log_sigmoid(upper) + log_sigmoid(-lower) + jnp.log(-jnp.expm1(-2 * half / self.scale))
+        )
         lowest, highest = level < half / 2, level > 1 - half / 2
-        log_probs = jnp.where(lowest, log_sigmoid(upper), jnp.where(highest, log_sigmoid(-lower), inner))
+        log_probs = jnp.where(
+            lowest, log_sigmoid(upper), jnp.where(highest, log_sigmoid(-lower), inner)
+        )
         return jax.nn.logsumexp(jax.nn.log_softmax(self.logits, -1) + log_probs, -1)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         key_index, key_level = jax.random.split(key)
         index = dist.Categorical(logits=self.logits).sample(key_index, sample_shape)[..., None]
-        loc, scale = (jnp.take_along_axis(jnp.broadcast_to(p, (*index.shape[:-1], p.shape[-1])), index, -1)[..., 0] for p in (self.loc, self.scale))
+        loc, scale = (
+            jnp.take_along_axis(jnp.broadcast_to(p, (*index.shape[:-1], p.shape[-1])), index, -1)[
+                ..., 0
+            ]
+            for p in (self.loc, self.scale)
+        )
         u = self._uniform(key_level, sample_shape)
         levels = (loc + scale * (jnp.log(u) - jnp.log1p(-u)) + 1) / 2 * (self.num_levels - 1)
-        return jax.lax.stop_gradient(jnp.clip(jnp.round(levels), 0, self.num_levels - 1) / (self.num_levels - 1))
+        return jax.lax.stop_gradient(
+            jnp.clip(jnp.round(levels), 0, self.num_levels - 1) / (self.num_levels - 1)
+        )
 
     @property
     def mean(self) -> Array:
@@ -182,6 +228,10 @@ class _DiscretizedLogisticMixture(Elementwise):
         half, weights = 1.0 / (self.num_levels - 1), jax.nn.softmax(self.logits, -1)
 
         def add(k: Array, total: Array) -> Array:
-            return total + (weights * jax.nn.sigmoid((self.loc - (2 * k + 1) * half + 1) / self.scale)).sum(-1)
+            return total + (
+                weights * jax.nn.sigmoid((self.loc - (2 * k + 1) * half + 1) / self.scale)
+            ).sum(-1)
 
-        return jax.lax.fori_loop(0, self.num_levels - 1, add, jnp.zeros_like(self.loc[..., 0])) * half
+        return (
+            jax.lax.fori_loop(0, self.num_levels - 1, add, jnp.zeros_like(self.loc[..., 0])) * half
+        )

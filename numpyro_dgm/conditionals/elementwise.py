@@ -1,4 +1,6 @@
-"""What the distributions of single numbers share that are written here because the libraries lack them, or lack a stable form of them."""
+"""What the distributions of single numbers share that are written here because the libraries lack
+them, or lack a stable form of them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,9 @@ __all__ = ["check_inside", "inside", "logistic_normal_mean"]
 
 
 class Elementwise(Distribution):
-    """A distribution of one number, given by arrays with the batch shape (mixtures: one more dimension, of components)."""
+    """A distribution of one number, given by arrays with the batch shape (mixtures: one more
+    dimension, of components).
+    """
 
     components = False
 
@@ -35,7 +39,9 @@ class OpenInterval(Elementwise):
 
 
 def inside(x: Array) -> Array:
-    """Move numbers that were rounded to 0 or 1 to the nearest ones inside the open unit interval."""
+    """Move numbers that were rounded to 0 or 1 to the nearest ones inside the open unit
+    interval.
+    """
     finfo = jnp.finfo(x.dtype)
     return jnp.clip(x, finfo.tiny, 1.0 - finfo.eps / 2)
 
@@ -45,8 +51,10 @@ def check_inside(distribution: object, value: Array) -> Array:
     valid = (value > 0) & (value < 1)
     if not isinstance(valid, jax.core.Tracer) and not jnp.all(valid):
         raise ValueError(
-            f"{type(distribution).__name__.strip('_')} expects values strictly between 0 and 1, got others, where its density is "
-            "zero, infinite or not defined; dequantise the data or move them inside, as in 0.001 + 0.998 * x."
+            f"{type(distribution).__name__.strip('_')} expects values strictly between 0 and 1, "
+            "got others, where its density is "
+            "zero, infinite or not defined; dequantise the data or move them inside, as in 0.001 "
+            "+ 0.998 * x."
         )
     return valid
 

@@ -8,7 +8,8 @@ from numpyro_dgm.conditionals.base import Conditional
 
 
 class StandardLogistic(Conditional):
-    """The standard logistic distribution:  z_i ~ Logistic(0, 1), independent, the distribution of logit U for a uniform U.
+    """The standard logistic distribution:  z_i ~ Logistic(0, 1), independent, the distribution of
+    logit U for a uniform U.
 
     The noise under flows that are made of distribution functions, such as `MixtureCDF`.
 
@@ -19,7 +20,9 @@ class StandardLogistic(Conditional):
     -2.7726
     """
 
-    def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0, key: Array | None = None) -> None:
+    def __init__(
+        self, dim: int | tuple[int, ...], *, context_dim: int = 0, key: Array | None = None
+    ) -> None:
         super().__init__(dim, context_dim=context_dim)
 
     def condition(self, context: Array | None) -> dist.Distribution:

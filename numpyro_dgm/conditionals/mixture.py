@@ -10,11 +10,14 @@ from numpyro_dgm.conditionals.base import Parametric, required_key
 
 
 class MixturePrior(Parametric):
-    """A mixture of diagonal normal distributions:  z ~ sum_k w_k(c) Normal(loc_k(c), diag(scale_k(c)^2)).
+    """A mixture of diagonal normal distributions:  z ~ sum_k w_k(c) Normal(loc_k(c),
+    diag(scale_k(c)^2)).
 
-    Sampling picks a component, so it is not reparameterised: as a posterior it needs the score-function estimator.
+    Sampling picks a component, so it is not reparameterised: as a posterior it needs the
+    score-function estimator.
 
-    Args: dim (D); num_components (K); context_dim (0 = free parameters); min_scale, the smallest scale.
+    Args: dim (D); num_components (K); context_dim (0 = free parameters); min_scale, the smallest
+        scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: K (2 D + 1) parameters per value; log_prob K diagonal densities.
     Raises: ValueError if num_components < 1.
@@ -43,11 +46,15 @@ class MixturePrior(Parametric):
             return jnp.concatenate([jnp.zeros(num_components), locs, jnp.zeros(size)])
 
         num_params = num_components + 2 * size
-        super().__init__(dim, num_params, context_dim=context_dim, floor=min_scale, initial=initial, key=key)
+        super().__init__(
+            dim, num_params, context_dim=context_dim, floor=min_scale, initial=initial, key=key
+        )
         self.num_components = num_components
 
     def build(self, raw: Array) -> dist.Distribution:
-        """The distribution with parameters `raw` (*batch, num_params): weights, locations and scales, one component after the other."""
+        """The distribution with parameters `raw` (*batch, num_params): weights, locations and
+        scales, one component after the other.
+        """
         logits = raw[..., : self.num_components]
         parts = raw[..., self.num_components :].reshape(*raw.shape[:-1], 2, self.num_components, -1)
         loc, raw_scale = parts[..., 0, :, :], parts[..., 1, :, :]

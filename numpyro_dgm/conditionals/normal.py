@@ -1,6 +1,7 @@
 """Normal distributions: standard, with one scale, diagonal, low rank, full rank.
 
-Raw parameters that are zero give the standard normal distribution; scales have a small floor, so that no density becomes infinite.
+Raw parameters that are zero give the standard normal distribution; scales have a small floor, so
+that no density becomes infinite.
 """
 
 import equinox as eqx
@@ -23,7 +24,9 @@ class StandardNormal(Conditional):
     -1.8379
     """
 
-    def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0, key: Array | None = None) -> None:
+    def __init__(
+        self, dim: int | tuple[int, ...], *, context_dim: int = 0, key: Array | None = None
+    ) -> None:
         super().__init__(dim, context_dim=context_dim)
 
     def condition(self, context: Array | None) -> dist.Distribution:
@@ -36,10 +39,11 @@ class StandardNormal(Conditional):
 class Normal(Parametric):
     """Independent entries with one common scale:  x_i ~ Normal(loc_i(c), scale).
 
-    With a linear decoder this is the likelihood of probabilistic PCA. For one scale per entry, from the context, use `DiagonalNormal`.
+    With a linear decoder this is the likelihood of probabilistic PCA. For one scale per entry, from
+    the context, use `DiagonalNormal`.
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); scale (None: one learned number, `raw_scale`); min_scale, the smallest learned
-        scale; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); scale (None: one learned
+        number, `raw_scale`); min_scale, the smallest learned scale; pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Raises: ValueError if scale is not positive.
 
@@ -62,7 +66,14 @@ class Normal(Parametric):
     ) -> None:
         if scale is not None and scale <= 0:
             raise ValueError(f"scale must be positive, or None to learn it, got {scale}.")
-        super().__init__(dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key)
+        super().__init__(
+            dim,
+            size_of(dim),
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=min_scale,
+            key=key,
+        )
         self.fixed_scale = scale
         self.raw_scale = jnp.zeros(()) if scale is None else None
 
@@ -76,7 +87,8 @@ class Normal(Parametric):
 class DiagonalNormal(Parametric):
     """A normal distribution with independent entries:  z_i ~ Normal(loc_i(c), scale_i(c)).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale;
+        pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
 
     >>> round(DiagonalNormal(2)().log_prob(jnp.zeros(2)).item(), 4)
@@ -93,7 +105,9 @@ class DiagonalNormal(Parametric):
         key: Array | None = None,
     ) -> None:
         num_params = 2 * size_of(dim)
-        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key)
+        super().__init__(
+            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key
+        )
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
@@ -102,12 +116,14 @@ class DiagonalNormal(Parametric):
 
 
 class LowRankNormal(Parametric):
-    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~ Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
+    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~
+    Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
 
-    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters); min_scale, the smallest scale.
+    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters);
+        min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R) operations: only I + V' V is factorised, well
-        conditioned however small a scale is.
+    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R)
+        operations: only I + V' V is factorised, well conditioned however small a scale is.
     Raises: ValueError if rank < 1.
 
     >>> LowRankNormal(5, 2, key=jax.random.key(0))().event_shape
@@ -116,29 +132,51 @@ class LowRankNormal(Parametric):
 
     rank: int = eqx.field(static=True)
 
-    def __init__(self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-4, key: Array | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        rank: int,
+        *,
+        context_dim: int = 0,
+        min_scale: float = 1e-4,
+        key: Array | None = None,
+    ) -> None:
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}.")
 
         def initial() -> Array:
             noise = jax.random.normal(required_key(key, "LowRankNormal"), (rank * dim,))
-            return jnp.concatenate([jnp.zeros(2 * dim), 0.1 * noise])  # V = 0 would be a saddle point
+            return jnp.concatenate(
+                [jnp.zeros(2 * dim), 0.1 * noise]
+            )  # V = 0 would be a saddle point
 
-        super().__init__(dim, dim * (rank + 2), context_dim=context_dim, floor=min_scale, initial=initial, key=key)
+        super().__init__(
+            dim,
+            dim * (rank + 2),
+            context_dim=context_dim,
+            floor=min_scale,
+            initial=initial,
+            key=key,
+        )
         self.rank = rank
 
     def build(self, raw: Array) -> dist.Distribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of V."""
+        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of
+        V.
+        """
         loc, raw_scale, *columns = self.split(raw)
         scale = self.positive(raw_scale)
-        return dist.LowRankMultivariateNormal(loc, scale[..., None] * jnp.stack(columns, -1), scale**2)
+        return dist.LowRankMultivariateNormal(
+            loc, scale[..., None] * jnp.stack(columns, -1), scale**2
+        )
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.rank),)
 
 
 class FullRankNormal(Parametric):
-    """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I + N(c)),  N lower triangular without a diagonal.
+    """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I
+    + N(c)),  N lower triangular without a diagonal.
 
     Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
@@ -148,8 +186,12 @@ class FullRankNormal(Parametric):
     -1.8379
     """
 
-    def __init__(self, dim: int, *, context_dim: int = 0, min_scale: float = 1e-4, key: Array | None = None) -> None:
-        super().__init__(dim, dim * (dim + 3) // 2, context_dim=context_dim, floor=min_scale, key=key)
+    def __init__(
+        self, dim: int, *, context_dim: int = 0, min_scale: float = 1e-4, key: Array | None = None
+    ) -> None:
+        super().__init__(
+            dim, dim * (dim + 3) // 2, context_dim=context_dim, floor=min_scale, key=key
+        )
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params): loc, scale, N row by row."""

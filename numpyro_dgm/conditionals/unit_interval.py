@@ -1,4 +1,6 @@
-"""Data in the unit interval: continuous Bernoulli, Beta, Kumaraswamy and logit-normal likelihoods."""
+"""Data in the unit interval: continuous Bernoulli, Beta, Kumaraswamy and logit-normal
+likelihoods.
+"""
 
 from math import log, pi
 from typing import ClassVar
@@ -12,24 +14,39 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
 from numpyro_dgm.conditionals.base import Parametric, size_of
-from numpyro_dgm.conditionals.elementwise import Elementwise, OpenInterval, check_inside, inside, logistic_normal_mean
+from numpyro_dgm.conditionals.elementwise import (
+    Elementwise,
+    OpenInterval,
+    check_inside,
+    inside,
+    logistic_normal_mean,
+)
 
 
 class ContinuousBernoulli(Parametric):
-    """Independent grey levels:  p(x_i) proportional to s^x_i (1 - s)^(1 - x_i) on [0, 1],  s = sigmoid(l_i(c)).
+    """Independent grey levels:  p(x_i) proportional to s^x_i (1 - s)^(1 - x_i) on [0, 1],  s =
+    sigmoid(l_i(c)).
 
     log p(x) = sum_i x_i l_i - softplus(l_i) + log(l_i / tanh(l_i / 2)).
 
     Args: dim, a size or a shape; context_dim (0 = free parameters); pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Reference: Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845. The normaliser is a Taylor series where abs(l) < 0.1, exact to 1e-13, and is
-    taken in l rather than s elsewhere, so that it keeps its precision and gradient for any l.
+    Reference: Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845. The normaliser is a Taylor series
+    where abs(l) < 0.1, exact to 1e-13, and is taken in l rather than s elsewhere, so that it keeps
+    its precision and gradient for any l.
 
     >>> round(ContinuousBernoulli(2)().log_prob(jnp.array([0.0, 0.3])).item(), 4)
     0.0
     """
 
-    def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0, pixelwise: bool = False, key: Array | None = None) -> None:
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_dim: int = 0,
+        pixelwise: bool = False,
+        key: Array | None = None,
+    ) -> None:
         super().__init__(dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise, key=key)
 
     def build(self, raw: Array) -> dist.Distribution:
@@ -39,9 +56,11 @@ class ContinuousBernoulli(Parametric):
 
 
 class Beta(Parametric):
-    """Independent entries in (0, 1):  x_i ~ Beta(a_i(c), b_i(c)), uniform where the raw parameters are zero.
+    """Independent entries in (0, 1):  x_i ~ Beta(a_i(c), b_i(c)), uniform where the raw parameters
+    are zero.
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest a and b; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest
+        a and b; pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
 
@@ -59,7 +78,14 @@ class Beta(Parametric):
         key: Array | None = None,
     ) -> None:
         num_params = 2 * size_of(dim)
-        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_concentration, key=key)
+        super().__init__(
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=min_concentration,
+            key=key,
+        )
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
@@ -68,11 +94,13 @@ class Beta(Parametric):
 
 
 class Kumaraswamy(Parametric):
-    """Independent entries in (0, 1):  P(x_i <= t) = 1 - (1 - t^a_i(c))^b_i(c),  like a Beta, with samples in closed form.
+    """Independent entries in (0, 1):  P(x_i <= t) = 1 - (1 - t^a_i(c))^b_i(c),  like a Beta, with
+    samples in closed form.
 
     log p(x) = sum_i log a_i + log b_i + (a_i - 1) log x_i + (b_i - 1) log(1 - x_i^a_i).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest a and b; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest
+        a and b; pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
     Reference: Kumaraswamy (1980), J. Hydrology 46:79.
@@ -91,7 +119,14 @@ class Kumaraswamy(Parametric):
         key: Array | None = None,
     ) -> None:
         num_params = 2 * size_of(dim)
-        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_concentration, key=key)
+        super().__init__(
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=min_concentration,
+            key=key,
+        )
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
@@ -102,7 +137,8 @@ class Kumaraswamy(Parametric):
 class LogitNormal(Parametric):
     """Independent entries in (0, 1):  x_i = sigmoid(y_i),  y_i ~ Normal(loc_i(c), scale_i(c)).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale;
+        pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
 
@@ -120,7 +156,9 @@ class LogitNormal(Parametric):
         key: Array | None = None,
     ) -> None:
         num_params = 2 * size_of(dim)
-        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key)
+        super().__init__(
+            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key
+        )
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
@@ -135,7 +173,9 @@ class _ContinuousBernoulli(Elementwise):
     logits: Array
 
     def _away_from_zero(self) -> tuple[Array, Array]:
-        """Where the series is used, and logits that are one there, so that no gradient of the unused branch is infinite."""
+        """Where the series is used, and logits that are one there, so that no gradient of the
+        unused branch is infinite.
+        """
         near = abs(self.logits) < 0.1
         return near, jnp.where(near, 1.0, self.logits)
 
@@ -144,7 +184,9 @@ class _ContinuousBernoulli(Elementwise):
         near, logits = self._away_from_zero()
         exact = jnp.log(logits / jnp.tanh(logits / 2))
         square = self.logits**2
-        series = log(2) + square * (1 / 12 - square * (7 / 1440 - square * (31 / 90720 - square * (127 / 4838400))))
+        series = log(2) + square * (
+            1 / 12 - square * (7 / 1440 - square * (31 / 90720 - square * (127 / 4838400)))
+        )
         return value * self.logits + log_sigmoid(-self.logits) + jnp.where(near, series, exact)
 
     def icdf(self, u: Array) -> Array:
@@ -155,7 +197,9 @@ class _ContinuousBernoulli(Elementwise):
         exact = jnp.where(logits < 0, exact, 1 - exact)
         w, l = u * (1 - u), self.logits
         bend = 1 - 2 * u
-        series = u + w * l * (1 / 2 + l * (bend / 6 + l * ((1 - 6 * w) / 24 + l * bend * (1 - 12 * w) / 120)))
+        series = u + w * l * (
+            1 / 2 + l * (bend / 6 + l * ((1 - 6 * w) / 24 + l * bend * (1 - 12 * w) / 120))
+        )
         return jnp.where(near, series, exact)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
@@ -165,7 +209,9 @@ class _ContinuousBernoulli(Elementwise):
     def mean(self) -> Array:
         near, logits = self._away_from_zero()
         square = self.logits**2
-        series = 0.5 + self.logits * (1 / 12 - square * (1 / 720 - square * (1 / 30240 - square / 1209600)))
+        series = 0.5 + self.logits * (
+            1 / 12 - square * (1 / 720 - square * (1 / 30240 - square / 1209600))
+        )
         return jnp.where(near, series, 0.5 + 0.5 / jnp.tanh(logits / 2) - 1 / logits)
 
 
@@ -178,7 +224,10 @@ class _Beta(dist.Beta):
 
 
 class _Kumaraswamy(OpenInterval):
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"concentration1": constraints.positive, "concentration0": constraints.positive}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "concentration1": constraints.positive,
+        "concentration0": constraints.positive,
+    }
     support = constraints.unit_interval
     reparametrized_params: ClassVar[list[str]] = ["concentration1", "concentration0"]
     concentration1: Array
@@ -191,16 +240,26 @@ class _Kumaraswamy(OpenInterval):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         log_u = jnp.log(self._uniform(key, sample_shape))
-        return inside(jnp.exp(jnp.log(-jnp.expm1(log_u / self.concentration0)) / self.concentration1))
+        return inside(
+            jnp.exp(jnp.log(-jnp.expm1(log_u / self.concentration0)) / self.concentration1)
+        )
 
     @property
     def mean(self) -> Array:
         inverse, b = 1 / self.concentration1, self.concentration0
-        return jnp.exp(jnp.log(b) + jax.lax.lgamma(1 + inverse) + jax.lax.lgamma(b) - jax.lax.lgamma(1 + inverse + b))
+        return jnp.exp(
+            jnp.log(b)
+            + jax.lax.lgamma(1 + inverse)
+            + jax.lax.lgamma(b)
+            - jax.lax.lgamma(1 + inverse + b)
+        )
 
 
 class _LogitNormal(OpenInterval):
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"loc": constraints.real, "scale": constraints.positive}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "loc": constraints.real,
+        "scale": constraints.positive,
+    }
     support = constraints.unit_interval
     reparametrized_params: ClassVar[list[str]] = ["loc", "scale"]
     loc: Array

@@ -1,6 +1,13 @@
 """Normalizing flows: fast in both directions, as priors, posteriors and densities."""
 
-from numpyro_dgm.flows.autoregressive import IAF, MAF, NAF, Autoregressive, AutoregressiveNSF, MAFMoG
+from numpyro_dgm.flows.autoregressive import (
+    IAF,
+    MAF,
+    NAF,
+    Autoregressive,
+    AutoregressiveNSF,
+    MAFMoG,
+)
 from numpyro_dgm.flows.block import BNAF, BlockAutoregressive
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.context_linear.householder import Householder, Reflection

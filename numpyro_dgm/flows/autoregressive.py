@@ -1,7 +1,9 @@
 """Autoregressive flows: w_i = h(v_i; raw_i(v_<i, c)), one masked network per layer.
 
-The map from v to w takes one pass, with its log-determinant sum_i log dh/dv_i, since the Jacobian is triangular.  Read as u -> x it is an IAF, which draws in
-one pass; read as x -> u it is a MAF, which scores in one pass.  The other direction of either takes about the arithmetic of one pass, in D steps.
+The map from v to w takes one pass, with its log-determinant sum_i log dh/dv_i, since the Jacobian
+is triangular.  Read as u -> x it is an IAF, which draws in one pass; read as x -> u it is a MAF,
+which scores in one pass.  The other direction of either takes about the arithmetic of one pass, in
+D steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +25,16 @@ class Autoregressive(Transform):
     """A masked autoregressive transform:  x_i = h(u_i; raw_i(u_<i, c)),  raw from a `MADE`.
 
     Args: dim (D); scalar, the map h (default `Affine()`); the others as in `MADE`.
-    Shapes: u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and log-determinant (*batch,).
-    Cost: forward one pass; inverse about one pass of arithmetic in D steps, times what the scalar map's inverse costs.
+    Shapes: u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and
+        log-determinant (*batch,).
+    Cost: forward one pass; inverse about one pass of arithmetic in D steps, times what the scalar
+        map's inverse costs.
     Raises: ValueError as `MADE` does.
 
     >>> u = jax.random.normal(jax.random.key(0), (7, 3))
     >>> transform = Autoregressive(3, key=jax.random.key(0))
-    >>> bool(jax.numpy.allclose(transform.inverse_and_log_det(transform.forward_and_log_det(u)[0])[0], u, atol=1e-5))
+    >>> x, _ = transform.forward_and_log_det(u)
+    >>> bool(jax.numpy.allclose(transform.inverse_and_log_det(x)[0], u, atol=1e-5))
     True
     """
 
@@ -48,13 +53,25 @@ class Autoregressive(Transform):
         key: Array,
     ) -> None:
         self.scalar = Affine() if scalar is None else scalar
-        self.made = MADE(dim, self.scalar.num_params, hidden=hidden, order=order, context_dim=context_dim, activation=activation, key=key)
+        self.made = MADE(
+            dim,
+            self.scalar.num_params,
+            hidden=hidden,
+            order=order,
+            context_dim=context_dim,
+            activation=activation,
+            key=key,
+        )
 
     @property
     def inverse_cost(self) -> str:
         """What `inverse_and_log_det` costs."""
         steps = f"one pass in {self.made.masking.dim} steps"
-        return steps if self.scalar.inverse_cost == "closed form" else f"{steps} of {self.scalar.inverse_cost}"
+        return (
+            steps
+            if self.scalar.inverse_cost == "closed form"
+            else f"{steps} of {self.scalar.inverse_cost}"
+        )
 
     def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
         """x = f(u; c) and log |det dx/du|."""
@@ -70,7 +87,9 @@ class Autoregressive(Transform):
 
 
 class _AutoregressiveFlow(Flow):
-    """A stack of autoregressive transforms, one for each scalar map, or of their inverses, the order of the coordinates reversed from one to the next."""
+    """A stack of autoregressive transforms, one for each scalar map, or of their inverses, the
+    order of the coordinates reversed from one to the next.
+    """
 
     hidden: tuple[int, ...] = eqx.field(static=True)
 
@@ -88,10 +107,24 @@ class _AutoregressiveFlow(Flow):
     ) -> None:
         base_key, *keys = jax.random.split(key, len(scalars) + 1)
         layers = [
-            Autoregressive(dim, scalar, hidden=hidden, order=range(dim)[::-1] if index % 2 else None, context_dim=context_dim, activation=activation, key=k)
+            Autoregressive(
+                dim,
+                scalar,
+                hidden=hidden,
+                order=range(dim)[::-1] if index % 2 else None,
+                context_dim=context_dim,
+                activation=activation,
+                key=k,
+            )
             for index, (scalar, k) in enumerate(zip(scalars, keys))
         ]
-        super().__init__(dim, [direction(layer) for layer in layers], context_dim=context_dim, base=base, key=base_key)
+        super().__init__(
+            dim,
+            [direction(layer) for layer in layers],
+            context_dim=context_dim,
+            base=base,
+            key=base_key,
+        )
         self.hidden = tuple(hidden)
 
     def _sizes(self) -> tuple[str, ...]:
@@ -103,12 +136,14 @@ def _itself(transform: Transform) -> Transform:
 
 
 class MAF(_AutoregressiveFlow):
-    """Masked autoregressive flow, the density p(x | c) of x in R^D:  layer by layer u_i = m_i(x_<i, c) + exp(a_i(x_<i, c)) x_i,  noise ~ Normal(0, I).
+    """Masked autoregressive flow, the density p(x | c) of x in R^D:  layer by layer u_i = m_i(x_<i,
+    c) + exp(a_i(x_<i, c)) x_i,  noise ~ Normal(0, I).
 
     log p(x | c) = log p(noise) + sum_layers sum_i a_i.
 
-    Args: dim (D); context_dim (0 = unconditional); num_layers, the order of the coordinates is reversed from one to the next; hidden and activation, of
-        each layer's network; base, as in `Flow`.
+    Args: dim (D); context_dim (0 = unconditional); num_layers, the order of the coordinates is
+        reversed from one to the next; hidden and activation, of each layer's network; base, as in
+        `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps.
     Raises: ValueError if num_layers < 1, and as `MADE` does.
@@ -130,17 +165,28 @@ class MAF(_AutoregressiveFlow):
         key: Array,
     ) -> None:
         scalars = [Affine()] * check_num_layers(num_layers)
-        super().__init__(dim, scalars, Inverse, context_dim=context_dim, hidden=hidden, activation=activation, base=base, key=key)
+        super().__init__(
+            dim,
+            scalars,
+            Inverse,
+            context_dim=context_dim,
+            hidden=hidden,
+            activation=activation,
+            base=base,
+            key=key,
+        )
 
 
 class IAF(_AutoregressiveFlow):
-    """Inverse autoregressive flow, which draws x in R^D in one pass:  layer by layer x_i = m_i(u_<i, c) + exp(a_i(u_<i, c)) u_i,  noise ~ Normal(0, I).
+    """Inverse autoregressive flow, which draws x in R^D in one pass:  layer by layer x_i =
+    m_i(u_<i, c) + exp(a_i(u_<i, c)) u_i,  noise ~ Normal(0, I).
 
     log p(x | c) = log p(noise) - sum_layers sum_i a_i.
 
     Args: as for `MAF`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: draws with their log-density one pass; log_prob of any other value about one pass of arithmetic in D steps.
+    Cost, of each layer: draws with their log-density one pass; log_prob of any other value about
+        one pass of arithmetic in D steps.
     Raises: ValueError if num_layers < 1, and as `MADE` does.
     Reference: Kingma et al. (2016), arXiv:1606.04934.
 
@@ -161,19 +207,32 @@ class IAF(_AutoregressiveFlow):
         key: Array,
     ) -> None:
         scalars = [Affine()] * check_num_layers(num_layers)
-        super().__init__(dim, scalars, _itself, context_dim=context_dim, hidden=hidden, activation=activation, base=base, key=key)
+        super().__init__(
+            dim,
+            scalars,
+            _itself,
+            context_dim=context_dim,
+            hidden=hidden,
+            activation=activation,
+            base=base,
+            key=key,
+        )
 
 
 class MAFMoG(_AutoregressiveFlow):
-    """Autoregressive mixtures of normal distributions under masked autoregressive layers:  noise_i | noise_<i ~ sum_k p_ik Normal(m_ik, s_ik^2).
+    """Autoregressive mixtures of normal distributions under masked autoregressive layers:  noise_i
+    | noise_<i ~ sum_k p_ik Normal(m_ik, s_ik^2).
 
-    The mixtures are a layer of `MixtureCDF` maps on standard logistic noise, so their parameters come from one more network.
+    The mixtures are a layer of `MixtureCDF` maps on standard logistic noise, so their parameters
+    come from one more network.
 
-    Args: dim (D); context_dim (0 = unconditional); num_layers, the first the one of mixtures, the others affine: 1 gives an autoregressive model with mixture
-        conditionals, 6 the paper's MAF MoG (5); num_components, of each mixture; hidden and activation, of each layer's network; base (default
-        StandardLogistic(dim)).
+    Args: dim (D); context_dim (0 = unconditional); num_layers, the first the one of mixtures, the
+        others affine: 1 gives an autoregressive model with mixture conditionals, 6 the paper's MAF
+        MoG (5); num_components, of each mixture; hidden and activation, of each layer's network;
+        base (default StandardLogistic(dim)).
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, a root search at each step in the layer of mixtures.
+    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, a root
+        search at each step in the layer of mixtures.
     Raises: ValueError if num_layers < 1 or num_components < 1, and as `MADE` does.
     Reference: Papamakarios et al. (2017), arXiv:1705.07057, section 3.1, MAF MoG.
 
@@ -194,15 +253,27 @@ class MAFMoG(_AutoregressiveFlow):
         key: Array,
     ) -> None:
         scalars = [MixtureCDF(num_components), *[Affine()] * (check_num_layers(num_layers) - 1)]
-        super().__init__(dim, scalars, Inverse, context_dim=context_dim, hidden=hidden, activation=activation, base=base or StandardLogistic(dim), key=key)
+        super().__init__(
+            dim,
+            scalars,
+            Inverse,
+            context_dim=context_dim,
+            hidden=hidden,
+            activation=activation,
+            base=base or StandardLogistic(dim),
+            key=key,
+        )
 
 
 class NAF(_AutoregressiveFlow):
-    """Neural autoregressive flow: every conditional distribution is a small increasing network (`Sigmoidal`) of x_i, whose weights depend on x_<i and c.
+    """Neural autoregressive flow: every conditional distribution is a small increasing network
+    (`Sigmoidal`) of x_i, whose weights depend on x_<i and c.
 
-    Args: dim (D); context_dim (0 = unconditional); num_layers; num_components, hidden units of each increasing network; the others as for `MAF`.
+    Args: dim (D); context_dim (0 = unconditional); num_layers; num_components, hidden units of each
+        increasing network; the others as for `MAF`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a root search at each.
+    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a
+        root search at each.
     Raises: ValueError if num_layers < 1 or num_components < 1, and as `MADE` does.
     Reference: Huang et al. (2018), arXiv:1804.00779.
 
@@ -223,14 +294,24 @@ class NAF(_AutoregressiveFlow):
         key: Array,
     ) -> None:
         scalars = [Sigmoidal(num_components)] * check_num_layers(num_layers)
-        super().__init__(dim, scalars, Inverse, context_dim=context_dim, hidden=hidden, activation=activation, base=base, key=key)
+        super().__init__(
+            dim,
+            scalars,
+            Inverse,
+            context_dim=context_dim,
+            hidden=hidden,
+            activation=activation,
+            base=base,
+            key=key,
+        )
 
 
 class AutoregressiveNSF(_AutoregressiveFlow):
-    """Neural spline flow with autoregressive layers: monotone rational-quadratic splines of x_i, whose knots depend on x_<i and c.
+    """Neural spline flow with autoregressive layers: monotone rational-quadratic splines of x_i,
+    whose knots depend on x_<i and c.
 
-    Args: dim (D); context_dim (0 = unconditional); num_layers; num_bins and bound of the splines, which are the identity outside [-bound, bound]; the others
-        as for `MAF`.
+    Args: dim (D); context_dim (0 = unconditional); num_layers; num_bins and bound of the splines,
+        which are the identity outside [-bound, bound]; the others as for `MAF`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps.
     Raises: ValueError if num_layers < 1, num_bins < 2 or bound is not positive, and as `MADE` does.
@@ -254,4 +335,13 @@ class AutoregressiveNSF(_AutoregressiveFlow):
         key: Array,
     ) -> None:
         scalars = [Spline(num_bins, bound)] * check_num_layers(num_layers)
-        super().__init__(dim, scalars, Inverse, context_dim=context_dim, hidden=hidden, activation=activation, base=base, key=key)
+        super().__init__(
+            dim,
+            scalars,
+            Inverse,
+            context_dim=context_dim,
+            hidden=hidden,
+            activation=activation,
+            base=base,
+            key=key,
+        )

@@ -1,13 +1,18 @@
-"""Block neural autoregressive flows: one network for all coordinates that is increasing in each of them, by the signs of its weights.
+"""Block neural autoregressive flows: one network for all coordinates that is increasing in each of
+them, by the signs of its weights.
 
-g has tanh layers with the same number of units for every coordinate.  The weights between units of one coordinate are positive, those from earlier coordinates
-are free, those from later ones zero: so g_i depends on u_<=i and increases in u_i, and dg_i/du_i is a product of the small blocks on the diagonal.  The gate
-alpha in (0, 1) makes x_i = alpha g_i(u_<=i, c) + (1 - alpha) u_i a map onto the real line, since g is bounded.
+g has tanh layers with the same number of units for every coordinate.  The weights between units of
+one coordinate are positive, those from earlier coordinates are free, those from later ones zero: so
+g_i depends on u_<=i and increases in u_i, and dg_i/du_i is a product of the small blocks on the
+diagonal.  The gate alpha in (0, 1) makes x_i = alpha g_i(u_<=i, c) + (1 - alpha) u_i a map onto the
+real line, since g is bounded.
 
-The inverse finds one u_i after the other by a root search; the earlier coordinates enter by the values of their units, each computed once.  Its gradients are
-those of the implicit function theorem: lambda = J^-T (cotangent of u) by a substitution from the last coordinate to the first, in about the arithmetic of one
-pass, then one ordinary backward pass.  Differentiating through the search would keep all of its iterations, and the whole Jacobian costs D passes.  In torch
-these gradients cannot be differentiated once more.
+The inverse finds one u_i after the other by a root search; the earlier coordinates enter by the
+values of their units, each computed once.  Its gradients are those of the implicit function
+theorem: lambda = J^-T (cotangent of u) by a substitution from the last coordinate to the first, in
+about the arithmetic of one pass, then one ordinary backward pass.  Differentiating through the
+search would keep all of its iterations, and the whole Jacobian costs D passes.  In torch these
+gradients cannot be differentiated once more.
 """
 
 from collections.abc import Sequence
@@ -33,7 +38,9 @@ from numpyro_dgm.nn import Linear
 
 __all__ = ["BNAF", "BlockAutoregressive"]
 
-_Layers = list[tuple[Array, Array, Array]]  # of each layer the weights, their blocks on the diagonal (D, out, in), the biases
+_Layers = list[
+    tuple[Array, Array, Array]
+]  # of each layer the weights, their blocks on the diagonal (D, out, in), the biases
 
 
 class _BlockLinear(Linear):
@@ -47,20 +54,25 @@ class _BlockLinear(Linear):
 
 
 class BlockAutoregressive(Transform):
-    """x_i = alpha g_i(u_<=i, c) + (1 - alpha) u_i,  g a network of tanh layers that is increasing in u_i,  alpha = sigmoid(gate).
+    """x_i = alpha g_i(u_<=i, c) + (1 - alpha) u_i,  g a network of tanh layers that is increasing
+    in u_i,  alpha = sigmoid(gate).
 
-    Weights are exp(s) W' / |W'|, row by row, with W' = exp(W) between units of one coordinate, and W from earlier coordinates.
+    Weights are exp(s) W' / |W'|, row by row, with W' = exp(W) between units of one coordinate, and
+    W from earlier coordinates.
 
-    Args: dim (D); hidden, the units of each hidden layer per coordinate; order, a permutation of 0, ..., D - 1 (default: 0, 1, ...); context_dim.
-    Shapes: u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and log-determinant (*batch,).
-    Cost: forward one pass of a network with D * hidden units; inverse about one pass of arithmetic, and D root searches in the small networks of single
-        coordinates.
+    Args: dim (D); hidden, the units of each hidden layer per coordinate; order, a permutation of 0,
+        ..., D - 1 (default: 0, 1, ...); context_dim.
+    Shapes: u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and
+        log-determinant (*batch,).
+    Cost: forward one pass of a network with D * hidden units; inverse about one pass of arithmetic,
+        and D root searches in the small networks of single coordinates.
     Raises: ValueError for a size below 1, no hidden layer, or an order that is no permutation.
     Reference: De Cao et al. (2019), arXiv:1904.04676, section 3.
 
     >>> u = jax.random.normal(jax.random.key(0), (7, 3))
     >>> transform = BlockAutoregressive(3, key=jax.random.key(0))
-    >>> bool(jnp.allclose(transform.inverse_and_log_det(transform.forward_and_log_det(u)[0])[0], u, atol=1e-5))
+    >>> x, _ = transform.forward_and_log_det(u)
+    >>> bool(jnp.allclose(transform.inverse_and_log_det(x)[0], u, atol=1e-5))
     True
     """
 
@@ -83,9 +95,17 @@ class BlockAutoregressive(Transform):
             raise ValueError("hidden must have at least one size, such as (8,), got ().")
         self.order = order
         context_key, *keys = jax.random.split(key, len(hidden) + 2)
-        self.layers = [_BlockLinear(dim, a, b, key=k) for (a, b), k in zip(pairwise((1, *hidden, 1)), keys)]
+        self.layers = [
+            _BlockLinear(dim, a, b, key=k) for (a, b), k in zip(pairwise((1, *hidden, 1)), keys)
+        ]
         limit = 1.0 / sqrt(max(context_dim, 1))
-        self.context_weight = jax.random.uniform(context_key, (dim * hidden[0], context_dim), minval=-limit, maxval=limit) if context_dim else None
+        self.context_weight = (
+            jax.random.uniform(
+                context_key, (dim * hidden[0], context_dim), minval=-limit, maxval=limit
+            )
+            if context_dim
+            else None
+        )
         self.gate = jnp.zeros(())
 
     @property
@@ -101,20 +121,34 @@ class BlockAutoregressive(Transform):
     def inverse_and_log_det(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         """u = f^-1(x; c) and log |det du/dx|."""
         if context is not None:
-            x = jnp.broadcast_to(x, (*jnp.broadcast_shapes(x.shape[:-1], context.shape[:-1]), x.shape[-1]))
+            x = jnp.broadcast_to(
+                x, (*jnp.broadcast_shapes(x.shape[:-1], context.shape[:-1]), x.shape[-1])
+            )
         u = _invert(self, x, context)
         return u, -self.forward_and_log_det(u, context)[1]
 
     def _layers(self, context: Array | None) -> _Layers:
         dim, found = len(self.order), []
         ranks = np.argsort(self.order)
-        same, earlier = (mask[:, None, :, None] for mask in (ranks[:, None] == ranks, ranks[:, None] > ranks))
+        same, earlier = (
+            mask[:, None, :, None] for mask in (ranks[:, None] == ranks, ranks[:, None] > ranks)
+        )
         for layer in self.layers:
-            weight = layer.weight.reshape(dim, -1, dim, layer.weight.shape[1] // dim)  # (D, out, D, in)
+            weight = layer.weight.reshape(
+                dim, -1, dim, layer.weight.shape[1] // dim
+            )  # (D, out, D, in)
             shape = weight.shape
-            weight = jnp.where(same, jnp.exp(weight), jnp.where(earlier, weight, 0.0)).reshape(layer.weight.shape)
+            weight = jnp.where(same, jnp.exp(weight), jnp.where(earlier, weight, 0.0)).reshape(
+                layer.weight.shape
+            )
             weight = weight * (jnp.exp(layer.log_scale) / jnp.linalg.norm(weight, axis=-1))[:, None]
-            found.append((weight, jnp.moveaxis(jnp.diagonal(weight.reshape(shape), axis1=0, axis2=2), -1, 0), layer.bias))
+            found.append(
+                (
+                    weight,
+                    jnp.moveaxis(jnp.diagonal(weight.reshape(shape), axis1=0, axis2=2), -1, 0),
+                    layer.bias,
+                )
+            )
         if context is not None:
             weight, blocks, bias = found[0]
             found[0] = weight, blocks, bias + context @ self.context_weight.T
@@ -135,40 +169,65 @@ class BlockAutoregressive(Transform):
             own = []  # the network of u_i, the earlier coordinates in its biases
             for value, (weight, blocks, bias) in zip(values, layers):
                 size = blocks.shape[1]
-                pre = dynamic_slice_in_dim(bias, i * size, size, -1) + value @ dynamic_slice_in_dim(weight, i * size, size).T
+                pre = (
+                    dynamic_slice_in_dim(bias, i * size, size, -1)
+                    + value @ dynamic_slice_in_dim(weight, i * size, size).T
+                )
                 own.append((blocks[i], blocks[i][None], pre))
             here = dynamic_slice_in_dim(x, i, 1, -1)
             target, reach = here - alpha * own[-1][2], alpha * own[-1][0].sum()
-            v = increasing_root(partial(self._map, own), here, (target - reach) / rest, (target + reach) / rest)
+            v = increasing_root(
+                partial(self._map, own), here, (target - reach) / rest, (target + reach) / rest
+            )
             new = zip(values, _network(own, v)[0])
-            return [dynamic_update_slice_in_dim(value, part, i * part.shape[-1], -1) for value, part in new], None
+            return [
+                dynamic_update_slice_in_dim(value, part, i * part.shape[-1], -1)
+                for value, part in new
+            ], None
 
-        empty = [jnp.zeros((*x.shape[:-1], weight.shape[1]), x.dtype) for weight, _, _ in layers]  # u and the hidden layers
+        empty = [
+            jnp.zeros((*x.shape[:-1], weight.shape[1]), x.dtype) for weight, _, _ in layers
+        ]  # u and the hidden layers
         return jax.lax.scan(step, empty, jnp.array(self.order))[0][0]
 
     def _substitute(self, u: Array, context: Array | None, g: Array) -> Array:
-        """lambda with J' lambda = g, for the Jacobian J = dx/du, coordinate by coordinate from the last to the first."""
+        """lambda with J' lambda = g, for the Jacobian J = dx/du, coordinate by coordinate from the
+        last to the first.
+        """
         layers = self._layers(context)
         values, slopes = _network(layers, u)
         alpha, rest = sigmoid(self.gate), sigmoid(-self.gate)
 
-        def step(carry: tuple[Array, list[Array]], i: Array) -> tuple[tuple[Array, list[Array]], None]:
+        def step(
+            carry: tuple[Array, list[Array]], i: Array
+        ) -> tuple[tuple[Array, list[Array]], None]:
             found, cotangents = carry[0], list(carry[1])
             sizes = [blocks.shape[2] for _, blocks, _ in layers]
-            # What the units of later coordinates pass to those of this one; those pass it on to u_i by their slopes.
+            # What the units of later coordinates pass to those of this one; those pass it on to u_i
+            # by their slopes.
             parts = zip(cotangents, layers, sizes)
-            later = [cotangent @ dynamic_slice_in_dim(weight, i * size, size, 1) for cotangent, (weight, _, _), size in parts]
+            later = [
+                cotangent @ dynamic_slice_in_dim(weight, i * size, size, 1)
+                for cotangent, (weight, _, _), size in parts
+            ]
             own = [jnp.take(slope, i, -2) for slope in slopes]
             passed = sum((part * slope).sum(-1, keepdims=True) for part, slope in zip(later, own))
             value = (dynamic_slice_in_dim(g, i, 1, -1) - passed) / (alpha * own[-1] + rest)
             known = alpha * value
             cotangents[-1] = dynamic_update_slice_in_dim(cotangents[-1], known, i, -1)
             for l in reversed(range(1, len(layers))):
-                known = (later[l] + known @ layers[l][1][i]) * (1 - dynamic_slice_in_dim(values[l], i * sizes[l], sizes[l], -1) ** 2)
-                cotangents[l - 1] = dynamic_update_slice_in_dim(cotangents[l - 1], known, i * sizes[l], -1)
+                known = (later[l] + known @ layers[l][1][i]) * (
+                    1 - dynamic_slice_in_dim(values[l], i * sizes[l], sizes[l], -1) ** 2
+                )
+                cotangents[l - 1] = dynamic_update_slice_in_dim(
+                    cotangents[l - 1], known, i * sizes[l], -1
+                )
             return (dynamic_update_slice_in_dim(found, value, i, -1), cotangents), None
 
-        empty = jnp.zeros_like(u), [jnp.zeros_like(value) for value in values[1:]]  # and the cotangents of what goes into tanh, and of g
+        empty = (
+            jnp.zeros_like(u),
+            [jnp.zeros_like(value) for value in values[1:]],
+        )  # and the cotangents of what goes into tanh, and of g
         return jax.lax.scan(step, empty, jnp.array(self.order[::-1]))[0][0]
 
 
@@ -182,7 +241,11 @@ def _tangent(primals: Any, tangents: Any) -> tuple[Array, Array]:
     """du = J^-1 (dx - df), df what the parameters and the context change at fixed u."""
     (transform, x, context), (d_transform, dx, d_context) = primals, tangents
     u = _invert(transform, x, context)
-    _, df = jax.jvp(lambda transform, context: transform.forward_and_log_det(u, context)[0], (transform, context), (d_transform, d_context))
+    _, df = jax.jvp(
+        lambda transform, context: transform.forward_and_log_det(u, context)[0],
+        (transform, context),
+        (d_transform, d_context),
+    )
 
     def jacobian(du: Array) -> Array:
         return jax.jvp(lambda u: transform.forward_and_log_det(u, context)[0], (u,), (du,))[1]
@@ -197,7 +260,9 @@ def _tangent(primals: Any, tangents: Any) -> tuple[Array, Array]:
 
 
 def _network(layers: _Layers, u: Array) -> tuple[list[Array], list[Array]]:
-    """The values of u, hidden layers and output (*batch, D * units), and their slopes in the coordinate that they belong to (*batch, D, units)."""
+    """The values of u, hidden layers and output (*batch, D * units), and their slopes in the
+    coordinate that they belong to (*batch, D, units).
+    """
     values, slopes = [u], [jnp.ones_like(u)[..., None]]
     for index, (weight, blocks, bias) in enumerate(layers):
         value = values[-1] @ weight.T + bias
@@ -211,11 +276,14 @@ def _network(layers: _Layers, u: Array) -> tuple[list[Array], list[Array]]:
 
 
 class BNAF(Flow):
-    """Block neural autoregressive flow: a stack of `BlockAutoregressive` transforms as a density, the order of the coordinates reversed from one to the next.
+    """Block neural autoregressive flow: a stack of `BlockAutoregressive` transforms as a density,
+    the order of the coordinates reversed from one to the next.
 
-    Args: dim (D); context_dim (0 = unconditional); num_layers; hidden, the units of each hidden layer per coordinate; base, as in `Flow`.
+    Args: dim (D); context_dim (0 = unconditional); num_layers; hidden, the units of each hidden
+        layer per coordinate; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a root search at each.
+    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a
+        root search at each.
     Raises: ValueError if num_layers < 1, and as `BlockAutoregressive` does.
     Reference: De Cao et al. (2019), arXiv:1904.04676.
 
@@ -237,10 +305,22 @@ class BNAF(Flow):
     ) -> None:
         base_key, *keys = jax.random.split(key, check_num_layers(num_layers) + 1)
         layers = [
-            BlockAutoregressive(dim, hidden=hidden, order=range(dim)[::-1] if index % 2 else None, context_dim=context_dim, key=k)
+            BlockAutoregressive(
+                dim,
+                hidden=hidden,
+                order=range(dim)[::-1] if index % 2 else None,
+                context_dim=context_dim,
+                key=k,
+            )
             for index, k in enumerate(keys)
         ]
-        super().__init__(dim, [Inverse(layer) for layer in layers], context_dim=context_dim, base=base, key=base_key)
+        super().__init__(
+            dim,
+            [Inverse(layer) for layer in layers],
+            context_dim=context_dim,
+            base=base,
+            key=base_key,
+        )
         self.hidden = tuple(hidden)
 
     def _sizes(self) -> tuple[str, ...]:

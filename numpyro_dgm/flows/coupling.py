@@ -1,6 +1,8 @@
-"""Coupling flows: one half of a vector is mapped entry by entry, with parameters that a network reads off the other half; halves take turns.
+"""Coupling flows: one half of a vector is mapped entry by entry, with parameters that a network
+reads off the other half; halves take turns.
 
-Both directions cost one pass. A coupling is an autoregressive transform with two blocks: its Jacobian is triangular.
+Both directions cost one pass. A coupling is an autoregressive transform with two blocks: its
+Jacobian is triangular.
 """
 
 from collections.abc import Sequence
@@ -24,10 +26,12 @@ __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
 class Coupling(Transform):
     """u_i = x_i in one half;  u_i = h(x_i; raw_i),  raw = network(x_kept, c), in the other.
 
-    As in a masked autoregressive flow the network reads the data's side; it is equal on both sides, so neither direction is slow.
+    As in a masked autoregressive flow the network reads the data's side; it is equal on both sides,
+    so neither direction is slow.
 
-    Args: dim (D); scalar, the map h; context_dim; hidden and activation of the network; swap: keep the second half (the last D - D // 2 entries)
-        and map the first, instead of the other way round.
+    Args: dim (D); scalar, the map h; context_dim; hidden and activation of the network; swap: keep
+        the second half (the last D - D // 2 entries) and map the first, instead of the other way
+        round.
     Shapes: u and x (*batch, D), context (*batch, context_dim); log-determinants (*batch,).
     Cost: one pass of the network in each direction, and what the scalar map costs.
     Raises: ValueError if dim < 2.
@@ -56,17 +60,36 @@ class Coupling(Transform):
         key: Array,
     ) -> None:
         if dim < 2:
-            raise ValueError(f"A coupling needs a dim of at least 2, one entry for each half, got {dim}.")
-        self.scalar, self.first, self.swap, self.context_dim = scalar, dim // 2, swap, check_context_dim(context_dim)
+            raise ValueError(
+                f"A coupling needs a dim of at least 2, one entry for each half, got {dim}."
+            )
+        self.scalar, self.first, self.swap, self.context_dim = (
+            scalar,
+            dim // 2,
+            swap,
+            check_context_dim(context_dim),
+        )
         kept = dim - self.first if swap else self.first
-        network = MLP(kept + context_dim, hidden, (dim - kept) * scalar.num_params, activation=activation, key=key)
-        last = jax.tree.map(lambda weight: 0.01 * weight, network.layers[-1])  # near raw = 0, which is the identity for most scalar maps
+        network = MLP(
+            kept + context_dim,
+            hidden,
+            (dim - kept) * scalar.num_params,
+            activation=activation,
+            key=key,
+        )
+        last = jax.tree.map(
+            lambda weight: 0.01 * weight, network.layers[-1]
+        )  # near raw = 0, which is the identity for most scalar maps
         self.network = eqx.tree_at(lambda network: network.layers[-1], network, last)
 
     @property
     def forward_cost(self) -> str:
         """What `forward_and_log_det` costs."""
-        return "one pass" if self.scalar.inverse_cost == "closed form" else f"one pass and a {self.scalar.inverse_cost}"
+        return (
+            "one pass"
+            if self.scalar.inverse_cost == "closed form"
+            else f"one pass and a {self.scalar.inverse_cost}"
+        )
 
     def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
         """x = f(u; c) and log |det dx/du|."""
@@ -89,7 +112,9 @@ class Coupling(Transform):
         if context is not None and self.context_dim:
             batch_shape = jnp.broadcast_shapes(value.shape[:-1], context.shape[:-1])
             kept = jnp.broadcast_to(kept, (*batch_shape, kept.shape[-1]))
-            features = jnp.concatenate([kept, jnp.broadcast_to(context, (*batch_shape, context.shape[-1]))], -1)
+            features = jnp.concatenate(
+                [kept, jnp.broadcast_to(context, (*batch_shape, context.shape[-1]))], -1
+            )
         raw = self.network(features)
         return kept, mapped, raw.reshape(*raw.shape[:-1], -1, self.scalar.num_params)
 
@@ -97,10 +122,29 @@ class Coupling(Transform):
         return jnp.concatenate([mapped, kept] if self.swap else [kept, mapped], -1)
 
 
-def _couplings(dim: int, scalar: ScalarMap, num_layers: int, context_dim: int, hidden: Sequence[int], activation: str, key: Array) -> list[Transform]:
+def _couplings(
+    dim: int,
+    scalar: ScalarMap,
+    num_layers: int,
+    context_dim: int,
+    hidden: Sequence[int],
+    activation: str,
+    key: Array,
+) -> list[Transform]:
     """Couplings in which halves take turns."""
     keys = jax.random.split(key, check_num_layers(num_layers))
-    return [Coupling(dim, scalar, context_dim=context_dim, hidden=hidden, activation=activation, swap=i % 2 == 1, key=k) for i, k in enumerate(keys)]
+    return [
+        Coupling(
+            dim,
+            scalar,
+            context_dim=context_dim,
+            hidden=hidden,
+            activation=activation,
+            swap=i % 2 == 1,
+            key=k,
+        )
+        for i, k in enumerate(keys)
+    ]
 
 
 class _CouplingFlow(Flow):
@@ -128,9 +172,11 @@ class _CouplingFlow(Flow):
 
 
 class NICE(_CouplingFlow):
-    """Additive couplings, which keep volumes, under a diagonal scaling:  x = exp(s) g(u),  log |det dx/du| = sum_i s_i.
+    """Additive couplings, which keep volumes, under a diagonal scaling:  x = exp(s) g(u),  log |det
+    dx/du| = sum_i s_i.
 
-    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and activation of their networks; base, as in `Flow`.
+    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and
+        activation of their networks; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: one pass in each direction.
     Raises: ValueError if dim < 2 or num_layers < 1.
@@ -153,13 +199,23 @@ class NICE(_CouplingFlow):
     ) -> None:
         key_base, key = jax.random.split(key)
         couplings = _couplings(dim, Shift(), num_layers, context_dim, hidden, activation, key)
-        super().__init__(dim, [*couplings, Diagonal(dim)], num_layers, hidden, context_dim=context_dim, base=base, key=key_base)
+        super().__init__(
+            dim,
+            [*couplings, Diagonal(dim)],
+            num_layers,
+            hidden,
+            context_dim=context_dim,
+            base=base,
+            key=key_base,
+        )
 
 
 class RealNVP(_CouplingFlow):
-    """Affine couplings, in which halves take turns:  u_i = m_i(x_kept, c) + exp(a_i(x_kept, c)) x_i.
+    """Affine couplings, in which halves take turns:  u_i = m_i(x_kept, c) + exp(a_i(x_kept, c))
+    x_i.
 
-    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and activation of their networks; base, as in `Flow`.
+    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and
+        activation of their networks; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: one pass in each direction.
     Raises: ValueError if dim < 2 or num_layers < 1.
@@ -182,14 +238,18 @@ class RealNVP(_CouplingFlow):
     ) -> None:
         key_base, key = jax.random.split(key)
         couplings = _couplings(dim, Affine(), num_layers, context_dim, hidden, activation, key)
-        super().__init__(dim, couplings, num_layers, hidden, context_dim=context_dim, base=base, key=key_base)
+        super().__init__(
+            dim, couplings, num_layers, hidden, context_dim=context_dim, base=base, key=key_base
+        )
 
 
 class NSF(_CouplingFlow):
-    """Neural spline flow with couplings: monotone rational-quadratic splines, and between them learned linear maps.
+    """Neural spline flow with couplings: monotone rational-quadratic splines, and between them
+    learned linear maps.
 
-    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; num_bins and bound of the splines, which are the identity
-        outside [-bound, bound]; hidden and activation of the networks; base, as in `Flow`.
+    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; num_bins and
+        bound of the splines, which are the identity outside [-bound, bound]; hidden and activation
+        of the networks; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: one pass in each direction, and two triangular systems in one of them.
     Raises: ValueError if dim < 2, num_layers < 1, num_bins < 2 or bound is not positive.
@@ -213,6 +273,10 @@ class NSF(_CouplingFlow):
         key: Array,
     ) -> None:
         key_base, key = jax.random.split(key)
-        couplings = _couplings(dim, Spline(num_bins, bound), num_layers, context_dim, hidden, activation, key)
+        couplings = _couplings(
+            dim, Spline(num_bins, bound), num_layers, context_dim, hidden, activation, key
+        )
         mixed = chain.from_iterable((coupling, LU(dim)) for coupling in couplings)
-        super().__init__(dim, list(mixed), num_layers, hidden, context_dim=context_dim, base=base, key=key_base)
+        super().__init__(
+            dim, list(mixed), num_layers, hidden, context_dim=context_dim, base=base, key=key_base
+        )

@@ -1,4 +1,6 @@
-"""Flows of other libraries as conditionals: any zuko flow in Pyro, any FlowJAX distribution in NumPyro."""
+"""Flows of other libraries as conditionals: any zuko flow in Pyro, any FlowJAX distribution in
+NumPyro.
+"""
 
 from math import prod
 from typing import Any, ClassVar
@@ -15,9 +17,11 @@ __all__ = ["ExternalFlow"]
 
 
 class ExternalFlow(Conditional):
-    """A flow of another library, wherever a conditional is accepted: in Pyro a zuko flow, in NumPyro a FlowJAX distribution.
+    """A flow of another library, wherever a conditional is accepted: in Pyro a zuko flow, in
+    NumPyro a FlowJAX distribution.
 
-    Args: flow, the other library's object; dim, the size of its values; context_dim (0 = unconditional).
+    Args: flow, the other library's object; dim, the size of its values; context_dim (0 =
+        unconditional).
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Cost: the other library's, which inverts an autoregressive flow in dim passes.
     Raises: ValueError if the flow is not what it must be, or its sizes are others.
@@ -36,11 +40,19 @@ class ExternalFlow(Conditional):
         super().__init__(dim, context_dim=context_dim)
         known = isinstance(flow, eqx.Module) and hasattr(flow, "cond_shape")
         if not known:
-            raise ValueError(f"flow must be a FlowJAX distribution, such as flowjax.flows.masked_autoregressive_flow(...), got {flow!r}.")
+            raise ValueError(
+                "flow must be a FlowJAX distribution, such as "
+                f"flowjax.flows.masked_autoregressive_flow(...), got {flow!r}."
+            )
         if flow.cond_shape != ((context_dim,) if context_dim else None):
-            raise ValueError(f"The flow does not take a context of {context_dim} entries: its cond_shape is {flow.cond_shape}.")
+            raise ValueError(
+                f"The flow does not take a context of {context_dim} entries: its cond_shape is "
+                f"{flow.cond_shape}."
+            )
         if flow.shape != self.event_shape:
-            raise ValueError(f"The flow must give values of shape {self.event_shape}, got {flow.shape}.")
+            raise ValueError(
+                f"The flow must give values of shape {self.event_shape}, got {flow.shape}."
+            )
         self.flow = flow
 
     def condition(self, context: Array | None) -> Distribution:
@@ -69,7 +81,9 @@ class _External(Distribution):
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         return self.sample_with_intermediates(key, sample_shape)[0]
 
-    def sample_with_intermediates(self, key: Array, sample_shape: tuple[int, ...] = ()) -> tuple[Array, list[Array]]:
+    def sample_with_intermediates(
+        self, key: Array, sample_shape: tuple[int, ...] = ()
+    ) -> tuple[Array, list[Array]]:
         batch = (*sample_shape, *self.batch_shape)
         if self.context is None:
             x, log_prob = self.inner.sample_and_log_prob(key, batch)
@@ -83,5 +97,7 @@ class _External(Distribution):
     def log_prob(self, value: Array, intermediates: list[Array] | None = None) -> Array:
         if intermediates:
             return intermediates[0]
-        value = jnp.broadcast_to(value, jnp.broadcast_shapes(jnp.shape(value), (*self.batch_shape, *self.event_shape)))
+        value = jnp.broadcast_to(
+            value, jnp.broadcast_shapes(jnp.shape(value), (*self.batch_shape, *self.event_shape))
+        )
         return self.inner.log_prob(value, self.context)

@@ -1,6 +1,7 @@
 """Flows of images: couplings with checkerboard and channel masks, at several scales.
 
-All scales of the noise lie in one array of the image's shape: half of what a scale has made is left as it is, the other half goes on to the next.
+All scales of the noise lie in one array of the image's shape: half of what a scale has made is left
+as it is, the other half goes on to the next.
 """
 
 from abc import abstractmethod
@@ -31,28 +32,52 @@ class _Conv3x3(eqx.Module):
     bias: Array
 
     def __init__(self, in_channels: int, out_channels: int, *, key: Array) -> None:
-        self.weight, self.bias = uniform_weights(key, (out_channels, in_channels, 3, 3), out_channels)
+        self.weight, self.bias = uniform_weights(
+            key, (out_channels, in_channels, 3, 3), out_channels
+        )
 
     def __call__(self, x: Array) -> Array:
-        return jax.lax.conv_general_dilated(x, self.weight, (1, 1), "SAME") + self.bias[:, None, None]
+        return (
+            jax.lax.conv_general_dilated(x, self.weight, (1, 1), "SAME") + self.bias[:, None, None]
+        )
 
 
 class _ConvNet(eqx.Module):
-    """3x3 convolutions that keep the size of an image; a context moves the first one's output, by one number for each channel."""
+    """3x3 convolutions that keep the size of an image; a context moves the first one's output, by
+    one number for each channel.
+    """
 
     convolutions: list[_Conv3x3]
     context: Linear | None
     activation: str = eqx.field(static=True)
 
-    def __init__(self, in_channels: int, hidden_channels: Sequence[int], out_channels: int, context_dim: int, activation: str, *, key: Array) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: Sequence[int],
+        out_channels: int,
+        context_dim: int,
+        activation: str,
+        *,
+        key: Array,
+    ) -> None:
         if isinstance(hidden_channels, int) or not hidden_channels or min(hidden_channels) < 1:
-            raise ValueError(f"hidden_channels must be one or more sizes of at least 1, got {hidden_channels}.")
+            raise ValueError(
+                f"hidden_channels must be one or more sizes of at least 1, got {hidden_channels}."
+            )
         sizes = (in_channels, *hidden_channels, out_channels)
         self.activation = check_activation(activation)
         key_context, *keys = jax.random.split(key, len(sizes))
         *first, last = (_Conv3x3(a, b, key=k) for (a, b), k in zip(pairwise(sizes), keys))
-        self.convolutions = [*first, jax.tree.map(lambda weight: 0.01 * weight, last)]  # near raw = 0, the identity
-        self.context = Linear(context_dim, sizes[1], key=key_context) if check_context_dim(context_dim) else None
+        self.convolutions = [
+            *first,
+            jax.tree.map(lambda weight: 0.01 * weight, last),
+        ]  # near raw = 0, the identity
+        self.context = (
+            Linear(context_dim, sizes[1], key=key_context)
+            if check_context_dim(context_dim)
+            else None
+        )
 
     def __call__(self, x: Array, context: Array | None) -> Array:
         for index, convolution in enumerate(self.convolutions):
@@ -65,13 +90,16 @@ class _ConvNet(eqx.Module):
 
 
 class ImageCoupling(Transform):
-    """u_i = x_i on one half of an image, by a mask;  u_i = h(x_i; raw_i),  raw = network(masked x, c), on the other.
+    """u_i = x_i on one half of an image, by a mask;  u_i = h(x_i; raw_i),  raw = network(masked x,
+    c), on the other.
 
-    Args: image_shape (C, H, W); mask, "checkerboard" (every other pixel) or "channels" (the first C // 2 channels are kept); swap: keep the other half;
-        scalar, the map h; context_dim; hidden_channels and activation of the network, of 3x3 convolutions.
+    Args: image_shape (C, H, W); mask, "checkerboard" (every other pixel) or "channels" (the first C
+        // 2 channels are kept); swap: keep the other half; scalar, the map h; context_dim;
+        hidden_channels and activation of the network, of 3x3 convolutions.
     Shapes: u and x (*batch, C, H, W), context (*batch, context_dim); log-determinants (*batch,).
     Cost: one pass of the network in each direction, and what the scalar map costs.
-    Raises: ValueError for another mask, a single channel under the mask "channels", or sizes below 1.
+    Raises: ValueError for another mask, a single channel under the mask "channels", or sizes below
+        1.
     Reference: Dinh et al. (2017), arXiv:1605.08803, section 3.4.
     """
 
@@ -94,12 +122,23 @@ class ImageCoupling(Transform):
     ) -> None:
         check_mask(mask, image_shape)
         self.mask, self.swap, self.scalar = mask, swap, scalar
-        self.network = _ConvNet(image_shape[0], hidden_channels, image_shape[0] * scalar.num_params, context_dim, activation, key=key)
+        self.network = _ConvNet(
+            image_shape[0],
+            hidden_channels,
+            image_shape[0] * scalar.num_params,
+            context_dim,
+            activation,
+            key=key,
+        )
 
     @property
     def forward_cost(self) -> str:
         """What `forward_and_log_det` costs."""
-        return "one pass" if self.scalar.inverse_cost == "closed form" else f"one pass and a {self.scalar.inverse_cost}"
+        return (
+            "one pass"
+            if self.scalar.inverse_cost == "closed form"
+            else f"one pass and a {self.scalar.inverse_cost}"
+        )
 
     def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
         """x = f(u; c) and log |det dx/du|."""
@@ -114,7 +153,9 @@ class ImageCoupling(Transform):
         return jnp.where(kept, x, u), jnp.where(kept, 0.0, log_slope).sum((-3, -2, -1))
 
     def _conditioned(self, value: Array, context: Array | None) -> tuple[Array, Array]:
-        """The mask (C, H, W), true where values are kept, and the parameters of the map (*batch, C, H, W, num_params)."""
+        """The mask (C, H, W), true where values are kept, and the parameters of the map (*batch, C,
+        H, W, num_params).
+        """
         channel, row, column = (np.arange(size) for size in value.shape[-3:])
         if self.mask == "checkerboard":
             kept = (row[:, None] + column) % 2 == self.swap
@@ -134,8 +175,13 @@ def check_mask(mask: str, image_shape: tuple[int, int, int]) -> None:
         raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
     if mask not in ("checkerboard", "channels"):
         raise ValueError(f"mask must be 'checkerboard' or 'channels', got {mask!r}.")
-    if (mask == "channels" and image_shape[0] < 2) or (mask == "checkerboard" and image_shape[1] * image_shape[2] < 2):
-        raise ValueError(f"The mask {mask!r} needs two channels or two pixels at least, got images of shape {image_shape}.")
+    if (mask == "channels" and image_shape[0] < 2) or (
+        mask == "checkerboard" and image_shape[1] * image_shape[2] < 2
+    ):
+        raise ValueError(
+            f"The mask {mask!r} needs two channels or two pixels at least, got images of shape "
+            f"{image_shape}."
+        )
 
 
 class _Within(Transform):
@@ -176,7 +222,8 @@ class _Within(Transform):
 
 
 class Squeezed(_Within):
-    """A transform of images with a quarter of the pixels and four times the channels: blocks of 2 x 2 pixels become the channels of one.
+    """A transform of images with a quarter of the pixels and four times the channels: blocks of 2 x
+    2 pixels become the channels of one.
 
     Args: transform, of shape (4 C, H / 2, W / 2).
     Shapes: u and x (*batch, C, H, W), H and W even.
@@ -185,16 +232,25 @@ class Squeezed(_Within):
 
     def _enter(self, image: Array) -> Array:
         channels, height, width = image.shape[-3:]
-        blocks = image.reshape(*image.shape[:-2], height // 2, 2, width // 2, 2)  # (*batch, C, H / 2, 2, W / 2, 2)
-        return jnp.moveaxis(blocks, (-3, -1), (-5, -4)).reshape(*image.shape[:-3], 4 * channels, height // 2, width // 2)
+        blocks = image.reshape(
+            *image.shape[:-2], height // 2, 2, width // 2, 2
+        )  # (*batch, C, H / 2, 2, W / 2, 2)
+        return jnp.moveaxis(blocks, (-3, -1), (-5, -4)).reshape(
+            *image.shape[:-3], 4 * channels, height // 2, width // 2
+        )
 
     def _leave(self, image: Array, result: Array) -> Array:
-        blocks = result.reshape(*result.shape[:-3], 2, 2, -1, *result.shape[-2:])  # (*batch, 2, 2, C, H / 2, W / 2)
-        return jnp.moveaxis(blocks, (-5, -4), (-3, -1)).reshape(*result.shape[:-3], *image.shape[-3:])
+        blocks = result.reshape(
+            *result.shape[:-3], 2, 2, -1, *result.shape[-2:]
+        )  # (*batch, 2, 2, C, H / 2, W / 2)
+        return jnp.moveaxis(blocks, (-5, -4), (-3, -1)).reshape(
+            *result.shape[:-3], *image.shape[-3:]
+        )
 
 
 class FactoredOut(_Within):
-    """A transform of the second half of the channels; the first half is noise already and left as it is.
+    """A transform of the second half of the channels; the first half is noise already and left as
+    it is.
 
     Args: transform, of shape (C - C // 2, H, W).
     Shapes: u and x (*batch, C, H, W).
@@ -206,20 +262,26 @@ class FactoredOut(_Within):
 
     def _leave(self, image: Array, result: Array) -> Array:
         done = image[..., : image.shape[-3] // 2, :, :]
-        return jnp.concatenate([jnp.broadcast_to(done, (*result.shape[:-3], *done.shape[-3:])), result], -3)
+        return jnp.concatenate(
+            [jnp.broadcast_to(done, (*result.shape[:-3], *done.shape[-3:])), result], -3
+        )
 
 
 class MultiScaleRealNVP(Flow):
-    """RealNVP for images, at several scales: couplings with checkerboard masks; squeeze; couplings with channel masks; half of the channels are
-    factored out; and the same again on the other half. The last scale has checkerboard masks only, and one coupling more.
+    """RealNVP for images, at several scales: couplings with checkerboard masks; squeeze; couplings
+    with channel masks; half of the channels are factored out; and the same again on the other half.
+    The last scale has checkerboard masks only, and one coupling more.
 
-    Pixels are real numbers: map data in [0, 1] to the real line beforehand (dequantise, then take logits).
+    Pixels are real numbers: map data in [0, 1] to the real line beforehand (dequantise, then take
+    logits).
 
-    Args: image_shape (C, H, W); context_dim (0 = unconditional); num_scales; num_layers, couplings for each mask and scale; hidden_channels and
-        activation of their networks, of 3x3 convolutions; base, as in `Flow`.
+    Args: image_shape (C, H, W); context_dim (0 = unconditional); num_scales; num_layers, couplings
+        for each mask and scale; hidden_channels and activation of their networks, of 3x3
+        convolutions; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (C, H, W).
     Cost: one pass in each direction.
-    Raises: ValueError if the image cannot be halved num_scales - 1 times, for num_scales < 1 or num_layers < 1.
+    Raises: ValueError if the image cannot be halved num_scales - 1 times, for num_scales < 1 or
+        num_layers < 1.
     Reference: Dinh et al. (2017), arXiv:1605.08803.
 
     >>> MultiScaleRealNVP((1, 8, 8), key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
@@ -247,35 +309,67 @@ class MultiScaleRealNVP(Flow):
         couplings = multi_scale(image_shape, num_scales, num_layers)
         key_base, *keys = jax.random.split(key, len(couplings) + 1)
         for (shape, mask, swap, place), k in zip(couplings, keys):
-            transform: Transform = ImageCoupling(shape, mask, swap=swap, context_dim=context_dim, hidden_channels=hidden_channels, activation=activation, key=k)
+            transform: Transform = ImageCoupling(
+                shape,
+                mask,
+                swap=swap,
+                context_dim=context_dim,
+                hidden_channels=hidden_channels,
+                activation=activation,
+                key=k,
+            )
             for wrap in reversed(place):
                 transform = wrap(transform)
             transforms.insert(0, transform)
         super().__init__(image_shape, transforms, context_dim=context_dim, base=base, key=key_base)
-        self.num_scales, self.num_layers, self.hidden_channels = num_scales, num_layers, tuple(hidden_channels)
+        self.num_scales, self.num_layers, self.hidden_channels = (
+            num_scales,
+            num_layers,
+            tuple(hidden_channels),
+        )
 
     def _sizes(self) -> tuple[str, ...]:
-        return f"num_scales={self.num_scales}", f"num_layers={self.num_layers}", f"hidden_channels={self.hidden_channels}"
+        return (
+            f"num_scales={self.num_scales}",
+            f"num_layers={self.num_layers}",
+            f"hidden_channels={self.hidden_channels}",
+        )
 
 
-def multi_scale(image_shape: tuple[int, int, int], num_scales: int, num_layers: int) -> list[tuple[tuple[int, int, int], str, bool, list[type[_Within]]]]:
-    """The couplings of a multi-scale flow, from the data to the noise: shape, mask, swap, and what they are wrapped in, from the outside.
+def multi_scale(
+    image_shape: tuple[int, int, int], num_scales: int, num_layers: int
+) -> list[tuple[tuple[int, int, int], str, bool, list[type[_Within]]]]:
+    """The couplings of a multi-scale flow, from the data to the noise: shape, mask, swap, and what
+    they are wrapped in, from the outside.
 
     >>> [shape for shape, *_ in multi_scale((1, 8, 8), 2, 1)]
     [(1, 8, 8), (4, 4, 4), (2, 4, 4), (2, 4, 4)]
     """
     if num_scales < 1:
         raise ValueError(f"num_scales must be at least 1, got {num_scales}.")
-    if len(image_shape) != 3 or min(image_shape) < 1 or any(size % 2 ** (num_scales - 1) for size in image_shape[1:]):
-        raise ValueError(f"image_shape must be (channels, height, width), both sizes divisible by 2^{num_scales - 1}, got {tuple(image_shape)}.")
+    if (
+        len(image_shape) != 3
+        or min(image_shape) < 1
+        or any(size % 2 ** (num_scales - 1) for size in image_shape[1:])
+    ):
+        raise ValueError(
+            "image_shape must be (channels, height, width), both sizes divisible by "
+            f"2^{num_scales - 1}, got {tuple(image_shape)}."
+        )
     channels, height, width = image_shape
     place: list[type[_Within]] = []
     couplings = []
     for scale in range(num_scales):
         last = scale == num_scales - 1
-        couplings += [((channels, height, width), "checkerboard", i % 2 == 1, place) for i in range(num_layers + last)]
+        couplings += [
+            ((channels, height, width), "checkerboard", i % 2 == 1, place)
+            for i in range(num_layers + last)
+        ]
         if not last:
             height, width = height // 2, width // 2
-            couplings += [((4 * channels, height, width), "channels", i % 2 == 1, [*place, Squeezed]) for i in range(num_layers)]
+            couplings += [
+                ((4 * channels, height, width), "channels", i % 2 == 1, [*place, Squeezed])
+                for i in range(num_layers)
+            ]
             channels, place = 2 * channels, [*place, Squeezed, FactoredOut]
     return couplings

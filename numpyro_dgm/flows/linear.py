@@ -1,4 +1,5 @@
-"""Linear transforms, which stand between the layers of a flow so that every coordinate meets every other: scalings, permutations, rotations, any matrix.
+"""Linear transforms, which stand between the layers of a flow so that every coordinate meets every
+other: scalings, permutations, rotations, any matrix.
 
 Their log-determinants are the same for all values.
 """
@@ -73,11 +74,13 @@ class Orthogonal(Transform):
     """A rotation:  x = exp(A) u,  A' = -A,  log |det dx/du| = 0.
 
     Args: dim (D, at least 2).
-    Attributes: angles (D (D - 1) / 2,), the entries of A below the diagonal, row by row; zero is the identity.
+    Attributes: angles (D (D - 1) / 2,), the entries of A below the diagonal, row by row; zero is
+        the identity.
     Shapes: u and x (*batch, D).
     Cost: one matrix exponential, D^3 operations, and a product per value.
     Raises: ValueError if dim < 2.
-    Reference: Golinski et al. (2019), Improving normalizing flows via better orthogonal parameterizations (ICML INNF workshop).
+    Reference: Golinski et al. (2019), Improving normalizing flows via better orthogonal
+        parameterizations (ICML INNF workshop).
     """
 
     dim: int = eqx.field(static=True)
@@ -98,22 +101,29 @@ class Orthogonal(Transform):
 
     def matrix(self) -> Array:
         """exp(A) (D, D)."""
-        lower = jnp.zeros((self.dim, self.dim), self.angles.dtype).at[np.tril_indices(self.dim, -1)].set(self.angles)
+        lower = (
+            jnp.zeros((self.dim, self.dim), self.angles.dtype)
+            .at[np.tril_indices(self.dim, -1)]
+            .set(self.angles)
+        )
         return expm(lower - lower.T)
 
 
 class LU(Transform):
-    """A linear map with a positive determinant, by its factors:  x = L U u + b,  log |det dx/du| = sum_i log U_ii.
+    """A linear map with a positive determinant, by its factors:  x = L U u + b,  log |det dx/du| =
+    sum_i log U_ii.
 
-    L is lower triangular with ones on its diagonal, U upper triangular with a positive one. Of an array (C, height, width) it maps the channels of each
-    pixel: an invertible 1x1 convolution.
+    L is lower triangular with ones on its diagonal, U upper triangular with a positive one. Of an
+    array (C, height, width) it maps the channels of each pixel: an invertible 1x1 convolution.
 
     Args: dim, the size D of a vector or the shape (C, height, width) of an array, where D = C.
-    Attributes: weight (D, D), L below its diagonal, U above it, log U_ii on it; bias (D,). Zero is the identity.
+    Attributes: weight (D, D), L below its diagonal, U above it, log U_ii on it; bias (D,). Zero is
+        the identity.
     Shapes: u and x (*batch, D) or (*batch, C, height, width).
     Cost: one pass: two triangular products in one direction, two triangular systems in the other.
     Raises: ValueError if dim is neither a size nor the shape of an array.
-    Reference: Kingma & Dhariwal (2018), arXiv:1807.03039, eqs. (9) to (11); Durkan et al. (2019), arXiv:1906.04032, section 3.2.
+    Reference: Kingma & Dhariwal (2018), arXiv:1807.03039, eqs. (9) to (11); Durkan et al. (2019),
+        arXiv:1906.04032, section 3.2.
     """
 
     channels: int = eqx.field(static=True)
@@ -125,7 +135,9 @@ class LU(Transform):
     def __init__(self, dim: int | tuple[int, int, int]) -> None:
         shape = dim if isinstance(dim, tuple) else (dim,)
         if len(shape) not in (1, 3) or min(shape) < 1:
-            raise ValueError(f"dim must be a size of at least 1 or a shape (channels, height, width), got {dim}.")
+            raise ValueError(
+                f"dim must be a size of at least 1 or a shape (channels, height, width), got {dim}."
+            )
         self.channels, self.num_pixels = shape[0], prod(shape[1:])
         self.is_image = len(shape) == 3
         self.weight = jnp.zeros((shape[0], shape[0]))
@@ -150,7 +162,9 @@ class LU(Transform):
     def factors(self) -> tuple[Array, Array]:
         """L and U (D, D)."""
         ones = jnp.eye(self.channels, dtype=self.weight.dtype)
-        return jnp.tril(self.weight, -1) + ones, jnp.triu(self.weight, 1) + jnp.diag(jnp.exp(jnp.diag(self.weight)))
+        return jnp.tril(self.weight, -1) + ones, jnp.triu(self.weight, 1) + jnp.diag(
+            jnp.exp(jnp.diag(self.weight))
+        )
 
     def _log_det(self) -> Array:
         return self.num_pixels * jnp.diag(self.weight).sum()

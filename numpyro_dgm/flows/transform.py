@@ -1,4 +1,5 @@
-"""Transforms: learned bijections x = f(u; c), both directions with their log-determinants, that flows are stacks of.
+"""Transforms: learned bijections x = f(u; c), both directions with their log-determinants, that
+flows are stacks of.
 
 u is the side of the noise, x the side of the data: `forward` draws, `inverse` scores.
 """
@@ -34,11 +35,14 @@ def check_context_dim(context_dim: int) -> int:
 
 
 class Transform(eqx.Module):
-    """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may depend on a context c.
+    """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may
+    depend on a context c.
 
-    Attributes: forward_cost and inverse_cost, what each direction costs, in words: "one pass", "one pass in 64 steps", "root search".
-    Shapes: u and x (*batch, *event); context (*batch, context_dim) or None, broadcast against the batch; log-determinants (*batch,).
-    A subclass defines `forward_and_log_det` and `inverse_and_log_det`; both are differentiable in value, context and parameters.
+    Attributes: forward_cost and inverse_cost, what each direction costs, in words: "one pass", "one
+        pass in 64 steps", "root search".
+    Shapes: u and x (*batch, *event); context (*batch, context_dim) or None, broadcast against the
+    batch; log-determinants (*batch,). A subclass defines `forward_and_log_det` and
+    `inverse_and_log_det`; both are differentiable in value, context and parameters.
     """
 
     def __init__(self) -> None:

@@ -18,11 +18,13 @@ __all__ = ["InferenceJoint"]
 
 @dataclass(frozen=True)
 class Layout:
-    """What is the same for every particle: the factorisation, the sizes of the data plates, the distributions that were drawn from.
+    """What is the same for every particle: the factorisation, the sizes of the data plates, the
+    distributions that were drawn from.
 
-    distributions: latent site -> (name of the distribution, whether it is reparameterised, its number of event dimensions);
-    model_order, guide_order: the latent sites as they were drawn;  other_subsampled: (plate, site) where a plate that is not a data plate is subsampled;
-    unscored: (part of the record, site) -> why an implicit site is missing there.
+    distributions: latent site -> (name of the distribution, whether it is reparameterised, its
+    number of event dimensions); model_order, guide_order: the latent sites as they were drawn;
+    other_subsampled: (plate, site) where a plate that is not a data plate is subsampled; unscored:
+    (part of the record, site) -> why an implicit site is missing there.
     """
 
     structure: Structure
@@ -43,12 +45,15 @@ class Layout:
 class InferenceJoint:
     """One run of guide and model on the data, read by site name.
 
-    Local quantities (of the observed sites and of the latents inside the data plates) have shape (num_particles, *sizes), with the sizes of
-    the data plates and every other dimension summed; global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing
-    depends on the particle.  All masks and scales are applied but one: the N / B of subsampled data plates, which `per_datum` accounts for.
+    Local quantities (of the observed sites and of the latents inside the data plates) have shape
+    (num_particles, *sizes), with the sizes of the data plates and every other dimension summed;
+    global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing depends on the
+    particle.  All masks and scales are applied but one: the N / B of subsampled data plates, which
+    `per_datum` accounts for.
 
     Attributes: structure; sizes, the sizes of the data plates in this run; data_scale, N / B;
-    data_size, the number of data N that the plates declare (1 when no plate encloses all the observed sites).
+    data_size, the number of data N that the plates declare (1 when no plate encloses all the
+    observed sites).
     """
 
     def __init__(self, layout: Layout, record: Mapping[str, Any]) -> None:
@@ -105,9 +110,15 @@ class InferenceJoint:
         return self.structure.global_sites + self.structure.local_sites
 
     def per_datum(self, local: Array, global_: Array | float = 0.0) -> Array:
-        """The total over the whole data set, divided by its size: mean over the data of `local` + `global_` / N, (num_particles,)."""
+        """The total over the whole data set, divided by its size: mean over the data of `local` +
+        `global_` / N, (num_particles,).
+        """
         mean = local.reshape(local.shape[0], -1).mean(1)
-        return mean + global_.reshape(-1) / self.data_size if isinstance(global_, Array) else mean + global_
+        return (
+            mean + global_.reshape(-1) / self.data_size
+            if isinstance(global_, Array)
+            else mean + global_
+        )
 
     def log_likelihood_of(self, name: str) -> Array:
         """log p of one observed site, (num_particles, *sizes)."""
@@ -118,9 +129,11 @@ class InferenceJoint:
         return self._read("score", name)
 
     def analytic_kl(self, name: str) -> Array:
-        """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is none.
+        """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is
+        none.
 
-        A scale that differs between model and guide (a weight put on the model alone, say) is honoured: s_p KL + (s_q - s_p) log q.
+        A scale that differs between model and guide (a weight put on the model alone, say) is
+        honoured: s_p KL + (s_q - s_p) log q.
         """
         return self._read("kl", name)
 
@@ -133,19 +146,28 @@ class InferenceJoint:
         return self.layout.distributions[name][1]
 
     def entries(self, name: str) -> Array:
-        """The values of a site, side by side: (num_particles, *sizes, entries) of a local or observed one, (num_particles, entries) of a global one.
+        """The values of a site, side by side: (num_particles, *sizes, entries) of a local or
+        observed one, (num_particles, entries) of a global one.
 
         The leading size is 1 where nothing depends on the particle.
         """
         values = self.record["values"]
-        return self._entries(name, values[name] if name in values else self.record["observed"][name])
+        return self._entries(
+            name, values[name] if name in values else self.record["observed"][name]
+        )
 
     def _entries(self, name: str, value: Array) -> Array:
         event_dim = self.layout.event_dims[name]
-        return side_by_particle(value, event_dim, self.structure, self.sizes if name not in self.structure.global_sites else None)
+        return side_by_particle(
+            value,
+            event_dim,
+            self.structure,
+            self.sizes if name not in self.structure.global_sites else None,
+        )
 
     def unconstrained(self, name: str) -> tuple[Array, Array]:
-        """A latent site on the real line, where its support in the model is mapped to: its entries u, and log |dz/du| as the local quantities are shaped.
+        """A latent site on the real line, where its support in the model is mapped to: its entries
+        u, and log |dz/du| as the local quantities are shaped.
 
         Raises: ValueError when the support cannot be mapped, as that of a discrete site.
         """
@@ -162,16 +184,26 @@ class InferenceJoint:
 
     def _read(self, which: str, name: str) -> Array:
         if (which, name) in self.layout.unscored:
-            raise (ValueError if which in ("unconstrained", "log_jacobian") else NoDensityError)(self.layout.unscored[which, name])
+            raise (ValueError if which in ("unconstrained", "log_jacobian") else NoDensityError)(
+                self.layout.unscored[which, name]
+            )
         return self.record[which][name]
 
     def _sum(self, which: str, names: tuple[str, ...]) -> Array:
-        terms = [self._read(which, name) for name in names if name in self.record[which] or (which, name) in self.layout.unscored]
+        terms = [
+            self._read(which, name)
+            for name in names
+            if name in self.record[which] or (which, name) in self.layout.unscored
+        ]
         return sum(terms[1:], terms[0]) if terms else jnp.zeros((1,) * (1 + len(self.sizes)))
 
 
-def side_by_particle(value: Array, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None) -> Array:
-    """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as (num_particles, *sizes, entries); no sizes: global."""
+def side_by_particle(
+    value: Array, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None
+) -> Array:
+    """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as
+    (num_particles, *sizes, entries); no sizes: global.
+    """
     ndim = 1 + structure.batch_ndim
     missing = ndim + event_dim - value.ndim
     value = value.reshape(value.shape[0], *(1,) * missing, *value.shape[1:])
@@ -181,8 +213,11 @@ def side_by_particle(value: Array, event_dim: int, structure: Structure, sizes: 
     return jnp.broadcast_to(value, (value.shape[0], *(sizes or ()), value.shape[-1]))
 
 
-def read_particle(model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool) -> tuple[Layout, dict[str, Any]]:
-    """Everything that terms may ask of one run: the layout and a record of arrays (values, log_p, log_q, score, kl).
+def read_particle(
+    model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool
+) -> tuple[Layout, dict[str, Any]]:
+    """Everything that terms may ask of one run: the layout and a record of arrays (values, log_p,
+    log_q, score, kl).
 
     What is not read costs nothing under jit.
     """
@@ -194,7 +229,9 @@ def read_particle(model_trace: Trace, guide_trace: Trace, structure: Structure, 
         "log_jacobian": {name: log_jacobian for name, (_, log_jacobian) in unconstrained.items()},
         "observed": {name: model_trace[name]["value"] for name in structure.observed_sites},
         "values": {name: guide_trace[name]["value"] for name in latents},
-        "log_p": reader.scored("log_p", [name for name in structure.observed_sites + latents if name in model_trace]),
+        "log_p": reader.scored(
+            "log_p", [name for name in structure.observed_sites + latents if name in model_trace]
+        ),
         "log_q": reader.scored("log_q", latents),
         "score": reader.scored("score", latents),
         "kl": reader.scored("kl", latents if analytic_kl else ()),
@@ -208,7 +245,11 @@ class _Reader:
         self.guide_trace = guide_trace
         self.structure = structure
         self.unscored: dict[tuple[str, str], str] = {}
-        frames = {frame.name: frame for name in structure.observed_sites[:1] for frame in model_trace[name]["cond_indep_stack"]}
+        frames = {
+            frame.name: frame
+            for name in structure.observed_sites[:1]
+            for frame in model_trace[name]["cond_indep_stack"]
+        }
         self.sizes = tuple(frames[name].size for name in structure.plates)
         self.data_size = prod(full_size(model_trace, name) for name in structure.plates)
         self.data_scale = self.data_size / max(1, prod(self.sizes))
@@ -230,7 +271,9 @@ class _Reader:
         return found
 
     def unconstrained(self, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
-        """Latent values on the real line with log |dz/du|, of the sites that the model has and whose support can be mapped."""
+        """Latent values on the real line with log |dz/du|, of the sites that the model has and
+        whose support can be mapped.
+        """
         found = {}
         for name in names:
             if name not in self.model_trace:
@@ -240,7 +283,10 @@ class _Reader:
                 transform = biject_to(fn.support)
             except NotImplementedError:
                 for which in ("unconstrained", "log_jacobian"):
-                    self.unscored[which, name] = f"Site '{name}' has the support {fn.support}, which is not mapped to the real line."
+                    self.unscored[which, name] = (
+                        f"Site '{name}' has the support {fn.support}, which is not mapped to the "
+                        "real line."
+                    )
                 continue
             u = transform.inv(value)
             log_jacobian = transform.log_abs_det_jacobian(u, value)
@@ -252,27 +298,43 @@ class _Reader:
     def layout(self) -> Layout:
         latents = self.structure.global_sites + self.structure.local_sites
         fns = {name: self.guide_trace[name]["fn"] for name in latents}
-        sites = [self.model_trace[name] for name in self.structure.observed_sites] + [self.guide_trace[name] for name in latents]
+        sites = [self.model_trace[name] for name in self.structure.observed_sites] + [
+            self.guide_trace[name] for name in latents
+        ]
         return Layout(
             structure=self.structure,
             sizes=self.sizes,
             data_size=self.data_size,
-            distributions={name: (type(fn).__name__, bool(fn.has_rsample), fn.event_dim) for name, fn in fns.items()},
+            distributions={
+                name: (type(fn).__name__, bool(fn.has_rsample), fn.event_dim)
+                for name, fn in fns.items()
+            },
             model_order=tuple(name for name in self.model_trace if name in latents),
-            guide_order=tuple(name for name in self.guide_trace if name in latents and name in self.model_trace),
+            guide_order=tuple(
+                name for name in self.guide_trace if name in latents and name in self.model_trace
+            ),
             other_subsampled=tuple(
                 (frame.name, site["name"])
                 for site in sites
                 for frame in site["cond_indep_stack"]
-                if frame.name not in self.structure.plates and self._full_size(frame.name) != frame.size
+                if frame.name not in self.structure.plates
+                and self._full_size(frame.name) != frame.size
             ),
             unscored=self.unscored,
-            event_dims={name: site["fn"].event_dim for trace in (self.model_trace, self.guide_trace) for name, site in random_sites(trace).items()},
+            event_dims={
+                name: site["fn"].event_dim
+                for trace in (self.model_trace, self.guide_trace)
+                for name, site in random_sites(trace).items()
+            },
         )
 
     def log_prob(self, site: Site, *, raw: bool = False) -> Array:
-        left = site["intermediates"]  # by the draw: a flow that was just drawn from is scored without its inverse
-        log_prob = site["fn"].log_prob(site["value"], left) if left else site["fn"].log_prob(site["value"])
+        left = site[
+            "intermediates"
+        ]  # by the draw: a flow that was just drawn from is scored without its inverse
+        log_prob = (
+            site["fn"].log_prob(site["value"], left) if left else site["fn"].log_prob(site["value"])
+        )
         return self.reduce(log_prob, site, scaled=not raw)
 
     def analytic_kl(self, name: str) -> Array:
@@ -299,7 +361,9 @@ class _Reader:
         shape = list(log_prob.shape)
         for dim, size in zip(kept, self.sizes if kept else (), strict=True):
             shape[dim] = size
-        log_prob = jnp.broadcast_to(log_prob, shape).sum(tuple(dim for dim in range(ndim) if dim not in kept))
+        log_prob = jnp.broadcast_to(log_prob, shape).sum(
+            tuple(dim for dim in range(ndim) if dim not in kept)
+        )
         return log_prob if local else log_prob.reshape((1,) * len(self.sizes))
 
     def _scale(self, site: Site, local: bool) -> float | Array:
@@ -307,8 +371,10 @@ class _Reader:
             return _own_scale(site)
         if not self.structure.plates.keys() <= plates_of(site).keys():
             raise ValueError(
-                f"Latent site '{site['name']}' lies in the subsampled plate {tuple(self.structure.plates)} in the model, but not in the guide, "
-                "where its log-density would miss the scale N / B: put the plate into the guide as well."
+                f"Latent site '{site['name']}' lies in the subsampled plate "
+                f"{tuple(self.structure.plates)} in the model, but not in the guide, "
+                "where its log-density would miss the scale N / B: put the plate into the guide "
+                "as well."
             )
         return _own_scale(site) / self.data_scale
 

@@ -1,8 +1,10 @@
 """The two joints that every loss compares.
 
-The inference joint q(x, z) = p_data(x) q(z | x): the guide runs on the data and the model is replayed against it.
+The inference joint q(x, z) = p_data(x) q(z | x): the guide runs on the data and the model is
+replayed against it.
 The generative joint p(x, z) = p(z) p(x | z): the model runs forward and ignores the data.
-Each runs at most once per step, when the first term asks for it, and terms read from it by site name.
+Each runs at most once per step, when the first term asks for it, and terms read from it by site
+name.
 """
 
 import zlib
@@ -18,7 +20,14 @@ from numpyro.distributions import CategoricalLogits, CategoricalProbs
 
 from numpyro_dgm.joints.handlers import GivenDraws, SharedKeys, StoppedValues
 from numpyro_dgm.joints.inference import InferenceJoint, Layout, read_particle, side_by_particle
-from numpyro_dgm.joints.structure import Structure, Trace, declared_size, find_structure, no_gradient_message, random_sites
+from numpyro_dgm.joints.structure import (
+    Structure,
+    Trace,
+    declared_size,
+    find_structure,
+    no_gradient_message,
+    random_sites,
+)
 from numpyro_dgm.nn import evaluation_mode
 
 __all__ = ["Joints"]
@@ -27,12 +36,15 @@ __all__ = ["Joints"]
 class Joints:
     """Both joints of one step, run lazily and at most once.
 
-    Particles are a leading dimension of every draw: in Pyro the model sees it and must broadcast over it, as `vectorize_particles` asks; in NumPyro
-    `jax.vmap` hides it, so that any model will do.
+    Particles are a leading dimension of every draw: in Pyro the model sees it and must broadcast
+    over it, as `vectorize_particles` asks; in NumPyro `jax.vmap` hides it, so that any model will
+    do.
 
-    Args: model and guide, any callables of sample statements, with the arguments `args` and `kwargs` that both take; num_particles, how often the guide
-    draws; share_globals, whether global latents are drawn once for all particles when a plate is subsampled, as the importance-weighted bound needs.
-    In NumPyro also rng_key, params (the constrained values of all parameters) and mutable_state (afterwards averaged over the particles).
+    Args: model and guide, any callables of sample statements, with the arguments `args` and
+    `kwargs` that both take; num_particles, how often the guide draws; share_globals, whether global
+    latents are drawn once for all particles when a plate is subsampled, as the importance-weighted
+    bound needs. In NumPyro also rng_key, params (the constrained values of all parameters) and
+    mutable_state (afterwards averaged over the particles).
     Raises: ValueError when the guide misses a latent site or draws one that the model has not.
     """
 
@@ -51,7 +63,9 @@ class Joints:
         mutable_state: Mapping[str, Any] | None = None,
         critics: Mapping[Any, dict[str, Any]] | None = None,
     ) -> None:
-        self._keys = dict(zip(("particles", "shared", "generative"), jax.random.split(rng_key, 3), strict=True))
+        self._keys = dict(
+            zip(("particles", "shared", "generative"), jax.random.split(rng_key, 3), strict=True)
+        )
         self.params = dict(params)
         self.model = model
         self.guide = guide
@@ -68,20 +82,33 @@ class Joints:
         self.outputs: dict[Any, tuple[Array, Array]] = {}  # of critics in their updates, by term
 
     def inference(self, *, stopped: bool = False) -> InferenceJoint:
-        """Guide on data, model replayed against it; with `stopped` no gradient flows through the drawn values."""
+        """Guide on data, model replayed against it; with `stopped` no gradient flows through the
+        drawn values.
+        """
         if stopped not in self._inference:
             shared = self._shared_sites()
             joint = self._joint(lambda key: self._particle(key, stopped=stopped, shared=shared))
             if not self._inference and joint.record["mutable"]:
-                self.mutable_state = {**self.mutable_state, **jax.tree.map(_mean_over_particles, joint.record["mutable"])}
+                self.mutable_state = {
+                    **self.mutable_state,
+                    **jax.tree.map(_mean_over_particles, joint.record["mutable"]),
+                }
             self._inference[stopped] = joint
         return self._inference[stopped]
 
     def generative(self, index: int = 0) -> Trace:
-        """The trace of the model run forward: observed sites are drawn as well (plates keep the size of the data); with `index` another such run."""
+        """The trace of the model run forward: observed sites are drawn as well (plates keep the
+        size of the data); with `index` another such run.
+        """
         while (number := len(self._forward)) <= index:
-            key = jax.random.fold_in(self._keys["generative"], number) if number else self._keys["generative"]
-            self._forward.append(self._run(handlers.uncondition(self.model), key, self.params, self.mutable_state))
+            key = (
+                jax.random.fold_in(self._keys["generative"], number)
+                if number
+                else self._keys["generative"]
+            )
+            self._forward.append(
+                self._run(handlers.uncondition(self.model), key, self.params, self.mutable_state)
+            )
             self.mutable_state = {**self.mutable_state, **mutable_sites(self._forward[-1])}
         return self._forward[index]
 
@@ -97,11 +124,13 @@ class Joints:
         return declared_size(self._forward[0])
 
     def samples(self, sites: tuple[str, ...]) -> tuple[Array, Array]:
-        """The values of some sites in both joints, "real" and "fake": (num, *event) for one site; several are flattened, side by side: (num, entries).
+        """The values of some sites in both joints, "real" and "fake": (num, *event) for one site;
+        several are flattened, side by side: (num, entries).
 
         Values of a Categorical are one-hot vectors, (num, *event, num_classes).
 
-        Raises: ValueError for a site that the model has not, or one whose distribution is learned but through whose draws no gradient passes.
+        Raises: ValueError for a site that the model has not, or one whose distribution is learned
+            but through whose draws no gradient passes.
         """
         trace = self.generative()
         nodes = random_sites(trace)
@@ -115,7 +144,9 @@ class Joints:
             else:
                 joint = self.inference()
                 if not joint.is_reparameterised(name):
-                    raise ValueError(no_gradient_message(name, joint.distribution_name(name), "guide"))
+                    raise ValueError(
+                        no_gradient_message(name, joint.distribution_name(name), "guide")
+                    )
                 real.append((joint.record["values"][name], joint.layout.distributions[name][2]))
         for name in _up_to(list(nodes), sites):
             fn = nodes[name]["fn"]
@@ -123,43 +154,74 @@ class Joints:
                 raise ValueError(no_gradient_message(name, _family(fn), "model"))
         fake = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
         fns = [nodes[name]["fn"] for name in sites]
-        return side_by_side(list(map(with_vectors, real, fns))), side_by_side(list(map(with_vectors, fake, fns)))
+        return side_by_side(list(map(with_vectors, real, fns))), side_by_side(
+            list(map(with_vectors, fake, fns))
+        )
 
     def _is_learned(self, fn: Any) -> bool:
-        """Whether a distribution, or a value, depends on the parameters: while they are differentiated they are tracers of another kind than the key."""
-        kinds = {type(leaf) for leaf in jax.tree.leaves(self.params)} - {type(self._rng_key), type(jnp.zeros(()))}
+        """Whether a distribution, or a value, depends on the parameters: while they are
+        differentiated they are tracers of another kind than the key.
+        """
+        kinds = {type(leaf) for leaf in jax.tree.leaves(self.params)} - {
+            type(self._rng_key),
+            type(jnp.zeros(())),
+        }
         return any(type(leaf) in kinds for leaf in jax.tree.leaves(fn))
 
     def prior(self, names: tuple[str, ...]) -> dict[str, Array]:
-        """Draws of latent sites by the model alone, as many as the guide's, shaped as `InferenceJoint.entries`; no gradient passes."""
+        """Draws of latent sites by the model alone, as many as the guide's, shaped as
+        `InferenceJoint.entries`; no gradient passes.
+        """
         joint = self.inference()
         structure, event_dims = joint.structure, joint.layout.event_dims
 
         def draw(key: Array) -> dict[str, Array]:
-            trace = self._run(handlers.uncondition(self.model), key, self.params, self.mutable_state)
+            trace = self._run(
+                handlers.uncondition(self.model), key, self.params, self.mutable_state
+            )
             return {name: trace[name]["value"] for name in names}
 
-        drawn = jax.lax.stop_gradient(jax.vmap(draw)(jax.random.split(self._key("prior"), self.num_particles)))
+        drawn = jax.lax.stop_gradient(
+            jax.vmap(draw)(jax.random.split(self._key("prior"), self.num_particles))
+        )
         sizes = {name: None if name in structure.global_sites else joint.sizes for name in names}
-        return {name: side_by_particle(drawn[name], event_dims[name], structure, sizes[name]) for name in names}
+        return {
+            name: side_by_particle(drawn[name], event_dims[name], structure, sizes[name])
+            for name in names
+        }
 
     def redrawn(self, sites: tuple[str, ...], num: int) -> Array:
-        """Draws of observed sites in `num` runs of the model on the same batch: (num, num_data, *event), or of several sites (num, num_data, entries)."""
+        """Draws of observed sites in `num` runs of the model on the same batch: (num, num_data,
+        *event), or of several sites (num, num_data, entries).
+        """
         draws = []
         for nodes in (random_sites(self.generative(index)) for index in range(num)):
             if latent := [name for name in sites if not nodes[name]["infer"].get("was_observed")]:
-                raise ValueError(f"The sites {latent} are not observed: there is nothing to compare their draws with.")
-            draws.append(side_by_side([(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]))
+                raise ValueError(
+                    f"The sites {latent} are not observed: there is nothing to compare their "
+                    "draws with."
+                )
+            draws.append(
+                side_by_side(
+                    [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
+                )
+            )
         return jnp.stack(draws)
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
-        """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the guide only along the path through z."""
+        """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the
+        guide only along the path through z.
+        """
         return self._rescored(joint, joint.record["values"])
 
-    def rescored(self, joint: InferenceJoint, weights: Array, sites: tuple[str, ...]) -> InferenceJoint:
-        """Model and frozen guide scored at the draws, with the gradient through `sites` multiplied by constant weights.
+    def rescored(
+        self, joint: InferenceJoint, weights: Array, sites: tuple[str, ...]
+    ) -> InferenceJoint:
+        """Model and frozen guide scored at the draws, with the gradient through `sites` multiplied
+        by constant weights.
 
-        Shapes: weights (num_particles, *sizes), or (num_particles,) when they are those of the whole joint.
+        Shapes: weights (num_particles, *sizes), or (num_particles,) when they are those of the
+            whole joint.
         """
         values = dict(joint.record["values"])
         for name in sites:
@@ -170,7 +232,9 @@ class Joints:
         return self._joint(lambda key, values: self._particle(key, values=values), values)
 
     def _joint(self, particle: Callable, *mapped: Any) -> InferenceJoint:
-        """Runs one particle, or maps over all of them; the layout is the same for each and leaves the map on the side."""
+        """Runs one particle, or maps over all of them; the layout is the same for each and leaves
+        the map on the side.
+        """
         layouts: list[Layout] = []
 
         def run(key: Array, *mapped: Any) -> dict[str, Any]:
@@ -179,13 +243,23 @@ class Joints:
             return record
 
         if self.num_particles == 1:
-            record = jax.tree.map(lambda x: jnp.asarray(x)[None], run(self._keys["particles"], *jax.tree.map(lambda x: x[0], mapped)))
+            record = jax.tree.map(
+                lambda x: jnp.asarray(x)[None],
+                run(self._keys["particles"], *jax.tree.map(lambda x: x[0], mapped)),
+            )
         else:
-            record = jax.vmap(run)(jax.random.split(self._keys["particles"], self.num_particles), *mapped)
+            record = jax.vmap(run)(
+                jax.random.split(self._keys["particles"], self.num_particles), *mapped
+            )
         return InferenceJoint(layouts[-1], record)
 
     def _particle(
-        self, key: Array, *, stopped: bool = False, shared: tuple[str, ...] = (), values: Mapping[str, Array] | None = None
+        self,
+        key: Array,
+        *,
+        stopped: bool = False,
+        shared: tuple[str, ...] = (),
+        values: Mapping[str, Array] | None = None,
     ) -> tuple[Layout, dict[str, Any]]:
         guide_key, model_key = jax.random.split(key)
         guide = SharedKeys(self.guide, self._keys["shared"], shared)
@@ -194,15 +268,26 @@ class Joints:
                 guide_trace = self._run(guide, guide_key, self.params, self.mutable_state)
         else:
             frozen = jax.tree.map(jax.lax.stop_gradient, self.params)
-            guide_trace = self._run(GivenDraws(guide, values, {}), guide_key, frozen, self.mutable_state)
+            guide_trace = self._run(
+                GivenDraws(guide, values, {}), guide_key, frozen, self.mutable_state
+            )
         model = SharedKeys(_replayed(self.model, guide_trace), self._keys["shared"])
-        model_trace = self._run(model, model_key, self.params, {**self.mutable_state, **mutable_sites(guide_trace)})
+        model_trace = self._run(
+            model, model_key, self.params, {**self.mutable_state, **mutable_sites(guide_trace)}
+        )
         structure = find_structure(model_trace, guide_trace)
-        layout, record = read_particle(model_trace, guide_trace, structure, analytic_kl=self.analytic_kl)
-        return layout, {**record, "mutable": {**mutable_sites(guide_trace), **mutable_sites(model_trace)}}
+        layout, record = read_particle(
+            model_trace, guide_trace, structure, analytic_kl=self.analytic_kl
+        )
+        return layout, {
+            **record,
+            "mutable": {**mutable_sites(guide_trace), **mutable_sites(model_trace)},
+        }
 
     def _shared_sites(self) -> tuple[str, ...]:
-        """The global latents, where they must be shared; found from the shapes alone, without arithmetic."""
+        """The global latents, where they must be shared; found from the shapes alone, without
+        arithmetic.
+        """
         if self.num_particles == 1 or not self.share_globals:
             return ()
         found: list[Structure] = []
@@ -215,7 +300,9 @@ class Joints:
         return found[0].global_sites if found[0].subsampled else ()
 
     def _spread(self, joint: InferenceJoint, weights: Array, name: str) -> Array:
-        """Weights shaped to multiply the value of a site: (num_particles, ..., data dimensions, ..., 1 per event dimension)."""
+        """Weights shaped to multiply the value of a site: (num_particles, ..., data dimensions,
+        ..., 1 per event dimension).
+        """
         event_dim = joint.layout.distributions[name][2]
         value = joint.record["values"][name]
         shape = [1] * (value.ndim - 1 - event_dim)
@@ -223,7 +310,9 @@ class Joints:
             shape[dim] = size
         return weights.reshape(-1, *shape, *[1] * event_dim)
 
-    def _run(self, fn: Callable, key: Array, params: Mapping[str, Any], mutable_state: Mapping[str, Any]) -> Trace:
+    def _run(
+        self, fn: Callable, key: Array, params: Mapping[str, Any], mutable_state: Mapping[str, Any]
+    ) -> Trace:
         fn = handlers.substitute(handlers.seed(fn, key), data={**params, **mutable_state})
         return handlers.trace(fn).get_trace(*self.args, **self.kwargs)
 
@@ -241,29 +330,45 @@ def mutable_sites(trace: Trace) -> dict[str, Any]:
 
 
 def _replayed(model: Callable, guide_trace: Trace) -> GivenDraws:
-    drawn = {name: site["value"] for name, site in random_sites(guide_trace).items() if not site["is_observed"]}
+    drawn = {
+        name: site["value"]
+        for name, site in random_sites(guide_trace).items()
+        if not site["is_observed"]
+    }
     indices = {name: site["value"] for name, site in guide_trace.items() if site["type"] == "plate"}
     return GivenDraws(model, drawn, indices)
 
 
 def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:
-    """The sites that are drawn before the last of the given ones, and that one: all that these can depend on."""
+    """The sites that are drawn before the last of the given ones, and that one: all that these can
+    depend on.
+    """
     return order[: 1 + max(order.index(name) for name in sites)]
 
 
 def side_by_side(values: list[tuple[Array, int]]) -> Array:
-    """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num, entries)."""
+    """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num,
+    entries).
+    """
     batches = [value.shape[: value.ndim - event_dim] for value, event_dim in values]
     if len(values) == 1:
         return values[0][0].reshape(-1, *values[0][0].shape[len(batches[0]) :])
     batch = jnp.broadcast_shapes(*batches)
-    parts = [jnp.broadcast_to(value, batch + value.shape[len(own) :]).reshape(prod(batch), -1) for (value, _), own in zip(values, batches)]
-    dtype = next((part.dtype for part in parts if jnp.issubdtype(part.dtype, jnp.inexact)), jnp.zeros(()).dtype)
+    parts = [
+        jnp.broadcast_to(value, batch + value.shape[len(own) :]).reshape(prod(batch), -1)
+        for (value, _), own in zip(values, batches)
+    ]
+    dtype = next(
+        (part.dtype for part in parts if jnp.issubdtype(part.dtype, jnp.inexact)),
+        jnp.zeros(()).dtype,
+    )
     return jnp.concatenate([part.astype(dtype) for part in parts], 1)
 
 
 def with_vectors(value: tuple[Array, int], fn: Any) -> tuple[Array, int]:
-    """A value of a site and its number of event dimensions, the labels of a Categorical as one-hot vectors."""
+    """A value of a site and its number of event dimensions, the labels of a Categorical as one-hot
+    vectors.
+    """
     base, (labels, event_dim) = _base(fn), value
     if not isinstance(base, CategoricalProbs | CategoricalLogits):
         return value

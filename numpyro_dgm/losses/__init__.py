@@ -1,4 +1,6 @@
-"""Training objectives: sums of terms that compare the inference joint q(x, z) and the generative joint p(x, z) at named sites."""
+"""Training objectives: sums of terms that compare the inference joint q(x, z) and the generative
+joint p(x, z) at named sites.
+"""
 
 from numpyro_dgm.losses.adversarial.critics import Critic, ImageCritic, ProjectionCritic
 from numpyro_dgm.losses.adversarial.divergences import Divergence, divergence

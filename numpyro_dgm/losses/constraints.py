@@ -1,6 +1,8 @@
-"""The Lagrangian view: minimise one term while another keeps to a target, with the multiplier learned by gradient ascent.
+"""The Lagrangian view: minimise one term while another keeps to a target, with the multiplier
+learned by gradient ascent.
 
-`KL() + Constraint(Reconstruction(), at_most=80.0)` asks for the smallest rate that reconstructs as well as that, in place of a guess at beta.
+`KL() + Constraint(Reconstruction(), at_most=80.0)` asks for the smallest rate that reconstructs as
+well as that, in place of a guess at beta.
 """
 
 from math import log
@@ -25,10 +27,11 @@ _DEFAULT = Adam(1e-2)
 class KL(Term):
     """The rate KL(q(z | x), p(z)), in nats per datum: the ELBO's other half, beside Reconstruction.
 
-    Args: num_particles, draws of the guide per datum, averaged; analytic_kl, in closed form where one is known (guide and model must then draw their sites
-        in the same order).
+    Args: num_particles, draws of the guide per datum, averaged; analytic_kl, in closed form where
+        one is known (guide and model must then draw their sites in the same order).
     Logged: "KL".
-    Cost: one run of guide and model.  Sites that are not reparameterised take the score function, as in ELBO.
+    Cost: one run of guide and model.  Sites that are not reparameterised take the score function,
+        as in ELBO.
 
     >>> KL(analytic_kl=True)
     KL(analytic_kl=True)
@@ -54,7 +57,8 @@ class KL(Term):
 class Multiplier(eqx.Module):
     """A Lagrange multiplier: violations v (batch,) -> multiplier * v.
 
-    Args: initial; signed, whether it may be negative (of an equality); otherwise it is the exponential of the parameter, and stays positive.
+    Args: initial; signed, whether it may be negative (of an equality); otherwise it is the
+        exponential of the parameter, and stays positive.
     Raises: ValueError for an initial multiplier that is not positive unless signed.
 
     >>> float(Multiplier(2.0)())
@@ -66,7 +70,9 @@ class Multiplier(eqx.Module):
 
     def __init__(self, initial: float = 1.0, *, signed: bool = False) -> None:
         if not signed and not initial > 0:
-            raise ValueError(f"The initial multiplier of an inequality must be positive, got {initial!r}.")
+            raise ValueError(
+                f"The initial multiplier of an inequality must be positive, got {initial!r}."
+            )
         self.signed = signed
         self.raw = jnp.array(float(initial) if signed else log(initial))
 
@@ -76,17 +82,23 @@ class Multiplier(eqx.Module):
 
 
 class Constraint(AdversarialTerm):
-    """lambda (term - target) with a multiplier lambda that gradient ascent learns: at the saddle point the term keeps to its target.
+    """lambda (term - target) with a multiplier lambda that gradient ascent learns: at the saddle
+    point the term keeps to its target.
 
-    The multiplier is a player like a critic: it has its own optimiser, is saved, resumed and logged with the run, and takes a step before each of the model's.
-    Of an inequality lambda = exp(raw) > 0, which falls towards zero where the constraint is met without it; of an equality it may have any sign.
+    The multiplier is a player like a critic: it has its own optimiser, is saved, resumed and logged
+    with the run, and takes a step before each of the model's. Of an inequality lambda = exp(raw) >
+    0, which falls towards zero where the constraint is met without it; of an equality it may have
+    any sign.
 
-    Args: term, the quantity that is constrained, under the sign it is logged with; one of at_most, at_least and equal, the target in nats per datum;
-        initial, the multiplier to start from; optim, of the multiplier's parameter (default Adam(1e-2)).
+    Args: term, the quantity that is constrained, under the sign it is logged with; one of at_most,
+        at_least and equal, the target in nats per datum; initial, the multiplier to start from;
+        optim, of the multiplier's parameter (default Adam(1e-2)).
     Logged: "Constraint(<term>)", lambda (term - target), "/value" of the term, and "/multiplier".
     Cost: the term's, twice where it is not part of a compiled step.
-    Raises: ValueError unless there is one target, and for a term that has a critic or a schedule of its own.
-    References: Rezende and Viola (2018), arXiv:1810.00597 (GECO: a target for the reconstruction); Alemi et al. (2018), arXiv:1711.00464 (for the rate).
+    Raises: ValueError unless there is one target, and for a term that has a critic or a schedule of
+        its own.
+    References: Rezende and Viola (2018), arXiv:1810.00597 (GECO: a target for the reconstruction);
+        Alemi et al. (2018), arXiv:1711.00464 (for the rate).
 
     >>> from numpyro_dgm.losses import Reconstruction
     >>> KL() + Constraint(Reconstruction(), at_most=80.0)
@@ -110,13 +122,27 @@ class Constraint(AdversarialTerm):
         targets = {"at_most": at_most, "at_least": at_least, "equal": equal}
         given = {name: target for name, target in targets.items() if target is not None}
         if len(given) != 1:
-            raise ValueError(f"Constraint needs one of at_most, at_least and equal, got {given or 'none'}.")
+            raise ValueError(
+                f"Constraint needs one of at_most, at_least and equal, got {given or 'none'}."
+            )
         if not isinstance(term, Term) or term.critic_steps or any(map(callable, term.weights())):
-            raise ValueError(f"term must be a single term without critic and schedule, such as Reconstruction(), got {term!r}.")
+            raise ValueError(
+                "term must be a single term without critic and schedule, such as "
+                f"Reconstruction(), got {term!r}."
+            )
         ((self.kind, self.target),) = given.items()
-        super().__init__((term.name,), Multiplier(initial, signed=self.kind == "equal"), optim=_DEFAULT if optim is None else optim)
+        super().__init__(
+            (term.name,),
+            Multiplier(initial, signed=self.kind == "equal"),
+            optim=_DEFAULT if optim is None else optim,
+        )
         self.term = term
-        self.num_particles, self.shares_globals, self.analytic_kl, self.guided = term.num_particles, term.shares_globals, term.analytic_kl, term.guided
+        self.num_particles, self.shares_globals, self.analytic_kl, self.guided = (
+            term.num_particles,
+            term.shares_globals,
+            term.analytic_kl,
+            term.guided,
+        )
 
     def samples(self, joints: Joints) -> tuple[Array, Array]:
         """By how much the constraint is violated, (1,), for both arguments of `bound`."""

@@ -10,13 +10,21 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import logsumexp
 
-__all__ = ["attach_gradient", "iwae_bound", "leave_one_out_mean", "normalized_weights", "vimco_signal"]
+__all__ = [
+    "attach_gradient",
+    "iwae_bound",
+    "leave_one_out_mean",
+    "normalized_weights",
+    "vimco_signal",
+]
 
 
 def attach_gradient(value: Array, surrogate: Array) -> Array:
-    """The number `value` with the gradient of `surrogate`: value and gradient of an estimator in one array.
+    """The number `value` with the gradient of `surrogate`: value and gradient of an estimator in
+    one array.
 
-    Shapes: value and surrogate (*batch) -> (*batch).  The value is exact: s - stop(s) is zero for every finite s.
+    Shapes: value and surrogate (*batch) -> (*batch).  The value is exact: s - stop(s) is zero for
+        every finite s.
     """
     return jax.lax.stop_gradient(value) + (surrogate - jax.lax.stop_gradient(surrogate))
 
@@ -31,12 +39,15 @@ def iwae_bound(log_w: Array) -> Array:
 
 
 def normalized_weights(log_w: Array) -> Array:
-    """w_k / sum_j w_j, a constant: no gradient flows.  Shapes: (num_particles, *data) -> (num_particles, *data)."""
+    """w_k / sum_j w_j, a constant: no gradient flows.  Shapes: (num_particles, *data) ->
+    (num_particles, *data).
+    """
     return jax.nn.softmax(jax.lax.stop_gradient(log_w), 0)
 
 
 def leave_one_out_mean(values: Array, dim: int = 0) -> Array:
-    """The mean of all the other entries along `dim`, (sum - own) / (n - 1): a baseline that does not see its own draw.
+    """The mean of all the other entries along `dim`, (sum - own) / (n - 1): a baseline that does
+    not see its own draw.
 
     With a single entry there are no others and the baseline is zero.
     """
@@ -47,13 +58,19 @@ def leave_one_out_mean(values: Array, dim: int = 0) -> Array:
 
 
 def vimco_signal(log_w: Array) -> Array:
-    """L_K - L_K without particle k, its weight replaced by the geometric mean of the others; a constant.
+    """L_K - L_K without particle k, its weight replaced by the geometric mean of the others; a
+    constant.
 
-    The learning signal of the score-function gradient of the IWAE bound.  Shapes: (num_particles, *data) -> the same.
+    The learning signal of the score-function gradient of the IWAE bound.  Shapes: (num_particles,
+    *data) -> the same.
     Reference: Mnih and Rezende (2016), arXiv:1602.06725, eq. (10).
     """
     log_w = jax.lax.stop_gradient(log_w)
     num_particles = log_w.shape[0]
-    own = jnp.eye(num_particles, dtype=bool).reshape(num_particles, num_particles, *[1] * (log_w.ndim - 1))
-    replaced = jnp.where(own, leave_one_out_mean(log_w)[:, None], log_w[None])  # (left out, particle, *data)
+    own = jnp.eye(num_particles, dtype=bool).reshape(
+        num_particles, num_particles, *[1] * (log_w.ndim - 1)
+    )
+    replaced = jnp.where(
+        own, leave_one_out_mean(log_w)[:, None], log_w[None]
+    )  # (left out, particle, *data)
     return iwae_bound(log_w) - (logsumexp(replaced, 1) - math.log(num_particles))

@@ -1,4 +1,5 @@
-"""Published objectives as sums of terms, in the parameters of their papers: each function returns a loss for any model and guide with sites z and x.
+"""Published objectives as sums of terms, in the parameters of their papers: each function returns a
+loss for any model and guide with sites z and x.
 
 (The beta-VAE needs no function: it is ELBO(beta=4.0).)
 """
@@ -15,10 +16,13 @@ __all__ = ["aae", "factor_vae", "info_vae", "vae_gan", "wae"]
 
 
 def info_vae(alpha: float, lambda_: float, divergence: Loss | None = None) -> Loss:
-    """The InfoVAE:  -E_q [log p(x | z)] + (1 - alpha) KL(q(z | x), p(z)) + (alpha + lambda - 1) D(q(z), p(z)).
+    """The InfoVAE:  -E_q [log p(x | z)] + (1 - alpha) KL(q(z | x), p(z)) + (alpha + lambda - 1)
+    D(q(z), p(z)).
 
-    Up to a constant it is KL(q(x, z), p(x, z)) with lambda as the weight of KL(q(z), p(z)) in it, less alpha times the mutual information of x and z under q:
-    alpha = 0, lambda = 1 is the VAE, alpha = 1 - beta, lambda = beta the beta-VAE, alpha = lambda = 1 with D = JensenShannon("z") the adversarial autoencoder.
+    Up to a constant it is KL(q(x, z), p(x, z)) with lambda as the weight of KL(q(z), p(z)) in it,
+    less alpha times the mutual information of x and z under q: alpha = 0, lambda = 1 is the VAE,
+    alpha = 1 - beta, lambda = beta the beta-VAE, alpha = lambda = 1 with D = JensenShannon("z") the
+    adversarial autoencoder.
 
     Args: alpha, at most 1; lambda_, at least 1 - alpha; divergence, the term D (default MMD("z")).
     Raises: ValueError for weights out of range, and a divergence that is no loss.
@@ -30,16 +34,23 @@ def info_vae(alpha: float, lambda_: float, divergence: Loss | None = None) -> Lo
     ELBO()
     """
     if not alpha <= 1 or not alpha + lambda_ >= 1:
-        raise ValueError(f"alpha must be at most 1 and lambda_ at least 1 - alpha, got alpha={alpha} and lambda_={lambda_}.")
+        raise ValueError(
+            f"alpha must be at most 1 and lambda_ at least 1 - alpha, got alpha={alpha} and "
+            f"lambda_={lambda_}."
+        )
     weight = round(alpha + lambda_ - 1, 12)  # of binary fractions: 0.3 + 1.7 - 1 is one
-    likelihood: Loss = Reconstruction() if alpha == 1 else ELBO(beta=round(1 - alpha, 12))  # without the KL part a guide needs no density
+    likelihood: Loss = (
+        Reconstruction() if alpha == 1 else ELBO(beta=round(1 - alpha, 12))
+    )  # without the KL part a guide needs no density
     return likelihood + weight * _given(divergence, MMD("z")) if weight > 0 else likelihood
 
 
 def aae(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
-    """The adversarial autoencoder:  -E_q [log p(x | z)] + weight D(q(z), p(z)); the guide may be a network without a density.
+    """The adversarial autoencoder:  -E_q [log p(x | z)] + weight D(q(z), p(z)); the guide may be a
+    network without a density.
 
-    Where labels y are a site of the model, JensenShannon(("z", "y")) as the divergence gives each class its own part of the prior.
+    Where labels y are a site of the model, JensenShannon(("z", "y")) as the divergence gives each
+    class its own part of the prior.
 
     Args: weight; divergence, the term D (default JensenShannon("z")).
     Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
@@ -54,9 +65,11 @@ def aae(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
 def wae(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
     """The Wasserstein autoencoder:  E_q [c(x, decoder(z))] + weight D(q(z), p(z)).
 
-    The cost c is -log p(x | z), the squared error over 2 scale^2 plus a constant for the likelihood Normal(x_dim, scale=scale).
+    The cost c is -log p(x | z), the squared error over 2 scale^2 plus a constant for the likelihood
+    Normal(x_dim, scale=scale).
 
-    Args: weight, lambda of the paper; divergence, the term D (default MMD("z", IMQ()), the WAE-MMD; JensenShannon("z") gives the WAE-GAN).
+    Args: weight, lambda of the paper; divergence, the term D (default MMD("z", IMQ()), the WAE-MMD;
+        JensenShannon("z") gives the WAE-GAN).
     Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
     Reference: Tolstikhin et al. (2018), arXiv:1711.01558, eq. (4).
 
@@ -69,7 +82,8 @@ def wae(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
 def vae_gan(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     """A VAE whose model also answers to a critic:  -ELBO + weight D(p_data(x), p(x)).
 
-    (The paper also measures the reconstruction by a layer of the critic; here it is measured by the likelihood.) x must be reparameterised.
+    (The paper also measures the reconstruction by a layer of the critic; here it is measured by the
+    likelihood.) x must be reparameterised.
 
     Args: weight; divergence, the term D (default JensenShannon("x")).
     Raises: ValueError for a weight that is not positive, and a divergence that is no loss.

@@ -11,4 +11,15 @@ from numpyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from numpyro_dgm.models.vae.conv_vae import ConvVAE
 from numpyro_dgm.models.vae.vae import VAE
 
-__all__ = ["AVB", "DCGAN", "GAN", "VAE", "BiGAN", "ConditionalGAN", "ConditionalVAE", "ConvVAE", "FlowGAN", "InfoGAN"]
+__all__ = [
+    "AVB",
+    "DCGAN",
+    "GAN",
+    "VAE",
+    "BiGAN",
+    "ConditionalGAN",
+    "ConditionalVAE",
+    "ConvVAE",
+    "FlowGAN",
+    "InfoGAN",
+]

@@ -15,20 +15,33 @@ __all__ = ["ConvDecoder", "ConvEncoder", "halvings"]
 
 
 class _Conv2d(eqx.Module):
-    """A convolution with a 4x4 kernel, stride 2 and padding 1; weight (out, in, 4, 4), bias (out,)."""
+    """A convolution with a 4x4 kernel, stride 2 and padding 1; weight (out, in, 4, 4),
+    bias (out,).
+    """
 
     weight: Array
     bias: Array
 
     def __init__(self, in_channels: int, out_channels: int, *, key: Array) -> None:
-        self.weight, self.bias = uniform_weights(key, (out_channels, in_channels, 4, 4), out_channels)
+        self.weight, self.bias = uniform_weights(
+            key, (out_channels, in_channels, 4, 4), out_channels
+        )
 
     def __call__(self, x: Array) -> Array:
         height, width = (size // 2 for size in x.shape[2:])
         x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))[..., : 2 * height + 2, : 2 * width + 2]
-        x = x.reshape(*x.shape[:2], height + 1, 2, width + 1, 2)  # 2x2 blocks of pixels; a patch is four blocks
+        x = x.reshape(
+            *x.shape[:2], height + 1, 2, width + 1, 2
+        )  # 2x2 blocks of pixels; a patch is four blocks
         kernel = _blocks(self.weight)
-        parts = [jnp.einsum("nchrws,ocrs->nohw", x[:, :, i : i + height, :, j : j + width], kernel[:, :, i, :, j]) for i, j in _CORNERS]
+        parts = [
+            jnp.einsum(
+                "nchrws,ocrs->nohw",
+                x[:, :, i : i + height, :, j : j + width],
+                kernel[:, :, i, :, j],
+            )
+            for i, j in _CORNERS
+        ]
         return reduce(jnp.add, parts) + self.bias[:, None, None]
 
 
@@ -39,22 +52,38 @@ class _ConvTranspose2d(eqx.Module):
     bias: Array
     output_padding: tuple[int, ...] = eqx.field(static=True)
 
-    def __init__(self, in_channels: int, out_channels: int, *, output_padding: tuple[int, ...], key: Array) -> None:
-        self.weight, self.bias = uniform_weights(key, (in_channels, out_channels, 4, 4), out_channels)
+    def __init__(
+        self, in_channels: int, out_channels: int, *, output_padding: tuple[int, ...], key: Array
+    ) -> None:
+        self.weight, self.bias = uniform_weights(
+            key, (in_channels, out_channels, 4, 4), out_channels
+        )
         self.output_padding = output_padding
 
     def __call__(self, x: Array) -> Array:
         height, width = x.shape[2:]
         x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         kernel = _blocks(self.weight)
-        shifted = {(i, j): x[:, :, 1 - i : 2 - i + height, 1 - j : 2 - j + width] for i, j in _CORNERS}
-        y = reduce(jnp.add, [jnp.einsum("nchw,cors->nohrws", shifted[i, j], kernel[:, :, i, :, j]) for i, j in _CORNERS])
+        shifted = {
+            (i, j): x[:, :, 1 - i : 2 - i + height, 1 - j : 2 - j + width] for i, j in _CORNERS
+        }
+        y = reduce(
+            jnp.add,
+            [
+                jnp.einsum("nchw,cors->nohrws", shifted[i, j], kernel[:, :, i, :, j])
+                for i, j in _CORNERS
+            ],
+        )
         y = y.reshape(*y.shape[:2], 2 * height + 2, 2 * width + 2)  # with a border of one pixel
-        sizes = [2 * size + extra for size, extra in zip((height, width), self.output_padding, strict=True)]
+        sizes = [
+            2 * size + extra
+            for size, extra in zip((height, width), self.output_padding, strict=True)
+        ]
         return y[:, :, 1 : 1 + sizes[0], 1 : 1 + sizes[1]] + self.bias[:, None, None]
 
 
-# Both are sums of four products of matrices: inside a loop, XLA's convolutions with a stride and their derivatives are eight times slower on a CPU.
+# Both are sums of four products of matrices: inside a loop, XLA's convolutions with a stride and
+# their derivatives are eight times slower on a CPU.
 _CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
@@ -64,20 +93,24 @@ def _blocks(weight: Array) -> Array:
 
 
 def uniform_weights(key: Array, shape: tuple[int, ...], out_channels: int) -> tuple[Array, Array]:
-    """Weight and bias from U(-1/sqrt(n), 1/sqrt(n)), n the product of all but the first size, as in torch."""
+    """Weight and bias from U(-1/sqrt(n), 1/sqrt(n)), n the product of all but the first size, as in
+    torch.
+    """
     limit = 1.0 / sqrt(prod(shape[1:]))
     both = jax.random.uniform(key, (prod(shape) + out_channels,), minval=-limit, maxval=limit)
     return both[:-out_channels].reshape(shape), both[-out_channels:]
 
 
 class ConvEncoder(eqx.Module):
-    """From images to features: convolutions with 4x4 kernels and stride 2, each halving height and width, then an affine layer; each is followed
-    by the activation.
+    """From images to features: convolutions with 4x4 kernels and stride 2, each halving height and
+    width, then an affine layer; each is followed by the activation.
 
-    Args: image_shape (channels, height, width); hidden_channels, the channels after each convolution; out_dim; activation, as in `MLP`.
+    Args: image_shape (channels, height, width); hidden_channels, the channels after each
+        convolution; out_dim; activation, as in `MLP`.
     Attributes: convolutions, output, out_dim.
     Shapes: x (*batch, channels, height, width) -> (*batch, out_dim).
-    Raises: ValueError if the image is too small to be halved that often, and for an x of the wrong shape.
+    Raises: ValueError if the image is too small to be halved that often, and for an x of the wrong
+        shape.
 
     >>> ConvEncoder((1, 8, 8), key=jax.random.key(0))(jax.numpy.zeros((7, 1, 8, 8))).shape
     (7, 256)
@@ -102,10 +135,14 @@ class ConvEncoder(eqx.Module):
         sizes = halvings(image_shape, len(hidden_channels))
         channels = (self.image_shape[0], *hidden_channels)
         if min(out_dim, *channels) < 1:
-            raise ValueError(f"The sizes of a ConvEncoder must be at least 1, got {(*channels, out_dim)}.")
+            raise ValueError(
+                f"The sizes of a ConvEncoder must be at least 1, got {(*channels, out_dim)}."
+            )
         self.activation = check_activation(activation)
         *keys, key_output = jax.random.split(key, len(hidden_channels) + 1)
-        self.convolutions = [_Conv2d(channels[i], channels[i + 1], key=k) for i, k in enumerate(keys)]
+        self.convolutions = [
+            _Conv2d(channels[i], channels[i + 1], key=k) for i, k in enumerate(keys)
+        ]
         self.output = Linear(channels[-1] * prod(sizes[-1]), out_dim, key=key_output)
         self.out_dim = out_dim
 
@@ -113,28 +150,39 @@ class ConvEncoder(eqx.Module):
         """Features of x (*batch, channels, height, width)."""
         batch_shape, image_shape = x.shape[:-3], x.shape[-3:]
         if image_shape != self.image_shape:
-            raise ValueError(f"{self} expects images of shape {self.image_shape}, got an array of shape {x.shape}.")
+            raise ValueError(
+                f"{self} expects images of shape {self.image_shape}, got an array of shape "
+                f"{x.shape}."
+            )
         x = x.reshape(-1, *image_shape)
         for convolution in self.convolutions:
             x = activate(self.activation, convolution(x))
-        return activate(self.activation, self.output(x.reshape(len(x), -1))).reshape(*batch_shape, self.out_dim)
+        return activate(self.activation, self.output(x.reshape(len(x), -1))).reshape(
+            *batch_shape, self.out_dim
+        )
 
     def __repr__(self) -> str:
         channels = tuple(convolution.weight.shape[0] for convolution in self.convolutions)
-        return f"ConvEncoder({self.image_shape}, hidden_channels={channels}, out_dim={self.out_dim})"
+        return (
+            f"ConvEncoder({self.image_shape}, hidden_channels={channels}, out_dim={self.out_dim})"
+        )
 
 
 class ConvDecoder(eqx.Module):
-    """From features to a feature image: an affine layer to a small image, then transposed convolutions with 4x4 kernels and stride 2, each doubling
-    height and width; each is followed by the activation.
+    """From features to a feature image: an affine layer to a small image, then transposed
+    convolutions with 4x4 kernels and stride 2, each doubling height and width; each is followed by
+    the activation.
 
     The output is flattened, the context of a likelihood with `pixelwise=True`.
 
-    Args: in_dim; image_shape (channels, height, width), of which the channels do not matter; hidden_channels, the channels before each transposed
-        convolution; out_channels, the features of a pixel; activation, as in `MLP`.
+    Args: in_dim; image_shape (channels, height, width), of which the channels do not matter;
+        hidden_channels, the channels before each transposed convolution; out_channels, the features
+        of a pixel; activation, as in `MLP`.
     Attributes: input, convolutions, out_dim = out_channels * height * width.
-    Shapes: h (*batch, in_dim) -> (*batch, out_dim), a flattened image (out_channels, height, width).
-    Raises: ValueError if the image is too small to be halved that often, and for an h of the wrong size.
+    Shapes: h (*batch, in_dim) -> (*batch, out_dim), a flattened image (out_channels, height,
+        width).
+    Raises: ValueError if the image is too small to be halved that often, and for an h of the wrong
+        size.
 
     >>> ConvDecoder(2, (1, 8, 8), key=jax.random.key(0))(jax.numpy.zeros((7, 2))).shape
     (7, 1024)
@@ -162,7 +210,9 @@ class ConvDecoder(eqx.Module):
         sizes = halvings(image_shape, len(hidden_channels))[::-1]
         channels = (*hidden_channels, out_channels)
         if min(in_dim, *channels) < 1:
-            raise ValueError(f"The sizes of a ConvDecoder must be at least 1, got {(in_dim, *channels)}.")
+            raise ValueError(
+                f"The sizes of a ConvDecoder must be at least 1, got {(in_dim, *channels)}."
+            )
         self.activation = check_activation(activation)
         self.start = (channels[0], *sizes[0])
         key_input, *keys = jax.random.split(key, len(hidden_channels) + 1)
@@ -171,7 +221,10 @@ class ConvDecoder(eqx.Module):
             _ConvTranspose2d(
                 channels[i],
                 channels[i + 1],
-                output_padding=(sizes[i + 1][0] - 2 * sizes[i][0], sizes[i + 1][1] - 2 * sizes[i][1]),
+                output_padding=(
+                    sizes[i + 1][0] - 2 * sizes[i][0],
+                    sizes[i + 1][1] - 2 * sizes[i][1],
+                ),
                 key=k,
             )
             for i, k in enumerate(keys)
@@ -181,7 +234,9 @@ class ConvDecoder(eqx.Module):
     def __call__(self, h: Array) -> Array:
         """Feature images, flattened, from h (*batch, in_dim)."""
         if h.shape[-1] != self.in_dim:
-            raise ValueError(f"{self} expects a last dimension of {self.in_dim}, got shape {h.shape}.")
+            raise ValueError(
+                f"{self} expects a last dimension of {self.in_dim}, got shape {h.shape}."
+            )
         x = activate(self.activation, self.input(h)).reshape(-1, *self.start)
         for convolution in self.convolutions:
             x = activate(self.activation, convolution(x))
@@ -193,7 +248,8 @@ class ConvDecoder(eqx.Module):
 
 
 def halvings(image_shape: tuple[int, int, int], times: int) -> list[tuple[int, int]]:
-    """Height and width of an image (channels, height, width) before and after each halving, rounded down.
+    """Height and width of an image (channels, height, width) before and after each halving, rounded
+    down.
 
     >>> halvings((1, 28, 28), 2)
     [(28, 28), (14, 14), (7, 7)]
@@ -202,5 +258,8 @@ def halvings(image_shape: tuple[int, int, int], times: int) -> list[tuple[int, i
         raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
     sizes = [(image_shape[1] >> i, image_shape[2] >> i) for i in range(times + 1)]
     if not times or min(sizes[-1]) < 1:
-        raise ValueError(f"An image of shape {image_shape} cannot be halved {times} times; give other hidden_channels.")
+        raise ValueError(
+            f"An image of shape {image_shape} cannot be halved {times} times; give other "
+            "hidden_channels."
+        )
     return sizes

@@ -1,4 +1,6 @@
-"""Layers with the same layout, initialisation and constants in both twins, applied over any leading dimensions."""
+"""Layers with the same layout, initialisation and constants in both twins, applied over any leading
+dimensions.
+"""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -13,7 +15,9 @@ from jax import Array
 
 __all__ = ["BatchNorm", "Dropout", "Linear", "activate", "check_activation"]
 
-EVALUATION: ContextVar[bool] = ContextVar("evaluation", default=False)  # set by `evaluation_mode`, read while tracing
+EVALUATION: ContextVar[bool] = ContextVar(
+    "evaluation", default=False
+)  # set by `evaluation_mode`, read while tracing
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "elu": jax.nn.elu,
@@ -28,7 +32,8 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def check_activation(name: str) -> str:
-    """The name of an activation, if there is one: elu, gelu, leaky_relu, relu, sigmoid, silu, softplus or tanh.
+    """The name of an activation, if there is one: elu, gelu, leaky_relu, relu, sigmoid, silu,
+    softplus or tanh.
 
     >>> check_activation("tanh")
     'tanh'
@@ -44,7 +49,8 @@ def activate(name: str, x: Array) -> Array:
 
 
 class Linear(eqx.Module):
-    """An affine map over the last dimension, W x + b, with W and b drawn from U(-1/sqrt(in_dim), 1/sqrt(in_dim)).
+    """An affine map over the last dimension, W x + b, with W and b drawn from U(-1/sqrt(in_dim),
+    1/sqrt(in_dim)).
 
     Args: in_dim; out_dim.  Attributes: weight (out_dim, in_dim), bias (out_dim,).
     Shapes: x (*batch, in_dim) -> (*batch, out_dim).
@@ -63,7 +69,10 @@ class Linear(eqx.Module):
         return x @ self.weight.T + self.bias
 
     def __repr__(self) -> str:
-        return f"Linear(in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, bias=True)"
+        return (
+            f"Linear(in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, "
+            "bias=True)"
+        )
 
 
 class RunningStatistics:
@@ -74,19 +83,23 @@ class RunningStatistics:
 
 
 class BatchNorm(eqx.Module):
-    """Batch normalisation over all leading dimensions, y = weight (x - mean) / sqrt(variance + 1e-5) + bias.
+    """Batch normalisation over all leading dimensions, y = weight (x - mean) / sqrt(variance +
+    1e-5) + bias.
 
-    Training uses the statistics of the batch and moves the running ones towards them (momentum 0.1, unbiased variance); inside
-    `evaluation_mode` the running statistics are used and left alone.
+    Training uses the statistics of the batch and moves the running ones towards them (momentum 0.1,
+    unbiased variance); inside `evaluation_mode` the running statistics are used and left alone.
 
     Args: dim.  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
-    Raises: ValueError for a batch of one value in training, which has no variance, and for a wrong last dimension.
+    Raises: ValueError for a batch of one value in training, which has no variance, and for a wrong
+        last dimension.
     Reference: Ioffe & Szegedy (2015), arXiv:1502.03167.
     """
 
     weight: Array
     bias: Array
-    running: RunningStatistics | None  # set by `register`, in whose mutable site the statistics live
+    running: (
+        RunningStatistics | None
+    )  # set by `register`, in whose mutable site the statistics live
     dim: int = eqx.field(static=True)
 
     def __init__(self, dim: int) -> None:
@@ -106,22 +119,29 @@ class BatchNorm(eqx.Module):
         """Normalise x (*batch, dim)."""
         count = prod(x.shape[:-1])
         if x.shape[-1] != self.dim:
-            raise ValueError(f"BatchNorm expects a last dimension of {self.dim}, got shape {x.shape}.")
+            raise ValueError(
+                f"BatchNorm expects a last dimension of {self.dim}, got shape {x.shape}."
+            )
         stored = self._stored()
         if EVALUATION.get():
             mean, variance = stored["running_mean"], stored["running_var"]
         else:
             if count < 2:
-                raise ValueError(f"BatchNorm needs at least two values in training, got shape {x.shape}.")
+                raise ValueError(
+                    f"BatchNorm needs at least two values in training, got shape {x.shape}."
+                )
             mean, variance = jnp.mean(x, range(x.ndim - 1)), jnp.var(x, range(x.ndim - 1))
             if self.running:
                 new = {"running_mean": mean, "running_var": variance * (count / (count - 1))}
-                self.running.site[self.running.name] = jax.lax.stop_gradient({name: 0.9 * stored[name] + 0.1 * value for name, value in new.items()})
+                self.running.site[self.running.name] = jax.lax.stop_gradient(
+                    {name: 0.9 * stored[name] + 0.1 * value for name, value in new.items()}
+                )
         return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * self.weight + self.bias
 
 
 class Dropout(eqx.Module):
-    """Set each entry to zero with probability `rate` in training and divide the others by 1 - rate; the identity inside `evaluation_mode`.
+    """Set each entry to zero with probability `rate` in training and divide the others by 1 - rate;
+    the identity inside `evaluation_mode`.
 
     Args: rate in [0, 1).  Shapes: any.
     Reference: Srivastava et al. (2014), JMLR 15:1929.
@@ -140,6 +160,9 @@ class Dropout(eqx.Module):
             return x
         key = numpyro.prng_key()
         if key is None:
-            raise ValueError("Dropout draws a random key: call it inside numpyro.handlers.seed or evaluation_mode.")
+            raise ValueError(
+                "Dropout draws a random key: call it inside numpyro.handlers.seed or "
+                "evaluation_mode."
+            )
         keep = jax.random.bernoulli(key, 1.0 - self.rate, x.shape)
         return jnp.where(keep, x / (1.0 - self.rate), 0.0)

@@ -11,13 +11,17 @@ from numpyro_dgm.nn.layers import BatchNorm, Dropout, Linear, activate, check_ac
 
 
 class MLP(eqx.Module):
-    """Multilayer perceptron over the last dimension: h_0 = x;  h_l = dropout(activation(batch_norm(W_l h_{l-1} + b_l)));  an affine output layer.
+    """Multilayer perceptron over the last dimension: h_0 = x;  h_l =
+    dropout(activation(batch_norm(W_l h_{l-1} + b_l)));  an affine output layer.
 
-    Args: in_dim; hidden, the sizes of the hidden layers; out_dim (None: no output layer, the last hidden layer is the output); activation, one of
-        elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh; batch_norm before each activation; dropout, the rate after it.
-    Attributes: layers (the affine ones), norms, out_dim.  With `hidden=()` and no out_dim it is the identity.
+    Args: in_dim; hidden, the sizes of the hidden layers; out_dim (None: no output layer, the last
+        hidden layer is the output); activation, one of elu, gelu, leaky_relu, relu, sigmoid, silu,
+        softplus, tanh; batch_norm before each activation; dropout, the rate after it.
+    Attributes: layers (the affine ones), norms, out_dim.  With `hidden=()` and no out_dim it is the
+        identity.
     Shapes: x (*batch, in_dim) -> (*batch, out_dim).
-    Raises: ValueError for a size below 1, an unknown activation, a rate outside [0, 1) or an x of the wrong size.
+    Raises: ValueError for a size below 1, an unknown activation, a rate outside [0, 1) or an x of
+        the wrong size.
 
     >>> MLP(784, (200, 200), key=jax.random.key(0))(jax.numpy.zeros((7, 784))).shape
     (7, 200)
@@ -43,7 +47,9 @@ class MLP(eqx.Module):
         key: Array,
     ) -> None:
         if isinstance(hidden, int):
-            raise ValueError(f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}.")
+            raise ValueError(
+                f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}."
+            )
         sizes = (in_dim, *hidden, *(() if out_dim is None else (out_dim,)))
         if min(sizes) < 1:
             raise ValueError(f"The sizes of an MLP must be at least 1, got {sizes}.")
@@ -59,7 +65,9 @@ class MLP(eqx.Module):
     def __call__(self, x: Array) -> Array:
         """Features of x (*batch, in_dim)."""
         if x.shape[-1] != self.in_dim:
-            raise ValueError(f"{self} expects a last dimension of {self.in_dim}, got shape {x.shape}.")
+            raise ValueError(
+                f"{self} expects a last dimension of {self.in_dim}, got shape {x.shape}."
+            )
         for index, layer in enumerate(self.layers):
             x = layer(x)
             if index < len(self.hidden):

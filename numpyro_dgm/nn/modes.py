@@ -1,4 +1,6 @@
-"""Switching networks between training and evaluation, and finding the networks that a program uses."""
+"""Switching networks between training and evaluation, and finding the networks that a
+program uses.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +13,8 @@ __all__ = ["evaluation_mode"]
 
 @contextmanager
 def evaluation_mode(*callables: Callable[..., Any]) -> Iterator[None]:
-    """Inside this block the models and guides given run in evaluation: drop-out is off, batch normalisation uses its running statistics.
+    """Inside this block the models and guides given run in evaluation: drop-out is off, batch
+    normalisation uses its running statistics.
 
     Args: the models, guides or networks that are called inside the block.
     Afterwards everything is as it was before.

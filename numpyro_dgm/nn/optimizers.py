@@ -32,24 +32,43 @@ class Adam:
     def __post_init__(self) -> None:
         decays_fit = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         if not (self.learning_rate > 0 and decays_fit and self.eps > 0):
-            raise ValueError(f"Adam needs a positive learning_rate and eps and two betas in [0, 1), got {self!r}.")
+            raise ValueError(
+                "Adam needs a positive learning_rate and eps and two betas in [0, 1), got "
+                f"{self!r}."
+            )
 
     def __repr__(self) -> str:
-        changed = [f"{name}={value!r}" for name, value, default in (("betas", self.betas, (0.9, 0.999)), ("eps", self.eps, 1e-8)) if value != default]
+        changed = [
+            f"{name}={value!r}"
+            for name, value, default in (
+                ("betas", self.betas, (0.9, 0.999)),
+                ("eps", self.eps, 1e-8),
+            )
+            if value != default
+        ]
         return f"Adam({', '.join([repr(self.learning_rate), *changed])})"
 
 
 def build_optimizer(optim: Any, lr_schedule: Any = None) -> optax.GradientTransformationExtraArgs:
-    """`Adam(...)`, an optax or a numpyro.optim optimiser as an optax transformation; ValueError for anything else."""
+    """`Adam(...)`, an optax or a numpyro.optim optimiser as an optax transformation; ValueError for
+    anything else.
+    """
     if isinstance(optim, Adam):
         optim = optim()
     if isinstance(optim, optax.GradientTransformation):
         return optax.with_extra_args_support(optim)
     if isinstance(optim, _NumPyroOptim) and not isinstance(optim, Minimize):
         if lr_schedule is not None:
-            raise ValueError("lr_schedule needs Adam(...) or an optax optimiser; numpyro.optim takes the schedule as its step_size.")
+            raise ValueError(
+                "lr_schedule needs Adam(...) or an optax optimiser; numpyro.optim takes the "
+                "schedule as its step_size."
+            )
         return _from_numpyro(optim)
-    raise ValueError(f"optim must be Adam(...), an optax.GradientTransformation or a numpyro.optim optimiser, got {optim!r}.")
+    raise ValueError(
+        "optim must be Adam(...), an optax.GradientTransformation or a numpyro.optim "
+        "optimiser, "
+        f"got {optim!r}."
+    )
 
 
 def _from_numpyro(optim: _NumPyroOptim) -> optax.GradientTransformationExtraArgs:

@@ -13,10 +13,12 @@ M = TypeVar("M", bound=eqx.Module)
 
 
 def register(name: str, module: M) -> M:
-    """Make the parameters of `module` trainable parts of a model or guide; call it there, and use the module that it returns.
+    """Make the parameters of `module` trainable parts of a model or guide; call it there, and use
+    the module that it returns.
 
-    Parameters keep their attribute paths below `name`. A second module registered under the same name replaces the first, so a new instance never
-    trains weights that an older one left behind. A module without parameters is returned as it is.
+    Parameters keep their attribute paths below `name`. A second module registered under the same
+    name replaces the first, so a new instance never trains weights that an older one left behind. A
+    module without parameters is returned as it is.
     """
     params, static = eqx.partition(module, eqx.is_inexact_array)
     if not jax.tree.leaves(params):
@@ -32,7 +34,13 @@ def register(name: str, module: M) -> M:
     state = mutable(f"{name}$state", {path: part._initial() for path, part in norms.items()})
     running = iter([RunningStatistics(state, path) for path in norms])
     return jax.tree.map(
-        lambda part: eqx.tree_at(lambda norm: norm.running, part, next(running), is_leaf=lambda leaf: leaf is None) if _is_norm(part) else part,
+        lambda part: (
+            eqx.tree_at(
+                lambda norm: norm.running, part, next(running), is_leaf=lambda leaf: leaf is None
+            )
+            if _is_norm(part)
+            else part
+        ),
         module,
         is_leaf=_is_norm,
     )

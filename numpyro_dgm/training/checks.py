@@ -1,4 +1,6 @@
-"""What can be found out before the first step: arguments out of range, data outside their support, a guide that does not fit its model."""
+"""What can be found out before the first step: arguments out of range, data outside their support,
+a guide that does not fit its model.
+"""
 
 from typing import Any
 
@@ -18,7 +20,9 @@ __all__: list[str] = []  # for the package, not for users
 
 
 def check_arguments(**arguments: Any) -> None:
-    """Raises ValueError for an argument of `fit` out of its range, TypeError for a model or guide that cannot be called."""
+    """Raises ValueError for an argument of `fit` out of its range, TypeError for a model or guide
+    that cannot be called.
+    """
     for name in ("model", "guide"):
         if not callable(arguments[name]):
             raise TypeError(f"{name} must be callable, got {type(arguments[name]).__name__}.")
@@ -34,7 +38,10 @@ def check_arguments(**arguments: Any) -> None:
     if not isinstance(arguments["seed"], (int, np.integer)) or isinstance(arguments["seed"], bool):
         raise ValueError(f"seed must be an integer, got {arguments['seed']!r}.")
     if arguments["patience"] is not None and arguments["validation"] is None:
-        raise ValueError("patience counts epochs without a better validation score: pass validation data as well.")
+        raise ValueError(
+            "patience counts epochs without a better validation score: pass validation data as "
+            "well."
+        )
     if arguments["clip_norm"] is not None and not arguments["clip_norm"] > 0:
         raise ValueError(f"clip_norm must be positive, got {arguments['clip_norm']!r}.")
     if arguments["average"] is not None and not 0 < arguments["average"] < 1:
@@ -43,11 +50,15 @@ def check_arguments(**arguments: Any) -> None:
         if arguments[name] is not None and not callable(arguments[name]):
             raise ValueError(f"{name} must be callable, got {arguments[name]!r}.")
     if any(not callable(callback) for callback in arguments["callbacks"]):
-        raise ValueError(f"callbacks must be callables that take the run, got {arguments['callbacks']!r}.")
+        raise ValueError(
+            f"callbacks must be callables that take the run, got {arguments['callbacks']!r}."
+        )
     if arguments["compile"] not in (True, False, "auto"):
         raise ValueError(f'compile must be True, False or "auto", got {arguments["compile"]!r}.')
     if arguments["batch_size"] is not None and not is_in_memory(arguments["data"]):
-        raise ValueError("batch_size is for arrays; an iterable gives its own batches, so leave it out.")
+        raise ValueError(
+            "batch_size is for arrays; an iterable gives its own batches, so leave it out."
+        )
 
 
 def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
@@ -57,8 +68,10 @@ def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
         return
     if structure.global_sites and not structure.subsampled and not scaled:
         raise ValueError(
-            f"The latent sites {list(structure.global_sites)} lie outside the data plate, and the plate declares only the {data.batch_size} data of a "
-            f'batch, so that their prior would count {data.num_data / data.batch_size:g} times: write plate("data", {data.num_data}, subsample_size=len(x)).'
+            f"The latent sites {list(structure.global_sites)} lie outside the data plate, and "
+            f"the plate declares only the {data.batch_size} data of a "
+            f"batch, so that their prior would count {data.num_data / data.batch_size:g} times: "
+            f'write plate("data", {data.num_data}, subsample_size=len(x)).'
         )
     other = max(2, data.batch_size // 2) if data.batch_size != 2 else 1
     try:
@@ -67,13 +80,16 @@ def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
         if not _runs_alone(step, state, data, other, key):
             return  # the model itself is written for one batch size
         raise ValueError(
-            f"The guide does not follow the batch: at {other} rows instead of {data.batch_size} it fails ({error}). "
-            f'Parameters of its own per datum would be shared by all batches: write plate("data", {data.num_data}, subsample_size=len(x)), or amortise them.'
+            f"The guide does not follow the batch: at {other} rows instead of {data.batch_size} "
+            f"it fails ({error}). "
+            "Parameters of its own per datum would be shared by all batches: write "
+            f'plate("data", {data.num_data}, subsample_size=len(x)), or amortise them.'
         ) from error
 
 
 def check_observations(step: Step, state: State, data: Arrays | Stream, key: Array) -> None:
-    """Raises ValueError for observed values outside the support of their site, in all data in memory or in the first batch of an iterable.
+    """Raises ValueError for observed values outside the support of their site, in all data in
+    memory or in the first batch of an iterable.
 
     Cost: one pass through the data, of which compilation leaves only the comparisons.
     """
@@ -82,7 +98,11 @@ def check_observations(step: Step, state: State, data: Arrays | Stream, key: Arr
     def outside(arrays: tuple, rows: Array | None, key: Array) -> dict[str, tuple[Array, Array]]:
         batch, key = step.prepare(form.build(take_rows(arrays, rows)), key)
         _, trace = step.traces(state.params, state.mutable, batch, rows, key)
-        sites = {name: site for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]}
+        sites = {
+            name: site
+            for name, site in trace.items()
+            if site["type"] == "sample" and site["is_observed"]
+        }
         found.update({name: _family(site) for name, site in sites.items()})
         return {name: _outside(site) for name, site in sites.items()}
 
@@ -90,9 +110,14 @@ def check_observations(step: Step, state: State, data: Arrays | Stream, key: Arr
     form, arrays = (data.form, data.arrays) if isinstance(data, Arrays) else data.first()
     batches: list[Array | None] = [None]
     if isinstance(data, Arrays) and data.batch_size < data.num_data:
-        batches = [jnp.arange(start, min(start + data.batch_size, data.num_data)) for start in range(0, data.num_data, data.batch_size)]
+        batches = [
+            jnp.arange(start, min(start + data.batch_size, data.num_data))
+            for start in range(0, data.num_data, data.batch_size)
+        ]
     for index, rows in enumerate(batches):
-        for name, (count, example) in compiled(arrays, rows, jax.random.fold_in(key, index)).items():
+        for name, (count, example) in compiled(
+            arrays, rows, jax.random.fold_in(key, index)
+        ).items():
             if count:
                 raise ValueError(_complaint(name, *found[name], int(count), float(example)))
 
@@ -110,11 +135,18 @@ def check_compared(step: Step, state: State, batch: Any, key: Array) -> None:
         jax.eval_shape(run)
     for term in step.loss._players:
         if compared := sorted(found[0] & set(term.sites)):
-            raise ValueError(f"{term!r} compares the guide's draws of {compared} with the model's, but the guide was left out.")
+            raise ValueError(
+                f"{term!r} compares the guide's draws of {compared} with the model's, but the "
+                "guide was left out."
+            )
 
 
-def _shapes(step: Step, state: State, data: Arrays, num_rows: int, key: Array) -> tuple[Structure, bool]:
-    """What factorises in model and guide, and whether the data are scaled, from a run on shapes alone."""
+def _shapes(
+    step: Step, state: State, data: Arrays, num_rows: int, key: Array
+) -> tuple[Structure, bool]:
+    """What factorises in model and guide, and whether the data are scaled, from a run on shapes
+    alone.
+    """
     found: list[tuple[Structure, bool]] = []
 
     def run() -> None:
@@ -122,7 +154,15 @@ def _shapes(step: Step, state: State, data: Arrays, num_rows: int, key: Array) -
         batch, loss_key = step.prepare(data.form.build(take_rows(data.arrays, rows)), key)
         guide_trace, model_trace = step.traces(state.params, state.mutable, batch, rows, loss_key)
         structure = find_structure(model_trace, guide_trace)
-        found.append((structure, any(model_trace[name]["scale"] not in (None, 1.0) for name in structure.observed_sites)))
+        found.append(
+            (
+                structure,
+                any(
+                    model_trace[name]["scale"] not in (None, 1.0)
+                    for name in structure.observed_sites
+                ),
+            )
+        )
         step.evaluate(state.params, state.mutable, batch, rows, loss_key, 0)
 
     jax.eval_shape(run)
@@ -135,7 +175,13 @@ def _runs_alone(step: Step, state: State, data: Arrays, num_rows: int, key: Arra
     def run() -> None:
         rows = jnp.arange(num_rows)
         model, _, args, kwargs = step.call(data.form.build(take_rows(data.arrays, rows)), rows)
-        seed(substitute(model, data={**step.constrain(state.params), **jax.tree.map(lambda x: x, state.mutable)}), key)(*args, **kwargs)
+        seed(
+            substitute(
+                model,
+                data={**step.constrain(state.params), **jax.tree.map(lambda x: x, state.mutable)},
+            ),
+            key,
+        )(*args, **kwargs)
 
     try:
         jax.eval_shape(run)
@@ -171,13 +217,24 @@ def _family(site: dict[str, Any]) -> tuple[str, str]:
     fn = site["fn"]
     while isinstance(fn, (Independent, MaskedDistribution, ExpandedDistribution)):
         fn = fn.base_dist
-    return type(fn).__name__.lstrip("_").removesuffix("Logits").removesuffix("Probs"), str(fn.support)
+    return type(fn).__name__.lstrip("_").removesuffix("Logits").removesuffix("Probs"), str(
+        fn.support
+    )
 
 
 def _complaint(name: str, family: str, support: str, count: int, example: float) -> str:
     advice = "check the data and their scaling"
     if np.isnan(example):
-        advice = "remove or fill in what is missing, or leave it out with numpyro.handlers.mask (on values that are filled in)"
+        advice = (
+            "remove or fill in what is missing, or leave it out with numpyro.handlers.mask "
+            "(on values that are filled in)"
+        )
     elif family == "Bernoulli":
-        advice = "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as ContinuousBernoulli"
-    return f"Site '{name}' observes {example:g}, outside the support of {family} ({support}); {count} values of this batch are: {advice}."
+        advice = (
+            "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as "
+            "ContinuousBernoulli"
+        )
+    return (
+        f"Site '{name}' observes {example:g}, outside the support of {family} ({support}); "
+        f"{count} values of this batch are: {advice}."
+    )

@@ -13,7 +13,12 @@ from numpyro_dgm.losses import ELBO, Loss
 from numpyro_dgm.nn.optimizers import Adam, build_optimizer
 from numpyro_dgm.training import resuming
 from numpyro_dgm.training.batches import Arrays, Stream, is_in_memory
-from numpyro_dgm.training.checks import check_arguments, check_compared, check_observations, check_pair
+from numpyro_dgm.training.checks import (
+    check_arguments,
+    check_compared,
+    check_observations,
+    check_pair,
+)
 from numpyro_dgm.training.compiling import ArrayEpochs, StreamEpochs
 from numpyro_dgm.training.parallel import Placement
 from numpyro_dgm.training.run import Run
@@ -51,32 +56,40 @@ def fit(
     device: Any = None,
     compile: bool | str = "auto",
 ) -> Run:
-    """Train a model and its guide on data:  minimise  loss(model, guide, batch) / data size  over epochs of minibatches.
+    """Train a model and its guide on data:  minimise  loss(model, guide, batch) / data size  over
+    epochs of minibatches.
 
-    Works on any model/guide pair with plates, subsampling, global latents, free parameters and networks, and with stock
-    automatic guides.  Parameters are updated in place where the backend has places, and returned in `Run.params`.
+    Works on any model/guide pair with plates, subsampling, global latents, free parameters and
+    networks, and with stock automatic guides.  Parameters are updated in place where the backend
+    has places, and returned in `Run.params`.
 
     Args:
-        model, guide: callables that take the batch; the guide may be left out (None) when the loss needs none.
-        data: an array, called as model(batch); a tuple of arrays, called as model(*batch); a dict, called as
-            model(**batch); or any iterable of such batches, or a callable that returns one, run through once per epoch.
-            Arrays are moved to the device once and shuffled there.
+        model, guide: callables that take the batch; the guide may be left out (None) when the loss
+            needs none.
+        data: an array, called as model(batch); a tuple of arrays, called as model(*batch); a dict,
+            called as model(**batch); or any iterable of such batches, or a callable that returns
+            one, run through once per epoch. Arrays are moved to the device once and shuffled there.
         loss: what is minimised, a sum of terms; ELBO() when left out.
         optim: Adam(1e-3) when left out; or any optimiser of the backend.
         num_epochs: passes through the data in all, also when a run is resumed.
         batch_size: rows per step; None is all of them.
         drop_last: leave out the last, smaller batch of an epoch (other rows in every epoch).
-        validation: data of the same form as `data`; scored after every epoch in evaluation mode, with the same random
-            numbers every time.  The run ends with the weights that scored best.
+        validation: data of the same form as `data`; scored after every epoch in evaluation mode,
+            with the same random numbers every time.  The run ends with the weights that scored
+            best.
         validation_loss: what is scored on `validation`; ELBO() when left out.
         patience: stop after so many epochs without a better validation score.
-        clip_norm: the gradient over all parameters is scaled down to this global norm where it is longer.
-        lr_schedule: factor on the learning rate as a function of the step, a Schedule or a callable.
-        average: decay of the moving average of the weights, e.g. 0.999; validation and the end of the run use the average.
+        clip_norm: the gradient over all parameters is scaled down to this global norm where it is
+            longer.
+        lr_schedule: factor on the learning rate as a function of the step, a Schedule or a
+            callable.
+        average: decay of the moving average of the weights, e.g. 0.999; validation and the end of
+            the run use the average.
         transform: changes every training batch on the device, e.g. `binarize`.
         callbacks: called with the Run after every epoch; one that returns True stops the training.
-        checkpoint: folder for `last.npz`, written every `checkpoint_every` epochs and at the end; a run that finds it
-            there goes on from it and ends in the same numbers as one that was never interrupted.
+        checkpoint: folder for `last.npz`, written every `checkpoint_every` epochs and at the end; a
+            run that finds it there goes on from it and ends in the same numbers as one that was
+            never interrupted.
         resume: False starts afresh although there is a checkpoint.
         seed: decides the shuffling and all random draws; the global random state is left as it was.
         progress: one progress line, with every term of the loss.
@@ -86,8 +99,9 @@ def fit(
     Returns:
         Run.
     Raises:
-        ValueError: bad arguments or data, observations outside their support, a guide that does not fit the model.
-        NonFiniteError: the loss or a gradient became NaN or infinite; names site, step and epoch.
+        ValueError: bad arguments or data, observations outside their support, a guide that does not
+        fit the model. NonFiniteError: the loss or a gradient became NaN or infinite; names site,
+        step and epoch.
         CheckpointError: the checkpoint cannot be read, or belongs to a run with other arguments.
     """
     loss, validation_loss = loss or ELBO(), validation_loss or ELBO()
@@ -97,7 +111,13 @@ def fit(
     check_arguments(**arguments)
     config = _describe(arguments, hashed=checkpoint is not None)
     placement = Placement(device)
-    keys = dict(zip(("init", "check", "validation", "epochs"), jax.random.split(jax.random.key(seed), 4), strict=True))
+    keys = dict(
+        zip(
+            ("init", "check", "validation", "epochs"),
+            jax.random.split(jax.random.key(seed), 4),
+            strict=True,
+        )
+    )
     compiled = compile is not False
 
     source: Arrays | Stream
@@ -109,13 +129,28 @@ def fit(
     form, first = source.first()
     batch = form.build(first)
     init_key, transform_key = jax.random.split(keys["init"])
-    params, transforms, mutable = initialise(model, guide, batch if transform is None else transform(batch, key=transform_key), init_key, compiled=compiled)
-    common: dict[str, Any] = {"num_data": source.num_data, "batch_size": source.batch_size, "spread": placement.spread}
+    params, transforms, mutable = initialise(
+        model,
+        guide,
+        batch if transform is None else transform(batch, key=transform_key),
+        init_key,
+        compiled=compiled,
+    )
+    common: dict[str, Any] = {
+        "num_data": source.num_data,
+        "batch_size": source.batch_size,
+        "spread": placement.spread,
+    }
     step = Step(
         model,
         guide,
         loss,
-        Updates(build_optimizer(optim, lr_schedule), clip_norm=clip_norm, lr_schedule=lr_schedule, average=average),
+        Updates(
+            build_optimizer(optim, lr_schedule),
+            clip_norm=clip_norm,
+            lr_schedule=lr_schedule,
+            average=average,
+        ),
         transforms,
         transform=transform,
         **common,
@@ -133,23 +168,40 @@ def fit(
         score = Step(model, guide, validation_loss, step.updates, transforms, **common)
         held_out: Arrays | Stream
         if is_in_memory(validation):
-            held_out = Arrays(validation, source.batch_size or len(jax.tree.leaves(first)[0]), shrink=True, put=placement.put)
+            held_out = Arrays(
+                validation,
+                source.batch_size or len(jax.tree.leaves(first)[0]),
+                shrink=True,
+                put=placement.put,
+            )
         else:
             held_out = Stream(validation, num_epochs, put=placement.put)
         check_observations(score, state, held_out, keys["check"])
         validate = Validation(score, held_out, keys["validation"], compiled=compiled)
 
     config["parameters"] = {name: resuming._shapes(value) for name, value in params.items()}
-    epochs = ArrayEpochs(step, source, compiled=compiled) if isinstance(source, Arrays) else StreamEpochs(step, source, compiled=compiled)
-    trainer = Trainer(epochs, state, keys["epochs"], validate, Patience(patience), config, num_epochs, placement)
+    epochs = (
+        ArrayEpochs(step, source, compiled=compiled)
+        if isinstance(source, Arrays)
+        else StreamEpochs(step, source, compiled=compiled)
+    )
+    trainer = Trainer(
+        epochs, state, keys["epochs"], validate, Patience(patience), config, num_epochs, placement
+    )
     if checkpoint is not None and resume:
         trainer.restore(checkpoint)
-    with Progress(epochs.num_batches and epochs.num_batches * num_epochs, done=trainer.num_steps, enabled=progress) as bar:
+    with Progress(
+        epochs.num_batches and epochs.num_batches * num_epochs,
+        done=trainer.num_steps,
+        enabled=progress,
+    ) as bar:
         while trainer.epoch < num_epochs and not trainer.patience.exhausted:
             trainer.train(bar)
             last = trainer.epoch == num_epochs or trainer.patience.exhausted
             stop = [callback(trainer.result()) is True for callback in callbacks]
-            if checkpoint is not None and (last or any(stop) or trainer.epoch % checkpoint_every == 0):
+            if checkpoint is not None and (
+                last or any(stop) or trainer.epoch % checkpoint_every == 0
+            ):
                 trainer.save(checkpoint)
             if any(stop):
                 break
@@ -157,19 +209,33 @@ def fit(
 
 
 def _describe(arguments: dict[str, Any], *, hashed: bool) -> dict[str, Any]:
-    """The arguments of `fit` as JSON; data by their shapes, and by their contents where a checkpoint must recognise them."""
-    config = {name: describe(value) for name, value in arguments.items() if name not in ("model", "guide", "data", "validation")}
+    """The arguments of `fit` as JSON; data by their shapes, and by their contents where a
+    checkpoint must recognise them.
+    """
+    config = {
+        name: describe(value)
+        for name, value in arguments.items()
+        if name not in ("model", "guide", "data", "validation")
+    }
     for name in ("optim", "lr_schedule", "transform"):
         if numbers := resuming._numbers(arguments[name]):
             config[name] = [config[name], numbers]
     for name in ("data", "validation"):
         data = arguments[name]
-        config[name] = (describe(data) if hashed else resuming._shapes(data)) if is_in_memory(data) else data if data is None else type(data).__name__
+        config[name] = (
+            (describe(data) if hashed else resuming._shapes(data))
+            if is_in_memory(data)
+            else data
+            if data is None
+            else type(data).__name__
+        )
     return config
 
 
 def _default_guide(model: Callable, loss: Loss) -> Callable:
-    """The guide where none is given: the latent sites as the model draws them for a loss that needs no guide, and nothing for any other."""
+    """The guide where none is given: the latent sites as the model draws them for a loss that needs
+    no guide, and nothing for any other.
+    """
     if not callable(model) or not isinstance(loss, Loss) or loss.needs_guide:
         return _draws_nothing
     return block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])

@@ -11,9 +11,11 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class Placement:
-    """One device, or several: then every device holds all parameters and data, and computes its part of each batch.
+    """One device, or several: then every device holds all parameters and data, and computes its
+    part of each batch.
 
-    Args: device: None, where the parameters are; a jax.Device or a name such as "cpu", "gpu" or "gpu:1"; a list of them, or "all".
+    Args: device: None, where the parameters are; a jax.Device or a name such as "cpu", "gpu" or
+        "gpu:1"; a list of them, or "all".
     Raises: ValueError for a device that there is not.
 
     >>> _Placement("cpu").num_devices
@@ -24,7 +26,9 @@ class Placement:
         if device == "all":
             device = jax.devices()
         several = isinstance(device, Sequence) and not isinstance(device, str)
-        devices = [_find(one) for one in device] if several else [] if device is None else [_find(device)]
+        devices = (
+            [_find(one) for one in device] if several else [] if device is None else [_find(device)]
+        )
         if several and not devices:
             raise ValueError("device must name at least one device, got an empty list.")
         self.num_devices = max(1, len(devices))
@@ -32,22 +36,36 @@ class Placement:
         self._everywhere: Any = self.first
         if self.num_devices > 1:
             mesh = Mesh(np.array(devices), ("data",))
-            self._everywhere, self._split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+            self._everywhere, self._split = (
+                NamedSharding(mesh, PartitionSpec()),
+                NamedSharding(mesh, PartitionSpec("data")),
+            )
 
     def check(self, batch_size: int) -> None:
         """Raises ValueError where batches cannot be shared out evenly."""
         if batch_size % self.num_devices:
-            raise ValueError(f"batch_size must be a multiple of the {self.num_devices} devices that share it, got {batch_size}.")
+            raise ValueError(
+                f"batch_size must be a multiple of the {self.num_devices} devices that share "
+                "it, "
+                f"got {batch_size}."
+            )
 
     def put(self, tree: Any) -> Any:
         """Arrays onto the device, or onto each of them."""
         return jax.device_put(tree, self._everywhere)
 
     def spread(self, batch: Any) -> Any:
-        """Share the rows of a batch among the devices; a batch whose size does not allow it is computed by each."""
+        """Share the rows of a batch among the devices; a batch whose size does not allow it is
+        computed by each.
+        """
         if self.num_devices == 1:
             return batch
-        return jax.tree.map(lambda x: x if len(x) % self.num_devices else jax.lax.with_sharding_constraint(x, self._split), batch)
+        return jax.tree.map(
+            lambda x: (
+                x if len(x) % self.num_devices else jax.lax.with_sharding_constraint(x, self._split)
+            ),
+            batch,
+        )
 
     def gather(self, tree: Any) -> Any:
         """Arrays onto the first device alone."""
@@ -61,4 +79,7 @@ def _find(device: Any) -> jax.Device:
     try:
         return jax.devices(kind)[int(index or 0)]
     except (RuntimeError, IndexError, ValueError):
-        raise ValueError(f'device must be a jax.Device, one of {[str(d) for d in jax.devices()]}, a list of them or "all", got {device!r}.') from None
+        raise ValueError(
+            f"device must be a jax.Device, one of {[str(d) for d in jax.devices()]}, a list of "
+            f'them or "all", got {device!r}.'
+        ) from None

@@ -22,7 +22,9 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class State(NamedTuple):
-    """All that a step changes: unconstrained params, the optimiser's state, the average of the params, mutable sites, the number of steps done."""
+    """All that a step changes: unconstrained params, the optimiser's state, the average of the
+    params, mutable sites, the number of steps done.
+    """
 
     params: dict[str, Any]
     optim: Any
@@ -35,7 +37,8 @@ class Step:
     """A training step as a pure function, `step(state, batch, rows, key) -> (state, values)`.
 
     values: the loss and its terms, per datum, (1 + num_terms,), taken before the update.
-    rows: which data the batch holds; they are handed to the plates that subsample the data, so that parameters of a datum meet that datum.
+    rows: which data the batch holds; they are handed to the plates that subsample the data, so that
+    parameters of a datum meet that datum.
     """
 
     def __init__(
@@ -51,69 +54,147 @@ class Step:
         spread: Callable[[Any], Any],
         transform: Callable | None = None,
     ) -> None:
-        self.model, self.guide, self.loss, self.updates, self.transforms = model, guide, loss, updates, transforms
-        self.num_data, self.batch_size, self.transform, self.spread = num_data, batch_size, transform, spread
+        self.model, self.guide, self.loss, self.updates, self.transforms = (
+            model,
+            guide,
+            loss,
+            updates,
+            transforms,
+        )
+        self.num_data, self.batch_size, self.transform, self.spread = (
+            num_data,
+            batch_size,
+            transform,
+            spread,
+        )
 
     def init(self, params: dict[str, Any], mutable: dict[str, Any]) -> State:
         """The state before the first step, from unconstrained parameters."""
         average = params if self.updates.decay is not None else None
-        return State(params, self.updates.optim.init(params), average, mutable, jnp.zeros((), jnp.int32))
+        return State(
+            params, self.updates.optim.init(params), average, mutable, jnp.zeros((), jnp.int32)
+        )
 
-    def init_critics(self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, key: Array) -> dict[str, Any]:
-        """The mutable site that holds the critics of the loss, made for the shapes that this batch gives; empty without critics."""
+    def init_critics(
+        self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, key: Array
+    ) -> dict[str, Any]:
+        """The mutable site that holds the critics of the loss, made for the shapes that this batch
+        gives; empty without critics.
+        """
         if not self.loss._players:
             return {}
         batch, key = self.prepare(batch, key)
         model, guide, args, kwargs = self.call(batch, None)
-        joints = Joints(key, self.constrain(params), model, guide, args, kwargs, mutable_state=mutable)
+        joints = Joints(
+            key, self.constrain(params), model, guide, args, kwargs, mutable_state=mutable
+        )
         self.loss._build_critics(joints, key)
         return _strong({CRITICS: self.loss._init_critics()})
 
-    def __call__(self, state: State, batch: Any, rows: Array | None, key: Array) -> tuple[State, Array]:
+    def __call__(
+        self, state: State, batch: Any, rows: Array | None, key: Array
+    ) -> tuple[State, Array]:
         batch, key = self.prepare(batch, key)
 
         def objective(params: dict[str, Any]) -> tuple[Array, tuple[Array, dict[str, Any]]]:
-            return self.evaluate(params, state.mutable, batch, rows, key, state.step, train_critics=True)
+            return self.evaluate(
+                params, state.mutable, batch, rows, key, state.step, train_critics=True
+            )
 
         (loss, (values, mutable)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-        params, optim = self.updates(grads, state.optim, state.params, state.step, value=loss, value_fn=lambda params: objective(params)[0])
-        return State(params, optim, self.updates.averaged(state.average, params, state.step), mutable, state.step + 1), values
+        params, optim = self.updates(
+            grads,
+            state.optim,
+            state.params,
+            state.step,
+            value=loss,
+            value_fn=lambda params: objective(params)[0],
+        )
+        return State(
+            params,
+            optim,
+            self.updates.averaged(state.average, params, state.step),
+            mutable,
+            state.step + 1,
+        ), values
 
     def prepare(self, batch: Any, key: Array) -> tuple[Any, Array]:
-        """The batch as the model sees it, spread over the devices and transformed, and the key that is left for the loss."""
+        """The batch as the model sees it, spread over the devices and transformed, and the key that
+        is left for the loss.
+        """
         batch, keys = self.spread(batch), jax.random.split(key)
         return (batch if self.transform is None else self.transform(batch, key=keys[0])), keys[1]
 
     def evaluate(
-        self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, rows: Array | None, key: Array, step: Any, *, train_critics: bool = False
+        self,
+        params: dict[str, Any],
+        mutable: dict[str, Any],
+        batch: Any,
+        rows: Array | None,
+        key: Array,
+        step: Any,
+        *,
+        train_critics: bool = False,
     ) -> tuple[Array, tuple[Array, dict[str, Any]]]:
-        """The loss per datum at unconstrained parameters; beside it all logged values and the mutable sites afterwards."""
+        """The loss per datum at unconstrained parameters; beside it all logged values and the
+        mutable sites afterwards.
+        """
         model, guide, args, kwargs = self.call(batch, rows)
         values = self.constrain(params)
-        out = self.loss.evaluate(key, values, model, guide, args, kwargs, step=step, mutable_state=mutable, train_critics=train_critics)
+        out = self.loss.evaluate(
+            key,
+            values,
+            model,
+            guide,
+            args,
+            kwargs,
+            step=step,
+            mutable_state=mutable,
+            train_critics=train_critics,
+        )
         loss = out.per_datum
         return loss, (jnp.stack([loss, *out.terms.values()]), out.mutable_state)
 
-    def traces(self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, rows: Array | None, key: Array) -> tuple[dict, dict]:
-        """Guide and model run once on a batch, the model at the guide's draws: (guide_trace, model_trace)."""
+    def traces(
+        self,
+        params: dict[str, Any],
+        mutable: dict[str, Any],
+        batch: Any,
+        rows: Array | None,
+        key: Array,
+    ) -> tuple[dict, dict]:
+        """Guide and model run once on a batch, the model at the guide's draws: (guide_trace,
+        model_trace).
+        """
         model, guide, args, kwargs = self.call(batch, rows)
         values = {**self.constrain(params), **jax.tree.map(lambda x: x, mutable)}
         keys = jax.random.split(key)
         guide_trace = trace(substitute(seed(guide, keys[0]), values)).get_trace(*args, **kwargs)
-        return guide_trace, trace(substitute(replay(seed(model, keys[1]), guide_trace), values)).get_trace(*args, **kwargs)
+        return guide_trace, trace(
+            substitute(replay(seed(model, keys[1]), guide_trace), values)
+        ).get_trace(*args, **kwargs)
 
-    def call(self, batch: Any, rows: Array | None) -> tuple[Callable, Callable, tuple, dict[str, Any]]:
+    def call(
+        self, batch: Any, rows: Array | None
+    ) -> tuple[Callable, Callable, tuple, dict[str, Any]]:
         """Model and guide, whose plates know the rows, and their arguments."""
         form, arrays = Form.of(batch)
-        return _Rows(self.model, rows, self.num_data, self.batch_size), _Rows(self.guide, rows, self.num_data, self.batch_size), *form.call(arrays)
+        return (
+            _Rows(self.model, rows, self.num_data, self.batch_size),
+            _Rows(self.guide, rows, self.num_data, self.batch_size),
+            *form.call(arrays),
+        )
 
     def constrain(self, params: dict[str, Any]) -> dict[str, Any]:
         """Parameters as the model and guide see them."""
         return {name: self.transforms[name](value) for name, value in params.items()}
 
 
-def initialise(model: Callable, guide: Callable, batch: Any, key: Array, *, compiled: bool) -> tuple[dict[str, Any], dict[str, Transform], dict[str, Any]]:
-    """Unconstrained parameters, the transforms that constrain them, and mutable sites, from one run of guide and model on a batch.
+def initialise(
+    model: Callable, guide: Callable, batch: Any, key: Array, *, compiled: bool
+) -> tuple[dict[str, Any], dict[str, Transform], dict[str, Any]]:
+    """Unconstrained parameters, the transforms that constrain them, and mutable sites, from one run
+    of guide and model on a batch.
 
     The guide runs uncompiled, because automatic guides keep what they compute in their first run.
     """
@@ -122,7 +203,9 @@ def initialise(model: Callable, guide: Callable, batch: Any, key: Array, *, comp
     args, kwargs = form.call(arrays)
     transforms: dict[str, Transform] = {}
 
-    def collect(fn: Callable, values: dict[str, Any]) -> tuple[dict, dict[str, Any], dict[str, Any]]:
+    def collect(
+        fn: Callable, values: dict[str, Any]
+    ) -> tuple[dict, dict[str, Any], dict[str, Any]]:
         mutables = _Mutables()
         with mutables, validation_enabled(False):  # our own checks say more
             sites = trace(substitute(fn, values)).get_trace(*args, **kwargs)
@@ -138,13 +221,19 @@ def initialise(model: Callable, guide: Callable, batch: Any, key: Array, *, comp
 
     model_params, model_mutable = jax.jit(run_model)() if compiled else run_model()
     params, mutable = {**model_params, **params}, {**model_mutable, **mutable}
-    return _strong({name: transforms[name].inv(value) for name, value in params.items()}), transforms, _strong(mutable)
+    return (
+        _strong({name: transforms[name].inv(value) for name, value in params.items()}),
+        transforms,
+        _strong(mutable),
+    )
 
 
 def is_finite(state: State) -> Array:
     """Whether all weights and running statistics are finite."""
     leaves = jax.tree.leaves((state.params, state.mutable))
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]).all()
+    return jnp.array(
+        [jnp.isfinite(leaf).all() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    ).all()
 
 
 class _Mutables(Messenger):
@@ -160,17 +249,23 @@ class _Mutables(Messenger):
 
 
 def _strong(tree: Any) -> Any:
-    """The same numbers as arrays that keep their type in arithmetic (Python numbers do not, and would have the step compiled twice)."""
+    """The same numbers as arrays that keep their type in arithmetic (Python numbers do not, and
+    would have the step compiled twice).
+    """
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
 
 
 class _Rows(Messenger):
-    """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, also where an automatic guide remembers the size of a full batch.
+    """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, also
+    where an automatic guide remembers the size of a full batch.
 
-    Args: fn; rows; num_data, the size that such plates declare; batch_size, the size of full batches.
+    Args: fn; rows; num_data, the size that such plates declare; batch_size, the size of full
+        batches.
     """
 
-    def __init__(self, fn: Callable, rows: Array | None, num_data: int | None, batch_size: int | None) -> None:
+    def __init__(
+        self, fn: Callable, rows: Array | None, num_data: int | None, batch_size: int | None
+    ) -> None:
         super().__init__(fn)
         self.rows, self.num_data, self.batch_size = rows, num_data, batch_size
 

@@ -1,4 +1,6 @@
-"""The run itself: state, epochs, validation, checkpoints, and what happens when a number is not finite."""
+"""The run itself: state, epochs, validation, checkpoints, and what happens when a number is not
+finite.
+"""
 
 import time
 from typing import Any, NoReturn
@@ -19,7 +21,9 @@ from numpyro_dgm.training.validating import Validation
 
 __all__: list[str] = []  # for the package, not for users
 
-_SECONDS_PER_CALL = 1.0  # how long the progress line may stand still; shorter calls cost several per cent in copies of the state
+# how long the progress line may stand still; shorter calls cost several per cent in copies of the
+# state
+_SECONDS_PER_CALL = 1.0
 
 
 class Trainer:
@@ -36,7 +40,13 @@ class Trainer:
         num_epochs: int,
         placement: Placement,
     ) -> None:
-        self.epochs, self.state, self.key, self.validate, self.patience = epochs, state, key, validate, patience
+        self.epochs, self.state, self.key, self.validate, self.patience = (
+            epochs,
+            state,
+            key,
+            validate,
+            patience,
+        )
         self.config, self.num_epochs, self.placement = config, num_epochs, placement
         self.history, self.epoch, self.num_steps = History(), 0, 0
         self.best: tuple[dict[str, Any], dict[str, Any]] | None = None  # params and mutable sites
@@ -69,7 +79,9 @@ class Trainer:
         self.history.append({**row, "seconds": time.perf_counter() - began})
 
     def result(self, *, final: bool = False) -> Run:
-        """The run so far: with the weights of the last step or their average, at the end with the best ones if there is validation."""
+        """The run so far: with the weights of the last step or their average, at the end with the
+        best ones if there is validation.
+        """
         best = self.best if final else None
         params, mutable = best or (self._current(), self.state.mutable)
         return Run(
@@ -104,7 +116,11 @@ class Trainer:
         best = (self.state.params, self.state.mutable) if meta["patience"]["best_epoch"] else None
         tree = resuming._rebuild(arrays, {"state": self.state, "best": best})
         self.state, self.best = self.placement.put(tree["state"]), self.placement.put(tree["best"])
-        self.history, self.epoch, self.data_size = History(meta["history"]), meta["epoch"], meta["data_size"]
+        self.history, self.epoch, self.data_size = (
+            History(meta["history"]),
+            meta["epoch"],
+            meta["data_size"],
+        )
         self.num_steps = int(self.state.step)
         self.patience.restore(meta["patience"])
 
@@ -112,7 +128,9 @@ class Trainer:
         return self.state.params if self.state.average is None else self.state.average
 
     def _means(self, values: list[np.ndarray], sizes: list[np.ndarray]) -> dict[str, float]:
-        means = np.average(np.concatenate(values).astype(float), axis=0, weights=np.concatenate(sizes))
+        means = np.average(
+            np.concatenate(values).astype(float), axis=0, weights=np.concatenate(sizes)
+        )
         return dict(zip(self.names, means.tolist(), strict=True))
 
     def _steps(self, start: int, stop: int) -> tuple[State, np.ndarray]:
@@ -121,14 +139,25 @@ class Trainer:
         if not finite:
             self._fail(start, stop)
         seconds = time.perf_counter() - began
-        self._length = max(1, min(4 * self._length, round((stop - start) * _SECONDS_PER_CALL / seconds)))
+        self._length = max(
+            1, min(4 * self._length, round((stop - start) * _SECONDS_PER_CALL / seconds))
+        )
         return state, values
 
     def _fail(self, start: int, stop: int) -> NoReturn:
         self.state, index = last_good(self.epochs, self.state, start, stop)
-        site, subject, reason = explain_nonfinite(self.epochs.step, self.state, self.epochs.form(index), *self.epochs.batch(index))
+        site, subject, reason = explain_nonfinite(
+            self.epochs.step, self.state, self.epochs.form(index), *self.epochs.batch(index)
+        )
         step, self.epoch = int(self.state.step), self.epoch - 1
         run = self.result(final=True)
-        kept = f"The weights of epoch {run.best_epoch}" if self.best is not None else "The weights before that step"
-        message = f"{subject} at step {step} (epoch {self.epoch + 1}): {reason}. {kept} are kept in error.run."
+        kept = (
+            f"The weights of epoch {run.best_epoch}"
+            if self.best is not None
+            else "The weights before that step"
+        )
+        message = (
+            f"{subject} at step {step} (epoch {self.epoch + 1}): {reason}. {kept} are kept "
+            "in error.run."
+        )
         raise NonFiniteError(message, site=site, step=step, epoch=self.epoch + 1, run=run)

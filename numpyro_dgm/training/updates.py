@@ -14,7 +14,9 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class Updates:
-    """What a step does with the gradients: clipping, learning rate, the optimiser, the moving average of the weights."""
+    """What a step does with the gradients: clipping, learning rate, the optimiser, the moving
+    average of the weights.
+    """
 
     def __init__(
         self,
@@ -24,17 +26,35 @@ class Updates:
         lr_schedule: Callable[[Any], Any] | None = None,
         average: float | None = None,
     ) -> None:
-        self.optim, self.clip_norm, self.lr_schedule, self.decay = optim, clip_norm, lr_schedule, average
+        self.optim, self.clip_norm, self.lr_schedule, self.decay = (
+            optim,
+            clip_norm,
+            lr_schedule,
+            average,
+        )
 
-    def __call__(self, grads: Any, state: Any, params: Any, step: Array, *, value: Array, value_fn: Callable[[Any], Array]) -> tuple[Any, Any]:
+    def __call__(
+        self,
+        grads: Any,
+        state: Any,
+        params: Any,
+        step: Array,
+        *,
+        value: Array,
+        value_fn: Callable[[Any], Array],
+    ) -> tuple[Any, Any]:
         """The parameters after one update, and the state of the optimiser."""
         if self.clip_norm is not None:
             factor = jnp.minimum(1.0, self.clip_norm / (optax.tree.norm(grads) + 1e-6))
             grads = jax.tree.map(lambda grad: grad * factor.astype(grad.dtype), grads)
-        updates, state = self.optim.update(grads, state, params, value=value, grad=grads, value_fn=value_fn)
+        updates, state = self.optim.update(
+            grads, state, params, value=value, grad=grads, value_fn=value_fn
+        )
         if self.lr_schedule is not None:
             factor = value_of(self.lr_schedule, step)
-            updates = jax.tree.map(lambda update: update * jnp.asarray(factor, update.dtype), updates)
+            updates = jax.tree.map(
+                lambda update: update * jnp.asarray(factor, update.dtype), updates
+            )
         return optax.apply_updates(params, updates), state
 
     def averaged(self, average: Any, params: Any, step: Array) -> Any:
@@ -42,4 +62,6 @@ class Updates:
         if self.decay is None:
             return None
         decay = jnp.minimum(self.decay, (1.0 + step) / (10.0 + step)) * (step > 0)
-        return jax.tree.map(lambda old, new: new + (decay * (old - new)).astype(new.dtype), average, params)
+        return jax.tree.map(
+            lambda old, new: new + (decay * (old - new)).astype(new.dtype), average, params
+        )

@@ -1,4 +1,6 @@
-"""The score of a run on data that it does not train on: in evaluation mode, with the same random numbers every time."""
+"""The score of a run on data that it does not train on: in evaluation mode, with the same random
+numbers every time.
+"""
 
 from typing import Any
 
@@ -15,21 +17,46 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class Validation:
-    """Mean of a loss over validation data; `step` brings model, guide and loss, `key` the random numbers."""
+    """Mean of a loss over validation data; `step` brings model, guide and loss, `key` the random
+    numbers.
+    """
 
     def __init__(self, step: Step, data: Arrays | Stream, key: Array, *, compiled: bool) -> None:
         self.step, self.data, self.key = step, data, key
         self._values = jax.jit(self._evaluate, static_argnums=0) if compiled else self._evaluate
 
     def __call__(self, state: State, params: dict[str, Any]) -> dict[str, float]:
-        """The loss per datum as "validation", and each of its terms as "validation/<term>", at unconstrained parameters."""
+        """The loss per datum as "validation", and each of its terms as "validation/<term>", at
+        unconstrained parameters.
+        """
         values, sizes = [], []
         with evaluation_mode(self.step.model, self.step.guide):
             for index, (form, arrays, rows) in enumerate(self._batches()):
-                values.append(self._values(form, params, state.mutable, state.step, arrays, rows, jax.random.fold_in(self.key, index)))
-                sizes.append(len(next(array for array in (arrays if rows is None else (rows,)) if array is not None)))
+                values.append(
+                    self._values(
+                        form,
+                        params,
+                        state.mutable,
+                        state.step,
+                        arrays,
+                        rows,
+                        jax.random.fold_in(self.key, index),
+                    )
+                )
+                sizes.append(
+                    len(
+                        next(
+                            array
+                            for array in (arrays if rows is None else (rows,))
+                            if array is not None
+                        )
+                    )
+                )
         if not values:
-            raise ValueError("The validation data gave no batches in this epoch: the iterable is empty or used up.")
+            raise ValueError(
+                "The validation data gave no batches in this epoch: the iterable is empty or "
+                "used up."
+            )
         means = np.average(np.stack(values).astype(float), axis=0, weights=sizes)
         names = ("validation", *(f"validation/{name}" for name in self.step.loss.term_names))
         return dict(zip(names, means.tolist(), strict=True))
@@ -40,8 +67,21 @@ class Validation:
             return
         data = self.data
         for start in range(0, data.num_data, data.batch_size):
-            yield data.form, data.arrays, jnp.arange(start, min(start + data.batch_size, data.num_data))
+            yield (
+                data.form,
+                data.arrays,
+                jnp.arange(start, min(start + data.batch_size, data.num_data)),
+            )
 
-    def _evaluate(self, form: Form, params: dict[str, Any], mutable: dict[str, Any], step: Array, arrays: tuple, rows: Array | None, key: Array) -> Array:
+    def _evaluate(
+        self,
+        form: Form,
+        params: dict[str, Any],
+        mutable: dict[str, Any],
+        step: Array,
+        arrays: tuple,
+        rows: Array | None,
+        key: Array,
+    ) -> Array:
         batch, key = self.step.prepare(form.build(take_rows(arrays, rows)), key)
         return self.step.evaluate(params, mutable, batch, None, key, step)[1][0]

@@ -6,7 +6,13 @@ from pyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixtu
 from pyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
 from pyro_dgm.conditionals.logistic import StandardLogistic
 from pyro_dgm.conditionals.mixture import MixturePrior
-from pyro_dgm.conditionals.normal import DiagonalNormal, FullRankNormal, LowRankNormal, Normal, StandardNormal
+from pyro_dgm.conditionals.normal import (
+    DiagonalNormal,
+    FullRankNormal,
+    LowRankNormal,
+    Normal,
+    StandardNormal,
+)
 from pyro_dgm.conditionals.student_t import StudentT
 from pyro_dgm.conditionals.unit_interval import Beta, ContinuousBernoulli, Kumaraswamy, LogitNormal
 

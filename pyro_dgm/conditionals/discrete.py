@@ -15,40 +15,57 @@ from pyro_dgm.conditionals.elementwise import Elementwise
 class Categorical(Parametric):
     """Independent classes:  x_i ~ Categorical(softmax(l_i(c))),  x_i in 0, ..., num_classes - 1.
 
-    Args: dim, a size or a shape; num_classes; context_dim (0 = free parameters); pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are integers.
+    Args: dim, a size or a shape; num_classes; context_dim (0 = free parameters); pixelwise, as in
+        `Parametric`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are
+        integers.
     Raises: ValueError if num_classes < 2.
 
     >>> round(Categorical(2, 4)().log_prob(torch.tensor([0, 3])).item(), 4)
     -2.7726
     """
 
-    def __init__(self, dim: int | tuple[int, ...], num_classes: int, *, context_dim: int = 0, pixelwise: bool = False) -> None:
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        num_classes: int,
+        *,
+        context_dim: int = 0,
+        pixelwise: bool = False,
+    ) -> None:
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
-        super().__init__(dim, num_classes * size_of(dim), context_dim=context_dim, pixelwise=pixelwise)
+        super().__init__(
+            dim, num_classes * size_of(dim), context_dim=context_dim, pixelwise=pixelwise
+        )
         self.num_classes = num_classes
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
-        return dist.Categorical(logits=torch.stack(self.split(raw), -1)).to_event(len(self.event_shape))
+        return dist.Categorical(logits=torch.stack(self.split(raw), -1)).to_event(
+            len(self.event_shape)
+        )
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.num_classes),)
 
 
 class DiscretizedLogisticMixture(Parametric):
-    """Independent pixels with levels 0, 1/(L - 1), ..., 1:  a mixture of logistic distributions, rounded to the nearest level.
+    """Independent pixels with levels 0, 1/(L - 1), ..., 1:  a mixture of logistic distributions,
+    rounded to the nearest level.
 
-    P(x_i = t) = sum_j w_j [s((u + h - m_j) / s_j) - s((u - h - m_j) / s_j)],  s the logistic function, u = 2 t - 1 in [-1, 1], h = 1 / (L - 1);
-    the lowest and highest levels take the tails, so the probabilities of the L levels sum to one. The difference is taken as
-    log s(a) - log s(b) = log s(a) + log s(-b) + log(1 - e^(b - a)), exact however far t is from m_j.
+    P(x_i = t) = sum_j w_j [s((u + h - m_j) / s_j) - s((u - h - m_j) / s_j)],  s the logistic
+    function, u = 2 t - 1 in [-1, 1], h = 1 / (L - 1); the lowest and highest levels take the tails,
+    so the probabilities of the L levels sum to one. The difference is taken as log s(a) - log s(b)
+    = log s(a) + log s(-b) + log(1 - e^(b - a)), exact however far t is from m_j.
 
-    Args: dim, a size or a shape; num_components; num_levels (L, 256 for data x / 255); context_dim (0 = free parameters); min_scale, the
-        smallest s_j; pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in [0, 1].
+    Args: dim, a size or a shape; num_components; num_levels (L, 256 for data x / 255); context_dim
+        (0 = free parameters); min_scale, the smallest s_j; pixelwise, as in `Parametric`.
+    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in
+        [0, 1].
     Raises: ValueError if num_components < 1 or num_levels < 2.
-    Reference: Salimans et al. (2017), arXiv:1701.05517, here without the coupling of colour channels.
+    Reference: Salimans et al. (2017), arXiv:1701.05517, here without the coupling of colour
+        channels.
 
     >>> pixel = DiscretizedLogisticMixture(1, 5)()
     >>> round(pixel.log_prob(torch.arange(256.0)[:, None] / 255).exp().sum().item(), 4)
@@ -72,7 +89,9 @@ class DiscretizedLogisticMixture(Parametric):
         size = size_of(dim)
 
         def initial() -> Tensor:
-            spread = torch.linspace(-1.0, 1.0, num_components + 2)[1:-1].repeat_interleave(size)  # components that differ
+            spread = torch.linspace(-1.0, 1.0, num_components + 2)[1:-1].repeat_interleave(
+                size
+            )  # components that differ
             return torch.cat([torch.zeros_like(spread), spread, torch.zeros_like(spread)])
 
         super().__init__(
@@ -87,9 +106,15 @@ class DiscretizedLogisticMixture(Parametric):
         self.num_levels = num_levels
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
-        """The distribution with parameters `raw` (*batch, num_params): weights, locations and scales, one component after the other."""
-        logits, loc, raw_scale = torch.stack(self.split(raw), -1).chunk(3, -1)  # (*batch, dim, num_components)
-        pixels = _DiscretizedLogisticMixture(logits, loc, self.positive(raw_scale), num_levels=self.num_levels)
+        """The distribution with parameters `raw` (*batch, num_params): weights, locations and
+        scales, one component after the other.
+        """
+        logits, loc, raw_scale = torch.stack(self.split(raw), -1).chunk(
+            3, -1
+        )  # (*batch, dim, num_components)
+        pixels = _DiscretizedLogisticMixture(
+            logits, loc, self.positive(raw_scale), num_levels=self.num_levels
+        )
         return pixels.to_event(len(self.event_shape))
 
     def _sizes(self) -> tuple[str, ...]:
@@ -134,7 +159,8 @@ class _DiscretizedLogisticMixture(Elementwise):
             if torch.all(_Levels(self.num_levels).check(value)):  # the shape was wrong
                 raise
             raise ValueError(
-                f"DiscretizedLogisticMixture expects values k / {self.num_levels - 1} for k = 0, ..., {self.num_levels - 1}, got "
+                f"DiscretizedLogisticMixture expects values k / {self.num_levels - 1} for k = 0, "
+                f"..., {self.num_levels - 1}, got "
                 "others; round the data, or set num_levels."
             ) from error
 
@@ -144,22 +170,34 @@ class _DiscretizedLogisticMixture(Elementwise):
         half = 1.0 / (self.num_levels - 1)
         centred = 2 * value[..., None] - 1 - self.loc
         upper, lower = (centred + half) / self.scale, (centred - half) / self.scale
-        inner = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half / self.scale))
+        inner = (
+            logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half / self.scale))
+        )
         lowest, highest = value[..., None] < half / 2, value[..., None] > 1 - half / 2
-        log_probs = torch.where(lowest, logsigmoid(upper), torch.where(highest, logsigmoid(-lower), inner))
+        log_probs = torch.where(
+            lowest, logsigmoid(upper), torch.where(highest, logsigmoid(-lower), inner)
+        )
         return torch.logsumexp(torch.log_softmax(self.logits, -1) + log_probs, -1)
 
     def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             index = dist.Categorical(logits=self.logits).sample(torch.Size(sample_shape))[..., None]
-            loc, scale = (p.expand(*sample_shape, *p.shape).gather(-1, index)[..., 0] for p in (self.loc, self.scale))
+            loc, scale = (
+                p.expand(*sample_shape, *p.shape).gather(-1, index)[..., 0]
+                for p in (self.loc, self.scale)
+            )
             u = self._uniform(sample_shape)
-            levels = (loc + scale * (torch.log(u) - torch.log1p(-u)) + 1) / 2 * (self.num_levels - 1)
+            levels = (
+                (loc + scale * (torch.log(u) - torch.log1p(-u)) + 1) / 2 * (self.num_levels - 1)
+            )
             return levels.round().clamp(0, self.num_levels - 1) / (self.num_levels - 1)
 
     @property
     def mean(self) -> Tensor:
         """Sum over k of P(x > level k), level by level, divided by L - 1."""
         half, weights = 1.0 / (self.num_levels - 1), torch.softmax(self.logits, -1)
-        tails = ((weights * torch.sigmoid((self.loc - (2 * k + 1) * half + 1) / self.scale)).sum(-1) for k in range(self.num_levels - 1))
+        tails = (
+            (weights * torch.sigmoid((self.loc - (2 * k + 1) * half + 1) / self.scale)).sum(-1)
+            for k in range(self.num_levels - 1)
+        )
         return sum(tails, torch.zeros_like(self.loc[..., 0])) * half

@@ -1,4 +1,6 @@
-"""What the distributions of single numbers share that are written here because the libraries lack them, or lack a stable form of them."""
+"""What the distributions of single numbers share that are written here because the libraries lack
+them, or lack a stable form of them.
+"""
 
 from typing import Any
 
@@ -11,7 +13,9 @@ __all__ = ["check_inside", "inside", "logistic_normal_mean"]
 
 
 class Elementwise(TorchDistribution):
-    """A distribution of one number, given by tensors with the batch shape (mixtures: one more dimension, of components)."""
+    """A distribution of one number, given by tensors with the batch shape (mixtures: one more
+    dimension, of components).
+    """
 
     components = False
 
@@ -26,12 +30,18 @@ class Elementwise(TorchDistribution):
     def expand(self, batch_shape: tuple[int, ...], _instance: Any = None) -> "Elementwise":
         params = [getattr(self, name) for name in self.arg_constraints]
         shape = (*batch_shape, params[0].shape[-1]) if self.components else batch_shape
-        return type(self)(*(p.expand(shape) for p in params), validate_args=self._validate_args, **self._settings)
+        return type(self)(
+            *(p.expand(shape) for p in params), validate_args=self._validate_args, **self._settings
+        )
 
     def _uniform(self, sample_shape: tuple[int, ...]) -> Tensor:
         """Uniform numbers in the open unit interval."""
         param: Tensor = getattr(self, next(iter(self.arg_constraints)))
-        return inside(torch.rand(self._extended_shape(Size(sample_shape)), dtype=param.dtype, device=param.device))
+        return inside(
+            torch.rand(
+                self._extended_shape(Size(sample_shape)), dtype=param.dtype, device=param.device
+            )
+        )
 
 
 class OpenInterval(Elementwise):
@@ -43,7 +53,9 @@ class OpenInterval(Elementwise):
 
 
 def inside(x: Tensor) -> Tensor:
-    """Move numbers that were rounded to 0 or 1 to the nearest ones inside the open unit interval."""
+    """Move numbers that were rounded to 0 or 1 to the nearest ones inside the open unit
+    interval.
+    """
     finfo = torch.finfo(x.dtype)
     return x.clamp(finfo.tiny, 1.0 - finfo.eps / 2)
 
@@ -52,8 +64,10 @@ def check_inside(distribution: object, value: Tensor) -> None:
     """Raise a ValueError unless all values lie strictly between 0 and 1."""
     if not torch.all((value > 0) & (value < 1)):
         raise ValueError(
-            f"{type(distribution).__name__.strip('_')} expects values strictly between 0 and 1, got others, where its density is "
-            "zero, infinite or not defined; dequantise the data or move them inside, as in 0.001 + 0.998 * x."
+            f"{type(distribution).__name__.strip('_')} expects values strictly between 0 and 1, "
+            "got others, where its density is "
+            "zero, infinite or not defined; dequantise the data or move them inside, as in 0.001 "
+            "+ 0.998 * x."
         )
 
 

@@ -1,6 +1,7 @@
 """Implicit distributions: they can be drawn from, with gradients, but not scored.
 
-x = g(eps, c),  eps ~ Normal(0, I),  for any network g: a generator as prior or likelihood, a guide without a density.
+x = g(eps, c),  eps ~ Normal(0, I),  for any network g: a generator as prior or likelihood, a guide
+without a density.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,8 @@ class NoDensityError(ValueError):
 class ImplicitDistribution(TorchDistribution):
     """The distribution of what a sampler returns.
 
-    Args: sampler, called with a batch shape (and in NumPyro a key), returns independent draws (*batch, *event); batch_shape; event_shape.
+    Args: sampler, called with a batch shape (and in NumPyro a key), returns independent draws
+        (*batch, *event); batch_shape; event_shape.
     Raises: NoDensityError when it is asked for log_prob.
 
     >>> d = ImplicitDistribution(lambda shape: torch.randn(*shape, 2).cumsum(-1), (3,), (2,))
@@ -34,7 +36,9 @@ class ImplicitDistribution(TorchDistribution):
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = True
 
-    def __init__(self, sampler: Callable, batch_shape: tuple[int, ...], event_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, sampler: Callable, batch_shape: tuple[int, ...], event_shape: tuple[int, ...]
+    ) -> None:
         self.sampler = sampler
         super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
 
@@ -54,7 +58,8 @@ class ImplicitDistribution(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Raises NoDensityError."""
         raise NoDensityError(
-            "An implicit distribution has no density: use a loss that needs none, such as RatioELBO, JensenShannon, Wasserstein, MMD or EnergyScore."
+            "An implicit distribution has no density: use a loss that needs none, such as "
+            "RatioELBO, JensenShannon, Wasserstein, MMD or EnergyScore."
         )
 
 
@@ -63,10 +68,12 @@ class Generator(Conditional):
 
     As prior, guide or likelihood where the loss needs no density of it.
 
-    Args: dim, a size or a shape; noise_dim, of eps (default: the size of x); hidden and activation, of g; context_dim (0 = unconditional).
+    Args: dim, a size or a shape; noise_dim, of eps (default: the size of x); hidden and activation,
+        of g; context_dim (0 = unconditional).
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Cost: one pass of g per draw; no log_prob.
-    Raises: ValueError for a size below 1 or an unknown activation; NoDensityError when its distribution is asked for log_prob.
+    Raises: ValueError for a size below 1 or an unknown activation; NoDensityError when its
+        distribution is asked for log_prob.
 
     >>> Generator(2, noise_dim=4)().rsample((5,)).shape
     torch.Size([5, 2])
@@ -85,7 +92,9 @@ class Generator(Conditional):
         self.noise_dim = size_of(dim) if noise_dim is None else noise_dim
         if self.noise_dim < 1:
             raise ValueError(f"noise_dim must be at least 1, got {noise_dim}.")
-        self.network = MLP(self.noise_dim + context_dim, hidden, size_of(dim), activation=activation)
+        self.network = MLP(
+            self.noise_dim + context_dim, hidden, size_of(dim), activation=activation
+        )
 
     def condition(self, context: Tensor | None) -> ImplicitDistribution:
         """The distribution given a checked context."""
@@ -97,7 +106,9 @@ class Generator(Conditional):
                 inputs = torch.cat([inputs, context.expand(*batch_shape, self.context_dim)], -1)
             return self.network(inputs).reshape(*batch_shape, *self.event_shape)
 
-        return ImplicitDistribution(sampler, () if context is None else context.shape[:-1], self.event_shape)
+        return ImplicitDistribution(
+            sampler, () if context is None else context.shape[:-1], self.event_shape
+        )
 
     def _sizes(self) -> tuple[str, ...]:
         return f"noise_dim={self.noise_dim}", f"hidden={self.network.hidden}"

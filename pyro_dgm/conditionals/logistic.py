@@ -8,7 +8,8 @@ from pyro_dgm.conditionals.base import Conditional
 
 
 class StandardLogistic(Conditional):
-    """The standard logistic distribution:  z_i ~ Logistic(0, 1), independent, the distribution of logit U for a uniform U.
+    """The standard logistic distribution:  z_i ~ Logistic(0, 1), independent, the distribution of
+    logit U for a uniform U.
 
     The noise under flows that are made of distribution functions, such as `MixtureCDF`.
 
@@ -30,7 +31,11 @@ class StandardLogistic(Conditional):
     def condition(self, context: Tensor | None) -> dist.TorchDistribution:
         """The distribution given a checked context."""
         batch_shape = () if context is None else context.shape[:-1]
-        return _Logistic(self.loc, self.scale).expand((*batch_shape, *self.event_shape)).to_event(len(self.event_shape))
+        return (
+            _Logistic(self.loc, self.scale)
+            .expand((*batch_shape, *self.event_shape))
+            .to_event(len(self.event_shape))
+        )
 
 
 class _Logistic(dist.Logistic):

@@ -8,11 +8,14 @@ from pyro_dgm.conditionals.base import Parametric
 
 
 class MixturePrior(Parametric):
-    """A mixture of diagonal normal distributions:  z ~ sum_k w_k(c) Normal(loc_k(c), diag(scale_k(c)^2)).
+    """A mixture of diagonal normal distributions:  z ~ sum_k w_k(c) Normal(loc_k(c),
+    diag(scale_k(c)^2)).
 
-    Sampling picks a component, so it is not reparameterised: as a posterior it needs the score-function estimator.
+    Sampling picks a component, so it is not reparameterised: as a posterior it needs the
+    score-function estimator.
 
-    Args: dim (D); num_components (K); context_dim (0 = free parameters); min_scale, the smallest scale.
+    Args: dim (D); num_components (K); context_dim (0 = free parameters); min_scale, the smallest
+        scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: K (2 D + 1) parameters per value; log_prob K diagonal densities.
     Raises: ValueError if num_components < 1.
@@ -21,7 +24,9 @@ class MixturePrior(Parametric):
     MixturePrior(2, 3)
     """
 
-    def __init__(self, dim: int, num_components: int = 10, *, context_dim: int = 0, min_scale: float = 1e-3) -> None:
+    def __init__(
+        self, dim: int, num_components: int = 10, *, context_dim: int = 0, min_scale: float = 1e-3
+    ) -> None:
         if num_components < 1:
             raise ValueError(f"num_components must be at least 1, got {num_components}.")
         size = num_components * dim
@@ -29,13 +34,23 @@ class MixturePrior(Parametric):
         def initial() -> Tensor:
             return torch.cat([torch.zeros(num_components), torch.randn(size), torch.zeros(size)])
 
-        super().__init__(dim, num_components + 2 * size, context_dim=context_dim, floor=min_scale, initial=initial)
+        super().__init__(
+            dim,
+            num_components + 2 * size,
+            context_dim=context_dim,
+            floor=min_scale,
+            initial=initial,
+        )
         self.num_components = num_components
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
-        """The distribution with parameters `raw` (*batch, num_params): weights, locations and scales, one component after the other."""
+        """The distribution with parameters `raw` (*batch, num_params): weights, locations and
+        scales, one component after the other.
+        """
         logits = raw[..., : self.num_components]
-        loc, raw_scale = raw[..., self.num_components :].unflatten(-1, (2, self.num_components, -1)).unbind(-3)
+        loc, raw_scale = (
+            raw[..., self.num_components :].unflatten(-1, (2, self.num_components, -1)).unbind(-3)
+        )
         components = dist.Normal(loc, self.positive(raw_scale)).to_event(1)
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)
 

@@ -1,6 +1,7 @@
 """Normal distributions: standard, with one scale, diagonal, low rank, full rank.
 
-Raw parameters that are zero give the standard normal distribution; scales have a small floor, so that no density becomes infinite.
+Raw parameters that are zero give the standard normal distribution; scales have a small floor, so
+that no density becomes infinite.
 """
 
 from math import log, pi
@@ -33,11 +34,17 @@ class StandardNormal(Conditional):
     def condition(self, context: Tensor | None) -> dist.TorchDistribution:
         """The distribution given a checked context."""
         batch_shape = () if context is None else context.shape[:-1]
-        return _StandardNormal(self.loc, self.scale).expand((*batch_shape, *self.event_shape)).to_event(len(self.event_shape))
+        return (
+            _StandardNormal(self.loc, self.scale)
+            .expand((*batch_shape, *self.event_shape))
+            .to_event(len(self.event_shape))
+        )
 
 
 class _StandardNormal(dist.Normal):
-    """Pyro's for mean 0 and scale 1, which its log-density takes for granted: two operations instead of nine, and a training step feels them."""
+    """Pyro's for mean 0 and scale 1, which its log-density takes for granted: two operations
+    instead of nine, and a training step feels them.
+    """
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -52,16 +59,19 @@ class _Normal(dist.Normal):
         if self._validate_args:
             self._validate_sample(value)
         deviation = (value - self.loc) / self.scale
-        return torch.addcmul(-0.5 * log(2 * pi) - self.scale.log(), deviation, deviation, value=-0.5)
+        return torch.addcmul(
+            -0.5 * log(2 * pi) - self.scale.log(), deviation, deviation, value=-0.5
+        )
 
 
 class Normal(Parametric):
     """Independent entries with one common scale:  x_i ~ Normal(loc_i(c), scale).
 
-    With a linear decoder this is the likelihood of probabilistic PCA. For one scale per entry, from the context, use `DiagonalNormal`.
+    With a linear decoder this is the likelihood of probabilistic PCA. For one scale per entry, from
+    the context, use `DiagonalNormal`.
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); scale (None: one learned number, `raw_scale`); min_scale, the smallest learned
-        scale; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); scale (None: one learned
+        number, `raw_scale`); min_scale, the smallest learned scale; pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Raises: ValueError if scale is not positive.
 
@@ -80,7 +90,9 @@ class Normal(Parametric):
     ) -> None:
         if scale is not None and scale <= 0:
             raise ValueError(f"scale must be positive, or None to learn it, got {scale}.")
-        super().__init__(dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise, floor=min_scale)
+        super().__init__(
+            dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise, floor=min_scale
+        )
         self.fixed_scale = scale
         self.raw_scale = nn.Parameter(torch.zeros(())) if scale is None else None
 
@@ -94,7 +106,8 @@ class Normal(Parametric):
 class DiagonalNormal(Parametric):
     """A normal distribution with independent entries:  z_i ~ Normal(loc_i(c), scale_i(c)).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale;
+        pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
 
     >>> round(DiagonalNormal(2)().log_prob(torch.zeros(2)).item(), 4)
@@ -110,7 +123,9 @@ class DiagonalNormal(Parametric):
         pixelwise: bool = False,
     ) -> None:
         num_params = 2 * size_of(dim)
-        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale)
+        super().__init__(
+            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale
+        )
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
@@ -119,40 +134,53 @@ class DiagonalNormal(Parametric):
 
 
 class LowRankNormal(Parametric):
-    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~ Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
+    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~
+    Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
 
-    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters); min_scale, the smallest scale.
+    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters);
+        min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R) operations: only I + V' V is factorised, well
-        conditioned however small a scale is.
+    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R)
+        operations: only I + V' V is factorised, well conditioned however small a scale is.
     Raises: ValueError if rank < 1.
 
     >>> LowRankNormal(5, 2)().event_shape
     torch.Size([5])
     """
 
-    def __init__(self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-4) -> None:
+    def __init__(
+        self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-4
+    ) -> None:
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}.")
 
         def initial() -> Tensor:
-            return torch.cat([torch.zeros(2 * dim), 0.1 * torch.randn(rank * dim)])  # V = 0 would be a saddle point
+            return torch.cat(
+                [torch.zeros(2 * dim), 0.1 * torch.randn(rank * dim)]
+            )  # V = 0 would be a saddle point
 
-        super().__init__(dim, dim * (rank + 2), context_dim=context_dim, floor=min_scale, initial=initial)
+        super().__init__(
+            dim, dim * (rank + 2), context_dim=context_dim, floor=min_scale, initial=initial
+        )
         self.rank = rank
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of V."""
+        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of
+        V.
+        """
         loc, raw_scale, *columns = self.split(raw)
         scale = self.positive(raw_scale)
-        return dist.LowRankMultivariateNormal(loc, scale[..., None] * torch.stack(columns, -1), scale.square())
+        return dist.LowRankMultivariateNormal(
+            loc, scale[..., None] * torch.stack(columns, -1), scale.square()
+        )
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.rank),)
 
 
 class FullRankNormal(Parametric):
-    """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I + N(c)),  N lower triangular without a diagonal.
+    """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I
+    + N(c)),  N lower triangular without a diagonal.
 
     Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).

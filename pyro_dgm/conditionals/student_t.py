@@ -10,8 +10,9 @@ from pyro_dgm.conditionals.base import Parametric, size_of
 class StudentT(Parametric):
     """Independent entries with heavy tails:  x_i ~ StudentT(df_i(c), loc_i(c), scale_i(c)).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); df, the degrees of freedom (None: learned, above 1, so that the mean exists);
-        min_scale, the smallest scale; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); df, the degrees of freedom
+        (None: learned, above 1, so that the mean exists); min_scale, the smallest scale; pixelwise,
+        as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Raises: ValueError if df is not positive.
 
@@ -31,7 +32,9 @@ class StudentT(Parametric):
         if df is not None and df <= 0:
             raise ValueError(f"df must be positive, or None to learn it, got {df}.")
         num_params = (3 if df is None else 2) * size_of(dim)
-        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale)
+        super().__init__(
+            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale
+        )
         self.df = df
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:

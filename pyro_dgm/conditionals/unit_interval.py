@@ -1,4 +1,6 @@
-"""Data in the unit interval: continuous Bernoulli, Beta, Kumaraswamy and logit-normal likelihoods."""
+"""Data in the unit interval: continuous Bernoulli, Beta, Kumaraswamy and logit-normal
+likelihoods.
+"""
 
 from math import log
 from typing import ClassVar
@@ -10,24 +12,34 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pyro_dgm.conditionals.base import Parametric, size_of
-from pyro_dgm.conditionals.elementwise import Elementwise, OpenInterval, check_inside, inside, logistic_normal_mean
+from pyro_dgm.conditionals.elementwise import (
+    Elementwise,
+    OpenInterval,
+    check_inside,
+    inside,
+    logistic_normal_mean,
+)
 
 
 class ContinuousBernoulli(Parametric):
-    """Independent grey levels:  p(x_i) proportional to s^x_i (1 - s)^(1 - x_i) on [0, 1],  s = sigmoid(l_i(c)).
+    """Independent grey levels:  p(x_i) proportional to s^x_i (1 - s)^(1 - x_i) on [0, 1],  s =
+    sigmoid(l_i(c)).
 
     log p(x) = sum_i x_i l_i - softplus(l_i) + log(l_i / tanh(l_i / 2)).
 
     Args: dim, a size or a shape; context_dim (0 = free parameters); pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Reference: Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845. The normaliser is a Taylor series where abs(l) < 0.1, exact to 1e-13, and is
-    taken in l rather than s elsewhere, so that it keeps its precision and gradient for any l.
+    Reference: Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845. The normaliser is a Taylor series
+    where abs(l) < 0.1, exact to 1e-13, and is taken in l rather than s elsewhere, so that it keeps
+    its precision and gradient for any l.
 
     >>> round(ContinuousBernoulli(2)().log_prob(torch.tensor([0.0, 0.3])).item(), 4)
     0.0
     """
 
-    def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0, pixelwise: bool = False) -> None:
+    def __init__(
+        self, dim: int | tuple[int, ...], *, context_dim: int = 0, pixelwise: bool = False
+    ) -> None:
         super().__init__(dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise)
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
@@ -37,9 +49,11 @@ class ContinuousBernoulli(Parametric):
 
 
 class Beta(Parametric):
-    """Independent entries in (0, 1):  x_i ~ Beta(a_i(c), b_i(c)), uniform where the raw parameters are zero.
+    """Independent entries in (0, 1):  x_i ~ Beta(a_i(c), b_i(c)), uniform where the raw parameters
+    are zero.
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest a and b; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest
+        a and b; pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
 
@@ -56,7 +70,9 @@ class Beta(Parametric):
         pixelwise: bool = False,
     ) -> None:
         num_params = 2 * size_of(dim)
-        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_concentration)
+        super().__init__(
+            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_concentration
+        )
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
@@ -65,11 +81,13 @@ class Beta(Parametric):
 
 
 class Kumaraswamy(Parametric):
-    """Independent entries in (0, 1):  P(x_i <= t) = 1 - (1 - t^a_i(c))^b_i(c),  like a Beta, with samples in closed form.
+    """Independent entries in (0, 1):  P(x_i <= t) = 1 - (1 - t^a_i(c))^b_i(c),  like a Beta, with
+    samples in closed form.
 
     log p(x) = sum_i log a_i + log b_i + (a_i - 1) log x_i + (b_i - 1) log(1 - x_i^a_i).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest a and b; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest
+        a and b; pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
     Reference: Kumaraswamy (1980), J. Hydrology 46:79.
@@ -87,7 +105,9 @@ class Kumaraswamy(Parametric):
         pixelwise: bool = False,
     ) -> None:
         num_params = 2 * size_of(dim)
-        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_concentration)
+        super().__init__(
+            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_concentration
+        )
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
@@ -98,7 +118,8 @@ class Kumaraswamy(Parametric):
 class LogitNormal(Parametric):
     """Independent entries in (0, 1):  x_i = sigmoid(y_i),  y_i ~ Normal(loc_i(c), scale_i(c)).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale; pixelwise, as in `Parametric`.
+    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale;
+        pixelwise, as in `Parametric`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
 
@@ -115,7 +136,9 @@ class LogitNormal(Parametric):
         pixelwise: bool = False,
     ) -> None:
         num_params = 2 * size_of(dim)
-        super().__init__(dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale)
+        super().__init__(
+            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale
+        )
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
@@ -130,7 +153,9 @@ class _ContinuousBernoulli(Elementwise):
     logits: Tensor
 
     def _away_from_zero(self) -> tuple[Tensor, Tensor]:
-        """Where the series is used, and logits that are one there, so that no gradient of the unused branch is infinite."""
+        """Where the series is used, and logits that are one there, so that no gradient of the
+        unused branch is infinite.
+        """
         near = self.logits.abs() < 0.1
         return near, torch.where(near, 1.0, self.logits)
 
@@ -140,7 +165,9 @@ class _ContinuousBernoulli(Elementwise):
         near, logits = self._away_from_zero()
         exact = torch.log(logits / torch.tanh(logits / 2))
         square = self.logits.square()
-        series = log(2) + square * (1 / 12 - square * (7 / 1440 - square * (31 / 90720 - square * (127 / 4838400))))
+        series = log(2) + square * (
+            1 / 12 - square * (7 / 1440 - square * (31 / 90720 - square * (127 / 4838400)))
+        )
         return value * self.logits + logsigmoid(-self.logits) + torch.where(near, series, exact)
 
     def icdf(self, u: Tensor) -> Tensor:
@@ -151,7 +178,9 @@ class _ContinuousBernoulli(Elementwise):
         exact = torch.where(logits < 0, exact, 1 - exact)
         w, l = u * (1 - u), self.logits
         bend = 1 - 2 * u
-        series = u + w * l * (1 / 2 + l * (bend / 6 + l * ((1 - 6 * w) / 24 + l * bend * (1 - 12 * w) / 120)))
+        series = u + w * l * (
+            1 / 2 + l * (bend / 6 + l * ((1 - 6 * w) / 24 + l * bend * (1 - 12 * w) / 120))
+        )
         return torch.where(near, series, exact)
 
     def rsample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
@@ -161,7 +190,9 @@ class _ContinuousBernoulli(Elementwise):
     def mean(self) -> Tensor:
         near, logits = self._away_from_zero()
         square = self.logits.square()
-        series = 0.5 + self.logits * (1 / 12 - square * (1 / 720 - square * (1 / 30240 - square / 1209600)))
+        series = 0.5 + self.logits * (
+            1 / 12 - square * (1 / 720 - square * (1 / 30240 - square / 1209600))
+        )
         return torch.where(near, series, 0.5 + 0.5 / torch.tanh(logits / 2) - 1 / logits)
 
 
@@ -175,7 +206,10 @@ class _Beta(dist.Beta):
 
 
 class _Kumaraswamy(OpenInterval):
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"concentration1": constraints.positive, "concentration0": constraints.positive}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "concentration1": constraints.positive,
+        "concentration0": constraints.positive,
+    }
     support = constraints.unit_interval
     has_rsample = True
     concentration1: Tensor
@@ -185,20 +219,34 @@ class _Kumaraswamy(OpenInterval):
         if self._validate_args:
             self._validate_sample(value)
         a, b, log_value = self.concentration1, self.concentration0, torch.log(value)
-        return torch.log(a * b) + (a - 1) * log_value + (b - 1) * torch.log(-torch.expm1(a * log_value))
+        return (
+            torch.log(a * b)
+            + (a - 1) * log_value
+            + (b - 1) * torch.log(-torch.expm1(a * log_value))
+        )
 
     def rsample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
         log_u = torch.log(self._uniform(sample_shape))
-        return inside(torch.exp(torch.log(-torch.expm1(log_u / self.concentration0)) / self.concentration1))
+        return inside(
+            torch.exp(torch.log(-torch.expm1(log_u / self.concentration0)) / self.concentration1)
+        )
 
     @property
     def mean(self) -> Tensor:
         inverse, b = 1 / self.concentration1, self.concentration0
-        return torch.exp(torch.log(b) + torch.lgamma(1 + inverse) + torch.lgamma(b) - torch.lgamma(1 + inverse + b))
+        return torch.exp(
+            torch.log(b)
+            + torch.lgamma(1 + inverse)
+            + torch.lgamma(b)
+            - torch.lgamma(1 + inverse + b)
+        )
 
 
 class _LogitNormal(OpenInterval):
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"loc": constraints.real, "scale": constraints.positive}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "loc": constraints.real,
+        "scale": constraints.positive,
+    }
     support = constraints.unit_interval
     has_rsample = True
     loc: Tensor
@@ -209,7 +257,13 @@ class _LogitNormal(OpenInterval):
             self._validate_sample(value)
         log_odd, log_even = torch.log(value), torch.log1p(-value)
         standard = (log_odd - log_even - self.loc) / self.scale
-        return -0.5 * standard.square() - torch.log(self.scale) - 0.5 * log(2 * torch.pi) - log_odd - log_even
+        return (
+            -0.5 * standard.square()
+            - torch.log(self.scale)
+            - 0.5 * log(2 * torch.pi)
+            - log_odd
+            - log_even
+        )
 
     def rsample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))

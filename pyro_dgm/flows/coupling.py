@@ -1,6 +1,8 @@
-"""Coupling flows: one half of a vector is mapped entry by entry, with parameters that a network reads off the other half; halves take turns.
+"""Coupling flows: one half of a vector is mapped entry by entry, with parameters that a network
+reads off the other half; halves take turns.
 
-Both directions cost one pass. A coupling is an autoregressive transform with two blocks: its Jacobian is triangular.
+Both directions cost one pass. A coupling is an autoregressive transform with two blocks: its
+Jacobian is triangular.
 """
 
 from collections.abc import Sequence
@@ -22,10 +24,12 @@ __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
 class Coupling(Transform):
     """u_i = x_i in one half;  u_i = h(x_i; raw_i),  raw = network(x_kept, c), in the other.
 
-    As in a masked autoregressive flow the network reads the data's side; it is equal on both sides, so neither direction is slow.
+    As in a masked autoregressive flow the network reads the data's side; it is equal on both sides,
+    so neither direction is slow.
 
-    Args: dim (D); scalar, the map h; context_dim; hidden and activation of the network; swap: keep the second half (the last D - D // 2 entries)
-        and map the first, instead of the other way round.
+    Args: dim (D); scalar, the map h; context_dim; hidden and activation of the network; swap: keep
+        the second half (the last D - D // 2 entries) and map the first, instead of the other way
+        round.
     Shapes: u and x (*batch, D), context (*batch, context_dim); log-determinants (*batch,).
     Cost: one pass of the network in each direction, and what the scalar map costs.
     Raises: ValueError if dim < 2.
@@ -48,10 +52,19 @@ class Coupling(Transform):
     ) -> None:
         super().__init__()
         if dim < 2:
-            raise ValueError(f"A coupling needs a dim of at least 2, one entry for each half, got {dim}.")
-        self.scalar, self.first, self.swap, self.context_dim = scalar, dim // 2, swap, check_context_dim(context_dim)
+            raise ValueError(
+                f"A coupling needs a dim of at least 2, one entry for each half, got {dim}."
+            )
+        self.scalar, self.first, self.swap, self.context_dim = (
+            scalar,
+            dim // 2,
+            swap,
+            check_context_dim(context_dim),
+        )
         kept = dim - self.first if swap else self.first
-        self.network = MLP(kept + context_dim, hidden, (dim - kept) * scalar.num_params, activation=activation)
+        self.network = MLP(
+            kept + context_dim, hidden, (dim - kept) * scalar.num_params, activation=activation
+        )
         with torch.no_grad():  # near raw = 0, which is the identity for most scalar maps
             for parameter in self.network.layers[-1].parameters():
                 parameter.mul_(0.01)
@@ -59,15 +72,23 @@ class Coupling(Transform):
     @property
     def forward_cost(self) -> str:
         """What `forward_and_log_det` costs."""
-        return "one pass" if self.scalar.inverse_cost == "closed form" else f"one pass and a {self.scalar.inverse_cost}"
+        return (
+            "one pass"
+            if self.scalar.inverse_cost == "closed form"
+            else f"one pass and a {self.scalar.inverse_cost}"
+        )
 
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x = f(u; c) and log |det dx/du|."""
         kept, mapped, raw = self._halves(u, context)
         mapped, log_slope = self.scalar.invert(mapped, raw)
         return self._whole(kept, mapped), log_slope.sum(-1)
 
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x; c) and log |det du/dx|."""
         kept, mapped, raw = self._halves(x, context)
         mapped, log_slope = self.scalar(mapped, raw)
@@ -89,9 +110,26 @@ class Coupling(Transform):
         return torch.cat([mapped, kept] if self.swap else [kept, mapped], -1)
 
 
-def _couplings(dim: int, scalar: ScalarMap, num_layers: int, context_dim: int, hidden: Sequence[int], activation: str) -> list[Transform]:
+def _couplings(
+    dim: int,
+    scalar: ScalarMap,
+    num_layers: int,
+    context_dim: int,
+    hidden: Sequence[int],
+    activation: str,
+) -> list[Transform]:
     """Couplings in which halves take turns."""
-    return [Coupling(dim, scalar, context_dim=context_dim, hidden=hidden, activation=activation, swap=i % 2 == 1) for i in range(check_num_layers(num_layers))]
+    return [
+        Coupling(
+            dim,
+            scalar,
+            context_dim=context_dim,
+            hidden=hidden,
+            activation=activation,
+            swap=i % 2 == 1,
+        )
+        for i in range(check_num_layers(num_layers))
+    ]
 
 
 class _CouplingFlow(Flow):
@@ -118,9 +156,11 @@ class _CouplingFlow(Flow):
 
 
 class NICE(_CouplingFlow):
-    """Additive couplings, which keep volumes, under a diagonal scaling:  x = exp(s) g(u),  log |det dx/du| = sum_i s_i.
+    """Additive couplings, which keep volumes, under a diagonal scaling:  x = exp(s) g(u),  log |det
+    dx/du| = sum_i s_i.
 
-    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and activation of their networks; base, as in `Flow`.
+    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and
+        activation of their networks; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: one pass in each direction.
     Raises: ValueError if dim < 2 or num_layers < 1.
@@ -141,13 +181,17 @@ class NICE(_CouplingFlow):
         base: Conditional | None = None,
     ) -> None:
         couplings = _couplings(dim, Shift(), num_layers, context_dim, hidden, activation)
-        super().__init__(dim, [*couplings, Diagonal(dim)], num_layers, hidden, context_dim=context_dim, base=base)
+        super().__init__(
+            dim, [*couplings, Diagonal(dim)], num_layers, hidden, context_dim=context_dim, base=base
+        )
 
 
 class RealNVP(_CouplingFlow):
-    """Affine couplings, in which halves take turns:  u_i = m_i(x_kept, c) + exp(a_i(x_kept, c)) x_i.
+    """Affine couplings, in which halves take turns:  u_i = m_i(x_kept, c) + exp(a_i(x_kept, c))
+    x_i.
 
-    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and activation of their networks; base, as in `Flow`.
+    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and
+        activation of their networks; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: one pass in each direction.
     Raises: ValueError if dim < 2 or num_layers < 1.
@@ -172,10 +216,12 @@ class RealNVP(_CouplingFlow):
 
 
 class NSF(_CouplingFlow):
-    """Neural spline flow with couplings: monotone rational-quadratic splines, and between them learned linear maps.
+    """Neural spline flow with couplings: monotone rational-quadratic splines, and between them
+    learned linear maps.
 
-    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; num_bins and bound of the splines, which are the identity
-        outside [-bound, bound]; hidden and activation of the networks; base, as in `Flow`.
+    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; num_bins and
+        bound of the splines, which are the identity outside [-bound, bound]; hidden and activation
+        of the networks; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
     Cost: one pass in each direction, and two triangular systems in one of them.
     Raises: ValueError if dim < 2, num_layers < 1, num_bins < 2 or bound is not positive.
@@ -197,6 +243,8 @@ class NSF(_CouplingFlow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        couplings = _couplings(dim, Spline(num_bins, bound), num_layers, context_dim, hidden, activation)
+        couplings = _couplings(
+            dim, Spline(num_bins, bound), num_layers, context_dim, hidden, activation
+        )
         mixed = chain.from_iterable((coupling, LU(dim)) for coupling in couplings)
         super().__init__(dim, list(mixed), num_layers, hidden, context_dim=context_dim, base=base)

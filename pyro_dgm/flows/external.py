@@ -1,4 +1,6 @@
-"""Flows of other libraries as conditionals: any zuko flow in Pyro, any FlowJAX distribution in NumPyro."""
+"""Flows of other libraries as conditionals: any zuko flow in Pyro, any FlowJAX distribution in
+NumPyro.
+"""
 
 from typing import Any, ClassVar
 
@@ -12,9 +14,11 @@ __all__ = ["ExternalFlow"]
 
 
 class ExternalFlow(Conditional):
-    """A flow of another library, wherever a conditional is accepted: in Pyro a zuko flow, in NumPyro a FlowJAX distribution.
+    """A flow of another library, wherever a conditional is accepted: in Pyro a zuko flow, in
+    NumPyro a FlowJAX distribution.
 
-    Args: flow, the other library's object; dim, the size of its values; context_dim (0 = unconditional).
+    Args: flow, the other library's object; dim, the size of its values; context_dim (0 =
+        unconditional).
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Cost: the other library's, which inverts an autoregressive flow in dim passes.
     Raises: ValueError if the flow is not what it must be, or its sizes are others.
@@ -28,7 +32,10 @@ class ExternalFlow(Conditional):
     def __init__(self, flow: Any, dim: int, *, context_dim: int = 0) -> None:
         super().__init__(dim, context_dim=context_dim)
         if not isinstance(flow, nn.Module):
-            raise ValueError(f"flow must be a zuko flow, such as zuko.flows.NSF({dim}, context={context_dim}), got {flow!r}.")
+            raise ValueError(
+                f"flow must be a zuko flow, such as zuko.flows.NSF({dim}, "
+                f"context={context_dim}), got {flow!r}."
+            )
         self.flow = flow
         with torch.no_grad():
             like = next(flow.parameters(), torch.zeros(()))
@@ -37,7 +44,9 @@ class ExternalFlow(Conditional):
                 found = tuple(distribution.event_shape)
                 distribution.log_prob(torch.zeros(found).to(like))
             except Exception as error:
-                raise ValueError(f"The flow does not take a context of {context_dim} entries: {error}.") from error
+                raise ValueError(
+                    f"The flow does not take a context of {context_dim} entries: {error}."
+                ) from error
         if found != self.event_shape:
             raise ValueError(f"The flow must give values of shape {self.event_shape}, got {found}.")
 
@@ -47,7 +56,9 @@ class ExternalFlow(Conditional):
 
 
 class _External(TorchDistribution):
-    """What Pyro asks of a distribution, for one that is torch's only: a support, scoring a draw from what the draw has left."""
+    """What Pyro asks of a distribution, for one that is torch's only: a support, scoring a draw
+    from what the draw has left.
+    """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = True
@@ -74,6 +85,12 @@ class _External(TorchDistribution):
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._drawn is not None and value is self._drawn[0] and (self._drawn[2] or not torch.is_grad_enabled()):
+        if (
+            self._drawn is not None
+            and value is self._drawn[0]
+            and (self._drawn[2] or not torch.is_grad_enabled())
+        ):
             return self._drawn[1]
-        return self.inner.log_prob(value.expand(torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)))
+        return self.inner.log_prob(
+            value.expand(torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape))
+        )

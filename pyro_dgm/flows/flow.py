@@ -1,6 +1,8 @@
-"""Flows: conditional distributions whose draws are noise under a stack of bijections, x = f_L(... f_1(u)).
+"""Flows: conditional distributions whose draws are noise under a stack of bijections, x = f_L(...
+f_1(u)).
 
-log p(x | c) = log p(u | c) - sum_l log |det df_l|,  u = f^-1(x; c).  Any value can be scored, also one that was never drawn.
+log p(x | c) = log p(u | c) - sum_l log |det df_l|,  u = f^-1(x; c).  Any value can be scored, also
+one that was never drawn.
 """
 
 from collections.abc import Sequence
@@ -19,10 +21,13 @@ __all__ = ["Flow", "FlowDistribution"]
 class Flow(Conditional):
     """A normalizing flow:  u ~ base(c);  x = f_L(... f_1(u; c); c).
 
-    As prior, posterior or likelihood, like any conditional; named flows (MAF, RealNVP, ...) are stacks made for you.
+    As prior, posterior or likelihood, like any conditional; named flows (MAF, RealNVP, ...) are
+    stacks made for you.
 
-    Args: dim, a size or a shape; transforms, from the noise to the data; context_dim (0 = unconditional); base, a conditional of the noise (default
-        StandardNormal(dim), with a context DiagonalNormal(dim, context_dim=context_dim), which is the standard normal times a learned location and scale).
+    Args: dim, a size or a shape; transforms, from the noise to the data; context_dim (0 =
+        unconditional); base, a conditional of the noise (default StandardNormal(dim), with a
+        context DiagonalNormal(dim, context_dim=context_dim), which is the standard normal times a
+        learned location and scale).
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Cost: that of its transforms in each direction; `repr` shows it.
     Raises: ValueError if the base does not fit.
@@ -38,9 +43,14 @@ class Flow(Conditional):
     ) -> None:
         super().__init__(dim, context_dim=context_dim)
         if base is None:
-            base = DiagonalNormal(dim, context_dim=context_dim) if context_dim else StandardNormal(dim)
+            base = (
+                DiagonalNormal(dim, context_dim=context_dim) if context_dim else StandardNormal(dim)
+            )
         if base.event_shape != self.event_shape or base.context_dim not in (0, context_dim):
-            raise ValueError(f"The base of a flow must give values of shape {self.event_shape} with context_dim=0 or context_dim={context_dim}, got {base!r}.")
+            raise ValueError(
+                f"The base of a flow must give values of shape {self.event_shape} with "
+                f"context_dim=0 or context_dim={context_dim}, got {base!r}."
+            )
         self.base = base
         self.transforms = nn.ModuleList(transforms)
 
@@ -52,12 +62,15 @@ class Flow(Conditional):
         return FlowDistribution(base, self._stack, context)
 
     def inverse(self, base: Conditional | None = None) -> "Flow":
-        """The flow with its directions exchanged, sharing the parameters: the implicit IAF of a MAF, and the other way round.
+        """The flow with its directions exchanged, sharing the parameters: the implicit IAF of a
+        MAF, and the other way round.
 
         Args: base, of the other side (default: standard normal).
         """
         dim = self.event_shape if len(self.event_shape) > 1 else self.event_shape[0]
-        transforms = [t.transform if isinstance(t, Inverse) else Inverse(t) for t in reversed(self._stack)]
+        transforms = [
+            t.transform if isinstance(t, Inverse) else Inverse(t) for t in reversed(self._stack)
+        ]
         return Flow(dim, transforms, context_dim=self.context_dim, base=base or StandardNormal(dim))
 
     @property
@@ -75,21 +88,31 @@ class Flow(Conditional):
         return " + ".join(dict.fromkeys(t.inverse_cost for t in self._stack)) or "nothing"
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}; sample: {self.sample_cost}, log_prob: {self.log_prob_cost})"
+        return (
+            f"{super().__repr__()[:-1]}; sample: {self.sample_cost}, log_prob: "
+            f"{self.log_prob_cost})"
+        )
 
 
 class FlowDistribution(TorchDistribution):
     """The distribution of x = f_L(... f_1(u)),  u ~ base.
 
-    Draws are reparameterised if the base's are.  A value that was just drawn is scored from what the draw has left; any other by the inverse.
+    Draws are reparameterised if the base's are.  A value that was just drawn is scored from what
+    the draw has left; any other by the inverse.
 
-    Args: base, the distribution of the noise; transforms, from the noise to the data; context (*batch, context_dim) or None.
+    Args: base, the distribution of the noise; transforms, from the noise to the data; context
+        (*batch, context_dim) or None.
     Shapes: those of the base.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
 
-    def __init__(self, base: TorchDistribution, transforms: Sequence[Transform], context: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        base: TorchDistribution,
+        transforms: Sequence[Transform],
+        context: Tensor | None = None,
+    ) -> None:
         self.base, self.transforms, self.context = base, tuple(transforms), context
         self._drawn: tuple[Tensor, Tensor, bool] | None = None
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
@@ -108,8 +131,12 @@ class FlowDistribution(TorchDistribution):
         """The same distribution with a larger batch shape."""
         return FlowDistribution(self.base.expand(batch_shape), self.transforms, self.context)
 
-    def rsample_and_log_prob(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        """Draws (*sample_shape, *batch, *event) and their log-densities (*sample_shape, *batch), in one forward pass."""
+    def rsample_and_log_prob(
+        self, sample_shape: torch.Size | tuple[int, ...] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Draws (*sample_shape, *batch, *event) and their log-densities (*sample_shape, *batch), in
+        one forward pass.
+        """
         shape = torch.Size(sample_shape)
         u = self.base.rsample(shape) if self.base.has_rsample else self.base.sample(shape)
         x, log_det = self.forward_and_log_det(u)
@@ -128,9 +155,15 @@ class FlowDistribution(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value): (*batch, *event) -> (*batch,)."""
-        if self._drawn is not None and value is self._drawn[0] and (self._drawn[2] or not torch.is_grad_enabled()):
+        if (
+            self._drawn is not None
+            and value is self._drawn[0]
+            and (self._drawn[2] or not torch.is_grad_enabled())
+        ):
             return self._drawn[1]
-        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape))
+        value = value.expand(
+            torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
+        )
         u, log_det = self.inverse_and_log_det(value)
         return self.base.log_prob(u) + log_det
 

@@ -1,6 +1,7 @@
 """Flows of images: couplings with checkerboard and channel masks, at several scales.
 
-All scales of the noise lie in one array of the image's shape: half of what a scale has made is left as it is, the other half goes on to the next.
+All scales of the noise lie in one array of the image's shape: half of what a scale has made is left
+as it is, the other half goes on to the next.
 """
 
 from abc import abstractmethod
@@ -21,12 +22,23 @@ __all__ = ["FactoredOut", "ImageCoupling", "MultiScaleRealNVP", "Squeezed"]
 
 
 class _ConvNet(nn.Module):
-    """3x3 convolutions that keep the size of an image; a context moves the first one's output, by one number for each channel."""
+    """3x3 convolutions that keep the size of an image; a context moves the first one's output, by
+    one number for each channel.
+    """
 
-    def __init__(self, in_channels: int, hidden_channels: Sequence[int], out_channels: int, context_dim: int, activation: str) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: Sequence[int],
+        out_channels: int,
+        context_dim: int,
+        activation: str,
+    ) -> None:
         super().__init__()
         if isinstance(hidden_channels, int) or not hidden_channels or min(hidden_channels) < 1:
-            raise ValueError(f"hidden_channels must be one or more sizes of at least 1, got {hidden_channels}.")
+            raise ValueError(
+                f"hidden_channels must be one or more sizes of at least 1, got {hidden_channels}."
+            )
         sizes = (in_channels, *hidden_channels, out_channels)
         self.activation = check_activation(activation)
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
@@ -45,13 +57,16 @@ class _ConvNet(nn.Module):
 
 
 class ImageCoupling(Transform):
-    """u_i = x_i on one half of an image, by a mask;  u_i = h(x_i; raw_i),  raw = network(masked x, c), on the other.
+    """u_i = x_i on one half of an image, by a mask;  u_i = h(x_i; raw_i),  raw = network(masked x,
+    c), on the other.
 
-    Args: image_shape (C, H, W); mask, "checkerboard" (every other pixel) or "channels" (the first C // 2 channels are kept); swap: keep the other half;
-        scalar, the map h; context_dim; hidden_channels and activation of the network, of 3x3 convolutions.
+    Args: image_shape (C, H, W); mask, "checkerboard" (every other pixel) or "channels" (the first C
+        // 2 channels are kept); swap: keep the other half; scalar, the map h; context_dim;
+        hidden_channels and activation of the network, of 3x3 convolutions.
     Shapes: u and x (*batch, C, H, W), context (*batch, context_dim); log-determinants (*batch,).
     Cost: one pass of the network in each direction, and what the scalar map costs.
-    Raises: ValueError for another mask, a single channel under the mask "channels", or sizes below 1.
+    Raises: ValueError for another mask, a single channel under the mask "channels", or sizes below
+        1.
     Reference: Dinh et al. (2017), arXiv:1605.08803, section 3.4.
     """
 
@@ -69,32 +84,52 @@ class ImageCoupling(Transform):
         super().__init__()
         check_mask(mask, image_shape)
         self.mask, self.swap, self.scalar = mask, swap, scalar
-        self.network = _ConvNet(image_shape[0], hidden_channels, image_shape[0] * scalar.num_params, context_dim, activation)
+        self.network = _ConvNet(
+            image_shape[0],
+            hidden_channels,
+            image_shape[0] * scalar.num_params,
+            context_dim,
+            activation,
+        )
 
     @property
     def forward_cost(self) -> str:
         """What `forward_and_log_det` costs."""
-        return "one pass" if self.scalar.inverse_cost == "closed form" else f"one pass and a {self.scalar.inverse_cost}"
+        return (
+            "one pass"
+            if self.scalar.inverse_cost == "closed form"
+            else f"one pass and a {self.scalar.inverse_cost}"
+        )
 
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x = f(u; c) and log |det dx/du|."""
         kept, raw = self._conditioned(u, context)
         x, log_slope = self.scalar.invert(u, raw)
         return torch.where(kept, u, x), torch.where(kept, 0.0, log_slope).sum((-3, -2, -1))
 
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x; c) and log |det du/dx|."""
         kept, raw = self._conditioned(x, context)
         u, log_slope = self.scalar(x, raw)
         return torch.where(kept, x, u), torch.where(kept, 0.0, log_slope).sum((-3, -2, -1))
 
     def _conditioned(self, value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The mask (C, H, W), true where values are kept, and the parameters of the map (*batch, C, H, W, num_params)."""
-        channel, row, column = (torch.arange(size, device=value.device) for size in value.shape[-3:])
+        """The mask (C, H, W), true where values are kept, and the parameters of the map (*batch, C,
+        H, W, num_params).
+        """
+        channel, row, column = (
+            torch.arange(size, device=value.device) for size in value.shape[-3:]
+        )
         if self.mask == "checkerboard":
             kept = ((row[:, None] + column) % 2 == self.swap).expand(value.shape[-3:])
         else:
-            kept = ((channel < len(channel) // 2) != self.swap)[:, None, None].expand(value.shape[-3:])
+            kept = ((channel < len(channel) // 2) != self.swap)[:, None, None].expand(
+                value.shape[-3:]
+            )
         raw = self.network(torch.where(kept, value, 0.0), context)
         return kept, raw.unflatten(-3, (-1, self.scalar.num_params)).movedim(-3, -1)
 
@@ -108,8 +143,13 @@ def check_mask(mask: str, image_shape: tuple[int, int, int]) -> None:
         raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
     if mask not in ("checkerboard", "channels"):
         raise ValueError(f"mask must be 'checkerboard' or 'channels', got {mask!r}.")
-    if (mask == "channels" and image_shape[0] < 2) or (mask == "checkerboard" and image_shape[1] * image_shape[2] < 2):
-        raise ValueError(f"The mask {mask!r} needs two channels or two pixels at least, got images of shape {image_shape}.")
+    if (mask == "channels" and image_shape[0] < 2) or (
+        mask == "checkerboard" and image_shape[1] * image_shape[2] < 2
+    ):
+        raise ValueError(
+            f"The mask {mask!r} needs two channels or two pixels at least, got images of shape "
+            f"{image_shape}."
+        )
 
 
 class _Within(Transform):
@@ -129,12 +169,16 @@ class _Within(Transform):
         """What `inverse_and_log_det` costs."""
         return self.transform.inverse_cost
 
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x = f(u; c) and log |det dx/du|."""
         x, log_det = self.transform.forward_and_log_det(self._enter(u), context)
         return self._leave(u, x), log_det
 
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x; c) and log |det du/dx|."""
         u, log_det = self.transform.inverse_and_log_det(self._enter(x), context)
         return self._leave(x, u), log_det
@@ -149,7 +193,8 @@ class _Within(Transform):
 
 
 class Squeezed(_Within):
-    """A transform of images with a quarter of the pixels and four times the channels: blocks of 2 x 2 pixels become the channels of one.
+    """A transform of images with a quarter of the pixels and four times the channels: blocks of 2 x
+    2 pixels become the channels of one.
 
     Args: transform, of shape (4 C, H / 2, W / 2).
     Shapes: u and x (*batch, C, H, W), H and W even.
@@ -158,8 +203,12 @@ class Squeezed(_Within):
 
     def _enter(self, image: Tensor) -> Tensor:
         channels, height, width = image.shape[-3:]
-        blocks = image.unflatten(-1, (width // 2, 2)).unflatten(-3, (height // 2, 2))  # (*batch, C, H / 2, 2, W / 2, 2)
-        return blocks.movedim((-3, -1), (-5, -4)).reshape(*image.shape[:-3], 4 * channels, height // 2, width // 2)
+        blocks = image.unflatten(-1, (width // 2, 2)).unflatten(
+            -3, (height // 2, 2)
+        )  # (*batch, C, H / 2, 2, W / 2, 2)
+        return blocks.movedim((-3, -1), (-5, -4)).reshape(
+            *image.shape[:-3], 4 * channels, height // 2, width // 2
+        )
 
     def _leave(self, image: Tensor, result: Tensor) -> Tensor:
         blocks = result.unflatten(-3, (2, 2, -1))  # (*batch, 2, 2, C, H / 2, W / 2)
@@ -167,7 +216,8 @@ class Squeezed(_Within):
 
 
 class FactoredOut(_Within):
-    """A transform of the second half of the channels; the first half is noise already and left as it is.
+    """A transform of the second half of the channels; the first half is noise already and left as
+    it is.
 
     Args: transform, of shape (C - C // 2, H, W).
     Shapes: u and x (*batch, C, H, W).
@@ -183,16 +233,20 @@ class FactoredOut(_Within):
 
 
 class MultiScaleRealNVP(Flow):
-    """RealNVP for images, at several scales: couplings with checkerboard masks; squeeze; couplings with channel masks; half of the channels are
-    factored out; and the same again on the other half. The last scale has checkerboard masks only, and one coupling more.
+    """RealNVP for images, at several scales: couplings with checkerboard masks; squeeze; couplings
+    with channel masks; half of the channels are factored out; and the same again on the other half.
+    The last scale has checkerboard masks only, and one coupling more.
 
-    Pixels are real numbers: map data in [0, 1] to the real line beforehand (dequantise, then take logits).
+    Pixels are real numbers: map data in [0, 1] to the real line beforehand (dequantise, then take
+    logits).
 
-    Args: image_shape (C, H, W); context_dim (0 = unconditional); num_scales; num_layers, couplings for each mask and scale; hidden_channels and
-        activation of their networks, of 3x3 convolutions; base, as in `Flow`.
+    Args: image_shape (C, H, W); context_dim (0 = unconditional); num_scales; num_layers, couplings
+        for each mask and scale; hidden_channels and activation of their networks, of 3x3
+        convolutions; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (C, H, W).
     Cost: one pass in each direction.
-    Raises: ValueError if the image cannot be halved num_scales - 1 times, for num_scales < 1 or num_layers < 1.
+    Raises: ValueError if the image cannot be halved num_scales - 1 times, for num_scales < 1 or
+        num_layers < 1.
     Reference: Dinh et al. (2017), arXiv:1605.08803.
 
     >>> MultiScaleRealNVP((1, 8, 8))().sample((5,)).shape
@@ -213,35 +267,66 @@ class MultiScaleRealNVP(Flow):
         check_num_layers(num_layers)
         transforms: list[Transform] = []
         for shape, mask, swap, place in multi_scale(image_shape, num_scales, num_layers):
-            transform: Transform = ImageCoupling(shape, mask, swap=swap, context_dim=context_dim, hidden_channels=hidden_channels, activation=activation)
+            transform: Transform = ImageCoupling(
+                shape,
+                mask,
+                swap=swap,
+                context_dim=context_dim,
+                hidden_channels=hidden_channels,
+                activation=activation,
+            )
             for wrap in reversed(place):
                 transform = wrap(transform)
             transforms.insert(0, transform)
         super().__init__(image_shape, transforms, context_dim=context_dim, base=base)
-        self.num_scales, self.num_layers, self.hidden_channels = num_scales, num_layers, tuple(hidden_channels)
+        self.num_scales, self.num_layers, self.hidden_channels = (
+            num_scales,
+            num_layers,
+            tuple(hidden_channels),
+        )
 
     def _sizes(self) -> tuple[str, ...]:
-        return f"num_scales={self.num_scales}", f"num_layers={self.num_layers}", f"hidden_channels={self.hidden_channels}"
+        return (
+            f"num_scales={self.num_scales}",
+            f"num_layers={self.num_layers}",
+            f"hidden_channels={self.hidden_channels}",
+        )
 
 
-def multi_scale(image_shape: tuple[int, int, int], num_scales: int, num_layers: int) -> list[tuple[tuple[int, int, int], str, bool, list[type[_Within]]]]:
-    """The couplings of a multi-scale flow, from the data to the noise: shape, mask, swap, and what they are wrapped in, from the outside.
+def multi_scale(
+    image_shape: tuple[int, int, int], num_scales: int, num_layers: int
+) -> list[tuple[tuple[int, int, int], str, bool, list[type[_Within]]]]:
+    """The couplings of a multi-scale flow, from the data to the noise: shape, mask, swap, and what
+    they are wrapped in, from the outside.
 
     >>> [shape for shape, *_ in multi_scale((1, 8, 8), 2, 1)]
     [(1, 8, 8), (4, 4, 4), (2, 4, 4), (2, 4, 4)]
     """
     if num_scales < 1:
         raise ValueError(f"num_scales must be at least 1, got {num_scales}.")
-    if len(image_shape) != 3 or min(image_shape) < 1 or any(size % 2 ** (num_scales - 1) for size in image_shape[1:]):
-        raise ValueError(f"image_shape must be (channels, height, width), both sizes divisible by 2^{num_scales - 1}, got {tuple(image_shape)}.")
+    if (
+        len(image_shape) != 3
+        or min(image_shape) < 1
+        or any(size % 2 ** (num_scales - 1) for size in image_shape[1:])
+    ):
+        raise ValueError(
+            "image_shape must be (channels, height, width), both sizes divisible by "
+            f"2^{num_scales - 1}, got {tuple(image_shape)}."
+        )
     channels, height, width = image_shape
     place: list[type[_Within]] = []
     couplings = []
     for scale in range(num_scales):
         last = scale == num_scales - 1
-        couplings += [((channels, height, width), "checkerboard", i % 2 == 1, place) for i in range(num_layers + last)]
+        couplings += [
+            ((channels, height, width), "checkerboard", i % 2 == 1, place)
+            for i in range(num_layers + last)
+        ]
         if not last:
             height, width = height // 2, width // 2
-            couplings += [((4 * channels, height, width), "channels", i % 2 == 1, [*place, Squeezed]) for i in range(num_layers)]
+            couplings += [
+                ((4 * channels, height, width), "channels", i % 2 == 1, [*place, Squeezed])
+                for i in range(num_layers)
+            ]
             channels, place = 2 * channels, [*place, Squeezed, FactoredOut]
     return couplings

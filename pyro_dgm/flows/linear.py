@@ -1,4 +1,5 @@
-"""Linear transforms, which stand between the layers of a flow so that every coordinate meets every other: scalings, permutations, rotations, any matrix.
+"""Linear transforms, which stand between the layers of a flow so that every coordinate meets every
+other: scalings, permutations, rotations, any matrix.
 
 Their log-determinants are the same for all values.
 """
@@ -29,11 +30,15 @@ class Diagonal(Transform):
         _check_dim(dim, 1)
         self.log_scale = nn.Parameter(torch.zeros(dim))
 
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x = f(u) and log |det dx/du|."""
         return self.log_scale.exp() * u, self.log_scale.sum()
 
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x) and log |det du/dx|."""
         return (-self.log_scale).exp() * x, -self.log_scale.sum()
 
@@ -59,11 +64,15 @@ class Permutation(Transform):
         self.register_buffer("order", torch.tensor(order), persistent=False)
         self.register_buffer("reverse", torch.tensor(order).argsort(), persistent=False)
 
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x = f(u) and log |det dx/du|."""
         return u[..., self.order], u.new_zeros(())
 
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x) and log |det du/dx|."""
         return x[..., self.reverse], x.new_zeros(())
 
@@ -72,11 +81,13 @@ class Orthogonal(Transform):
     """A rotation:  x = exp(A) u,  A' = -A,  log |det dx/du| = 0.
 
     Args: dim (D, at least 2).
-    Attributes: angles (D (D - 1) / 2,), the entries of A below the diagonal, row by row; zero is the identity.
+    Attributes: angles (D (D - 1) / 2,), the entries of A below the diagonal, row by row; zero is
+        the identity.
     Shapes: u and x (*batch, D).
     Cost: one matrix exponential, D^3 operations, and a product per value.
     Raises: ValueError if dim < 2.
-    Reference: Golinski et al. (2019), Improving normalizing flows via better orthogonal parameterizations (ICML INNF workshop).
+    Reference: Golinski et al. (2019), Improving normalizing flows via better orthogonal
+        parameterizations (ICML INNF workshop).
     """
 
     rows: Tensor
@@ -91,52 +102,67 @@ class Orthogonal(Transform):
         self.register_buffer("columns", columns, persistent=False)
         self.angles = nn.Parameter(torch.zeros(len(rows)))
 
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x = f(u) and log |det dx/du|."""
         return u @ self.matrix().T, u.new_zeros(())
 
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x) and log |det du/dx|."""
         return x @ self.matrix(), x.new_zeros(())
 
     def matrix(self) -> Tensor:
         """exp(A) (D, D)."""
-        lower = self.angles.new_zeros(self.dim, self.dim).index_put((self.rows, self.columns), self.angles)
+        lower = self.angles.new_zeros(self.dim, self.dim).index_put(
+            (self.rows, self.columns), self.angles
+        )
         return torch.linalg.matrix_exp(lower - lower.T)
 
 
 class LU(Transform):
-    """A linear map with a positive determinant, by its factors:  x = L U u + b,  log |det dx/du| = sum_i log U_ii.
+    """A linear map with a positive determinant, by its factors:  x = L U u + b,  log |det dx/du| =
+    sum_i log U_ii.
 
-    L is lower triangular with ones on its diagonal, U upper triangular with a positive one. Of an array (C, height, width) it maps the channels of each
-    pixel: an invertible 1x1 convolution.
+    L is lower triangular with ones on its diagonal, U upper triangular with a positive one. Of an
+    array (C, height, width) it maps the channels of each pixel: an invertible 1x1 convolution.
 
     Args: dim, the size D of a vector or the shape (C, height, width) of an array, where D = C.
-    Attributes: weight (D, D), L below its diagonal, U above it, log U_ii on it; bias (D,). Zero is the identity.
+    Attributes: weight (D, D), L below its diagonal, U above it, log U_ii on it; bias (D,). Zero is
+        the identity.
     Shapes: u and x (*batch, D) or (*batch, C, height, width).
     Cost: one pass: two triangular products in one direction, two triangular systems in the other.
     Raises: ValueError if dim is neither a size nor the shape of an array.
-    Reference: Kingma & Dhariwal (2018), arXiv:1807.03039, eqs. (9) to (11); Durkan et al. (2019), arXiv:1906.04032, section 3.2.
+    Reference: Kingma & Dhariwal (2018), arXiv:1807.03039, eqs. (9) to (11); Durkan et al. (2019),
+        arXiv:1906.04032, section 3.2.
     """
 
     def __init__(self, dim: int | tuple[int, int, int]) -> None:
         super().__init__()
         shape = dim if isinstance(dim, tuple) else (dim,)
         if len(shape) not in (1, 3) or min(shape) < 1:
-            raise ValueError(f"dim must be a size of at least 1 or a shape (channels, height, width), got {dim}.")
+            raise ValueError(
+                f"dim must be a size of at least 1 or a shape (channels, height, width), got {dim}."
+            )
         self.channels, self.num_pixels = shape[0], prod(shape[1:])
         self.is_image = len(shape) == 3
         self.weight = nn.Parameter(torch.zeros(shape[0], shape[0]))
         self.bias = nn.Parameter(torch.zeros(shape[0]))
 
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x = f(u) and log |det dx/du|."""
         lower, upper = self.factors()
         u = u.movedim(-3, -1) if self.is_image else u
         x = u @ upper.T @ lower.T + self.bias
         return x.movedim(-1, -3) if self.is_image else x, self._log_det()
 
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x) and log |det du/dx|."""
         lower, upper = self.factors()
         x = x.movedim(-3, -1) if self.is_image else x
@@ -148,7 +174,9 @@ class LU(Transform):
     def factors(self) -> tuple[Tensor, Tensor]:
         """L and U (D, D)."""
         ones = torch.eye(self.channels, dtype=self.weight.dtype, device=self.weight.device)
-        return self.weight.tril(-1) + ones, self.weight.triu(1) + self.weight.diagonal().exp().diag_embed()
+        return self.weight.tril(-1) + ones, self.weight.triu(
+            1
+        ) + self.weight.diagonal().exp().diag_embed()
 
     def _log_det(self) -> Tensor:
         return self.num_pixels * self.weight.diagonal().sum()

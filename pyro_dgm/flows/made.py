@@ -1,8 +1,11 @@
-"""Masked autoregressive networks: all parameters of p(v_i | v_<i, c), i = 1, ..., D, in one pass, and the v that belongs to given w_i = h(v_i; raw_i) too.
+"""Masked autoregressive networks: all parameters of p(v_i | v_<i, c), i = 1, ..., D, in one pass,
+and the v that belongs to given w_i = h(v_i; raw_i) too.
 
-The second direction is solved unit by unit, each hidden unit once, and differentiated by the implicit function theorem: the same substitution in reverse gives
-the gradients of values, weights and context in three or four passes of arithmetic (`masked.py` has the equations).  Automatic differentiation of the usual
-inverse, a pass for each coordinate, would cost 2 D passes and keep D times the activations.
+The second direction is solved unit by unit, each hidden unit once, and differentiated by the
+implicit function theorem: the same substitution in reverse gives the gradients of values, weights
+and context in three or four passes of arithmetic (`masked.py` has the equations).  Automatic
+differentiation of the usual inverse, a pass for each coordinate, would cost 2 D passes and keep D
+times the activations.
 """
 
 from collections.abc import Sequence
@@ -23,16 +26,20 @@ __all__ = ["MADE"]
 
 
 class MADE(nn.Module):
-    """A network whose output raw_i depends on the context and on v_j for the j before i in `order` only.
+    """A network whose output raw_i depends on the context and on v_j for the j before i in `order`
+    only.
 
-    h_1 = activation((W_1 * M_1) v + b_1 + C c);  h_l = activation((W_l * M_l) h_{l-1} + b_l);  raw = (W * M) h_L + b,  with masks M of zeros and ones.
+    h_1 = activation((W_1 * M_1) v + b_1 + C c);  h_l = activation((W_l * M_l) h_{l-1} + b_l);  raw
+    = (W * M) h_L + b,  with masks M of zeros and ones.
 
-    Args: dim (D); num_params, outputs of each coordinate; hidden, the sizes of the hidden layers, at best D or more: of fewer units only some can see the
-        first coordinates and some the last; order, a permutation of 0, ..., D - 1, from the coordinate that sees nothing to the one that sees all others
-        (default: 0, 1, ...); context_dim (0 = none); activation, as in `MLP`.
+    Args: dim (D); num_params, outputs of each coordinate; hidden, the sizes of the hidden layers,
+        at best D or more: of fewer units only some can see the first coordinates and some the last;
+        order, a permutation of 0, ..., D - 1, from the coordinate that sees nothing to the one that
+        sees all others (default: 0, 1, ...); context_dim (0 = none); activation, as in `MLP`.
     Shapes: v (*batch, D), context (*batch, context_dim) -> raw (*batch, D, num_params).
     Cost: one pass of a dense network; `solve` about as much arithmetic, in D steps.
-    Raises: ValueError for a size below 1, an order that is no permutation, or an unknown activation.
+    Raises: ValueError for a size below 1, an order that is no permutation, or an unknown
+        activation.
     Reference: Germain et al. (2015), arXiv:1502.03509.
 
     >>> MADE(3, 2)(torch.zeros(7, 3)).shape
@@ -60,12 +67,23 @@ class MADE(nn.Module):
         sizes = (dim, *hidden, dim * num_params)
         self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))
         limit = 1.0 / sqrt(max(context_dim, 1))
-        self.context_weight = nn.Parameter(torch.empty(sizes[1], context_dim).uniform_(-limit, limit)) if context_dim else None
+        self.context_weight = (
+            nn.Parameter(torch.empty(sizes[1], context_dim).uniform_(-limit, limit))
+            if context_dim
+            else None
+        )
         with torch.no_grad():  # near raw = 0, which is the identity for most scalar maps
-            for parameter in (*self.layers[-1].parameters(), *([] if hidden or not context_dim else [self.context_weight])):
+            for parameter in (
+                *self.layers[-1].parameters(),
+                *([] if hidden or not context_dim else [self.context_weight]),
+            ):
                 parameter *= 0.01
         for index, mask in enumerate(self.masking.masks):
-            self.register_buffer(f"mask_{index}", torch.as_tensor(mask, dtype=torch.get_default_dtype()), persistent=False)
+            self.register_buffer(
+                f"mask_{index}",
+                torch.as_tensor(mask, dtype=torch.get_default_dtype()),
+                persistent=False,
+            )
 
     def forward(self, v: Tensor, context: Tensor | None = None) -> Tensor:
         """The parameters raw (*batch, D, num_params) of v (*batch, D)."""
@@ -78,18 +96,40 @@ class MADE(nn.Module):
                 v = activate(self.activation, v)
         return v.unflatten(-1, (self.masking.dim, -1))
 
-    def solve(self, w: Tensor, scalar: ScalarMap, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """v (*batch, D) with scalar(v, forward(v, context)) = w, and log |det dv/dw| (*batch,); differentiable in w, context and the weights."""
-        batch = w.shape[:-1] if context is None else torch.broadcast_shapes(w.shape[:-1], context.shape[:-1])
+    def solve(
+        self, w: Tensor, scalar: ScalarMap, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """v (*batch, D) with scalar(v, forward(v, context)) = w, and log |det dv/dw| (*batch,);
+        differentiable in w, context and the weights.
+        """
+        batch = (
+            w.shape[:-1]
+            if context is None
+            else torch.broadcast_shapes(w.shape[:-1], context.shape[:-1])
+        )
         layers: list[Any] = list(self.layers)
-        weights, biases = [layer.weight for layer in layers], [layer.bias[:, None] for layer in layers]
+        weights, biases = (
+            [layer.weight for layer in layers],
+            [layer.bias[:, None] for layer in layers],
+        )
         masks = [getattr(self, f"mask_{index}") for index in range(len(layers))]
         if context is not None:
-            biases[0] = biases[0] + F.linear(context, self.context_weight).expand(*batch, -1).reshape(-1, self.context_weight.shape[0]).T
+            biases[0] = (
+                biases[0]
+                + F.linear(context, self.context_weight)
+                .expand(*batch, -1)
+                .reshape(-1, self.context_weight.shape[0])
+                .T
+            )
         columns = w.expand(*batch, -1).reshape(-1, self.masking.dim).T.contiguous()
-        v, raw = solve_masked(scalar, self.masking, self.activation, columns, weights, biases, masks)
+        v, raw = solve_masked(
+            scalar, self.masking, self.activation, columns, weights, biases, masks
+        )
         log_det = -scalar(v, raw.movedim(1, -1))[1].sum(0)
         return v.T.reshape(*batch, -1), log_det.reshape(batch)
 
     def __repr__(self) -> str:
-        return f"MADE({self.masking.dim}, {self.masking.num_params}, hidden={self.masking.hidden}, activation={self.activation!r})"
+        return (
+            f"MADE({self.masking.dim}, {self.masking.num_params}, "
+            f"hidden={self.masking.hidden}, activation={self.activation!r})"
+        )

@@ -1,6 +1,8 @@
-"""Scalar maps: increasing maps w = h(v; raw) of one number, with given real parameters, in both directions.
+"""Scalar maps: increasing maps w = h(v; raw) of one number, with given real parameters, in both
+directions.
 
-Autoregressive and coupling flows are the same maps with other conditioners. A map has no parameters of its own; raw = 0 gives (nearly) the identity.
+Autoregressive and coupling flows are the same maps with other conditioners. A map has no parameters
+of its own; raw = 0 gives (nearly) the identity.
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +25,8 @@ class ScalarMap(ABC):
     """An increasing map of one number, given `num_params` real parameters.
 
     Attributes: num_params; inverse_cost, in words: "closed form" or "root search".
-    Shapes: v and w (*batch,), raw (*batch, num_params) -> value and log-slope (*batch,), broadcast against each other.
+    Shapes: v and w (*batch,), raw (*batch, num_params) -> value and log-slope (*batch,), broadcast
+        against each other.
     """
 
     inverse_cost: ClassVar[str] = "closed form"
@@ -44,7 +47,8 @@ class ScalarMap(ABC):
 
 @dataclass(frozen=True)
 class Affine(ScalarMap):
-    """w = m + exp(a) v,  a = 5 tanh(raw_a / 5): smoothly bounded, so that exp(a) neither overflows nor vanishes.
+    """w = m + exp(a) v,  a = 5 tanh(raw_a / 5): smoothly bounded, so that exp(a) neither overflows
+    nor vanishes.
 
     Reference: Papamakarios et al. (2017), arXiv:1705.07057, eq. (4).
 
@@ -92,9 +96,11 @@ class Shift(ScalarMap):
 
 @dataclass(frozen=True)
 class Spline(ScalarMap):
-    """A monotone rational-quadratic spline from [-bound, bound] to itself, and the identity outside.
+    """A monotone rational-quadratic spline from [-bound, bound] to itself, and the identity
+    outside.
 
-    Widths and heights of the bins are softmaxes, the slopes at the inner knots positive, those at the ends one: 3 num_bins - 1 parameters.
+    Widths and heights of the bins are softmaxes, the slopes at the inner knots positive, those at
+    the ends one: 3 num_bins - 1 parameters.
 
     Args: num_bins; bound.
     Raises: ValueError if num_bins is not in [2, 500] or bound is not positive.
@@ -136,9 +142,13 @@ class Spline(ScalarMap):
         s, rise = height / width, inside - y0
         curve = rise * (d1 + d0 - 2 * s)
         a, b, c = height * (s - d0) + curve, height * d0 - curve, -s * rise
-        t = 2 * c / (-b - (b**2 - 4 * a * c).clamp(min=torch.finfo(w.dtype).tiny).sqrt())  # the form without cancellation
+        t = (
+            2 * c / (-b - (b**2 - 4 * a * c).clamp(min=torch.finfo(w.dtype).tiny).sqrt())
+        )  # the form without cancellation
         outside = w.abs() > self.bound
-        return torch.where(outside, w, x0 + width * t), torch.where(outside, 0.0, -_log_slope(s, t, d0, d1))
+        return torch.where(outside, w, x0 + width * t), torch.where(
+            outside, 0.0, -_log_slope(s, t, d0, d1)
+        )
 
     def _knots(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Abscissae, ordinates and slopes (*batch, num_bins + 1)."""
@@ -146,32 +156,50 @@ class Spline(ScalarMap):
         sizes = raw[..., : 2 * size].unflatten(-1, (2, size)).softmax(-1)
         ends = 2 * self.bound * (1e-3 + (1 - 1e-3 * size) * sizes).cumsum(-1) - self.bound
         x, y = torch.nn.functional.pad(ends, (1, 0), value=-self.bound).unbind(-2)
-        return x, y, torch.nn.functional.pad(positive(raw[..., 2 * size :], 1e-3), (1, 1), value=1.0)
+        return (
+            x,
+            y,
+            torch.nn.functional.pad(positive(raw[..., 2 * size :], 1e-3), (1, 1), value=1.0),
+        )
 
 
 def _bin(knots: Tensor, value: Tensor, x: Tensor, y: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
-    """Left end, lower end, width, height and both slopes of the bin, along `knots`, that a value lies in."""
+    """Left end, lower end, width, height and both slopes of the bin, along `knots`, that a value
+    lies in.
+    """
     left = (value[..., None] >= knots[..., 1:-1]).sum(-1, keepdim=True)
 
     def at(values: Tensor, index: Tensor) -> Tensor:
         return values.expand(*index.shape[:-1], -1).gather(-1, index)[..., 0]
 
     x0, y0 = at(x, left), at(y, left)
-    return x0, y0, at(x, left + 1) - x0, at(y, left + 1) - y0, at(slopes, left), at(slopes, left + 1)
+    return (
+        x0,
+        y0,
+        at(x, left + 1) - x0,
+        at(y, left + 1) - y0,
+        at(slopes, left),
+        at(slopes, left + 1),
+    )
 
 
 def _log_slope(s: Tensor, t: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
     """The logarithm of a rational-quadratic's slope, eq. (5)."""
     rest = t * (1 - t)
-    return 2 * s.log() + (d1 * t**2 + 2 * s * rest + d0 * (1 - t) ** 2).log() - 2 * (s + (d1 + d0 - 2 * s) * rest).log()
+    return (
+        2 * s.log()
+        + (d1 * t**2 + 2 * s * rest + d0 * (1 - t) ** 2).log()
+        - 2 * (s + (d1 + d0 - 2 * s) * rest).log()
+    )
 
 
 @dataclass(frozen=True)
 class MixtureCDF(ScalarMap):
-    """w = logit F(v),  F(v) = sum_k p_k Phi((v - m_k) / s_k): turns a mixture of normal distributions into the standard logistic one.
+    """w = logit F(v),  F(v) = sum_k p_k Phi((v - m_k) / s_k): turns a mixture of normal
+    distributions into the standard logistic one.
 
-    Under a `StandardLogistic` base the density of v is the mixture's. At raw = 0 the components are spread over (-1.5, 1.5) and F has the
-    variance of the logistic distribution.
+    Under a `StandardLogistic` base the density of v is the mixture's. At raw = 0 the components are
+    spread over (-1.5, 1.5) and F has the variance of the logistic distribution.
 
     Args: num_components.
     Cost: the inverse is a root search.
@@ -200,7 +228,8 @@ class MixtureCDF(ScalarMap):
     def invert(self, w: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """v = h^-1(w) and log dv/dw."""
         _, m, s = self._components(raw)
-        # The root lies between the components' quantiles, and Phi(-q) <= exp(-q^2 / 2) / 2 bounds those.
+        # The root lies between the components' quantiles, and Phi(-q) <= exp(-q^2 / 2) / 2 bounds
+        # those.
         q = (-2 * (logsigmoid(-w.abs()) + np.log(2))).clamp(min=0.0).sqrt()[..., None]
         lower, upper = torch.where(w[..., None] < 0, -q, 0.0), torch.where(w[..., None] < 0, 0.0, q)
         v = increasing_root(self, w, (m + s * lower).amin(-1), (m + s * upper).amax(-1), raw)
@@ -210,12 +239,17 @@ class MixtureCDF(ScalarMap):
         size = self.num_components
         start = np.linspace(-1.5, 1.5, size) if size > 1 else np.zeros(1)
         logits, shift, raw_scale = raw.unflatten(-1, (3, size)).unbind(-2)
-        return logits.log_softmax(-1), shift + raw.new_tensor(start), sqrt(pi**2 / 3 - start.var()) * positive(raw_scale, 1e-3)
+        return (
+            logits.log_softmax(-1),
+            shift + raw.new_tensor(start),
+            sqrt(pi**2 / 3 - start.var()) * positive(raw_scale, 1e-3),
+        )
 
 
 @dataclass(frozen=True)
 class Sigmoidal(ScalarMap):
-    """w = logit sum_k p_k sigmoid(a_k v + b_k),  a_k > 0: a network with one hidden layer, increasing, from the real line onto itself.
+    """w = logit sum_k p_k sigmoid(a_k v + b_k),  a_k > 0: a network with one hidden layer,
+    increasing, from the real line onto itself.
 
     Args: num_components.
     Cost: the inverse is a root search.
@@ -247,7 +281,9 @@ class Sigmoidal(ScalarMap):
     def invert(self, w: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """v = h^-1(w) and log dv/dw."""
         _, a, b = self._components(raw)
-        each = (w[..., None] - b) / a  # the roots of the components, of which one lies below and one above
+        each = (
+            w[..., None] - b
+        ) / a  # the roots of the components, of which one lies below and one above
         v = increasing_root(self, w, each.amin(-1), each.amax(-1), raw)
         return v, -self(v, raw)[1]
 
@@ -262,7 +298,9 @@ def _check_components(num_components: int) -> None:
 
 
 def _log_ndtr(z: Tensor) -> Tensor:
-    """log Phi(z), with exact derivatives in the tail: torch's are differences of large numbers there."""
+    """log Phi(z), with exact derivatives in the tail: torch's are differences of large numbers
+    there.
+    """
     far = z.clamp(max=-12.0)
     square, series = far**-2, torch.ones_like(z)
     for k in range(23, 0, -2):
@@ -271,7 +309,13 @@ def _log_ndtr(z: Tensor) -> Tensor:
     return torch.where(z < -12, tail, torch.special.log_ndtr(z.clamp(min=-12.0)))
 
 
-def _logit_of_mixture(log_weights: Tensor, log_cdf: Tensor, log_sf: Tensor, log_density: Tensor) -> tuple[Tensor, Tensor]:
-    """logit F and its log-slope log f - log F - log(1 - F), for a mixture (components last), exact in both tails."""
-    log_f, log_below, log_above = ((log_weights + part).logsumexp(-1) for part in (log_density, log_cdf, log_sf))
+def _logit_of_mixture(
+    log_weights: Tensor, log_cdf: Tensor, log_sf: Tensor, log_density: Tensor
+) -> tuple[Tensor, Tensor]:
+    """logit F and its log-slope log f - log F - log(1 - F), for a mixture (components last), exact
+    in both tails.
+    """
+    log_f, log_below, log_above = (
+        (log_weights + part).logsumexp(-1) for part in (log_density, log_cdf, log_sf)
+    )
     return log_below - log_above, log_f - log_below - log_above

@@ -1,4 +1,5 @@
-"""Transforms: learned bijections x = f(u; c), both directions with their log-determinants, that flows are stacks of.
+"""Transforms: learned bijections x = f(u; c), both directions with their log-determinants, that
+flows are stacks of.
 
 u is the side of the noise, x the side of the data: `forward` draws, `inverse` scores.
 """
@@ -33,11 +34,14 @@ def check_context_dim(context_dim: int) -> int:
 
 
 class Transform(nn.Module, ABC):
-    """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may depend on a context c.
+    """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may
+    depend on a context c.
 
-    Attributes: forward_cost and inverse_cost, what each direction costs, in words: "one pass", "one pass in 64 steps", "root search".
-    Shapes: u and x (*batch, *event); context (*batch, context_dim) or None, broadcast against the batch; log-determinants (*batch,).
-    A subclass defines `forward_and_log_det` and `inverse_and_log_det`; both are differentiable in value, context and parameters.
+    Attributes: forward_cost and inverse_cost, what each direction costs, in words: "one pass", "one
+        pass in 64 steps", "root search".
+    Shapes: u and x (*batch, *event); context (*batch, context_dim) or None, broadcast against the
+    batch; log-determinants (*batch,). A subclass defines `forward_and_log_det` and
+    `inverse_and_log_det`; both are differentiable in value, context and parameters.
     """
 
     def __init__(self) -> None:
@@ -54,11 +58,15 @@ class Transform(nn.Module, ABC):
         return "one pass"
 
     @abstractmethod
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x = f(u; c) and log |det dx/du|."""
 
     @abstractmethod
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x; c) and log |det du/dx|."""
 
 
@@ -82,11 +90,15 @@ class Inverse(Transform):
         """What `inverse_and_log_det` costs."""
         return self.transform.forward_cost
 
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The inverse of the transform."""
         return self.transform.inverse_and_log_det(u, context)
 
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The transform itself."""
         return self.transform.forward_and_log_det(x, context)
 

@@ -1,4 +1,6 @@
-"""Effect handlers of the losses: particles and what they share, replay that keeps explicit subsamples, stopped values, frozen parameters."""
+"""Effect handlers of the losses: particles and what they share, replay that keeps explicit
+subsamples, stopped values, frozen parameters.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,26 +17,39 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class ParticlePlate(Messenger):
-    """_Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites in `shared` once for all particles.
+    """_Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites
+    in `shared` once for all particles.
 
-    With one particle no dimension is added.  Cost: one vectorised pass; the user's networks see the particles as a leading dimension.
+    With one particle no dimension is added.  Cost: one vectorised pass; the user's networks see the
+    particles as a leading dimension.
     """
 
-    def __init__(self, num_particles: int, batch_ndim: int, *, shared: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, num_particles: int, batch_ndim: int, *, shared: tuple[str, ...] = ()
+    ) -> None:
         super().__init__()
         self.num_particles = num_particles
         self.batch_ndim = batch_ndim
         self.shared = shared
 
     def _pyro_sample(self, msg: Message) -> None:
-        if self.num_particles == 1 or msg["is_observed"] or msg["done"] or site_is_subsample(msg) or msg["name"] in self.shared:
+        if (
+            self.num_particles == 1
+            or msg["is_observed"]
+            or msg["done"]
+            or site_is_subsample(msg)
+            or msg["name"] in self.shared
+        ):
             return
         batch = tuple(msg["fn"].batch_shape)[-self.batch_ndim :] if self.batch_ndim else ()
-        msg["fn"] = msg["fn"].expand((self.num_particles, *[1] * (self.batch_ndim - len(batch)), *batch))
+        msg["fn"] = msg["fn"].expand(
+            (self.num_particles, *[1] * (self.batch_ndim - len(batch)), *batch)
+        )
 
 
 class GivenDraws(Messenger):
-    """Hands out the given values at sample sites; plates without an explicit subsample take the given indices, explicit ones stay.
+    """Hands out the given values at sample sites; plates without an explicit subsample take the
+    given indices, explicit ones stay.
 
     (Pyro's own replay overrides `plate(subsample=idx)`: pyro#3468.)
     """
@@ -55,7 +70,9 @@ class GivenDraws(Messenger):
 
 
 class StoppedValues(Messenger):
-    """Cuts the gradient through every latent value, which leaves the score function as the only road to the guide."""
+    """Cuts the gradient through every latent value, which leaves the score function as the only
+    road to the guide.
+    """
 
     def _pyro_post_sample(self, msg: Message) -> None:
         if not msg["is_observed"] and isinstance(msg["value"], Tensor):
@@ -63,7 +80,9 @@ class StoppedValues(Messenger):
 
 
 class _FrozenModules(TorchFunctionMode):
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         def stop(x: Any) -> Any:
             return x.detach() if isinstance(x, nn.Parameter) else x
 
@@ -72,12 +91,16 @@ class _FrozenModules(TorchFunctionMode):
 
 class _FrozenParams(Messenger):
     def _pyro_post_param(self, msg: Message) -> None:
-        if not isinstance(msg["value"], nn.Parameter):  # a module's own parameters are handled where they are used
+        if not isinstance(
+            msg["value"], nn.Parameter
+        ):  # a module's own parameters are handled where they are used
             msg["value"] = msg["value"].detach()
 
 
 @contextmanager
 def frozen_parameters() -> Iterator[None]:
-    """Within this context every learnable parameter, of a module or from `pyro.param`, is a constant: gradients flow through values only."""
+    """Within this context every learnable parameter, of a module or from `pyro.param`, is a
+    constant: gradients flow through values only.
+    """
     with _FrozenParams(), _FrozenModules():
         yield

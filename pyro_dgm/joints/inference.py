@@ -20,19 +20,25 @@ __all__ = ["InferenceJoint"]
 class InferenceJoint:
     """One run of guide and model on the data, read by site name.
 
-    Local quantities (of the observed sites and of the latents inside the data plates) have shape (num_particles, *sizes), with the sizes of
-    the data plates and every other dimension summed; global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing
-    depends on the particle.  All masks and scales are applied but one: the N / B of subsampled data plates, which `per_datum` accounts for.
+    Local quantities (of the observed sites and of the latents inside the data plates) have shape
+    (num_particles, *sizes), with the sizes of the data plates and every other dimension summed;
+    global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing depends on the
+    particle.  All masks and scales are applied but one: the N / B of subsampled data plates, which
+    `per_datum` accounts for.
 
     Attributes: structure; sizes, the sizes of the data plates in this run; data_scale, N / B;
-    data_size, the number of data N that the plates declare (1 when no plate encloses all the observed sites).
+    data_size, the number of data N that the plates declare (1 when no plate encloses all the
+    observed sites).
     """
 
     def __init__(self, model_trace: Trace, guide_trace: Trace, structure: Structure) -> None:
         self.model_trace = model_trace
         self.guide_trace = guide_trace
         self.structure = structure
-        frames = [_data_frames(model_trace.nodes[name], structure) for name in structure.observed_sites[:1]]
+        frames = [
+            _data_frames(model_trace.nodes[name], structure)
+            for name in structure.observed_sites[:1]
+        ]
         self.sizes = tuple(frame.size for frame in frames[0]) if frames else ()
         self.data_size = prod(full_size(frame) for frame in frames[0]) if frames else 1
         self.data_scale = self.data_size / max(1, prod(self.sizes))
@@ -78,7 +84,9 @@ class InferenceJoint:
         return self.global_log_prior - self.global_log_posterior
 
     def per_datum(self, local: Tensor, global_: Tensor | float = 0.0) -> Tensor:
-        """The total over the whole data set, divided by its size: mean over the data of `local` + `global_` / N, (num_particles,)."""
+        """The total over the whole data set, divided by its size: mean over the data of `local` +
+        `global_` / N, (num_particles,).
+        """
         mean = local.flatten(1).mean(1) if local.ndim > 1 else local
         if isinstance(global_, Tensor):
             return mean + global_.reshape(-1) / self.data_size
@@ -106,9 +114,11 @@ class InferenceJoint:
         return self.guide_trace.nodes[name]["fn"].has_rsample
 
     def analytic_kl(self, name: str) -> Tensor:
-        """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is none.
+        """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is
+        none.
 
-        A scale that differs between model and guide (a weight put on the model alone, say) is honoured: s_p KL + (s_q - s_p) log q.
+        A scale that differs between model and guide (a weight put on the model alone, say) is
+        honoured: s_p KL + (s_q - s_p) log q.
         """
         q, p = self.guide_trace.nodes[name], self.model_trace.nodes.get(name)
         if p is None:
@@ -123,7 +133,8 @@ class InferenceJoint:
         return kl
 
     def entries(self, name: str) -> Tensor:
-        """The values of a site, side by side: (num_particles, *sizes, entries) of a local or observed one, (num_particles, entries) of a global one.
+        """The values of a site, side by side: (num_particles, *sizes, entries) of a local or
+        observed one, (num_particles, entries) of a global one.
 
         The leading size is 1 where nothing depends on the particle.
         """
@@ -131,10 +142,16 @@ class InferenceJoint:
         return self._entries(name, site["value"], site["fn"].event_dim)
 
     def _entries(self, name: str, value: Tensor, event_dim: int) -> Tensor:
-        return side_by_particle(value, event_dim, self.structure, self.sizes if name not in self.structure.global_sites else None)
+        return side_by_particle(
+            value,
+            event_dim,
+            self.structure,
+            self.sizes if name not in self.structure.global_sites else None,
+        )
 
     def unconstrained(self, name: str) -> tuple[Tensor, Tensor]:
-        """A latent site on the real line, where its support in the model is mapped to: its entries u, and log |dz/du| as the local quantities are shaped.
+        """A latent site on the real line, where its support in the model is mapped to: its entries
+        u, and log |dz/du| as the local quantities are shaped.
 
         Raises: ValueError when the support cannot be mapped, as that of a discrete site.
         """
@@ -144,7 +161,9 @@ class InferenceJoint:
             transform = biject_to(fn.support)
             u = transform.inv(value)
         except NotImplementedError as error:
-            raise ValueError(f"Site '{name}' has the support {fn.support}, which is not mapped to the real line.") from error
+            raise ValueError(
+                f"Site '{name}' has the support {fn.support}, which is not mapped to the real line."
+            ) from error
         log_jacobian = transform.log_abs_det_jacobian(u, value)
         extra = log_jacobian.ndim - (value.ndim - fn.event_dim)
         log_jacobian = log_jacobian.flatten(-extra).sum(-1) if extra > 0 else log_jacobian
@@ -185,8 +204,10 @@ class InferenceJoint:
         ndim = 1 + self.structure.batch_ndim
         if log_prob.ndim > ndim:
             raise ValueError(
-                f"Site '{site['name']}' has batch shape {tuple(log_prob.shape)}, deeper than the {self.structure.batch_ndim} batch dimensions that "
-                "model and guide had when they were first run; declare event dimensions with .to_event()."
+                f"Site '{site['name']}' has batch shape {tuple(log_prob.shape)}, deeper than the "
+                f"{self.structure.batch_ndim} batch dimensions that "
+                "model and guide had when they were first run; declare event dimensions with "
+                ".to_event()."
             )
         log_prob = log_prob.reshape((1,) * (ndim - log_prob.ndim) + log_prob.shape)
         kept = [ndim + dim for dim in self.structure.plates.values()] if local else []
@@ -203,14 +224,20 @@ class InferenceJoint:
         frames = _data_frames(site, self.structure)
         if len(frames) < len(self.sizes):
             raise ValueError(
-                f"Latent site '{site['name']}' lies in the subsampled plate {tuple(self.structure.plates)} in the model, but not in the guide, "
-                "where its log-density would miss the scale N / B: put the plate into the guide as well."
+                f"Latent site '{site['name']}' lies in the subsampled plate "
+                f"{tuple(self.structure.plates)} in the model, but not in the guide, "
+                "where its log-density would miss the scale N / B: put the plate into the guide "
+                "as well."
             )
         return site["scale"] / self.data_scale
 
 
-def side_by_particle(value: Tensor, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None) -> Tensor:
-    """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as (num_particles, *sizes, entries); no sizes: global."""
+def side_by_particle(
+    value: Tensor, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None
+) -> Tensor:
+    """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as
+    (num_particles, *sizes, entries); no sizes: global.
+    """
     ndim = 1 + structure.batch_ndim
     missing = ndim + event_dim - value.ndim
     value = value.reshape((1,) * missing + value.shape)

@@ -1,7 +1,9 @@
-"""Losses are weighted sums of terms: `ELBO() + 9.0 * MMD("z")` reads as in the paper and goes into the stock SVI engine.
+"""Losses are weighted sums of terms: `ELBO() + 9.0 * MMD("z")` reads as in the paper and goes into
+the stock SVI engine.
 
-A term gives one quantity per datum (a bound, a divergence); the loss is N sum_i weight_i sign_i quantity_i, with the data size N that the plates
-declare, so a weight means the same at every batch size.  Bounds have sign -1: a loss is minimised.
+A term gives one quantity per datum (a bound, a divergence); the loss is N sum_i weight_i sign_i
+quantity_i, with the data size N that the plates declare, so a weight means the same at every batch
+size.  Bounds have sign -1: a loss is minimised.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +24,9 @@ Weight: TypeAlias = float | Callable[[Any], Any]
 class Evaluation(NamedTuple):
     """A loss evaluated on one batch.
 
-    per_datum: the loss in nats per datum, differentiable;  terms: each logged quantity in nats per datum, without gradient;
-    data_size: N, the number of data that the plates declare;  loss: N per_datum, the total;  mutable_state (NumPyro only): the mutable sites after this batch.
+    per_datum: the loss in nats per datum, differentiable;  terms: each logged quantity in nats per
+    datum, without gradient; data_size: N, the number of data that the plates declare;  loss: N
+    per_datum, the total;  mutable_state (NumPyro only): the mutable sites after this batch.
     """
 
     per_datum: Tensor
@@ -39,10 +42,12 @@ class Evaluation(NamedTuple):
 class Loss:
     """A weighted sum of terms, itself usable wherever the library takes a loss.
 
-    In Pyro `pyro.infer.SVI(model, guide, optim, loss)`: a call returns the total loss, and `log` then holds its terms in nats per datum.
-    In NumPyro `numpyro.infer.SVI(model, loss.attach(guide), optim, loss)`, through `loss.loss`.
-    `a + b` and `2.0 * a` give losses; a weight may be a schedule, a callable of the step.  The value of the total is the quantity itself, its gradient
-    that of the estimator; `evaluate` returns the terms too.
+    In Pyro `pyro.infer.SVI(model, guide, optim, loss)`: a call returns the total loss, and `log`
+    then holds its terms in nats per datum. In NumPyro
+    `numpyro.infer.SVI(model, loss.attach(guide), optim, loss)`, through `loss.loss`.
+    `a + b` and `2.0 * a` give losses; a weight may be a schedule, a callable of the step.  The
+    value of the total is the quantity itself, its gradient that of the estimator; `evaluate`
+    returns the terms too.
     Errors: TypeError for anything but a number, a schedule or a loss as operand.
     """
 
@@ -53,7 +58,9 @@ class Loss:
         self._structures: dict = {}
 
     def __call__(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        out = self.evaluate(model, guide, args, kwargs, step=self._step, train_critics=torch.is_grad_enabled())
+        out = self.evaluate(
+            model, guide, args, kwargs, step=self._step, train_critics=torch.is_grad_enabled()
+        )
         self.log = out.terms
         self._step += torch.is_grad_enabled()
         return out.loss
@@ -68,7 +75,9 @@ class Loss:
         step: int | Tensor = 0,
         train_critics: bool = False,
     ) -> Evaluation:
-        """Runs the joints on one batch and sums the terms; `step` is what schedules see; with `train_critics` the critics take their updates first."""
+        """Runs the joints on one batch and sums the terms; `step` is what schedules see; with
+        `train_critics` the critics take their updates first.
+        """
 
         def run() -> Joints:
             return Joints(
@@ -101,28 +110,43 @@ class Loss:
         return Evaluation(sum(parts[1:], parts[0]), log, joints.data_size)
 
     def attach(self, guide: Callable) -> Callable:
-        """The guide with what the loss must keep between the steps of the stock SVI engine: the step that schedules see, a mutable site in NumPyro.
+        """The guide with what the loss must keep between the steps of the stock SVI engine: the
+        step that schedules see, a mutable site in NumPyro.
 
-        That is also the critics with their optimisers.  The identity for a loss without either, and in Pyro, where the loss keeps them itself.
-        (`fit` does all this by itself and needs no `attach`.)
+        That is also the critics with their optimisers.  The identity for a loss without either, and
+        in Pyro, where the loss keeps them itself. (`fit` does all this by itself and needs no
+        `attach`.)
         """
         return guide
 
     def critics(self) -> dict[str, nn.Module]:
         """The critics of all terms that have one, by the term's name, as they are now."""
-        return {name: term.critic for (_, term), name in zip(self.terms, self._names(), strict=True) if term.critic is not None}
+        return {
+            name: term.critic
+            for (_, term), name in zip(self.terms, self._names(), strict=True)
+            if term.critic is not None
+        }
 
     def _critic_tensors(self) -> dict[str, Tensor]:
         """The weights and buffers of all critics, by term and path."""
         tensors: dict[str, Tensor] = {}
         for index, term in enumerate(self._players):
             if term.critic is not None:
-                tensors |= {f"{index}.{path}": tensor for path, tensor in (*term.critic.named_parameters(), *term.critic.named_buffers())}
+                tensors |= {
+                    f"{index}.{path}": tensor
+                    for path, tensor in (
+                        *term.critic.named_parameters(),
+                        *term.critic.named_buffers(),
+                    )
+                }
         return tensors
 
     def _critic_optimisers(self) -> dict[str, Any]:
         """The states of the critics' optimisers."""
-        return {str(index): (term._optimiser or term._begin()).state_dict() for index, term in enumerate(self._players)}
+        return {
+            str(index): (term._optimiser or term._begin()).state_dict()
+            for index, term in enumerate(self._players)
+        }
 
     def _restore_critic_optimisers(self, states: Mapping[str, Any]) -> None:
         """The critics' optimisers as they were."""
@@ -142,16 +166,25 @@ class Loss:
     @property
     def has_schedules(self) -> bool:
         """Whether a weight in this sum changes from step to step."""
-        return any(callable(weight) or any(map(callable, term.weights())) for weight, term in self.terms)
+        return any(
+            callable(weight) or any(map(callable, term.weights())) for weight, term in self.terms
+        )
 
     @property
     def term_names(self) -> tuple[str, ...]:
         """The names under which quantities are logged, in the order of `Evaluation.terms`."""
-        return tuple(full for (_, term), name in zip(self.terms, self._names(), strict=True) for full in (name, *(f"{name}/{key}" for key in term.details)))
+        return tuple(
+            full
+            for (_, term), name in zip(self.terms, self._names(), strict=True)
+            for full in (name, *(f"{name}/{key}" for key in term.details))
+        )
 
     def _names(self) -> list[str]:
         names = [term.name for _, term in self.terms]
-        return [name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)]
+        return [
+            name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})"
+            for i, name in enumerate(names)
+        ]
 
     def __add__(self, other: "Loss") -> "Loss":
         if not isinstance(other, Loss):
@@ -166,17 +199,22 @@ class Loss:
     __rmul__ = __mul__
 
     def __repr__(self) -> str:
-        return " + ".join(repr(term) if weight == 1.0 else f"{weight!r} * {term!r}" for weight, term in self.terms)
+        return " + ".join(
+            repr(term) if weight == 1.0 else f"{weight!r} * {term!r}" for weight, term in self.terms
+        )
 
 
 class Term(Loss):
     """One quantity that compares the two joints: the part of a loss that other terms are added to.
 
-    A subclass writes `estimate(joints, step)`, which returns the quantity per datum, with its gradient, and the dict of details, and gives
-    name: under which the quantity is logged;  details: further quantities, logged as "name/detail";
-    sign: -1 for a bound, which is maximised, +1 for a divergence or a cost;  num_particles: how many draws of the guide it needs;
-    shares_globals: whether global latents must be drawn once for all particles;  analytic_kl: whether it asks for KL parts in closed form;
-    critic and critic_steps: of a term with two players (None and 0 of others);  guided: whether it makes no sense without a guide.
+    A subclass writes `estimate(joints, step)`, which returns the quantity per datum, with its
+    gradient, and the dict of details, and gives name: under which the quantity is logged;  details:
+    further quantities, logged as "name/detail";
+    sign: -1 for a bound, which is maximised, +1 for a divergence or a cost;  num_particles: how
+    many draws of the guide it needs; shares_globals: whether global latents must be drawn once for
+    all particles;  analytic_kl: whether it asks for KL parts in closed form; critic and
+    critic_steps: of a term with two players (None and 0 of others);  guided: whether it makes no
+    sense without a guide.
     """
 
     name: str
@@ -196,7 +234,11 @@ class Term(Loss):
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The quantity per datum, differentiable, and the details that are logged beside it."""
-        raise TypeError(f"{type(self).__name__} must define estimate(joints, step): a term is a subclass of Term that says how its quantity is estimated.")
+        raise TypeError(
+            f"{type(self).__name__} must define estimate(joints, step): a term is a subclass "
+            "of "
+            "Term that says how its quantity is estimated."
+        )
 
     def _begin(self) -> torch.optim.Optimizer:
         """A new optimiser for the critic."""

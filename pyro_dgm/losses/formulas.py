@@ -8,13 +8,21 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["attach_gradient", "iwae_bound", "leave_one_out_mean", "normalized_weights", "vimco_signal"]
+__all__ = [
+    "attach_gradient",
+    "iwae_bound",
+    "leave_one_out_mean",
+    "normalized_weights",
+    "vimco_signal",
+]
 
 
 def attach_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
-    """The number `value` with the gradient of `surrogate`: value and gradient of an estimator in one array.
+    """The number `value` with the gradient of `surrogate`: value and gradient of an estimator in
+    one array.
 
-    Shapes: value and surrogate (*batch) -> (*batch).  The value is exact: s - stop(s) is zero for every finite s.
+    Shapes: value and surrogate (*batch) -> (*batch).  The value is exact: s - stop(s) is zero for
+        every finite s.
     """
     return value.detach() + (surrogate - surrogate.detach())
 
@@ -29,12 +37,15 @@ def iwae_bound(log_w: Tensor) -> Tensor:
 
 
 def normalized_weights(log_w: Tensor) -> Tensor:
-    """w_k / sum_j w_j, a constant: no gradient flows.  Shapes: (num_particles, *data) -> (num_particles, *data)."""
+    """w_k / sum_j w_j, a constant: no gradient flows.  Shapes: (num_particles, *data) ->
+    (num_particles, *data).
+    """
     return torch.softmax(log_w.detach(), 0)
 
 
 def leave_one_out_mean(values: Tensor, dim: int = 0) -> Tensor:
-    """The mean of all the other entries along `dim`, (sum - own) / (n - 1): a baseline that does not see its own draw.
+    """The mean of all the other entries along `dim`, (sum - own) / (n - 1): a baseline that does
+    not see its own draw.
 
     With a single entry there are no others and the baseline is zero.
     """
@@ -45,14 +56,20 @@ def leave_one_out_mean(values: Tensor, dim: int = 0) -> Tensor:
 
 
 def vimco_signal(log_w: Tensor) -> Tensor:
-    """L_K - L_K without particle k, its weight replaced by the geometric mean of the others; a constant.
+    """L_K - L_K without particle k, its weight replaced by the geometric mean of the others; a
+    constant.
 
-    The learning signal of the score-function gradient of the IWAE bound.  Shapes: (num_particles, *data) -> the same.
+    The learning signal of the score-function gradient of the IWAE bound.  Shapes: (num_particles,
+    *data) -> the same.
     Reference: Mnih and Rezende (2016), arXiv:1602.06725, eq. (10).
     """
     log_w = log_w.detach()
     num_particles = log_w.shape[0]
-    own = torch.eye(num_particles, dtype=torch.bool).reshape(num_particles, num_particles, *[1] * (log_w.ndim - 1))
+    own = torch.eye(num_particles, dtype=torch.bool).reshape(
+        num_particles, num_particles, *[1] * (log_w.ndim - 1)
+    )
     own = own.to(log_w.device)
-    replaced = torch.where(own, leave_one_out_mean(log_w).unsqueeze(1), log_w.unsqueeze(0))  # (left out, particle, *data)
+    replaced = torch.where(
+        own, leave_one_out_mean(log_w).unsqueeze(1), log_w.unsqueeze(0)
+    )  # (left out, particle, *data)
     return iwae_bound(log_w) - (torch.logsumexp(replaced, 1) - math.log(num_particles))

@@ -11,4 +11,15 @@ from pyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from pyro_dgm.models.vae.conv_vae import ConvVAE
 from pyro_dgm.models.vae.vae import VAE
 
-__all__ = ["AVB", "DCGAN", "GAN", "VAE", "BiGAN", "ConditionalGAN", "ConditionalVAE", "ConvVAE", "FlowGAN", "InfoGAN"]
+__all__ = [
+    "AVB",
+    "DCGAN",
+    "GAN",
+    "VAE",
+    "BiGAN",
+    "ConditionalGAN",
+    "ConditionalVAE",
+    "ConvVAE",
+    "FlowGAN",
+    "InfoGAN",
+]

@@ -11,13 +11,15 @@ __all__ = ["ConvDecoder", "ConvEncoder", "halvings"]
 
 
 class ConvEncoder(nn.Module):
-    """From images to features: convolutions with 4x4 kernels and stride 2, each halving height and width, then an affine layer; each is followed
-    by the activation.
+    """From images to features: convolutions with 4x4 kernels and stride 2, each halving height and
+    width, then an affine layer; each is followed by the activation.
 
-    Args: image_shape (channels, height, width); hidden_channels, the channels after each convolution; out_dim; activation, as in `MLP`.
+    Args: image_shape (channels, height, width); hidden_channels, the channels after each
+        convolution; out_dim; activation, as in `MLP`.
     Attributes: convolutions, output, out_dim.
     Shapes: x (*batch, channels, height, width) -> (*batch, out_dim).
-    Raises: ValueError if the image is too small to be halved that often, and for an x of the wrong shape.
+    Raises: ValueError if the image is too small to be halved that often, and for an x of the wrong
+        shape.
 
     >>> import torch
     >>> ConvEncoder((1, 8, 8))(torch.zeros(7, 1, 8, 8)).shape
@@ -37,9 +39,14 @@ class ConvEncoder(nn.Module):
         sizes = halvings(image_shape, len(hidden_channels))
         channels = (self.image_shape[0], *hidden_channels)
         if min(out_dim, *channels) < 1:
-            raise ValueError(f"The sizes of a ConvEncoder must be at least 1, got {(*channels, out_dim)}.")
+            raise ValueError(
+                f"The sizes of a ConvEncoder must be at least 1, got {(*channels, out_dim)}."
+            )
         self.activation = check_activation(activation)
-        self.convolutions = nn.ModuleList(nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1) for i in range(len(hidden_channels)))
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1)
+            for i in range(len(hidden_channels))
+        )
         self.output = Linear(channels[-1] * prod(sizes[-1]), out_dim)
         self.out_dim = out_dim
 
@@ -47,28 +54,39 @@ class ConvEncoder(nn.Module):
         """Features of x (*batch, channels, height, width)."""
         batch_shape, image_shape = x.shape[:-3], x.shape[-3:]
         if tuple(image_shape) != self.image_shape:
-            raise ValueError(f"{self} expects images of shape {self.image_shape}, got an array of shape {tuple(x.shape)}.")
+            raise ValueError(
+                f"{self} expects images of shape {self.image_shape}, got an array of shape "
+                f"{tuple(x.shape)}."
+            )
         x = x.reshape(-1, *image_shape)
         for convolution in self.convolutions:
             x = activate(self.activation, convolution(x))
-        return activate(self.activation, self.output(x.flatten(1))).reshape(*batch_shape, self.out_dim)
+        return activate(self.activation, self.output(x.flatten(1))).reshape(
+            *batch_shape, self.out_dim
+        )
 
     def __repr__(self) -> str:
         channels = tuple(convolution.out_channels for convolution in self.convolutions)
-        return f"ConvEncoder({self.image_shape}, hidden_channels={channels}, out_dim={self.out_dim})"
+        return (
+            f"ConvEncoder({self.image_shape}, hidden_channels={channels}, out_dim={self.out_dim})"
+        )
 
 
 class ConvDecoder(nn.Module):
-    """From features to a feature image: an affine layer to a small image, then transposed convolutions with 4x4 kernels and stride 2, each doubling
-    height and width; each is followed by the activation.
+    """From features to a feature image: an affine layer to a small image, then transposed
+    convolutions with 4x4 kernels and stride 2, each doubling height and width; each is followed by
+    the activation.
 
     The output is flattened, the context of a likelihood with `pixelwise=True`.
 
-    Args: in_dim; image_shape (channels, height, width), of which the channels do not matter; hidden_channels, the channels before each transposed
-        convolution; out_channels, the features of a pixel; activation, as in `MLP`.
+    Args: in_dim; image_shape (channels, height, width), of which the channels do not matter;
+        hidden_channels, the channels before each transposed convolution; out_channels, the features
+        of a pixel; activation, as in `MLP`.
     Attributes: input, convolutions, out_dim = out_channels * height * width.
-    Shapes: h (*batch, in_dim) -> (*batch, out_dim), a flattened image (out_channels, height, width).
-    Raises: ValueError if the image is too small to be halved that often, and for an h of the wrong size.
+    Shapes: h (*batch, in_dim) -> (*batch, out_dim), a flattened image (out_channels, height,
+        width).
+    Raises: ValueError if the image is too small to be halved that often, and for an h of the wrong
+        size.
 
     >>> import torch
     >>> ConvDecoder(2, (1, 8, 8))(torch.zeros(7, 2)).shape
@@ -89,7 +107,9 @@ class ConvDecoder(nn.Module):
         sizes = halvings(image_shape, len(hidden_channels))[::-1]
         channels = (*hidden_channels, out_channels)
         if min(in_dim, *channels) < 1:
-            raise ValueError(f"The sizes of a ConvDecoder must be at least 1, got {(in_dim, *channels)}.")
+            raise ValueError(
+                f"The sizes of a ConvDecoder must be at least 1, got {(in_dim, *channels)}."
+            )
         self.activation = check_activation(activation)
         self.start = (channels[0], *sizes[0])
         self.input = Linear(in_dim, prod(self.start))
@@ -100,7 +120,10 @@ class ConvDecoder(nn.Module):
                 4,
                 stride=2,
                 padding=1,
-                output_padding=(sizes[i + 1][0] - 2 * sizes[i][0], sizes[i + 1][1] - 2 * sizes[i][1]),
+                output_padding=(
+                    sizes[i + 1][0] - 2 * sizes[i][0],
+                    sizes[i + 1][1] - 2 * sizes[i][1],
+                ),
             )
             for i in range(len(hidden_channels))
         )
@@ -109,7 +132,9 @@ class ConvDecoder(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Feature images, flattened, from h (*batch, in_dim)."""
         if h.shape[-1] != self.in_dim:
-            raise ValueError(f"{self} expects a last dimension of {self.in_dim}, got shape {tuple(h.shape)}.")
+            raise ValueError(
+                f"{self} expects a last dimension of {self.in_dim}, got shape {tuple(h.shape)}."
+            )
         x = activate(self.activation, self.input(h)).reshape(-1, *self.start)
         for convolution in self.convolutions:
             x = activate(self.activation, convolution(x))
@@ -121,7 +146,8 @@ class ConvDecoder(nn.Module):
 
 
 def halvings(image_shape: tuple[int, int, int], times: int) -> list[tuple[int, int]]:
-    """Height and width of an image (channels, height, width) before and after each halving, rounded down.
+    """Height and width of an image (channels, height, width) before and after each halving, rounded
+    down.
 
     >>> halvings((1, 28, 28), 2)
     [(28, 28), (14, 14), (7, 7)]
@@ -130,5 +156,8 @@ def halvings(image_shape: tuple[int, int, int], times: int) -> list[tuple[int, i
         raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
     sizes = [(image_shape[1] >> i, image_shape[2] >> i) for i in range(times + 1)]
     if not times or min(sizes[-1]) < 1:
-        raise ValueError(f"An image of shape {image_shape} cannot be halved {times} times; give other hidden_channels.")
+        raise ValueError(
+            f"An image of shape {image_shape} cannot be halved {times} times; give other "
+            "hidden_channels."
+        )
     return sizes

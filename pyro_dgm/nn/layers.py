@@ -1,4 +1,6 @@
-"""Layers with the same layout, initialisation and constants in both twins, applied over any leading dimensions."""
+"""Layers with the same layout, initialisation and constants in both twins, applied over any leading
+dimensions.
+"""
 
 from collections.abc import Callable
 
@@ -31,7 +33,8 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def check_activation(name: str) -> str:
-    """The name of an activation, if there is one: elu, gelu, leaky_relu, relu, sigmoid, silu, softplus or tanh.
+    """The name of an activation, if there is one: elu, gelu, leaky_relu, relu, sigmoid, silu,
+    softplus or tanh.
 
     >>> check_activation("tanh")
     'tanh'
@@ -47,7 +50,8 @@ def activate(name: str, x: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """An affine map over the last dimension, W x + b, with W and b drawn from U(-1/sqrt(in_dim), 1/sqrt(in_dim)).
+    """An affine map over the last dimension, W x + b, with W and b drawn from U(-1/sqrt(in_dim),
+    1/sqrt(in_dim)).
 
     Args: in_dim; out_dim.  Attributes: weight (out_dim, in_dim), bias (out_dim,).
     Shapes: x (*batch, in_dim) -> (*batch, out_dim).
@@ -58,13 +62,15 @@ class Linear(nn.Linear):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over all leading dimensions, y = weight (x - mean) / sqrt(variance + 1e-5) + bias.
+    """Batch normalisation over all leading dimensions, y = weight (x - mean) / sqrt(variance +
+    1e-5) + bias.
 
-    Training uses the statistics of the batch and moves the running ones towards them (momentum 0.1, unbiased variance); inside
-    `evaluation_mode` the running statistics are used and left alone.
+    Training uses the statistics of the batch and moves the running ones towards them (momentum 0.1,
+    unbiased variance); inside `evaluation_mode` the running statistics are used and left alone.
 
     Args: dim.  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
-    Raises: ValueError for a batch of one value in training, which has no variance, and for a wrong last dimension.
+    Raises: ValueError for a batch of one value in training, which has no variance, and for a wrong
+        last dimension.
     Reference: Ioffe & Szegedy (2015), arXiv:1502.03167.
     """
 
@@ -76,14 +82,20 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (*batch, dim)."""
         if x.shape[-1] != self.num_features:
-            raise ValueError(f"BatchNorm expects a last dimension of {self.num_features}, got shape {tuple(x.shape)}.")
+            raise ValueError(
+                f"BatchNorm expects a last dimension of {self.num_features}, got shape "
+                f"{tuple(x.shape)}."
+            )
         if self.training and x.shape[:-1].numel() < 2:
-            raise ValueError(f"BatchNorm needs at least two values in training, got shape {tuple(x.shape)}.")
+            raise ValueError(
+                f"BatchNorm needs at least two values in training, got shape {tuple(x.shape)}."
+            )
         return super().forward(x.reshape(-1, self.num_features)).reshape(x.shape)
 
 
 class Dropout(nn.Dropout):
-    """Set each entry to zero with probability `rate` in training and divide the others by 1 - rate; the identity inside `evaluation_mode`.
+    """Set each entry to zero with probability `rate` in training and divide the others by 1 - rate;
+    the identity inside `evaluation_mode`.
 
     Args: rate in [0, 1).  Shapes: any.
     Reference: Srivastava et al. (2014), JMLR 15:1929.

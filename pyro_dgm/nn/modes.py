@@ -1,4 +1,6 @@
-"""Switching networks between training and evaluation, and finding the networks that a program uses."""
+"""Switching networks between training and evaluation, and finding the networks that a
+program uses.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +16,15 @@ __all__ = ["evaluation_mode"]
 
 @contextmanager
 def evaluation_mode(*callables: Callable[..., Any]) -> Iterator[None]:
-    """Inside this block the models and guides given run in evaluation: drop-out is off, batch normalisation uses its running statistics.
+    """Inside this block the models and guides given run in evaluation: drop-out is off, batch
+    normalisation uses its running statistics.
 
     Args: the models, guides or networks that are called inside the block.
     Afterwards everything is as it was before.
     """
-    modules = {part for module in modules_of(*callables) for part in module.modules() if part.training}
+    modules = {
+        part for module in modules_of(*callables) for part in module.modules() if part.training
+    }
     try:
         for part in modules:
             part.training = False
@@ -30,7 +35,9 @@ def evaluation_mode(*callables: Callable[..., Any]) -> Iterator[None]:
 
 
 def modules_of(*callables: Any) -> list[nn.Module]:
-    """The networks that callables use: themselves, the objects they are bound to, and what partials, closures and globals hold."""
+    """The networks that callables use: themselves, the objects they are bound to, and what
+    partials, closures and globals hold.
+    """
     found: list[nn.Module] = []
     seen: dict[int, Any] = {}  # keeps what it names alive, so that no id is used twice
     waiting = list(callables)
@@ -48,8 +55,16 @@ def modules_of(*callables: Any) -> list[nn.Module]:
         elif isinstance(value, FunctionType):
             closure = dict(zip(value.__code__.co_freevars, value.__closure__ or ()))
             waiting += [cell.cell_contents for cell in closure.values() if cell != CellType()]
-            waiting += [value.__globals__[name] for name in _names(value.__code__) if name in value.__globals__]
-            waiting += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *vars(value).values()]
+            waiting += [
+                value.__globals__[name]
+                for name in _names(value.__code__)
+                if name in value.__globals__
+            ]
+            waiting += [
+                *(value.__defaults__ or ()),
+                *(value.__kwdefaults__ or {}).values(),
+                *vars(value).values(),
+            ]
         elif isinstance(value, list | tuple | set | frozenset):
             waiting += value
         elif isinstance(value, dict):
@@ -64,7 +79,11 @@ _LEAVES = (ModuleType, type, torch.Tensor, str, bytes, int, float, complex, type
 
 def _is_foreign(value: Any) -> bool:
     """Functions of the libraries themselves: what they refer to is not the user's."""
-    return isinstance(value, FunctionType) and not value.__closure__ and value.__module__.split(".")[0] in ("pyro", "torch")
+    return (
+        isinstance(value, FunctionType)
+        and not value.__closure__
+        and value.__module__.split(".")[0] in ("pyro", "torch")
+    )
 
 
 def _names(code: CodeType) -> set[str]:

@@ -36,15 +36,27 @@ class Adam:
     def __post_init__(self) -> None:
         decays_fit = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         if not (self.learning_rate > 0 and decays_fit and self.eps > 0):
-            raise ValueError(f"Adam needs a positive learning_rate and eps and two betas in [0, 1), got {self!r}.")
+            raise ValueError(
+                "Adam needs a positive learning_rate and eps and two betas in [0, 1), got "
+                f"{self!r}."
+            )
 
     def __repr__(self) -> str:
-        changed = [f"{name}={value!r}" for name, value, default in (("betas", self.betas, (0.9, 0.999)), ("eps", self.eps, 1e-8)) if value != default]
+        changed = [
+            f"{name}={value!r}"
+            for name, value, default in (
+                ("betas", self.betas, (0.9, 0.999)),
+                ("eps", self.eps, 1e-8),
+            )
+            if value != default
+        ]
         return f"Adam({', '.join([repr(self.learning_rate), *changed])})"
 
 
 def build_optimizer(optim: Any, params: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """One torch optimiser over all parameters, from `Adam(...)`, a callable that takes parameters, or an optimiser of pyro.optim."""
+    """One torch optimiser over all parameters, from `Adam(...)`, a callable that takes parameters,
+    or an optimiser of pyro.optim.
+    """
     if isinstance(optim, PyroOptim):
         return _from_pyro(optim, params)
     if callable(optim) and not isinstance(optim, torch.optim.Optimizer):
@@ -52,17 +64,26 @@ def build_optimizer(optim: Any, params: Mapping[str, nn.Parameter]) -> torch.opt
         if isinstance(built, torch.optim.Optimizer):
             return built
     raise ValueError(
-        "optim must be Adam(...), a callable that makes a torch.optim.Optimizer from parameters, such as torch.optim.RMSprop or "
+        "optim must be Adam(...), a callable that makes a torch.optim.Optimizer from parameters, "
+        "such as torch.optim.RMSprop or "
         f"functools.partial(torch.optim.SGD, lr=0.1), or an optimiser of pyro.optim, got {optim!r}."
     )
 
 
 def _from_pyro(optim: PyroOptim, params: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
     if isinstance(optim, PyroLRScheduler):
-        raise ValueError("optim must be an optimiser, not a scheduler of pyro.optim: pass the schedule as lr_schedule.")
+        raise ValueError(
+            "optim must be an optimiser, not a scheduler of pyro.optim: pass the schedule as "
+            "lr_schedule."
+        )
     if optim.pt_clip_args:
-        raise ValueError("optim must not clip: pyro.optim clips each parameter by itself, fit clips all together by clip_norm.")
+        raise ValueError(
+            "optim must not clip: pyro.optim clips each parameter by itself, fit clips all "
+            "together by clip_norm."
+        )
     arguments = optim.pt_optim_args
     if not callable(arguments):
         return optim.pt_optim_constructor(list(params.values()), **arguments)
-    return optim.pt_optim_constructor([{"params": [param], **arguments(name)} for name, param in params.items()])
+    return optim.pt_optim_constructor(
+        [{"params": [param], **arguments(name)} for name, param in params.items()]
+    )

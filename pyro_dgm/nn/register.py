@@ -9,20 +9,26 @@ from pyro.params import param_with_module_name
 from torch import nn
 
 M = TypeVar("M", bound=nn.Module)
-settled = ContextVar("settled", default=False)  # true inside training steps, which know all parameters already
+settled = ContextVar(
+    "settled", default=False
+)  # true inside training steps, which know all parameters already
 
 
 def register(name: str, module: M) -> M:
-    """Make the parameters of `module` trainable parts of a model or guide; call it there, and use the module that it returns.
+    """Make the parameters of `module` trainable parts of a model or guide; call it there, and use
+    the module that it returns.
 
-    Parameters keep their attribute paths below `name`. A second module registered under the same name replaces the first, so a new instance never
-    trains weights that an older one left behind. A module without parameters is returned as it is.
+    Parameters keep their attribute paths below `name`. A second module registered under the same
+    name replaces the first, so a new instance never trains weights that an older one left behind. A
+    module without parameters is returned as it is.
     """
     if settled.get():
         return module
     store = pyro.get_param_store()
     known = store._params
-    tracing = torch.compiler.is_compiling() or torch.compiler.is_exporting()  # parameters are stand-ins then
+    tracing = (
+        torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    )  # parameters are stand-ins then
     for path, parameter in module.named_parameters():
         if parameter.requires_grad:
             site = param_with_module_name(name, path)

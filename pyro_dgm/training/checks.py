@@ -1,4 +1,6 @@
-"""What can be found out before the first step: arguments out of range, data outside their support, a guide that does not fit its model."""
+"""What can be found out before the first step: arguments out of range, data outside their support,
+a guide that does not fit its model.
+"""
 
 from typing import Any
 
@@ -21,7 +23,9 @@ __all__: list[str] = []  # for the package, not for users
 
 
 def check_arguments(**arguments: Any) -> None:
-    """Raises ValueError for an argument of `fit` out of its range, TypeError for a model or guide that cannot be called."""
+    """Raises ValueError for an argument of `fit` out of its range, TypeError for a model or guide
+    that cannot be called.
+    """
     for name in ("model", "guide"):
         if not callable(arguments[name]):
             raise TypeError(f"{name} must be callable, got {type(arguments[name]).__name__}.")
@@ -37,7 +41,10 @@ def check_arguments(**arguments: Any) -> None:
     if not isinstance(arguments["seed"], (int, np.integer)) or isinstance(arguments["seed"], bool):
         raise ValueError(f"seed must be an integer, got {arguments['seed']!r}.")
     if arguments["patience"] is not None and arguments["validation"] is None:
-        raise ValueError("patience counts epochs without a better validation score: pass validation data as well.")
+        raise ValueError(
+            "patience counts epochs without a better validation score: pass validation data as "
+            "well."
+        )
     if arguments["clip_norm"] is not None and not arguments["clip_norm"] > 0:
         raise ValueError(f"clip_norm must be positive, got {arguments['clip_norm']!r}.")
     if arguments["average"] is not None and not 0 < arguments["average"] < 1:
@@ -46,25 +53,33 @@ def check_arguments(**arguments: Any) -> None:
         if arguments[name] is not None and not callable(arguments[name]):
             raise ValueError(f"{name} must be callable, got {arguments[name]!r}.")
     if any(not callable(callback) for callback in arguments["callbacks"]):
-        raise ValueError(f"callbacks must be callables that take the run, got {arguments['callbacks']!r}.")
+        raise ValueError(
+            f"callbacks must be callables that take the run, got {arguments['callbacks']!r}."
+        )
     if arguments["compile"] not in (True, False, "auto"):
         raise ValueError(f'compile must be True, False or "auto", got {arguments["compile"]!r}.')
     if arguments["batch_size"] is not None and not is_in_memory(arguments["data"]):
-        raise ValueError("batch_size is for arrays; an iterable gives its own batches, so leave it out.")
+        raise ValueError(
+            "batch_size is for arrays; an iterable gives its own batches, so leave it out."
+        )
 
 
 def check_pair(step: Step, data: Arrays, transform: Any = None) -> None:
     """Raises ValueError where guide and model do not fit each other, or do not fit minibatches."""
     if data.batch_size == data.num_data:
         return
-    joint = _joint(step, data.take(torch.arange(data.batch_size, device=data.device)).transformed(transform))
+    joint = _joint(
+        step, data.take(torch.arange(data.batch_size, device=data.device)).transformed(transform)
+    )
     structure = joint.structure
     scaled = any(joint.model_trace.nodes[name]["scale"] != 1 for name in structure.observed_sites)
     shared = [name for name in structure.global_sites if name in joint.model_trace.nodes]
     if shared and not structure.subsampled and not scaled:
         raise ValueError(
-            f"The latent sites {shared} lie outside the data plate, and the plate declares only the {data.batch_size} data of a "
-            f'batch, so that their prior would count {data.num_data / data.batch_size:g} times: write plate("data", {data.num_data}, subsample_size=len(x)).'
+            f"The latent sites {shared} lie outside the data plate, and the plate declares only "
+            f"the {data.batch_size} data of a "
+            f"batch, so that their prior would count {data.num_data / data.batch_size:g} times: "
+            f'write plate("data", {data.num_data}, subsample_size=len(x)).'
         )
     other = max(2, data.batch_size // 2) if data.batch_size != 2 else 1
     batch = data.take(torch.arange(other, device=data.device)).transformed(transform)
@@ -75,15 +90,19 @@ def check_pair(step: Step, data: Arrays, transform: Any = None) -> None:
         if not _runs_alone(step, batch):
             return  # the model itself is written for one batch size
         raise ValueError(
-            f"The guide does not follow the batch: at {other} rows instead of {data.batch_size} it fails ({error}). Latents with parameters per datum "
-            f'would be shared: write plate("data", {data.num_data}, subsample_size=len(x)), or amortise them.'
+            f"The guide does not follow the batch: at {other} rows instead of {data.batch_size} "
+            f"it fails ({error}). Latents with parameters per datum "
+            f'would be shared: write plate("data", {data.num_data}, subsample_size=len(x)), or '
+            "amortise them."
         ) from error
 
 
 def check_observations(step: Step, data: Arrays | Stream, transform: Any = None) -> None:
-    """Raises ValueError for observed values outside the support of their site, in all data in memory or in the first batch of an iterable.
+    """Raises ValueError for observed values outside the support of their site, in all data in
+    memory or in the first batch of an iterable.
 
-    Cost: one comparison per number where the data are observed as they are, else one run of guide and model without gradients through the data.
+    Cost: one comparison per number where the data are observed as they are, else one run of guide
+        and model without gradients through the data.
     """
     sites: list[Message] | None = None
     for batch in data.in_order() if isinstance(data, Arrays) else (data.first(),):
@@ -91,14 +110,20 @@ def check_observations(step: Step, data: Arrays | Stream, transform: Any = None)
         direct = sites is not None and all("position" in site for site in sites)
         if not direct:
             nodes = _joint(step, batch).model_trace.nodes.values()
-            sites = [site for site in nodes if site["type"] == "sample" and site["is_observed"] and not site_is_subsample(site)]
+            sites = [
+                site
+                for site in nodes
+                if site["type"] == "sample" and site["is_observed"] and not site_is_subsample(site)
+            ]
             for site in sites:
                 _locate(site, batch)
         for site in sites or ():
             value = batch.arrays[site["position"]] if direct else site["value"]
             bad = _outside(site["fn"], value, site.get("mask"))
             if bad.any():
-                raise ValueError(_complaint(site["name"], site["fn"], int(bad.sum()), float(value[bad][0])))
+                raise ValueError(
+                    _complaint(site["name"], site["fn"], int(bad.sum()), float(value[bad][0]))
+                )
 
 
 def check_compared(step: Step, batch: Batch) -> None:
@@ -106,15 +131,23 @@ def check_compared(step: Step, batch: Batch) -> None:
     latent = set(_joint(step, batch).latent_sites) if step.loss._players else set()
     for term in step.loss._players:
         if compared := sorted(latent & set(term.sites)):
-            raise ValueError(f"{term!r} compares the guide's draws of {compared} with the model's, but the guide was left out.")
+            raise ValueError(
+                f"{term!r} compares the guide's draws of {compared} with the model's, but the "
+                "guide was left out."
+            )
 
 
 def check_players(loss: Loss, updates: Any, workers: Any) -> None:
     """Raises ValueError where critics cannot be trained."""
     if loss._players and updates.needs_closure:
-        raise ValueError("optim calls the loss several times in a step, which a loss with critics does not allow: take one that does not, such as Adam(...).")
+        raise ValueError(
+            "optim calls the loss several times in a step, which a loss with critics does not "
+            "allow: take one that does not, such as Adam(...)."
+        )
     if loss._players and workers.size > 1:
-        raise ValueError("A loss with critics trains in one process: start this program without torchrun.")
+        raise ValueError(
+            "A loss with critics trains in one process: start this program without torchrun."
+        )
 
 
 def _joint(step: Step, batch: Batch) -> InferenceJoint:
@@ -135,9 +168,15 @@ def _runs_alone(step: Step, batch: Batch) -> bool:
 
 
 def _locate(site: Message, batch: Batch) -> None:
-    """Notes at a site which array of the batch it observes as it is, if its support is the same for all data."""
+    """Notes at a site which array of the batch it observes as it is, if its support is the same for
+    all data.
+    """
     bounds = vars(_support(site["fn"])).values()
-    if site["mask"] is None and not _masks(site["fn"]) and all(not isinstance(bound, Tensor) or bound.numel() == 1 for bound in bounds):
+    if (
+        site["mask"] is None
+        and not _masks(site["fn"])
+        and all(not isinstance(bound, Tensor) or bound.numel() == 1 for bound in bounds)
+    ):
         for position, array in enumerate(batch.arrays):
             if isinstance(array, Tensor) and array is site["value"]:
                 site["position"] = position
@@ -175,7 +214,16 @@ def _complaint(name: str, fn: Any, count: int, example: float) -> str:
         fn = fn.base_dist
     family, advice = type(fn).__name__.strip("_"), "check the data and their scaling"
     if np.isnan(example):
-        advice = "remove or fill in what is missing, or leave it out with pyro.poutine.mask (on values that are filled in)"
+        advice = (
+            "remove or fill in what is missing, or leave it out with pyro.poutine.mask (on "
+            "values that are filled in)"
+        )
     elif family == "Bernoulli":
-        advice = "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as ContinuousBernoulli"
-    return f"Site '{name}' observes {example:g}, outside the support of {family} ({fn.support}); {count} values of this batch are: {advice}."
+        advice = (
+            "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as "
+            "ContinuousBernoulli"
+        )
+    return (
+        f"Site '{name}' observes {example:g}, outside the support of {family} ({fn.support}); "
+        f"{count} values of this batch are: {advice}."
+    )

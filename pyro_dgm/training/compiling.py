@@ -17,17 +17,24 @@ __all__: list[str] = []  # for the package, not for users
 
 _REPAID_AFTER = 5000  # steps: compilation takes 5 to 10 s and saves 1 to 2 ms a step
 _OPTIONS = {"fallback_random": True}  # torch's own random numbers, so that both paths draw the same
-_FAST_OPTIONS = {**_OPTIONS, "cpp.vec_isa_ok": True}  # without test compilations for every instruction set of the processor, half of the time
+_FAST_OPTIONS = {
+    **_OPTIONS,
+    "cpp.vec_isa_ok": True,
+}  # without test compilations for every instruction set of the processor, half of the time
 _log = logging.getLogger("pyro_dgm")
 
 
 class _Compiled:
-    """Loss, terms and gradients of a step as one compiled function, for batches of the shape of the example.
+    """Loss, terms and gradients of a step as one compiled function, for batches of the shape of the
+    example.
 
-    The step is exported (`torch.export`), differentiated (`torch.func`), and compiled (Inductor) into one graph.  Then it is compared with the plain
-    step, in the same random state: value, gradients and running statistics.
-    Raises: any exception of torch where the step cannot be exported or compiled, RuntimeError where the two steps differ.
-    Cost: 5 to 15 s, most of it the C++ compiler; later processes find its output in Inductor's cache.
+    The step is exported (`torch.export`), differentiated (`torch.func`), and compiled (Inductor)
+    into one graph.  Then it is compared with the plain step, in the same random state: value,
+    gradients and running statistics.
+    Raises: any exception of torch where the step cannot be exported or compiled, RuntimeError where
+        the two steps differ.
+    Cost: 5 to 15 s, most of it the C++ compiler; later processes find its output in Inductor's
+        cache.
     """
 
     def __init__(self, step: Step, parameters: Mapping[str, nn.Parameter], example: Batch) -> None:
@@ -37,7 +44,9 @@ class _Compiled:
         step.form = example.form
         from torch._inductor import cpu_vec_isa  # slow to import, and only needed here
 
-        with pyro.get_param_store().scope():  # PyroModules must not find their real parameters there
+        with (
+            pyro.get_param_store().scope()
+        ):  # PyroModules must not find their real parameters there
             module = torch.export.export(step, inputs, strict=False).module()
         trained = {id(parameter) for parameter in parameters.values()}
         named = dict(module.named_parameters())
@@ -47,7 +56,11 @@ class _Compiled:
             raise RuntimeError("Some parameters are used in ways that torch.export cannot follow.")
         buffers = dict(module.named_buffers())
         self.buffer_names, self.buffers = tuple(buffers), tuple(buffers.values())
-        graph = make_fx(_with_gradients(module, self.names, self.buffer_names), tracing_mode="fake", _allow_non_fake_inputs=True)
+        graph = make_fx(
+            _with_gradients(module, self.names, self.buffer_names),
+            tracing_mode="fake",
+            _allow_non_fake_inputs=True,
+        )
         differentiated = graph(self.trained, list(self.buffers), *inputs)
         try:
             self._use(differentiated, _FAST_OPTIONS, step, example)
@@ -66,7 +79,9 @@ class _Compiled:
     def __call__(self, batch: Batch, number: Tensor) -> Tensor:
         """Sets the gradients; returns the loss and its terms per datum."""
         with torch.no_grad():
-            values, gradients, buffers = self.run(self.trained, list(self.buffers), number, batch.rows, *batch.arrays)
+            values, gradients, buffers = self.run(
+                self.trained, list(self.buffers), number, batch.rows, *batch.arrays
+            )
             for parameter, gradient in zip(self.trained, gradients):
                 parameter.grad = gradient
             for buffer, new in zip(self.buffers, buffers):
@@ -74,8 +89,16 @@ class _Compiled:
         return values
 
 
-def plain_step(step: torch.nn.Module, inner: Step, parameters: Mapping[str, nn.Parameter], batch: Batch, number: Tensor) -> Tensor:
-    """The same by ordinary automatic differentiation; `step` is `inner`, or what averages its gradients over processes."""
+def plain_step(
+    step: torch.nn.Module,
+    inner: Step,
+    parameters: Mapping[str, nn.Parameter],
+    batch: Batch,
+    number: Tensor,
+) -> Tensor:
+    """The same by ordinary automatic differentiation; `step` is `inner`, or what averages its
+    gradients over processes.
+    """
     for parameter in parameters.values():
         parameter.grad = None
     inner.form = batch.form
@@ -84,8 +107,15 @@ def plain_step(step: torch.nn.Module, inner: Step, parameters: Mapping[str, nn.P
     return values
 
 
-def compiled_step(choice: bool | str, num_steps: int | None, step: Step, parameters: Mapping[str, nn.Parameter], example: Batch) -> _Compiled | None:
-    """The compiled step; None where the plain one is to be used.  "auto" compiles when at least 5000 full-size steps are planned.
+def compiled_step(
+    choice: bool | str,
+    num_steps: int | None,
+    step: Step,
+    parameters: Mapping[str, nn.Parameter],
+    example: Batch,
+) -> _Compiled | None:
+    """The compiled step; None where the plain one is to be used.  "auto" compiles when at least
+    5000 full-size steps are planned.
 
     The decision never depends on a clock, so that a resumed run makes the same one.
     """
@@ -98,7 +128,10 @@ def compiled_step(choice: bool | str, num_steps: int | None, step: Step, paramet
             warnings.simplefilter("ignore")
             return _Compiled(step, parameters, example)
     except Exception as error:  # whatever torch cannot do
-        reason = f"The step is not compiled ({type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]})."
+        reason = (
+            f"The step is not compiled ({type(error).__name__}: "
+            f"{(str(error).strip() or 'no reason given').splitlines()[0]})."
+        )
         if choice is True:
             warnings.warn(f"{reason} Training goes on without.", UserWarning, stacklevel=2)
         _log.info(reason)
@@ -106,7 +139,9 @@ def compiled_step(choice: bool | str, num_steps: int | None, step: Step, paramet
 
 
 def _with_gradients(module: nn.Module, names: list[str], buffer_names: tuple[str, ...]) -> Any:
-    def function(trained: list[Tensor], buffers: list[Tensor], *inputs: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def function(
+        trained: list[Tensor], buffers: list[Tensor], *inputs: Tensor
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         def loss(trained: list[Tensor]) -> tuple[Tensor, tuple[Tensor, list[Tensor]]]:
             states = [buffer.clone() for buffer in buffers]  # the ones that the module may write to
             tensors = {**dict(zip(names, trained)), **dict(zip(buffer_names, states))}
@@ -124,7 +159,10 @@ def _verify(compiled: _Compiled, step: Step, example: Batch) -> None:
     parameters = dict(zip(compiled.names, compiled.trained))
     before = [buffer.clone() for buffer in compiled.buffers]
     results = []
-    for run in (lambda: plain_step(step, step, parameters, example, number), lambda: compiled(example, number)):
+    for run in (
+        lambda: plain_step(step, step, parameters, example, number),
+        lambda: compiled(example, number),
+    ):
         with torch.random.fork_rng():
             values = run()
         gradients = [parameter.grad for parameter in compiled.trained]
@@ -136,10 +174,16 @@ def _verify(compiled: _Compiled, step: Step, example: Batch) -> None:
     for name, plain, fast in zip(("values", *compiled.names, *compiled.buffer_names), *results):
         plain = torch.zeros_like(fast) if plain is None else plain
         tolerance = 1e4 * torch.finfo(fast.dtype).eps if fast.is_floating_point() else 0.0
-        if not (fast - plain).double().norm() <= tolerance * plain.double().norm() + tolerance * 1e-3:
+        if (
+            not (fast - plain).double().norm()
+            <= tolerance * plain.double().norm() + tolerance * 1e-3
+        ):
             raise RuntimeError(f"The compiled step differs from the plain one in {name}.")
 
 
 def _signature(batch: Batch) -> tuple:
-    arrays = [array if array is None else (array.shape, array.dtype) for array in (batch.rows, *batch.arrays)]
+    arrays = [
+        array if array is None else (array.shape, array.dtype)
+        for array in (batch.rows, *batch.arrays)
+    ]
     return (batch.form, *arrays)

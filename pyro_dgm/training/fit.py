@@ -16,7 +16,13 @@ from pyro_dgm.nn.modes import modules_of
 from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.training import resuming
 from pyro_dgm.training.batches import Arrays, Stream, is_in_memory
-from pyro_dgm.training.checks import check_arguments, check_compared, check_observations, check_pair, check_players
+from pyro_dgm.training.checks import (
+    check_arguments,
+    check_compared,
+    check_observations,
+    check_pair,
+    check_players,
+)
 from pyro_dgm.training.parallel import Workers, undisturbed
 from pyro_dgm.training.run import Run
 from pyro_dgm.training.step import Step, discover
@@ -53,32 +59,40 @@ def fit(
     device: Any = None,
     compile: bool | str = "auto",
 ) -> Run:
-    """Train a model and its guide on data:  minimise  loss(model, guide, batch) / data size  over epochs of minibatches.
+    """Train a model and its guide on data:  minimise  loss(model, guide, batch) / data size  over
+    epochs of minibatches.
 
-    Works on any model/guide pair with plates, subsampling, global latents, free parameters and networks, and with stock
-    automatic guides.  Parameters are updated in place where the backend has places, and returned in `Run.params`.
+    Works on any model/guide pair with plates, subsampling, global latents, free parameters and
+    networks, and with stock automatic guides.  Parameters are updated in place where the backend
+    has places, and returned in `Run.params`.
 
     Args:
-        model, guide: callables that take the batch; the guide may be left out (None) when the loss needs none.
-        data: an array, called as model(batch); a tuple of arrays, called as model(*batch); a dict, called as
-            model(**batch); or any iterable of such batches, or a callable that returns one, run through once per epoch.
-            Arrays are moved to the device once and shuffled there.
+        model, guide: callables that take the batch; the guide may be left out (None) when the loss
+            needs none.
+        data: an array, called as model(batch); a tuple of arrays, called as model(*batch); a dict,
+            called as model(**batch); or any iterable of such batches, or a callable that returns
+            one, run through once per epoch. Arrays are moved to the device once and shuffled there.
         loss: what is minimised, a sum of terms; ELBO() when left out.
         optim: Adam(1e-3) when left out; or any optimiser of the backend.
         num_epochs: passes through the data in all, also when a run is resumed.
         batch_size: rows per step; None is all of them.
         drop_last: leave out the last, smaller batch of an epoch (other rows in every epoch).
-        validation: data of the same form as `data`; scored after every epoch in evaluation mode, with the same random
-            numbers every time.  The run ends with the weights that scored best.
+        validation: data of the same form as `data`; scored after every epoch in evaluation mode,
+            with the same random numbers every time.  The run ends with the weights that scored
+            best.
         validation_loss: what is scored on `validation`; ELBO() when left out.
         patience: stop after so many epochs without a better validation score.
-        clip_norm: the gradient over all parameters is scaled down to this global norm where it is longer.
-        lr_schedule: factor on the learning rate as a function of the step, a Schedule or a callable.
-        average: decay of the moving average of the weights, e.g. 0.999; validation and the end of the run use the average.
+        clip_norm: the gradient over all parameters is scaled down to this global norm where it is
+            longer.
+        lr_schedule: factor on the learning rate as a function of the step, a Schedule or a
+            callable.
+        average: decay of the moving average of the weights, e.g. 0.999; validation and the end of
+            the run use the average.
         transform: changes every training batch on the device, e.g. `binarize`.
         callbacks: called with the Run after every epoch; one that returns True stops the training.
-        checkpoint: folder for `last.npz`, written every `checkpoint_every` epochs and at the end; a run that finds it
-            there goes on from it and ends in the same numbers as one that was never interrupted.
+        checkpoint: folder for `last.npz`, written every `checkpoint_every` epochs and at the end; a
+            run that finds it there goes on from it and ends in the same numbers as one that was
+            never interrupted.
         resume: False starts afresh although there is a checkpoint.
         seed: decides the shuffling and all random draws; the global random state is left as it was.
         progress: one progress line, with every term of the loss.
@@ -88,13 +102,15 @@ def fit(
     Returns:
         Run.
     Raises:
-        ValueError: bad arguments or data, observations outside their support, a guide that does not fit the model.
-        NonFiniteError: the loss or a gradient became NaN or infinite; names site, step and epoch.
+        ValueError: bad arguments or data, observations outside their support, a guide that does not
+        fit the model. NonFiniteError: the loss or a gradient became NaN or infinite; names site,
+        step and epoch.
         CheckpointError: the checkpoint cannot be read, or belongs to a run with other arguments.
 
     >>> from pyro_dgm.models import VAE
     >>> vae = VAE(4, 2, hidden=(8,))
-    >>> run = fit(vae.model, vae.guide, torch.ones(20, 4), batch_size=5, num_epochs=2, progress=False)
+    >>> x = torch.ones(20, 4)
+    >>> run = fit(vae.model, vae.guide, x, batch_size=5, num_epochs=2, progress=False)
     >>> run.epoch, run.history.column("step")
     (2, array([4., 8.]))
     """
@@ -126,11 +142,19 @@ def fit(
             if validation is not None:
                 score = Step(model, guide, validation_loss, parameters)
                 held_out = (
-                    Arrays(validation, example.size, shrink=True, device=place) if is_in_memory(validation) else Stream(validation, num_epochs, device=place)
+                    Arrays(validation, example.size, shrink=True, device=place)
+                    if is_in_memory(validation)
+                    else Stream(validation, num_epochs, device=place)
                 )
                 check_observations(score, held_out)
                 validate = Validation(score, held_out, int(seeds[1]))
-            updates = Updates(optim, parameters.distinct, clip_norm=clip_norm, lr_schedule=lr_schedule, average=average)
+            updates = Updates(
+                optim,
+                parameters.distinct,
+                clip_norm=clip_norm,
+                lr_schedule=lr_schedule,
+                average=average,
+            )
             check_players(loss, updates, workers)
             for term in loss._players:
                 term._begin()
@@ -153,7 +177,11 @@ def fit(
             done = before.get("stopped", False) and bool(callbacks)
             if trainer.epoch < num_epochs and not done:
                 trainer.prepare(before.get("compiled", compile), example)
-            with Progress(source.num_batches and source.num_batches * num_epochs, done=trainer.num_steps, enabled=progress and workers.first) as bar:
+            with Progress(
+                source.num_batches and source.num_batches * num_epochs,
+                done=trainer.num_steps,
+                enabled=progress and workers.first,
+            ) as bar:
                 while trainer.epoch < num_epochs and not trainer.patience.exhausted and not done:
                     trainer.train(bar)
                     if callbacks and workers.first:
@@ -168,22 +196,39 @@ def fit(
 
 
 def _place(device: torch.device | None, *functions: Callable) -> torch.device:
-    """The device to train on; modules are moved there. Without one given, that of the first parameter."""
+    """The device to train on; modules are moved there. Without one given, that of the first
+    parameter.
+    """
     modules = modules_of(*functions)
     if device is None:
-        return next((parameter.device for module in modules for parameter in module.parameters()), torch.get_default_device())
+        return next(
+            (parameter.device for module in modules for parameter in module.parameters()),
+            torch.get_default_device(),
+        )
     for module in modules:
         module.to(device)
     return device
 
 
-def _describe(arguments: dict[str, Any], parameters: dict[str, torch.nn.Parameter], *, hashed: bool) -> dict[str, Any]:
-    """The arguments of `fit` as JSON; data by their shapes, and by their contents where a checkpoint must recognise them."""
-    config = {name: describe(value) for name, value in arguments.items() if name not in ("model", "guide", "data", "validation")}
+def _describe(
+    arguments: dict[str, Any], parameters: dict[str, torch.nn.Parameter], *, hashed: bool
+) -> dict[str, Any]:
+    """The arguments of `fit` as JSON; data by their shapes, and by their contents where a
+    checkpoint must recognise them.
+    """
+    config = {
+        name: describe(value)
+        for name, value in arguments.items()
+        if name not in ("model", "guide", "data", "validation")
+    }
     for name in ("data", "validation"):
         data = arguments[name]
         if is_in_memory(data):
-            config[name] = describe(resuming._mapped(data, resuming._to_numpy)) if hashed else resuming._shapes(data)
+            config[name] = (
+                describe(resuming._mapped(data, resuming._to_numpy))
+                if hashed
+                else resuming._shapes(data)
+            )
         else:
             config[name] = data if data is None else type(data).__name__
     config["parameters"] = {name: resuming._shapes(value) for name, value in parameters.items()}
@@ -191,10 +236,14 @@ def _describe(arguments: dict[str, Any], parameters: dict[str, torch.nn.Paramete
 
 
 def _default_guide(model: Callable, loss: Loss) -> Callable:
-    """The guide where none is given: the latent sites as the model draws them for a loss that needs no guide, and nothing for any other."""
+    """The guide where none is given: the latent sites as the model draws them for a loss that needs
+    no guide, and nothing for any other.
+    """
     if not callable(model) or not isinstance(loss, Loss) or loss.needs_guide:
         return _draws_nothing
-    return poutine.block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
+    return poutine.block(
+        model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"]
+    )
 
 
 def _draws_nothing(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,6 @@
-"""What a checkpoint holds, to and from `dgm_core.training.checkpoint`: everything that decides how a run goes on."""
+"""What a checkpoint holds, to and from `dgm_core.training.checkpoint`: everything that decides how
+a run goes on.
+"""
 
 import os
 from collections.abc import Mapping
@@ -20,7 +22,9 @@ def _save(folder: str | os.PathLike[str], tree: Any, meta: Mapping[str, Any]) ->
     checkpoint.save(Path(folder) / "last.npz", checkpoint.flatten(_mapped(tree, _to_numpy)), meta)
 
 
-def _load(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+def _load(
+    folder: str | os.PathLike[str], config: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]] | None:
     """The saved tree and header; None where there is no checkpoint.
 
     Raises: CheckpointError if it belongs to a run with other arguments or cannot be read.
@@ -31,22 +35,39 @@ def _load(folder: str | os.PathLike[str], config: Mapping[str, Any]) -> tuple[An
     arrays, meta = checkpoint.load(path)
     there, here = meta.get("config", {}), _identity(config)
     if changed := difference(there, here):
-        details = "; ".join(f"{name} was {there.get(name)!r} and is {here.get(name)!r}" for name in changed)
+        details = "; ".join(
+            f"{name} was {there.get(name)!r} and is {here.get(name)!r}" for name in changed
+        )
         raise CheckpointError(
-            f"{path} belongs to a run with other arguments: {details}. Call fit with the same ones, choose another folder, or start afresh with resume=False."
+            f"{path} belongs to a run with other arguments: {details}. Call fit with the same "
+            "ones, choose another folder, or start afresh with resume=False."
         )
     return _mapped(checkpoint.unflatten(arrays), _to_tensor), meta
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides the numbers: with another one a run cannot go on."""
-    free = ("num_epochs", "patience", "callbacks", "checkpoint", "resume", "checkpoint_every", "progress", "device")
+    free = (
+        "num_epochs",
+        "patience",
+        "callbacks",
+        "checkpoint",
+        "resume",
+        "checkpoint_every",
+        "progress",
+        "device",
+    )
     return {name: value for name, value in config.items() if name not in free}
 
 
 def _shapes(tree: Any) -> Any:
     """Type and shape of each array, as JSON."""
-    return _mapped(tree, lambda leaf: f"{getattr(leaf, 'dtype', type(leaf).__name__)} {tuple(getattr(leaf, 'shape', ()))}".removeprefix("torch."))
+
+    def outline(leaf: Any) -> str:
+        kind = str(getattr(leaf, "dtype", type(leaf).__name__)).removeprefix("torch.")
+        return f"{kind} {tuple(getattr(leaf, 'shape', ()))}"
+
+    return _mapped(tree, outline)
 
 
 def _mapped(tree: Any, function: Any) -> Any:

@@ -27,7 +27,11 @@ class Run:
         total = f" of {self.config['num_epochs']}" if "num_epochs" in self.config else ""
         parts = [f"epoch {self.epoch}{total}"]
         if len(self.history):
-            shown = {name: value for name, value in self.history.last.items() if name not in ("epoch", "seconds") and "/" not in name}
+            shown = {
+                name: value
+                for name, value in self.history.last.items()
+                if name not in ("epoch", "seconds") and "/" not in name
+            }
             parts += [f"{name} {value:.6g}" for name, value in shown.items()]
         return f"Run({', '.join(parts)})"
 
@@ -35,7 +39,8 @@ class Run:
 class NonFiniteError(ArithmeticError):
     """The loss, a gradient or a weight became NaN or infinite.
 
-    Attributes: site, the first site with a number that is not finite (None when there is none); step and epoch; run, a Run with the last good weights.
+    Attributes: site, the first site with a number that is not finite (None when there is none);
+        step and epoch; run, a Run with the last good weights.
     """
 
     def __init__(self, message: str, *, site: str | None, step: int, epoch: int, run: Run) -> None:

@@ -25,13 +25,15 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class Parameters(Messenger):
-    """All learnable parameters that a model and a guide meet in one run, and the handler that hands them out afterwards.
+    """All learnable parameters that a model and a guide meet in one run, and the handler that hands
+    them out afterwards.
 
-    Parameters of modules (`pyro.module`, `register`, PyroModules, automatic guides) stay the modules' own.  A free `pyro.param` lives on as an
-    unconstrained torch Parameter, from the parameter store if it is there in the same shape and constraint; else from its initial value.
+    Parameters of modules (`pyro.module`, `register`, PyroModules, automatic guides) stay the
+    modules' own.  A free `pyro.param` lives on as an unconstrained torch Parameter, from the
+    parameter store if it is there in the same shape and constraint; else from its initial value.
 
-    Attributes: sites, name -> unconstrained Parameter; free, those of `pyro.param` alone; modules, all networks that the callables use;
-    wants_rows, whether a plate holds a subsample of the data.
+    Attributes: sites, name -> unconstrained Parameter; free, those of `pyro.param` alone; modules,
+    all networks that the callables use; wants_rows, whether a plate holds a subsample of the data.
     """
 
     def __init__(self, model: Callable, guide: Callable, device: torch.device) -> None:
@@ -45,7 +47,10 @@ class Parameters(Messenger):
         self._index: dict[str, int] = {}
         self._constraints: dict[str, Any] = {}
         store = pyro.get_param_store()
-        self._before = {name: (value.detach(), store._constraints[name]) for name, value in store.named_parameters()}
+        self._before = {
+            name: (value.detach(), store._constraints[name])
+            for name, value in store.named_parameters()
+        }
         self.complete = False
         self.wants_rows = False
 
@@ -71,11 +76,16 @@ class Parameters(Messenger):
     def constrained(self) -> dict[str, Tensor]:
         """Copies of all parameters as the model and the guide see them."""
         with torch.no_grad():
-            return {name: transform_to(self._constraints[name])(value).detach().clone() for name, value in self.sites.items()}
+            return {
+                name: transform_to(self._constraints[name])(value).detach().clone()
+                for name, value in self.sites.items()
+            }
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """A block with a parameter store of its own, in which these very tensors are; afterwards they are in the store outside as well."""
+        """A block with a parameter store of its own, in which these very tensors are; afterwards
+        they are in the store outside as well.
+        """
         try:
             with pyro.get_param_store().scope():
                 self._into_store()
@@ -98,9 +108,13 @@ class Parameters(Messenger):
         name, initial = msg["name"], msg["args"][1] if len(msg["args"]) > 1 else None
         if name in self._index:
             msg["value"] = self._value(name)
-        elif isinstance(initial, nn.Parameter) or (self.complete and isinstance(initial, Tensor) and name in self.sites):
+        elif isinstance(initial, nn.Parameter) or (
+            self.complete and isinstance(initial, Tensor) and name in self.sites
+        ):
             msg["value"] = initial  # a module's own
-        elif not self.complete and (initial is not None or (name in self._before and name not in pyro.get_param_store())):
+        elif not self.complete and (
+            initial is not None or (name in self._before and name not in pyro.get_param_store())
+        ):
             msg["value"] = self._adopt(name, initial, msg["kwargs"]["constraint"])
         msg["done"] = msg["value"] is not None
 
@@ -111,7 +125,9 @@ class Parameters(Messenger):
         parameter = value if isinstance(value, nn.Parameter) else value.unconstrained()
         if parameter.requires_grad:
             self.sites[name] = parameter
-            self._constraints[name] = msg["kwargs"].get("constraint") or torch.distributions.constraints.real
+            self._constraints[name] = (
+                msg["kwargs"].get("constraint") or torch.distributions.constraints.real
+            )
             if name in pyro.get_param_store():  # of a PyroModule, which says its constraint there
                 self._constraints[name] = pyro.get_param_store()._constraints[name]
 
@@ -120,8 +136,16 @@ class Parameters(Messenger):
             before, old_constraint = self._before.get(name, (None, constraint))
             start: Any = None
             if initial is not None:
-                start = transform_to(constraint).inv(initial() if callable(initial) else initial.detach()).contiguous()
-            if before is not None and str(old_constraint) == str(constraint) and (start is None or before.shape == start.shape):
+                start = (
+                    transform_to(constraint)
+                    .inv(initial() if callable(initial) else initial.detach())
+                    .contiguous()
+                )
+            if (
+                before is not None
+                and str(old_constraint) == str(constraint)
+                and (start is None or before.shape == start.shape)
+            ):
                 start = before
         parameter = nn.Parameter(start.to(self.device, copy=True))
         self._index[name] = len(self.free)
@@ -137,7 +161,9 @@ class Parameters(Messenger):
 
 
 class _Rows(Messenger):
-    """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, so that what belongs to a datum meets that datum."""
+    """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, so that
+    what belongs to a datum meets that datum.
+    """
 
     def __init__(self, rows: Tensor | None, num_data: int | None, guides: list[AutoGuide]) -> None:
         super().__init__()
@@ -168,12 +194,20 @@ class _Rows(Messenger):
 
 
 class Step(nn.Module):
-    """The loss of a batch: `step(number, rows, *arrays)` -> loss per datum, and the loss and its terms per datum without gradient, (1 + num_terms,).
+    """The loss of a batch: `step(number, rows, *arrays)` -> loss per datum, and the loss and its
+    terms per datum without gradient, (1 + num_terms,).
 
     A module, with the networks as its submodules, so that it can be exported as a whole.
     """
 
-    def __init__(self, model: Callable, guide: Callable, loss: Loss, parameters: Parameters, num_data: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable,
+        loss: Loss,
+        parameters: Parameters,
+        num_data: int | None = None,
+    ) -> None:
         super().__init__()
         self.model, self.guide, self.loss = _callable(model), _callable(guide), loss
         self.networks = nn.ModuleList(parameters.modules)
@@ -182,12 +216,21 @@ class Step(nn.Module):
         self.num_data = num_data
         self.train_critics = False
         self.form = Form("array")
-        self.guides = [part for module in parameters.modules for part in module.modules() if isinstance(part, AutoGuide)]
+        self.guides = [
+            part
+            for module in parameters.modules
+            for part in module.modules()
+            if isinstance(part, AutoGuide)
+        ]
 
-    def forward(self, number: Tensor, rows: Tensor | None, *arrays: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, number: Tensor, rows: Tensor | None, *arrays: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         args, kwargs = self.form.call(arrays)
         with self.handlers(rows):
-            out = self.loss.evaluate(self.model, self.guide, args, kwargs, step=number, train_critics=self.train_critics)
+            out = self.loss.evaluate(
+                self.model, self.guide, args, kwargs, step=number, train_critics=self.train_critics
+            )
         loss = out.per_datum
         return loss, torch.stack([loss.detach(), *out.terms.values()])
 
@@ -196,8 +239,13 @@ class Step(nn.Module):
         """What model and guide run under: parameters and rows are handed out."""
         token = settled.set(self.parameters_handler.complete)
         try:
-            seeking = rows is not None and (self.parameters_handler.wants_rows or not self.parameters_handler.complete)
-            with self.parameters_handler, _Rows(rows, self.num_data, self.guides) if seeking else nullcontext() as handed:
+            seeking = rows is not None and (
+                self.parameters_handler.wants_rows or not self.parameters_handler.complete
+            )
+            with (
+                self.parameters_handler,
+                _Rows(rows, self.num_data, self.guides) if seeking else nullcontext() as handed,
+            ):
                 yield
             self.parameters_handler.wants_rows |= bool(handed and handed.taken)
         finally:
@@ -214,8 +262,11 @@ def _callable(function: Callable) -> Callable:
     return function.__call__ if isinstance(function, nn.Module) else function
 
 
-def discover(model: Callable, guide: Callable, loss: Loss, batch: Batch, num_data: int | None) -> Parameters:
-    """The parameters that model and guide meet on a batch, whatever the store holds under the names of modules.
+def discover(
+    model: Callable, guide: Callable, loss: Loss, batch: Batch, num_data: int | None
+) -> Parameters:
+    """The parameters that model and guide meet on a batch, whatever the store holds under the names
+    of modules.
 
     Runs the guide once before: automatic guides make their parameters on the first run.
     """

@@ -15,7 +15,9 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class Updates:
-    """What a step does with the gradients: clipping, learning rate, the optimiser, the moving average of the weights."""
+    """What a step does with the gradients: clipping, learning rate, the optimiser, the moving
+    average of the weights.
+    """
 
     def __init__(
         self,
@@ -28,16 +30,25 @@ class Updates:
     ) -> None:
         self.weights = list(params.values())
         if not self.weights:
-            raise ValueError("Model and guide have no learnable parameters: register networks with pyro.module, and use pyro.param.")
+            raise ValueError(
+                "Model and guide have no learnable parameters: register networks with "
+                "pyro.module, and use pyro.param."
+            )
         self.optimiser = build_optimizer(optim, params)
         self.clip_norm, self.lr_schedule, self.decay = clip_norm, lr_schedule, average
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
-        self.average = None if average is None else [weight.detach().clone() for weight in self.weights]
+        self.average = (
+            None if average is None else [weight.detach().clone() for weight in self.weights]
+        )
         step: Callable = type(self.optimiser).step
-        self.needs_closure = inspect.signature(step).parameters["closure"].default is inspect.Parameter.empty  # L-BFGS
+        self.needs_closure = (
+            inspect.signature(step).parameters["closure"].default is inspect.Parameter.empty
+        )  # L-BFGS
 
     def __call__(self, num_steps: int, differentiate: Callable[[], Tensor]) -> Tensor:
-        """One update after `num_steps` others; `differentiate` sets the gradients and returns the loss and its terms, as this does."""
+        """One update after `num_steps` others; `differentiate` sets the gradients and returns the
+        loss and its terms, as this does.
+        """
         if self.lr_schedule is not None:
             factor = float(value_of(self.lr_schedule, num_steps))
             for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
@@ -51,7 +62,9 @@ class Updates:
             self.optimiser.step()
         if self.average is not None:
             decay = min(self.decay or 0.0, (1 + num_steps) / (10 + num_steps)) if num_steps else 0.0
-            torch._foreach_lerp_(self.average, [weight.detach() for weight in self.weights], 1.0 - decay)
+            torch._foreach_lerp_(
+                self.average, [weight.detach() for weight in self.weights], 1.0 - decay
+            )
         return values
 
     def _search(self, differentiate: Callable[[], Tensor]) -> Tensor:
@@ -82,7 +95,10 @@ class Updates:
         """Go on from `state`."""
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average is not None:
-            self.average = [value.to(weight) for value, weight in zip(state["average"], self.weights, strict=True)]
+            self.average = [
+                value.to(weight)
+                for value, weight in zip(state["average"], self.weights, strict=True)
+            ]
 
     def _swap(self) -> None:
         if self.average is not None:

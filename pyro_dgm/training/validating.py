@@ -1,4 +1,6 @@
-"""The score of a run on data that it does not train on: in evaluation mode, with the same random numbers every time."""
+"""The score of a run on data that it does not train on: in evaluation mode, with the same random
+numbers every time.
+"""
 
 import torch
 from torch import Tensor
@@ -11,13 +13,17 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class Validation:
-    """Mean of a loss over validation data; `step` brings model, guide and loss, `seed` the random numbers."""
+    """Mean of a loss over validation data; `step` brings model, guide and loss, `seed` the random
+    numbers.
+    """
 
     def __init__(self, step: Step, data: Arrays | Stream, seed: int) -> None:
         self.step, self.data, self.seed = step, data, seed
 
     def __call__(self, number: Tensor) -> dict[str, float]:
-        """ "validation", the loss per datum, and "validation/<term>" for each of its terms, with the weights as they are."""
+        """The loss per datum as "validation", each of its terms as "validation/<term>", with the
+        weights as they are.
+        """
         torch.manual_seed(self.seed)
         total, count = torch.zeros(()), 0
         with torch.no_grad(), evaluation_mode(self.step.model, self.step.guide):

@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from tests.cases import GIVEN, Conditional, Flow, Model, Network
+from tests.kinds import GIVEN, Conditional, Flow, Model, Network
 
 # Compiling takes far longer than running what is tested here.
-QUICKLY: dict[str, Any] = {"compiler_options": {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}}
+QUICKLY: dict[str, Any] = {
+    "compiler_options": {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    }
+}
 
 
 class Library:
@@ -21,11 +26,15 @@ class Library:
     def build(self, module: str, name: str, *sizes: Any, seed: int = 0, **settings: Any) -> Any:
         raise TypeError("A library builds modules.")
 
-    def conditional(self, case: Conditional, context_dim: int, *, small: bool = False, seed: int = 0) -> Any:
+    def conditional(
+        self, case: Conditional, context_dim: int, *, small: bool = False, seed: int = 0
+    ) -> Any:
         sizes = case.small if small else case.sizes
         if isinstance(case, Flow):
             return self.flow(case, sizes[0], context_dim, seed)
-        return self.build(case.module, case.name, *sizes, seed=seed, context_dim=context_dim, **case.settings)
+        return self.build(
+            case.module, case.name, *sizes, seed=seed, context_dim=context_dim, **case.settings
+        )
 
     def flow(self, case: Flow, dim: Any, context_dim: int, seed: int) -> Any:
         settings = {**case.settings, "context_dim": context_dim}
@@ -37,9 +46,17 @@ class Library:
                 self.build(
                     "flows",
                     name,
-                    *[self.scalar(*value) if isinstance(value, tuple) and isinstance(value[0], str) else value for value in arguments],
+                    *[
+                        self.scalar(*value)
+                        if isinstance(value, tuple) and isinstance(value[0], str)
+                        else value
+                        for value in arguments
+                    ],
                     seed=seed + index,
-                    **{key: context_dim if value is GIVEN else value for key, value in options.items()},
+                    **{
+                        key: context_dim if value is GIVEN else value
+                        for key, value in options.items()
+                    },
                 )
                 for index, (name, arguments, options) in enumerate(case.transforms(dim))
             ]
@@ -49,12 +66,20 @@ class Library:
     def scalar(self, name: str, *arguments: Any) -> Any:
         return getattr(self.package.flows, name)(*arguments)
 
-    def gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-        """Gradients of sum(function(module, *arrays)) with respect to the parameters, by path, and to the arrays."""
+    def gradients(
+        self, function: Callable[..., Any], module: Any, *arrays: Any
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """Gradients of sum(function(module, *arrays)) with respect to the parameters, by path, and
+        to the arrays.
+        """
         return self.values_and_gradients(function, module, *arrays)[1:]
 
-    def values_and_gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
-        """function(module, *arrays), and the gradients of its sum with respect to the parameters, by path, and to the arrays."""
+    def values_and_gradients(
+        self, function: Callable[..., Any], module: Any, *arrays: Any
+    ) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
+        """function(module, *arrays), and the gradients of its sum with respect to the parameters,
+        by path, and to the arrays.
+        """
         raise TypeError("A library differentiates.")
 
     def network(self, case: Network, seed: int = 0) -> Any:
@@ -65,7 +90,10 @@ class Library:
             return network(x)
 
     def model(self, case: Model, seed: int = 0) -> Any:
-        parts = {role: self.build(*part[:2], *part[2], seed=seed, **part[3]) for role, part in case.parts.items()}
+        parts = {
+            role: self.build(*part[:2], *part[2], seed=seed, **part[3])
+            for role, part in case.parts.items()
+        }
         return self.build("models", case.name, *case.sizes, seed=seed, **case.settings, **parts)
 
 
@@ -79,7 +107,12 @@ class PyroLibrary(Library):
         import pyro_dgm
 
         self.pyro, self.torch, self.package, self.dist = pyro, torch, pyro_dgm, pyro.distributions
-        self.sample, self.plate, self.exp, self.stack = pyro.sample, pyro.plate, torch.exp, torch.stack
+        self.sample, self.plate, self.exp, self.stack = (
+            pyro.sample,
+            pyro.plate,
+            torch.exp,
+            torch.stack,
+        )
 
     def build(self, module: str, name: str, *sizes: Any, seed: int = 0, **settings: Any) -> Any:
         self.torch.manual_seed(seed)
@@ -87,30 +120,47 @@ class PyroLibrary(Library):
 
     def array(self, x: Any) -> Any:
         x = np.asarray(x)
-        return self.torch.as_tensor(x, dtype=self.torch.get_default_dtype() if x.dtype.kind == "f" else None)
+        return self.torch.as_tensor(
+            x, dtype=self.torch.get_default_dtype() if x.dtype.kind == "f" else None
+        )
 
     def numpy(self, x: Any) -> np.ndarray:
         return x.detach().numpy()
 
     def draw(self, distribution: Any, shape: tuple[int, ...] = (), seed: int = 0) -> Any:
         self.torch.manual_seed(seed)
-        return (distribution.rsample if distribution.has_rsample else distribution.sample)(self.torch.Size(shape))
+        return (distribution.rsample if distribution.has_rsample else distribution.sample)(
+            self.torch.Size(shape)
+        )
 
-    def values_and_gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
-        """function(module, *arrays), and the gradients of its sum with respect to the parameters, by path, and to the arrays."""
+    def values_and_gradients(
+        self, function: Callable[..., Any], module: Any, *arrays: Any
+    ) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
+        """function(module, *arrays), and the gradients of its sum with respect to the parameters,
+        by path, and to the arrays.
+        """
         arrays = tuple(a.clone().requires_grad_(a.is_floating_point()) for a in arrays)
         module.zero_grad()
         values = function(module, *arrays)
         values.sum().backward()
-        parameters = {path: np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy() for path, p in module.named_parameters()}
-        return self.numpy(values), parameters, [np.zeros(a.shape) if a.grad is None else a.grad.numpy() for a in arrays]
+        parameters = {
+            path: np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy()
+            for path, p in module.named_parameters()
+        }
+        return (
+            self.numpy(values),
+            parameters,
+            [np.zeros(a.shape) if a.grad is None else a.grad.numpy() for a in arrays],
+        )
 
     def shaken(self, module: Any, scale: float, seed: int = 0) -> Any:
         """The module with noise on all parameters, so that none is at a special value."""
         rng = np.random.default_rng(seed)
         with self.torch.no_grad():
             for parameter in module.parameters():
-                parameter += self.torch.as_tensor(scale * rng.standard_normal(parameter.shape), dtype=parameter.dtype)
+                parameter += self.torch.as_tensor(
+                    scale * rng.standard_normal(parameter.shape), dtype=parameter.dtype
+                )
         return module
 
     def jacobian(self, function: Callable[..., Any], x: Any) -> tuple[Any, Any]:
@@ -122,7 +172,9 @@ class PyroLibrary(Library):
         return distribution.rsample_and_log_prob(self.torch.Size(shape))
 
     def weights(self, module: Any) -> dict[str, np.ndarray]:
-        return {path: parameter.detach().numpy().copy() for path, parameter in module.named_parameters()}
+        return {
+            path: parameter.detach().numpy().copy() for path, parameter in module.named_parameters()
+        }
 
     def save(self, module: Any, path: Path) -> None:
         self.torch.save(module.state_dict(), path)
@@ -131,17 +183,32 @@ class PyroLibrary(Library):
         module.load_state_dict(self.torch.load(path))
         return module
 
-    def trace(self, function: Callable[..., Any], *args: Any, substituted: dict[str, Any] | None = None, seed: int = 0) -> dict[str, Any]:
+    def trace(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        substituted: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
         """The sites of a run: value, distribution and log-density of each."""
         self.torch.manual_seed(seed)
         poutine = self.pyro.poutine
         trace = poutine.trace(poutine.condition(function, data=substituted or {})).get_trace(*args)
         trace.compute_log_prob()
         return {
-            name: {"value": site["value"], "fn": site["fn"], "log_prob": site["log_prob"], "observed": site["is_observed"]}
+            name: {
+                "value": site["value"],
+                "fn": site["fn"],
+                "log_prob": site["log_prob"],
+                "observed": site["is_observed"],
+            }
             for name, site in trace.nodes.items()
             if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
-        } | {name: {"param": site["value"]} for name, site in trace.nodes.items() if site["type"] == "param"}
+        } | {
+            name: {"param": site["value"]}
+            for name, site in trace.nodes.items()
+            if site["type"] == "param"
+        }
 
     def call(self, function: Callable[..., Any], *arrays: Any) -> Any:
         """function(*arrays)."""
@@ -178,11 +245,25 @@ class NumPyroLibrary(Library):
 
         import numpyro_dgm
 
-        self.jax, self.jnp, self.eqx, self.numpyro, self.package, self.dist = jax, jnp, eqx, numpyro, numpyro_dgm, numpyro.distributions
-        self.sample, self.plate, self.exp, self.stack = numpyro.sample, numpyro.plate, jnp.exp, jnp.stack
+        self.jax, self.jnp, self.eqx, self.numpyro, self.package, self.dist = (
+            jax,
+            jnp,
+            eqx,
+            numpyro,
+            numpyro_dgm,
+            numpyro.distributions,
+        )
+        self.sample, self.plate, self.exp, self.stack = (
+            numpyro.sample,
+            numpyro.plate,
+            jnp.exp,
+            jnp.stack,
+        )
 
     def key(self, seed: int) -> Any:
-        return self.jax.random.key(seed, impl="rbg")  # compiles in a fraction of the default one's time
+        return self.jax.random.key(
+            seed, impl="rbg"
+        )  # compiles in a fraction of the default one's time
 
     def build(self, module: str, name: str, *sizes: Any, seed: int = 0, **settings: Any) -> Any:
         cls = getattr(getattr(self.package, module), name)
@@ -199,8 +280,12 @@ class NumPyroLibrary(Library):
     def draw(self, distribution: Any, shape: tuple[int, ...] = (), seed: int = 0) -> Any:
         return distribution.sample(self.key(seed), shape)
 
-    def values_and_gradients(self, function: Callable[..., Any], module: Any, *arrays: Any) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
-        """function(module, *arrays), and the gradients of its sum with respect to the parameters, by path, and to the arrays."""
+    def values_and_gradients(
+        self, function: Callable[..., Any], module: Any, *arrays: Any
+    ) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
+        """function(module, *arrays), and the gradients of its sum with respect to the parameters,
+        by path, and to the arrays.
+        """
         eqx = self.eqx
 
         def total(inputs: Any) -> Any:
@@ -208,15 +293,25 @@ class NumPyroLibrary(Library):
                 values = function(*inputs)
             return values.sum(), values
 
-        (parameters, *found), values = eqx.filter_jit(eqx.filter_grad(total, has_aux=True), **QUICKLY)((module, *arrays))
-        return np.asarray(values), self.weights(parameters), [np.zeros(a.shape) if g is None else np.asarray(g) for a, g in zip(arrays, found)]
+        (parameters, *found), values = eqx.filter_jit(
+            eqx.filter_grad(total, has_aux=True), **QUICKLY
+        )((module, *arrays))
+        return (
+            np.asarray(values),
+            self.weights(parameters),
+            [np.zeros(a.shape) if g is None else np.asarray(g) for a, g in zip(arrays, found)],
+        )
 
     def shaken(self, module: Any, scale: float, seed: int = 0) -> Any:
         """The module with noise on all parameters, so that none is at a special value."""
         rng = np.random.default_rng(seed)
 
         def noisy(x: Any) -> Any:
-            return self.jnp.asarray(np.asarray(x) + scale * rng.standard_normal(x.shape), x.dtype) if self.eqx.is_inexact_array(x) else x
+            return (
+                self.jnp.asarray(np.asarray(x) + scale * rng.standard_normal(x.shape), x.dtype)
+                if self.eqx.is_inexact_array(x)
+                else x
+            )
 
         return self.jax.tree.map(noisy, module)
 
@@ -229,8 +324,13 @@ class NumPyroLibrary(Library):
         return distribution.rsample_and_log_prob(self.key(0), shape)
 
     def weights(self, module: Any) -> dict[str, np.ndarray]:
-        leaves = self.jax.tree_util.tree_leaves_with_path(self.eqx.filter(module, self.eqx.is_inexact_array))
-        return {self.jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
+        leaves = self.jax.tree_util.tree_leaves_with_path(
+            self.eqx.filter(module, self.eqx.is_inexact_array)
+        )
+        return {
+            self.jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+            for path, leaf in leaves
+        }
 
     def save(self, module: Any, path: Path) -> None:
         self.eqx.tree_serialise_leaves(path, module)
@@ -238,22 +338,37 @@ class NumPyroLibrary(Library):
     def load(self, module: Any, path: Path) -> Any:
         return self.eqx.tree_deserialise_leaves(path, module)
 
-    def trace(self, function: Callable[..., Any], *args: Any, substituted: dict[str, Any] | None = None, seed: int = 0) -> dict[str, Any]:
+    def trace(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        substituted: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
         """The sites of a run: value, distribution and log-density of each."""
         handlers = self.numpyro.handlers
-        seeded = handlers.seed(handlers.condition(function, data=substituted or {}), rng_seed=self.key(seed))
+        seeded = handlers.seed(
+            handlers.condition(function, data=substituted or {}), rng_seed=self.key(seed)
+        )
         found = {}
         for name, site in handlers.trace(seeded).get_trace(*args).items():
             if site["type"] == "sample":
                 log_prob = site["fn"].log_prob(site["value"])
-                found[name] = {"value": site["value"], "fn": site["fn"], "log_prob": log_prob, "observed": site["is_observed"]}
+                found[name] = {
+                    "value": site["value"],
+                    "fn": site["fn"],
+                    "log_prob": log_prob,
+                    "observed": site["is_observed"],
+                }
             elif site["type"] in ("param", "mutable"):
                 found[name] = {"param": site["value"]}
         return found
 
     def call(self, function: Callable[..., Any], *arrays: Any) -> Any:
         """function(*arrays), compiled as a whole, which is much quicker than step by step."""
-        return self.jax.jit(self.numpyro.handlers.seed(function, rng_seed=self.key(0)), **QUICKLY)(*arrays)
+        return self.jax.jit(self.numpyro.handlers.seed(function, rng_seed=self.key(0)), **QUICKLY)(
+            *arrays
+        )
 
     def shapes(self, function: Callable[..., Any]) -> Any:
         """The result of function(), of which only the shapes are looked at."""

@@ -1,4 +1,6 @@
-"""What every conditional distribution promises, whichever place it is put in: prior, posterior or likelihood."""
+"""What every conditional distribution promises, whichever place it is put in: prior, posterior or
+likelihood.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,20 +8,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cases import BAD_CONDITIONALS, CONDITIONALS, FLOWS, Conditional
+from tests.bad_cases import BAD_CONDITIONALS
+from tests.cases import CONDITIONALS, FLOWS
+from tests.kinds import Conditional
 
 
 def given_and_alone(cases: dict[str, Any]) -> list[Any]:
-    return [pytest.param(case, dim, id=f"{name}-{'given' if dim else 'alone'}") for name, case in cases.items() for dim in case.contexts]
+    return [
+        pytest.param(case, dim, id=f"{name}-{'given' if dim else 'alone'}")
+        for name, case in cases.items()
+        for dim in case.contexts
+    ]
 
 
 EVERY = given_and_alone(CONDITIONALS | FLOWS)
 FAMILIES = given_and_alone(CONDITIONALS)
-KINDS = ("RealNVP", "MAF", "IAF", "Planar", "Householder", "MultiScaleRealNVP", "Flow-linear")  # one flow of each kind, where each must be compiled
+KINDS = (
+    "RealNVP",
+    "MAF",
+    "IAF",
+    "Planar",
+    "Householder",
+    "MultiScaleRealNVP",
+    "Flow-linear",
+)  # one flow of each kind, where each must be compiled
 EACH = [pytest.param(case, id=name) for name, case in CONDITIONALS.items()]
 
 
-def called(lib: Any, module: Any, context_dim: int, rng: np.random.Generator, *batch: int) -> tuple[Any, tuple[Any, ...]]:
+def called(
+    lib: Any, module: Any, context_dim: int, rng: np.random.Generator, *batch: int
+) -> tuple[Any, tuple[Any, ...]]:
     """The distribution, and the context that it was called with."""
     context = (lib.array(rng.standard_normal((*batch, context_dim))),) if context_dim else ()
     return module(*context), context
@@ -49,7 +67,9 @@ def test_shapes(lib: Any, case: Conditional, context_dim: int, rng: np.random.Ge
 
 
 @pytest.mark.parametrize(("case", "context_dim"), FAMILIES)
-def test_values_are_finite_also_those_of_draws(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
+def test_values_are_finite_also_those_of_draws(
+    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+) -> None:
     module = lib.conditional(case, context_dim)
     value = lib.array(case.values(rng, 5))
 
@@ -63,8 +83,12 @@ def test_values_are_finite_also_those_of_draws(lib: Any, case: Conditional, cont
         assert np.isfinite(lib.numpy(array)).all()
 
 
-@pytest.mark.parametrize(("case", "context_dim"), FAMILIES + [p for p in EVERY if p.id.rsplit("-", 1)[0] in KINDS])
-def test_expand_and_to_event(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(
+    ("case", "context_dim"), FAMILIES + [p for p in EVERY if p.id.rsplit("-", 1)[0] in KINDS]
+)
+def test_expand_and_to_event(
+    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+) -> None:
     module = lib.conditional(case, context_dim)
     value = lib.array(case.values(rng, 5))
 
@@ -87,13 +111,17 @@ def test_expand_and_to_event(lib: Any, case: Conditional, context_dim: int, rng:
 
 
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_every_parameter_and_the_context_get_gradients(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
+def test_every_parameter_and_the_context_get_gradients(
+    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+) -> None:
     module = lib.shaken(lib.conditional(case, context_dim), 0.1)
     _, context = called(lib, module, context_dim, rng, 5)
     value = lib.array(case.values(rng, 5))
     if case.name.startswith("Standard"):
         return
-    gradients, by_context = lib.gradients(lambda module, *context: module(*context).log_prob(value), module, *context)
+    gradients, by_context = lib.gradients(
+        lambda module, *context: module(*context).log_prob(value), module, *context
+    )
     assert gradients
     for path, gradient in [*gradients.items(), *(("context", gradient) for gradient in by_context)]:
         assert np.isfinite(gradient).all(), path
@@ -101,14 +129,21 @@ def test_every_parameter_and_the_context_get_gradients(lib: Any, case: Condition
 
 
 @pytest.mark.parametrize("case", EACH)
-def test_extreme_parameters_stay_finite(lib: Any, case: Conditional, rng: np.random.Generator) -> None:
+def test_extreme_parameters_stay_finite(
+    lib: Any, case: Conditional, rng: np.random.Generator
+) -> None:
     """In single precision, with gradients: a network may send anything."""
     if case.name.startswith("Standard"):
         return
     module = lib.conditional(case, case.contexts[-1])
     value = lib.array(case.values(rng, 5))
     signs = rng.choice([-1.0, 1.0], (3, 1, module.num_params))
-    raw = lib.array(np.concatenate([size * signs.clip(low) for size in (1e-30, 20.0, 80.0) for low in (-1.0, 1.0)] + [-80.0 * abs(signs)]))
+    raw = lib.array(
+        np.concatenate(
+            [size * signs.clip(low) for size in (1e-30, 20.0, 80.0) for low in (-1.0, 1.0)]
+            + [-80.0 * abs(signs)]
+        )
+    )
 
     def run(raw: Any) -> list[Any]:
         p = module.build(raw)
@@ -117,13 +152,19 @@ def test_extreme_parameters_stay_finite(lib: Any, case: Conditional, rng: np.ran
 
     for array in lib.call(run, raw):
         assert np.isfinite(lib.numpy(array)).all()
-    _, (gradient,) = lib.gradients(lambda module, raw: module.build(raw).log_prob(value), module, raw)
+    _, (gradient,) = lib.gradients(
+        lambda module, raw: module.build(raw).log_prob(value), module, raw
+    )
     assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_in_every_place(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
-    """As prior, posterior and likelihood, in a plate, with and without a plate of particles outside."""
+def test_in_every_place(
+    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+) -> None:
+    """As prior, posterior and likelihood, in a plate, with and without a plate of particles
+    outside.
+    """
     module = lib.conditional(case, context_dim)
     context = (lib.array(rng.standard_normal((5, context_dim))),) if context_dim else ()
     x = lib.array(case.values(rng, 5))
@@ -151,20 +192,31 @@ def test_in_every_place(lib: Any, case: Conditional, context_dim: int, rng: np.r
         (particles, "z", (3, 5)),
         (particles_in_the_context, "x", (3, 5)),
     ):
-        value, log_prob = lib.shapes(lambda: [lib.trace(program)[name][part] for part in ("value", "log_prob")])  # noqa: B023
+        value, log_prob = lib.shapes(
+            lambda program=program, name=name: [
+                lib.trace(program)[name][part] for part in ("value", "log_prob")
+            ]
+        )
         assert tuple(log_prob.shape) == shape
         if name == "z":
             assert tuple(value.shape) == (*shape, *case.event_shape)
 
 
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_weights_are_saved(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator, tmp_path: Path) -> None:
-    module, other = lib.conditional(case, context_dim, seed=1), lib.conditional(case, context_dim, seed=2)
+def test_weights_are_saved(
+    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    module, other = (
+        lib.conditional(case, context_dim, seed=1),
+        lib.conditional(case, context_dim, seed=2),
+    )
     context = (lib.array(rng.standard_normal((5, context_dim))),) if context_dim else ()
     value = lib.array(case.values(rng, 5))
     lib.save(module, tmp_path / "weights")
     restored = lib.load(other, tmp_path / "weights")
-    ours, theirs = lib.call(lambda: (module(*context).log_prob(value), restored(*context).log_prob(value)))
+    ours, theirs = lib.call(
+        lambda: (module(*context).log_prob(value), restored(*context).log_prob(value))
+    )
     np.testing.assert_allclose(lib.numpy(ours), lib.numpy(theirs), rtol=1e-5, atol=1e-5)
 
 
@@ -178,8 +230,12 @@ def test_repr(lib: Any, case: Conditional, context_dim: int) -> None:
 
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_can_be_exported(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
-    """In NumPyro all these contracts run compiled; here the graph that `torch.export` captures gives the same numbers."""
+def test_can_be_exported(
+    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+) -> None:
+    """In NumPyro all these contracts run compiled; here the graph that `torch.export` captures
+    gives the same numbers.
+    """
     module = lib.conditional(case, context_dim)
     _, context = called(lib, module, context_dim, rng, 5)
     value = lib.array(case.values(rng, 5))
@@ -188,11 +244,16 @@ def test_can_be_exported(lib: Any, case: Conditional, context_dim: int, rng: np.
         return module(*context).log_prob(value)
 
     if "root search" in getattr(module, "log_prob_cost", ""):
-        with pytest.raises(RuntimeError, match="root search stops when it has converged, which a captured graph cannot"):
+        with pytest.raises(
+            RuntimeError,
+            match="root search stops when it has converged, which a captured graph cannot",
+        ):
             lib.exported(score, module, value, *context)
         return
     graph = lib.numpy(lib.exported(score, module, value, *context))
-    np.testing.assert_allclose(graph, lib.numpy(score(module, value, *context)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        graph, lib.numpy(score(module, value, *context)), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("case", EACH)
@@ -200,7 +261,9 @@ def test_wrong_contexts_are_refused(lib: Any, case: Conditional, rng: np.random.
     for context_dim in case.contexts:
         module = lib.conditional(case, context_dim)
         if context_dim:
-            with pytest.raises(ValueError, match=rf"needs a context of shape \(\*batch, {context_dim}\), got none"):
+            with pytest.raises(
+                ValueError, match=rf"needs a context of shape \(\*batch, {context_dim}\), got none"
+            ):
                 module()
             with pytest.raises(ValueError, match=rf"got \(5, {context_dim + 1}\)"):
                 module(lib.array(np.zeros((5, context_dim + 1))))
@@ -210,7 +273,9 @@ def test_wrong_contexts_are_refused(lib: Any, case: Conditional, rng: np.random.
 
 
 @pytest.mark.parametrize("case", [p for p in EACH if p.values[0].outside is not None])
-def test_values_outside_the_support_are_refused(lib: Any, case: Conditional, rng: np.random.Generator) -> None:
+def test_values_outside_the_support_are_refused(
+    lib: Any, case: Conditional, rng: np.random.Generator
+) -> None:
     p, _ = called(lib, lib.conditional(case, case.contexts[-1]), case.contexts[-1], rng, 5)
     value = case.values(rng, 5)
     value.flat[-1] = case.outside
@@ -219,6 +284,8 @@ def test_values_outside_the_support_are_refused(lib: Any, case: Conditional, rng
 
 
 @pytest.mark.parametrize(("module", "name", "sizes", "settings", "message"), BAD_CONDITIONALS)
-def test_bad_arguments_are_refused(lib: Any, module: str, name: str, sizes: tuple[Any, ...], settings: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_refused(
+    lib: Any, module: str, name: str, sizes: tuple[Any, ...], settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         lib.build(module, name, *sizes, **settings)

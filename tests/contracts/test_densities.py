@@ -1,14 +1,21 @@
-"""Densities against themselves: they integrate or sum to one, and draws, their pathwise gradients and the mean agree with the integrals."""
+"""Densities against themselves: they integrate or sum to one, and draws, their pathwise gradients
+and the mean agree with the integrals.
+"""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.cases import CONDITIONALS, Conditional
+from tests.cases import CONDITIONALS
+from tests.kinds import Conditional
 
 # One entry for each family, small enough for a grid.
-FAMILIES = [pytest.param(case, id=name) for name, case in CONDITIONALS.items() if not name.endswith(("-pixelwise", "-image", "-1"))]
+FAMILIES = [
+    pytest.param(case, id=name)
+    for name, case in CONDITIONALS.items()
+    if not name.endswith(("-pixelwise", "-image", "-1"))
+]
 NUM_DRAWS = 20_000
 
 
@@ -18,7 +25,9 @@ def double_precision(x64: None) -> None:
 
 
 def grid(case: Conditional) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, dim) and their weights, so that sum(weights * density(points)) is an integral (or a sum) over the support."""
+    """Points (n, dim) and their weights, so that sum(weights * density(points)) is an integral (or
+    a sum) over the support.
+    """
     if case.support in ("binary", "classes"):
         points = np.arange({"binary": 2.0, "classes": 4}[case.support])
         weights = np.ones(len(points))
@@ -42,7 +51,9 @@ def parameters(lib: Any, case: Conditional) -> tuple[Any, Any]:
     if case.name.startswith("Standard"):
         return lib.build("conditionals", case.name, 1), None
     module = lib.conditional(case, 0, small=True)
-    spread = 0.3 if case.support == "unit" else 0.7  # the grid does not resolve a stronger singularity
+    spread = (
+        0.3 if case.support == "unit" else 0.7
+    )  # the grid does not resolve a stronger singularity
     return module, lib.array(spread * np.random.default_rng(3).standard_normal(module.num_params))
 
 
@@ -69,7 +80,9 @@ def test_total_mass_is_one_and_the_mean_is_the_mean(lib: Any, case: Conditional)
 
 @pytest.mark.parametrize("case", FAMILIES)
 def test_draws_and_their_gradients_follow_the_density(lib: Any, case: Conditional) -> None:
-    """E f(x) over draws is the integral of f; where draws are reparameterised, so is its gradient in the parameters (within 5 standard errors)."""
+    """E f(x) over draws is the integral of f; where draws are reparameterised, so is its gradient
+    in the parameters (within 5 standard errors).
+    """
     module, raw = parameters(lib, case)
     points, weights = grid(case)
     if raw is None:
@@ -77,7 +90,11 @@ def test_draws_and_their_gradients_follow_the_density(lib: Any, case: Conditiona
 
     def expectation(module: Any, raw: Any) -> Any:
         x = lib.array(points)
-        return (lib.array(weights)[:, None] * lib.exp(module.build(raw).log_prob(x))[:, None] * bounded(x)).sum(0)
+        return (
+            lib.array(weights)[:, None]
+            * lib.exp(module.build(raw).log_prob(x))[:, None]
+            * bounded(x)
+        ).sum(0)
 
     def average(module: Any, raw: Any) -> Any:
         return bounded(lib.draw(module.build(raw), (NUM_DRAWS,)))
@@ -88,8 +105,12 @@ def test_draws_and_their_gradients_follow_the_density(lib: Any, case: Conditiona
     assert (abs(values.mean(0) - exact) < 5 * error + 1e-9).all()
     if case.rsample:
         _, (integral,) = lib.gradients(expectation, module, raw)
-        each = lib.array(np.tile(lib.numpy(raw), (NUM_DRAWS, 1)))  # one draw for each copy of the parameters
-        _, (sampled,) = lib.gradients(lambda module, raw: bounded(lib.draw(module.build(raw))), module, each)
+        each = lib.array(
+            np.tile(lib.numpy(raw), (NUM_DRAWS, 1))
+        )  # one draw for each copy of the parameters
+        _, (sampled,) = lib.gradients(
+            lambda module, raw: bounded(lib.draw(module.build(raw))), module, each
+        )
         error = sampled.std(0) / NUM_DRAWS**0.5
         assert (abs(sampled.mean(0) - integral) < 5 * error + 1e-9).all()
         assert (abs(integral) > 1e-6).any()
@@ -97,18 +118,28 @@ def test_draws_and_their_gradients_follow_the_density(lib: Any, case: Conditiona
 
 @pytest.mark.parametrize("logit", [30.0, 100.0, 800.0])
 def test_continuous_bernoulli_with_large_logits(lib: Any, logit: float) -> None:
-    """Where s rounds to one: log p(x) = log(l / (e^l - 1)) + x l, and the gradient is still x minus the mean."""
+    """Where s rounds to one: log p(x) = log(l / (e^l - 1)) + x l, and the gradient is still x minus
+    the mean.
+    """
     module = lib.build("conditionals", "ContinuousBernoulli", 1)
     x = np.array([[0.0], [0.3], [1.0]])
-    log_prob = lib.numpy(lib.call(lambda raw: module.build(raw).log_prob(lib.array(x)), lib.array([logit])))
-    np.testing.assert_allclose(log_prob, np.log(logit) - logit - np.log1p(-np.exp(-logit)) + x[:, 0] * logit, atol=1e-10)
-    _, (gradient,) = lib.gradients(lambda module, raw: module.build(raw).log_prob(lib.array(x)), module, lib.array([logit]))
+    log_prob = lib.numpy(
+        lib.call(lambda raw: module.build(raw).log_prob(lib.array(x)), lib.array([logit]))
+    )
+    np.testing.assert_allclose(
+        log_prob, np.log(logit) - logit - np.log1p(-np.exp(-logit)) + x[:, 0] * logit, atol=1e-10
+    )
+    _, (gradient,) = lib.gradients(
+        lambda module, raw: module.build(raw).log_prob(lib.array(x)), module, lib.array([logit])
+    )
     np.testing.assert_allclose(gradient, (x - 1 + 1 / logit).sum(), atol=1e-10)
 
 
 @pytest.mark.parametrize("logit", [0.0, 1e-6, 0.05, 0.0999999, 0.1000001, 0.5, 3.0, 8.0])
 def test_continuous_bernoulli_is_torchs(lib: Any, logit: float) -> None:
-    """Density, mean and quantiles against torch's own, also around the places where either changes to a series; and gradients against differences."""
+    """Density, mean and quantiles against torch's own, also around the places where either changes
+    to a series; and gradients against differences.
+    """
     import torch
 
     module = lib.build("conditionals", "ContinuousBernoulli", 1)
@@ -123,13 +154,21 @@ def test_continuous_bernoulli_is_torchs(lib: Any, logit: float) -> None:
         log_prob, mean, quantiles = map(lib.numpy, lib.call(run, lib.array([l])))
         np.testing.assert_allclose(log_prob, theirs.log_prob(torch.tensor(x)).numpy(), atol=1e-10)
         np.testing.assert_allclose(mean, theirs.mean.numpy(), atol=1e-9)
-        np.testing.assert_allclose(quantiles, theirs.icdf(torch.tensor(x)).numpy(), atol=1e-7 if 0 < abs(l) < 0.1 else 1e-9)
-        _, (gradient,) = lib.gradients(lambda module, raw: module.build(raw).log_prob(lib.array(x[:, None])), module, lib.array([l]))
+        np.testing.assert_allclose(
+            quantiles, theirs.icdf(torch.tensor(x)).numpy(), atol=1e-7 if 0 < abs(l) < 0.1 else 1e-9
+        )
+        _, (gradient,) = lib.gradients(
+            lambda module, raw: module.build(raw).log_prob(lib.array(x[:, None])),
+            module,
+            lib.array([l]),
+        )
         np.testing.assert_allclose(gradient, (x - mean).sum(), atol=1e-10)  # an exponential family
 
 
 def test_discretized_logistic_mixture_far_from_its_components(lib: Any) -> None:
-    """Probabilities of 1e-400 and below have a finite logarithm, linear in the distance, and all levels still sum to one."""
+    """Probabilities of 1e-400 and below have a finite logarithm, linear in the distance, and all
+    levels still sum to one.
+    """
     module = lib.build("conditionals", "DiscretizedLogisticMixture", 1, 1)
     raw = lib.array([0.0, -0.9, -60.0])  # a scale of 1e-3
     levels = lib.array(np.arange(256.0)[:, None] / 255)

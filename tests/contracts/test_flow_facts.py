@@ -7,7 +7,9 @@ import pytest
 from scipy.special import expit
 
 
-def both(lib: Any, module: Any, value: np.ndarray, *context: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def both(
+    lib: Any, module: Any, value: np.ndarray, *context: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x = f(value), log |det|, and the Jacobian, at one point."""
     p = module(*map(lib.array, context))
     size = value.size
@@ -21,7 +23,9 @@ def both(lib: Any, module: Any, value: np.ndarray, *context: np.ndarray) -> tupl
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 10.0, 100.0])
-def test_planar_layers_stay_invertible(lib: Any, x64: None, rng: np.random.Generator, size: float) -> None:
+def test_planar_layers_stay_invertible(
+    lib: Any, x64: None, rng: np.random.Generator, size: float
+) -> None:
     """w'v > -1 whatever a network sends, and the inverse finds the way back."""
     layer = lib.build("flows", "PlanarLayer", 4, context_dim=9)
     context = lib.array(size * rng.standard_normal((200, 9)))
@@ -42,7 +46,9 @@ def test_planar_layers_stay_invertible(lib: Any, x64: None, rng: np.random.Gener
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("context_dim", [0, 2])
-def test_each_householder_reflection_has_determinant_minus_one(lib: Any, x64: None, rng: np.random.Generator, num_layers: int, context_dim: int) -> None:
+def test_each_householder_reflection_has_determinant_minus_one(
+    lib: Any, x64: None, rng: np.random.Generator, num_layers: int, context_dim: int
+) -> None:
     flow = lib.build("flows", "Householder", 4, num_layers=num_layers, context_dim=context_dim)
     context = (rng.standard_normal(context_dim),) if context_dim else ()
     _, log_det, jacobian = both(lib, flow, rng.standard_normal(4), *context)
@@ -58,7 +64,9 @@ def test_rotations_are_rotations(lib: Any, x64: None) -> None:
     assert np.linalg.det(matrix) == pytest.approx(1.0)
 
 
-def test_the_log_determinant_of_nice_is_the_sum_of_its_scales(lib: Any, x64: None, rng: np.random.Generator) -> None:
+def test_the_log_determinant_of_nice_is_the_sum_of_its_scales(
+    lib: Any, x64: None, rng: np.random.Generator
+) -> None:
     flow = lib.shaken(lib.build("flows", "NICE", 4, num_layers=2, hidden=(5,)), 0.5)
     scales = lib.weights(flow)["transforms.2.log_scale"]
     for value in rng.standard_normal((2, 4)):
@@ -68,8 +76,12 @@ def test_the_log_determinant_of_nice_is_the_sum_of_its_scales(lib: Any, x64: Non
 
 
 def test_couplings_are_autoregressive(lib: Any, x64: None, rng: np.random.Generator) -> None:
-    """The Jacobian of a coupling is triangular, with blocks of the kept and the mapped half; that of three is full."""
-    flows = [lib.shaken(lib.build("flows", "RealNVP", 5, num_layers=n, hidden=(6,)), 0.5) for n in (1, 3)]
+    """The Jacobian of a coupling is triangular, with blocks of the kept and the mapped half; that
+    of three is full.
+    """
+    flows = [
+        lib.shaken(lib.build("flows", "RealNVP", 5, num_layers=n, hidden=(6,)), 0.5) for n in (1, 3)
+    ]
     value = rng.standard_normal(5)
     _, log_det, jacobian = both(lib, flows[0], value)
     np.testing.assert_array_equal(np.triu(jacobian, 1), 0.0)
@@ -90,14 +102,21 @@ def test_sylvester_of_rank_one_is_planar(lib: Any, x64: None, rng: np.random.Gen
     u = rng.standard_normal(3)
     x, log_det, jacobian = both(lib, flow, u)
     np.testing.assert_allclose(x, u + r * q * np.tanh(s * q @ u + b), atol=1e-12)
-    np.testing.assert_allclose(jacobian, np.eye(3) + np.outer(r * q, s * q) * (1 - np.tanh(s * q @ u + b) ** 2), atol=1e-12)
+    np.testing.assert_allclose(
+        jacobian, np.eye(3) + np.outer(r * q, s * q) * (1 - np.tanh(s * q @ u + b) ** 2), atol=1e-12
+    )
     assert log_det == pytest.approx(np.linalg.slogdet(jacobian)[1])
 
 
 @pytest.mark.parametrize("size", [1.0, 100.0])
-def test_sylvester_layers_stay_invertible(lib: Any, x64: None, rng: np.random.Generator, size: float) -> None:
+def test_sylvester_layers_stay_invertible(
+    lib: Any, x64: None, rng: np.random.Generator, size: float
+) -> None:
     layer = lib.build("flows", "SylvesterLayer", 5, 3, 2, context_dim=6)
-    context, u = lib.array(size * rng.standard_normal((100, 6))), lib.array(rng.standard_normal((100, 5)))
+    context, u = (
+        lib.array(size * rng.standard_normal((100, 6))),
+        lib.array(rng.standard_normal((100, 5))),
+    )
 
     def run(context: Any, u: Any) -> list[Any]:
         x, out = layer.forward_and_log_det(u, context)
@@ -122,7 +141,9 @@ def test_radial_flows_follow_the_paper(lib: Any, x64: None, rng: np.random.Gener
     assert log_det == pytest.approx(2 * np.log(1 + b * h) + np.log(1 + b * h + b * slope * r))
 
 
-def test_an_lu_layer_is_a_one_by_one_convolution(lib: Any, x64: None, rng: np.random.Generator) -> None:
+def test_an_lu_layer_is_a_one_by_one_convolution(
+    lib: Any, x64: None, rng: np.random.Generator
+) -> None:
     vector, image = (lib.shaken(lib.build("flows", "LU", dim), 0.5) for dim in (3, (3, 4, 2)))
     value = rng.standard_normal((5, 3, 4, 2))
     lower, upper = map(lib.numpy, vector.factors())
@@ -130,29 +151,43 @@ def test_an_lu_layer_is_a_one_by_one_convolution(lib: Any, x64: None, rng: np.ra
     pixels, once = lib.call(vector.forward_and_log_det, lib.array(np.moveaxis(value, 1, -1)))
     np.testing.assert_allclose(lib.numpy(x), np.moveaxis(lib.numpy(pixels), -1, 1), atol=1e-12)
     bias = lib.weights(vector)["bias"]
-    np.testing.assert_allclose(lib.numpy(pixels), np.moveaxis(value, 1, -1) @ (lower @ upper).T + bias, atol=1e-12)
+    np.testing.assert_allclose(
+        lib.numpy(pixels), np.moveaxis(value, 1, -1) @ (lower @ upper).T + bias, atol=1e-12
+    )
     assert lib.numpy(log_det) == pytest.approx(8 * lib.numpy(once))
     assert lib.numpy(once) == pytest.approx(np.linalg.slogdet(lower @ upper)[1])
 
 
 def test_squeezing_moves_pixels_into_channels_and_back(lib: Any) -> None:
-    """With a map of nothing but the first channel, which is every second pixel of every second row."""
-    scaling = lib.build("flows", "Squeezed", lib.build("flows", "FactoredOut", lib.build("flows", "LU", (2, 2, 2))))
+    """With a map of nothing but the first channel, which is every second pixel of every
+    second row.
+    """
+    scaling = lib.build(
+        "flows", "Squeezed", lib.build("flows", "FactoredOut", lib.build("flows", "LU", (2, 2, 2)))
+    )
     shift = lib.weights(scaling)
     assert {path.rpartition(".")[2] for path in shift} == {"weight", "bias"}
     module = lib.shaken(scaling, 1.0)
     image = np.arange(16.0).reshape(1, 1, 4, 4)
     x, _ = lib.call(module.forward_and_log_det, lib.array(image))
     moved = lib.numpy(x)[0, 0] != image[0, 0]
-    np.testing.assert_array_equal(moved, [[False] * 4, [True] * 4] * 2)  # the second row of each block is the second half of the channels
+    np.testing.assert_array_equal(
+        moved, [[False] * 4, [True] * 4] * 2
+    )  # the second row of each block is the second half of the channels
     back, _ = lib.call(module.inverse_and_log_det, x)
     np.testing.assert_allclose(lib.numpy(back), image, atol=1e-4)
 
 
-def test_the_noise_of_a_multi_scale_flow_leaves_at_every_scale(lib: Any, x64: None, rng: np.random.Generator) -> None:
-    """Of two scales, the couplings of the second leave half of the noise as it is; those of the first then mix all of it."""
-    flow = lib.shaken(lib.build("flows", "MultiScaleRealNVP", (1, 4, 4), num_layers=1, hidden_channels=(3,)), 0.5)
-    *second, third, _ = flow.transforms  # from the noise: two checkerboards of the last scale, then channels and checkerboard of the first
+def test_the_noise_of_a_multi_scale_flow_leaves_at_every_scale(
+    lib: Any, x64: None, rng: np.random.Generator
+) -> None:
+    """Of two scales, the couplings of the second leave half of the noise as it is; those of the
+    first then mix all of it.
+    """
+    flow = lib.shaken(
+        lib.build("flows", "MultiScaleRealNVP", (1, 4, 4), num_layers=1, hidden_channels=(3,)), 0.5
+    )
+    *second, third, _ = flow.transforms
 
     def run(u: Any) -> list[Any]:
         x = u
@@ -165,12 +200,18 @@ def test_the_noise_of_a_multi_scale_flow_leaves_at_every_scale(lib: Any, x64: No
     assert len(second) == 2
     np.testing.assert_array_equal(scaled[0, ::2], u[0, ::2])
     assert (scaled[0, 1::2] != u[0, 1::2]).all()
-    assert (mixed[0, 1::2] != scaled[0, 1::2]).all()  # their scale and shift depend on the other half
+    assert (
+        mixed[0, 1::2] != scaled[0, 1::2]
+    ).all()  # their scale and shift depend on the other half
     assert (x != mixed).any()
 
 
-def test_a_flow_over_a_logistic_base_fits_a_uniform_distribution_exactly(lib: Any, x64: None) -> None:
-    """The identity over the standard logistic distribution, seen through the sigmoid, is the uniform one."""
+def test_a_flow_over_a_logistic_base_fits_a_uniform_distribution_exactly(
+    lib: Any, x64: None
+) -> None:
+    """The identity over the standard logistic distribution, seen through the sigmoid, is the
+    uniform one.
+    """
     flow = lib.build("flows", "Flow", 1, [], base=lib.build("conditionals", "StandardLogistic", 1))
     x = np.linspace(-6.0, 6.0, 7)[:, None]
     log_prob = lib.numpy(lib.call(lambda x: flow().log_prob(x), lib.array(x)))

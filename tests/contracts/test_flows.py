@@ -1,13 +1,20 @@
-"""What every flow promises beside what every conditional does: two directions that agree, their log-determinants, and a density for any value."""
+"""What every flow promises beside what every conditional does: two directions that agree, their
+log-determinants, and a density for any value.
+"""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.cases import FLOWS, Flow
+from tests.cases import FLOWS
+from tests.kinds import Flow
 
-EVERY = [pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}") for name, case in FLOWS.items() for context_dim in case.contexts]
+EVERY = [
+    pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}")
+    for name, case in FLOWS.items()
+    for context_dim in case.contexts
+]
 PLANE = [pytest.param(*p.values, id=p.id) for p in EVERY if p.values[0].small]
 PRECISION = {"single": 1e-5, "double": 1e-10}
 
@@ -21,12 +28,20 @@ def tolerance(request: pytest.FixtureRequest) -> float:
 
 
 def context_of(lib: Any, context_dim: int, *batch: int) -> tuple[Any, ...]:
-    return (lib.array(np.random.default_rng(7).standard_normal((*batch, context_dim))),) if context_dim else ()
+    return (
+        (lib.array(np.random.default_rng(7).standard_normal((*batch, context_dim))),)
+        if context_dim
+        else ()
+    )
 
 
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_directions_agree(lib: Any, case: Flow, context_dim: int, tolerance: float, rng: np.random.Generator) -> None:
-    """Of values that were never drawn, and of draws: there and back, and both ways to the density."""
+def test_directions_agree(
+    lib: Any, case: Flow, context_dim: int, tolerance: float, rng: np.random.Generator
+) -> None:
+    """Of values that were never drawn, and of draws: there and back, and both ways to
+    the density.
+    """
     module = lib.shaken(lib.conditional(case, context_dim), 0.3)
 
     value = case.values(rng, 2, 5)
@@ -37,7 +52,10 @@ def test_directions_agree(lib: Any, case: Flow, context_dim: int, tolerance: flo
         draw, drawn = lib.draw_and_score(p, (2,) if context else (2, 5))
         return [u, into, *p.forward_and_log_det(u), drawn, module(*context).log_prob(draw)]
 
-    arrays = [lib.numpy(array) for array in lib.call(run, lib.array(value), *context_of(lib, context_dim, 5))]
+    arrays = [
+        lib.numpy(array)
+        for array in lib.call(run, lib.array(value), *context_of(lib, context_dim, 5))
+    ]
     u, into, back, out, drawn, scored = arrays
     assert into.shape == out.shape == drawn.shape == scored.shape == (2, 5)
     assert all(np.isfinite(array).all() for array in arrays)
@@ -48,7 +66,9 @@ def test_directions_agree(lib: Any, case: Flow, context_dim: int, tolerance: flo
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_log_determinants_are_those_of_the_jacobian(lib: Any, case: Flow, context_dim: int, rng: np.random.Generator) -> None:
+def test_log_determinants_are_those_of_the_jacobian(
+    lib: Any, case: Flow, context_dim: int, rng: np.random.Generator
+) -> None:
     module = lib.shaken(lib.conditional(case, context_dim), 0.3)
     p = module(*context_of(lib, context_dim))
 
@@ -72,15 +92,27 @@ def test_total_mass_is_one(lib: Any, case: Flow, context_dim: int) -> None:
     u = np.linspace(-5.0, 5.0, 301)  # x = sinh(u): dense around zero, and out to 74
     points, weights = np.sinh(u), (u[1] - u[0]) * np.cosh(u)
     pairs = np.stack(np.meshgrid(points, points), -1).reshape(-1, 2)
-    log_prob = lib.numpy(lib.call(lambda x, *context: module(*context).log_prob(x), lib.array(pairs), *context_of(lib, context_dim)))
-    np.testing.assert_allclose((np.outer(weights, weights).ravel() * np.exp(log_prob)).sum(), 1.0, atol=1e-3)
+    log_prob = lib.numpy(
+        lib.call(
+            lambda x, *context: module(*context).log_prob(x),
+            lib.array(pairs),
+            *context_of(lib, context_dim),
+        )
+    )
+    np.testing.assert_allclose(
+        (np.outer(weights, weights).ravel() * np.exp(log_prob)).sum(), 1.0, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
 def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_dim: int) -> None:
     module = lib.conditional(case, context_dim)
     text = repr(module)
-    assert all(f"{name}={value}" in text for name, value in case.settings.items() if name in ("num_layers", "hidden", "rank", "num_reflections"))
+    assert all(
+        f"{name}={value}" in text
+        for name, value in case.settings.items()
+        if name in ("num_layers", "hidden", "rank", "num_reflections")
+    )
     assert f"; sample: {module.sample_cost}, log_prob: {module.log_prob_cost})" in text
     for direction, cost in (("sample", module.sample_cost), ("log_prob", module.log_prob_cost)):
         assert (cost == "one pass") is (direction != case.slow)
@@ -88,14 +120,24 @@ def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_dim: int) -> N
 
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_everything_stays_on_the_device_of_the_module(lib: Any, case: Flow, context_dim: int) -> None:
+def test_everything_stays_on_the_device_of_the_module(
+    lib: Any, case: Flow, context_dim: int
+) -> None:
     """On a device without values; a root search needs values to see when it has converged."""
     module = lib.conditional(case, context_dim).to("meta")
     context = [array.to("meta") for array in context_of(lib, context_dim, 5)]
     value = lib.torch.zeros(2, 5, *case.event_shape, device="meta")
     with lib.pyro.validation_enabled(False):
         p = module(*context)
-        results = [] if "root search" in module.sample_cost else [*p.forward_and_log_det(value), p.rsample((2,))]
-        results += [] if "root search" in module.log_prob_cost else [*p.inverse_and_log_det(value), p.log_prob(value)]
+        results = (
+            []
+            if "root search" in module.sample_cost
+            else [*p.forward_and_log_det(value), p.rsample((2,))]
+        )
+        results += (
+            []
+            if "root search" in module.log_prob_cost
+            else [*p.inverse_and_log_det(value), p.log_prob(value)]
+        )
     assert results
     assert {array.device.type for array in results} == {"meta"}

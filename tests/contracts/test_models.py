@@ -1,12 +1,16 @@
-"""What every model promises: its sites and shapes, a gradient for every parameter, and sentences for what does not fit."""
+"""What every model promises: its sites and shapes, a gradient for every parameter, and sentences
+for what does not fit.
+"""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.cases import BAD_PARTS, MODELS, Model
+from tests.bad_cases import BAD_PARTS
+from tests.cases import MODELS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
+from tests.kinds import Model
 
 EACH = [pytest.param(case, id=name) for name, case in MODELS.items()]
 
@@ -95,7 +99,9 @@ def test_wrong_data_are_refused(lib: Any, case: Model, rng: np.random.Generator)
 
 
 @pytest.mark.parametrize(("name", "role", "part", "message"), BAD_PARTS)
-def test_parts_that_do_not_fit_are_refused(lib: Any, name: str, role: str, part: tuple, message: str) -> None:
+def test_parts_that_do_not_fit_are_refused(
+    lib: Any, name: str, role: str, part: tuple, message: str
+) -> None:
     case, conditional = MODELS[name], lib.build(*part[:2], *part[2], **part[3])
     with pytest.raises(ValueError, match=message):
         lib.build("models", name, *case.sizes, **case.settings, **{role: conditional})
@@ -109,7 +115,12 @@ def test_grey_pixels_are_refused_in_words(lib: Any) -> None:
 
 def test_repr_shows_the_parts(lib: Any) -> None:
     text = repr(lib.model(MODELS["VAE-mixture"]))
-    for part in ("VAE(", "MixturePrior(2, 3)", "LowRankNormal(2, 1, context_dim=6)", "MLP(9, (7, 6), activation='relu')"):
+    for part in (
+        "VAE(",
+        "MixturePrior(2, 3)",
+        "LowRankNormal(2, 1, context_dim=6)",
+        "MLP(9, (7, 6), activation='relu')",
+    ):
         assert part in text
     assert len(text) < 600
 
@@ -122,7 +133,9 @@ def normed(lib: Any) -> Any:
 
 
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
-def test_batch_norm_and_drop_out_train_in_pyro(lib: PyroLibrary, rng: np.random.Generator, no_warnings: None) -> None:
+def test_batch_norm_and_drop_out_train_in_pyro(
+    lib: PyroLibrary, rng: np.random.Generator, no_warnings: None
+) -> None:
     vae, (x,) = normed(lib), arrays(lib, MODELS["VAE"], rng, 20)
     infer = lib.pyro.infer
     svi = infer.SVI(vae.model, vae.guide, lib.pyro.optim.Adam({"lr": 1e-2}), infer.Trace_ELBO())
@@ -137,7 +150,9 @@ def test_batch_norm_and_drop_out_train_in_pyro(lib: PyroLibrary, rng: np.random.
 
 
 @pytest.mark.parametrize("lib", ["numpyro"], indirect=True)
-def test_batch_norm_and_drop_out_train_in_numpyro(lib: NumPyroLibrary, rng: np.random.Generator, no_warnings: None) -> None:
+def test_batch_norm_and_drop_out_train_in_numpyro(
+    lib: NumPyroLibrary, rng: np.random.Generator, no_warnings: None
+) -> None:
     vae, (x,) = normed(lib), arrays(lib, MODELS["VAE"], rng, 20)
     infer, handlers = lib.numpyro.infer, lib.numpyro.handlers
     svi = infer.SVI(vae.model, vae.guide, lib.numpyro.optim.Adam(1e-2), infer.Trace_ELBO())
@@ -145,7 +160,9 @@ def test_batch_norm_and_drop_out_train_in_numpyro(lib: NumPyroLibrary, rng: np.r
     losses, state = lib.numpy(result.losses), result.state.mutable_state
     assert losses[-10:].mean() < losses[:10].mean()
     assert set(state) == {"encoder$state", "decoder$state"}
-    assert all((layer["running_mean"] != 0).any() for site in state.values() for layer in site.values())
+    assert all(
+        (layer["running_mean"] != 0).any() for site in state.values() for layer in site.values()
+    )
     with lib.package.nn.evaluation_mode():
         data = {**svi.get_params(result.state), **state}
         trace = lib.trace(handlers.substitute(vae.guide, data=data), x[:1])
@@ -153,8 +170,12 @@ def test_batch_norm_and_drop_out_train_in_numpyro(lib: NumPyroLibrary, rng: np.r
 
 
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
-def test_a_second_instance_trains_its_own_weights(lib: PyroLibrary, rng: np.random.Generator) -> None:
-    """Pyro's parameter store is global: the weights of an earlier model with equal names must not be trained instead."""
+def test_a_second_instance_trains_its_own_weights(
+    lib: PyroLibrary, rng: np.random.Generator
+) -> None:
+    """Pyro's parameter store is global: the weights of an earlier model with equal names must not
+    be trained instead.
+    """
     (x,) = arrays(lib, MODELS["VAE"], rng, 20)
     infer = lib.pyro.infer
     for seed in (0, 1):

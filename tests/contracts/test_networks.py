@@ -1,4 +1,6 @@
-"""What every network promises, and how networks are registered in models and switched to evaluation."""
+"""What every network promises, and how networks are registered in models and switched to
+evaluation.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -8,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cases import NETWORKS, Network
+from tests.cases import NETWORKS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
+from tests.kinds import Network
 
 EACH = [pytest.param(case, id=name) for name, case in NETWORKS.items()]
 PYRO = pytest.mark.parametrize("lib", ["pyro"], indirect=True)
@@ -41,7 +44,9 @@ def test_every_parameter_gets_a_gradient(lib: Any, case: Network, rng: np.random
 
 
 @pytest.mark.parametrize("case", EACH)
-def test_weights_are_saved_and_start_as_in_torch(lib: Any, case: Network, rng: np.random.Generator, tmp_path: Path) -> None:
+def test_weights_are_saved_and_start_as_in_torch(
+    lib: Any, case: Network, rng: np.random.Generator, tmp_path: Path
+) -> None:
     network, other = lib.network(case, seed=1), lib.network(case, seed=2)
     lib.save(network, tmp_path / "weights")
     restored = lib.load(other, tmp_path / "weights")
@@ -109,7 +114,9 @@ def test_drop_out_without_a_key_says_so(lib: NumPyroLibrary) -> None:
 
 @NUMPYRO
 def test_registered_sites(lib: NumPyroLibrary) -> None:
-    """One parameter site for a network, one mutable one where it has running statistics, none where it has neither."""
+    """One parameter site for a network, one mutable one where it has running statistics, none where
+    it has neither.
+    """
     register = lib.package.nn.register
     plain, normed = lib.network(NETWORKS["MLP"]), lib.network(NETWORKS["MLP-batch-norm"])
 
@@ -132,7 +139,9 @@ def test_registered_sites(lib: NumPyroLibrary) -> None:
 
 @PYRO
 def test_a_new_instance_replaces_a_stale_one(lib: PyroLibrary) -> None:
-    """Two networks under one name, one after the other and in turns: each trains its own weights."""
+    """Two networks under one name, one after the other and in turns: each trains its
+    own weights.
+    """
     store = lib.pyro.get_param_store()
     first, second = (lib.network(NETWORKS["MLP-linear"], seed=seed) for seed in (1, 2))
     for network in (first, second, first):
@@ -152,7 +161,9 @@ def test_a_new_instance_replaces_a_stale_one(lib: PyroLibrary) -> None:
         for network, svi in zip((first, second), svis):
             before = lib.weights(network)
             svi.step()
-            assert all((before[path] != weight).any() for path, weight in lib.weights(network).items())
+            assert all(
+                (before[path] != weight).any() for path, weight in lib.weights(network).items()
+            )
 
 
 @PYRO

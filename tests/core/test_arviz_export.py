@@ -26,7 +26,9 @@ def pieces():
         "observed_data": {"x": x},
         "sample_stats": {"lp": rng.normal(size=num_draws)},
         "diagnostics": {"khat": rng.normal(0.3, 0.1, size=num_data)},
-        "history": History([{"epoch": 1, "loss": 5.0, "ELBO/KL": 1.0}, {"epoch": 2, "loss": 4.0, "note": "end"}]),
+        "history": History(
+            [{"epoch": 1, "loss": 5.0, "ELBO/KL": 1.0}, {"epoch": 2, "loss": 4.0, "note": "end"}]
+        ),
         "dims": {"z": ["datum"]},
         "attrs": {"loss": "ELBO()", "hidden": (200, 200), "seed": 0, "resume": True},
     }
@@ -58,10 +60,14 @@ def test_groups_and_dimensions(idata, pieces):
     assert idata.attrs["resume"] == "true"
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
+)
 def test_summary_pair_plot_and_loo(idata):
     table = az.summary(idata, var_names=["scale"])
-    assert table.loc["scale", "mean"] == pytest.approx(float(idata.posterior["scale"].mean()), abs=1e-2)
+    assert table.loc["scale", "mean"] == pytest.approx(
+        float(idata.posterior["scale"].mean()), abs=1e-2
+    )
     assert len(az.summary(idata)) == 12 * 2 + 1
     axes = az.plot_pair(idata, var_names=["z"], coords={"datum": [0]})
     assert axes is not None

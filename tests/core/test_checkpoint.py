@@ -85,7 +85,9 @@ def test_a_truncated_file_falls_back(tmp_path, keep):
         arrays, _ = checkpoint.load(path)
     assert arrays["epoch"] == 0
 
-    checkpoint.save(path, {"epoch": np.array(2)}, {})  # the damaged file must not push out the good one
+    checkpoint.save(
+        path, {"epoch": np.array(2)}, {}
+    )  # the damaged file must not push out the good one
     assert checkpoint.load(path)[0]["epoch"] == 2
     assert checkpoint.load(checkpoint.previous(path))[0]["epoch"] == 0
 
@@ -135,7 +137,10 @@ def test_both_broken(tmp_path):
     path.write_bytes(b"not a zip file")
     with checkpoint.previous(path).open("wb") as file:
         np.savez(file, other=np.ones(2))
-    with pytest.raises(CheckpointError, match=r"last.npz: damaged.*last.npz.previous: not a checkpoint of this package"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"last.npz: damaged.*last.npz.previous: not a checkpoint of this package",
+    ):
         checkpoint.load(path)
 
 
@@ -151,7 +156,9 @@ def test_full_disk(tmp_path, monkeypatch, where):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np if where == "savez" else os, where, full)
-    with pytest.raises(CheckpointError, match=r"No space left on device.*saved before it is untouched"):
+    with pytest.raises(
+        CheckpointError, match=r"No space left on device.*saved before it is untouched"
+    ):
         checkpoint.save(path, {"epoch": np.array(2)}, {})
     monkeypatch.undo()
     assert sorted(os.listdir(tmp_path)) == ["last.npz", "last.npz.previous"]
@@ -160,7 +167,9 @@ def test_full_disk(tmp_path, monkeypatch, where):
 
 
 def test_a_really_full_disk(tmp_path):
-    """/dev/full answers every write with ENOSPC; the temporary file of the checkpoint points there."""
+    """/dev/full answers every write with ENOSPC; the temporary file of the checkpoint
+    points there.
+    """
     path = tmp_path / "last.npz"
     checkpoint.save(path, {"epoch": np.array(0)}, {})
     (tmp_path / "last.npz.tmp").symlink_to("/dev/full")
@@ -196,7 +205,9 @@ def test_no_hard_links(tmp_path, monkeypatch):
 
 
 def test_a_killed_writer_loses_nothing(tmp_path):
-    """SIGKILL at several moments of an endless sequence of saves: what is read is always one whole save."""
+    """SIGKILL at several moments of an endless sequence of saves: what is read is always one whole
+    save.
+    """
     script = textwrap.dedent(
         """
         import sys
@@ -205,13 +216,16 @@ def test_a_killed_writer_loses_nothing(tmp_path):
         epoch = 0
         while True:
             epoch += 1
-            checkpoint.save(sys.argv[1], {"weight": np.full(200_000, float(epoch))}, {"epoch": epoch})
+            weight = np.full(200_000, float(epoch))
+            checkpoint.save(sys.argv[1], {"weight": weight}, {"epoch": epoch})
             print(epoch, flush=True)
         """
     )
     path = tmp_path / "last.npz"
     for lines in (1, 3, 6):
-        process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+        )
         for _ in range(lines):
             reported = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
@@ -230,7 +244,11 @@ TREES = {
         "param_groups": [{"betas": (0.9, 0.999), "amsgrad": None}],
     },
     "empty": {"a": {}, "b": [], "c": (), "d": [{}, [()]]},
-    "odd names": {"ELBO/KL": 1, "50%": {"#3": "text", "[0]": True, "(1)": 2, "{}": 3, "%2F": 4}, "é ü": 5},
+    "odd names": {
+        "ELBO/KL": 1,
+        "50%": {"#3": "text", "[0]": True, "(1)": 2, "{}": 3, "%2F": 4},
+        "é ü": 5,
+    },
     "long list": {"values": list(range(12))},
     "leaf": 3.5,
     "list": [1, (2, {"a": None})],
@@ -251,7 +269,9 @@ def test_a_torch_optimiser_comes_back(tmp_path):
     weight.sum().backward()
     optimiser.step()
     state = optimiser.state_dict()
-    loaded = checkpoint.unflatten(save_and_load(tmp_path / "optim.npz", checkpoint.flatten(state))[0])
+    loaded = checkpoint.unflatten(
+        save_and_load(tmp_path / "optim.npz", checkpoint.flatten(state))[0]
+    )
     assert loaded["param_groups"] == state["param_groups"]
     assert list(loaded["state"]) == [0]
     for name, value in state["state"][0].items():

@@ -13,7 +13,19 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import arviz as az
 
-FLAGS = ["--hidden", "16", "--z-dim", "2", "--batch-size", "256", "--eval-particles", "25", "--eval-data", "20", "--quiet"]
+FLAGS = [
+    "--hidden",
+    "16",
+    "--z-dim",
+    "2",
+    "--batch-size",
+    "256",
+    "--eval-particles",
+    "25",
+    "--eval-data",
+    "20",
+    "--quiet",
+]
 
 
 @pytest.fixture(params=TWINS)
@@ -23,7 +35,9 @@ def run(request, tmp_path, monkeypatch):
     return importlib.import_module(f"{request.param}.__main__").main
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
+)
 def test_fit_and_resume(run, capsys):
     assert run(["fit", "vae", "--epochs", "1", "--warmup", "2", "--output", "out", *FLAGS]) == 0
     files, first = sorted(os.listdir("out")), History.from_csv("out/metrics.csv")
@@ -44,14 +58,45 @@ def test_fit_and_resume(run, capsys):
 
 
 def test_convolutions_with_other_parts(run):
-    parts = ["--likelihood", "discretized_logistic", "--posterior", "full_rank", "--prior", "mixture", "--loss", "iwae", "--estimator", "dreg"]
-    assert run(["fit", "conv_vae", *parts, "--epochs", "1", "--output", "out", *FLAGS, "--hidden", "4", "--batch-size", "1000"]) == 0
+    parts = [
+        "--likelihood",
+        "discretized_logistic",
+        "--posterior",
+        "full_rank",
+        "--prior",
+        "mixture",
+        "--loss",
+        "iwae",
+        "--estimator",
+        "dreg",
+    ]
+    assert (
+        run(
+            [
+                "fit",
+                "conv_vae",
+                *parts,
+                "--epochs",
+                "1",
+                "--output",
+                "out",
+                *FLAGS,
+                "--hidden",
+                "4",
+                "--batch-size",
+                "1000",
+            ]
+        )
+        == 0
+    )
     assert len(os.listdir("out")) == 9
     assert read_json("out/results.json")["bits_per_dim"] > 0
 
 
 def test_what_the_library_refuses_is_one_line(run, capsys):
-    assert run(["fit", "vae", "--epochs", "1", "--output", "out", *FLAGS, "--batch-size", "5000"]) == 2
+    assert (
+        run(["fit", "vae", "--epochs", "1", "--output", "out", *FLAGS, "--batch-size", "5000"]) == 2
+    )
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1
     assert "5000" in printed.err

@@ -30,19 +30,33 @@ def brute_force_jvi(log_w, order):
     num_particles = len(log_w)
     bounds = []
     for left_out in range(order + 1):
-        subsets = [list(kept) for kept in itertools.combinations(range(num_particles), num_particles - left_out)]
-        bounds.append(np.mean([logsumexp(log_w[kept], axis=0) - np.log(len(kept)) for kept in subsets], axis=0))
+        subsets = [
+            list(kept)
+            for kept in itertools.combinations(range(num_particles), num_particles - left_out)
+        ]
+        bounds.append(
+            np.mean(
+                [logsumexp(log_w[kept], axis=0) - np.log(len(kept)) for kept in subsets], axis=0
+            )
+        )
     return np.tensordot(jvi_coefficients(num_particles, order), bounds, axes=1)
 
 
-# ------------------------------------------------------------------------------------------------------------- bounds
+# ------------------------------------------------------------
+# bounds
 
 
-@pytest.mark.parametrize(("order", "bias", "digits"), [(0, -0.06380, 5e-6), (1, 1.480e-3, 5e-7), (2, 1.043e-5, 5e-9)])
+@pytest.mark.parametrize(
+    ("order", "bias", "digits"), [(0, -0.06380, 5e-6), (1, 1.480e-3, 5e-7), (2, 1.043e-5, 5e-9)]
+)
 def test_bias_for_gamma_weights(order, bias, digits):
-    """Gamma(1, 1) weights: E L_K = psi(K) - ln K and log E w = 0, so the estimate is the bias. Published for K = 8."""
+    """Gamma(1, 1) weights: E L_K = psi(K) - ln K and log E w = 0, so the estimate is the bias.
+    Published for K = 8.
+    """
     particles = 8 - np.arange(order + 1)
-    assert jvi_coefficients(8, order) @ (digamma(particles) - np.log(particles)) == pytest.approx(bias, abs=digits)
+    assert jvi_coefficients(8, order) @ (digamma(particles) - np.log(particles)) == pytest.approx(
+        bias, abs=digits
+    )
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
@@ -58,10 +72,14 @@ def test_gamma_weights_by_sampling(order):
 @pytest.mark.parametrize("num_particles", [3, 4, 8, 40])
 @pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0, 10.0, 300.0])
 def test_jackknife_is_the_mean_over_all_subsets(order, num_particles, spread):
-    """Brute force over subsets, from equal weights to one that outweighs all others by hundreds of nats."""
+    """Brute force over subsets, from equal weights to one that outweighs all others by hundreds of
+    nats.
+    """
     log_w = spread * np.random.default_rng(0).standard_normal((num_particles, 5)) - 100
     log_w[:, 0] = np.sort(log_w[:, 0])
-    np.testing.assert_allclose(jvi_bound(log_w, order), brute_force_jvi(log_w, order), rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(
+        jvi_bound(log_w, order), brute_force_jvi(log_w, order), rtol=1e-8, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("second", [1.0, 1 - 1e-9, 0.5, 1e-12])
@@ -76,7 +94,10 @@ def test_coefficients_sum_to_one():
     np.testing.assert_array_equal(jvi_coefficients(8, 2), [32, -49, 18])
 
 
-@pytest.mark.parametrize(("num_particles", "expected"), [(1, -1.580510), (2, -1.5397), (5, -1.5240), (10, -1.5195), (50, -1.5162)])
+@pytest.mark.parametrize(
+    ("num_particles", "expected"),
+    [(1, -1.580510), (2, -1.5397), (5, -1.5240), (10, -1.5195), (50, -1.5162)],
+)
 def test_conjugate_normal_toy(num_particles, expected):
     values = iwae_bound(toy_log_weights(num_particles, 400_000 // num_particles))
     assert abs(values.mean() - expected) < 4 * values.std() / np.sqrt(values.size) + 5e-5
@@ -92,7 +113,13 @@ def test_jackknife_reduces_the_bias_of_the_toy():
 
 def test_shapes_and_order_of_particles():
     log_w = np.random.default_rng(0).normal(size=(30, 4, 5)).astype(np.float32)
-    for function in (iwae_bound, jvi_bound, lambda w: jvi_bound(w, 2), effective_sample_size, psis_khat):
+    for function in (
+        iwae_bound,
+        jvi_bound,
+        lambda w: jvi_bound(w, 2),
+        effective_sample_size,
+        psis_khat,
+    ):
         values = function(log_w)
         assert values.shape == (4, 5)
         assert values.dtype == np.float64
@@ -111,7 +138,8 @@ def test_weights_of_zero():
     np.testing.assert_allclose(effective_sample_size(log_w)[:2], [1, 36 / 14])
 
 
-# -------------------------------------------------------------------------------------------------------- diagnostics
+# ------------------------------------------------------------
+# diagnostics
 
 
 def test_effective_sample_size():
@@ -162,10 +190,16 @@ def test_summary():
 
 @pytest.mark.parametrize(
     ("num_particles", "names"),
-    [(1, ["ELBO", "IWAE", "ESS"]), (2, ["ELBO", "IWAE", "JVI-1", "ESS"]), (24, ["ELBO", "IWAE", "JVI-1", "JVI-2", "ESS"])],
+    [
+        (1, ["ELBO", "IWAE", "ESS"]),
+        (2, ["ELBO", "IWAE", "JVI-1", "ESS"]),
+        (24, ["ELBO", "IWAE", "JVI-1", "JVI-2", "ESS"]),
+    ],
 )
 def test_summary_leaves_out_what_has_too_few_particles(num_particles, names):
-    report = summary(np.random.default_rng(0).normal(size=(num_particles,)))  # a single, global datum
+    report = summary(
+        np.random.default_rng(0).normal(size=(num_particles,))
+    )  # a single, global datum
     assert list(report) == names
     assert report["ELBO"].shape == ()
     assert math.isnan(report.standard_error("ELBO"))
@@ -197,7 +231,9 @@ def test_active_units():
 def test_noise_of_the_draws_is_no_activity():
     rng = np.random.default_rng(0)
     means = rng.normal(size=(2000, 3)) * np.sqrt([1.0, 0.05, 0.0])
-    draws = means + rng.normal(size=(10, 2000, 3))  # a collapsed unit draws from the prior: its means have variance 0.1
+    draws = means + rng.normal(
+        size=(10, 2000, 3)
+    )  # a collapsed unit draws from the prior: its means have variance 0.1
     assert active_units(draws.mean(0)) == 3
     assert active_units(draws) == 2
 

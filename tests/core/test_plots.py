@@ -12,23 +12,38 @@ from dgm_core.results import History
 
 RNG = np.random.default_rng(0)
 HISTORY = History(
-    {"epoch": i, "step": 10 * i, "loss": 9.0 / i, "ELBO": -9.0 / i, "ELBO/KL": 1.0 * i, "validation": 9.5 / i, "validation/ELBO": -9.5 / i, "seconds": 1.0}
+    {
+        "epoch": i,
+        "step": 10 * i,
+        "loss": 9.0 / i,
+        "ELBO": -9.0 / i,
+        "ELBO/KL": 1.0 * i,
+        "validation": 9.5 / i,
+        "validation/ELBO": -9.5 / i,
+        "seconds": 1.0,
+    }
     for i in range(1, 6)
 )
 FIGURES = {
     "grid": lambda: plots.samples_grid(RNG.random((10, 64)), (1, 8, 8), title="samples"),
     "colour grid": lambda: plots.samples_grid(RNG.random((4, 3, 5, 7)), (3, 5, 7)),
     "one image": lambda: plots.samples_grid(RNG.random((1, 784)), (1, 28, 28)),
-    "reconstructions": lambda: plots.reconstructions(RNG.random((13, 64)), RNG.random((13, 64)), (1, 8, 8)),
+    "reconstructions": lambda: plots.reconstructions(
+        RNG.random((13, 64)), RNG.random((13, 64)), (1, 8, 8)
+    ),
     "latent 1": lambda: plots.latent_scatter(RNG.normal(size=(30, 1)), RNG.integers(3, size=30)),
     "latent 2": lambda: plots.latent_scatter(RNG.normal(size=(30, 2))),
-    "latent 20": lambda: plots.latent_scatter(RNG.normal(size=(30, 20)), RNG.integers(10, size=30), title="latent space"),
+    "latent 20": lambda: plots.latent_scatter(
+        RNG.normal(size=(30, 20)), RNG.integers(10, size=30), title="latent space"
+    ),
     "many classes": lambda: plots.latent_scatter(RNG.normal(size=(60, 5)), np.arange(60)),
     "one datum": lambda: plots.latent_scatter(np.ones((1, 5)), np.array([3])),
     "losses": lambda: plots.loss_curves(HISTORY),
     "one epoch": lambda: plots.loss_curves(History([{"loss": 1.0}])),
     "pairs": lambda: plots.pair_plot(RNG.normal(size=(50, 3)), names=["mu", "tau", "theta"]),
-    "two sets": lambda: plots.pair_plot({"guide": RNG.normal(size=(50, 9)), "reference": RNG.normal(size=(40, 9))}),
+    "two sets": lambda: plots.pair_plot(
+        {"guide": RNG.normal(size=(50, 9)), "reference": RNG.normal(size=(40, 9))}
+    ),
     "one dimension": lambda: plots.pair_plot(RNG.normal(size=(50, 1))),
 }
 
@@ -51,7 +66,9 @@ def pixels(figure):
 
 def test_grid_holds_the_images_in_order():
     x = RNG.random((5, 64))
-    picture = pixels(plots.samples_grid(x, (1, 8, 8)))  # each pixel enlarged to 8x8, a white margin of 8 around each image
+    picture = pixels(
+        plots.samples_grid(x, (1, 8, 8))
+    )  # each pixel enlarged to 8x8, a white margin of 8 around each image
     assert picture.shape == (2 * 72 + 8, 3 * 72 + 8)
     np.testing.assert_array_equal(picture[8:72:8, 8:72:8], x[0].reshape(8, 8))
     np.testing.assert_array_equal(picture[80:144:8, 80:144:8], x[4].reshape(8, 8))
@@ -62,7 +79,9 @@ def test_colour_images_are_channel_first():
     x = np.zeros((1, 3, 64, 64))
     x[:, 0] = 1.0
     picture = pixels(plots.samples_grid(x, (3, 64, 64)))
-    np.testing.assert_array_equal(picture[8:72, 8:72], np.broadcast_to([1.0, 0.0, 0.0], (64, 64, 3)))
+    np.testing.assert_array_equal(
+        picture[8:72, 8:72], np.broadcast_to([1.0, 0.0, 0.0], (64, 64, 3))
+    )
 
 
 def test_values_outside_the_unit_interval_are_clipped():
@@ -101,10 +120,17 @@ def test_loss_panels():
     np.testing.assert_array_equal(training.get_ydata(), HISTORY.column("loss"))
     np.testing.assert_array_equal(validation.get_ydata(), HISTORY.column("validation"))
     np.testing.assert_array_equal(training.get_xdata(), [1, 2, 3, 4, 5])
-    np.testing.assert_array_equal(visible[1].lines[1].get_ydata(), HISTORY.column("validation/ELBO"))
+    np.testing.assert_array_equal(
+        visible[1].lines[1].get_ydata(), HISTORY.column("validation/ELBO")
+    )
     assert len(visible[2].lines) == 1
     four = History([{"loss": 1.0, "a": 1.0, "b": 1.0, "c": 2.0, "note": "text"}])
-    assert [axes.get_title() for axes in plots.loss_curves(four).axes if axes.get_visible()] == ["loss", "a", "b", "c"]
+    assert [axes.get_title() for axes in plots.loss_curves(four).axes if axes.get_visible()] == [
+        "loss",
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_pair_plot_shows_the_first_dimensions():
@@ -115,16 +141,28 @@ def test_pair_plot_shows_the_first_dimensions():
 @pytest.mark.parametrize(
     ("use", "match"),
     [
-        (lambda: plots.samples_grid(np.zeros((2, 63)), (1, 8, 8)), r"shape \(1, 8, 8\), one at least, got .* \(2, 63\)"),
+        (
+            lambda: plots.samples_grid(np.zeros((2, 63)), (1, 8, 8)),
+            r"shape \(1, 8, 8\), one at least, got .* \(2, 63\)",
+        ),
         (lambda: plots.samples_grid(np.zeros((0, 64)), (1, 8, 8)), "one at least"),
         (lambda: plots.samples_grid(np.zeros((1, 128)), (2, 8, 8)), "1 or 3 channels"),
-        (lambda: plots.reconstructions(np.zeros((2, 64)), np.zeros((1, 64)), (1, 8, 8)), "got 2 data and 1"),
+        (
+            lambda: plots.reconstructions(np.zeros((2, 64)), np.zeros((1, 64)), (1, 8, 8)),
+            "got 2 data and 1",
+        ),
         (lambda: plots.latent_scatter(np.zeros(5)), r"got shape \(5,\)"),
         (lambda: plots.latent_scatter(np.zeros((5, 2)), np.zeros(4)), "one number per datum"),
         (lambda: plots.loss_curves(History()), "history is empty"),
-        (lambda: plots.pair_plot({"a": np.zeros((5, 2)), "b": np.zeros((5, 3))}), "one dim for all"),
+        (
+            lambda: plots.pair_plot({"a": np.zeros((5, 2)), "b": np.zeros((5, 3))}),
+            "one dim for all",
+        ),
         (lambda: plots.pair_plot(np.zeros((5, 2)), names=["z"]), "got 1 for 2"),
-        (lambda: plots.save(FIGURES["grid"](), "samples.xyz"), "must end in one of .*png.*, got 'samples.xyz'"),
+        (
+            lambda: plots.save(FIGURES["grid"](), "samples.xyz"),
+            "must end in one of .*png.*, got 'samples.xyz'",
+        ),
     ],
 )
 def test_bad_input(use, match):

@@ -22,9 +22,15 @@ def test_binarisation_is_a_bernoulli_draw(grey, protocol):
 
 
 def test_what_the_draw_depends_on(grey):
-    np.testing.assert_array_equal(binarize(grey, "static", epoch=1), binarize(grey, "static", epoch=2))
-    np.testing.assert_array_equal(binarize(grey, "dynamic", epoch=1), binarize(grey, "dynamic", epoch=1))
-    assert not np.array_equal(binarize(grey, "dynamic", epoch=1), binarize(grey, "dynamic", epoch=2))
+    np.testing.assert_array_equal(
+        binarize(grey, "static", epoch=1), binarize(grey, "static", epoch=2)
+    )
+    np.testing.assert_array_equal(
+        binarize(grey, "dynamic", epoch=1), binarize(grey, "dynamic", epoch=1)
+    )
+    assert not np.array_equal(
+        binarize(grey, "dynamic", epoch=1), binarize(grey, "dynamic", epoch=2)
+    )
     assert not np.array_equal(binarize(grey, "static", seed=1), binarize(grey, "static", seed=2))
     np.testing.assert_array_equal(binarize(grey, "threshold"), grey > 0.5)
 
@@ -48,7 +54,9 @@ def test_logit_jacobian_against_differences(alpha):
     x = rng.uniform(0.02, 0.98, size=(6, 9))
     y, log_jacobian = logit_transform(x, alpha)
     step = 1e-6
-    slopes = (logit_transform(x + step, alpha)[0] - logit_transform(x - step, alpha)[0]) / (2 * step)
+    slopes = (logit_transform(x + step, alpha)[0] - logit_transform(x - step, alpha)[0]) / (
+        2 * step
+    )
     np.testing.assert_allclose(log_jacobian, np.log(slopes).sum(-1), atol=1e-6)
     np.testing.assert_allclose(inverse_logit_transform(y, alpha), x, atol=1e-12)
 
@@ -70,7 +78,10 @@ def test_logit_at_the_ends_and_in_float32():
 @pytest.mark.parametrize(
     ("use", "match"),
     [
-        (lambda x: binarize(x, "stochastic"), "one of static, dynamic, threshold, got 'stochastic'"),
+        (
+            lambda x: binarize(x, "stochastic"),
+            "one of static, dynamic, threshold, got 'stochastic'",
+        ),
         (lambda x: binarize(2 * x), r"must lie in \[0, 1\].*got values from 0.0 to 2.0"),
         (lambda x: binarize(np.full(3, np.nan)), "without NaN"),
         (lambda x: dequantize(x, 1), "levels must be at least 2, got 1"),

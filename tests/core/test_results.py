@@ -87,7 +87,16 @@ def test_json(tmp_path):
             return "ELBO()"
 
     path = tmp_path / "config.json"
-    write_json(path, {"lr": np.float64(1e-3), "n": np.int32(3), "v": np.arange(2), "out": Path("runs"), "loss": Loss()})
+    write_json(
+        path,
+        {
+            "lr": np.float64(1e-3),
+            "n": np.int32(3),
+            "v": np.arange(2),
+            "out": Path("runs"),
+            "loss": Loss(),
+        },
+    )
     assert read_json(path) == {"lr": 1e-3, "n": 3, "v": [0, 1], "out": "runs", "loss": "ELBO()"}
     path.write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is not a JSON file"):

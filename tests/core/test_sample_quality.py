@@ -1,4 +1,6 @@
-"""Scores of samples against closed forms, brute force, and a data set where the answers are known."""
+"""Scores of samples against closed forms, brute force, and a data set where the answers
+are known.
+"""
 
 import math
 
@@ -9,16 +11,28 @@ from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 
 import dgm_core.samples.quality
-from dgm_core.samples.quality import FeatureClassifier, classifier_score, frechet_distance, mode_counts, neighbour_scores
+from dgm_core.samples.quality import (
+    FeatureClassifier,
+    classifier_score,
+    frechet_distance,
+    mode_counts,
+    neighbour_scores,
+)
 
-# ------------------------------------------------------------------------------ precision, recall, density, coverage
+# ------------------------------------------------------------------------------ precision, recall,
+# density, coverage
 
 
 def brute_force(real, fake, k):
     real_radius, fake_radius = (np.sort(cdist(x, x), axis=1)[:, k] for x in (real, fake))
     distance = cdist(real, fake)
     in_real, in_fake = distance <= real_radius[:, None], distance <= fake_radius
-    return in_real.any(0).mean(), in_fake.any(1).mean(), in_real.sum() / (k * len(fake)), in_real.any(1).mean()
+    return (
+        in_real.any(0).mean(),
+        in_fake.any(1).mean(),
+        in_real.sum() / (k * len(fake)),
+        in_real.any(1).mean(),
+    )
 
 
 @pytest.mark.parametrize("block", [7, 1024])
@@ -46,9 +60,16 @@ def test_samples_that_are_far_away():
 
 @pytest.mark.parametrize(("num_real", "num_fake", "k"), [(30, 30, 5), (40, 20, 3)])
 def test_expectations_for_equal_distributions(num_real, num_fake, k):
-    """Naeem et al.: E density = 1 and E coverage = 1 - prod_i (N - i) / (M + N - i), for every distribution."""
+    """Naeem et al.: E density = 1 and E coverage = 1 - prod_i (N - i) / (M + N - i), for every
+    distribution.
+    """
     rng = np.random.default_rng(3)
-    found = np.array([neighbour_scores(rng.normal(size=(num_real, 2)), rng.normal(size=(num_fake, 2)), k) for _ in range(400)])
+    found = np.array(
+        [
+            neighbour_scores(rng.normal(size=(num_real, 2)), rng.normal(size=(num_fake, 2)), k)
+            for _ in range(400)
+        ]
+    )
     error = 3 * found.std(0, ddof=1) / math.sqrt(len(found))
     coverage = 1 - math.prod((num_real - i) / (num_fake + num_real - i) for i in range(1, k + 1))
     assert found[:, 2].mean() == pytest.approx(1.0, abs=error[2])
@@ -62,11 +83,18 @@ def test_a_dropped_mode_costs_recall_and_coverage_and_an_added_one_precision_and
     dropped = neighbour_scores(both, one[200:])
     assert dropped.precision > 0.9 and dropped.recall < 0.51 and dropped.coverage < 0.51
     added = neighbour_scores(one[200:], both)
-    assert added.precision < 0.51 and added.density < 0.6 and added.recall > 0.9 and added.coverage > 0.85
+    assert (
+        added.precision < 0.51
+        and added.density < 0.6
+        and added.recall > 0.9
+        and added.coverage > 0.85
+    )
 
 
 def test_an_outlier_of_the_data_raises_precision_and_not_density():
-    """Noise far from the data lies in the outlier's huge ball: precision calls it good, density hardly counts it."""
+    """Noise far from the data lies in the outlier's huge ball: precision calls it good, density
+    hardly counts it.
+    """
     rng = np.random.default_rng(5)
     real = np.concatenate([rng.normal(size=(200, 2)), [[40.0, 0.0]]])
     noise = rng.uniform(-8, 8, size=(200, 2)) + np.array([30, 0])
@@ -74,11 +102,14 @@ def test_an_outlier_of_the_data_raises_precision_and_not_density():
     assert scores.precision == 1.0 and scores.density < 0.25 and scores.coverage < 0.1
 
 
-# --------------------------------------------------------------------------------------------------------------- modes
+# ------------------------------------------------------------
+# modes
 
 
 def test_modes_of_the_mixture_itself():
-    """Eight Gaussians: all found, equally often, and a share of 1 - exp(-9/2) within three standard deviations."""
+    """Eight Gaussians: all found, equally often, and a share of 1 - exp(-9/2) within three standard
+    deviations.
+    """
     rng = np.random.default_rng(6)
     angle = 2 * np.pi * np.arange(8) / 8
     modes = 2 * np.stack([np.cos(angle), np.sin(angle)], 1)
@@ -88,7 +119,9 @@ def test_modes_of_the_mixture_itself():
     assert result.found == 8
     assert result.share == pytest.approx(truth, abs=3 * math.sqrt(truth * (1 - truth) / 40_000))
     np.testing.assert_allclose(result.counts, 40_000 * truth / 8, atol=4 * math.sqrt(5000))
-    assert mode_counts(x, modes, sd=0.02, radius=1.0).share == pytest.approx(1 - math.exp(-0.5), abs=3 * 0.5 / 200)
+    assert mode_counts(x, modes, sd=0.02, radius=1.0).share == pytest.approx(
+        1 - math.exp(-0.5), abs=3 * 0.5 / 200
+    )
 
 
 def test_modes_that_are_missed():
@@ -99,11 +132,14 @@ def test_modes_that_are_missed():
     assert mode_counts(x, modes, sd=1.0, least=2).found == 1
 
 
-# -------------------------------------------------------------------------------------------- Frechet distance, scores
+# ------------------------------------------------------------
+# Frechet distance, scores
 
 
 def with_moments(mean, factor, num=50, seed=0):
-    """Points whose sample mean is `mean` and whose sample covariance is factor @ factor.T, exactly."""
+    """Points whose sample mean is `mean` and whose sample covariance is factor @
+    factor.T, exactly.
+    """
     x = np.random.default_rng(seed).normal(size=(num, len(mean)))
     x = x - x.mean(0)
     white = np.linalg.solve(np.linalg.cholesky(np.cov(x, rowvar=False)), x.T).T
@@ -112,11 +148,16 @@ def with_moments(mean, factor, num=50, seed=0):
 
 def test_frechet_distance_of_two_gaussians():
     """Commuting covariances: |m - m'|^2 + sum_i (s_i - s'_i)^2."""
-    real, fake = with_moments([0.0, 1.0, 2.0], np.diag([1.0, 2.0, 3.0])), with_moments([1.0, 1.0, 0.0], np.diag([2.0, 2.0, 0.5]), seed=1)
+    real, fake = (
+        with_moments([0.0, 1.0, 2.0], np.diag([1.0, 2.0, 3.0])),
+        with_moments([1.0, 1.0, 0.0], np.diag([2.0, 2.0, 0.5]), seed=1),
+    )
     assert frechet_distance(real, fake) == pytest.approx(5.0 + 1.0 + 6.25, rel=1e-10)
     assert frechet_distance(fake, real) == pytest.approx(12.25, rel=1e-10)
     assert frechet_distance(real, real) == pytest.approx(0.0, abs=1e-8)
-    assert frechet_distance(real, real + np.array([3.0, 4.0, 0.0])) == pytest.approx(25.0, rel=1e-10)
+    assert frechet_distance(real, real + np.array([3.0, 4.0, 0.0])) == pytest.approx(
+        25.0, rel=1e-10
+    )
 
 
 def test_frechet_distance_of_covariances_that_do_not_commute():
@@ -124,7 +165,9 @@ def test_frechet_distance_of_covariances_that_do_not_commute():
     a, b = rng.normal(size=(4, 4)), rng.normal(size=(4, 4))
     s, t = a @ a.T, b @ b.T
     expected = np.trace(s + t - 2 * np.real(sqrtm(s @ t)))
-    assert frechet_distance(with_moments(np.zeros(4), a), with_moments(np.zeros(4), b, seed=1)) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(
+        with_moments(np.zeros(4), a), with_moments(np.zeros(4), b, seed=1)
+    ) == pytest.approx(expected, rel=1e-8)
 
 
 def test_frechet_distance_with_fewer_points_than_dimensions():
@@ -140,14 +183,17 @@ def test_frechet_distance_in_one_dimension():
 
 def test_classifier_score():
     assert classifier_score(np.full((5, 4), 0.25)) == pytest.approx(1.0)  # never sure
-    assert classifier_score(np.tile([0.0, 1.0, 0.0], (6, 1))) == pytest.approx(1.0)  # one class only
+    assert classifier_score(np.tile([0.0, 1.0, 0.0], (6, 1))) == pytest.approx(
+        1.0
+    )  # one class only
     assert classifier_score(np.repeat(np.eye(7), 3, axis=0)) == pytest.approx(7.0)
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])
     expected = math.exp(np.mean(np.sum(p * np.log(p / p.mean(0)), axis=1)))
     assert classifier_score(p) == pytest.approx(expected)
 
 
-# --------------------------------------------------------------------------------------------- features of a classifier
+# ------------------------------------------------------------
+# features of a classifier
 
 
 @pytest.fixture(scope="module")
@@ -167,16 +213,24 @@ def test_the_classifier_learns_digits(digits, network):
     assert network.features(x[:9]).shape == (9, 32)
     logits = network.features(x) @ network.network.coefs_[-1] + network.network.intercepts_[-1]
     softmax = np.exp(logits - logits.max(1, keepdims=True))
-    np.testing.assert_allclose(softmax / softmax.sum(1, keepdims=True), network.probabilities(x), atol=1e-10)
+    np.testing.assert_allclose(
+        softmax / softmax.sum(1, keepdims=True), network.probabilities(x), atol=1e-10
+    )
     assert 8.5 < classifier_score(network.probabilities(x)) <= 10
 
 
 def test_scores_order_samples_as_an_eye_would(digits, network):
-    """Two halves of the digits, one half with noise, and noise alone; and digits of one class only."""
+    """Two halves of the digits, one half with noise, and noise alone; and digits of one
+    class only.
+    """
     x, labels = digits
     rng = np.random.default_rng(8)
     first, second = x[::2], x[1::2]
-    samples = [second, np.clip(second + rng.normal(0, 0.25, second.shape), 0, 1), rng.uniform(size=second.shape)]
+    samples = [
+        second,
+        np.clip(second + rng.normal(0, 0.25, second.shape), 0, 1),
+        rng.uniform(size=second.shape),
+    ]
     frechet = [frechet_distance(network.features(first), network.features(s)) for s in samples]
     score = [classifier_score(network.probabilities(s)) for s in samples]
     assert 10 * frechet[0] < frechet[1] < frechet[2]
@@ -188,23 +242,59 @@ def test_scores_order_samples_as_an_eye_would(digits, network):
 
 def test_equal_seeds_give_equal_features(digits):
     x, labels = digits[0][:200], digits[1][:200]
-    first, second = (FeatureClassifier(x, labels, hidden=(8,), num_epochs=3, seed=1).features(x) for _ in range(2))
+    first, second = (
+        FeatureClassifier(x, labels, hidden=(8,), num_epochs=3, seed=1).features(x)
+        for _ in range(2)
+    )
     np.testing.assert_array_equal(first, second)
 
 
 BAD = {
     "k": (lambda: neighbour_scores(np.zeros(9), np.zeros(9), 0), r"k must be at least 1, got 0\."),
-    "few": (lambda: neighbour_scores(np.zeros(5), np.zeros(9), 5), r"real must be \(num, \*event\) with at least 6 points, got shape \(5,\)\."),
-    "events": (lambda: neighbour_scores(np.zeros((9, 2)), np.zeros((9, 3))), r"points of equal size, got 2 and 3 entries\."),
-    "sd": (lambda: mode_counts(np.zeros(3), np.zeros(3), 0.0), r"sd, radius and least must be positive, got 0\.0, 3\.0 and 1\."),
-    "modes": (lambda: mode_counts(np.zeros((3, 2)), np.zeros((3, 1)), 1.0), r"points of equal size, got 2 and 1 entries\."),
-    "one point": (lambda: frechet_distance(np.zeros((1, 2)), np.zeros((3, 2))), r"real must be \(num, \*event\) with at least 2 points"),
-    "nan": (lambda: frechet_distance(np.zeros(2), np.array([0.0, np.nan])), r"fake must be finite, got 1 values that are not\."),
-    "features": (lambda: frechet_distance(np.zeros((3, 2)), np.zeros((3, 4))), r"points of equal size, got 2 and 4 entries\."),
-    "sums": (lambda: classifier_score(np.full((2, 3), 0.5)), r"sum to one, got sums from 1\.5 to 1\.5\."),
-    "negative": (lambda: classifier_score(np.array([[-0.5, 1.5]])), r"must be rows that are not negative"),
-    "labels": (lambda: FeatureClassifier(np.zeros((4, 2)), np.zeros(3)), r"one for each of 4 data, of two classes or more, got shape \(3,\)\."),
-    "one class": (lambda: FeatureClassifier(np.zeros((4, 2)), np.zeros(4)), r"of two classes or more, got shape \(4,\)\."),
+    "few": (
+        lambda: neighbour_scores(np.zeros(5), np.zeros(9), 5),
+        r"real must be \(num, \*event\) with at least 6 points, got shape \(5,\)\.",
+    ),
+    "events": (
+        lambda: neighbour_scores(np.zeros((9, 2)), np.zeros((9, 3))),
+        r"points of equal size, got 2 and 3 entries\.",
+    ),
+    "sd": (
+        lambda: mode_counts(np.zeros(3), np.zeros(3), 0.0),
+        r"sd, radius and least must be positive, got 0\.0, 3\.0 and 1\.",
+    ),
+    "modes": (
+        lambda: mode_counts(np.zeros((3, 2)), np.zeros((3, 1)), 1.0),
+        r"points of equal size, got 2 and 1 entries\.",
+    ),
+    "one point": (
+        lambda: frechet_distance(np.zeros((1, 2)), np.zeros((3, 2))),
+        r"real must be \(num, \*event\) with at least 2 points",
+    ),
+    "nan": (
+        lambda: frechet_distance(np.zeros(2), np.array([0.0, np.nan])),
+        r"fake must be finite, got 1 values that are not\.",
+    ),
+    "features": (
+        lambda: frechet_distance(np.zeros((3, 2)), np.zeros((3, 4))),
+        r"points of equal size, got 2 and 4 entries\.",
+    ),
+    "sums": (
+        lambda: classifier_score(np.full((2, 3), 0.5)),
+        r"sum to one, got sums from 1\.5 to 1\.5\.",
+    ),
+    "negative": (
+        lambda: classifier_score(np.array([[-0.5, 1.5]])),
+        r"must be rows that are not negative",
+    ),
+    "labels": (
+        lambda: FeatureClassifier(np.zeros((4, 2)), np.zeros(3)),
+        r"one for each of 4 data, of two classes or more, got shape \(3,\)\.",
+    ),
+    "one class": (
+        lambda: FeatureClassifier(np.zeros((4, 2)), np.zeros(4)),
+        r"of two classes or more, got shape \(4,\)\.",
+    ),
 }
 
 

@@ -11,9 +11,15 @@ from dgm_core.schedules import Schedule, constant, cyclical, linear, value_of
 SCHEDULES = {
     "linear": (linear(10), {0: 0.0, 5: 0.5, 10: 1.0, 100: 1.0}),
     "decreasing": (linear(4, start=2.0, end=1.0), {0: 2.0, 1: 1.75, 4: 1.0, 9: 1.0}),
-    "cyclical": (cyclical(8, ratio=0.5), {0: 0.0, 1: 0.25, 4: 1.0, 7: 1.0, 8: 0.0, 10: 0.5, 800: 0.0}),
+    "cyclical": (
+        cyclical(8, ratio=0.5),
+        {0: 0.0, 1: 0.25, 4: 1.0, 7: 1.0, 8: 0.0, 10: 0.5, 800: 0.0},
+    ),
     "constant": (constant(0.3), {0: 0.3, 7: 0.3}),
-    "points": (Schedule((2, 4, 8), (1.0, 3.0, 0.0)), {0: 1.0, 2: 1.0, 3: 2.0, 4: 3.0, 6: 1.5, 8: 0.0, 9: 0.0}),
+    "points": (
+        Schedule((2, 4, 8), (1.0, 3.0, 0.0)),
+        {0: 1.0, 2: 1.0, 3: 2.0, 4: 3.0, 6: 1.5, 8: 0.0, 9: 0.0},
+    ),
     "scaled": (2.0 * linear(10), {0: 0.0, 5: 1.0, 10: 2.0}),
 }
 

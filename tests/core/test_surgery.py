@@ -10,7 +10,9 @@ from dgm_core.surgery import elbo_surgery, ratio_kl
 
 
 def test_parts_of_a_linear_gaussian_model() -> None:
-    """x ~ Normal(0, v), q(z | x) = Normal(a x, s^2): mean KL, I = log(1 + a^2 v / s^2) / 2 and KL(q(z), p(z)) have closed forms."""
+    """x ~ Normal(0, v), q(z | x) = Normal(a x, s^2): mean KL, I = log(1 + a^2 v / s^2) / 2 and
+    KL(q(z), p(z)) have closed forms.
+    """
     rng = np.random.default_rng(0)
     a, s, v, num = 0.7, 0.8, 1.5, 2000
     x = math.sqrt(v) * rng.standard_normal(num)
@@ -34,7 +36,8 @@ def test_mutual_information_is_at_most_log_n() -> None:
 
 
 @pytest.mark.parametrize(("log_q", "log_p", "message"), [
-    (np.zeros((2, 3)), np.zeros(2), r"log_q must be \(N, N\) and log_p \(N,\), got shapes \(2, 3\) and \(2,\)"),
+    (np.zeros((2, 3)), np.zeros(2), (r"log_q must be \(N, N\) and log_p \(N,\), got shapes \(2, "
+                                    r"3\) and \(2,\)")),
     (np.zeros((0, 0)), np.zeros(0), "got shapes"),
     (np.array([[-np.inf, 0.0], [0.0, 0.0]]), np.zeros(2), "must be finite"),
 ])  # fmt: skip
@@ -44,7 +47,9 @@ def test_bad_densities_are_refused(log_q: np.ndarray, log_p: np.ndarray, message
 
 
 def test_ratio_kl_of_gaussians() -> None:
-    """KL(Normal(m, S), Normal(0, I)) = (|m|^2 + tr S - d - log det S) / 2, also for samples of unequal size; near zero for equal distributions."""
+    """KL(Normal(m, S), Normal(0, I)) = (|m|^2 + tr S - d - log det S) / 2, also for samples of
+    unequal size; near zero for equal distributions.
+    """
     rng = np.random.default_rng(1)
     mean, factor = np.array([0.5, -0.3]), np.array([[0.8, 0.0], [0.4, 1.1]])
     x, y = mean + rng.standard_normal((6000, 2)) @ factor.T, rng.standard_normal((3000, 2))

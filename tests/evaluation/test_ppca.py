@@ -1,4 +1,5 @@
-"""A linear VAE is probabilistic PCA (Tipping and Bishop 1999): its maximum likelihood and its posterior are known exactly.
+"""A linear VAE is probabilistic PCA (Tipping and Bishop 1999): its maximum likelihood and its
+posterior are known exactly.
 
 max log-likelihood per datum = -1/2 [D ln 2 pi + sum_{i <= q} ln l_i + (D - q) ln s2 + D],
 l_i the eigenvalues of the covariance, s2 the mean of the discarded ones.
@@ -29,7 +30,12 @@ def ppca(x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
     values, vectors = np.linalg.eigh(np.cov(x.T.astype(np.float64), bias=True))
     values, vectors = values[::-1], vectors[:, ::-1]
     s2 = values[Z_DIM:].mean()
-    best = -0.5 * (dim * math.log(2 * math.pi) + np.log(values[:Z_DIM]).sum() + (dim - Z_DIM) * math.log(s2) + dim)
+    best = -0.5 * (
+        dim * math.log(2 * math.pi)
+        + np.log(values[:Z_DIM]).sum()
+        + (dim - Z_DIM) * math.log(s2)
+        + dim
+    )
     return best, vectors[:, :Z_DIM] * np.sqrt(values[:Z_DIM] - s2), x.mean(0), math.sqrt(s2)
 
 
@@ -47,7 +53,9 @@ def raw(scale: np.ndarray | float) -> np.ndarray:
 
 
 def exact_weights(x: np.ndarray) -> dict[str, np.ndarray]:
-    """The weights of the linear VAE at the maximum, with the exact posterior z | x ~ Normal(M^-1 W'(x - b), s2 M^-1), M = W'W + s2 I, as its guide."""
+    """The weights of the linear VAE at the maximum, with the exact posterior z | x ~ Normal(M^-1
+    W'(x - b), s2 M^-1), M = W'W + s2 I, as its guide.
+    """
     _, weight, bias, scale = ppca(x)
     precision = weight.T @ weight + scale**2 * np.eye(Z_DIM)
     tril = np.linalg.cholesky(scale**2 * np.linalg.inv(precision))
@@ -73,21 +81,36 @@ def linear_vae(name: str, dim: int) -> Any:
         from pyro_dgm import VAE, conditionals
 
         torch.manual_seed(0)
-        return VAE(dim, Z_DIM, hidden=(), posterior=conditionals.FullRankNormal(Z_DIM, context_dim=dim), likelihood=conditionals.Normal(dim, context_dim=Z_DIM))
+        return VAE(
+            dim,
+            Z_DIM,
+            hidden=(),
+            posterior=conditionals.FullRankNormal(Z_DIM, context_dim=dim),
+            likelihood=conditionals.Normal(dim, context_dim=Z_DIM),
+        )
     import jax
 
     from numpyro_dgm import VAE, conditionals
 
     keys = jax.random.split(jax.random.key(0), 3)
     posterior = conditionals.FullRankNormal(Z_DIM, context_dim=dim, key=keys[0])
-    return VAE(dim, Z_DIM, hidden=(), posterior=posterior, likelihood=conditionals.Normal(dim, context_dim=Z_DIM, key=keys[1]), key=keys[2])
+    return VAE(
+        dim,
+        Z_DIM,
+        hidden=(),
+        posterior=posterior,
+        likelihood=conditionals.Normal(dim, context_dim=Z_DIM, key=keys[1]),
+        key=keys[2],
+    )
 
 
 def with_weights(name: str, vae: Any, weights: dict[str, np.ndarray]) -> Any:
     if name == "pyro":
         import torch
 
-        vae.load_state_dict({path: torch.as_tensor(value) for path, value in weights.items()}, strict=False)
+        vae.load_state_dict(
+            {path: torch.as_tensor(value) for path, value in weights.items()}, strict=False
+        )
         return vae
     import equinox as eqx
     import jax.numpy as jnp
@@ -136,14 +159,21 @@ def test_training_reaches_the_maximum_likelihood(name: str) -> None:
     )
     if name == "pyro":
         learned = {path: value.detach().numpy() for path, value in vae.named_parameters()}
-        weight, bias, raw_scale = (learned[f"likelihood.{path}"] for path in ("head.weight", "head.bias", "raw_scale"))
+        weight, bias, raw_scale = (
+            learned[f"likelihood.{path}"] for path in ("head.weight", "head.bias", "raw_scale")
+        )
     else:
         likelihood = run.params["likelihood$params"]
-        weight, bias, raw_scale = (np.asarray(a) for a in (likelihood.head.weight, likelihood.head.bias, likelihood.raw_scale))
+        weight, bias, raw_scale = (
+            np.asarray(a)
+            for a in (likelihood.head.weight, likelihood.head.bias, likelihood.raw_scale)
+        )
     scale = FLOOR + math.log1p(math.exp(raw_scale + math.log(math.expm1(1 - FLOOR))))
     reached = log_likelihood(x, weight.astype(np.float64), bias, scale)
     assert best - 0.1 < reached < best + 1e-3
     evaluation = __import__(f"{name}_dgm.evaluation", fromlist=["log_weights"])
     bound = evaluation.log_weights(run, x, num_particles=20).mean()
-    assert bound == pytest.approx(reached, abs=0.1)  # the guide is learned too: within a tenth of a nat of exact
+    assert bound == pytest.approx(
+        reached, abs=0.1
+    )  # the guide is learned too: within a tenth of a nat of exact
     assert bound < reached + 0.01

@@ -1,6 +1,7 @@
 """Compiled as a whole, a flow gives on large batches what it gives step by step.
 
-A sum of products compiled into the subtraction that follows it was wrong by whole units there (XLA for CPUs, jaxlib 0.10.2): 64 particles of 300 data and more.
+A sum of products compiled into the subtraction that follows it was wrong by whole units there (XLA
+for CPUs, jaxlib 0.10.2): 64 particles of 300 data and more.
 """
 
 import jax

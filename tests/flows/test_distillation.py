@@ -1,4 +1,6 @@
-"""Density distillation: an IAF that draws fast learns a MAF that scores fast (van den Oord et al. 2018), without data and without a slow direction."""
+"""Density distillation: an IAF that draws fast learns a MAF that scores fast (van den Oord et al.
+2018), without data and without a slow direction.
+"""
 
 from typing import Any
 
@@ -27,9 +29,15 @@ def divergence(lib: Any, p: Any, q: Any, seed: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize("dim", [2, 16])
 def test_a_student_learns_its_teacher(lib: Any, dim: int) -> None:
-    """Within 0.05 nat per dimension of a teacher that is far from a normal distribution, and of all of it: the teacher's draws are likely too."""
-    teacher = shaken(lib, "flows", "MAF", dim, num_layers=2, hidden=(32,), activation="tanh", scale=0.2)
-    student = lib.build("flows", "IAF", dim, num_layers=2, hidden=(64, 64), activation="tanh", seed=1)
+    """Within 0.05 nat per dimension of a teacher that is far from a normal distribution, and of all
+    of it: the teacher's draws are likely too.
+    """
+    teacher = shaken(
+        lib, "flows", "MAF", dim, num_layers=2, hidden=(32,), activation="tanh", scale=0.2
+    )
+    student = lib.build(
+        "flows", "IAF", dim, num_layers=2, hidden=(64, 64), activation="tanh", seed=1
+    )
     package = lib.package
 
     def model(x: Any) -> None:

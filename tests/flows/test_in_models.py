@@ -1,4 +1,6 @@
-"""Flows where conditionals go: priors of models that are sampled by NUTS or fitted by stock guides, posteriors and priors of a VAE, densities."""
+"""Flows where conditionals go: priors of models that are sampled by NUTS or fitted by stock guides,
+posteriors and priors of a VAE, densities.
+"""
 
 from typing import Any
 
@@ -27,7 +29,9 @@ def keyed(package: Any, seed: int = 0) -> dict[str, Any]:
     return {"key": jax.random.key(seed)}
 
 
-X = np.random.default_rng(0).standard_normal((60, 2)) @ np.array([[1.0, 0.8], [0.0, 0.6]]) + np.array([1.0, -2.0])
+X = np.random.default_rng(0).standard_normal((60, 2)) @ np.array(
+    [[1.0, 0.8], [0.0, 0.6]]
+) + np.array([1.0, -2.0])
 
 
 def density_model(package: Any, flow: Any) -> Any:
@@ -45,26 +49,63 @@ def density_model(package: Any, flow: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["MAF", "RealNVP"])
 def test_a_density_fits_a_normal_distribution(package: Any, name: str) -> None:
-    """NLL of data from a correlated normal distribution comes within 0.02 nat of the best normal distribution for them."""
+    """NLL of data from a correlated normal distribution comes within 0.02 nat of the best normal
+    distribution for them.
+    """
     x = X.astype(np.float32)
-    flow = getattr(package.flows, name)(2, num_layers=2, hidden=(), **keyed(package)) if name == "MAF" else package.flows.RealNVP(2, **keyed(package))
-    run = package.fit(density_model(package, flow), None, x, loss=package.NLL(), optim=package.Adam(2e-2), num_epochs=300, progress=False)
-    best = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * np.cov(X.T, bias=True))[1]  # of normal distributions, which both can be
+    flow = (
+        getattr(package.flows, name)(2, num_layers=2, hidden=(), **keyed(package))
+        if name == "MAF"
+        else package.flows.RealNVP(2, **keyed(package))
+    )
+    run = package.fit(
+        density_model(package, flow),
+        None,
+        x,
+        loss=package.NLL(),
+        optim=package.Adam(2e-2),
+        num_epochs=300,
+        progress=False,
+    )
+    best = (
+        0.5 * np.linalg.slogdet(2 * np.pi * np.e * np.cov(X.T, bias=True))[1]
+    )  # of normal distributions, which both can be
     assert best - 0.3 < run.history.last["NLL"] < best + 0.02
 
 
 @pytest.mark.parametrize(
-    ("posterior", "prior", "estimator"), [("IAF", "MAF", "reparam"), ("IAF", "MAF", "stl"), ("Sylvester", None, "stl"), ("Planar", "RealNVP", "reparam")]
+    ("posterior", "prior", "estimator"),
+    [
+        ("IAF", "MAF", "reparam"),
+        ("IAF", "MAF", "stl"),
+        ("Sylvester", None, "stl"),
+        ("Planar", "RealNVP", "reparam"),
+    ],
 )
 def test_flows_in_a_vae(package: Any, posterior: str, prior: str | None, estimator: str) -> None:
-    """Train, score, draw and infer with a flow on either side; the bound rises and stays below the importance-weighted one."""
+    """Train, score, draw and infer with a flow on either side; the bound rises and stays below the
+    importance-weighted one.
+    """
     x = (X[:, :1] + X > 0).astype(np.float32)
-    parts = {"posterior": getattr(package.flows, posterior)(2, context_dim=8, num_layers=2, **keyed(package, 1))}
+    parts = {
+        "posterior": getattr(package.flows, posterior)(
+            2, context_dim=8, num_layers=2, **keyed(package, 1)
+        )
+    }
     if prior:
         parts["prior"] = getattr(package.flows, prior)(2, num_layers=2, **keyed(package, 2))
     vae = package.VAE(2, 2, hidden=(8,), **parts, **keyed(package))
     loss = package.ELBO(estimator=estimator)
-    run = package.fit(vae.model, vae.guide, x, loss=loss, optim=package.Adam(1e-2), num_epochs=40, batch_size=20, progress=False)
+    run = package.fit(
+        vae.model,
+        vae.guide,
+        x,
+        loss=loss,
+        optim=package.Adam(1e-2),
+        num_epochs=40,
+        batch_size=20,
+        progress=False,
+    )
     bounds = run.history.column("ELBO")
     assert bounds[-1] > bounds[0] + 0.05
     log_w = package.log_weights(run, x, num_particles=64)
@@ -75,7 +116,9 @@ def test_flows_in_a_vae(package: Any, posterior: str, prior: str | None, estimat
 
 
 def test_a_flow_prior_under_nuts_and_a_stock_guide() -> None:
-    """z ~ flow, y ~ Normal(z, 1), where the flow is affine, so that the posterior is normal: NUTS finds its mean, AutoNormal its evidence bound."""
+    """z ~ flow, y ~ Normal(z, 1), where the flow is affine, so that the posterior is normal: NUTS
+    finds its mean, AutoNormal its evidence bound.
+    """
     import jax
     import numpyro
     import numpyro.distributions as dist
@@ -129,14 +172,21 @@ def test_a_flow_prior_under_pyros_nuts_and_stock_guide() -> None:
     mcmc.run()
     np.testing.assert_allclose(mcmc.get_samples()["z"].mean(0), mean, atol=0.15)
     guide = AutoMultivariateNormal(model)
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": 2e-2}), Trace_ELBO(num_particles=8, vectorize_particles=True))
+    svi = SVI(
+        model,
+        guide,
+        pyro.optim.Adam({"lr": 2e-2}),
+        Trace_ELBO(num_particles=8, vectorize_particles=True),
+    )
     losses = [svi.step() for _ in range(1000)]
     np.testing.assert_allclose(-np.mean(losses[-300:]), log_evidence, atol=0.05)
 
 
 @pytest.mark.parametrize("backend", [PyroBackend, NumPyroBackend])
 def test_a_draw_is_scored_without_another_pass(backend: Any) -> None:
-    """The loss of a model with an IAF guide never asks for the inverse of a draw that it has just made."""
+    """The loss of a model with an IAF guide never asks for the inverse of a draw that it has just
+    made.
+    """
     library = backend()
     package = __import__(f"{library.name}_dgm")
     flow = package.flows.IAF(2, num_layers=1, **keyed(package))

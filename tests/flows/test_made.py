@@ -1,4 +1,6 @@
-"""Masked networks: who sees whom, and the two-way solution with its gradients beside the usual inverse, which takes one pass per coordinate."""
+"""Masked networks: who sees whom, and the two-way solution with its gradients beside the usual
+inverse, which takes one pass per coordinate.
+"""
 
 from typing import Any
 
@@ -26,33 +28,62 @@ NETWORKS: dict[str, tuple[int, tuple[int, ...], int, int | None, str]] = {
     "several blocks given": (37, (50, 20), 2, None, "tanh"),
 }
 EACH = [pytest.param(*settings, id=name) for name, settings in NETWORKS.items()]
-SMALL = [pytest.param(*settings, id=name) for name, settings in NETWORKS.items() if settings[0] < 10]
+SMALL = [
+    pytest.param(*settings, id=name) for name, settings in NETWORKS.items() if settings[0] < 10
+]
 
 
 def order_of(dim: int, seed: int | None) -> list[int]:
-    return list(range(dim)) if seed is None else np.random.default_rng(seed).permutation(dim).tolist()
+    return (
+        list(range(dim)) if seed is None else np.random.default_rng(seed).permutation(dim).tolist()
+    )
 
 
-def network(lib: Any, dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str) -> Any:
-    """A MADE with two parameters per coordinate and weights that are nothing special, the same in both libraries."""
-    settings = {"hidden": hidden, "context_dim": context_dim, "order": order_of(dim, seed), "activation": activation}
-    source = shake(PyroLibrary().build("flows", "MADE", dim, 2, **settings), scale=1.0 / max(dim, *hidden, 1) ** 0.5)
-    return source if isinstance(lib, PyroLibrary) else copy_weights(source, lib.build("flows", "MADE", dim, 2, **settings))
+def network(
+    lib: Any, dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str
+) -> Any:
+    """A MADE with two parameters per coordinate and weights that are nothing special, the same in
+    both libraries.
+    """
+    settings = {
+        "hidden": hidden,
+        "context_dim": context_dim,
+        "order": order_of(dim, seed),
+        "activation": activation,
+    }
+    source = shake(
+        PyroLibrary().build("flows", "MADE", dim, 2, **settings),
+        scale=1.0 / max(dim, *hidden, 1) ** 0.5,
+    )
+    return (
+        source
+        if isinstance(lib, PyroLibrary)
+        else copy_weights(source, lib.build("flows", "MADE", dim, 2, **settings))
+    )
 
 
 def values(dim: int, context_dim: int) -> list[np.ndarray]:
     """Values (3, 5, dim), and a context (5, context_dim), if there is one."""
     rng = np.random.default_rng(5)
-    return [rng.standard_normal((3, 5, dim)), *([rng.standard_normal((5, context_dim))] if context_dim else [])]
+    return [
+        rng.standard_normal((3, 5, dim)),
+        *([rng.standard_normal((5, context_dim))] if context_dim else []),
+    ]
 
 
-def usual_inverse(made: Any, w: Any, scalar: Any, order: list[int], *context: Any) -> tuple[Any, Any]:
+def usual_inverse(
+    made: Any, w: Any, scalar: Any, order: list[int], *context: Any
+) -> tuple[Any, Any]:
     """v and log |det dv/dw|: one whole pass for each coordinate."""
     v = 0 * w
     for i in order:
         new = scalar.invert(w, made(v, *context))[0]
         here = np.arange(w.shape[-1]) == i
-        v = torch.where(torch.as_tensor(here), new, v) if isinstance(w, torch.Tensor) else jnp.where(here, new, v)
+        v = (
+            torch.where(torch.as_tensor(here), new, v)
+            if isinstance(w, torch.Tensor)
+            else jnp.where(here, new, v)
+        )
     return v, -scalar(v, made(v, *context))[1].sum(-1)
 
 
@@ -63,7 +94,9 @@ def total(v: Any, log_det: Any) -> Any:
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("dim", "hidden", "context_dim", "seed", "activation"), SMALL)
-def test_parameters_depend_on_what_comes_before(lib: Any, dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str) -> None:
+def test_parameters_depend_on_what_comes_before(
+    lib: Any, dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str
+) -> None:
     """On nothing else, and on all of it where there are units enough; on the context always."""
     made = network(lib, dim, hidden, context_dim, seed, "tanh")  # no unit is off
     rank = np.argsort(order_of(dim, seed))
@@ -82,8 +115,12 @@ def test_parameters_depend_on_what_comes_before(lib: Any, dim: int, hidden: tupl
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("dim", "hidden", "context_dim", "seed", "activation"), EACH)
-def test_solution_and_its_gradients(dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str) -> None:
-    """Equal to the usual inverse, differentiated automatically, in all weights, values and contexts, at 1e-10; and the twins are equal."""
+def test_solution_and_its_gradients(
+    dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str
+) -> None:
+    """Equal to the usual inverse, differentiated automatically, in all weights, values and
+    contexts, at 1e-10; and the twins are equal.
+    """
     libs = PyroLibrary(), NumPyroLibrary()
     modules = [network(lib, dim, hidden, context_dim, seed, activation) for lib in libs]
     arrays = values(dim, context_dim)
@@ -92,7 +129,9 @@ def test_solution_and_its_gradients(dim: int, hidden: tuple[int, ...], context_d
         return total(*made.solve(w, libs[made is not modules[0]].package.flows.Affine(), *context))
 
     def usual(made: Any, w: Any, *context: Any) -> Any:
-        return total(*usual_inverse(made, w, libs[0].package.flows.Affine(), order_of(dim, seed), *context))
+        return total(
+            *usual_inverse(made, w, libs[0].package.flows.Affine(), order_of(dim, seed), *context)
+        )
 
     inputs = [libs[0].array(a) for a in arrays]
     (ours, by_weights, by_inputs), (theirs, by_their_weights, by_their_inputs) = (
@@ -107,8 +146,13 @@ def test_solution_and_its_gradients(dim: int, hidden: tuple[int, ...], context_d
 
 
 @pytest.mark.parametrize(("dim", "hidden", "context_dim", "seed", "activation"), EACH)
-def test_round_trip_in_single_precision(lib: Any, dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str) -> None:
-    made, scalar = network(lib, dim, hidden, context_dim, seed, activation), lib.package.flows.Affine()
+def test_round_trip_in_single_precision(
+    lib: Any, dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str
+) -> None:
+    made, scalar = (
+        network(lib, dim, hidden, context_dim, seed, activation),
+        lib.package.flows.Affine(),
+    )
 
     def run(w: Any, *context: Any) -> list[Any]:
         v, log_det = made.solve(w, scalar, *context)
@@ -124,23 +168,41 @@ def test_round_trip_in_single_precision(lib: Any, dim: int, hidden: tuple[int, .
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["Autoregressive", "BlockAutoregressive"])
 def test_derivatives_of_any_order_and_mode_in_jax(name: str) -> None:
-    """Hessians by forward and reverse mode, under vmap, beside those of an inverse without rules of its own."""
+    """Hessians by forward and reverse mode, under vmap, beside those of an inverse without rules of
+    its own.
+    """
     lib = NumPyroLibrary()
-    transform = lib.shaken(lib.build("flows", name, 3, hidden=(4,), **({"activation": "tanh"} if name == "Autoregressive" else {})), 0.3)
+    transform = lib.shaken(
+        lib.build(
+            "flows",
+            name,
+            3,
+            hidden=(4,),
+            **({"activation": "tanh"} if name == "Autoregressive" else {}),
+        ),
+        0.3,
+    )
     w = jnp.array([[0.3, -0.8, 1.1], [-0.2, 0.5, 2.0]])
 
     def score(w: jax.Array) -> jax.Array:
         return total(*transform.inverse_and_log_det(w))
 
     def reference(w: jax.Array) -> jax.Array:
-        """By Newton steps from the solution, each of which makes one more order of derivatives right."""
+        """By Newton steps from the solution, each of which makes one more order of derivatives
+        right.
+        """
         u = jax.lax.stop_gradient(transform.inverse_and_log_det(w)[0])
         for _ in range(2):
             jacobian = jax.jacfwd(lambda u: transform.forward_and_log_det(u)[0])(u)
             u = u - jnp.linalg.solve(jacobian, transform.forward_and_log_det(u)[0] - w)
         return total(u, -transform.forward_and_log_det(u)[1])
 
-    modes = (jax.jacfwd(jax.jacfwd(reference)), jax.jacfwd(jax.jacfwd(score)), jax.jacfwd(jax.jacrev(score)), jax.jacrev(jax.jacrev(score)))
+    modes = (
+        jax.jacfwd(jax.jacfwd(reference)),
+        jax.jacfwd(jax.jacfwd(score)),
+        jax.jacfwd(jax.jacrev(score)),
+        jax.jacrev(jax.jacrev(score)),
+    )
     expected, *found = lib.call(lambda w: [jax.vmap(mode)(w) for mode in modes], w)
     for hessian in found:
         close(expected, hessian)
@@ -148,10 +210,15 @@ def test_derivatives_of_any_order_and_mode_in_jax(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Autoregressive", "BlockAutoregressive"])
 def test_second_derivatives_are_refused_in_torch(name: str) -> None:
-    """Rather than wrong; where none are asked for, gradients that could be differentiated are as good as others."""
+    """Rather than wrong; where none are asked for, gradients that could be differentiated are as
+    good as others.
+    """
     transform = PyroLibrary().build("flows", name, 3, hidden=(4,))
     w = torch.ones(3, requires_grad=True)
-    gradients = [torch.autograd.grad(transform.inverse_and_log_det(w)[0].sum(), w, create_graph=again)[0] for again in (False, True)]
+    gradients = [
+        torch.autograd.grad(transform.inverse_and_log_det(w)[0].sum(), w, create_graph=again)[0]
+        for again in (False, True)
+    ]
     assert torch.equal(*gradients)
     with pytest.raises(RuntimeError, match="cannot be differentiated again in torch"):
         (gradients[1] ** 2).sum().backward()
@@ -176,10 +243,17 @@ def test_arithmetic_is_that_of_one_pass() -> None:
 
 def test_mixtures_are_mixtures(lib: Any, x64: None) -> None:
     """The density of MAFMoG with one layer is the product of mixtures of normal distributions."""
-    flow = lib.shaken(lib.build("flows", "MAFMoG", 3, num_layers=1, num_components=4, hidden=(8,)), 0.5)
+    flow = lib.shaken(
+        lib.build("flows", "MAFMoG", 3, num_layers=1, num_components=4, hidden=(8,)), 0.5
+    )
     x = np.random.default_rng(0).standard_normal((6, 3))
     layer = flow.transforms[0].transform
-    log_prob, *components = map(lib.numpy, lib.call(lambda x: (flow().log_prob(x), *layer.scalar._components(layer.made(x))), lib.array(x)))
+    log_prob, *components = map(
+        lib.numpy,
+        lib.call(
+            lambda x: (flow().log_prob(x), *layer.scalar._components(layer.made(x))), lib.array(x)
+        ),
+    )
     logits, m, s = components
     densities = np.exp(logits - 0.5 * ((x[..., None] - m) / s) ** 2) / (s * np.sqrt(2 * np.pi))
     np.testing.assert_allclose(log_prob, np.log(densities.sum(-1)).sum(-1), rtol=1e-10)
@@ -188,7 +262,10 @@ def test_mixtures_are_mixtures(lib: Any, x64: None) -> None:
 
 def test_costs_in_words(lib: Any) -> None:
     flows = lib.package.flows
-    for scalar, cost in ((flows.Affine(), "one pass in 5 steps"), (flows.MixtureCDF(2), "one pass in 5 steps of root search")):
+    for scalar, cost in (
+        (flows.Affine(), "one pass in 5 steps"),
+        (flows.MixtureCDF(2), "one pass in 5 steps of root search"),
+    ):
         layer = lib.build("flows", "Autoregressive", 5, scalar, hidden=(4,))
         assert (layer.forward_cost, layer.inverse_cost) == ("one pass", cost)
 
@@ -196,6 +273,8 @@ def test_costs_in_words(lib: Any) -> None:
 def test_flows_start_near_the_identity(lib: Any) -> None:
     x = np.random.default_rng(0).standard_normal((50, 4))
     for name in ("MAF", "IAF", "AutoregressiveNSF"):
-        u, log_det = lib.call(lib.build("flows", name, 4, num_layers=2)().inverse_and_log_det, lib.array(x))
+        u, log_det = lib.call(
+            lib.build("flows", name, 4, num_layers=2)().inverse_and_log_det, lib.array(x)
+        )
         assert np.abs(lib.numpy(u) - x).max() < 0.2
         assert 0 < np.abs(lib.numpy(log_det)).max() < 0.2

@@ -1,7 +1,9 @@
-"""Flows as guides of a potential in the plane: the bound stays below log Z and comes closer with a richer flow (Rezende & Mohamed 2015, section 6.1).
+"""Flows as guides of a potential in the plane: the bound stays below log Z and comes closer with a
+richer flow (Rezende & Mohamed 2015, section 6.1).
 
-The density is exp(-U1(z)) / Z over R^2, two modes on a ring.  A model with the site z ~ Normal(0, 4 I) and the factor exp(-U1(z)) / Normal(z; 0, 4 I) has the
-evidence Z, and the ELBO of a guide q is log Z - KL(q, exp(-U1) / Z).
+The density is exp(-U1(z)) / Z over R^2, two modes on a ring.  A model with the site z ~ Normal(0, 4
+I) and the factor exp(-U1(z)) / Normal(z; 0, 4 I) has the evidence Z, and the ELBO of a guide q is
+log Z - KL(q, exp(-U1) / Z).
 """
 
 from types import SimpleNamespace
@@ -21,11 +23,17 @@ LOG_Z = 1.87750
 def log_density(xp: Any, z: Any) -> Any:
     """-U1(z), z (*batch, 2)."""
     ring = ((z**2).sum(-1) ** 0.5 - 2.0) / 0.4
-    return -0.5 * ring**2 + xp.logaddexp(-0.5 * ((z[..., 0] - 2.0) / 0.6) ** 2, -0.5 * ((z[..., 0] + 2.0) / 0.6) ** 2)
+    return -0.5 * ring**2 + xp.logaddexp(
+        -0.5 * ((z[..., 0] - 2.0) / 0.6) ** 2, -0.5 * ((z[..., 0] + 2.0) / 0.6) ** 2
+    )
 
 
-def log_weights(lib: Any, flow: Any, *, num_steps: int, learning_rate: float, batch_size: int) -> np.ndarray:
-    """log exp(-U1(z)) - log q(z) for 100,000 draws of the guide q = flow, trained on as many draws per step as a batch has, from flat to the potential."""
+def log_weights(
+    lib: Any, flow: Any, *, num_steps: int, learning_rate: float, batch_size: int
+) -> np.ndarray:
+    """log exp(-U1(z)) - log q(z) for 100,000 draws of the guide q = flow, trained on as many draws
+    per step as a batch has, from flat to the potential.
+    """
     pyro = isinstance(lib, PyroLibrary)
     xp, factor = (lib.torch, lib.pyro.factor) if pyro else (lib.jnp, lib.numpyro.factor)
     nn, loss = lib.package.nn, lib.package.ELBO(beta=Schedule((0, num_steps // 3), (3.0, 1.0)))
@@ -44,11 +52,23 @@ def log_weights(lib: Any, flow: Any, *, num_steps: int, learning_rate: float, ba
     if pyro:
         draws = np.zeros(50 * batch_size)
         optim, epochs = lib.package.Adam(learning_rate), num_steps // 50
-        run = lib.package.fit(model, guide, draws, loss=loss, optim=optim, lr_schedule=rate, batch_size=batch_size, num_epochs=epochs, progress=False)
+        run = lib.package.fit(
+            model,
+            guide,
+            draws,
+            loss=loss,
+            optim=optim,
+            lr_schedule=rate,
+            batch_size=batch_size,
+            num_epochs=epochs,
+            progress=False,
+        )
     else:
         import optax
 
-        svi = lib.numpyro.infer.SVI(model, loss.attach(guide), optax.adam(lambda step: learning_rate * rate(step)), loss)
+        svi = lib.numpyro.infer.SVI(
+            model, loss.attach(guide), optax.adam(lambda step: learning_rate * rate(step)), loss
+        )
         result = svi.run(lib.jax.random.key(0), num_steps, np.zeros(batch_size), progress_bar=False)
         run = SimpleNamespace(model=model, guide=guide, params=result.params)
     return lib.package.log_weights(run, np.zeros(250), num_particles=400).ravel()
@@ -69,7 +89,15 @@ def test_planar_flows_fill_the_potential(lib: Any) -> None:
     """Each time four times as many layers: the gap falls to less than half."""
     gaps, errors = zip(
         *(
-            gap(log_weights(lib, lib.build("flows", "Planar", 2, num_layers=num_layers), num_steps=1000, learning_rate=1e-2, batch_size=256))
+            gap(
+                log_weights(
+                    lib,
+                    lib.build("flows", "Planar", 2, num_layers=num_layers),
+                    num_steps=1000,
+                    learning_rate=1e-2,
+                    batch_size=256,
+                )
+            )
             for num_layers in (2, 8, 32)
         )
     )
@@ -80,7 +108,9 @@ def test_planar_flows_fill_the_potential(lib: Any) -> None:
 
 def test_a_spline_flow_closes_the_gap(lib: Any) -> None:
     """Autoregressive splines come within 0.02 nat, and their weights average to Z."""
-    flow = lib.build("flows", "AutoregressiveNSF", 2, num_layers=3, bound=4.0, activation="silu").inverse()  # drawn in one pass
+    flow = lib.build(
+        "flows", "AutoregressiveNSF", 2, num_layers=3, bound=4.0, activation="silu"
+    ).inverse()  # drawn in one pass
     log_w = log_weights(lib, flow, num_steps=1500, learning_rate=5e-3, batch_size=512)
     distance, error = gap(log_w)
     assert -4 * error < distance < 0.02

@@ -9,15 +9,21 @@ import pytest
 from tests.backends import NumPyroBackend, PyroBackend
 
 
-def compiled(backend: Any, function: Callable[..., Any]) -> Callable[..., tuple[np.ndarray, list[np.ndarray]]]:
-    """From numpy arrays to function(*arrays), and the gradients of the sum of what it returns with respect to each array; compiled once in JAX."""
+def compiled(
+    backend: Any, function: Callable[..., Any]
+) -> Callable[..., tuple[np.ndarray, list[np.ndarray]]]:
+    """From numpy arrays to function(*arrays), and the gradients of the sum of what it returns with
+    respect to each array; compiled once in JAX.
+    """
     if isinstance(backend, PyroBackend):
 
         def run(*arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
             inputs = [backend.array(a).clone().requires_grad_() for a in arrays]
             out = function(*inputs)
             found = backend.torch.autograd.grad(out.sum(), inputs, allow_unused=True)
-            return out.detach().numpy(), [np.zeros(x.shape) if g is None else g.numpy() for x, g in zip(inputs, found)]
+            return out.detach().numpy(), [
+                np.zeros(x.shape) if g is None else g.numpy() for x, g in zip(inputs, found)
+            ]
 
         return run
 
@@ -34,13 +40,19 @@ def compiled(backend: Any, function: Callable[..., Any]) -> Callable[..., tuple[
     return run
 
 
-def value_and_gradients(backend: Any, function: Callable[..., Any], *arrays: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """function(*arrays), and the gradients of the sum of what it returns with respect to each array."""
+def value_and_gradients(
+    backend: Any, function: Callable[..., Any], *arrays: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """function(*arrays), and the gradients of the sum of what it returns with respect to each
+    array.
+    """
     return compiled(backend, function)(*arrays)
 
 
 def repeated(backend: Any, function: Callable[..., Any]) -> Callable[..., np.ndarray]:
-    """`function` from and to numpy arrays, without gradients, to be called many times; compiled once in JAX."""
+    """`function` from and to numpy arrays, without gradients, to be called many times; compiled
+    once in JAX.
+    """
     run = function if isinstance(backend, PyroBackend) else backend.jax.jit(function)
     return lambda *arrays: np.asarray(run(*(backend.array(a) for a in arrays)))
 
@@ -52,7 +64,9 @@ def value(backend: Any, function: Callable[..., Any], *arrays: np.ndarray) -> np
 
 
 def assert_twins_agree(formula: Callable[[Any], Callable[..., Any]], *arrays: np.ndarray) -> None:
-    """`formula(backend)` has equal values and gradients in both libraries, to 1e-10 in double precision."""
+    """`formula(backend)` has equal values and gradients in both libraries, to 1e-10 in double
+    precision.
+    """
     results = []
     for backend in (PyroBackend(), NumPyroBackend()):
         with backend.double_precision():
@@ -66,4 +80,6 @@ def assert_twins_agree(formula: Callable[[Any], Callable[..., Any]], *arrays: np
 
 def assert_within_three_errors(estimates: np.ndarray, truth: float) -> None:
     """The mean of independent estimates is within three standard errors of the truth."""
-    assert np.mean(estimates) == pytest.approx(truth, abs=3 * np.std(estimates, ddof=1) / np.sqrt(len(estimates)))
+    assert np.mean(estimates) == pytest.approx(
+        truth, abs=3 * np.std(estimates, ddof=1) / np.sqrt(len(estimates))
+    )

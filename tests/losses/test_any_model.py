@@ -1,4 +1,6 @@
-"""Losses on models that were not written for them: the stock engines, autoguides, errors in words."""
+"""Losses on models that were not written for them: the stock engines, autoguides,
+errors in words.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,7 +12,9 @@ import pytest
 from tests.losses.toys import Q, conjugate, ones
 
 
-def run_stock_svi(backend: Any, model: Callable, guide: Callable, loss: Any, num_steps: int, *args: Any) -> dict[str, float]:
+def run_stock_svi(
+    backend: Any, model: Callable, guide: Callable, loss: Any, num_steps: int, *args: Any
+) -> dict[str, float]:
     """The library's own SVI engine, untouched; returns the free parameters."""
     args = tuple(backend.array(a) for a in args)
     if backend.name == "pyro":
@@ -44,7 +48,9 @@ def test_stock_svi_reaches_the_posterior(backend: Any, loss: str) -> None:
     model, guide = conjugate(backend)
     found = run_stock_svi(backend, model, guide, term, 400, ones(200))
     assert found["loc"] == pytest.approx(0.5, abs=0.05)
-    assert np.exp(2 * found["log_scale"]) == pytest.approx(0.5, abs=0.06 if loss != "IWAE" else 0.15)
+    assert np.exp(2 * found["log_scale"]) == pytest.approx(
+        0.5, abs=0.06 if loss != "IWAE" else 0.15
+    )
 
 
 def test_a_loss_of_schedules_needs_attach() -> None:
@@ -68,7 +74,9 @@ def eight_schools(backend: Any) -> tuple[Callable, np.ndarray]:
         mu = backend.sample("mu", dist.Normal(backend.array(0.0), backend.array(5.0)))
         tau = backend.sample("tau", dist.HalfCauchy(backend.array(5.0)))
         with backend.plate("J", 8):
-            theta = backend.sample("theta_trans", dist.Normal(backend.array(0.0), backend.array(1.0)))
+            theta = backend.sample(
+                "theta_trans", dist.Normal(backend.array(0.0), backend.array(1.0))
+            )
             backend.sample("y", dist.Normal(mu + tau * theta, backend.array(sigma)), obs=y)
 
     return model, y
@@ -87,7 +95,9 @@ def prior_guide(backend: Any) -> Callable:
 
 
 def test_iwae_of_eight_schools_tends_to_the_evidence(backend: Any) -> None:
-    """-31.31135 (references): with all its data present the weights are those of the whole joint, constrained supports included."""
+    """-31.31135 (references): with all its data present the weights are those of the whole joint,
+    constrained supports included.
+    """
     model, y = eight_schools(backend)
     guide = prior_guide(backend)
     loss = backend.losses.IWAE(20_000)
@@ -98,7 +108,9 @@ def test_iwae_of_eight_schools_tends_to_the_evidence(backend: Any) -> None:
 
 
 def test_autoguides_of_the_libraries(backend: Any) -> None:
-    """Mean-field and full-rank autoguides on eight schools: below the best bounds of their families (references), above the prior guide."""
+    """Mean-field and full-rank autoguides on eight schools: below the best bounds of their families
+    (references), above the prior guide.
+    """
     model, y = eight_schools(backend)
     if backend.name == "pyro":
         import pyro
@@ -115,7 +127,9 @@ def test_autoguides_of_the_libraries(backend: Any) -> None:
             import torch
 
             with torch.no_grad():
-                bound = -backend.losses.ELBO(num_particles=20_000)(model, guide, backend.array(y)).item()
+                bound = -backend.losses.ELBO(num_particles=20_000)(
+                    model, guide, backend.array(y)
+                ).item()
         else:
             import jax
             import numpyro
@@ -123,7 +137,11 @@ def test_autoguides_of_the_libraries(backend: Any) -> None:
 
             svi = numpyro.infer.SVI(model, guide, optax.adam(0.02), loss)
             result = svi.run(jax.random.key(0), 800, backend.array(y), progress_bar=False)
-            bound = -float(backend.losses.ELBO(num_particles=20_000).loss(jax.random.key(1), result.params, model, guide, backend.array(y)))
+            bound = -float(
+                backend.losses.ELBO(num_particles=20_000).loss(
+                    jax.random.key(1), result.params, model, guide, backend.array(y)
+                )
+            )
         assert best - 0.3 < bound < best + 0.06, (family.__name__, bound)
 
 
@@ -145,14 +163,25 @@ def test_errors_are_sentences(backend: Any) -> None:
         backend.evaluate(losses.ELBO(), model, nothing, ones(3))
     with pytest.raises(ValueError, match=r"draws \['extra'\]"):
         backend.evaluate(losses.ELBO(), model, more, ones(3), params=Q)
-    with pytest.raises(ValueError, match=r"'z' lies in the subsampled plate .* but not in the guide"):
+    with pytest.raises(
+        ValueError, match=r"'z' lies in the subsampled plate .* but not in the guide"
+    ):
         backend.evaluate(losses.ELBO(), model, unplated, ones(3), size=10)
-    with pytest.raises(ValueError, match=r"NLL needs a model whose sample sites are all observed, but \['z'\] are latent"):
+    with pytest.raises(
+        ValueError,
+        match=r"NLL needs a model whose sample sites are all observed, but \['z'\] are latent",
+    ):
         backend.evaluate(losses.NLL(), model, guide, ones(3), params=Q)
     for make, message in [
-        (lambda: losses.ELBO(num_particles=0), "num_particles must be an integer of at least 1, got 0"),
+        (
+            lambda: losses.ELBO(num_particles=0),
+            "num_particles must be an integer of at least 1, got 0",
+        ),
         (lambda: losses.ELBO(beta=-1.0), "beta must be at least 0 or a schedule"),
-        (lambda: losses.ELBO(estimator="pathwise"), "estimator must be one of 'reparam', 'stl', 'score', got 'pathwise'"),
+        (
+            lambda: losses.ELBO(estimator="pathwise"),
+            "estimator must be one of 'reparam', 'stl', 'score', got 'pathwise'",
+        ),
         (lambda: losses.ELBO(estimator="stl", analytic_kl=True), "choose one of them"),
         (lambda: losses.IWAE(estimator="stl"), "estimator must be one of 'reparam', 'dreg'"),
     ]:
@@ -192,7 +221,9 @@ def test_maximum_likelihood_of_a_model_without_latents(backend: Any) -> None:
         return None
 
     x = np.array([0.0, 1.0, 5.0])
-    total, terms, gradient = backend.evaluate(backend.losses.NLL(), model, guide, x, params={"mean": 1.0})
+    total, terms, gradient = backend.evaluate(
+        backend.losses.NLL(), model, guide, x, params={"mean": 1.0}
+    )
     assert terms["NLL"] == pytest.approx(0.5 * math.log(2 * math.pi) + (1 + 0 + 16) / 6)
     assert total == pytest.approx(3 * terms["NLL"])
     assert gradient["mean"] == pytest.approx(-(x - 1.0).sum())

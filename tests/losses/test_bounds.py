@@ -1,4 +1,6 @@
-"""Values of the bounds against exact ones: the conjugate normal toy, subsampling, global latents, masks and scales."""
+"""Values of the bounds against exact ones: the conjugate normal toy, subsampling, global latents,
+masks and scales.
+"""
 
 import math
 from typing import Any
@@ -21,7 +23,9 @@ def test_elbo_and_its_parts(backend: Any) -> None:
 
 def test_analytic_kl_is_exact(backend: Any) -> None:
     model, guide = conjugate(backend)
-    _, terms, _ = backend.evaluate(backend.losses.ELBO(analytic_kl=True), model, guide, ones(3), params=Q)
+    _, terms, _ = backend.evaluate(
+        backend.losses.ELBO(analytic_kl=True), model, guide, ones(3), params=Q
+    )
     assert terms["ELBO/KL"] == pytest.approx(0.5 * (0.8 + 0.25 - 1 - math.log(0.8)), abs=1e-12)
 
 
@@ -35,34 +39,54 @@ def test_elbo_equals_evidence_at_the_posterior(backend: Any) -> None:
 @pytest.mark.parametrize("num_particles", [2, 5, 10, 50])
 def test_iwae_values(backend: Any, num_particles: int) -> None:
     model, guide = conjugate(backend)
-    _, terms, _ = backend.evaluate(backend.losses.IWAE(num_particles), model, guide, ones(NUM), params=Q)
-    assert terms["IWAE"] == pytest.approx(IWAE_AT_Q[num_particles], abs=4 * 0.36 / math.sqrt(num_particles * NUM) + 1e-4)
+    _, terms, _ = backend.evaluate(
+        backend.losses.IWAE(num_particles), model, guide, ones(NUM), params=Q
+    )
+    assert terms["IWAE"] == pytest.approx(
+        IWAE_AT_Q[num_particles], abs=4 * 0.36 / math.sqrt(num_particles * NUM) + 1e-4
+    )
 
 
 def test_beta_and_schedule(backend: Any) -> None:
     from dgm_core.schedules import linear
 
     model, guide = conjugate(backend)
-    _, plain, _ = backend.evaluate(backend.losses.ELBO(beta=0.25, analytic_kl=True), model, guide, ones(3), params=Q)
-    _, scheduled, _ = backend.evaluate(backend.losses.ELBO(beta=linear(100), analytic_kl=True), model, guide, ones(3), params=Q, step=25)
+    _, plain, _ = backend.evaluate(
+        backend.losses.ELBO(beta=0.25, analytic_kl=True), model, guide, ones(3), params=Q
+    )
+    _, scheduled, _ = backend.evaluate(
+        backend.losses.ELBO(beta=linear(100), analytic_kl=True),
+        model,
+        guide,
+        ones(3),
+        params=Q,
+        step=25,
+    )
     assert plain["ELBO"] == pytest.approx(plain["ELBO/log_likelihood"] - 0.25 * plain["ELBO/KL"])
     assert scheduled["ELBO"] == pytest.approx(plain["ELBO"], rel=1e-6)
 
 
 def test_iwae_stays_a_bound_under_subsampling(backend: Any) -> None:
-    """Pyro's own RenyiELBO(alpha=0) puts N / B inside the logarithm and exceeds the evidence here."""
+    """Pyro's own RenyiELBO(alpha=0) puts N / B inside the logarithm and exceeds the
+    evidence here.
+    """
     num_data, batch, num_particles = 1000, 10, 1000
     model, guide = conjugate(backend)
     x = ones(batch)
     loss = backend.losses.IWAE(num_particles)
-    losses = [backend.evaluate(loss, model, guide, x, params=Q, seed=s, size=num_data)[0] for s in range(40)]
+    losses = [
+        backend.evaluate(loss, model, guide, x, params=Q, seed=s, size=num_data)[0]
+        for s in range(40)
+    ]
     mean, error = -np.mean(losses) / num_data, np.std(losses) / num_data / math.sqrt(len(losses))
     assert mean <= LOG_EVIDENCE + 3 * error
     assert mean == pytest.approx(LOG_EVIDENCE, abs=1e-4 + 3 * error)
 
 
 def regression(backend: Any, num_data: int) -> tuple[Any, Any]:
-    """w ~ Normal(0, 1) global, z_n ~ Normal(w, 1) local, x_n ~ Normal(z_n, 1); the guide is exact for z given w and a free Gaussian for w."""
+    """w ~ Normal(0, 1) global, z_n ~ Normal(w, 1) local, x_n ~ Normal(z_n, 1); the guide is exact
+    for z given w and a free Gaussian for w.
+    """
     dist, np_ = backend.dist, backend.np
 
     def model(x: Any) -> None:
@@ -72,7 +96,9 @@ def regression(backend: Any, num_data: int) -> tuple[Any, Any]:
             backend.sample("x", dist.Normal(z, backend.array(1.0)), obs=x)
 
     def guide(x: Any) -> None:
-        w = backend.sample("w", dist.Normal(backend.param("loc"), np_.exp(backend.param("log_scale"))))
+        w = backend.sample(
+            "w", dist.Normal(backend.param("loc"), np_.exp(backend.param("log_scale")))
+        )
         with backend.plate("data", num_data, subsample_size=len(x)):
             backend.sample("z", dist.Normal(0.5 * (w + x), backend.array(math.sqrt(0.5))))
 
@@ -83,7 +109,9 @@ def regression_evidence(x: np.ndarray) -> tuple[float, dict[str, float]]:
     """log p(x) with x | w ~ Normal(w, var 2), w ~ Normal(0, 1), and the exact posterior of w."""
     n = len(x)
     cov = 2.0 * np.eye(n) + np.ones((n, n))
-    evidence = -0.5 * (n * math.log(2 * math.pi) + np.linalg.slogdet(cov)[1] + x @ np.linalg.solve(cov, x))
+    evidence = -0.5 * (
+        n * math.log(2 * math.pi) + np.linalg.slogdet(cov)[1] + x @ np.linalg.solve(cov, x)
+    )
     var = 1.0 / (1.0 + n / 2.0)
     return evidence, {"loc": var * x.sum() / 2.0, "log_scale": 0.5 * math.log(var)}
 
@@ -101,13 +129,17 @@ def test_global_and_local_latents_whole_data(backend: Any, loss: str) -> None:
 
 @pytest.mark.parametrize("loss", ["ELBO", "IWAE"])
 def test_global_and_local_latents_subsampled(backend: Any, loss: str) -> None:
-    """The average over all minibatches is the bound of the whole data: at the exact guide, the evidence."""
+    """The average over all minibatches is the bound of the whole data: at the exact guide, the
+    evidence.
+    """
     x = np.linspace(-1.0, 2.0, 6)
     evidence, posterior = regression_evidence(x)
     model, guide = regression(backend, len(x))
     term = backend.losses.ELBO(num_particles=2) if loss == "ELBO" else backend.losses.IWAE(4)
     batches = [x[[i, j]] for i in range(6) for j in range(i + 1, 6)]
-    totals = [backend.evaluate(term, model, guide, b, params=posterior, seed=7)[0] for b in batches]  # one seed: the same draws of w
+    totals = [
+        backend.evaluate(term, model, guide, b, params=posterior, seed=7)[0] for b in batches
+    ]  # one seed: the same draws of w
     assert -np.mean(totals) == pytest.approx(evidence, abs=1e-9)
 
 
@@ -123,7 +155,9 @@ def test_sums_weights_and_repr(backend: Any) -> None:
 
 
 def test_scales_and_masks_of_the_model_count(backend: Any) -> None:
-    """A weight on the model's prior alone is honoured by the closed KL (Pyro's TraceMeanField_ELBO ignores it)."""
+    """A weight on the model's prior alone is honoured by the closed KL (Pyro's TraceMeanField_ELBO
+    ignores it).
+    """
     dist = backend.dist
 
     def model(x: Any) -> None:
@@ -136,9 +170,13 @@ def test_scales_and_masks_of_the_model_count(backend: Any) -> None:
     guide = conjugate(backend)[1]
     x = np.concatenate([np.ones(NUM // 2), -np.ones(NUM // 2)])
     _, sampled, _ = backend.evaluate(backend.losses.ELBO(), model, guide, x, params=Q)
-    _, closed, _ = backend.evaluate(backend.losses.ELBO(analytic_kl=True), model, guide, x, params=Q)
+    _, closed, _ = backend.evaluate(
+        backend.losses.ELBO(analytic_kl=True), model, guide, x, params=Q
+    )
     second_moment = 0.8 + 0.25
-    exact_kl = 3.0 * 0.5 * (math.log(2 * math.pi) + second_moment) - 0.5 * (math.log(2 * math.pi * 0.8) + 1.0)
+    exact_kl = 3.0 * 0.5 * (math.log(2 * math.pi) + second_moment) - 0.5 * (
+        math.log(2 * math.pi * 0.8) + 1.0
+    )
     exact_fit = 0.5 * -0.5 * (math.log(2 * math.pi) + 0.8 + 0.25)
     assert sampled["ELBO/KL"] == pytest.approx(exact_kl, abs=0.05)
     assert closed["ELBO/KL"] == pytest.approx(exact_kl, abs=0.05)
@@ -146,26 +184,46 @@ def test_scales_and_masks_of_the_model_count(backend: Any) -> None:
 
 
 def test_local_factorisation_ignores_inner_plates(backend: Any) -> None:
-    """Pixels in a plate of their own inside the data plate: the datum stays the unit of the importance-weighted bound."""
+    """Pixels in a plate of their own inside the data plate: the datum stays the unit of the
+    importance-weighted bound.
+    """
     dist, np_ = backend.dist, backend.np
 
     def model(x: Any, flat: bool) -> None:
         with backend.plate("data", x.shape[0], dim=-1 if flat else -2):
             z = backend.sample("z", dist.Normal(backend.array(0.0), backend.array(1.0)))
             if flat:
-                backend.sample("x", dist.Normal(z[..., None], backend.array(1.0)).expand((*z.shape, 3)).to_event(1), obs=x)
+                backend.sample(
+                    "x",
+                    dist.Normal(z[..., None], backend.array(1.0)).expand((*z.shape, 3)).to_event(1),
+                    obs=x,
+                )
             else:
                 with backend.plate("pixels", 3, dim=-1):
                     backend.sample("x", dist.Normal(z, backend.array(1.0)), obs=x)
 
     def guide(x: Any, flat: bool) -> None:
         with backend.plate("data", x.shape[0], dim=-1 if flat else -2):
-            backend.sample("z", dist.Normal(backend.param("loc"), np_.exp(backend.param("log_scale"))))
+            backend.sample(
+                "z", dist.Normal(backend.param("loc"), np_.exp(backend.param("log_scale")))
+            )
 
     x = np.linspace(-1, 1, 12).reshape(4, 3)
     _, flat, _ = backend.evaluate(backend.losses.IWAE(4000), model, guide, x, params=Q, flat=True)
-    _, nested, _ = backend.evaluate(backend.losses.IWAE(4000), model, guide, x, params=Q, flat=False)
+    _, nested, _ = backend.evaluate(
+        backend.losses.IWAE(4000), model, guide, x, params=Q, flat=False
+    )
     cov = np.eye(3) + np.ones((3, 3))
-    exact = np.mean([-0.5 * (3 * math.log(2 * math.pi) + np.linalg.slogdet(cov)[1] + row @ np.linalg.solve(cov, row)) for row in x])
+    exact = np.mean(
+        [
+            -0.5
+            * (
+                3 * math.log(2 * math.pi)
+                + np.linalg.slogdet(cov)[1]
+                + row @ np.linalg.solve(cov, row)
+            )
+            for row in x
+        ]
+    )
     assert flat["IWAE"] == pytest.approx(exact, abs=0.05)
     assert nested["IWAE"] == pytest.approx(exact, abs=0.05)

@@ -1,4 +1,6 @@
-"""Critics and what keeps their slopes in bounds, against norms, formulas and statistics that are known."""
+"""Critics and what keeps their slopes in bounds, against norms, formulas and statistics that are
+known.
+"""
 
 import importlib
 from typing import Any
@@ -25,7 +27,9 @@ def critics_module(backend: Any) -> Any:
 
 @pytest.mark.parametrize("name", MATRICES)
 def test_normalised_weights_have_norm_one_and_the_exact_derivative(backend: Any, name: str) -> None:
-    """d tr(A' W / s) = (A - tr(A' W) / s u v') / s for the largest singular value s of W, with its vectors u and v."""
+    """d tr(A' W / s) = (A - tr(A' W) / s u v') / s for the largest singular value s of W, with its
+    vectors u and v.
+    """
     weight, a = MATRICES[name], np.random.default_rng(1).standard_normal(MATRICES[name].shape)
     normalised = critics_module(backend)._normalised
     found, (gradient, _) = value_and_gradients(backend, lambda w, a: a * normalised(w), weight, a)
@@ -33,19 +37,36 @@ def test_normalised_weights_have_norm_one_and_the_exact_derivative(backend: Any,
     np.testing.assert_allclose(found, a * weight / s[0], rtol=1e-8)
     assert np.linalg.norm(found / a, 2) == pytest.approx(1.0, abs=1e-6)
     if name != "equal singular values":  # where the norm has no derivative
-        np.testing.assert_allclose(gradient, (a - np.sum(a * weight) / s[0] * np.outer(u[:, 0], vt[0])) / s[0], rtol=1e-6, atol=1e-6 / s[0])
+        np.testing.assert_allclose(
+            gradient,
+            (a - np.sum(a * weight) / s[0] * np.outer(u[:, 0], vt[0])) / s[0],
+            rtol=1e-6,
+            atol=1e-6 / s[0],
+        )
 
 
 @pytest.mark.parametrize("cls", ["Critic", "ImageCritic"])
 def test_critics_with_spectral_norms_are_lipschitz(backend: Any, cls: str) -> None:
-    """|V(x) - V(x')| <= |x - x'|, for random pairs and at the steepest points; each convolution's own norm is above one half, so the bound is no empty one."""
+    """|V(x) - V(x')| <= |x - x'|, for random pairs and at the steepest points; each convolution's
+    own norm is above one half, so the bound is no empty one.
+    """
     losses, shape = package(backend).losses, (2, 8, 8)
-    sizes, settings = ((128,), {"hidden": (16, 8)}) if cls == "Critic" else ((shape,), {"hidden_channels": (3, 4), "features": 8})
-    critic = build(backend, getattr(losses, cls), *sizes, activation="elu", spectral_norm=True, **settings)
+    sizes, settings = (
+        ((128,), {"hidden": (16, 8)})
+        if cls == "Critic"
+        else ((shape,), {"hidden_channels": (3, 4), "features": 8})
+    )
+    critic = build(
+        backend, getattr(losses, cls), *sizes, activation="elu", spectral_norm=True, **settings
+    )
     x, y = RNG.standard_normal((2, 50, *shape))
-    slopes = abs(_call(backend, critic, x) - _call(backend, critic, y)) / np.linalg.norm((x - y).reshape(50, -1), axis=1)
+    slopes = abs(_call(backend, critic, x) - _call(backend, critic, y)) / np.linalg.norm(
+        (x - y).reshape(50, -1), axis=1
+    )
     assert 0 < slopes.max() <= 1
-    steep = importlib.import_module(f"{backend.name}_dgm.losses.adversarial.regularizers")._steepness
+    steep = importlib.import_module(
+        f"{backend.name}_dgm.losses.adversarial.regularizers"
+    )._steepness
     assert 0 < _call(backend, lambda x: steep(critic, x)[1], x).max() <= 1
     if cls == "ImageCritic":
         kernel = np.random.default_rng(2).standard_normal((3, 2, 4, 4))
@@ -64,7 +85,13 @@ def _as_matrix(kernel: np.ndarray, size: int) -> np.ndarray:
     columns = []
     for pixel in np.eye(kernel.shape[1] * size * size):
         image = np.pad(pixel.reshape(-1, size, size), ((0, 0), (1, 1), (1, 1)))
-        columns.append([np.sum(kernel * image[:, i : i + 4, j : j + 4], (1, 2, 3)) for i in range(0, size, 2) for j in range(0, size, 2)])
+        columns.append(
+            [
+                np.sum(kernel * image[:, i : i + 4, j : j + 4], (1, 2, 3))
+                for i in range(0, size, 2)
+                for j in range(0, size, 2)
+            ]
+        )
     return np.array(columns).reshape(len(columns), -1).T
 
 
@@ -74,13 +101,20 @@ def test_the_noise_regulariser_of_a_linear_critic(backend: Any, f: str | None) -
     a, b, weight = np.array([0.5, -1.0]), 0.3, 0.7
     real, fake = RNG.standard_normal((2, 6, 2))
     regularizer = package(backend).losses.NoiseRegularizer(weight, f=f)
-    found = _call(backend, lambda real, fake: regularizer(lambda x: x @ backend.array(a) + b, real, fake, None), real, fake)
+    found = _call(
+        backend,
+        lambda real, fake: regularizer(lambda x: x @ backend.array(a) + b, real, fake, None),
+        real,
+        fake,
+    )
     v, d = fake @ a + b, 1 / (1 + np.exp(-(fake @ a + b)))
     factors = {
         None: np.mean(1 / (1 + np.exp(real @ a + b)) ** 2) + np.mean(d**2),
         "kl": np.mean(np.exp(v - 1)),
         "pearson": 0.5,
-        "squared_hellinger": np.mean(2 * np.exp(v)),  # 2 / (1 - t)^3 with 1 - t = exp(-v), times exp(-2 v)
+        "squared_hellinger": np.mean(
+            2 * np.exp(v)
+        ),  # 2 / (1 - t)^3 with 1 - t = exp(-v), times exp(-2 v)
         "jensen_shannon": np.mean(d),
     }
     assert float(found) == pytest.approx(weight / 2 * factors[f] * (a @ a), rel=1e-10)
@@ -102,12 +136,20 @@ def labelled(backend: Any) -> Any:
 def test_labels_enter_as_one_hot_vectors(backend: Any) -> None:
     """Beside x, and alone."""
     losses, x, y = package(backend).losses, RNG.standard_normal(6), np.array([0, 2, 1, 1, 0, 2])
-    data = (backend.array(x), backend.array(y).long() if backend.name == "pyro" else backend.np.asarray(y))
-    own = () if backend.name == "pyro" else (backend.jax.random.key(0), {"shift": backend.array(2.0)})
+    data = (
+        backend.array(x),
+        backend.array(y).long() if backend.name == "pyro" else backend.np.asarray(y),
+    )
+    own = (
+        () if backend.name == "pyro" else (backend.jax.random.key(0), {"shift": backend.array(2.0)})
+    )
     joints = losses.Joints(*own, labelled(backend), lambda x, y: None, data)
     both, alone = joints.samples(("x", "y")), joints.samples(("y",))
     vectors = np.eye(3)[y]
-    (real, fake), (labels, drawn) = ([np.asarray(part.detach() if backend.name == "pyro" else part) for part in pair] for pair in (both, alone))
+    (real, fake), (labels, drawn) = (
+        [np.asarray(part.detach() if backend.name == "pyro" else part) for part in pair]
+        for pair in (both, alone)
+    )
     np.testing.assert_array_equal(real, np.column_stack([x, vectors]))
     np.testing.assert_array_equal(labels, vectors)
     assert real.dtype == fake.dtype == np.float64 and fake.shape == (6, 4) and drawn.shape == (6, 3)
@@ -116,7 +158,9 @@ def test_labels_enter_as_one_hot_vectors(backend: Any) -> None:
 
 
 def test_instance_noise_has_its_standard_deviation(backend: Any) -> None:
-    """In the update of the critic as well as where model and guide are scored, and as the schedule says."""
+    """In the update of the critic as well as where model and guide are scored, and as the schedule
+    says.
+    """
     losses, seen = package(backend).losses, []
 
     def spy(critic: Any, real: Any, fake: Any, key: Any = None) -> float:
@@ -124,8 +168,14 @@ def test_instance_noise_has_its_standard_deviation(backend: Any) -> None:
         return 0.0
 
     critic = build(backend, losses.Critic, 2, hidden=())
-    term = losses.JensenShannon("x", critic, instance_noise=linear(10, start=0.5, end=0.0), regularizer=spy)
-    assert term.has_schedules and repr(losses.JensenShannon("x", instance_noise=0.1)) == "JensenShannon('x', instance_noise=0.1)"
+    term = losses.JensenShannon(
+        "x", critic, instance_noise=linear(10, start=0.5, end=0.0), regularizer=spy
+    )
+    assert (
+        term.has_schedules
+        and repr(losses.JensenShannon("x", instance_noise=0.1))
+        == "JensenShannon('x', instance_noise=0.1)"
+    )
     zeros = backend.array(np.zeros((5000, 2)))
     own: Any = {} if backend.name == "pyro" else {"_key": lambda name: backend.jax.random.key(1)}
     joints = fixed_joints(zeros, zeros, **own)
@@ -157,7 +207,21 @@ def test_instance_noise_trains_and_resumes_exactly(backend: Any, tmp_path: Any) 
     def run(num_epochs: int, noise: Any, checkpoint: Any = None) -> float:
         critic = build(backend, losses.Critic, 1, hidden=())
         term = losses.JensenShannon("x", critic, instance_noise=noise)
-        return float(parameter(fit(backend, shifted(backend), None, data, loss=term, batch_size=20, num_epochs=num_epochs, checkpoint=checkpoint), "shift"))
+        return float(
+            parameter(
+                fit(
+                    backend,
+                    shifted(backend),
+                    None,
+                    data,
+                    loss=term,
+                    batch_size=20,
+                    num_epochs=num_epochs,
+                    checkpoint=checkpoint,
+                ),
+                "shift",
+            )
+        )
 
     noise = linear(6, start=1.0, end=0.0)
     whole = run(2, noise)
@@ -176,7 +240,13 @@ def test_what_does_not_fit_is_refused(backend: Any) -> None:
     with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
         build(backend, losses.ProjectionCritic, 2, 1)
     with pytest.raises(ValueError, match=r"side by side, \(batch, 2 \+ 3\), .* got \(5, 4\)"):
-        build(backend, losses.ProjectionCritic, 2, 3, encoder=build(backend, package(backend).nn.MLP, 2, (4,)))(backend.array(np.zeros((5, 4))))
+        build(
+            backend,
+            losses.ProjectionCritic,
+            2,
+            3,
+            encoder=build(backend, package(backend).nn.MLP, 2, (4,)),
+        )(backend.array(np.zeros((5, 4))))
     with pytest.raises(ValueError, match="cannot be halved"):
         build(backend, losses.ImageCritic, (1, 3, 3))
 
@@ -185,7 +255,17 @@ def test_default_critics_follow_the_shape(backend: Any) -> None:
     losses, make = package(backend).losses, critics_module(backend)._default_critic
 
     def kind_of(shape: tuple[int, ...]) -> type:
-        return type(make(shape) if backend.name == "pyro" else backend.jax.eval_shape(lambda: make(shape, backend.jax.random.key(0))))
+        return type(
+            make(shape)
+            if backend.name == "pyro"
+            else backend.jax.eval_shape(lambda: make(shape, backend.jax.random.key(0)))
+        )
 
-    kinds = {(1, 8, 8): losses.ImageCritic, (3, 4, 4): losses.ImageCritic, (1, 2, 8): losses.Critic, (5,): losses.Critic, (): losses.Critic}
+    kinds = {
+        (1, 8, 8): losses.ImageCritic,
+        (3, 4, 4): losses.ImageCritic,
+        (1, 2, 8): losses.Critic,
+        (5,): losses.Critic,
+        (): losses.Critic,
+    }
     assert all(kind_of(shape) is kind for shape, kind in kinds.items())

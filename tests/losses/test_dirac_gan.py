@@ -1,6 +1,8 @@
-"""The Dirac-GAN (Mescheder et al. 2018): data at 0, a model at theta, a linear critic V(x) = psi x; the simplest game in which GAN training can fail.
+"""The Dirac-GAN (Mescheder et al. 2018): data at 0, a model at theta, a linear critic V(x) = psi x;
+the simplest game in which GAN training can fail.
 
-What follows is known of the update field (theta, psi) -> (-grad_theta of the model's loss, -grad_psi of the critic's) near its equilibrium (0, 0).
+What follows is known of the update field (theta, psi) -> (-grad_theta of the model's loss,
+-grad_psi of the critic's) near its equilibrium (0, 0).
 """
 
 from collections.abc import Callable
@@ -26,7 +28,9 @@ def linear_critic(backend: Any, psi: Any) -> Any:
 
 
 def field(backend: Any, term: Any, regularizer: Any) -> Callable[[Any], Any]:
-    """(theta, psi) -> what simultaneous gradient descent follows, by the term's own bound, surrogate and regulariser."""
+    """(theta, psi) -> what simultaneous gradient descent follows, by the term's own bound,
+    surrogate and regulariser.
+    """
     np_ = backend.np
 
     def costs(theta: Any, psi: Any) -> tuple[Any, Any]:
@@ -41,11 +45,21 @@ def field(backend: Any, term: Any, regularizer: Any) -> Callable[[Any], Any]:
         theta, psi = state if state.requires_grad else state.clone().requires_grad_()
         for_model, for_critic = costs(theta, psi)
         grad = backend.torch.autograd.grad
-        return -np_.stack([grad(for_model, theta, create_graph=True)[0], grad(for_critic, psi, create_graph=True)[0]])
+        return -np_.stack(
+            [
+                grad(for_model, theta, create_graph=True)[0],
+                grad(for_critic, psi, create_graph=True)[0],
+            ]
+        )
 
     def numpyro_run(state: Any) -> Any:
         grad = backend.jax.grad
-        return -np_.stack([grad(lambda theta: costs(theta, state[1])[0])(state[0]), grad(lambda psi: costs(state[0], psi)[1])(state[1])])
+        return -np_.stack(
+            [
+                grad(lambda theta: costs(theta, state[1])[0])(state[0]),
+                grad(lambda psi: costs(state[0], psi)[1])(state[1]),
+            ]
+        )
 
     return pyro_run if backend.name == "pyro" else backend.jax.jit(numpyro_run)
 
@@ -61,23 +75,48 @@ def terms(backend: Any) -> dict[str, tuple[Any, Any]]:
     }
 
 
-EIGENVALUES = {"saturating": [0.5j, -0.5j], "non_saturating": [0.5j, -0.5j], "R1": [-0.5, -0.5], "R2": [-0.5, -0.5], "WGAN": [1j, -1j]}
+EIGENVALUES = {
+    "saturating": [0.5j, -0.5j],
+    "non_saturating": [0.5j, -0.5j],
+    "R1": [-0.5, -0.5],
+    "R2": [-0.5, -0.5],
+    "WGAN": [1j, -1j],
+}
 
 
 @pytest.mark.parametrize("name", EIGENVALUES)
 def test_eigenvalues_at_the_equilibrium(backend: Any, name: str) -> None:
-    """[[0, f'(0)], [-f'(0), -gamma]] with f'(0) = 1/2: a rotation without regulariser, critically damped with one at gamma = 1."""
+    """[[0, f'(0)], [-f'(0), -gamma]] with f'(0) = 1/2: a rotation without regulariser, critically
+    damped with one at gamma = 1.
+    """
     run = field(backend, *terms(backend)[name])
     at = backend.array([0.0, 0.0])
-    jacobian = np.asarray(backend.torch.autograd.functional.jacobian(run, at) if backend.name == "pyro" else backend.jax.jacobian(run)(at))
+    jacobian = np.asarray(
+        backend.torch.autograd.functional.jacobian(run, at)
+        if backend.name == "pyro"
+        else backend.jax.jacobian(run)(at)
+    )
     slope, damping = (1.0 if name == "WGAN" else 0.5), (1.0 if name in ("R1", "R2") else 0.0)
     np.testing.assert_allclose(jacobian, [[0, slope], [-slope, -damping]], atol=1e-12)
-    found, expected = (sorted(values, key=lambda value: value.imag) for values in (np.linalg.eigvals(jacobian), np.array(EIGENVALUES[name], complex)))
-    np.testing.assert_allclose(found, expected, atol=1e-7)  # a double eigenvalue is known to half the digits
+    found, expected = (
+        sorted(values, key=lambda value: value.imag)
+        for values in (np.linalg.eigvals(jacobian), np.array(EIGENVALUES[name], complex))
+    )
+    np.testing.assert_allclose(
+        found, expected, atol=1e-7
+    )  # a double eigenvalue is known to half the digits
 
 
-def descend(run: Callable[[Any], Any], backend: Any, num_steps: int, start: float = 1.0, step_size: float = 0.1) -> np.ndarray:
-    """The distances from the equilibrium along simultaneous gradient descent from one on the diagonal, (num_steps + 1,)."""
+def descend(
+    run: Callable[[Any], Any],
+    backend: Any,
+    num_steps: int,
+    start: float = 1.0,
+    step_size: float = 0.1,
+) -> np.ndarray:
+    """The distances from the equilibrium along simultaneous gradient descent from one on the
+    diagonal, (num_steps + 1,).
+    """
     state = np.full(2, start * 0.5**0.5)
     path = [state]
     for _ in range(num_steps):
@@ -88,25 +127,48 @@ def descend(run: Callable[[Any], Any], backend: Any, num_steps: int, start: floa
 
 
 def test_simultaneous_descent(backend: Any) -> None:
-    """The unregularised GAN spirals outwards, the WGAN at the exact rate sqrt(1 + h^2) per step; with R1 or R2 they come to rest at the equilibrium."""
-    radius = {name: descend(field(backend, *pair), backend, 400) for name, pair in terms(backend).items()}
+    """The unregularised GAN spirals outwards, the WGAN at the exact rate sqrt(1 + h^2) per step;
+    with R1 or R2 they come to rest at the equilibrium.
+    """
+    radius = {
+        name: descend(field(backend, *pair), backend, 400) for name, pair in terms(backend).items()
+    }
     assert radius["saturating"][-1] > 1.3
     assert (np.diff(radius["saturating"][::130]) > 0).all()  # per turn
     np.testing.assert_allclose(radius["WGAN"], 1.01 ** (np.arange(401) / 2), rtol=1e-9)
     assert radius["non_saturating"][-1] > 0.5  # drawn inwards from afar, but only to a circle:
-    assert (np.diff(descend(field(backend, *terms(backend)["non_saturating"]), backend, 400, start=0.05)[::130]) > 0).all()
+    assert (
+        np.diff(
+            descend(field(backend, *terms(backend)["non_saturating"]), backend, 400, start=0.05)[
+                ::130
+            ]
+        )
+        > 0
+    ).all()
     assert radius["R1"][-1] < 1e-6
     assert radius["R2"][-1] < 1e-6
 
 
 @pytest.mark.parametrize("regularised", [False, True])
 def test_training_by_fit(backend: Any, regularised: bool) -> None:
-    """Alternating steps of a real run: with R1 the model finds the data; without it keeps circling at about the distance where it started."""
+    """Alternating steps of a real run: with R1 the model finds the data; without it keeps circling
+    at about the distance where it started.
+    """
     losses = package(backend).losses
     lr = 0.1
-    optim = (lambda parameters: backend.torch.optim.SGD(parameters, lr)) if backend.name == "pyro" else optax.sgd(lr)
+    optim = (
+        (lambda parameters: backend.torch.optim.SGD(parameters, lr))
+        if backend.name == "pyro"
+        else optax.sgd(lr)
+    )
     critic = build(backend, losses.Critic, 1, hidden=())
-    term = losses.JensenShannon("x", critic, generator="saturating", optim=optim, regularizer=losses.R1(1.0) if regularised else None)
+    term = losses.JensenShannon(
+        "x",
+        critic,
+        generator="saturating",
+        optim=optim,
+        regularizer=losses.R1(1.0) if regularised else None,
+    )
     dist = backend.dist
 
     def model(x: Any) -> None:

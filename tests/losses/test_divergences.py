@@ -14,49 +14,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from tests.losses.arrays import assert_twins_agree, compiled, value, value_and_gradients
-
-ONE = Decimal(1)
-ALPHAS = (-1.0, 0.25, 0.75, 1.5, 3.0)
-ROWS: dict[str, tuple[str, dict[str, float]]] = {
-    name: (name, {}) for name in ("total_variation", "kl", "reverse_kl", "pearson", "neyman", "squared_hellinger", "jeffrey", "jensen_shannon", "gan")
-}
-ROWS |= {f"weighted({pi})": ("weighted_jensen_shannon", {"pi": pi}) for pi in (0.5, 0.2)}
-ROWS |= {f"alpha({alpha})": ("alpha", {"alpha": alpha}) for alpha in ALPHAS}
-SMOOTH = [name for name in ROWS if name != "total_variation"]  # its f' jumps at 1
-
-# f and f' in exact arithmetic, an independent statement of the table.
-EXACT: dict[str, tuple[Callable[..., Decimal], Callable[..., Decimal]]] = {
-    "total_variation": (lambda u: abs(u - 1) / 2, lambda u: (ONE if u > 1 else -ONE) / 2),
-    "kl": (lambda u: u * u.ln(), lambda u: 1 + u.ln()),
-    "reverse_kl": (lambda u: -u.ln(), lambda u: -1 / u),
-    "pearson": (lambda u: (u - 1) ** 2, lambda u: 2 * (u - 1)),
-    "neyman": (lambda u: (1 - u) ** 2 / u, lambda u: 1 - 1 / u**2),
-    "squared_hellinger": (lambda u: (u.sqrt() - 1) ** 2, lambda u: 1 - 1 / u.sqrt()),
-    "jeffrey": (lambda u: (u - 1) * u.ln(), lambda u: 1 + u.ln() - 1 / u),
-    "jensen_shannon": (lambda u: u * u.ln() - (u + 1) * ((u + 1) / 2).ln(), lambda u: (2 * u / (1 + u)).ln()),
-    "gan": (lambda u: u * u.ln() - (u + 1) * (u + 1).ln(), lambda u: (u / (1 + u)).ln()),
-    "weighted_jensen_shannon": (
-        lambda u, pi: pi * u * u.ln() - (1 - pi + pi * u) * (1 - pi + pi * u).ln(),
-        lambda u, pi: pi * (u / (1 - pi + pi * u)).ln(),
-    ),
-    "alpha": (
-        lambda u, alpha: (u**alpha - 1 - alpha * (u - 1)) / (alpha * (alpha - 1)),
-        lambda u, alpha: (u ** (alpha - 1) - 1) / (alpha - 1),
-    ),
-}
-# D_f of N(0, 1) and N(1, 1), the same for P and Q exchanged: closed forms, or quadrature to six digits.
-NORMALS = {
-    "total_variation": 2 * norm.cdf(0.5) - 1,
-    "kl": 0.5,
-    "reverse_kl": 0.5,
-    "pearson": math.e - 1,
-    "neyman": math.e - 1,
-    "squared_hellinger": 2 - 2 * math.exp(-1 / 8),
-    "jeffrey": 1.0,
-    "jensen_shannon": 0.222843,
-    "gan": -1.163451,
-    "weighted(0.5)": 0.222843 / 2,
-} | {f"alpha({a})": (math.exp(a * (a - 1) / 2) - 1) / (a * (a - 1)) for a in ALPHAS}
+from tests.losses.divergence_table import EXACT, NORMALS, ROWS, SMOOTH
 
 GRID = np.linspace(-16.0, 17.0, 20_001)
 P, Q = norm.logpdf(GRID), norm.logpdf(GRID, 1.0)
@@ -74,7 +32,9 @@ def module(backend: Any) -> Any:
 
 @cache
 def exact(name: str, log_ratio: float) -> tuple[Decimal, Decimal, Decimal]:
-    """f(u), f'(u) and f*(f'(u)) = u f'(u) - f(u) at u = exp(log_ratio), to more digits than any cancellation takes."""
+    """f(u), f'(u) and f*(f'(u)) = u f'(u) - f(u) at u = exp(log_ratio), to more digits than any
+    cancellation takes.
+    """
     kind, params = ROWS[name]
     f, slope = EXACT[kind]
     with localcontext(prec=160):
@@ -90,23 +50,33 @@ def integral(log_density: np.ndarray, values: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_row_is_right_at_every_ratio(backend: Any, name: str) -> None:
-    """f, T* = f', and f*(f'(u)) = u f'(u) - f(u), the last both from t and from the critic's output v."""
+    """f, T* = f', and f*(f'(u)) = u f'(u) - f(u), the last both from t and from the critic's output
+    v.
+    """
     f = row(backend, name)
 
     def all_of_it(log_ratio: Any) -> Any:
         u = backend.np.exp(log_ratio)
         best, v = f.optimal_critic(u), f.optimal_output(log_ratio)
-        return backend.np.stack([f.generator(u), best, f.conjugate(best), f.activation(v), f.conjugate_of_activation(v)])
+        return backend.np.stack(
+            [f.generator(u), best, f.conjugate(best), f.activation(v), f.conjugate_of_activation(v)]
+        )
 
     at = LOG_RATIOS[LOG_RATIOS != 0] if name == "total_variation" else LOG_RATIOS  # f' jumps at 1
-    generator, critic, conjugate = np.array([[float(number) for number in exact(name, l)] for l in at]).T
+    generator, critic, conjugate = np.array(
+        [[float(number) for number in exact(name, l)] for l in at]
+    ).T
     found = value(backend, all_of_it, at)
-    np.testing.assert_allclose(found, [generator, critic, conjugate, critic, conjugate], rtol=1e-9, atol=1e-13)
+    np.testing.assert_allclose(
+        found, [generator, critic, conjugate, critic, conjugate], rtol=1e-9, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_conjugate_is_the_largest_gap(backend: Any, name: str) -> None:
-    """f*(t) >= u t - f(u) for all u and all t that the activation can give, with equality at the u of which t is the slope."""
+    """f*(t) >= u t - f(u) for all u and all t that the activation can give, with equality at the u
+    of which t is the slope.
+    """
     f = row(backend, name)
     v, u = np.linspace(-4.0, 4.0, 41), np.exp(np.linspace(-30.0, 30.0, 601))
 
@@ -122,7 +92,9 @@ def test_conjugate_is_the_largest_gap(backend: Any, name: str) -> None:
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_gradient_is_the_ratio(backend: Any, name: str) -> None:
-    """d f*(t) / dt = r at t = f'(r): what makes the best critic the best; by the chain rule d f*(g(v)) / dv = r g'(v)."""
+    """d f*(t) / dt = r at t = f'(r): what makes the best critic the best; by the chain rule d
+    f*(g(v)) / dv = r g'(v).
+    """
     f = row(backend, name)
     outputs = value(backend, f.optimal_output, LOG_RATIOS)
     _, (slope,) = value_and_gradients(backend, f.conjugate_of_activation, outputs)
@@ -150,17 +122,23 @@ def test_single_precision_from_minus_80_to_80(backend: Any, name: str) -> None:
     assert found.dtype == np.float32
     representable = np.abs(numbers) < 3e38
     error = np.abs(found - numbers) / (np.abs(numbers) + 1)
-    assert error[representable].max() < 3e-5  # exp(80 +- 80 x 6e-8) is what single precision makes of the output itself
+    assert (
+        error[representable].max() < 3e-5
+    )  # exp(80 +- 80 x 6e-8) is what single precision makes of the output itself
     assert np.isfinite(gradient[representable.all(axis=0)]).all()
 
 
 def test_jeffrey_far_out(backend: Any) -> None:
-    """Lambert's function by Newton's method to the last digit, with its first and second derivatives."""
+    """Lambert's function by Newton's method to the last digit, with its first and second
+    derivatives.
+    """
     f = module(backend).divergence("jeffrey")
     log_ratios = np.array([-13.0, -6.0, -1.0, 0.0, 0.3, 5.0, 79.0, 600.0])
     t = np.array([float(exact("jeffrey", l)[1]) for l in log_ratios])
     found, (slope,) = value_and_gradients(backend, f.conjugate, t)
-    np.testing.assert_allclose(found, [float(exact("jeffrey", l)[2]) for l in log_ratios], rtol=1e-12)
+    np.testing.assert_allclose(
+        found, [float(exact("jeffrey", l)[2]) for l in log_ratios], rtol=1e-12
+    )
     np.testing.assert_allclose(slope, np.exp(log_ratios), rtol=1e-12)
     at = backend.array(t[:6])
     if backend.name == "pyro":
@@ -169,7 +147,9 @@ def test_jeffrey_far_out(backend: Any) -> None:
         second = backend.torch.autograd.grad(first.sum(), at)[0].numpy()
     else:
         second = np.asarray(backend.jax.vmap(backend.jax.grad(backend.jax.grad(f.conjugate)))(at))
-    np.testing.assert_allclose(second, np.exp(log_ratios[:6]) / (1 + np.exp(-log_ratios[:6])), rtol=1e-10)  # du/dt with t = 1 + log u - 1/u
+    np.testing.assert_allclose(
+        second, np.exp(log_ratios[:6]) / (1 + np.exp(-log_ratios[:6])), rtol=1e-10
+    )  # du/dt with t = 1 + log u - 1/u
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -178,14 +158,26 @@ def test_best_critic_attains_the_divergence_and_others_stay_below(backend: Any, 
     for q in (Q, SKEWED):
         log_ratio = P - q
         parts = value(
-            backend, lambda l: backend.np.stack([f.generator(backend.np.exp(l)), *bound_parts(f, f.optimal_output(l))]), np.clip(log_ratio, -200, 200)
+            backend,
+            lambda l: backend.np.stack(
+                [f.generator(backend.np.exp(l)), *bound_parts(f, f.optimal_output(l))]
+            ),
+            np.clip(log_ratio, -200, 200),
         )
         truth = integral(q, parts[0])
         assert integral(P, parts[1]) - integral(q, parts[2]) == pytest.approx(truth, abs=1e-9)
         if q is Q and name in NORMALS:
             assert truth == pytest.approx(NORMALS[name], abs=1e-6)
-        for critic in (0.3 * GRID, -0.5 * GRID, np.sin(GRID), np.clip(log_ratio, -3.0, 3.0), np.full_like(GRID, 0.7)):
-            on_real, on_fake = value(backend, lambda v: backend.np.stack([*bound_parts(f, v)]), critic)
+        for critic in (
+            0.3 * GRID,
+            -0.5 * GRID,
+            np.sin(GRID),
+            np.clip(log_ratio, -3.0, 3.0),
+            np.full_like(GRID, 0.7),
+        ):
+            on_real, on_fake = value(
+                backend, lambda v: backend.np.stack([*bound_parts(f, v)]), critic
+            )
             assert integral(P, on_real) - integral(q, on_fake) < truth + 1e-12
 
 
@@ -197,27 +189,40 @@ def test_weighted_jensen_shannon_is_its_definition(backend: Any) -> None:
     pi = 0.2
     mixture = np.logaddexp(math.log(pi) + P, math.log(1 - pi) + SKEWED)
     expected = pi * integral(P, P - mixture) + (1 - pi) * integral(SKEWED, SKEWED - mixture)
-    found = value(backend, lambda l: row(backend, "weighted(0.2)").generator(backend.np.exp(l)), P - SKEWED)
+    found = value(
+        backend, lambda l: row(backend, "weighted(0.2)").generator(backend.np.exp(l)), P - SKEWED
+    )
     assert integral(SKEWED, found) == pytest.approx(expected, abs=1e-10)
 
 
-@pytest.mark.parametrize("name", [name for name in NORMALS if name != "alpha(3.0)"])  # its estimates have tails without a variance to speak of
+@pytest.mark.parametrize(
+    "name", [name for name in NORMALS if name != "alpha(3.0)"]
+)  # its estimates have tails without a variance to speak of
 def test_estimates_from_draws(backend: Any, name: str) -> None:
-    """F at the best critic, from draws of N(0, 1) and N(1, 1), is within three standard errors of D_f; the best critic is any sign for total variation."""
+    """F at the best critic, from draws of N(0, 1) and N(1, 1), is within three standard errors of
+    D_f; the best critic is any sign for total variation.
+    """
     rng = np.random.default_rng(3)
     real, fake = rng.normal(size=100_000), rng.normal(1.0, 1.0, size=100_000)
     f = row(backend, name)
     scores = [value(backend, lambda x: f.optimal_output(0.5 - x), x) for x in (real, fake)]
     bound = value(backend, lambda *v: module(backend).variational_bound(f, *v), *scores)
-    on_real, on_fake = value(backend, f.activation, scores[0]), value(backend, f.conjugate_of_activation, scores[1])
+    on_real, on_fake = (
+        value(backend, f.activation, scores[0]),
+        value(backend, f.conjugate_of_activation, scores[1]),
+    )
     error = math.sqrt((on_real.var() + on_fake.var()) / len(real))
     assert bound == pytest.approx(NORMALS[name], abs=3 * error)
     assert error < 0.25 * abs(NORMALS[name])
 
 
-# f-GAN, table 3: P = 0.33 N(-1, 0.255) + 0.67 N(2, 1.415) and the one Gaussian that each divergence picks.
-MIXTURE = np.logaddexp(math.log(0.33) + norm.logpdf(GRID, -1.0, 0.255), math.log(0.67) + norm.logpdf(GRID, 2.0, 1.415))
-FITS = {  # D_f(P, Q*) by quadrature and as published (their third digit is not always right), mu*, sigma*
+# f-GAN, table 3: P = 0.33 N(-1, 0.255) + 0.67 N(2, 1.415) and the one Gaussian that each divergence
+# picks.
+MIXTURE = np.logaddexp(
+    math.log(0.33) + norm.logpdf(GRID, -1.0, 0.255), math.log(0.67) + norm.logpdf(GRID, 2.0, 1.415)
+)
+# D_f(P, Q*) by quadrature and as published (their third digit is not always right), mu*, sigma*
+FITS = {
     "kl": (0.2829695, 0.2831, 1.0100, 1.8311),
     "reverse_kl": (0.2481136, 0.2480, 1.5779, 1.6318),
     "jensen_shannon": (0.1280365, 0.1280, 1.3068, 1.7545),
@@ -233,7 +238,11 @@ def test_the_gaussian_that_each_divergence_picks(backend: Any, name: str) -> Non
     np_ = backend.np
 
     def exact_divergence(theta: Any) -> Any:
-        log_q = -((backend.array(GRID) - theta[0]) ** 2) / (2 * np_.exp(2 * theta[1])) - theta[1] - 0.5 * math.log(2 * math.pi)
+        log_q = (
+            -((backend.array(GRID) - theta[0]) ** 2) / (2 * np_.exp(2 * theta[1]))
+            - theta[1]
+            - 0.5 * math.log(2 * math.pi)
+        )
         values = np_.exp(log_q) * f.generator(np_.exp(backend.array(MIXTURE) - log_q))
         return values.sum() * (GRID[1] - GRID[0])  # the trapezoid: nothing is left at the ends
 
@@ -252,34 +261,57 @@ def test_the_gaussian_that_each_divergence_picks(backend: Any, name: str) -> Non
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_bregman_objective_is_a_bregman_divergence_less_a_constant(backend: Any, name: str) -> None:
-    """objective(s) = E_Q [f(r) - f(s) - f'(s) (r - s)] - D_f(P, Q), for a wrong ratio model s; least, -D_f, at the right one."""
+    """objective(s) = E_Q [f(r) - f(s) - f'(s) (r - s)] - D_f(P, Q), for a wrong ratio model s;
+    least, -D_f, at the right one.
+    """
     f = row(backend, name)
     log_r = P - SKEWED
     log_s = 0.8 * log_r + 0.1
     r, s = np.exp(log_r), np.exp(log_s)
     f_r, f_s, slope, on_fake = value(
-        backend, lambda r, s: backend.np.stack([f.generator(r), f.generator(s), f.optimal_critic(s), f.conjugate(f.optimal_critic(s))]), r, s
+        backend,
+        lambda r, s: backend.np.stack(
+            [f.generator(r), f.generator(s), f.optimal_critic(s), f.conjugate(f.optimal_critic(s))]
+        ),
+        r,
+        s,
     )
     gap = integral(SKEWED, f_r - f_s - slope * (r - s))
     assert gap > 1e-4
-    assert integral(SKEWED, on_fake) - integral(P, slope) == pytest.approx(gap - integral(SKEWED, f_r), abs=1e-8)
+    assert integral(SKEWED, on_fake) - integral(P, slope) == pytest.approx(
+        gap - integral(SKEWED, f_r), abs=1e-8
+    )
     points = LOG_RATIOS + 0.1
-    found = value(backend, lambda real, fake: module(backend).bregman_objective(f, real, fake), LOG_RATIOS, points)
-    slope, on_fake = (np.array([float(exact(name, l)[i]) for l in at]).mean() for i, at in ((1, LOG_RATIOS), (2, points)))
+    found = value(
+        backend,
+        lambda real, fake: module(backend).bregman_objective(f, real, fake),
+        LOG_RATIOS,
+        points,
+    )
+    slope, on_fake = (
+        np.array([float(exact(name, l)[i]) for l in at]).mean()
+        for i, at in ((1, LOG_RATIOS), (2, points))
+    )
     assert found == pytest.approx(on_fake - slope, rel=1e-10)
 
 
 def test_known_density_ratio_objectives(backend: Any) -> None:
-    """Least-squares importance fitting, KLIEP and logistic regression are the objectives of Pearson, KL and GAN."""
+    """Least-squares importance fitting, KLIEP and logistic regression are the objectives of
+    Pearson, KL and GAN.
+    """
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=7), rng.normal(size=5)
 
     def objective(name: str) -> np.ndarray:
         return value(backend, lambda *x: module(backend).bregman_objective(name, *x), real, fake)
 
-    assert objective("pearson") == pytest.approx(np.mean(np.exp(2 * fake)) - 2 * np.mean(np.exp(real)) + 1)
+    assert objective("pearson") == pytest.approx(
+        np.mean(np.exp(2 * fake)) - 2 * np.mean(np.exp(real)) + 1
+    )
     assert objective("kl") == pytest.approx(np.mean(np.exp(fake)) - np.mean(real) - 1)
-    assert objective("gan") == pytest.approx(np.mean(np.logaddexp(0, fake)) + np.mean(np.logaddexp(0, -real)))
+    assert objective("gan") == pytest.approx(
+        np.mean(np.logaddexp(0, fake)) + np.mean(np.logaddexp(0, -real))
+    )
     plug_in = value(backend, lambda x: module(backend).plug_in_divergence("jeffrey", x), fake)
     assert plug_in == pytest.approx(np.mean(np.expm1(fake) * fake))
 
@@ -292,7 +324,14 @@ def test_twins_agree(name: str) -> None:
 
         def run(real: Any, fake: Any, ratio_real: Any, ratio_fake: Any, u: Any, w: Any) -> Any:
             bregman = losses.bregman_objective(ratios, ratio_real, ratio_fake)
-            return backend.np.stack([losses.variational_bound(f, real, fake), bregman, f.generator(u).sum(), f.conjugate(f.optimal_critic(w)).sum()])
+            return backend.np.stack(
+                [
+                    losses.variational_bound(f, real, fake),
+                    bregman,
+                    f.generator(u).sum(),
+                    f.conjugate(f.optimal_critic(w)).sum(),
+                ]
+            )
 
         return run
 
@@ -311,7 +350,11 @@ def test_look_up(backend: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("KL", {}, r"must be one of total_variation, kl, .*, weighted_jensen_shannon, alpha, got 'KL'\."),
+        (
+            "KL",
+            {},
+            r"must be one of total_variation, kl, .*, weighted_jensen_shannon, alpha, got 'KL'\.",
+        ),
         ("alpha", {}, r"'alpha' takes alpha, got none\."),
         ("weighted_jensen_shannon", {"alpha": 0.5}, r"takes pi, got alpha\."),
         ("kl", {"pi": 0.5}, r"takes no parameter, got pi\."),
@@ -320,7 +363,9 @@ def test_look_up(backend: Any) -> None:
         ("weighted_jensen_shannon", {"pi": 1.0}, r"must lie between 0 and 1, got 1\.0\."),
     ],
 )
-def test_bad_names_and_parameters(backend: Any, name: str, params: dict[str, float], message: str) -> None:
+def test_bad_names_and_parameters(
+    backend: Any, name: str, params: dict[str, float], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         module(backend).divergence(name, **params)
 

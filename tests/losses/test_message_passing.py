@@ -11,7 +11,9 @@ from tests.losses.training import build, fit, package, parameter
 
 
 def chain(backend: Any) -> tuple[Callable, Callable]:
-    """z1 ~ Normal(0, 1), z2 ~ Normal(0.8 z1, 0.6^2), x ~ Normal(z2, 0.75^2); guide z2 ~ Normal(a x, e^2b), z1 ~ Normal(c z2, e^2d)."""
+    """z1 ~ Normal(0, 1), z2 ~ Normal(0.8 z1, 0.6^2), x ~ Normal(z2, 0.75^2); guide z2 ~ Normal(a x,
+    e^2b), z1 ~ Normal(c z2, e^2d).
+    """
     dist, array, exp = backend.dist, backend.array, backend.np.exp
 
     def model(x: Any) -> None:
@@ -29,7 +31,12 @@ def chain(backend: Any) -> tuple[Callable, Callable]:
     return model, guide
 
 
-POSTERIOR = {"a": 0.64, "b": math.log(0.6), "c": 0.8, "d": math.log(0.6)}  # var z2 = 1, var x = 1.5625
+POSTERIOR = {
+    "a": 0.64,
+    "b": math.log(0.6),
+    "c": 0.8,
+    "d": math.log(0.6),
+}  # var z2 = 1, var x = 1.5625
 
 
 def test_one_term_for_each_site_with_its_parents(backend: Any) -> None:
@@ -37,7 +44,10 @@ def test_one_term_for_each_site_with_its_parents(backend: Any) -> None:
     model, _ = chain(backend)
     x = array(np.zeros(3))
     assert losses.cliques(model, x) == (("z1",), ("z1", "z2"), ("z2", "x"))
-    assert repr(losses.message_passing(model, x)) == "JensenShannon('z1') + JensenShannon(('z1', 'z2')) + JensenShannon(('z2', 'x'))"
+    assert (
+        repr(losses.message_passing(model, x))
+        == "JensenShannon('z1') + JensenShannon(('z1', 'z2')) + JensenShannon(('z2', 'x'))"
+    )
 
     def collider(x: Any, scale: float) -> None:
         b = backend.sample("b", dist.Normal(array(0.0), array(scale)))
@@ -71,6 +81,17 @@ def test_a_linear_gaussian_chain_recovers_its_posterior(backend: Any) -> None:
 
     x = 1.25 * np.random.default_rng(0).standard_normal(8192)
     loss = dgm.losses.message_passing(model, backend.array(x), term=term)
-    run = fit(backend, model, guide, x, loss=loss, optim=optim, num_epochs=35, batch_size=512, average=0.99, lr_schedule=lambda step: 1 / (1 + step / 150))
+    run = fit(
+        backend,
+        model,
+        guide,
+        x,
+        loss=loss,
+        optim=optim,
+        num_epochs=35,
+        batch_size=512,
+        average=0.99,
+        lr_schedule=lambda step: 1 / (1 + step / 150),
+    )
     found = {name: float(parameter(run, name)) for name in POSTERIOR}
     assert found == pytest.approx(POSTERIOR, abs=0.06)

@@ -1,6 +1,7 @@
 """Two players: what each receives, against steps written by hand on the same draws.
 
-One loss of an ELBO and three adversarial terms, on a model that was not written for it: a global latent, a plate, several sites.
+One loss of an ELBO and three adversarial terms, on a model that was not written for it: a global
+latent, a plate, several sites.
 """
 
 import copy
@@ -45,13 +46,19 @@ def pyro_model(x: torch.Tensor) -> None:
     shift = pyro.sample("shift", tdist.Normal(torch.zeros(2), 1.0).to_event(1))
     with pyro.plate("data", len(x)):
         z = pyro.sample("z", tdist.Normal(torch.zeros(2), 1.0).to_event(1))
-        pyro.sample("x", tdist.Normal(shift + z * pyro.param("w", torch.tensor([1.0, -0.5])), scale).to_event(1), obs=x)
+        pyro.sample(
+            "x",
+            tdist.Normal(shift + z * pyro.param("w", torch.tensor([1.0, -0.5])), scale).to_event(1),
+            obs=x,
+        )
 
 
 def pyro_guide(x: torch.Tensor) -> None:
     pyro.sample("shift", tdist.Normal(pyro.param("m", torch.tensor([0.9, 1.1])), 0.1).to_event(1))
     with pyro.plate("data", len(x)):
-        pyro.sample("z", tdist.Normal(x * pyro.param("a", torch.tensor([0.3, 0.2])), 0.7).to_event(1))
+        pyro.sample(
+            "z", tdist.Normal(x * pyro.param("a", torch.tensor([0.3, 0.2])), 0.7).to_event(1)
+        )
 
 
 def pyro_loss(critic_steps: int) -> tuple[tlosses.Loss, list[torch.nn.Module]]:
@@ -61,13 +68,21 @@ def pyro_loss(critic_steps: int) -> tuple[tlosses.Loss, list[torch.nn.Module]]:
     for weight, sites, critic in zip(WEIGHTS, SITES, critics):
         regularizer = tlosses.R1(0.3) if sites == ("x",) else None
         optim = lambda params: torch.optim.SGD(params, LR)  # noqa: E731
-        term = tlosses.JensenShannon(sites, critic, optim=optim, critic_steps=1 if sites == ("z",) else critic_steps, regularizer=regularizer)
+        term = tlosses.JensenShannon(
+            sites,
+            critic,
+            optim=optim,
+            critic_steps=1 if sites == ("z",) else critic_steps,
+            regularizer=regularizer,
+        )
         loss = loss + weight * term
     return loss, critics
 
 
 def pyro_by_hand(critics: list[torch.nn.Module], critic_steps: int) -> dict[str, torch.Tensor]:
-    """Trains the critics in place; the gradient of model and guide with the critics as constants."""
+    """Trains the critics in place; the gradient of model and guide with the critics as
+    constants.
+    """
     x = torch.as_tensor(X)
     for left in reversed(range(critic_steps)):
         joints = tlosses.Joints(pyro_model, pyro_guide, (x,))
@@ -89,10 +104,14 @@ def pyro_by_hand(critics: list[torch.nn.Module], critic_steps: int) -> dict[str,
     total = -joint.per_datum(joint.log_w, joint.global_log_w).mean()
     for weight, critic, (real, fake) in zip(WEIGHTS, critics, samples):
         frozen = copy.deepcopy(critic).requires_grad_(False)
-        total = total + weight * (torch_softplus(-frozen(fake)).mean() + torch_softplus(frozen(real)).mean())
+        total = total + weight * (
+            torch_softplus(-frozen(fake)).mean() + torch_softplus(frozen(real)).mean()
+        )
     store = pyro.get_param_store()
     names = sorted(store._params)
-    return dict(zip(names, torch.autograd.grad(len(X) * total, [store._params[name] for name in names])))
+    return dict(
+        zip(names, torch.autograd.grad(len(X) * total, [store._params[name] for name in names]))
+    )
 
 
 @pytest.mark.parametrize("critic_steps", [1, 5])
@@ -120,25 +139,42 @@ def test_pyro_stock_engine_moves_the_parameters_by_these_gradients() -> None:
     byhand = [copy.deepcopy(critic) for critic in critics]
     torch.manual_seed(1)
     expected = pyro_by_hand(byhand, 2)
-    before = {name: parameter.detach().clone() for name, parameter in pyro.get_param_store()._params.items()}
+    before = {
+        name: parameter.detach().clone()
+        for name, parameter in pyro.get_param_store()._params.items()
+    }
     svi = pyro.infer.SVI(pyro_model, pyro_guide, pyro.optim.SGD({"lr": 1e-3}), loss)
     torch.manual_seed(1)
     svi.step(torch.as_tensor(X))
     assert before.keys() == expected.keys() == {"scale", "w", "m", "a"}
     for name, parameter in pyro.get_param_store()._params.items():
-        torch.testing.assert_close(parameter.detach(), before[name] - 1e-3 * expected[name], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            parameter.detach(), before[name] - 1e-3 * expected[name], rtol=1e-10, atol=1e-10
+        )
     for a, b in zip(critics[2].parameters(), byhand[2].parameters()):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
     before = copy.deepcopy(critics)
     svi.evaluate_loss(torch.as_tensor(X))
-    assert all((a == b).all() for old, new in zip(before, critics) for a, b in zip(old.parameters(), new.parameters()))
+    assert all(
+        (a == b).all()
+        for old, new in zip(before, critics)
+        for a, b in zip(old.parameters(), new.parameters())
+    )
 
 
 def pyro_fit(checkpoint: Any, num_epochs: int, **changes: Any) -> list[torch.Tensor]:
     pyro.clear_param_store()
     loss, critics = pyro_loss(2)
     run = ttraining.fit(
-        pyro_model, pyro_guide, X, loss=loss, optim=ttraining.Adam(0.01), num_epochs=num_epochs, checkpoint=checkpoint, progress=False, **changes
+        pyro_model,
+        pyro_guide,
+        X,
+        loss=loss,
+        optim=ttraining.Adam(0.01),
+        num_epochs=num_epochs,
+        checkpoint=checkpoint,
+        progress=False,
+        **changes,
     )
     return [*run.params.values(), *(p.detach() for critic in critics for p in critic.parameters())]
 
@@ -151,33 +187,57 @@ def numpyro_model(x: jax.Array) -> None:
     shift = numpyro.sample("shift", jdist.Normal(jnp.zeros(2), 1.0).to_event(1))
     with numpyro.plate("data", len(x)):
         z = numpyro.sample("z", jdist.Normal(jnp.zeros(2), 1.0).to_event(1))
-        numpyro.sample("x", jdist.Normal(shift + z * numpyro.param("w", jnp.array([1.0, -0.5])), scale).to_event(1), obs=x)
+        numpyro.sample(
+            "x",
+            jdist.Normal(shift + z * numpyro.param("w", jnp.array([1.0, -0.5])), scale).to_event(1),
+            obs=x,
+        )
 
 
 def numpyro_guide(x: jax.Array) -> None:
-    numpyro.sample("shift", jdist.Normal(numpyro.param("m", jnp.array([0.9, 1.1])), 0.1).to_event(1))
+    numpyro.sample(
+        "shift", jdist.Normal(numpyro.param("m", jnp.array([0.9, 1.1])), 0.1).to_event(1)
+    )
     with numpyro.plate("data", len(x)):
-        numpyro.sample("z", jdist.Normal(x * numpyro.param("a", jnp.array([0.3, 0.2])), 0.7).to_event(1))
+        numpyro.sample(
+            "z", jdist.Normal(x * numpyro.param("a", jnp.array([0.3, 0.2])), 0.7).to_event(1)
+        )
 
 
-PARAMS = {"scale": np.array([0.5, 0.8]), "w": np.array([1.0, -0.5]), "m": np.array([0.9, 1.1]), "a": np.array([0.3, 0.2])}
+PARAMS = {
+    "scale": np.array([0.5, 0.8]),
+    "w": np.array([1.0, -0.5]),
+    "m": np.array([0.9, 1.1]),
+    "a": np.array([0.3, 0.2]),
+}
 
 
 def numpyro_loss(critic_steps: int) -> tuple[jlosses.Loss, list[Any]]:
-    critics = [jlosses.Critic(2 * len(sites), hidden=(8,), activation="tanh", key=jax.random.key(i)) for i, sites in enumerate(SITES)]
+    critics = [
+        jlosses.Critic(2 * len(sites), hidden=(8,), activation="tanh", key=jax.random.key(i))
+        for i, sites in enumerate(SITES)
+    ]
     loss: jlosses.Loss = jlosses.ELBO()
     for weight, sites, critic in zip(WEIGHTS, SITES, critics):
         regularizer = jlosses.R1(0.3) if sites == ("x",) else None
         steps = 1 if sites == ("z",) else critic_steps
-        loss = loss + weight * jlosses.JensenShannon(sites, critic, optim=optax.sgd(LR), critic_steps=steps, regularizer=regularizer)
+        loss = loss + weight * jlosses.JensenShannon(
+            sites, critic, optim=optax.sgd(LR), critic_steps=steps, regularizer=regularizer
+        )
     return loss, critics
 
 
-def numpyro_by_hand(key: jax.Array, params: dict[str, Any], critics: list[Any], critic_steps: int) -> tuple[list[Any], dict[str, Any]]:
-    """The critics after their updates, and the gradient of model and guide with these as constants."""
+def numpyro_by_hand(
+    key: jax.Array, params: dict[str, Any], critics: list[Any], critic_steps: int
+) -> tuple[list[Any], dict[str, Any]]:
+    """The critics after their updates, and the gradient of model and guide with these
+    as constants.
+    """
     x = jnp.asarray(X)
 
-    def critic_cost(critic: Any, sites: tuple[str, ...], real: jax.Array, fake: jax.Array) -> jax.Array:
+    def critic_cost(
+        critic: Any, sites: tuple[str, ...], real: jax.Array, fake: jax.Array
+    ) -> jax.Array:
         cost = softplus(-critic(real)).mean() + softplus(critic(fake)).mean()
         if sites == ("x",):
             cost += 0.15 * (jax.grad(lambda real: critic(real).sum())(real) ** 2).sum(1).mean()
@@ -191,8 +251,18 @@ def numpyro_by_hand(key: jax.Array, params: dict[str, Any], critics: list[Any], 
         draws = samples(key if left == 0 else jax.random.fold_in(key, left), params)[1]
         for i, sites in enumerate(SITES):
             if sites != ("z",) or left == 0:
-                gradient = jax.grad(lambda arrays, i=i, sites=sites: critic_cost(_with(critics[i], arrays), sites, *draws[i]))(arrays_of(critics[i]))  # noqa: B023
-                critics[i] = _with(critics[i], {path: value - LR * gradient[path] for path, value in arrays_of(critics[i]).items()})
+                gradient = jax.grad(
+                    lambda arrays, i=i, sites=sites, drawn=draws[i]: critic_cost(
+                        _with(critics[i], arrays), sites, *drawn
+                    )
+                )(arrays_of(critics[i]))
+                critics[i] = _with(
+                    critics[i],
+                    {
+                        path: value - LR * gradient[path]
+                        for path, value in arrays_of(critics[i]).items()
+                    },
+                )
 
     def cost(params: dict[str, Any]) -> jax.Array:
         joints, draws = samples(key, params)
@@ -220,7 +290,15 @@ def test_numpyro_gradients_of_both_players(critic_steps: int) -> None:
         critics, expected = numpyro_by_hand(key, params, critics, critic_steps)
 
         def total(params: dict[str, Any], state: Any = state, key: jax.Array = key) -> Any:
-            out = loss.evaluate(key, params, numpyro_model, numpyro_guide, (jnp.asarray(X),), train_critics=True, mutable_state=state)
+            out = loss.evaluate(
+                key,
+                params,
+                numpyro_model,
+                numpyro_guide,
+                (jnp.asarray(X),),
+                train_critics=True,
+                mutable_state=state,
+            )
             return out.loss, out.mutable_state
 
         gradients, state = jax.jit(jax.grad(total, has_aux=True))(params)
@@ -244,7 +322,9 @@ def test_numpyro_stock_engine_moves_the_parameters_by_these_gradients() -> None:
     moved = svi.get_params(after)
     moved = {**moved, "scale": jnp.log(moved["scale"])}
     for name in PARAMS:
-        np.testing.assert_allclose(moved[name], unconstrained[name] - 1e-3 * expected[name], rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(
+            moved[name], unconstrained[name] - 1e-3 * expected[name], rtol=1e-9, atol=1e-10
+        )
     for ours, theirs in zip(loss.critics(after.mutable_state).values(), critics):
         for path, value in arrays_of(ours).items():
             np.testing.assert_allclose(value, arrays_of(theirs)[path], rtol=1e-10, atol=1e-10)
@@ -253,9 +333,24 @@ def test_numpyro_stock_engine_moves_the_parameters_by_these_gradients() -> None:
 def numpyro_fit(checkpoint: Any, num_epochs: int, **changes: Any) -> list[np.ndarray]:
     loss, _ = numpyro_loss(2)
     run = jtraining.fit(
-        numpyro_model, numpyro_guide, X, loss=loss, optim=jtraining.Adam(0.01), num_epochs=num_epochs, checkpoint=checkpoint, progress=False, **changes
+        numpyro_model,
+        numpyro_guide,
+        X,
+        loss=loss,
+        optim=jtraining.Adam(0.01),
+        num_epochs=num_epochs,
+        checkpoint=checkpoint,
+        progress=False,
+        **changes,
     )
-    return [*run.params.values(), *(leaf for critic in loss.critics(run.mutable_state).values() for leaf in arrays_of(critic).values())]
+    return [
+        *run.params.values(),
+        *(
+            leaf
+            for critic in loss.critics(run.mutable_state).values()
+            for leaf in arrays_of(critic).values()
+        ),
+    ]
 
 
 # Both
@@ -274,28 +369,9 @@ def test_fit_is_repeatable_and_resumes_with_its_critics(fit: Any, tmp_path: Any)
 @pytest.mark.parametrize("fit", [pyro_fit, numpyro_fit])
 def test_each_player_moves_by_its_own_optimiser_only(fit: Any) -> None:
     """Where the model's learning rate is zero, it stays; the critics do not."""
-    start, end = fit(None, 1, lr_schedule=lambda step: 0.0), fit(None, 5, lr_schedule=lambda step: 0.0)
+    start, end = (
+        fit(None, 1, lr_schedule=lambda step: 0.0),
+        fit(None, 5, lr_schedule=lambda step: 0.0),
+    )
     assert all(np.array_equal(a, b) for a, b in zip(start[:4], end[:4]))
     assert not any(np.array_equal(a, b) for a, b in zip(start[4:], end[4:]))
-
-
-def test_bad_critics_are_refused() -> None:
-    for losses, bad in ((tlosses, torch.nn.Linear(2, 3)), (jlosses, jax.nn.relu)):
-        with pytest.raises(ValueError, match="critic_steps must be an integer of at least 1, got 0"):
-            losses.JensenShannon("x", critic_steps=0)
-        with pytest.raises(ValueError, match="sites must be the name"):
-            losses.JensenShannon(())
-        with pytest.raises(ValueError, match="generator must be one of"):
-            losses.JensenShannon("x", generator="other")
-        with pytest.raises(ValueError, match="must be positive, got 0"):
-            losses.R1(0.0)
-        if losses is tlosses:
-            with pytest.raises(ValueError, match=r"must give one number for each value, shape \(12,\), got \(12, 3\)"):
-                losses.JensenShannon("x", bad)(pyro_model, pyro_guide, torch.as_tensor(X))
-            with pytest.raises(ValueError, match="The model has no sample site"):
-                losses.JensenShannon("y")(pyro_model, pyro_guide, torch.as_tensor(X))
-        else:
-            with pytest.raises(ValueError, match="critic must be a module"):
-                losses.JensenShannon("x", bad)
-    with pytest.raises(ValueError, match="has no critic yet"):
-        jlosses.JensenShannon("x").attach(numpyro_guide)(jnp.asarray(X))

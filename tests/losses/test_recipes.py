@@ -1,4 +1,6 @@
-"""Recipes are the sums that their papers write, and the total correlation is what a Gaussian says it is."""
+"""Recipes are the sums that their papers write, and the total correlation is what a Gaussian says
+it is.
+"""
 
 import math
 from collections.abc import Callable
@@ -21,7 +23,9 @@ def evaluated(backend: Any, loss: Any) -> tuple[float, dict[str, np.ndarray]]:
 
 
 def test_info_vae(backend: Any) -> None:
-    """alpha = 0, lambda = 1 is the VAE, alpha = lambda = 1 the adversarial autoencoder; between them the objective of the paper, term by term."""
+    """alpha = 0, lambda = 1 is the VAE, alpha = lambda = 1 the adversarial autoencoder; between
+    them the objective of the paper, term by term.
+    """
     losses = backend.losses
     assert repr(losses.info_vae(0.0, 1.0)) == repr(losses.ELBO())
     critic = as_critic(backend, lambda z: 0.3 * z - 0.1)
@@ -30,12 +34,22 @@ def test_info_vae(backend: Any) -> None:
     assert repr(losses.info_vae(-3.0, 4.0)) == repr(losses.ELBO(beta=4.0))
 
     alpha, lambda_ = 0.4, 2.0
-    by_hand = alpha * losses.Reconstruction() + (1 - alpha) * losses.ELBO() + (alpha + lambda_ - 1) * losses.MMD("z")
+    by_hand = (
+        alpha * losses.Reconstruction()
+        + (1 - alpha) * losses.ELBO()
+        + (alpha + lambda_ - 1) * losses.MMD("z")
+    )
     pairs = [(losses.info_vae(alpha, lambda_), by_hand)]
     if backend.name == "pyro":  # nothing to compile
-        pairs += [(losses.info_vae(0.0, 1.0), losses.ELBO()), (aae, losses.Reconstruction() + losses.JensenShannon("z", critic))]
+        pairs += [
+            (losses.info_vae(0.0, 1.0), losses.ELBO()),
+            (aae, losses.Reconstruction() + losses.JensenShannon("z", critic)),
+        ]
     for recipe, expected in pairs:
-        (value, gradients), (other, other_gradients) = evaluated(backend, recipe), evaluated(backend, expected)
+        (value, gradients), (other, other_gradients) = (
+            evaluated(backend, recipe),
+            evaluated(backend, expected),
+        )
         assert value == pytest.approx(other, rel=1e-10)
         for name in Q:
             np.testing.assert_allclose(gradients[name], other_gradients[name], rtol=1e-9)
@@ -44,7 +58,10 @@ def test_info_vae(backend: Any) -> None:
 def test_other_recipes(backend: Any) -> None:
     losses = backend.losses
     assert repr(losses.wae()) == "Reconstruction() + 10.0 * MMD('z', IMQ((1.0,)))"
-    assert repr(losses.wae(2.0, losses.JensenShannon("z"))) == "Reconstruction() + 2.0 * JensenShannon('z')"
+    assert (
+        repr(losses.wae(2.0, losses.JensenShannon("z")))
+        == "Reconstruction() + 2.0 * JensenShannon('z')"
+    )
     assert repr(losses.vae_gan(0.5)) == "ELBO() + 0.5 * JensenShannon('x')"
     assert repr(losses.factor_vae()) == "ELBO() + 10.0 * TotalCorrelation('z')"
     for make, message in [
@@ -62,7 +79,9 @@ TC = -0.5 * math.log(1 - RHO**2)
 
 
 def correlated(backend: Any) -> tuple[Callable, Callable]:
-    """A guide that draws two dimensions with correlation RHO and different scales for every datum."""
+    """A guide that draws two dimensions with correlation RHO and different scales for
+    every datum.
+    """
     dist, array = backend.dist, backend.array
     factor = np.array([[2.0, 0.0], [0.5 * RHO, 0.5 * math.sqrt(1 - RHO**2)]])
 
@@ -73,7 +92,12 @@ def correlated(backend: Any) -> tuple[Callable, Callable]:
 
     def guide(x: Any) -> None:
         with backend.plate("data", len(x)):
-            backend.sample("z", dist.MultivariateNormal(backend.param("loc", array(np.zeros(2))), scale_tril=array(factor)))
+            backend.sample(
+                "z",
+                dist.MultivariateNormal(
+                    backend.param("loc", array(np.zeros(2))), scale_tril=array(factor)
+                ),
+            )
 
     return model, guide
 
@@ -88,20 +112,45 @@ def test_total_correlation_of_a_gaussian(backend: Any) -> None:
     """With the exact log-ratio it is -log det(correlations) / 2 on average."""
     losses = backend.losses
     loss = losses.TotalCorrelation("z", as_critic(backend, log_ratio), num_particles=2)
-    found = np.array([backend.evaluate(loss, *correlated(backend), ones(500), seed=seed)[1]["TotalCorrelation(z)"] for seed in range(10)])
+    found = np.array(
+        [
+            backend.evaluate(loss, *correlated(backend), ones(500), seed=seed)[1][
+                "TotalCorrelation(z)"
+            ]
+            for seed in range(10)
+        ]
+    )
     assert_within_three_errors(found, TC)
-    assert repr(losses.TotalCorrelation("z", num_particles=2)) == "TotalCorrelation('z', num_particles=2)"
-    with pytest.raises(ValueError, match=r"latent sites inside the data plates, \['z'\], but \['x'\] are not"):
-        backend.evaluate(losses.TotalCorrelation("x", as_critic(backend, log_ratio)), *correlated(backend), ones(5))
+    assert (
+        repr(losses.TotalCorrelation("z", num_particles=2))
+        == "TotalCorrelation('z', num_particles=2)"
+    )
+    with pytest.raises(
+        ValueError, match=r"latent sites inside the data plates, \['z'\], but \['x'\] are not"
+    ):
+        backend.evaluate(
+            losses.TotalCorrelation("x", as_critic(backend, log_ratio)),
+            *correlated(backend),
+            ones(5),
+        )
 
 
 def test_total_correlation_is_learned(backend: Any) -> None:
-    """The permuted draws are draws of the product: a critic that is trained on them finds the total correlation."""
+    """The permuted draws are draws of the product: a critic that is trained on them finds the total
+    correlation.
+    """
     dgm = package(backend)
     critic = build(backend, dgm.losses.Critic, 2, hidden=(32,), activation="tanh")
     term = dgm.losses.TotalCorrelation("z", critic, optim=dgm.Adam(0.01))
     settings = {"num_epochs": 30, "batch_size": 512, "lr_schedule": lambda step: 0.0}
-    run = fit(backend, *correlated(backend), ones(4096), loss=dgm.losses.ELBO() + term, optim=dgm.Adam(0.01), **settings)
+    run = fit(
+        backend,
+        *correlated(backend),
+        ones(4096),
+        loss=dgm.losses.ELBO() + term,
+        optim=dgm.Adam(0.01),
+        **settings,
+    )
     assert run.history.column("TotalCorrelation(z)")[-10:].mean() == pytest.approx(TC, rel=0.08)
 
 
@@ -110,7 +159,9 @@ PRIOR_MEANS, PRIOR_SCALE = np.array([-2.0, 0.0, 2.0]), 0.5
 
 
 def labelled(backend: Any) -> tuple[Callable, Callable]:
-    """y_n of three classes, z_n ~ Normal(m(y_n), 1/2), x_n in the plane; the guide's mean is affine in x_n, so that it can reach each p(z | y) exactly."""
+    """y_n of three classes, z_n ~ Normal(m(y_n), 1/2), x_n in the plane; the guide's mean is affine
+    in x_n, so that it can reach each p(z | y) exactly.
+    """
     dist, array, param = backend.dist, backend.array, backend.param
     constraints = dist.constraints
 
@@ -118,7 +169,9 @@ def labelled(backend: Any) -> tuple[Callable, Callable]:
         with backend.plate("data", len(x)):
             labels = backend.sample("y", dist.Categorical(probs=array(np.ones(3) / 3)), obs=y)
             z = backend.sample("z", dist.Normal(array(PRIOR_MEANS)[labels], array(PRIOR_SCALE)))
-            mean = param("slope", array(np.zeros(2))) * z[..., None] + param("offset", array(np.zeros(2)))
+            mean = param("slope", array(np.zeros(2))) * z[..., None] + param(
+                "offset", array(np.zeros(2))
+            )
             backend.sample("x", dist.Normal(mean, array(1.0)).to_event(1), obs=x)
 
     def guide(x: Any, y: Any) -> None:
@@ -131,14 +184,29 @@ def labelled(backend: Any) -> tuple[Callable, Callable]:
 
 
 def test_aae_with_labels(backend: Any) -> None:
-    """Makhzani et al. (2016), section 2.3: a critic of code and label gives each class its part of the prior, in an order that x does not suggest."""
+    """Makhzani et al. (2016), section 2.3: a critic of code and label gives each class its part of
+    the prior, in an order that x does not suggest.
+    """
     dgm, rng = package(backend), np.random.default_rng(0)
     y = rng.integers(3, size=3000)
     x = CENTRES[y] + 0.2 * rng.standard_normal((3000, 2))
     critic = build(backend, dgm.losses.Critic, 4, hidden=(32, 32))
     adam = dgm.Adam(5e-3, betas=(0.5, 0.99))
-    loss = dgm.losses.aae(20.0, dgm.losses.JensenShannon(("z", "y"), critic, optim=adam, regularizer=dgm.losses.R1(0.1)))
-    run = fit(backend, *labelled(backend), (x, y), loss=loss, optim=adam, num_epochs=50, batch_size=300, average=0.98, seed=0)
+    loss = dgm.losses.aae(
+        20.0,
+        dgm.losses.JensenShannon(("z", "y"), critic, optim=adam, regularizer=dgm.losses.R1(0.1)),
+    )
+    run = fit(
+        backend,
+        *labelled(backend),
+        (x, y),
+        loss=loss,
+        optim=adam,
+        num_epochs=50,
+        batch_size=300,
+        average=0.98,
+        seed=0,
+    )
     weight, bias, scale = (parameter(run, name) for name in ("weight", "bias", "scale"))
     assert CENTRES @ weight + bias == pytest.approx(PRIOR_MEANS, abs=0.2)
     assert math.sqrt(scale**2 + 0.2**2 * (weight**2).sum()) == pytest.approx(PRIOR_SCALE, rel=0.2)

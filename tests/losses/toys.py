@@ -13,7 +13,9 @@ Q = {"loc": 0.5, "log_scale": 0.5 * math.log(0.8)}
 
 
 def conjugate(backend: Any, num_data: int = 1) -> tuple[Callable, Callable]:
-    """z_n ~ Normal(0, 1), x_n | z_n ~ Normal(z_n, 1) with the guide q = Normal(loc, exp(log_scale)), shared by all data (which are equal)."""
+    """z_n ~ Normal(0, 1), x_n | z_n ~ Normal(z_n, 1) with the guide q = Normal(loc,
+    exp(log_scale)), shared by all data (which are equal).
+    """
     dist, np_ = backend.dist, backend.np
 
     def model(x: Any, size: int | None = None) -> None:
@@ -22,7 +24,10 @@ def conjugate(backend: Any, num_data: int = 1) -> tuple[Callable, Callable]:
             backend.sample("x", dist.Normal(z, backend.array(1.0)), obs=x)
 
     def guide(x: Any, size: int | None = None) -> None:
-        loc, log_scale = backend.param("loc", backend.array(0.0)), backend.param("log_scale", backend.array(0.5))
+        loc, log_scale = (
+            backend.param("loc", backend.array(0.0)),
+            backend.param("log_scale", backend.array(0.5)),
+        )
         with backend.plate("data", size or len(x), subsample_size=len(x)):
             backend.sample("z", dist.Normal(loc, np_.exp(log_scale)))
 
@@ -34,7 +39,9 @@ def ones(num_data: int) -> np.ndarray:
 
 
 def conjugate_per_datum(backend: Any) -> tuple[Callable, Callable]:
-    """The conjugate toy with variational parameters (loc, log_scale) of shape (num_data,): every datum draws its own gradient."""
+    """The conjugate toy with variational parameters (loc, log_scale) of shape (num_data,): every
+    datum draws its own gradient.
+    """
     dist, np_ = backend.dist, backend.np
 
     def model(x: Any) -> None:
@@ -44,7 +51,9 @@ def conjugate_per_datum(backend: Any) -> tuple[Callable, Callable]:
 
     def guide(x: Any) -> None:
         with backend.plate("data", len(x)):
-            backend.sample("z", dist.Normal(backend.param("loc"), np_.exp(backend.param("log_scale"))))
+            backend.sample(
+                "z", dist.Normal(backend.param("loc"), np_.exp(backend.param("log_scale")))
+            )
 
     return model, guide
 

@@ -21,7 +21,9 @@ def package(backend: Any) -> Any:
 
 
 def fit(backend: Any, model: Callable, guide: Callable | None, data: Any, **settings: Any) -> Any:
-    """`fit` without a progress line, and without compiling in Pyro, which takes longer than these runs."""
+    """`fit` without a progress line, and without compiling in Pyro, which takes longer than these
+    runs.
+    """
     if backend.name == "pyro":
         backend.pyro.clear_param_store()
         settings["compile"] = False

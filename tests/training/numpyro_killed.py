@@ -1,4 +1,6 @@
-"""A run with everything on that can have a state, for the tests that kill it: `python -m tests.training.numpyro_killed FOLDER EPOCHS`."""
+"""A run with everything on that can have a state, for the tests that kill it:
+`python -m tests.training.numpyro_killed FOLDER EPOCHS`.
+"""
 
 import sys
 import time
@@ -42,7 +44,9 @@ def train(folder, num_epochs: int, **changes) -> Run:
     """The run; in the folder if one is given."""
     vae = NoisyVAE()
     arguments = {
-        "loss": ELBO(beta=cyclical(20)) + 0.3 * JensenShannon("z", critic_steps=2, regularizer=R1(0.1)) + JensenShannon(("z",), regularizer=GradientPenalty()),
+        "loss": ELBO(beta=cyclical(20))
+        + 0.3 * JensenShannon("z", critic_steps=2, regularizer=R1(0.1))
+        + JensenShannon(("z",), regularizer=GradientPenalty()),
         "optim": optax.chain(optax.add_noise(0.01, 0.5, jax.random.key(3)), optax.adamw(3e-3)),
         "batch_size": 16,
         "validation": (GREY > 0.5).astype(np.float32),
@@ -61,4 +65,8 @@ def train(folder, num_epochs: int, **changes) -> Run:
 
 
 if __name__ == "__main__":
-    train(sys.argv[1], int(sys.argv[2]), callbacks=[lambda run: (print(run.epoch, flush=True), time.sleep(0.1))])
+    train(
+        sys.argv[1],
+        int(sys.argv[2]),
+        callbacks=[lambda run: (print(run.epoch, flush=True), time.sleep(0.1))],
+    )

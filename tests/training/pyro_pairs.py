@@ -10,7 +10,9 @@ from torch.distributions import constraints
 
 
 def density(loc: float = 0.0) -> tuple[Callable, None]:
-    """x_n ~ Normal(mean, scale) with two free parameters and no latent site: a loss without any randomness."""
+    """x_n ~ Normal(mean, scale) with two free parameters and no latent site: a loss without any
+    randomness.
+    """
 
     def model(x: Tensor) -> None:
         mean = pyro.param("mean", torch.tensor(loc))
@@ -26,7 +28,13 @@ class Network(nn.Module):
 
     def __init__(self, rate: float = 0.2) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(rate), nn.Linear(8, 4))
+        self.encoder = nn.Sequential(
+            nn.Linear(6, 8, bias=False),
+            nn.BatchNorm1d(8),
+            nn.Tanh(),
+            nn.Dropout(rate),
+            nn.Linear(8, 4),
+        )
         self.decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 6))
 
     def model(self, x: Tensor) -> None:

@@ -1,4 +1,6 @@
-"""A run with everything that has a state, for the test that kills it: `python -m tests.training.pyro_resumable CHECKPOINT RESULT EPOCH`."""
+"""A run with everything that has a state, for the test that kills it: `python -m
+tests.training.pyro_resumable CHECKPOINT RESULT EPOCH`.
+"""
 
 import os
 import random
@@ -17,13 +19,19 @@ from pyro_dgm.training import Adam, Run, binarize, fit
 from .pyro_pairs import Network, binary
 
 
-def train(checkpoint: Any, *, num_epochs: int = 16, critics: bool = False, **options: Any) -> tuple[Run, dict[str, np.ndarray]]:
+def train(
+    checkpoint: Any, *, num_epochs: int = 16, critics: bool = False, **options: Any
+) -> tuple[Run, dict[str, np.ndarray]]:
     """The run, and all that it ends with: parameters, buffers, critics, history."""
     torch.manual_seed(0)
     network = Network()
     loss: Loss = ELBO(beta=cyclical(40))
     if critics:
-        loss = loss + 0.3 * JensenShannon("z", critic_steps=2, regularizer=R1(0.1)) + JensenShannon(("z",), regularizer=GradientPenalty())
+        loss = (
+            loss
+            + 0.3 * JensenShannon("z", critic_steps=2, regularizer=R1(0.1))
+            + JensenShannon(("z",), regularizer=GradientPenalty())
+        )
     run = fit(
         network.model,
         network.guide,
@@ -53,7 +61,9 @@ def dying(run: Run) -> None:
     """Kill this process at a random moment soon after the epoch given."""
     print(run.epoch, flush=True)
     if run.epoch == int(sys.argv[3]):
-        threading.Timer(random.SystemRandom().uniform(0, 0.05), os.kill, (os.getpid(), signal.SIGKILL)).start()
+        threading.Timer(
+            random.SystemRandom().uniform(0, 0.05), os.kill, (os.getpid(), signal.SIGKILL)
+        ).start()
 
 
 if __name__ == "__main__":

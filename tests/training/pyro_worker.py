@@ -1,4 +1,6 @@
-"""One process of a run that `torchrun` has started: `torchrun --nproc-per-node 2 -m tests.training.pyro_worker FOLDER`."""
+"""One process of a run that `torchrun` has started: `torchrun --nproc-per-node 2 -m
+tests.training.pyro_worker FOLDER`.
+"""
 
 import functools
 import os
@@ -34,8 +36,15 @@ def pair() -> Callable:
 
 
 def options() -> dict[str, Any]:
-    """An optimiser in which the size of the gradient counts; the last batch has six rows, and shares of nine rows are unequal."""
-    return {"optim": functools.partial(torch.optim.SGD, lr=0.5, momentum=0.5), "num_epochs": 3, "batch_size": 9, "clip_norm": 0.2}
+    """An optimiser in which the size of the gradient counts; the last batch has six rows, and
+    shares of nine rows are unequal.
+    """
+    return {
+        "optim": functools.partial(torch.optim.SGD, lr=0.5, momentum=0.5),
+        "num_epochs": 3,
+        "batch_size": 9,
+        "clip_norm": 0.2,
+    }
 
 
 if __name__ == "__main__":
@@ -43,8 +52,14 @@ if __name__ == "__main__":
     torch.manual_seed(rank)  # the parameters of the first process count
     model = pair()
     run = fit(model, None, binary(30), loss=NLL(), checkpoint=folder / "run", **options())
-    again = fit(model, None, binary(30), loss=NLL(), checkpoint=folder / "run", progress=False, **options())
+    again = fit(
+        model, None, binary(30), loss=NLL(), checkpoint=folder / "run", progress=False, **options()
+    )
     assert again.epoch == run.epoch
     torch.distributed.barrier()  # nobody takes the group down while another process is in it
     torch.distributed.destroy_process_group()
-    np.savez(folder / f"rank{rank}.npz", loss=run.history.column("loss"), **{name: value.numpy() for name, value in run.params.items()})
+    np.savez(
+        folder / f"rank{rank}.npz",
+        loss=run.history.column("loss"),
+        **{name: value.numpy() for name, value in run.params.items()},
+    )

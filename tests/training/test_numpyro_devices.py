@@ -15,7 +15,8 @@ x = (np.random.default_rng(0).random((42, 6)) < 0.5).astype(np.float32)
 
 def run(**kwargs):
     vae = VAE(6, 2, hidden=(8,), key=jax.random.key(0))
-    return fit(vae.model, vae.guide, x, batch_size=8, num_epochs=3, optim=Adam(1e-2), validation=x[:9], average=0.9, clip_norm=1.0, progress=False, **kwargs)
+    kwargs |= {'average': 0.9, 'clip_norm': 1.0, 'progress': False, 'validation': x[:9]}
+    return fit(vae.model, vae.guide, x, batch_size=8, num_epochs=3, optim=Adam(1e-2), **kwargs)
 
 one, two = run(), run(device="all")
 shared = run(device=jax.devices()[1])
@@ -24,7 +25,8 @@ for a, b, c in zip(*(jax.tree.leaves(r.params) for r in (one, two, shared)), str
     np.testing.assert_allclose(a, c, rtol=2e-4, atol=2e-6)
     assert c.devices() == {jax.devices()[1]} and len(b.devices()) == 1
 np.testing.assert_allclose(one.history.column("loss"), two.history.column("loss"), rtol=1e-5)
-np.testing.assert_allclose(one.history.column("validation"), two.history.column("validation"), rtol=1e-5)
+scores = [r.history.column("validation") for r in (one, two)]
+np.testing.assert_allclose(*scores, rtol=1e-5)
 try:
     vae = VAE(6, 2, hidden=(8,), key=jax.random.key(0))
     fit(vae.model, vae.guide, x, batch_size=7, device=["cpu:0", "cpu:1"], progress=False)
@@ -38,7 +40,8 @@ from numpyro_dgm.training import compiling
 seen = []
 original = compiling._ArrayEpochs.run
 def spy(self, state, start, stop):
-    text = self._loop.lower(state, self.data.arrays, self._order, self._key, start, stop).compile().as_text()
+    lowered = self._loop.lower(state, self.data.arrays, self._order, self._key, start, stop)
+    text = lowered.compile().as_text()
     seen.append(("all-reduce" in text, "[4,6]" in text.replace("f32", "")))
     return original(self, state, start, stop)
 compiling._ArrayEpochs.run = spy
@@ -51,6 +54,13 @@ print("equal")
 def test_two_devices_give_the_numbers_of_one():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, timeout=600)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "equal"

@@ -41,7 +41,10 @@ def assert_equal(a, b):
     """Parameters and history are equal to the bit."""
     for left, right in zip(leaves(a), leaves(b), strict=True):
         np.testing.assert_array_equal(left, right)
-    rows = [[{name: value for name, value in row.items() if name != "seconds"} for row in run.history] for run in (a, b)]
+    rows = [
+        [{name: value for name, value in row.items() if name != "seconds"} for row in run.history]
+        for run in (a, b)
+    ]
     assert rows[0] == rows[1]
 
 
@@ -58,12 +61,20 @@ def test_steps_are_those_done_by_hand():
         d = min(decay, (1 + step) / (10 + step)) if step else 0.0
         average = mu if average is None else d * average + (1 - d) * mu
         seen.append(mu)
-    arguments = {"loss": NLL(), "optim": optax.sgd(0.3), "num_epochs": 6, "clip_norm": 0.7, "lr_schedule": linear(4, 1.0, 0.5)}
+    arguments = {
+        "loss": NLL(),
+        "optim": optax.sgd(0.3),
+        "num_epochs": 6,
+        "clip_norm": 0.7,
+        "lr_schedule": linear(4, 1.0, 0.5),
+    }
     np.testing.assert_allclose(quiet(mean_model, None, X, **arguments).params["mu"], mu, rtol=1e-5)
     run = quiet(mean_model, None, X, average=decay, **arguments)
     np.testing.assert_allclose(run.params["mu"], average, rtol=1e-5)
     assert [row["step"] for row in run.history] == [1, 2, 3, 4, 5, 6]
-    expected = 0.5 * ((X - np.array([np.zeros(3), *seen[:-1]])[:, None]) ** 2 + np.log(2 * np.pi)).sum(-1).mean(-1)
+    expected = 0.5 * (
+        (X - np.array([np.zeros(3), *seen[:-1]])[:, None]) ** 2 + np.log(2 * np.pi)
+    ).sum(-1).mean(-1)
     np.testing.assert_allclose(run.history.column("loss"), expected, rtol=1e-5)
     np.testing.assert_allclose(run.history.column("NLL"), expected, rtol=1e-5)
 
@@ -82,7 +93,16 @@ def test_every_datum_is_seen_once_per_epoch_in_a_new_order():
             epochs.append(None)
 
         epochs.clear()
-        quiet(model, None, numbers, loss=NLL(), batch_size=5, num_epochs=3, callbacks=[start], **kwargs)
+        quiet(
+            model,
+            None,
+            numbers,
+            loss=NLL(),
+            batch_size=5,
+            num_epochs=3,
+            callbacks=[start],
+            **kwargs,
+        )
         marks = [index for index, entry in enumerate(epochs) if entry is None]
         return [np.concatenate(epochs[a + 1 : b]) for a, b in itertools.pairwise(marks)]
 
@@ -97,7 +117,16 @@ def test_every_datum_is_seen_once_per_epoch_in_a_new_order():
 
 def test_the_same_seed_gives_the_same_run_however_it_is_divided_into_calls(monkeypatch):
     def run():
-        return quiet(vae().model, vae().guide, BITS[:64], batch_size=8, num_epochs=3, optim=Adam(1e-2), clip_norm=1.0, average=0.9)
+        return quiet(
+            vae().model,
+            vae().guide,
+            BITS[:64],
+            batch_size=8,
+            num_epochs=3,
+            optim=Adam(1e-2),
+            clip_norm=1.0,
+            average=0.9,
+        )
 
     first = run()
     for seconds in (0.0, 1e9):
@@ -116,19 +145,30 @@ def test_without_compilation_the_numbers_are_the_same():
         "validation": X[:5],
         "validation_loss": NLL(),
     }
-    jitted, plain = (quiet(mean_model, None, X, compile=compile, **arguments) for compile in ("auto", False))
+    jitted, plain = (
+        quiet(mean_model, None, X, compile=compile, **arguments) for compile in ("auto", False)
+    )
     np.testing.assert_allclose(jitted.params["mu"], plain.params["mu"], rtol=1e-5)
     for a, b in zip(jitted.history, plain.history, strict=True):
-        assert {name: value for name, value in a.items() if name != "seconds"} == pytest.approx({name: b[name] for name in a if name != "seconds"}, rel=1e-5)
+        assert {name: value for name, value in a.items() if name != "seconds"} == pytest.approx(
+            {name: b[name] for name in a if name != "seconds"}, rel=1e-5
+        )
 
 
 def test_history_and_run():
     run = quiet(vae().model, vae().guide, BITS, batch_size=32, num_epochs=2, validation=BITS[:20])
     columns = ["epoch", "step", "loss", "ELBO", "ELBO/log_likelihood", "ELBO/KL"]
-    assert run.history.columns == [*columns, "validation", *(f"validation/{name}" for name in columns[3:]), "seconds"]
+    assert run.history.columns == [
+        *columns,
+        "validation",
+        *(f"validation/{name}" for name in columns[3:]),
+        "seconds",
+    ]
     assert run.history.last["loss"] == pytest.approx(-run.history.last["ELBO"])
     assert (run.data_size, run.epoch, run.history.last["step"]) == (70, 2, 6)
-    assert set(run.params) == {f"{name}$params" for name in ("encoder", "posterior", "decoder", "likelihood")}
+    assert set(run.params) == {
+        f"{name}$params" for name in ("encoder", "posterior", "decoder", "likelihood")
+    }
     assert repr(run).startswith("Run(epoch 2 of 2, step 6, loss ")
     assert run.config["batch_size"] == 32
     assert run.config["loss"] == "ELBO()"
@@ -136,7 +176,15 @@ def test_history_and_run():
 
 def test_training_learns():
     bits = np.repeat(BITS[:2], 50, axis=0)
-    run = quiet(vae().model, vae().guide, bits, batch_size=20, num_epochs=60, optim=Adam(2e-2), loss=IWAE(num_particles=5))
+    run = quiet(
+        vae().model,
+        vae().guide,
+        bits,
+        batch_size=20,
+        num_epochs=60,
+        optim=Adam(2e-2),
+        loss=IWAE(num_particles=5),
+    )
     assert run.history.column("loss")[0] > 9.0
     assert run.history.last["loss"] < 2.0  # ln 2, and what is left to learn
 
@@ -179,14 +227,25 @@ def test_an_entry_may_be_missing():
 
 def test_transform_is_applied_to_training_batches_with_fresh_randomness():
     grey = np.full((64, 16), 0.3, np.float32)
-    run = quiet(vae().model, vae().guide, grey, batch_size=16, num_epochs=3, transform=binarize, validation=BITS)
+    run = quiet(
+        vae().model,
+        vae().guide,
+        grey,
+        batch_size=16,
+        num_epochs=3,
+        transform=binarize,
+        validation=BITS,
+    )
     assert len(set(run.history.column("ELBO/log_likelihood"))) == 3
     batch = {"x": jnp.full((500, 2), 0.3), "a": jnp.full((500,), 0.3)}
     bits = binarize(batch, key=jax.random.key(0))
     assert set(np.unique(bits["x"])) == {0.0, 1.0}
     assert abs(float(bits["x"].mean()) - 0.3) < 0.1
     assert bits["a"] is batch["a"]
-    assert set(np.unique(binarize((batch["x"], batch["a"]), key=jax.random.key(0))[0])) == {0.0, 1.0}
+    assert set(np.unique(binarize((batch["x"], batch["a"]), key=jax.random.key(0))[0])) == {
+        0.0,
+        1.0,
+    }
 
 
 def test_validation_keeps_the_best_weights_and_patience_stops():
@@ -211,15 +270,32 @@ def test_validation_keeps_the_best_weights_and_patience_stops():
 
 
 def test_validation_uses_the_average():
-    arguments = {"loss": NLL(), "validation_loss": NLL(), "optim": optax.sgd(0.5), "num_epochs": 4, "validation": X}
-    plain, averaged = (quiet(mean_model, None, X, average=average, **arguments) for average in (None, 0.9))
+    arguments = {
+        "loss": NLL(),
+        "validation_loss": NLL(),
+        "optim": optax.sgd(0.5),
+        "num_epochs": 4,
+        "validation": X,
+    }
+    plain, averaged = (
+        quiet(mean_model, None, X, average=average, **arguments) for average in (None, 0.9)
+    )
     assert averaged.history.last["validation"] > plain.history.last["validation"] + 1e-4
-    np.testing.assert_allclose(averaged.history.column("loss"), plain.history.column("loss"), rtol=1e-5)
+    np.testing.assert_allclose(
+        averaged.history.column("loss"), plain.history.column("loss"), rtol=1e-5
+    )
 
 
 def test_callbacks_may_stop():
     epochs = []
-    run = quiet(mean_model, None, X, loss=NLL(), num_epochs=10, callbacks=[lambda run: epochs.append(run.epoch), lambda run: run.epoch == 3])
+    run = quiet(
+        mean_model,
+        None,
+        X,
+        loss=NLL(),
+        num_epochs=10,
+        callbacks=[lambda run: epochs.append(run.epoch), lambda run: run.epoch == 3],
+    )
     assert epochs == [1, 2, 3]
     assert run.epoch == 3
 
@@ -240,7 +316,17 @@ class Regression:
 def test_mutable_state_is_carried_and_validation_is_in_evaluation_mode():
     y = X.sum(-1)
     regression = Regression()
-    run = quiet(regression.model, None, (X, y), loss=NLL(), validation_loss=NLL(), optim=optax.sgd(0.0), num_epochs=60, batch_size=10, validation=(X, y))
+    run = quiet(
+        regression.model,
+        None,
+        (X, y),
+        loss=NLL(),
+        validation_loss=NLL(),
+        optim=optax.sgd(0.0),
+        num_epochs=60,
+        batch_size=10,
+        validation=(X, y),
+    )
     (state,) = run.mutable_state.values()
     (statistics,) = state.values()
     first = regression.net.layers[0]
@@ -248,14 +334,22 @@ def test_mutable_state_is_carried_and_validation_is_in_evaluation_mode():
     np.testing.assert_allclose(statistics["running_mean"], features.mean(0), atol=0.5)
     assert len(set(run.history.column("loss"))) == 60  # drop-out draws anew
     last = run.history.column("validation")[-20:]
-    assert np.ptp(last) < 0.1 * np.ptp(run.history.column("loss"))  # only the running statistics still move
+    assert np.ptp(last) < 0.1 * np.ptp(
+        run.history.column("loss")
+    )  # only the running statistics still move
 
 
 def test_layers_used_above_are_those_of_the_package():
-    assert {type(layer).__name__ for layer in (BatchNorm(2), Dropout(0.1), Linear(1, 1, key=jax.random.key(0)))} == {"BatchNorm", "Dropout", "Linear"}
+    assert {
+        type(layer).__name__
+        for layer in (BatchNorm(2), Dropout(0.1), Linear(1, 1, key=jax.random.key(0)))
+    } == {"BatchNorm", "Dropout", "Linear"}
 
 
-@pytest.mark.parametrize("optim", [numpyro.optim.Adam(0.05), optax.adam(0.05), numpyro.optim.optax_to_numpyro(optax.adam(0.05))])
+@pytest.mark.parametrize(
+    "optim",
+    [numpyro.optim.Adam(0.05), optax.adam(0.05), numpyro.optim.optax_to_numpyro(optax.adam(0.05))],
+)
 def test_optimisers_of_both_libraries(optim):
     run = quiet(mean_model, None, X, loss=NLL(), optim=optim, num_epochs=5)
     expected = quiet(mean_model, None, X, loss=NLL(), optim=Adam(0.05), num_epochs=5)
@@ -268,7 +362,9 @@ def test_an_optimiser_with_a_line_search():
 
 
 def test_schedules_inside_the_loss_see_the_step():
-    run = quiet(vae().model, vae().guide, BITS, loss=ELBO(beta=linear(6)), batch_size=35, num_epochs=4)
+    run = quiet(
+        vae().model, vae().guide, BITS, loss=ELBO(beta=linear(6)), batch_size=35, num_epochs=4
+    )
     first, *_, last = run.history
     assert first["loss"] == pytest.approx(-first["ELBO"], rel=1e-6)
     assert -last["ELBO/log_likelihood"] + last["ELBO/KL"] == pytest.approx(-last["ELBO"], rel=1e-5)
@@ -290,7 +386,16 @@ def test_no_global_state_is_changed(no_warnings):
 
 
 def test_double_precision(jax_x64):
-    run = quiet(vae().model, vae().guide, BITS.astype(np.float64), batch_size=16, num_epochs=2, average=0.9, lr_schedule=linear(3), clip_norm=1.0)
+    run = quiet(
+        vae().model,
+        vae().guide,
+        BITS.astype(np.float64),
+        batch_size=16,
+        num_epochs=2,
+        average=0.9,
+        lr_schedule=linear(3),
+        clip_norm=1.0,
+    )
     assert {leaf.dtype for leaf in leaves(run)} == {np.dtype(np.float64)}
 
 

@@ -1,4 +1,6 @@
-"""When a number is not finite the NumPyro `fit` stops, says where, and keeps the weights before that step."""
+"""When a number is not finite the NumPyro `fit` stops, says where, and keeps the weights before
+that step.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,9 @@ def guide(x, y):
 
 
 def steps_before(bad_row, batch_size, num_rows):
-    """After how many steps of the first epoch the batch with this row comes, from a run that counts."""
+    """After how many steps of the first epoch the batch with this row comes, from a run that
+    counts.
+    """
     seen = []
 
     def spy(x, y):
@@ -39,7 +43,14 @@ def steps_before(bad_row, batch_size, num_rows):
         regression(x, y)
 
     x = np.arange(num_rows, dtype=np.float32)
-    quiet(spy, guide, (x, x), batch_size=batch_size, optim=optax.sgd(0.0), callbacks=[lambda run: jax.effects_barrier()])
+    quiet(
+        spy,
+        guide,
+        (x, x),
+        batch_size=batch_size,
+        optim=optax.sgd(0.0),
+        callbacks=[lambda run: jax.effects_barrier()],
+    )
     return next(i for i, batch in enumerate(seen[-(num_rows // batch_size) :]) if bad_row in batch)
 
 
@@ -50,7 +61,10 @@ def test_nan_in_a_batch_names_site_step_and_epoch(as_stream):
     x[25] = np.nan
     data = [(x[i : i + 4], X[i : i + 4]) for i in range(0, 40, 4)] if as_stream else (x, X)
     size = {} if as_stream else {"batch_size": 4}
-    with pytest.raises(NonFiniteError, match=r"ELBO.* is nan at step \d+ \(epoch 1\): site 'z' of the guide .* kept in error.run") as caught:
+    with pytest.raises(
+        NonFiniteError,
+        match=r"ELBO.* is nan at step \d+ \(epoch 1\): site 'z' of the guide .* kept in error.run",
+    ) as caught:
         quiet(regression, guide, data, optim=optax.sgd(1e-4), num_epochs=3, **size)
     error = caught.value
     assert (error.site, error.epoch) == ("z", 1)
@@ -129,5 +143,13 @@ def test_several_particles(compile):
             numpyro.sample("z", dist.Normal(0.0, 1.0))
 
     with pytest.raises(NonFiniteError, match="site 'y' of the model") as caught:
-        quiet(model, guide, X, loss=ELBO(num_particles=3), optim=optax.sgd(-1e-26), num_epochs=20, compile=compile)
+        quiet(
+            model,
+            guide,
+            X,
+            loss=ELBO(num_particles=3),
+            optim=optax.sgd(-1e-26),
+            num_epochs=20,
+            compile=compile,
+        )
     assert caught.value.site == "y"

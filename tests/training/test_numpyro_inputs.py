@@ -14,7 +14,10 @@ from numpyro_dgm.losses import ELBO, NLL
 from numpyro_dgm.training import binarize, fit
 
 BITS = (np.random.default_rng(0).random((20, 6)) < 0.5).astype(np.float32)
-GREY, NAN = np.full((20, 6), 0.5, np.float32), np.where(np.arange(120).reshape(20, 6) == 77, np.nan, BITS).astype(np.float32)
+GREY, NAN = (
+    np.full((20, 6), 0.5, np.float32),
+    np.where(np.arange(120).reshape(20, 6) == 77, np.nan, BITS).astype(np.float32),
+)
 VAE6 = VAE(6, 2, hidden=(4,), key=jax.random.key(0))
 
 
@@ -53,33 +56,97 @@ CASES = {
     "an empty tuple": ({"data": ()}, ValueError, "hold no arrays"),
     "an empty list": ({"data": []}, ValueError, "iterable gives no batches"),
     "no data": ({"data": 3}, TypeError, "data must be an array"),
-    "a scalar entry": ({"data": {"x": BITS, "size": 3}}, ValueError, r"data\['size'\] must be an array of numbers with one row per datum, got int"),
+    "a scalar entry": (
+        {"data": {"x": BITS, "size": 3}},
+        ValueError,
+        r"data\['size'\] must be an array of numbers with one row per datum, got int",
+    ),
     "texts": ({"data": np.array(["a", "b"])}, ValueError, "data must be an array of numbers"),
-    "unequal lengths": ({"data": (BITS, BITS[:5])}, ValueError, r"equally many rows, got \{'data\[0\]': 20, 'data\[1\]': 5\}"),
-    "batch larger than data": ({"batch_size": 21}, ValueError, "batch_size must lie between 1 and the number of data 20, got 21"),
-    "batch size 0": ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1, got 0"),
-    "batch size for an iterable": ({"data": [BITS], "batch_size": 5}, ValueError, "batch_size is for arrays"),
-    "an iterator for two epochs": ({"data": iter([BITS]), "num_epochs": 2}, ValueError, "used up after one epoch"),
+    "unequal lengths": (
+        {"data": (BITS, BITS[:5])},
+        ValueError,
+        r"equally many rows, got \{'data\[0\]': 20, 'data\[1\]': 5\}",
+    ),
+    "batch larger than data": (
+        {"batch_size": 21},
+        ValueError,
+        "batch_size must lie between 1 and the number of data 20, got 21",
+    ),
+    "batch size 0": (
+        {"batch_size": 0},
+        ValueError,
+        "batch_size must be an integer of at least 1, got 0",
+    ),
+    "batch size for an iterable": (
+        {"data": [BITS], "batch_size": 5},
+        ValueError,
+        "batch_size is for arrays",
+    ),
+    "an iterator for two epochs": (
+        {"data": iter([BITS]), "num_epochs": 2},
+        ValueError,
+        "used up after one epoch",
+    ),
     "epochs": ({"num_epochs": 0}, ValueError, "num_epochs must be an integer of at least 1, got 0"),
     "wrong width": ({"data": BITS[:, :5]}, ValueError, "6"),
     "wrong rank": ({"data": BITS[0]}, ValueError, "6"),
-    "grey pixels": ({"data": GREY}, ValueError, r"Site 'x' observes 0.5, outside the support of Bernoulli.*transform=binarize"),
-    "grey pixels in the last batch": ({"data": np.r_[BITS, GREY[:1]], "batch_size": 20}, ValueError, "Site 'x' observes 0.5"),
+    "grey pixels": (
+        {"data": GREY},
+        ValueError,
+        r"Site 'x' observes 0.5, outside the support of Bernoulli.*transform=binarize",
+    ),
+    "grey pixels in the last batch": (
+        {"data": np.r_[BITS, GREY[:1]], "batch_size": 20},
+        ValueError,
+        "Site 'x' observes 0.5",
+    ),
     "grey pixels in an iterable": ({"data": [GREY]}, ValueError, "Site 'x' observes 0.5"),
     "grey validation": ({"validation": GREY}, ValueError, "Site 'x' observes 0.5"),
-    "NaN data": ({"data": NAN, "batch_size": 5}, ValueError, "Site 'x' observes nan.*remove or fill in"),
-    "negative data": ({"model": half_normal_model, "guide": None, "data": -BITS - 1.0, "loss": NLL()}, ValueError, "Site 'y' observes -[12], .*HalfNormal"),
-    "unknown loss": ({"loss": "elbo"}, ValueError, r"loss must be a loss such as ELBO\(\), got 'elbo'"),
-    "unknown validation loss": ({"validation_loss": "elbo"}, ValueError, "validation_loss must be a loss"),
+    "NaN data": (
+        {"data": NAN, "batch_size": 5},
+        ValueError,
+        "Site 'x' observes nan.*remove or fill in",
+    ),
+    "negative data": (
+        {"model": half_normal_model, "guide": None, "data": -BITS - 1.0, "loss": NLL()},
+        ValueError,
+        "Site 'y' observes -[12], .*HalfNormal",
+    ),
+    "unknown loss": (
+        {"loss": "elbo"},
+        ValueError,
+        r"loss must be a loss such as ELBO\(\), got 'elbo'",
+    ),
+    "unknown validation loss": (
+        {"validation_loss": "elbo"},
+        ValueError,
+        "validation_loss must be a loss",
+    ),
     "unknown optimiser": ({"optim": "adam"}, ValueError, r"optim must be Adam\(...\).*got 'adam'"),
-    "an optimiser that minimises by itself": ({"optim": numpyro.optim.Minimize()}, ValueError, "optim must be"),
-    "a schedule for numpyro.optim": ({"optim": numpyro.optim.Adam(0.1), "lr_schedule": lambda step: 1.0}, ValueError, "lr_schedule needs"),
+    "an optimiser that minimises by itself": (
+        {"optim": numpyro.optim.Minimize()},
+        ValueError,
+        "optim must be",
+    ),
+    "a schedule for numpyro.optim": (
+        {"optim": numpyro.optim.Adam(0.1), "lr_schedule": lambda step: 1.0},
+        ValueError,
+        "lr_schedule needs",
+    ),
     "no model": ({"model": None}, TypeError, "model must be callable"),
     "a guide that misses a site": ({"guide": guide_without_sites}, ValueError, r"misses \['z'\]"),
     "no guide": ({"guide": None}, ValueError, r"misses \['z'\]"),
     "a guide with an extra site": ({"guide": guide_with_an_extra_site}, ValueError, r"\['w'\]"),
-    "patience without validation": ({"patience": 3}, ValueError, "patience counts epochs without a better validation score"),
-    "patience 0": ({"patience": 0, "validation": BITS}, ValueError, "patience must be an integer of at least 1"),
+    "patience without validation": (
+        {"patience": 3},
+        ValueError,
+        "patience counts epochs without a better validation score",
+    ),
+    "patience 0": (
+        {"patience": 0, "validation": BITS},
+        ValueError,
+        "patience must be an integer of at least 1",
+    ),
     "clip": ({"clip_norm": 0.0}, ValueError, "clip_norm must be positive"),
     "average": ({"average": 1.0}, ValueError, "average must lie between 0 and 1"),
     "schedule": ({"lr_schedule": 0.1}, ValueError, "lr_schedule must be callable"),
@@ -92,27 +159,44 @@ CASES = {
     "a global latent in minibatches": (
         {"model": global_model, "guide": global_guide, "batch_size": 5},
         ValueError,
-        r"\['mu'\] lie outside the data plate.* would count 4 times: write plate\(\"data\", 20, subsample_size=len\(x\)\)",
+        (
+            r"\['mu'\] lie outside the data plate.* would count 4 times: write plate\(\"data\", "
+            r"20, "
+            r"subsample_size=len\(x\)\)"
+        ),
     ),
     "local parameters that all batches share": (
         {"model": local_model, "guide": AutoNormal(local_model), "batch_size": 5},
         ValueError,
         "does not follow the batch",
     ),
-    "the same with another guide": ({"model": local_model, "guide": AutoDiagonalNormal(local_model), "batch_size": 4}, ValueError, "would count 5 times"),
+    "the same with another guide": (
+        {"model": local_model, "guide": AutoDiagonalNormal(local_model), "batch_size": 4},
+        ValueError,
+        "would count 5 times",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_is_refused(name):
     arguments, error, match = CASES[name]
-    arguments = {"model": VAE6.model, "guide": VAE6.guide, "data": BITS, "loss": ELBO(), "progress": False, **arguments}
+    arguments = {
+        "model": VAE6.model,
+        "guide": VAE6.guide,
+        "data": BITS,
+        "loss": ELBO(),
+        "progress": False,
+        **arguments,
+    }
     with pytest.raises(error, match=match):
         fit(**arguments)
 
 
 def test_what_is_not_refused():
-    """Grey pixels that a transform makes binary; masked NaN; a global latent when a batch holds all data, or whose likelihood is scaled by hand."""
+    """Grey pixels that a transform makes binary; masked NaN; a global latent when a batch holds all
+    data, or whose likelihood is scaled by hand.
+    """
     quiet = {"progress": False, "optim": optax.sgd(1e-3)}
     fit(VAE6.model, VAE6.guide, GREY, transform=binarize, batch_size=5, **quiet)
     fit(global_model, global_guide, BITS, **quiet)
@@ -126,7 +210,20 @@ def test_what_is_not_refused():
 
     def masked(x):
         with numpyro.plate("data", len(x)):
-            fn = dist.Bernoulli(logits=numpyro.param("l", jnp.zeros(6))).mask(~jnp.isnan(x)).to_event(1)
+            fn = (
+                dist.Bernoulli(logits=numpyro.param("l", jnp.zeros(6)))
+                .mask(~jnp.isnan(x))
+                .to_event(1)
+            )
             numpyro.sample("x", fn, obs=x)
 
-    fit(masked, None, NAN, loss=NLL(), batch_size=5, num_epochs=2, optim=optax.set_to_zero(), progress=False)
+    fit(
+        masked,
+        None,
+        NAN,
+        loss=NLL(),
+        batch_size=5,
+        num_epochs=2,
+        optim=optax.set_to_zero(),
+        progress=False,
+    )

@@ -1,4 +1,6 @@
-"""The NumPyro `fit` on models that users write: global latents, constraints, subsampling, automatic guides."""
+"""The NumPyro `fit` on models that users write: global latents, constraints, subsampling, automatic
+guides.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +10,22 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from numpyro.distributions import constraints
-from numpyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoMultivariateNormal, AutoNormal
+from numpyro.infer.autoguide import (
+    AutoDelta,
+    AutoDiagonalNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
 
 from numpyro_dgm.losses import ELBO
 from numpyro_dgm.training import Adam, fit
 
 N = 40
 Y = np.random.default_rng(0).normal(1.5, 1.0, N).astype(np.float32)
-POSTERIOR_MEAN, POSTERIOR_SCALE = Y.sum() / (N + 1), (N + 1) ** -0.5  # of mu ~ Normal(0, 1), y_n ~ Normal(mu, 1)
+POSTERIOR_MEAN, POSTERIOR_SCALE = (
+    Y.sum() / (N + 1),
+    (N + 1) ** -0.5,
+)  # of mu ~ Normal(0, 1), y_n ~ Normal(mu, 1)
 
 
 def quiet(*args, **kwargs):
@@ -39,22 +49,35 @@ SLOW = {"optim": Adam(0.03), "loss": ELBO(num_particles=10), "average": 0.99}
 
 @pytest.mark.parametrize("batch_size", [None, 10])
 def test_a_global_latent_finds_its_posterior(batch_size):
-    run = quiet(model, guide, Y, batch_size=batch_size, num_epochs=800 if batch_size is None else 250, **SLOW)
+    run = quiet(
+        model,
+        guide,
+        Y,
+        batch_size=batch_size,
+        num_epochs=800 if batch_size is None else 250,
+        **SLOW,
+    )
     np.testing.assert_allclose(run.params["loc"], POSTERIOR_MEAN, atol=0.03)
-    np.testing.assert_allclose(run.params["scale"], POSTERIOR_SCALE, rtol=0.15)  # the constrained value
+    np.testing.assert_allclose(
+        run.params["scale"], POSTERIOR_SCALE, rtol=0.15
+    )  # the constrained value
     evidence = dist.MultivariateNormal(jnp.zeros(N), jnp.eye(N) + 1.0).log_prob(Y) / N
     last = run.history.column("ELBO")[-50:].mean()
     assert last == pytest.approx(float(evidence), abs=0.02)
 
 
-@pytest.mark.parametrize("kind", [AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal, AutoDelta])
+@pytest.mark.parametrize(
+    "kind", [AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal, AutoDelta]
+)
 def test_automatic_guides(kind):
     auto = kind(model)
     run = quiet(model, auto, Y, batch_size=20, num_epochs=200, optim=Adam(0.03))
     median = auto.median(run.params)["mu"]
     np.testing.assert_allclose(median, POSTERIOR_MEAN, atol=0.1)
     again = quiet(model, auto, Y, batch_size=20, num_epochs=1, optim=Adam(0.0 + 1e-6))
-    assert abs(float(auto.median(again.params)["mu"]) - POSTERIOR_MEAN) > 0.2  # a second fit starts anew
+    assert (
+        abs(float(auto.median(again.params)["mu"]) - POSTERIOR_MEAN) > 0.2
+    )  # a second fit starts anew
 
 
 def local_model(y):
@@ -65,7 +88,9 @@ def local_model(y):
 
 
 def test_parameters_of_a_datum_meet_that_datum():
-    """NumPyro's plate draws rows at random; `fit` hands it those of the batch, the smaller last batch included."""
+    """NumPyro's plate draws rows at random; `fit` hands it those of the batch, the smaller last
+    batch included.
+    """
     auto = AutoNormal(local_model)
     run = quiet(local_model, auto, Y, batch_size=16, num_epochs=250, **SLOW)
     assert run.params["z_auto_loc"].shape == (N,)
@@ -121,6 +146,9 @@ def test_parameters_made_from_random_keys_depend_on_the_seed():
         numpyro.param("w", lambda key: jax.random.normal(key, (3,)))
         model(y)
 
-    starts = [quiet(random_start, guide, Y, optim=optax.sgd(0.0), seed=seed).params["w"] for seed in (0, 0, 1)]
+    starts = [
+        quiet(random_start, guide, Y, optim=optax.sgd(0.0), seed=seed).params["w"]
+        for seed in (0, 0, 1)
+    ]
     np.testing.assert_array_equal(starts[0], starts[1])
     assert not np.allclose(starts[0], starts[2])

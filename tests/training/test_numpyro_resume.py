@@ -1,4 +1,6 @@
-"""A NumPyro run that is killed and resumed ends in the same numbers, to the bit, as one that was left alone."""
+"""A NumPyro run that is killed and resumed ends in the same numbers, to the bit, as one that was
+left alone.
+"""
 
 import os
 import random
@@ -34,7 +36,10 @@ def assert_same(a, b):
     left, right = (jax.tree.leaves((run.params, run.mutable_state)) for run in (a, b))
     for x, y in zip(left, right, strict=True):
         np.testing.assert_array_equal(x, y)
-    rows = [[{name: value for name, value in row.items() if name != "seconds"} for row in run.history] for run in (a, b)]
+    rows = [
+        [{name: value for name, value in row.items() if name != "seconds"} for row in run.history]
+        for run in (a, b)
+    ]
     assert rows[0] == rows[1]
     assert (a.epoch, a.best_epoch) == (b.epoch, b.best_epoch)
 
@@ -45,12 +50,20 @@ def undisturbed():
 
 
 def test_killed_at_a_random_moment(tmp_path, undisturbed):
-    """SIGKILL after a random time, twice over in one folder; then the run goes on here, in another process."""
+    """SIGKILL after a random time, twice over in one folder; then the run goes on here, in another
+    process.
+    """
     rng = random.Random()
     command = [sys.executable, "-m", "tests.training.numpyro_killed", str(tmp_path), "8"]
     epochs = []
     for _ in range(2):
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ) as process:
             epochs.append(int(process.stdout.readline()))
             process.stdout.readline()  # the epoch before is saved
             time.sleep(rng.random() * 0.15)
@@ -87,7 +100,15 @@ X = np.arange(30, dtype=np.float32).reshape(10, 3)
 
 def small(folder, num_epochs, **changes):
     """A run that compiles in no time."""
-    arguments = {"loss": NLL(), "optim": Adam(0.1), "batch_size": 5, "checkpoint": folder, "num_epochs": num_epochs, "progress": False, **changes}
+    arguments = {
+        "loss": NLL(),
+        "optim": Adam(0.1),
+        "batch_size": 5,
+        "checkpoint": folder,
+        "num_epochs": num_epochs,
+        "progress": False,
+        **changes,
+    }
     return fit(model, None, X, **arguments)
 
 
@@ -126,15 +147,32 @@ def test_other_data_and_other_parameters_are_refused(tmp_path):
     for data in (X + 1.0, X[:, :2]):
         wide = partial(model) if data.shape == X.shape else lambda x: model(jnp.c_[x, x[:, :1]])
         with pytest.raises(CheckpointError, match="data was"):
-            fit(wide, None, data, loss=NLL(), optim=Adam(0.1), batch_size=5, checkpoint=tmp_path, progress=False)
+            fit(
+                wide,
+                None,
+                data,
+                loss=NLL(),
+                optim=Adam(0.1),
+                batch_size=5,
+                checkpoint=tmp_path,
+                progress=False,
+            )
 
 
 @pytest.mark.parametrize("name", ["adam", "chain", "numpyro", "schedule"])
 def test_numbers_inside_functions_count(tmp_path, name):
-    optimisers = {"adam": optax.adam, "chain": lambda rate: optax.chain(optax.clip(1.0), optax.sgd(rate)), "numpyro": numpyro.optim.Adam}
+    optimisers = {
+        "adam": optax.adam,
+        "chain": lambda rate: optax.chain(optax.clip(1.0), optax.sgd(rate)),
+        "numpyro": numpyro.optim.Adam,
+    }
 
     def arguments(rate):
-        return {"lr_schedule": lambda step: rate} if name == "schedule" else {"optim": optimisers[name](rate)}
+        return (
+            {"lr_schedule": lambda step: rate}
+            if name == "schedule"
+            else {"optim": optimisers[name](rate)}
+        )
 
     small(tmp_path, 1, **arguments(0.1))
     assert small(tmp_path, 2, **arguments(0.1)).epoch == 2
@@ -153,7 +191,11 @@ def test_checkpoints_are_written_every_few_epochs_and_at_the_end(tmp_path):
     seen = []
 
     def look(run):
-        seen.append(checkpoint.load(tmp_path / "last.npz")[1]["epoch"] if checkpoint.exists(tmp_path / "last.npz") else 0)
+        seen.append(
+            checkpoint.load(tmp_path / "last.npz")[1]["epoch"]
+            if checkpoint.exists(tmp_path / "last.npz")
+            else 0
+        )
 
     small(tmp_path, 5, checkpoint_every=2, callbacks=[look])
     assert seen == [0, 0, 2, 2, 4]
@@ -173,7 +215,9 @@ def test_every_kind_of_leaf_survives(tmp_path):
     resuming._save(tmp_path, tree, {"config": {}})
     arrays, _ = resuming._load(tmp_path, {})
     back = resuming._rebuild(arrays, tree)
-    for (path, before), after in zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(back), strict=True):
+    for (path, before), after in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(back), strict=True
+    ):
         assert before.dtype == after.dtype, path
         if jnp.issubdtype(before.dtype, jax.dtypes.prng_key):
             before, after = jax.random.key_data(before), jax.random.key_data(after)

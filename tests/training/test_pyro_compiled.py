@@ -1,4 +1,6 @@
-"""The compiled step of the Pyro training loop does what the plain one does, and gives way to it where it cannot."""
+"""The compiled step of the Pyro training loop does what the plain one does, and gives way to it
+where it cannot.
+"""
 
 import functools
 import warnings
@@ -37,7 +39,9 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return outcomes
 
 
-def both(make: Callable[[], tuple[Callable, Any]], data: Any, **options: Any) -> list[tuple[Any, list[Tensor]]]:
+def both(
+    make: Callable[[], tuple[Callable, Any]], data: Any, **options: Any
+) -> list[tuple[Any, list[Tensor]]]:
     """Runs and final tensors of the plain and the compiled path, from the same start."""
     results = []
     for compiled in (False, True):
@@ -48,7 +52,9 @@ def both(make: Callable[[], tuple[Callable, Any]], data: Any, **options: Any) ->
             warnings.simplefilter("error", UserWarning)
             run = quiet(model, guide, data, compile=compiled, **options)
         states = getattr(model, "__self__", None)
-        results.append((run, [*run.params.values(), *(states.buffers() if states is not None else ())]))
+        results.append(
+            (run, [*run.params.values(), *(states.buffers() if states is not None else ())])
+        )
     return results
 
 
@@ -57,17 +63,32 @@ def network() -> tuple[Callable, Callable]:
     return made.model, made.guide
 
 
-def test_it_follows_the_plain_path_with_drop_out_and_batch_normalisation(compilations: list[Any]) -> None:
-    options = {"loss": ELBO(beta=linear(10)), "optim": Adam(1e-2), "clip_norm": 1.0, "average": 0.9, "batch_size": 24, "num_epochs": 4}
-    (plain, expected), (fast, tensors) = both(network, binary(60), **options)  # the last batch of an epoch has 12 rows
+def test_it_follows_the_plain_path_with_drop_out_and_batch_normalisation(
+    compilations: list[Any],
+) -> None:
+    options = {
+        "loss": ELBO(beta=linear(10)),
+        "optim": Adam(1e-2),
+        "clip_norm": 1.0,
+        "average": 0.9,
+        "batch_size": 24,
+        "num_epochs": 4,
+    }
+    (plain, expected), (fast, tensors) = both(
+        network, binary(60), **options
+    )  # the last batch of an epoch has 12 rows
     assert compilations[0] is None and compilations[1] is not None
     for a, b in zip(expected, tensors, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     for name in ("loss", "ELBO", "ELBO/KL"):
-        torch.testing.assert_close(plain.history.column(name), fast.history.column(name), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            plain.history.column(name), fast.history.column(name), rtol=1e-4, atol=1e-5
+        )
 
 
-def test_it_follows_the_plain_path_with_subsampling_automatic_guides_and_free_parameters(compilations: list[Any]) -> None:
+def test_it_follows_the_plain_path_with_subsampling_automatic_guides_and_free_parameters(
+    compilations: list[Any],
+) -> None:
     x, y, _, _ = regression_data(40)
     base = regression(40)
 
@@ -75,7 +96,13 @@ def test_it_follows_the_plain_path_with_subsampling_automatic_guides_and_free_pa
         pyro.param("scale", torch.tensor(1.0), constraint=constraints.positive)
         base(x, y * pyro.param("scale"))
 
-    (_, expected), (_, tensors) = both(lambda: (model, AutoNormal(model)), {"x": x, "y": y}, batch_size=10, num_epochs=3, loss=ELBO(num_particles=2))
+    (_, expected), (_, tensors) = both(
+        lambda: (model, AutoNormal(model)),
+        {"x": x, "y": y},
+        batch_size=10,
+        num_epochs=3,
+        loss=ELBO(num_particles=2),
+    )
     assert compilations[1] is not None
     for a, b in zip(expected, tensors, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -95,7 +122,15 @@ class Surrogate(Term):
 
 def test_detached_values_stay_detached(compilations: list[Any]) -> None:
     model, guide = density(2.0)
-    run = quiet(model, guide, torch.ones(5), loss=Surrogate(), optim=functools.partial(torch.optim.SGD, lr=0.1), num_epochs=2, compile=True)
+    run = quiet(
+        model,
+        guide,
+        torch.ones(5),
+        loss=Surrogate(),
+        optim=functools.partial(torch.optim.SGD, lr=0.1),
+        num_epochs=2,
+        compile=True,
+    )
     assert compilations[0] is not None
     assert run.history.column("surrogate").tolist() == pytest.approx([4.0, 1.7**2])
     assert run.params["mean"].item() == pytest.approx(2.0 - 2 * 0.3)
@@ -111,7 +146,9 @@ def branching() -> tuple[Callable, None]:
     return model, None
 
 
-def test_a_model_that_cannot_be_exported_takes_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_exported_takes_the_plain_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, guide = branching()
     with pytest.warns(UserWarning, match="The step is not compiled"):
         run = quiet(model, guide, torch.ones(5), loss=NLL(), compile=True, num_epochs=3)
@@ -126,14 +163,20 @@ def test_without_a_compiler_the_plain_path_is_taken() -> None:
     from torch._inductor import config, utils
 
     model, guide = density(0.123)
-    with config.patch({"cpp.cxx": ("/no/such/compiler",)}), utils.fresh_cache(), pytest.warns(UserWarning, match="The step is not compiled"):
+    with (
+        config.patch({"cpp.cxx": ("/no/such/compiler",)}),
+        utils.fresh_cache(),
+        pytest.warns(UserWarning, match="The step is not compiled"),
+    ):
         run = quiet(model, guide, torch.ones(17), loss=NLL(), compile=True, num_epochs=2)
     assert run.epoch == 2
 
 
 def test_a_step_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     original = compiling._Compiled.__call__
-    monkeypatch.setattr(compiling._Compiled, "__call__", lambda self, *args: original(self, *args) + 0.1)
+    monkeypatch.setattr(
+        compiling._Compiled, "__call__", lambda self, *args: original(self, *args) + 0.1
+    )
     model, guide = density()
     with pytest.warns(UserWarning, match="differs from the plain one in values"):
         quiet(model, guide, torch.ones(5), loss=NLL(), compile=True)
@@ -141,10 +184,16 @@ def test_a_step_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_number_of_planned_steps_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     decisions: list[bool] = []
-    monkeypatch.setattr(compiling, "_Compiled", lambda *_: decisions.append(True) or (_ for _ in ()).throw(RuntimeError("not here")))
+    monkeypatch.setattr(
+        compiling,
+        "_Compiled",
+        lambda *_: decisions.append(True) or (_ for _ in ()).throw(RuntimeError("not here")),
+    )
     model, guide = density()
     for num_epochs, expected in ((2, 0), (4, 1)):
         monkeypatch.setattr(compiling, "_REPAID_AFTER", 16)
         decisions.clear()
-        quiet(model, guide, torch.ones(22), batch_size=5, loss=NLL(), num_epochs=num_epochs)  # four full batches an epoch
+        quiet(
+            model, guide, torch.ones(22), batch_size=5, loss=NLL(), num_epochs=num_epochs
+        )  # four full batches an epoch
         assert len(decisions) == expected

@@ -1,4 +1,6 @@
-"""The Pyro training loop: what it optimises, what it takes, what it returns and what it leaves alone."""
+"""The Pyro training loop: what it optimises, what it takes, what it returns and what it leaves
+alone.
+"""
 
 import functools
 from collections.abc import Callable
@@ -33,14 +35,26 @@ quiet = functools.partial(fit, progress=False)
 def test_the_history_has_a_row_per_epoch_and_the_modules_are_trained_in_place() -> None:
     vae, x = VAE(6, 2, hidden=(8,)), binary(50)
     before = {name: value.detach().clone() for name, value in vae.named_parameters()}
-    run = quiet(vae.model, vae.guide, x, batch_size=20, num_epochs=3, validation=x[:10], optim=Adam(1e-2))
+    run = quiet(
+        vae.model, vae.guide, x, batch_size=20, num_epochs=3, validation=x[:10], optim=Adam(1e-2)
+    )
     assert isinstance(run, Run) and run.epoch == 3 and run.data_size == 50
-    assert run.history.columns[:7] == ["epoch", "step", "loss", "ELBO", "ELBO/log_likelihood", "ELBO/KL", "validation"]
+    assert run.history.columns[:7] == [
+        "epoch",
+        "step",
+        "loss",
+        "ELBO",
+        "ELBO/log_likelihood",
+        "ELBO/KL",
+        "validation",
+    ]
     assert run.history.column("step").tolist() == [3, 6, 9]
     assert run.history.column("loss").tolist() == (-run.history.column("ELBO")).tolist()
     assert all(not torch.equal(value, before[name]) for name, value in vae.named_parameters())
     assert torch.equal(run.params["encoder$$$layers.0.weight"], vae.encoder.layers[0].weight)
-    assert pyro.get_param_store()._params["encoder$$$layers.0.weight"] is vae.encoder.layers[0].weight
+    assert (
+        pyro.get_param_store()._params["encoder$$$layers.0.weight"] is vae.encoder.layers[0].weight
+    )
 
 
 def test_the_steps_are_those_of_a_loop_written_by_hand() -> None:
@@ -50,7 +64,11 @@ def test_the_steps_are_those_of_a_loop_written_by_hand() -> None:
     run = quiet(model, guide, x, loss=NLL(), num_epochs=20, optim=Adam(0.1), **options)
 
     mean, log_scale = torch.nn.Parameter(torch.tensor(0.0)), torch.nn.Parameter(torch.tensor(0.0))
-    optimiser, averages, losses = torch.optim.Adam([mean, log_scale], 0.1), [torch.zeros(()), torch.zeros(())], []
+    optimiser, averages, losses = (
+        torch.optim.Adam([mean, log_scale], 0.1),
+        [torch.zeros(()), torch.zeros(())],
+        [],
+    )
     for step in range(20):
         optimiser.param_groups[0]["lr"] = 0.1 * (1 - 0.04 * step)
         optimiser.zero_grad()
@@ -59,11 +77,15 @@ def test_the_steps_are_those_of_a_loop_written_by_hand() -> None:
         torch.nn.utils.clip_grad_norm_([mean, log_scale], 0.3)
         optimiser.step()
         decay = min(0.9, (1 + step) / (10 + step)) if step else 0.0
-        averages = [decay * a + (1 - decay) * p.detach() for a, p in zip(averages, (mean, log_scale))]
+        averages = [
+            decay * a + (1 - decay) * p.detach() for a, p in zip(averages, (mean, log_scale))
+        ]
         losses.append(loss.item())
     torch.testing.assert_close(run.params["mean"], averages[0])
     torch.testing.assert_close(run.params["scale"], averages[1].exp())
-    torch.testing.assert_close(torch.tensor(run.history.column("loss")), torch.tensor(losses, dtype=torch.float64))
+    torch.testing.assert_close(
+        torch.tensor(run.history.column("loss")), torch.tensor(losses, dtype=torch.float64)
+    )
 
 
 FORMS: dict[str, Callable[[Tensor], object]] = {
@@ -85,7 +107,10 @@ def test_data_may_have_any_form(form: str) -> None:
     assert run.history.column("step").tolist() == [3, 6] and run.data_size == 40
     again = VAE(6, 2, hidden=(8,))
     again.load_state_dict(vae.state_dict())
-    runs = [quiet(v.model, v.guide, data, num_epochs=2, batch_size=batch_size, seed=3) for v in (vae, again)]
+    runs = [
+        quiet(v.model, v.guide, data, num_epochs=2, batch_size=batch_size, seed=3)
+        for v in (vae, again)
+    ]
     assert runs[0].history.column("loss").tolist() == runs[1].history.column("loss").tolist()
 
 
@@ -102,9 +127,21 @@ def test_binarisation_is_drawn_anew_at_every_pass() -> None:
     def model(x: Tensor) -> None:
         seen.append(x)
         with pyro.plate("data", len(x)):
-            pyro.sample("x", dist.Bernoulli(pyro.param("p", torch.tensor(0.5))).expand([3]).to_event(1), obs=x)
+            pyro.sample(
+                "x",
+                dist.Bernoulli(pyro.param("p", torch.tensor(0.5))).expand([3]).to_event(1),
+                obs=x,
+            )
 
-    run = quiet(model, None, torch.full((200, 3), 0.3), loss=NLL(), transform=binarize, num_epochs=60, optim=Adam(0.1))
+    run = quiet(
+        model,
+        None,
+        torch.full((200, 3), 0.3),
+        loss=NLL(),
+        transform=binarize,
+        num_epochs=60,
+        optim=Adam(0.1),
+    )
     assert not torch.equal(seen[-1], seen[-2]) and set(seen[-1].unique().tolist()) == {0.0, 1.0}
     assert abs(run.params["p"].item() - 0.3) < 0.05
     x, y = binarize((torch.full((5,), 1.0), torch.full((5,), 0.5)))
@@ -116,8 +153,14 @@ def test_global_latents_under_subsampling_reach_the_exact_posterior(family: type
     x, y, mean, scale = regression_data(100)
     model = regression(100)
     guide = family(model)
-    options = {"optim": Adam(0.03), "lr_schedule": linear(600, start=1.0, end=0.02), "average": 0.99}
-    quiet(model, guide, (x, y), batch_size=30, num_epochs=150, loss=ELBO(num_particles=16), **options)
+    options = {
+        "optim": Adam(0.03),
+        "lr_schedule": linear(600, start=1.0, end=0.02),
+        "average": 0.99,
+    }
+    quiet(
+        model, guide, (x, y), batch_size=30, num_epochs=150, loss=ELBO(num_particles=16), **options
+    )
     torch.testing.assert_close(guide.median(x, y)["w"], mean, atol=0.03, rtol=0)
     if family is not AutoDelta:
         quantiles = guide.quantiles([0.158655, 0.841345], x, y)["w"]
@@ -134,8 +177,14 @@ def test_latents_of_a_datum_meet_their_datum_in_every_order() -> None:
             pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
     guide = AutoNormal(model)
-    options = {"optim": Adam(0.05), "lr_schedule": linear(600, start=1.0, end=0.05), "loss": ELBO(num_particles=8)}
-    quiet(model, guide, x, batch_size=20, num_epochs=200, **options)  # the last batch of an epoch has ten rows
+    options = {
+        "optim": Adam(0.05),
+        "lr_schedule": linear(600, start=1.0, end=0.05),
+        "loss": ELBO(num_particles=8),
+    }
+    quiet(
+        model, guide, x, batch_size=20, num_epochs=200, **options
+    )  # the last batch of an epoch has ten rows
     torch.testing.assert_close(guide.locs.z, x / 2, atol=0.2, rtol=0)
 
 
@@ -151,14 +200,28 @@ def test_pyro_modules_are_trained() -> None:
         def forward(self, x: Tensor, y: Tensor) -> None:
             slope = self.slope
             with pyro.plate("data", len(x)):
-                pyro.sample("y", dist.Normal(slope * x + self.offset + self.layer(x[:, None])[:, 0] * 0, self.scale), obs=y)
+                pyro.sample(
+                    "y",
+                    dist.Normal(
+                        slope * x + self.offset + self.layer(x[:, None])[:, 0] * 0, self.scale
+                    ),
+                    obs=y,
+                )
 
     x = torch.linspace(-2, 2, 60)
     for _ in range(2):  # the second time the store holds the parameters of the first
         model = Regression()
         guide = AutoNormal(model)
-        run = quiet(model, guide, (x, 0.8 * x + 2.0 + 0.1 * torch.sin(40 * x)), num_epochs=400, optim=Adam(0.05))
-        assert abs(model.offset.item() - 2.0) < 0.1 and abs(guide.median()["slope"].item() - 0.8) < 0.1
+        run = quiet(
+            model,
+            guide,
+            (x, 0.8 * x + 2.0 + 0.1 * torch.sin(40 * x)),
+            num_epochs=400,
+            optim=Adam(0.05),
+        )
+        assert (
+            abs(model.offset.item() - 2.0) < 0.1 and abs(guide.median()["slope"].item() - 0.8) < 0.1
+        )
         assert run.params["scale"] == model.scale and run.params["scale"] < 0.3
         assert {"offset", "scale", "layer.weight", "AutoNormal.locs.slope"} <= set(run.params)
 
@@ -183,7 +246,10 @@ def test_free_parameters_go_on_from_the_store_unless_they_are_of_another_shape()
     run = quiet(model, guide, x, loss=NLL(), optim=functools.partial(torch.optim.SGD, lr=0.0))
     assert run.params["mean"] == 2.5 and run.params["scale"].shape == ()
     quiet(model, guide, x, loss=NLL(), optim=functools.partial(torch.optim.SGD, lr=0.5))
-    assert pyro.param("mean").item() == pytest.approx(2.5 + 0.5 * 1.5) and pyro.param("scale").shape == ()
+    assert (
+        pyro.param("mean").item() == pytest.approx(2.5 + 0.5 * 1.5)
+        and pyro.param("scale").shape == ()
+    )
 
 
 OPTIMISERS = {
@@ -198,23 +264,48 @@ OPTIMISERS = {
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_any_optimiser_serves(name: str) -> None:
     model, guide = density()
-    run = quiet(model, guide, torch.tensor([1.0, 2.0, 3.0]), loss=NLL(), optim=OPTIMISERS[name], num_epochs=40)
+    run = quiet(
+        model,
+        guide,
+        torch.tensor([1.0, 2.0, 3.0]),
+        loss=NLL(),
+        optim=OPTIMISERS[name],
+        num_epochs=40,
+    )
     assert run.history.last["loss"] < run.history[0]["loss"] - 0.5
 
 
-def test_validation_is_in_evaluation_mode_with_the_same_numbers_and_the_best_weights_are_kept() -> None:
+def test_validation_is_in_evaluation_mode_with_the_same_numbers_and_the_best_weights_are_kept() -> (
+    None
+):
     network, x = Network(rate=0.5), binary(60)
     network.encoder[1].momentum = 0.0
     modes: list[bool] = []
     network.encoder[3].register_forward_hook(lambda module, *_: modes.append(module.training))
     still = functools.partial(torch.optim.SGD, lr=0.0)
-    run = quiet(network.model, network.guide, x[:40], num_epochs=3, optim=still, validation=x[40:], average=0.5)
+    run = quiet(
+        network.model,
+        network.guide,
+        x[:40],
+        num_epochs=3,
+        optim=still,
+        validation=x[40:],
+        average=0.5,
+    )
     assert True in modes and False in modes and network.encoder.training
     assert run.best_epoch == 1 and len(set(run.history.column("validation"))) == 1
 
     model, guide = density()
     run = quiet(
-        model, guide, torch.full((8,), 5.0), loss=NLL(), num_epochs=200, optim=Adam(0.1), validation=torch.full((8,), 2.0), validation_loss=NLL(), patience=5
+        model,
+        guide,
+        torch.full((8,), 5.0),
+        loss=NLL(),
+        num_epochs=200,
+        optim=Adam(0.1),
+        validation=torch.full((8,), 2.0),
+        validation_loss=NLL(),
+        patience=5,
     )
     scores = run.history.column("validation")
     assert run.best_epoch == scores.argmin() + 1 and run.epoch == run.best_epoch + 5 < 200
@@ -250,7 +341,14 @@ def test_the_state_of_the_caller_is_left_alone() -> None:
     store = pyro.get_param_store()
     pyro.param("other", torch.tensor(1.0))
     threads = torch.get_num_threads()
-    quiet(vae.model, vae.guide, x, num_epochs=2, batch_size=8, callbacks=[lambda run: torch.rand(5) is None])
+    quiet(
+        vae.model,
+        vae.guide,
+        x,
+        num_epochs=2,
+        batch_size=8,
+        callbacks=[lambda run: torch.rand(5) is None],
+    )
     assert torch.equal(torch.rand(3), expected)
     assert dist.is_validation_enabled() and torch.get_num_threads() == threads and "other" in store
     assert torch.tensor(1e-39) * 1.0 > 0
@@ -266,11 +364,25 @@ def test_progress_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_kl_warm_up_counts_steps() -> None:
     vae, x = VAE(6, 2, hidden=(8,)), binary(40)
-    run = quiet(vae.model, vae.guide, x, loss=ELBO(beta=linear(4)), batch_size=10, num_epochs=2, optim=functools.partial(torch.optim.SGD, lr=0.0))
+    run = quiet(
+        vae.model,
+        vae.guide,
+        x,
+        loss=ELBO(beta=linear(4)),
+        batch_size=10,
+        num_epochs=2,
+        optim=functools.partial(torch.optim.SGD, lr=0.0),
+    )
     second = run.history[1]
-    assert second["loss"] == pytest.approx(-second["ELBO/log_likelihood"] + second["ELBO/KL"], rel=1e-4)
+    assert second["loss"] == pytest.approx(
+        -second["ELBO/log_likelihood"] + second["ELBO/KL"], rel=1e-4
+    )
     first = run.history[0]
-    assert -first["ELBO/log_likelihood"] < first["loss"] < -first["ELBO/log_likelihood"] + first["ELBO/KL"]
+    assert (
+        -first["ELBO/log_likelihood"]
+        < first["loss"]
+        < -first["ELBO/log_likelihood"] + first["ELBO/KL"]
+    )
 
 
 def mixed(model: Callable) -> AutoGuideList:
@@ -298,11 +410,22 @@ def test_automatic_guides_learn_a_location_and_a_scale(name: str) -> None:
 
     x = 3.0 + 0.5 * torch.randn(200, generator=torch.Generator().manual_seed(0))
     guide = GUIDES[name](model)
-    run = quiet(model, guide, x, batch_size=60, num_epochs=150, optim=Adam(0.02), lr_schedule=linear(600, start=1.0, end=0.05), device="cpu")
+    run = quiet(
+        model,
+        guide,
+        x,
+        batch_size=60,
+        num_epochs=150,
+        optim=Adam(0.02),
+        lr_schedule=linear(600, start=1.0, end=0.05),
+        device="cpu",
+    )
     with torch.no_grad():
         draws = [guide(x) for _ in range(50)]
     assert abs(torch.stack([draw["loc"] for draw in draws]).mean() - 3.0) < 0.1
-    assert name == "flow" or abs(torch.stack([draw["scale"] for draw in draws]).mean() - 0.5) < 0.1  # the flow takes longer
+    assert (
+        name == "flow" or abs(torch.stack([draw["scale"] for draw in draws]).mean() - 0.5) < 0.1
+    )  # the flow takes longer
     assert run.history.last["loss"] < 1.0
 
 
@@ -313,7 +436,15 @@ def test_a_model_may_draw_its_own_subsample() -> None:
             pyro.sample("x", dist.Normal(mean, 1.0), obs=x[rows])
 
     x = torch.linspace(1.0, 3.0, 100)
-    run = quiet(model, None, x, loss=NLL(), num_epochs=300, optim=functools.partial(torch.optim.SGD, lr=0.05), average=0.99)
+    run = quiet(
+        model,
+        None,
+        x,
+        loss=NLL(),
+        num_epochs=300,
+        optim=functools.partial(torch.optim.SGD, lr=0.05),
+        average=0.99,
+    )
     assert abs(run.params["mean"].item() - 2.0) < 0.1
 
 
@@ -324,5 +455,13 @@ def test_parameters_of_a_datum_are_those_of_its_rows() -> None:
             pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
 
     x = torch.linspace(-2.0, 2.0, 40)
-    run = quiet(model, None, x, loss=NLL(), batch_size=12, num_epochs=40, optim=functools.partial(torch.optim.SGD, lr=5.0))
+    run = quiet(
+        model,
+        None,
+        x,
+        loss=NLL(),
+        batch_size=12,
+        num_epochs=40,
+        optim=functools.partial(torch.optim.SGD, lr=5.0),
+    )
     torch.testing.assert_close(run.params["mean"], x, atol=1e-3, rtol=0)

@@ -44,15 +44,43 @@ BAD: dict[str, tuple[dict[str, Any], type, str]] = {
     "not data": ({"data": 3.5}, TypeError, "data must be an array"),
     "objects": ({"data": np.array(["a", "b"])}, ValueError, "array of numbers"),
     "lengths": ({"data": (torch.ones(10, 6), torch.ones(9))}, ValueError, "equally many rows"),
-    "batch too large": ({"batch_size": 41}, ValueError, "between 1 and the number of data 40, got 41"),
-    "batch of an iterable": ({"data": [torch.ones(4, 6)], "batch_size": 2}, ValueError, "an iterable gives its own batches"),
-    "grey": ({"data": torch.full((10, 6), 0.25)}, ValueError, r"Site 'x' observes 0.25, outside the support of Bernoulli .*transform=binarize"),
-    "late NaN": ({"data": torch.cat([binary(39), torch.full((1, 6), torch.nan)]), "batch_size": 10}, ValueError, "Site 'x' observes nan"),
-    "NaN in validation": ({"validation": torch.full((3, 6), torch.nan)}, ValueError, "Site 'x' observes nan"),
+    "batch too large": (
+        {"batch_size": 41},
+        ValueError,
+        "between 1 and the number of data 40, got 41",
+    ),
+    "batch of an iterable": (
+        {"data": [torch.ones(4, 6)], "batch_size": 2},
+        ValueError,
+        "an iterable gives its own batches",
+    ),
+    "grey": (
+        {"data": torch.full((10, 6), 0.25)},
+        ValueError,
+        r"Site 'x' observes 0.25, outside the support of Bernoulli .*transform=binarize",
+    ),
+    "late NaN": (
+        {"data": torch.cat([binary(39), torch.full((1, 6), torch.nan)]), "batch_size": 10},
+        ValueError,
+        "Site 'x' observes nan",
+    ),
+    "NaN in validation": (
+        {"validation": torch.full((3, 6), torch.nan)},
+        ValueError,
+        "Site 'x' observes nan",
+    ),
     "grey iterable": ({"data": [torch.full((10, 6), 0.25)]}, ValueError, "Site 'x' observes 0.25"),
     "unknown optimiser": ({"optim": "adam"}, ValueError, "optim must be Adam"),
-    "optimiser object": ({"optim": torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)}, ValueError, "optim must be Adam"),
-    "clipping optimiser": ({"optim": pyro.optim.Adam({"lr": 0.1}, {"clip_norm": 1.0})}, ValueError, "clip_norm"),
+    "optimiser object": (
+        {"optim": torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)},
+        ValueError,
+        "optim must be Adam",
+    ),
+    "clipping optimiser": (
+        {"optim": pyro.optim.Adam({"lr": 0.1}, {"clip_norm": 1.0})},
+        ValueError,
+        "clip_norm",
+    ),
     "unknown loss": ({"loss": "elbo"}, ValueError, r"loss must be a loss such as ELBO\(\)"),
     "guide misses a site": ({"guide": guide_that_misses}, ValueError, r"misses \['z'\]"),
     "guide has an extra site": ({"guide": guide_with_more}, ValueError, r"\['extra'\]"),
@@ -74,7 +102,12 @@ BAD: dict[str, tuple[dict[str, Any], type, str]] = {
         r"\['w'\] lie outside the data plate.*40, subsample_size=len\(x\)",
     ),
     "shared latents": (
-        {"model": per_datum, "guide": AutoNormal(per_datum), "data": torch.ones(40), "batch_size": 10},
+        {
+            "model": per_datum,
+            "guide": AutoNormal(per_datum),
+            "data": torch.ones(40),
+            "batch_size": 10,
+        },
         ValueError,
         "The guide does not follow the batch",
     ),
@@ -115,8 +148,17 @@ def test_a_nan_in_a_late_batch_stops_with_site_step_and_epoch_and_keeps_the_weig
         yield torch.full((20, 6), torch.nan) if spoilt else x[20:]
 
     kept: list[dict[str, Tensor]] = []
-    with pytest.raises(NonFiniteError, match=r"ELBO is nan at step 5 \(epoch 3\): site 'x' of the model observes nan") as info:
-        quiet(vae.model, vae.guide, batches, num_epochs=6, callbacks=[lambda run: kept.append(run.params)])
+    with pytest.raises(
+        NonFiniteError,
+        match=r"ELBO is nan at step 5 \(epoch 3\): site 'x' of the model observes nan",
+    ) as info:
+        quiet(
+            vae.model,
+            vae.guide,
+            batches,
+            num_epochs=6,
+            callbacks=[lambda run: kept.append(run.params)],
+        )
     error = info.value
     assert (error.site, error.step, error.epoch, error.run.epoch) == ("x", 5, 3, 2)
     assert all(value.isfinite().all() for value in vae.parameters())
@@ -130,7 +172,15 @@ def test_after_a_nan_the_best_weights_are_kept_if_there_is_validation() -> None:
     data = lambda: [torch.full((20, 6), torch.nan) if next(passes) == 3 else x]  # noqa: E731
     kept: list[dict[str, Tensor]] = []
     with pytest.raises(NonFiniteError, match="The weights of epoch 2 are kept") as info:
-        quiet(vae.model, vae.guide, data, num_epochs=6, validation=x, optim=Adam(0.01), callbacks=[lambda run: kept.append(run.params)])
+        quiet(
+            vae.model,
+            vae.guide,
+            data,
+            num_epochs=6,
+            validation=x,
+            optim=Adam(0.01),
+            callbacks=[lambda run: kept.append(run.params)],
+        )
     assert info.value.run.best_epoch == 2
     for name, value in info.value.run.params.items():
         assert torch.equal(value, kept[1][name])
@@ -151,20 +201,34 @@ def test_a_gradient_that_is_not_finite_is_found_out(average: float | None) -> No
 def test_divergence_names_the_parameter_or_site() -> None:
     model, guide = density()
     with pytest.raises(NonFiniteError) as info:
-        quiet(model, guide, torch.ones(5), loss=NLL(), optim=functools.partial(torch.optim.SGD, lr=1e4), num_epochs=50)
+        quiet(
+            model,
+            guide,
+            torch.ones(5),
+            loss=NLL(),
+            optim=functools.partial(torch.optim.SGD, lr=1e4),
+            num_epochs=50,
+        )
     assert info.value.site in ("mean", "scale", "x")
 
 
 def test_other_arguments_do_not_resume(tmp_path: Any) -> None:
     model, guide = density()
     quiet(model, guide, torch.ones(5), loss=NLL(), checkpoint=tmp_path)
-    with pytest.raises(CheckpointError, match="belongs to a run with other arguments: seed was 0 and is 1"):
+    with pytest.raises(
+        CheckpointError, match="belongs to a run with other arguments: seed was 0 and is 1"
+    ):
         quiet(model, guide, torch.ones(5), loss=NLL(), checkpoint=tmp_path, seed=1)
     with pytest.raises(CheckpointError, match="data"):
         quiet(model, guide, torch.zeros(5), loss=NLL(), checkpoint=tmp_path)
     with pytest.raises(CheckpointError, match="loss"):
         quiet(model, guide, torch.ones(5), loss=2.0 * NLL(), checkpoint=tmp_path)
-    assert quiet(model, guide, torch.ones(5), loss=NLL(), checkpoint=tmp_path, seed=1, resume=False).epoch == 1
+    assert (
+        quiet(
+            model, guide, torch.ones(5), loss=NLL(), checkpoint=tmp_path, seed=1, resume=False
+        ).epoch
+        == 1
+    )
 
 
 def test_the_rate_of_an_elbo_with_a_wrong_plate_is_not_hidden() -> None:

@@ -26,11 +26,21 @@ def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 def test_a_run_killed_at_random_steps_ends_in_the_same_numbers(tmp_path: Path) -> None:
     _, expected = train(None, critics=True)
     assert any("JensenShannon" in name and "weight" in name for name in expected)
-    command = [sys.executable, "-m", "tests.training.pyro_resumable", str(tmp_path / "run"), str(tmp_path / "result.npz")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.training.pyro_resumable",
+        str(tmp_path / "run"),
+        str(tmp_path / "result.npz"),
+    ]
     for after in (1, 4):
-        killed = subprocess.run([*command, str(after)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        killed = subprocess.run(
+            [*command, str(after)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+        )
         assert killed.returncode == -signal.SIGKILL, killed.stdout
-    finished = subprocess.run([*command, "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    finished = subprocess.run(
+        [*command, "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
     assert int(finished.stdout.split()[0]) >= 4  # it went on
     equal(dict(np.load(tmp_path / "result.npz")), expected)
 
@@ -64,14 +74,29 @@ def test_an_interrupt_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     assert seen == [3, 4, 5]
 
 
-def test_checkpoints_are_written_as_often_as_asked_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_are_written_as_often_as_asked_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pyro_dgm.training import resuming
 
     epochs: list[int] = []
     original = resuming._save
-    monkeypatch.setattr(resuming, "_save", lambda folder, tree, meta: (epochs.append(meta["epoch"]), original(folder, tree, meta)))
+    monkeypatch.setattr(
+        resuming,
+        "_save",
+        lambda folder, tree, meta: (epochs.append(meta["epoch"]), original(folder, tree, meta)),
+    )
     model, guide = density()
-    fit(model, guide, np.arange(5.0), loss=NLL(), num_epochs=7, checkpoint=tmp_path, checkpoint_every=3, progress=False)
+    fit(
+        model,
+        guide,
+        np.arange(5.0),
+        loss=NLL(),
+        num_epochs=7,
+        checkpoint=tmp_path,
+        checkpoint_every=3,
+        progress=False,
+    )
     assert epochs == [3, 6, 7]
 
 

@@ -1,4 +1,6 @@
-"""Copying weights from a torch module into its Equinox twin, by attribute path: `layers.0.weight` is `.layers[0].weight`."""
+"""Copying weights from a torch module into its Equinox twin, by attribute path: `layers.0.weight`
+is `.layers[0].weight`.
+"""
 
 from collections.abc import Callable
 from functools import reduce
@@ -29,20 +31,30 @@ def arrays_of(module: Any) -> dict[str, jax.Array]:
 
 
 def copy_weights(source: torch.nn.Module, target: Any) -> Any:
-    """`target` with the weights of `source`; every parameter must have its counterpart, of the same shape, and nothing may be left over."""
+    """`target` with the weights of `source`; every parameter must have its counterpart, of the same
+    shape, and nothing may be left over.
+    """
     weights = {path: parameter.detach().numpy() for path, parameter in source.named_parameters()}
     places = arrays_of(target)
-    assert weights.keys() == places.keys(), f"only in one twin: {sorted(weights.keys() ^ places.keys())}"
+    assert weights.keys() == places.keys(), (
+        f"only in one twin: {sorted(weights.keys() ^ places.keys())}"
+    )
     for path, weight in weights.items():
-        assert weight.shape == places[path].shape, f"{path}: {weight.shape} and {places[path].shape}"
+        assert weight.shape == places[path].shape, (
+            f"{path}: {weight.shape} and {places[path].shape}"
+        )
         target = eqx.tree_at(leaf_at(path), target, jnp.asarray(weight))
     return target
 
 
 def shake(module: torch.nn.Module, seed: int = 0, scale: float = 0.3) -> torch.nn.Module:
-    """Add normal noise to all parameters, so that none is at a special value (zero, one, symmetric)."""
+    """Add normal noise to all parameters, so that none is at a special value (zero, one,
+    symmetric).
+    """
     rng = np.random.default_rng(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += torch.as_tensor(scale * rng.standard_normal(parameter.shape), dtype=parameter.dtype)
+            parameter += torch.as_tensor(
+                scale * rng.standard_normal(parameter.shape), dtype=parameter.dtype
+            )
     return module

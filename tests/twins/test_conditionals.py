@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import CONDITIONALS, NETWORKS, Conditional, Network
+from tests.cases import CONDITIONALS, NETWORKS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
+from tests.kinds import Conditional, Network
 from tests.twins.copying import copy_weights, shake
 
 EVERY = [
-    pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}") for name, case in CONDITIONALS.items() for context_dim in case.contexts
+    pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}")
+    for name, case in CONDITIONALS.items()
+    for context_dim in case.contexts
 ]
 NETS = [pytest.param(case, id=name) for name, case in NETWORKS.items()]
 
@@ -30,13 +33,21 @@ def libs() -> tuple[PyroLibrary, NumPyroLibrary]:
 
 
 def close(ours: Any, theirs: Any, what: str = "") -> None:
-    np.testing.assert_allclose(np.asarray(theirs), np.asarray(ours), rtol=1e-10, atol=1e-10, err_msg=what)
+    np.testing.assert_allclose(
+        np.asarray(theirs), np.asarray(ours), rtol=1e-10, atol=1e-10, err_msg=what
+    )
 
 
-def compare(libs: tuple[PyroLibrary, NumPyroLibrary], function: Callable[..., Any], modules: tuple[Any, Any], *arrays: np.ndarray) -> None:
+def compare(
+    libs: tuple[PyroLibrary, NumPyroLibrary],
+    function: Callable[..., Any],
+    modules: tuple[Any, Any],
+    *arrays: np.ndarray,
+) -> None:
     """The values of function(module, *arrays), and its gradients in all parameters and arrays."""
     (values, ours, ours_in), (their_values, theirs, theirs_in) = (
-        lib.values_and_gradients(function, module, *map(lib.array, arrays)) for lib, module in zip(libs, modules)
+        lib.values_and_gradients(function, module, *map(lib.array, arrays))
+        for lib, module in zip(libs, modules)
     )
     close(values, their_values)
     assert ours.keys() == theirs.keys()
@@ -47,10 +58,15 @@ def compare(libs: tuple[PyroLibrary, NumPyroLibrary], function: Callable[..., An
 
 
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_log_density(libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_dim: int) -> None:
+def test_log_density(
+    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_dim: int
+) -> None:
     rng = np.random.default_rng(1)
     torch_module = shake(libs[0].conditional(case, context_dim))
-    modules = torch_module, copy_weights(torch_module, libs[1].conditional(case, context_dim, seed=1))
+    modules = (
+        torch_module,
+        copy_weights(torch_module, libs[1].conditional(case, context_dim, seed=1)),
+    )
     assert repr(modules[0]) == repr(modules[1])
     value = case.values(rng, 3, 5)
     context = [rng.standard_normal((5, context_dim))] if context_dim else []
@@ -58,19 +74,35 @@ def test_log_density(libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional
 
     def weighted(module: Any, value: Any, *context: Any) -> Any:
         p = module(*context)
-        return p.log_prob(value) * (torch.as_tensor(weights) if isinstance(p, torch.distributions.Distribution) else jnp.asarray(weights))
+        return p.log_prob(value) * (
+            torch.as_tensor(weights)
+            if isinstance(p, torch.distributions.Distribution)
+            else jnp.asarray(weights)
+        )
 
     compare(libs, weighted, modules, value, *context)
 
 
 @pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_mean(libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_dim: int) -> None:
+def test_mean(
+    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_dim: int
+) -> None:
     if case.name == "Categorical":
         return
     torch_module = shake(libs[0].conditional(case, context_dim))
-    modules = torch_module, copy_weights(torch_module, libs[1].conditional(case, context_dim, seed=1))
+    modules = (
+        torch_module,
+        copy_weights(torch_module, libs[1].conditional(case, context_dim, seed=1)),
+    )
     context = [np.random.default_rng(1).standard_normal((5, context_dim))] if context_dim else []
-    values = [lib.numpy(lib.call(lambda *context, module=module: module(*context).mean, *map(lib.array, context))) for lib, module in zip(libs, modules)]
+    values = [
+        lib.numpy(
+            lib.call(
+                lambda *context, module=module: module(*context).mean, *map(lib.array, context)
+            )
+        )
+        for lib, module in zip(libs, modules)
+    ]
     close(*values)
 
 
@@ -83,16 +115,25 @@ def test_network(libs: tuple[PyroLibrary, NumPyroLibrary], case: Network) -> Non
     x = np.random.default_rng(1).standard_normal((3, 5, *case.in_shape))
     if "dropout" not in case.settings:
         compare(libs, lambda module, x: module(x) ** 2, modules, x)
-    with libs[0].package.nn.evaluation_mode(modules[0]), libs[1].package.nn.evaluation_mode(modules[1]):
-        if case.settings.get("batch_norm") or case.name == "BatchNorm":  # the training above has moved torch's running statistics
+    with (
+        libs[0].package.nn.evaluation_mode(modules[0]),
+        libs[1].package.nn.evaluation_mode(modules[1]),
+    ):
+        if (
+            case.settings.get("batch_norm") or case.name == "BatchNorm"
+        ):  # the training above has moved torch's running statistics
             for part in torch_module.modules():
                 if isinstance(part, torch.nn.BatchNorm1d):
                     part.reset_running_stats()
         compare(libs, lambda module, x: module(x) ** 2, modules, x)
 
 
-def test_batch_norm_moves_the_same_running_statistics(libs: tuple[PyroLibrary, NumPyroLibrary]) -> None:
-    """Three steps of training, then evaluation: NumPyro keeps in a mutable site what torch keeps in buffers."""
+def test_batch_norm_moves_the_same_running_statistics(
+    libs: tuple[PyroLibrary, NumPyroLibrary],
+) -> None:
+    """Three steps of training, then evaluation: NumPyro keeps in a mutable site what torch keeps in
+    buffers.
+    """
     case = NETWORKS["MLP-batch-norm"]
     torch_module = shake(libs[0].network(case))
     module = copy_weights(torch_module, libs[1].network(case, seed=1))
@@ -100,7 +141,11 @@ def test_batch_norm_moves_the_same_running_statistics(libs: tuple[PyroLibrary, N
     state: dict[str, Any] = {}
 
     def step(x: jax.Array, state: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
-        with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace, numpyro.handlers.substitute(data=state):
+        with (
+            numpyro.handlers.seed(rng_seed=0),
+            numpyro.handlers.trace() as trace,
+            numpyro.handlers.substitute(data=state),
+        ):
             y = nn.register("net", module)(x)
         return y, {name: site["value"] for name, site in trace.items() if site["type"] == "mutable"}
 

@@ -1,4 +1,6 @@
-"""Terms that compare samples: equal values, gradients and updates of the critic in both backends, for the same samples and critics, at 1e-10."""
+"""Terms that compare samples: equal values, gradients and updates of the critic in both backends,
+for the same samples and critics, at 1e-10.
+"""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -20,19 +22,46 @@ from tests.contracts.libraries import QUICKLY
 from tests.twins.copying import arrays_of, copy_weights, shake
 
 RNG = np.random.default_rng(0)
-REAL, FAKE, AGAIN = RNG.standard_normal((7, 3)), 0.5 + 0.8 * RNG.standard_normal((5, 3)), RNG.standard_normal((5, 3))
+REAL, FAKE, AGAIN = (
+    RNG.standard_normal((7, 3)),
+    0.5 + 0.8 * RNG.standard_normal((5, 3)),
+    RNG.standard_normal((5, 3)),
+)
 LR = 0.1
 
-FS = ["total_variation", "kl", "reverse_kl", "pearson", "neyman", "squared_hellinger", "jeffrey", "jensen_shannon", "gan"]
-PLAYERS: dict[str, Callable[[Any, Any, Any], Any]] = {f: lambda l, c, o, f=f: l.FDivergence("x", c, f=f, optim=o) for f in FS}
-PLAYERS |= {f"{f}, non-saturating": lambda l, c, o, f=f: l.FDivergence("x", c, f=f, generator="non_saturating", optim=o) for f in ("kl", "pearson")}
+FS = [
+    "total_variation",
+    "kl",
+    "reverse_kl",
+    "pearson",
+    "neyman",
+    "squared_hellinger",
+    "jeffrey",
+    "jensen_shannon",
+    "gan",
+]
+PLAYERS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    f: lambda l, c, o, f=f: l.FDivergence("x", c, f=f, optim=o) for f in FS
+}
+PLAYERS |= {
+    f"{f}, non-saturating": lambda l, c, o, f=f: l.FDivergence(
+        "x", c, f=f, generator="non_saturating", optim=o
+    )
+    for f in ("kl", "pearson")
+}
 PLAYERS |= {
     "alpha": lambda l, c, o: l.FDivergence("x", c, f=l.divergence("alpha", alpha=0.3), optim=o),
-    "weighted": lambda l, c, o: l.FDivergence("x", c, f=l.divergence("weighted_jensen_shannon", pi=0.3), optim=o),
+    "weighted": lambda l, c, o: l.FDivergence(
+        "x", c, f=l.divergence("weighted_jensen_shannon", pi=0.3), optim=o
+    ),
     "GAN": lambda l, c, o: l.JensenShannon("x", c, optim=o, regularizer=l.R1(0.4)),
-    "saturating": lambda l, c, o: l.JensenShannon("x", c, generator="saturating", optim=o, regularizer=l.R2(0.4)),
+    "saturating": lambda l, c, o: l.JensenShannon(
+        "x", c, generator="saturating", optim=o, regularizer=l.R2(0.4)
+    ),
     "noise": lambda l, c, o: l.JensenShannon("x", c, optim=o, regularizer=l.NoiseRegularizer(0.4)),
-    "noise, jeffrey": lambda l, c, o: l.FDivergence("x", c, f="jeffrey", optim=o, regularizer=l.NoiseRegularizer(0.4, f="jeffrey")),
+    "noise, jeffrey": lambda l, c, o: l.FDivergence(
+        "x", c, f="jeffrey", optim=o, regularizer=l.NoiseRegularizer(0.4, f="jeffrey")
+    ),
     "b-GAN": lambda l, c, o: l.DensityRatio("x", c, optim=o),
     "b-GAN, kl": lambda l, c, o: l.DensityRatio("x", c, f="kl", optim=o),
     "Wasserstein": lambda l, c, o: l.Wasserstein("x", c, penalty=l.R1(1.0), optim=o),
@@ -51,9 +80,24 @@ IMAGE_CRITIC = {"hidden_channels": (3, 4), "features": 5, "activation": "tanh"}
 CRITICS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = {
     "spectral": ("Critic", (3,), {"hidden": (6, 4), "spectral_norm": True}, (3,)),
     "image": ("ImageCritic", ((2, 8, 9),), IMAGE_CRITIC, (2, 8, 9)),
-    "image, spectral": ("ImageCritic", ((2, 8, 9),), IMAGE_CRITIC | {"spectral_norm": True}, (2, 8, 9)),
-    "projection": ("ProjectionCritic", (3, 4), {"encoder": ("MLP", (3, (6, 5)), {"activation": "tanh"})}, (7,)),
-    "projection, spectral image": ("ProjectionCritic", ((1, 4, 4), 3), {"spectral_norm": True, "encoder": ("ConvEncoder", ((1, 4, 4),), IMAGES)}, (19,)),
+    "image, spectral": (
+        "ImageCritic",
+        ((2, 8, 9),),
+        IMAGE_CRITIC | {"spectral_norm": True},
+        (2, 8, 9),
+    ),
+    "projection": (
+        "ProjectionCritic",
+        (3, 4),
+        {"encoder": ("MLP", (3, (6, 5)), {"activation": "tanh"})},
+        (7,),
+    ),
+    "projection, spectral image": (
+        "ProjectionCritic",
+        ((1, 4, 4), 3),
+        {"spectral_norm": True, "encoder": ("ConvEncoder", ((1, 4, 4),), IMAGES)},
+        (19,),
+    ),
 }
 
 
@@ -64,21 +108,30 @@ def double_precision(x64: None) -> None:
 
 def joints(real: Any, fake: Any, again: Any, stack: Callable) -> Any:
     """What terms read of the joints, with samples that are given."""
-    return SimpleNamespace(samples=lambda sites: (real, fake), redrawn=lambda sites, num: stack([fake, again]), critics={}, outputs={})
+    return SimpleNamespace(
+        samples=lambda sites: (real, fake),
+        redrawn=lambda sites, num: stack([fake, again]),
+        critics={},
+        outputs={},
+    )
 
 
 def torch_side(term: Any, real: np.ndarray) -> tuple[float, list[np.ndarray]]:
     samples = [torch.as_tensor(x).requires_grad_() for x in (real, FAKE, AGAIN)]
     quantity, _ = term.estimate(joints(*samples, torch.stack), 0)
     gradients = torch.autograd.grad(quantity, samples, allow_unused=True)
-    return quantity.item(), [np.zeros(x.shape) if g is None else g.numpy() for g, x in zip(gradients, samples)]
+    return quantity.item(), [
+        np.zeros(x.shape) if g is None else g.numpy() for g, x in zip(gradients, samples)
+    ]
 
 
 def jax_side(term: Any, real: np.ndarray) -> tuple[float, list[np.ndarray]]:
     def quantity(*samples: Any) -> Any:
         return term.estimate(joints(*samples, jnp.stack), 0)[0]
 
-    value, gradients = jax.jit(jax.value_and_grad(quantity, (0, 1, 2)))(*map(jnp.asarray, (real, FAKE, AGAIN)))
+    value, gradients = jax.jit(jax.value_and_grad(quantity, (0, 1, 2)))(
+        *map(jnp.asarray, (real, FAKE, AGAIN))
+    )
     return float(value), [np.asarray(g) for g in gradients]
 
 
@@ -93,13 +146,17 @@ def compare(term: Any, other: Any, real: np.ndarray) -> None:
 @pytest.mark.parametrize("name", PLAYERS)
 def test_terms_with_a_critic(name: str) -> None:
     critic = shake(tlosses.Critic(3, hidden=(6, 4), activation="tanh"))
-    twin = copy_weights(critic, jlosses.Critic(3, hidden=(6, 4), activation="tanh", key=jax.random.key(0)))
+    twin = copy_weights(
+        critic, jlosses.Critic(3, hidden=(6, 4), activation="tanh", key=jax.random.key(0))
+    )
     term = PLAYERS[name](tlosses, critic, lambda params: torch.optim.SGD(params, LR))
     other = PLAYERS[name](jlosses, twin, optax.sgd(LR))
     assert repr(term).split(", optim=")[0] == repr(other).split(", optim=")[0]
     compare(term, other, REAL)
     samples = joints(torch.as_tensor(REAL), torch.as_tensor(FAKE), None, torch.stack)
-    before = {path: parameter.detach().numpy().copy() for path, parameter in critic.named_parameters()}
+    before = {
+        path: parameter.detach().numpy().copy() for path, parameter in critic.named_parameters()
+    }
     term._train_critic(samples)
     samples = joints(jnp.asarray(REAL), jnp.asarray(FAKE), None, jnp.stack)
     state = jax.jit(lambda: other._train_critic(other._init_critic(), samples, jax.random.key(0)))()
@@ -123,8 +180,12 @@ def test_critics(name: str) -> None:
     key, theirs = jax.random.key(0), dict(settings)
     if "encoder" in settings:
         network, network_sizes, network_settings = settings["encoder"]
-        settings = settings | {"encoder": getattr(pyro_dgm.nn, network)(*network_sizes, **network_settings)}
-        theirs["encoder"] = getattr(numpyro_dgm.nn, network)(*network_sizes, **network_settings, key=key)
+        settings = settings | {
+            "encoder": getattr(pyro_dgm.nn, network)(*network_sizes, **network_settings)
+        }
+        theirs["encoder"] = getattr(numpyro_dgm.nn, network)(
+            *network_sizes, **network_settings, key=key
+        )
     critic = shake(getattr(tlosses, cls)(*sizes, **settings), scale=0.1)
     twin = copy_weights(critic, getattr(jlosses, cls)(*sizes, **theirs, key=key))
     x = np.random.default_rng(1).standard_normal((4, *shape))

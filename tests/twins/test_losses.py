@@ -1,6 +1,8 @@
-"""Every loss gives the same value, the same logged terms and the same gradients in both backends, at the same parameters and draws.
+"""Every loss gives the same value, the same logged terms and the same gradients in both backends,
+at the same parameters and draws.
 
-The draws are made in NumPyro and carried over: where a Pyro site is a location-scale family its noise is solved for, so that gradients take the same path.
+The draws are made in NumPyro and carried over: where a Pyro site is a location-scale family its
+noise is solved for, so that gradients take the same path.
 """
 
 from collections.abc import Callable
@@ -17,12 +19,23 @@ from tests.losses.toys import conjugate, conjugate_per_datum, mixture_model
 
 X = np.linspace(-1.5, 2.0, 6)
 
-MODELS: dict[str, tuple[Callable, dict[str, Any], dict[str, Any]]] = {  # name -> (model and guide, parameters, keyword arguments)
+MODELS: dict[
+    str, tuple[Callable, dict[str, Any], dict[str, Any]]
+] = {  # name -> (model and guide, parameters, keyword arguments)
     "conjugate": (conjugate_per_datum, {"loc": 0.3 * X, "log_scale": -0.1 * X**2}, {}),
     "subsampled": (conjugate, {"loc": 0.4, "log_scale": -0.3}, {"size": 60}),
     "global": (lambda b: regression(b, 6), {"loc": 0.4, "log_scale": -0.3}, {}),
     "global, subsampled": (lambda b: regression(b, 60), {"loc": 0.4, "log_scale": -0.3}, {}),
-    "chain": (chain, {"slope2": 0.5 + 0.1 * X, "log_scale2": 0.1 * X, "slope1": 0.4 - 0.1 * X, "log_scale1": -0.2 * X}, {}),
+    "chain": (
+        chain,
+        {
+            "slope2": 0.5 + 0.1 * X,
+            "log_scale2": 0.1 * X,
+            "slope1": 0.4 - 0.1 * X,
+            "log_scale1": -0.2 * X,
+        },
+        {},
+    ),
     "discrete": (mixture_model, {"logits": X}, {}),
 }
 
@@ -43,7 +56,9 @@ LOSSES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def carry_over(pyro_backend: PyroBackend, guide: Callable, draws: dict[str, np.ndarray], num_particles: int) -> Callable:
+def carry_over(
+    pyro_backend: PyroBackend, guide: Callable, draws: dict[str, np.ndarray], num_particles: int
+) -> Callable:
     """The guide, drawing the given values along the pathwise gradient of its own distributions."""
     from pyro.poutine.messenger import Messenger
     from pyro.poutine.util import site_is_subsample
@@ -58,7 +73,11 @@ def carry_over(pyro_backend: PyroBackend, guide: Callable, draws: dict[str, np.n
             elif value.ndim == 1:
                 value = value[:, None]  # a site outside the plate, clear of its dimension
             fn = msg["fn"]
-            msg["value"] = fn.loc + fn.scale * ((value - fn.loc) / fn.scale).detach() if fn.has_rsample else value
+            msg["value"] = (
+                fn.loc + fn.scale * ((value - fn.loc) / fn.scale).detach()
+                if fn.has_rsample
+                else value
+            )
             msg["done"] = True
 
     carried = Carry()(guide)
@@ -72,8 +91,17 @@ def carry_over(pyro_backend: PyroBackend, guide: Callable, draws: dict[str, np.n
     return run
 
 
-CASES = [(model, loss) for model in ("global, subsampled", "chain") for loss in LOSSES if not (model == "chain" and "analytic" in loss)]
-CASES += [(model, loss) for model in ("conjugate", "subsampled", "global", "discrete") for loss in ("ELBO", "IWAE", "sum")]
+CASES = [
+    (model, loss)
+    for model in ("global, subsampled", "chain")
+    for loss in LOSSES
+    if not (model == "chain" and "analytic" in loss)
+]
+CASES += [
+    (model, loss)
+    for model in ("conjugate", "subsampled", "global", "discrete")
+    for loss in ("ELBO", "IWAE", "sum")
+]
 
 
 @pytest.mark.parametrize(("model", "loss"), CASES)
@@ -94,14 +122,28 @@ def test_losses_agree(model: str, loss: str) -> None:
             num_particles=num_particles,
             share_globals=any(term.shares_globals for _, term in jax_loss.terms),
         )
-        draws = {name: np.array(value) for name, value in joints.inference().record["values"].items()}
-        value, terms, gradients = jax_side.evaluate(jax_loss, jax_model, jax_guide, X, params=params, seed=3, step=4, **kwargs)
+        draws = {
+            name: np.array(value) for name, value in joints.inference().record["values"].items()
+        }
+        value, terms, gradients = jax_side.evaluate(
+            jax_loss, jax_model, jax_guide, X, params=params, seed=3, step=4, **kwargs
+        )
 
         pyro_model, pyro_guide = make(pyro_side)
         pyro_guide = carry_over(pyro_side, pyro_guide, draws, num_particles)
-        twin_value, twin_terms, twin_gradients = pyro_side.evaluate(LOSSES[loss](pyro_side.losses), pyro_model, pyro_guide, X, params=params, step=4, **kwargs)
+        twin_value, twin_terms, twin_gradients = pyro_side.evaluate(
+            LOSSES[loss](pyro_side.losses),
+            pyro_model,
+            pyro_guide,
+            X,
+            params=params,
+            step=4,
+            **kwargs,
+        )
     assert twin_value == pytest.approx(value, rel=1e-10, abs=1e-10)
     assert twin_terms == pytest.approx(terms, rel=1e-10, abs=1e-10)
     for name, gradient in gradients.items():
-        np.testing.assert_allclose(twin_gradients[name], gradient, rtol=1e-10, atol=1e-10, err_msg=name)
+        np.testing.assert_allclose(
+            twin_gradients[name], gradient, rtol=1e-10, atol=1e-10, err_msg=name
+        )
     assert any(np.abs(gradient).max() > 1e-6 for gradient in gradients.values())

@@ -1,4 +1,6 @@
-"""The models' twins in float64: log-joint of model and guide, and gradients in every parameter, at 1e-10, for shared weights and latents."""
+"""The models' twins in float64: log-joint of model and guide, and gradients in every parameter, at
+1e-10, for shared weights and latents.
+"""
 
 from typing import Any
 
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import MODELS, Model
+from tests.cases import MODELS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
+from tests.kinds import Model
 from tests.twins.copying import arrays_of, copy_weights, shake
 from tests.twins.test_conditionals import close
 
@@ -47,7 +50,9 @@ def test_log_joint(x64: None, case: Model, particles: tuple[int, ...]) -> None:
 
     ours, our_sites = log_joint(libs[0], torch_module)
     ours.backward()
-    total = eqx.filter_jit(eqx.filter_value_and_grad(lambda vae: log_joint(libs[1], vae), has_aux=True))
+    total = eqx.filter_jit(
+        eqx.filter_value_and_grad(lambda vae: log_joint(libs[1], vae), has_aux=True)
+    )
     (theirs, their_sites), gradients = total(module)
     close(ours.detach(), theirs)
     for name, site in our_sites.items():
@@ -73,7 +78,10 @@ def test_parameters_are_registered_under_the_same_names(case: Model) -> None:
                 if "param" in site and lib is libs[0]:
                     found.add(name.replace("$$$", "."))
                 elif "param" in site:
-                    found |= {f"{name.removesuffix('$params')}.{path}" for path in arrays_of(site["param"])}
+                    found |= {
+                        f"{name.removesuffix('$params')}.{path}"
+                        for path in arrays_of(site["param"])
+                    }
         names.append(found)
     assert names[0] == names[1]
     assert {"x", "z"} <= names[0]

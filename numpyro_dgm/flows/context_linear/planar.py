@@ -30,13 +30,17 @@ def unbend(value: Array, size: Array, slope: Array, shift: Array) -> Array:
     >>> unbend(jnp.array(0.0), jnp.array(2.0), jnp.array(1.0), jnp.array(0.0))
     Array(0., dtype=float32...)
     """
-    return increasing_root(bend, value, value - jnp.abs(size), value + jnp.abs(size), size, slope, shift)
+    return increasing_root(
+        bend, value, value - jnp.abs(size), value + jnp.abs(size), size, slope, shift
+    )
 
 
 class PlanarLayer(ParametricTransform):
-    """x = u + v tanh(w'u + b),  log |det dx/du| = log(1 + w'v sech^2(w'u + b)), which is invertible for w'v > -1.
+    """x = u + v tanh(w'u + b),  log |det dx/du| = log(1 + w'v sech^2(w'u + b)), which is invertible
+    for w'v > -1.
 
-    v = v_free + (m - w'v_free) w / |w|^2 has w'v = m = positive(w'v_free) - 1 > -1; v, w and b are free or linear in the context.
+    v = v_free + (m - w'v_free) w / |w|^2 has w'v = m = positive(w'v_free) - 1 > -1; v, w and b are
+    free or linear in the context.
 
     Args: dim (D); context_dim (0 = free parameters).
     Shapes: u and x (*batch, D), context (*batch, context_dim).
@@ -81,9 +85,11 @@ class PlanarLayer(ParametricTransform):
 class Planar(Flow):
     """A stack of planar layers:  u_l = u_{l-1} + v_l tanh(w_l'u_{l-1} + b_l),  w_l'v_l > -1.
 
-    Args: dim (D); context_dim (0 = unconditional; else v, w and b are linear in the context); num_layers; base, as in `Flow`.
+    Args: dim (D); context_dim (0 = unconditional; else v, w and b are linear in the context);
+        num_layers; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers operations; any other value num_layers root searches.
+    Cost: a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers
+        operations; any other value num_layers root searches.
     Raises: ValueError if num_layers < 1.
     Reference: Rezende & Mohamed (2015), arXiv:1505.05770.
 
@@ -93,7 +99,15 @@ class Planar(Flow):
 
     num_layers: int = eqx.field(static=True)
 
-    def __init__(self, dim: int, *, context_dim: int = 0, num_layers: int = 8, base: Conditional | None = None, key: Array) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        context_dim: int = 0,
+        num_layers: int = 8,
+        base: Conditional | None = None,
+        key: Array,
+    ) -> None:
         key_base, *keys = jax.random.split(key, check_num_layers(num_layers) + 1)
         layers = [PlanarLayer(dim, context_dim=context_dim, key=k) for k in keys]
         super().__init__(dim, layers, context_dim=context_dim, base=base, key=key_base)

@@ -1,29 +1,39 @@
 """The f-divergences, D_f(P, Q) = E_Q [f(p/q)], and the critics that bound them from below.
 
-P is the data (the inference joint), Q the model (the generative joint), r = p/q.  For a convex f with f(1) = 0 and its conjugate f*(t) = sup_u (u t - f(u)),
-    F(T) = E_P [T] - E_Q [f*(T)] <= D_f(P, Q),  with equality at T*(x) = f'(r(x)).
-A critic V is any real function: T = g(V), where g maps onto values at which f* is finite.  With v = g^-1(f'(r)) as the best output:
+P is the data (the inference joint), Q the model (the generative joint), r = p/q.  For a convex f
+    with f(1) = 0 and its conjugate f*(t) = sup_u (u t - f(u)), F(T) = E_P [T] - E_Q [f*(T)] <=
+    D_f(P, Q),  with equality at T*(x) = f'(r(x)).
+A critic V is any real function: T = g(V), where g maps onto values at which f* is finite.  With v =
+g^-1(f'(r)) as the best output:
 
-    name                f(u)                                 f*(t)               g(v)                    v at the best critic
-    total_variation     |u - 1| / 2                          t                   tanh(v) / 2             +-inf
-    kl                  u log u                              exp(t - 1)          v                       1 + log r
-    reverse_kl          -log u                               -1 - log(-t)        -exp(-v)                log r
-    pearson             (u - 1)^2                            t^2 / 4 + t         v                       2 (r - 1)
-    neyman              (u - 1)^2 / u                        2 - 2 sqrt(1 - t)   1 - exp(-v)             2 log r
-    squared_hellinger   (sqrt u - 1)^2                       t / (1 - t)         1 - exp(-v)             log(r) / 2
-    jeffrey             (u - 1) log u                        W + 1/W + t - 2     v                       1 + log r - 1/r
-    jensen_shannon      u log u - (u + 1) log((u + 1) / 2)   -log(2 - exp t)     log 2 - softplus(-v)    log r
-    gan                 u log u - (u + 1) log(u + 1)         -log(1 - exp t)     -softplus(-v)           log r
+    name                f(u)                                 f*(t)               g(v)
+    v at the best critic total_variation     |u - 1| / 2                          t
+    tanh(v) / 2             +-inf
+    kl                  u log u                              exp(t - 1)          v
+    1 + log r reverse_kl          -log u                               -1 - log(-t)        -exp(-v)
+    log r
+    pearson             (u - 1)^2                            t^2 / 4 + t         v
+    2 (r - 1) neyman              (u - 1)^2 / u                        2 - 2 sqrt(1 - t)   1 -
+    exp(-v)             2 log r squared_hellinger   (sqrt u - 1)^2                       t / (1 - t)
+    1 - exp(-v)             log(r) / 2 jeffrey             (u - 1) log u                        W +
+    1/W + t - 2     v                       1 + log r - 1/r jensen_shannon      u log u - (u + 1)
+    log((u + 1) / 2)   -log(2 - exp t)     log 2 - softplus(-v)    log r
+    gan                 u log u - (u + 1) log(u + 1)         -log(1 - exp t)     -softplus(-v)
+    log r
 
-    weighted_jensen_shannon, 0 < pi < 1:  f(u) = pi u log u - m log m, m = 1 - pi + pi u;  f*(t) = (1 - pi) log((1 - pi) / (1 - pi exp(t / pi)));
-        g(v) = -pi (log pi + softplus(-v));  v = log(pi r / (1 - pi)).
-    alpha, not 0 or 1:  f(u) = (u^alpha - 1 - alpha (u - 1)) / (alpha (alpha - 1));  f*(t) = ((1 + (alpha - 1) t)_+^(alpha / (alpha - 1)) - 1) / alpha;
-        for alpha > 1  g(v) = v,  v = f'(r);  for alpha < 1  g(v) = f'(exp(v / c)), c = max(alpha, 1 - alpha),  v = c log r.
+    weighted_jensen_shannon, 0 < pi < 1:  f(u) = pi u log u - m log m, m = 1 - pi + pi u;  f*(t) =
+        (1 - pi) log((1 - pi) / (1 - pi exp(t / pi))); g(v) = -pi (log pi + softplus(-v));  v =
+        log(pi r / (1 - pi)).
+    alpha, not 0 or 1:  f(u) = (u^alpha - 1 - alpha (u - 1)) / (alpha (alpha - 1));  f*(t) = ((1 +
+        (alpha - 1) t)_+^(alpha / (alpha - 1)) - 1) / alpha; for alpha > 1  g(v) = v,  v = f'(r);
+        for alpha < 1  g(v) = f'(exp(v / c)), c = max(alpha, 1 - alpha),  v = c log r.
 
-W is Lambert's function at exp(1 - t).  "jensen_shannon" is twice the usual divergence, with f(1) = 0; "gan" is the value of the GAN game, smaller by log 4.
-Pearson's f* is that of (u - 1)^2 on the whole line, which is equal where the best critic lies (t >= -2) and otherwise keeps F a lower bound.
+W is Lambert's function at exp(1 - t).  "jensen_shannon" is twice the usual divergence, with f(1) =
+0; "gan" is the value of the GAN game, smaller by log 4. Pearson's f* is that of (u - 1)^2 on the
+whole line, which is equal where the best critic lies (t >= -2) and otherwise keeps F a lower bound.
 
-References: Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, tables 5 and 6; Nguyen, Wainwright and Jordan (2010), arXiv:0809.0853.
+References: Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, tables 5 and 6; Nguyen, Wainwright
+    and Jordan (2010), arXiv:0809.0853.
 """
 
 from collections.abc import Callable
@@ -36,18 +46,26 @@ from jax.lax import stop_gradient
 from jax.nn import relu, sigmoid, softplus
 from jax.scipy.special import xlogy
 
-__all__ = ["Divergence", "bregman_objective", "divergence", "plug_in_divergence", "variational_bound"]
+__all__ = [
+    "Divergence",
+    "bregman_objective",
+    "divergence",
+    "plug_in_divergence",
+    "variational_bound",
+]
 
 Function = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """One row of the table: a convex generator f and what a critic needs to bound D_f(P, Q) = E_Q [f(p/q)].
+    """One row of the table: a convex generator f and what a critic needs to bound D_f(P, Q) = E_Q
+    [f(p/q)].
 
     Fields, functions of an array, entry by entry:
         name;  domain, the t at which `conjugate` is meant, in words;
-        generator: f(u) for u > 0;  conjugate: f*(t);  activation: g(v), any real number -> the domain, increasing;
+        generator: f(u) for u > 0;  conjugate: f*(t);  activation: g(v), any real number -> the
+            domain, increasing;
         conjugate_of_activation: f*(g(v)), written so that nothing overflows or cancels on the way;
         optimal_output: the v with g(v) = f'(r), a function of log r.
 
@@ -71,9 +89,11 @@ class Divergence:
 def divergence(name: str | Divergence, **params: float) -> Divergence:
     """The row of the table with this name; a Divergence is handed through.
 
-    Args: name: total_variation, kl, reverse_kl, pearson, neyman, squared_hellinger, jeffrey, jensen_shannon, weighted_jensen_shannon (needs pi, the
-        weight of P, between 0 and 1), gan or alpha (needs alpha, not 0 or 1).
-    Raises: ValueError for an unknown name, and for parameters that are missing, not known to the row, or out of range.
+    Args: name: total_variation, kl, reverse_kl, pearson, neyman, squared_hellinger, jeffrey,
+        jensen_shannon, weighted_jensen_shannon (needs pi, the weight of P, between 0 and 1), gan or
+        alpha (needs alpha, not 0 or 1).
+    Raises: ValueError for an unknown name, and for parameters that are missing, not known to the
+        row, or out of range.
 
     >>> divergence("alpha", alpha=0.5)
     Divergence(name='alpha(0.5)', domain='t < 2')
@@ -84,16 +104,23 @@ def divergence(name: str | Divergence, **params: float) -> Divergence:
         return name
     make, expected = _FAMILIES.get(name, (None, ()))
     if make is None and name not in _ROWS:
-        raise ValueError(f"An f-divergence must be one of {', '.join((*_ROWS, *_FAMILIES))}, got {name!r}.")
+        raise ValueError(
+            f"An f-divergence must be one of {', '.join((*_ROWS, *_FAMILIES))}, got {name!r}."
+        )
     if set(params) != set(expected):
-        raise ValueError(f"The divergence {name!r} takes {', '.join(expected) or 'no parameter'}, got {', '.join(params) or 'none'}.")
+        raise ValueError(
+            f"The divergence {name!r} takes {', '.join(expected) or 'no parameter'}, got "
+            f"{', '.join(params) or 'none'}."
+        )
     return make(**params) if make else _ROWS[name]
 
 
 def variational_bound(f: str | Divergence, real: Array, fake: Array) -> Array:
-    """F = E_P [g(V)] - E_Q [f*(g(V))] <= D_f(P, Q): what the critic maximises, and the model minimises.
+    """F = E_P [g(V)] - E_Q [f*(g(V))] <= D_f(P, Q): what the critic maximises, and the model
+    minimises.
 
-    Args: f, a Divergence or a name; real and fake, the critic's outputs V at draws of P (num_real,) and of Q (num_fake,).
+    Args: f, a Divergence or a name; real and fake, the critic's outputs V at draws of P (num_real,)
+        and of Q (num_fake,).
     Shapes: one number.
     Reference: Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, eq. (6).
 
@@ -107,27 +134,36 @@ def variational_bound(f: str | Divergence, real: Array, fake: Array) -> Array:
 def bregman_objective(f: str | Divergence, real: Array, fake: Array) -> Array:
     """E_Q [s f'(s) - f(s)] - E_P [f'(s)]: what a model s of the density ratio r = p/q minimises.
 
-    It is E_Q [f(r) - f(s) - f'(s) (r - s)] - D_f(P, Q), a Bregman divergence between r and s less a constant.  "pearson" is least-squares importance
-    fitting, "kl" is KLIEP without its constraint, "gan" is logistic regression.
+    It is E_Q [f(r) - f(s) - f'(s) (r - s)] - D_f(P, Q), a Bregman divergence between r and s less a
+    constant.  "pearson" is least-squares importance fitting, "kl" is KLIEP without its constraint,
+    "gan" is logistic regression.
 
-    Args: f, a Divergence or a name; real and fake, log s at draws of P (num_real,) and of Q (num_fake,).
+    Args: f, a Divergence or a name; real and fake, log s at draws of P (num_real,) and of Q
+        (num_fake,).
     Shapes: one number.
-    Raises: ValueError for total_variation, whose generator is straight on both sides of 1 and tells no ratios apart.
-    Reference: Uehara et al. (2016), Generative adversarial nets from a density ratio estimation perspective (b-GAN), arXiv:1610.02920.
+    Raises: ValueError for total_variation, whose generator is straight on both sides of 1 and tells
+        no ratios apart.
+    Reference: Uehara et al. (2016), Generative adversarial nets from a density ratio estimation
+        perspective (b-GAN), arXiv:1610.02920.
 
     >>> bregman_objective("gan", jnp.zeros(3), jnp.zeros(5))
     Array(1.3862944, dtype=float32)
     """
     f = divergence(f)
     if f.name == "total_variation":
-        raise ValueError("The Bregman divergence of total_variation does not determine a density ratio: choose a strictly convex generator.")
+        raise ValueError(
+            "The Bregman divergence of total_variation does not determine a density ratio: "
+            "choose a strictly convex generator."
+        )
     return -variational_bound(f, f.optimal_output(real), f.optimal_output(fake))
 
 
 def plug_in_divergence(f: str | Divergence, fake: Array) -> Array:
-    """E_Q [f(s)], D_f(P, Q) with a model s of the density ratio in place of p/q: what the model minimises in a b-GAN.
+    """E_Q [f(s)], D_f(P, Q) with a model s of the density ratio in place of p/q: what the model
+    minimises in a b-GAN.
 
-    Neither an upper nor a lower bound.  Args: f, a Divergence or a name; fake, log s at draws of Q (num_fake,).  Shapes: one number.
+    Neither an upper nor a lower bound.  Args: f, a Divergence or a name; fake, log s at draws of Q
+    (num_fake,).  Shapes: one number.
     Reference: Uehara et al. (2016), arXiv:1610.02920.
 
     >>> plug_in_divergence("kl", jnp.zeros(5))
@@ -137,9 +173,11 @@ def plug_in_divergence(f: str | Divergence, fake: Array) -> Array:
 
 
 def _jeffrey_log_ratio(t: Array) -> Array:
-    """The root l of 1 + l - exp(-l) = t, which is -log W(exp(1 - t)): Newton's method from a start below the root, from where it climbs without overshooting.
+    """The root l of 1 + l - exp(-l) = t, which is -log W(exp(1 - t)): Newton's method from a start
+    below the root, from where it climbs without overshooting.
 
-    A Newton step at the root has the root's derivative, and each further step doubles the number of right ones: with two, all up to the third.
+    A Newton step at the root has the root's derivative, and each further step doubles the number of
+    right ones: with two, all up to the third.
     """
     fixed = stop_gradient(t)
     root = jnp.maximum(jnp.maximum(fixed / 2, fixed - 1), -jnp.log1p(relu(-fixed)))
@@ -263,9 +301,13 @@ def _weighted_jensen_shannon(pi: float) -> Divergence:
 
 
 def _alpha(alpha: float) -> Divergence:
-    """The alpha-divergence: reverse KL as alpha -> 0, KL as alpha -> 1, half of Pearson at 2, of Neyman at -1, twice squared Hellinger at 1/2."""
+    """The alpha-divergence: reverse KL as alpha -> 0, KL as alpha -> 1, half of Pearson at 2, of
+    Neyman at -1, twice squared Hellinger at 1/2.
+    """
     if alpha in (0, 1) or not abs(alpha) < inf:
-        raise ValueError(f"alpha must be a finite number other than 0 ('reverse_kl') and 1 ('kl'), got {alpha}.")
+        raise ValueError(
+            f"alpha must be a finite number other than 0 ('reverse_kl') and 1 ('kl'), got {alpha}."
+        )
     slope, power = alpha - 1, alpha / (alpha - 1)
     unit = max(alpha, 1 - alpha)  # then neither exponent below exceeds the critic's output
 
@@ -281,12 +323,16 @@ def _alpha(alpha: float) -> Divergence:
         generator=lambda u: (u**alpha - 1 - alpha * (u - 1)) / (alpha * slope),
         conjugate=conjugate,
         activation=(lambda v: v) if alpha > 1 else (lambda v: derivative(v / unit)),
-        conjugate_of_activation=conjugate if alpha > 1 else (lambda v: jnp.expm1(alpha / unit * v) / alpha),
+        conjugate_of_activation=conjugate
+        if alpha > 1
+        else (lambda v: jnp.expm1(alpha / unit * v) / alpha),
         optimal_output=derivative if alpha > 1 else (lambda log_r: unit * log_r),
     )
 
 
-_FAMILIES: dict[str, tuple[Callable[..., Divergence], tuple[str, ...]]] = {  # how the row is made, from which parameters
+_FAMILIES: dict[
+    str, tuple[Callable[..., Divergence], tuple[str, ...]]
+] = {  # how the row is made, from which parameters
     "weighted_jensen_shannon": (_weighted_jensen_shannon, ("pi",)),
     "alpha": (_alpha, ("alpha",)),
 }

@@ -1,4 +1,6 @@
-"""The evidence lower bound of guides, priors and likelihoods without a density: what cannot be scored is replaced by a critic's log-ratio."""
+"""The evidence lower bound of guides, priors and likelihoods without a density: what cannot be
+scored is replaced by a critic's log-ratio.
+"""
 
 from math import log, pi
 from typing import Any
@@ -19,26 +21,35 @@ __all__ = ["RatioELBO"]
 
 
 class RatioELBO(AdversarialTerm):
-    """E_q [log p(x | z) - T(x, z)] with a critic T that learns log q(z | x) - log p(z): adversarial variational Bayes. The guide needs no density.
+    """E_q [log p(x | z) - T(x, z)] with a critic T that learns log q(z | x) - log p(z): adversarial
+    variational Bayes. The guide needs no density.
 
-    The critic tells draws of the guide from others by logistic regression, so that at its best it is the log-ratio of their densities.
+    The critic tells draws of the guide from others by logistic regression, so that at its best it
+    is the log-ratio of their densities.
 
     Args:
-        critic: from the observed values and the latents, flattened side by side, to one number; of global latents from these alone.
+        critic: from the observed values and the latents, flattened side by side, to one number; of
+            global latents from these alone.
         contrast: what the guide's draws are told from.
             "prior": draws of the model's prior; prior and guide may both be implicit;
-            "adaptive": a normal distribution r(z | x) with the mean and the standard deviation of the guide's particles for each datum, in unconstrained
-                space; the bound is E_q [log p(x, z) - log r(z | x) - T], whose ratio is small and easily learned; needs two or more particles, and a prior
-                that can be scored;
-            "joint": draws (x, z) of the model: the bound is E_q [-T(x, z)], less the entropy of the data, for a model that can only be simulated; it trains
-                the guide alone. Latents outside the data plates need a new set of data at each step: a single one is told from simulated ones whatever
-                they are.
+            "adaptive": a normal distribution r(z | x) with the mean and the standard deviation of
+                the guide's particles for each datum, in unconstrained space; the bound is E_q [log
+                p(x, z) - log r(z | x) - T], whose ratio is small and easily learned; needs two or
+                more particles, and a prior that can be scored;
+            "joint": draws (x, z) of the model: the bound is E_q [-T(x, z)], less the entropy of the
+                data, for a model that can only be simulated; it trains the guide alone. Latents
+                outside the data plates need a new set of data at each step: a single one is told
+                from simulated ones whatever they are.
         num_particles: draws of the guide per datum.
         optim, critic_steps, regularizer: of the critic, as in AdversarialTerm.
-    Logged: "RatioELBO", and "RatioELBO/log_likelihood" (zero for "joint"), "/KL", "/real", "/fake".  An estimate: a bad critic makes it no bound.
-    Cost: one run of guide and model, one more of the model for the other draws, and the critic's as in AdversarialTerm.
-    Raises: ValueError for bad arguments, latents partly inside and partly outside the data plates, and "adaptive" with one particle.
-    References: Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722; Huszar (2017), arXiv:1702.08235; Tran, Ranganath and Blei (2017), arXiv:1702.08896.
+    Logged: "RatioELBO", and "RatioELBO/log_likelihood" (zero for "joint"), "/KL", "/real", "/fake".
+        An estimate: a bad critic makes it no bound.
+    Cost: one run of guide and model, one more of the model for the other draws, and the critic's as
+        in AdversarialTerm.
+    Raises: ValueError for bad arguments, latents partly inside and partly outside the data plates,
+        and "adaptive" with one particle.
+    References: Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722; Huszar (2017),
+        arXiv:1702.08235; Tran, Ranganath and Blei (2017), arXiv:1702.08896.
 
     >>> RatioELBO(contrast="adaptive", num_particles=8)
     RatioELBO(contrast='adaptive', num_particles=8)
@@ -58,11 +69,21 @@ class RatioELBO(AdversarialTerm):
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
     ) -> None:
-        super().__init__(("latent sites",), critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(
+            ("latent sites",),
+            critic,
+            optim=optim,
+            critic_steps=critic_steps,
+            regularizer=regularizer,
+        )
         self.contrast = check_choice("contrast", contrast, ("prior", "adaptive", "joint"))
         self.num_particles = check_particles(num_particles)
         if contrast == "adaptive" and num_particles < 2:
-            raise ValueError(f'contrast="adaptive" takes the moments of the guide\'s particles: num_particles must be at least 2, got {num_particles}.')
+            raise ValueError(
+                'contrast="adaptive" takes the moments of the guide\'s particles: '
+                "num_particles "
+                f"must be at least 2, got {num_particles}."
+            )
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -74,44 +95,69 @@ class RatioELBO(AdversarialTerm):
         return log_sigmoid(real).mean() + log_sigmoid(-fake).mean()
 
     def samples(self, joints: Joints) -> tuple[Array, Array]:
-        """Draws of the guide and of what they are told from, each beside the data they belong to, (num, entries)."""
+        """Draws of the guide and of what they are told from, each beside the data they belong to,
+        (num, entries).
+        """
         joint = joints.inference()
         latents, is_local = _latent_sites(joint)
-        observed = [joint.entries(name) for name in joint.structure.observed_sites] if is_local else []
+        observed = (
+            [joint.entries(name) for name in joint.structure.observed_sites] if is_local else []
+        )
         if self.contrast == "adaptive":
-            real = _standardised(jnp.concatenate([joint.unconstrained(name)[0] for name in latents], -1))[0]
+            real = _standardised(
+                jnp.concatenate([joint.unconstrained(name)[0] for name in latents], -1)
+            )[0]
             fake = jax.random.normal(joints._key(self.name), real.shape, real.dtype)
         else:
             real = jnp.concatenate([joint.entries(name) for name in latents], -1)
-            drawn = joints.prior((*latents, *(joint.structure.observed_sites if self.contrast == "joint" else ())))
+            drawn = joints.prior(
+                (*latents, *(joint.structure.observed_sites if self.contrast == "joint" else ()))
+            )
             fake = jnp.concatenate([drawn[name] for name in latents], -1)
         other = observed
         if self.contrast == "joint":
             other = [drawn[name] for name in joint.structure.observed_sites]
             observed = [joint.entries(name) for name in joint.structure.observed_sites]
             if not is_local:  # the data of a global latent are all data
-                observed, other = ([part.reshape(len(part), -1) for part in parts] for parts in (observed, other))
+                observed, other = (
+                    [part.reshape(len(part), -1) for part in parts] for parts in (observed, other)
+                )
         return _beside(observed, real), _beside(other, fake)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         real, fake = self.scores(joints)
         joint = joints.inference()
         latents, is_local = _latent_sites(joint)
-        log_ratio = real.reshape(-1, *(joint.sizes if is_local else [1] * len(joint.sizes)))  # T at the guide's draws
+        log_ratio = real.reshape(
+            -1, *(joint.sizes if is_local else [1] * len(joint.sizes))
+        )  # T at the guide's draws
         if self.contrast == "adaptive":
             unconstrained = [joint.unconstrained(name) for name in latents]
-            log_r = _standardised(jnp.concatenate([u for u, _ in unconstrained], -1))[1].reshape(log_ratio.shape)
-            log_p = (joint.log_prior if is_local else joint.global_log_prior) + sum(log_jacobian for _, log_jacobian in unconstrained)
+            log_r = _standardised(jnp.concatenate([u for u, _ in unconstrained], -1))[1].reshape(
+                log_ratio.shape
+            )
+            log_p = (joint.log_prior if is_local else joint.global_log_prior) + sum(
+                log_jacobian for _, log_jacobian in unconstrained
+            )
             log_ratio = log_ratio + log_r - log_p
         fit = joint.log_likelihood if self.contrast != "joint" else jnp.zeros_like(log_ratio)
         bound = joint.per_datum(fit - log_ratio) if is_local else joint.per_datum(fit, -log_ratio)
         kl = joint.per_datum(log_ratio) if is_local else joint.per_datum(log_ratio * 0.0, log_ratio)
-        details = {"log_likelihood": joint.per_datum(fit).mean(), "KL": kl.mean(), "real": real.mean(), "fake": fake.mean()}
+        details = {
+            "log_likelihood": joint.per_datum(fit).mean(),
+            "KL": kl.mean(),
+            "real": real.mean(),
+            "fake": fake.mean(),
+        }
         return bound.mean(), details
 
     def __repr__(self) -> str:
         shown = {"contrast": "prior", "num_particles": 1, "critic_steps": 1, "regularizer": None}
-        changed = [f"{name}={getattr(self, name)!r}" for name, default in shown.items() if getattr(self, name) != default]
+        changed = [
+            f"{name}={getattr(self, name)!r}"
+            for name, default in shown.items()
+            if getattr(self, name) != default
+        ]
         return f"RatioELBO({', '.join(changed)})"
 
 
@@ -127,7 +173,9 @@ def _latent_sites(joint: InferenceJoint) -> tuple[tuple[str, ...], bool]:
 
 
 def _standardised(u: Array) -> tuple[Array, Array]:
-    """(u - m) / s, and log Normal(u; m, s^2), with the moments m and s over the particles as constants: (num_particles, ..., entries) -> same, (...)."""
+    """(u - m) / s, and log Normal(u; m, s^2), with the moments m and s over the particles as
+    constants: (num_particles, ..., entries) -> same, (...).
+    """
     fixed = jax.lax.stop_gradient(u)
     mean, scale = fixed.mean(0), fixed.std(0, ddof=1).clip(1e-6)
     standard = (u - mean) / scale
@@ -136,6 +184,8 @@ def _standardised(u: Array) -> tuple[Array, Array]:
 
 def _beside(observed: list[Array], latent: Array) -> Array:
     """Data and latents side by side, the data repeated for each particle: (num, entries)."""
-    parts = [jnp.broadcast_to(part, (*latent.shape[:-1], part.shape[-1])) for part in observed] + [latent]
+    parts = [jnp.broadcast_to(part, (*latent.shape[:-1], part.shape[-1])) for part in observed] + [
+        latent
+    ]
     beside = jnp.concatenate([part.astype(latent.dtype) for part in parts], -1)
     return beside.reshape(-1, beside.shape[-1])

@@ -13,13 +13,18 @@ __all__ = ["R1", "R2", "GradientPenalty", "NoiseRegularizer", "Regularizer"]
 
 
 class Regularizer(Protocol):
-    """A cost that is added to the critic's own: called as regularizer(critic, real, fake, key) -> one number."""
+    """A cost that is added to the critic's own: called as regularizer(critic, real, fake, key) ->
+    one number.
+    """
 
-    def __call__(self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array) -> Array: ...
+    def __call__(
+        self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array
+    ) -> Array: ...
 
 
 class R1:
-    """weight / 2 E_P |grad_x V(x)|^2: the gradient penalty on data alone, with which GAN training converges locally.
+    """weight / 2 E_P |grad_x V(x)|^2: the gradient penalty on data alone, with which GAN training
+    converges locally.
 
     Reference: Mescheder, Geiger and Nowozin (2018), arXiv:1801.04406, eq. (9).
     """
@@ -27,7 +32,9 @@ class R1:
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = _check_weight(weight)
 
-    def __call__(self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array) -> Array:
+    def __call__(
+        self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array
+    ) -> Array:
         return self.weight / 2 * _steepness(critic, real)[1].mean()
 
     def __repr__(self) -> str:
@@ -40,7 +47,9 @@ class R2(R1):
     Reference: Mescheder, Geiger and Nowozin (2018), arXiv:1801.04406, eq. (10).
     """
 
-    def __call__(self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array) -> Array:
+    def __call__(
+        self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array
+    ) -> Array:
         return self.weight / 2 * _steepness(critic, fake)[1].mean()
 
     def __repr__(self) -> str:
@@ -48,7 +57,8 @@ class R2(R1):
 
 
 class GradientPenalty:
-    """weight E (|grad_x V(x)| - 1)^2 at random points between data and draws: a critic that is 1-Lipschitz where it matters.
+    """weight E (|grad_x V(x)| - 1)^2 at random points between data and draws: a critic that is
+    1-Lipschitz where it matters.
 
     Reference: Gulrajani et al. (2017), arXiv:1704.00028, eq. (3).
     """
@@ -56,7 +66,9 @@ class GradientPenalty:
     def __init__(self, weight: float = 10.0) -> None:
         self.weight = _check_weight(weight)
 
-    def __call__(self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array) -> Array:
+    def __call__(
+        self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array
+    ) -> Array:
         n = min(len(real), len(fake))
         mix = jax.random.uniform(key, (n, *[1] * (real.ndim - 1)), real.dtype)
         squared = _steepness(critic, mix * real[:n] + (1 - mix) * fake[:n])[1]
@@ -67,14 +79,18 @@ class GradientPenalty:
 
 
 class NoiseRegularizer:
-    """weight / 2 (E_P [(1 - D)^2 |grad_x V|^2] + E_Q [D^2 |grad_x V|^2]),  D = sigmoid(V):  what noise of variance `weight` on data and draws
-    would do to a GAN's critic, to first order and without the noise.
+    """weight / 2 (E_P [(1 - D)^2 |grad_x V|^2] + E_Q [D^2 |grad_x V|^2]),  D = sigmoid(V):  what
+    noise of variance `weight` on data and draws would do to a GAN's critic, to first order and
+    without the noise.
 
-    A slope costs little where the critic has told its samples apart already.  With `f` that of another f-GAN, weight / 2 E_Q [f*''(T) |grad_x T|^2],
-    T = g(V); for f="jensen_shannon" this is weight / 2 E_Q [D |grad_x V|^2], which is the two-sided form at the best critic.
+    A slope costs little where the critic has told its samples apart already.  With `f` that of
+    another f-GAN, weight / 2 E_Q [f*''(T) |grad_x T|^2], T = g(V); for f="jensen_shannon" this is
+    weight / 2 E_Q [D |grad_x V|^2], which is the two-sided form at the best critic.
 
-    Args: weight, the variance; f, left out or the name of a row of `divergences` or a row with parameters, that of the term.
-    Raises: ValueError for a weight that is not positive, an unknown divergence, and total_variation, whose conjugate has no curvature.
+    Args: weight, the variance; f, left out or the name of a row of `divergences` or a row with
+        parameters, that of the term.
+    Raises: ValueError for a weight that is not positive, an unknown divergence, and
+        total_variation, whose conjugate has no curvature.
     Reference: Roth, Lucchi, Nowozin and Hofmann (2017), arXiv:1705.09367.
 
     >>> NoiseRegularizer(0.1, f="kl")
@@ -84,24 +100,38 @@ class NoiseRegularizer:
     def __init__(self, weight: float = 1.0, *, f: str | Divergence | None = None) -> None:
         self.weight, self.f = _check_weight(weight), None if f is None else divergence(f)
         if self.f is not None and self.f.name == "total_variation":
-            raise ValueError("The conjugate of total_variation is linear: noise does not change its bound, and there is nothing to regularise.")
+            raise ValueError(
+                "The conjugate of total_variation is linear: noise does not change its bound, "
+                "and there is nothing to regularise."
+            )
 
-    def __call__(self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array) -> Array:
+    def __call__(
+        self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array
+    ) -> Array:
         f = self.f
         if f is None:
-            (at_real, steep_real), (at_fake, steep_fake) = _steepness(critic, real), _steepness(critic, fake)
-            penalty = (jax.nn.sigmoid(-at_real) ** 2 * steep_real).mean() + (jax.nn.sigmoid(at_fake) ** 2 * steep_fake).mean()
+            (at_real, steep_real), (at_fake, steep_fake) = (
+                _steepness(critic, real),
+                _steepness(critic, fake),
+            )
+            penalty = (jax.nn.sigmoid(-at_real) ** 2 * steep_real).mean() + (
+                jax.nn.sigmoid(at_fake) ** 2 * steep_fake
+            ).mean()
         else:
             bounded, steep = _steepness(lambda x: f.activation(critic(x)), fake)
             penalty = (_curvature(f.conjugate, bounded) * steep).mean()
         return self.weight / 2 * penalty
 
     def __repr__(self) -> str:
-        return f"NoiseRegularizer({self.weight!r}{'' if self.f is None else f', f={self.f.name!r}'})"
+        return (
+            f"NoiseRegularizer({self.weight!r}{'' if self.f is None else f', f={self.f.name!r}'})"
+        )
 
 
 class Once:
-    """A critic as a regulariser sees it in a step: its outputs at "real" and "fake" are kept, so that a gradient there costs no second pass."""
+    """A critic as a regulariser sees it in a step: its outputs at "real" and "fake" are kept, so
+    that a gradient there costs no second pass.
+    """
 
     def __init__(self, critic: Callable[[Array], Array]) -> None:
         self.critic = critic

@@ -15,11 +15,14 @@ __all__ = ["Wasserstein"]
 class Wasserstein(AdversarialTerm):
     """W_1(P, Q) = sup_{|V|_Lip <= 1} E_P [V] - E_Q [V]: a Wasserstein GAN.
 
-    Args: as in AdversarialTerm; penalty, what keeps the critic's slope near one (default GradientPenalty(10.0)); clip, the largest absolute value of the
-        critic's weights, after each update (then the slope is bounded by some constant, and there is no penalty by default); critic_steps, 5 by default.
+    Args: as in AdversarialTerm; penalty, what keeps the critic's slope near one (default
+        GradientPenalty(10.0)); clip, the largest absolute value of the critic's weights, after each
+        update (then the slope is bounded by some constant, and there is no penalty by default);
+        critic_steps, 5 by default.
     Logged: "Wasserstein(<sites>)", E_P [V] - E_Q [V].
     Raises: ValueError for a clip that is not positive, and as AdversarialTerm.
-    References: Arjovsky, Chintala and Bottou (2017), arXiv:1701.07875; Gulrajani et al. (2017), arXiv:1704.00028.
+    References: Arjovsky, Chintala and Bottou (2017), arXiv:1701.07875; Gulrajani et al. (2017),
+        arXiv:1704.00028.
 
     >>> Wasserstein("x", clip=0.01)
     Wasserstein('x', clip=0.01, critic_steps=5)
@@ -39,7 +42,14 @@ class Wasserstein(AdversarialTerm):
         if clip is not None and not clip > 0:
             raise ValueError(f"clip must be positive, got {clip!r}.")
         regularizer = GradientPenalty(10.0) if penalty is None and clip is None else penalty
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
+        super().__init__(
+            sites,
+            critic,
+            optim=optim,
+            critic_steps=critic_steps,
+            regularizer=regularizer,
+            instance_noise=instance_noise,
+        )
         self.clip = clip
 
     def bound(self, real: Array, fake: Array) -> Array:

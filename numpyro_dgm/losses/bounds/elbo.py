@@ -1,6 +1,7 @@
 """The evidence lower bound with its gradient estimators.
 
-ELBO = E_q(z|x) [log p(x | z) - beta (log q(z | x) - log p(z))] <= log p(x) for beta = 1, with equality when q is the posterior.
+ELBO = E_q(z|x) [log p(x | z) - beta (log q(z | x) - log p(z))] <= log p(x) for beta = 1, with
+equality when q is the posterior.
 """
 
 from typing import Any
@@ -21,21 +22,28 @@ __all__ = ["ELBO"]
 class ELBO(Term):
     """The evidence lower bound E_q [log p(x | z)] - beta KL(q(z | x), p(z)), in nats per datum.
 
-    With global latents w it is E [log p(x, z, w) - log q(z, w)] / N; under subsampling the local part counts N / B times, as the plates declare.
+    With global latents w it is E [log p(x, z, w) - log q(z, w)] / N; under subsampling the local
+    part counts N / B times, as the plates declare.
 
     Args:
-        beta: weight of the KL part (Higgins et al. 2017), a number or a schedule (KL warm-up); 1 is the bound.
+        beta: weight of the KL part (Higgins et al. 2017), a number or a schedule (KL warm-up); 1 is
+            the bound.
         num_particles: draws of the guide per datum, averaged.
         estimator: of the gradient with respect to the guide.
-            "reparam": through the sampled value where the site is reparameterised, by the score function elsewhere;
-            "stl": only along the path through z, with log q's own parameters held (zero variance at q = p(z | x));
-            "score": the score function at every site (REINFORCE), for comparison and for teaching.
-            Score-function parts use the mean of the other particles, or with one particle of the other data, as a baseline.
-        analytic_kl: the KL part of each site in closed form where one is known (guide and model must then draw their sites in the same order).
+            "reparam": through the sampled value where the site is reparameterised, by the score
+            function elsewhere; "stl": only along the path through z, with log q's own parameters
+            held (zero variance at q = p(z | x)); "score": the score function at every site
+            (REINFORCE), for comparison and for teaching.
+            Score-function parts use the mean of the other particles, or with one particle of the
+            other data, as a baseline.
+        analytic_kl: the KL part of each site in closed form where one is known (guide and model
+            must then draw their sites in the same order).
     Logged: "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta).
     Cost: one run of guide and model; "stl" runs the guide twice.
-    Raises: ValueError for bad arguments, for "stl" together with analytic_kl, and for sites that guide and model do not share.
-    References: Kingma and Welling (2014), arXiv:1312.6114; Roeder, Wu and Duvenaud (2017), arXiv:1703.09194; Mnih and Gregor (2014), arXiv:1402.0030.
+    Raises: ValueError for bad arguments, for "stl" together with analytic_kl, and for sites that
+        guide and model do not share.
+    References: Kingma and Welling (2014), arXiv:1312.6114; Roeder, Wu and Duvenaud (2017),
+        arXiv:1703.09194; Mnih and Gregor (2014), arXiv:1402.0030.
 
     >>> from numpyro_dgm import VAE
     >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
@@ -50,7 +58,13 @@ class ELBO(Term):
     details = ("log_likelihood", "KL")
     sign = -1
 
-    def __init__(self, beta: Weight = 1.0, num_particles: int = 1, estimator: str = "reparam", analytic_kl: bool = False) -> None:
+    def __init__(
+        self,
+        beta: Weight = 1.0,
+        num_particles: int = 1,
+        estimator: str = "reparam",
+        analytic_kl: bool = False,
+    ) -> None:
         super().__init__()
         if not callable(beta) and not beta >= 0:
             raise ValueError(f"beta must be at least 0 or a schedule, got {beta!r}.")
@@ -58,7 +72,11 @@ class ELBO(Term):
         self.num_particles = check_particles(num_particles)
         self.estimator = check_choice("estimator", estimator, ("reparam", "stl", "score"))
         if analytic_kl and estimator == "stl":
-            raise ValueError('estimator="stl" differentiates log q at the drawn value, which analytic_kl=True integrates out: choose one of them.')
+            raise ValueError(
+                'estimator="stl" differentiates log q at the drawn value, which '
+                "analytic_kl=True "
+                "integrates out: choose one of them."
+            )
         self.analytic_kl = analytic_kl
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
@@ -66,7 +84,10 @@ class ELBO(Term):
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
         local_kl, global_kl = closed_kl(joint) if self.analytic_kl else sampled_kl(scored)
-        fits, kls = joint.per_datum(joint.log_likelihood), joint.per_datum(local_kl, global_kl)  # (num_particles,) each
+        fits, kls = (
+            joint.per_datum(joint.log_likelihood),
+            joint.per_datum(local_kl, global_kl),
+        )  # (num_particles,) each
         fit, kl = fits.mean(), kls.mean()
         quantity = fit - beta * kl
         if self.estimator == "score" or not all(map(joint.is_reparameterised, joint.latent_sites)):
@@ -74,7 +95,10 @@ class ELBO(Term):
             bound = fits - beta * kls
             score = score_surrogate(joint, objective, bound, every_site=self.estimator == "score")
             quantity = attach_gradient(quantity, (bound + score).mean())
-        return quantity, {"log_likelihood": jax.lax.stop_gradient(fit), "KL": jax.lax.stop_gradient(kl)}
+        return quantity, {
+            "log_likelihood": jax.lax.stop_gradient(fit),
+            "KL": jax.lax.stop_gradient(kl),
+        }
 
     def weights(self) -> tuple[Weight, ...]:
         return (self.beta,)
@@ -84,7 +108,9 @@ class ELBO(Term):
 
 
 def sampled_kl(joint: InferenceJoint) -> tuple[Array, Array | float]:
-    shared = joint.global_log_posterior - joint.global_log_prior if joint.structure.global_sites else 0.0
+    shared = (
+        joint.global_log_posterior - joint.global_log_prior if joint.structure.global_sites else 0.0
+    )
     return joint.log_posterior - joint.log_prior, shared
 
 
@@ -93,7 +119,8 @@ def closed_kl(joint: InferenceJoint) -> tuple[Array, Array]:
     drawn, ordered = joint.site_orders()
     if drawn != ordered:
         raise ValueError(
-            f"analytic_kl=True needs guide and model to draw their latent sites in the same order, but the guide draws {drawn} and the model {ordered}: "
+            "analytic_kl=True needs guide and model to draw their latent sites in the same "
+            f"order, but the guide draws {drawn} and the model {ordered}: "
             "reorder the guide or use analytic_kl=False."
         )
     local = [joint.analytic_kl(name) for name in structure.local_sites]
@@ -102,8 +129,11 @@ def closed_kl(joint: InferenceJoint) -> tuple[Array, Array]:
     return sum(local, zero), sum(shared, zero.reshape(-1)[:1].reshape(1, *[1] * len(joint.sizes)))
 
 
-def score_surrogate(joint: InferenceJoint, objective: Array, bound: Array, *, every_site: bool) -> Array | float:
-    """sum_sites log q(site) stop(signal - baseline) per particle, for the sites without a pathwise gradient (or every site).
+def score_surrogate(
+    joint: InferenceJoint, objective: Array, bound: Array, *, every_site: bool
+) -> Array | float:
+    """sum_sites log q(site) stop(signal - baseline) per particle, for the sites without a pathwise
+    gradient (or every site).
 
     A local site is credited with the objective of its own datum, a global one with the whole bound.
     """
@@ -116,12 +146,16 @@ def score_surrogate(joint: InferenceJoint, objective: Array, bound: Array, *, ev
             signal = centred(jax.lax.stop_gradient(objective))
             surrogate = surrogate + joint.per_datum(log_q * signal)
         else:
-            surrogate = surrogate + log_q.reshape(log_q.shape[0], -1).sum(1) * jax.lax.stop_gradient(bound - leave_one_out_mean(bound))
+            surrogate = surrogate + log_q.reshape(log_q.shape[0], -1).sum(
+                1
+            ) * jax.lax.stop_gradient(bound - leave_one_out_mean(bound))
     return surrogate
 
 
 def centred(signal: Array) -> Array:
-    """The signal minus the mean of the other particles; with a single particle, of the other data."""
+    """The signal minus the mean of the other particles; with a single particle, of the
+    other data.
+    """
     if signal.shape[0] > 1:
         return signal - leave_one_out_mean(signal)
     return (signal.reshape(-1) - leave_one_out_mean(signal.reshape(-1))).reshape(signal.shape)
@@ -129,5 +163,9 @@ def centred(signal: Array) -> Array:
 
 def repr_with(term: Term, **defaults: Any) -> str:
     """`Name(argument=value, ...)` with the arguments that differ from their defaults."""
-    changed = [f"{key}={getattr(term, key)!r}" for key, default in defaults.items() if getattr(term, key) != default]
+    changed = [
+        f"{key}={getattr(term, key)!r}"
+        for key, default in defaults.items()
+        if getattr(term, key) != default
+    ]
     return f"{type(term).__name__}({', '.join(changed)})"

@@ -1,6 +1,7 @@
 """The importance-weighted bound with its gradient estimators.
 
-L_K = E log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k | x): at least the ELBO, not decreasing in K, tends to log p(x).
+L_K = E log 1/K sum_k w_k, w_k = p(x, z_k) / q(z_k | x): at least the ELBO, not decreasing in K,
+tends to log p(x).
 """
 
 import jax
@@ -10,7 +11,12 @@ from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term, check_choice, check_particles
 from numpyro_dgm.losses.bounds.elbo import repr_with
-from numpyro_dgm.losses.formulas import attach_gradient, iwae_bound, normalized_weights, vimco_signal
+from numpyro_dgm.losses.formulas import (
+    attach_gradient,
+    iwae_bound,
+    normalized_weights,
+    vimco_signal,
+)
 
 __all__ = ["IWAE"]
 
@@ -18,23 +24,28 @@ __all__ = ["IWAE"]
 class IWAE(Term):
     """The importance-weighted bound log 1/K sum_k p(x, z_k) / q(z_k | x), in nats per datum.
 
-    The logarithm is taken datum by datum, and the scale N / B of a subsampled plate stays outside it, so the bound holds under subsampling.  With global
-    latents the weights are those of the whole joint; under subsampling, where those do not exist, global latents are drawn once for all particles and
-    enter as in the ELBO.
+    The logarithm is taken datum by datum, and the scale N / B of a subsampled plate stays outside
+    it, so the bound holds under subsampling.  With global latents the weights are those of the
+    whole joint; under subsampling, where those do not exist, global latents are drawn once for all
+    particles and enter as in the ELBO.
 
     Args:
         num_particles: K.
         estimator: of the gradient with respect to the guide.
-            "reparam": through the sampled values; sites that are not reparameterised take the score function with the VIMCO baseline;
-            "dreg": doubly reparameterised, whose signal-to-noise ratio does not fall with K; every site must be reparameterised.
+            "reparam": through the sampled values; sites that are not reparameterised take the score
+            function with the VIMCO baseline; "dreg": doubly reparameterised, whose signal-to-noise
+            ratio does not fall with K; every site must be reparameterised.
     Logged: "IWAE".
     Cost: K draws of guide and model in one vectorised pass; "dreg" adds one more pass of each.
-    Raises: ValueError for bad arguments, for "dreg" with a site that is not reparameterised, and when a plate is subsampled that is not a data plate.
-    References: Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519; Tucker et al. (2019), arXiv:1810.04152; Mnih and Rezende (2016), arXiv:1602.06725.
+    Raises: ValueError for bad arguments, for "dreg" with a site that is not reparameterised, and
+        when a plate is subsampled that is not a data plate.
+    References: Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519; Tucker et al. (2019),
+        arXiv:1810.04152; Mnih and Rezende (2016), arXiv:1602.06725.
 
     >>> from numpyro_dgm import VAE
     >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
-    >>> svi = numpyro.infer.SVI(vae.model, vae.guide, optax.adam(1e-3), IWAE(num_particles=16, estimator="dreg"))
+    >>> loss = IWAE(num_particles=16, estimator="dreg")
+    >>> svi = numpyro.infer.SVI(vae.model, vae.guide, optax.adam(1e-3), loss)
     >>> state = svi.init(jax.random.key(1), jnp.ones((3, 4)))
     >>> state, loss = svi.update(state, jnp.ones((3, 4)))
     >>> bool(loss > 0)
@@ -54,7 +65,9 @@ class IWAE(Term):
         joint = joints.inference()
         _check_subsampling(joint)
         whole = bool(joint.structure.global_sites) and joint.data_scale == 1
-        log_w = _log_weights(joint, whole)  # (num_particles, *sizes), or (num_particles,) of the whole joint
+        log_w = _log_weights(
+            joint, whole
+        )  # (num_particles, *sizes), or (num_particles,) of the whole joint
         bound = _per_datum(joint, iwae_bound(log_w), whole)
         if self.estimator == "dreg":
             surrogate = self._doubly_reparameterised(joints, joint, log_w, whole)
@@ -62,16 +75,24 @@ class IWAE(Term):
             surrogate = bound + _score_surrogate(joint, log_w, bound, whole)
         return attach_gradient(bound, surrogate), {}
 
-    def _doubly_reparameterised(self, joints: Joints, joint: InferenceJoint, log_w: Array, whole: bool) -> Array:
-        """sum_k stop(w_k) log w_k at draws whose gradient is scaled by stop(w_k): the model sees weights w_k, the guide w_k^2."""
+    def _doubly_reparameterised(
+        self, joints: Joints, joint: InferenceJoint, log_w: Array, whole: bool
+    ) -> Array:
+        """sum_k stop(w_k) log w_k at draws whose gradient is scaled by stop(w_k): the model sees
+        weights w_k, the guide w_k^2.
+        """
         weights = normalized_weights(log_w)
         for name in joint.latent_sites:
             if not joint.is_reparameterised(name):
                 raise ValueError(
-                    f"estimator='dreg' differentiates through every latent site, but site '{name}' ({joint.distribution_name(name)}) is not "
-                    "reparameterised: use estimator='reparam', which takes the score function there, or a relaxed distribution."
+                    "estimator='dreg' differentiates through every latent site, but site "
+                    f"'{name}' ({joint.distribution_name(name)}) is not "
+                    "reparameterised: use estimator='reparam', which takes the score function "
+                    "there, or a relaxed distribution."
                 )
-        scored = joints.rescored(joint, weights, joint.latent_sites if whole else joint.structure.local_sites)
+        scored = joints.rescored(
+            joint, weights, joint.latent_sites if whole else joint.structure.local_sites
+        )
         return _per_datum(scored, (weights * _log_weights(scored, whole)).sum(0), whole)
 
     def __repr__(self) -> str:
@@ -86,20 +107,34 @@ def _log_weights(joint: InferenceJoint, whole: bool) -> Array:
 
 
 def _per_datum(joint: InferenceJoint, bound: Array, whole: bool) -> Array:
-    """The mean over the data of a local bound, plus what the shared global latents add; a bound of the whole joint is divided by N."""
-    return bound / joint.data_size if whole else joint.per_datum(bound[None], joint.global_log_w).mean()
+    """The mean over the data of a local bound, plus what the shared global latents add; a bound of
+    the whole joint is divided by N.
+    """
+    return (
+        bound / joint.data_size
+        if whole
+        else joint.per_datum(bound[None], joint.global_log_w).mean()
+    )
 
 
-def _score_surrogate(joint: InferenceJoint, log_w: Array, bound: Array, whole: bool) -> Array | float:
+def _score_surrogate(
+    joint: InferenceJoint, log_w: Array, bound: Array, whole: bool
+) -> Array | float:
     surrogate: Array | float = 0.0
     for name in joint.latent_sites:
         if joint.is_reparameterised(name):
             continue
         log_q = joint.score(name)
         if whole:
-            surrogate = surrogate + (log_q.reshape(log_q.shape[0], -1).sum(1) * vimco_signal(log_w)).sum() / joint.data_size
+            surrogate = (
+                surrogate
+                + (log_q.reshape(log_q.shape[0], -1).sum(1) * vimco_signal(log_w)).sum()
+                / joint.data_size
+            )
         elif name in joint.structure.local_sites:
-            surrogate = surrogate + joint.per_datum((log_q * vimco_signal(log_w)).sum(0)[None]).mean()
+            surrogate = (
+                surrogate + joint.per_datum((log_q * vimco_signal(log_w)).sum(0)[None]).mean()
+            )
         else:
             surrogate = surrogate + log_q.sum() * jax.lax.stop_gradient(bound)
     return surrogate
@@ -108,6 +143,8 @@ def _score_surrogate(joint: InferenceJoint, log_w: Array, bound: Array, whole: b
 def _check_subsampling(joint: InferenceJoint) -> None:
     for plate, site in joint.other_subsampled():
         raise ValueError(
-            f"The importance-weighted bound needs every subsampled plate to enclose all observed and all local latent sites, but plate '{plate}' "
-            f"(at site '{site}') does not, and its scale would sit inside the logarithm: use ELBO, or give that plate all its data."
+            "The importance-weighted bound needs every subsampled plate to enclose all observed "
+            f"and all local latent sites, but plate '{plate}' "
+            f"(at site '{site}') does not, and its scale would sit inside the logarithm: use "
+            "ELBO, or give that plate all its data."
         )

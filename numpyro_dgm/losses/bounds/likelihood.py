@@ -1,4 +1,6 @@
-"""Terms that read the observed sites only: maximum likelihood of models without latent sites, and reconstruction under the guide."""
+"""Terms that read the observed sites only: maximum likelihood of models without latent sites, and
+reconstruction under the guide.
+"""
 
 from jax import Array
 
@@ -11,12 +13,14 @@ __all__ = ["NLL", "Reconstruction"]
 
 
 class NLL(Term):
-    """The negative log-likelihood -log p(x), in nats per datum, of a model without latent sites (a flow, a regression).
+    """The negative log-likelihood -log p(x), in nats per datum, of a model without latent sites (a
+    flow, a regression).
 
     The guide draws nothing: `lambda *args, **kwargs: None` will do.
     Logged: "NLL".
     Cost: one run of the model.
-    Raises: ValueError when the model has latent sites, whose likelihood is an integral: use ELBO or IWAE.
+    Raises: ValueError when the model has latent sites, whose likelihood is an integral: use ELBO or
+        IWAE.
 
     >>> from numpyro_dgm.nn import register
     >>> from numpyro_dgm.conditionals.normal import DiagonalNormal
@@ -34,24 +38,29 @@ class NLL(Term):
         joint = joints.inference()
         if joint.latent_sites:
             raise ValueError(
-                f"NLL needs a model whose sample sites are all observed, but {sorted(joint.latent_sites)} are latent: their likelihood is an integral, "
+                "NLL needs a model whose sample sites are all observed, but "
+                f"{sorted(joint.latent_sites)} are latent: their likelihood is an integral, "
                 "which ELBO and IWAE bound."
             )
         return -joint.per_datum(joint.log_likelihood).mean(), {}
 
 
 class Reconstruction(Term):
-    """The expected negative log-likelihood under the guide, -E_q(z|x) [log p(x | z)], in nats per datum.
+    """The expected negative log-likelihood under the guide, -E_q(z|x) [log p(x | z)], in nats per
+    datum.
 
-    The reconstruction half of the ELBO, to be added to a divergence between q(z) and p(z) (adversarial and Wasserstein autoencoders).
+    The reconstruction half of the ELBO, to be added to a divergence between q(z) and p(z)
+    (adversarial and Wasserstein autoencoders).
 
     Args: num_particles, draws of the guide per datum, averaged.
     Logged: "Reconstruction".
-    Cost: one run of guide and model.  Sites that are not reparameterised take the score function, as in ELBO.
+    Cost: one run of guide and model.  Sites that are not reparameterised take the score function,
+        as in ELBO.
 
     >>> from numpyro_dgm import VAE
     >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
-    >>> bool(Reconstruction().loss(jax.random.key(1), {}, vae.model, vae.guide, jnp.ones((3, 4))) > 0)
+    >>> x = jnp.ones((3, 4))
+    >>> bool(Reconstruction().loss(jax.random.key(1), {}, vae.model, vae.guide, x) > 0)
     True
     """
 

@@ -1,6 +1,8 @@
-"""BiGAN / ALI:  z_n ~ prior;  x_n | z_n ~ generator(z_n);  q(z_n | x_n) = posterior(x_n);  both conditionals may be networks without a density.
+"""BiGAN / ALI:  z_n ~ prior;  x_n | z_n ~ generator(z_n);  q(z_n | x_n) = posterior(x_n);  both
+conditionals may be networks without a density.
 
-Trained by one critic of pairs, JensenShannon(("x", "z")): at the optimum q(x, z) = p(x, z), so that the guide is the generator's posterior.
+Trained by one critic of pairs, JensenShannon(("x", "z")): at the optimum q(x, z) = p(x, z), so that
+the guide is the generator's posterior.
 """
 
 from collections.abc import Sequence
@@ -16,17 +18,20 @@ from numpyro_dgm.nn import register
 
 
 class BiGAN(eqx.Module):
-    """A generative adversarial network with an inference network (Donahue et al. 2017, Dumoulin et al. 2017).
+    """A generative adversarial network with an inference network (Donahue et al. 2017, Dumoulin et
+    al. 2017).
 
     Trained by `JensenShannon(("x", "z"))`, or any other divergence of pairs.
 
-    Args: x_dim; z_dim; hidden, the sizes of the layers of the default generator and, in reverse order, of the default posterior;
-        prior of z (default StandardNormal(z_dim)); generator of x given z (default Generator(x_dim, context_dim=z_dim)) and posterior of z given x
-        (default Generator(z_dim, context_dim=x_dim)), conditionals that are reparameterised.
+    Args: x_dim; z_dim; hidden, the sizes of the layers of the default generator and, in reverse
+        order, of the default posterior; prior of z (default StandardNormal(z_dim)); generator of x
+        given z (default Generator(x_dim, context_dim=z_dim)) and posterior of z given x (default
+        Generator(z_dim, context_dim=x_dim)), conditionals that are reparameterised.
     Sites: z (z_dim,), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, a conditional or the data do not fit.
-    References: Donahue, Krahenbuhl and Darrell (2017), arXiv:1605.09782; Dumoulin et al. (2017), arXiv:1606.00704.
+    References: Donahue, Krahenbuhl and Darrell (2017), arXiv:1605.09782; Dumoulin et al. (2017),
+        arXiv:1606.00704.
 
     >>> with numpyro.handlers.seed(rng_seed=0):
     ...     BiGAN(64, 2, key=jax.random.key(0)).model(size=5).shape
@@ -53,8 +58,12 @@ class BiGAN(eqx.Module):
         keys = jax.random.split(key)
         self.x_dim, self.z_dim = x_dim, z_dim
         self.prior = prior or StandardNormal(z_dim)
-        self.generator = generator or Generator(x_dim, context_dim=z_dim, hidden=hidden, key=keys[0])
-        self.posterior = posterior or Generator(z_dim, context_dim=x_dim, hidden=tuple(reversed(hidden)), key=keys[1])
+        self.generator = generator or Generator(
+            x_dim, context_dim=z_dim, hidden=hidden, key=keys[0]
+        )
+        self.posterior = posterior or Generator(
+            z_dim, context_dim=x_dim, hidden=tuple(reversed(hidden)), key=keys[1]
+        )
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("generator", self.generator, (x_dim,), z_dim)
         check_fit("posterior", self.posterior, (z_dim,), x_dim)
@@ -72,7 +81,9 @@ class BiGAN(eqx.Module):
     def guide(self, x: Array | None = None, size: int = 1) -> Array:
         """Infer z from the data x (batch, x_dim)."""
         if x is None:
-            raise ValueError(f"The guide infers z from data: call it with x of shape (batch, {self.x_dim}).")
+            raise ValueError(
+                f"The guide infers z from data: call it with x of shape (batch, {self.x_dim})."
+            )
         posterior = register("posterior", self.posterior)
         with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
             return numpyro.sample("z", posterior(x))

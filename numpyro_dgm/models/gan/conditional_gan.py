@@ -1,6 +1,8 @@
-"""Conditional generative adversarial network:  z_n ~ prior;  y_n ~ Categorical(frequencies);  x_n = generator(z_n, y_n).
+"""Conditional generative adversarial network:  z_n ~ prior;  y_n ~ Categorical(frequencies);  x_n =
+generator(z_n, y_n).
 
-x has no density: train it by terms that compare x and the label together, such as JensenShannon(("x", "y")).
+x has no density: train it by terms that compare x and the label together, such as
+JensenShannon(("x", "y")).
 """
 
 from collections.abc import Sequence
@@ -20,14 +22,17 @@ from numpyro_dgm.nn import MLP, register
 class ConditionalGAN(eqx.Module):
     """A generative adversarial network of vectors x with a class label y.
 
-    Train it by `fit(gan.model, None, (x, y), loss=JensenShannon(("x", "y"), ProjectionCritic(x_dim, num_classes), regularizer=R1()))`: y is observed in the
-    data and drawn by the model, x is drawn given it, and the pairs are compared.
+    Train it by `fit(gan.model, None, (x, y), loss=JensenShannon(("x", "y"), ProjectionCritic(x_dim,
+    num_classes), regularizer=R1()))`: y is observed in the data and drawn by the model, x is drawn
+    given it, and the pairs are compared.
 
-    Args: x_dim; z_dim; num_classes of y; hidden, the sizes of the generator's hidden layers; frequencies, of the classes (default all equal);
-        generator, a network from z and a one-hot y to x (default MLP(z_dim + num_classes, hidden, x_dim)); prior of z (default StandardNormal(z_dim)).
-    Sites: z (z_dim,), y (), x (x_dim,), in the plate "data".
+    Args: x_dim; z_dim; num_classes of y; hidden, the sizes of the generator's hidden layers;
+        frequencies, of the classes (default all equal); generator, a network from z and a one-hot y
+        to x (default MLP(z_dim + num_classes, hidden, x_dim)); prior of z (default
+        StandardNormal(z_dim)). Sites: z (z_dim,), y (), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim), y (batch,) integers.
-    Raises: ValueError if a size, the frequencies, the generator, the prior or the data do not fit; NoDensityError when a loss asks for the density of x.
+    Raises: ValueError if a size, the frequencies, the generator, the prior or the data do not fit;
+        NoDensityError when a loss asks for the density of x.
     Reference: Mirza and Osindero (2014), arXiv:1411.1784.
 
     >>> gan = ConditionalGAN(2, 4, 10, key=jax.random.key(0))
@@ -69,17 +74,23 @@ class ConditionalGAN(eqx.Module):
         return outline(self)
 
     def model(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
-        """Generate `size` data, or one for each label y (batch,), or as many as there are in x (batch, x_dim), which are observed."""
+        """Generate `size` data, or one for each label y (batch,), or as many as there are in x
+        (batch, x_dim), which are observed.
+        """
         prior, generator = register("prior", self.prior), register("generator", self.generator)
         with numpyro.plate("data", self.num_pairs(x, y, size)):
             z = numpyro.sample("z", prior())
             y = numpyro.sample("y", Categorical(probs=jnp.array(self.frequencies, z.dtype)), obs=y)
             label = jax.nn.one_hot(y, self.num_classes, dtype=z.dtype)
-            both = jnp.concatenate([z, jnp.broadcast_to(label, (*z.shape[:-1], self.num_classes))], -1)  # (*batch, z_dim + num_classes)
+            both = jnp.concatenate(
+                [z, jnp.broadcast_to(label, (*z.shape[:-1], self.num_classes))], -1
+            )  # (*batch, z_dim + num_classes)
             return numpyro.sample("x", given(generator(both), 1), obs=x)
 
     def guide(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
-        """z as the prior draws it: what an engine that asks for a guide may have, where the loss compares x and y alone."""
+        """z as the prior draws it: what an engine that asks for a guide may have, where the loss
+        compares x and y alone.
+        """
         prior = register("prior", self.prior)
         with numpyro.plate("data", self.num_pairs(x, y, size)):
             return numpyro.sample("z", prior())
@@ -87,18 +98,27 @@ class ConditionalGAN(eqx.Module):
     def num_pairs(self, x: Array | None, y: Array | None, size: int) -> int:
         """The number of data; ValueError for labels that are no integers, or not as many as x."""
         if y is not None and (y.ndim != 1 or not jnp.issubdtype(y.dtype, jnp.integer)):
-            raise ValueError(f"y must be integer labels of shape (batch,), got shape {tuple(y.shape)} and type {y.dtype}.")
+            raise ValueError(
+                f"y must be integer labels of shape (batch,), got shape {tuple(y.shape)} and "
+                f"type {y.dtype}."
+            )
         number = num_data(x, (self.x_dim,), size if y is None else len(y))
         if y is not None and len(y) != number:
-            raise ValueError(f"x and y must have the same number of data, got {number} and {len(y)}.")
+            raise ValueError(
+                f"x and y must have the same number of data, got {number} and {len(y)}."
+            )
         return number
 
 
 def check_frequencies(frequencies: Sequence[float] | None, num_classes: int) -> tuple[float, ...]:
-    """The frequencies as they were given, or equal ones; ValueError unless they are positive and sum to one."""
+    """The frequencies as they were given, or equal ones; ValueError unless they are positive and
+    sum to one.
+    """
     if frequencies is None:
         return (1 / num_classes,) * num_classes
     found = tuple(float(frequency) for frequency in frequencies)
     if len(found) != num_classes or min(found) <= 0 or abs(sum(found) - 1) > 1e-4:
-        raise ValueError(f"frequencies must be {num_classes} positive numbers that sum to one, got {found}.")
+        raise ValueError(
+            f"frequencies must be {num_classes} positive numbers that sum to one, got {found}."
+        )
     return found

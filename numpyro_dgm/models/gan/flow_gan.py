@@ -1,4 +1,6 @@
-"""Flow-GAN:  x_n ~ flow: a generator with a density, trained by likelihood, by a critic, or by both."""
+"""Flow-GAN:  x_n ~ flow: a generator with a density, trained by likelihood, by a critic, or by
+both.
+"""
 
 import equinox as eqx
 import numpyro
@@ -13,10 +15,11 @@ from numpyro_dgm.nn import register
 class FlowGAN(eqx.Module):
     """A flow as the distribution of the data (Grover et al. 2018).
 
-    Trained by `NLL()`, by `JensenShannon("x")`, or by a hybrid, `NLL() + 0.1 * JensenShannon("x")`, without a guide.
+    Trained by `NLL()`, by `JensenShannon("x")`, or by a hybrid, `NLL() + 0.1 * JensenShannon("x")`,
+    without a guide.
 
-    Args: x_dim; flow of x, any conditional with a density whose draws are reparameterised (default RealNVP(x_dim)).
-    Sites: x (x_dim,), in the plate "data".
+    Args: x_dim; flow of x, any conditional with a density whose draws are reparameterised (default
+    RealNVP(x_dim)). Sites: x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, the flow or the data do not fit.
     Reference: Grover, Dhar and Ermon (2018), arXiv:1705.08868.

@@ -1,6 +1,7 @@
 """Generative adversarial network:  z_n ~ prior;  x_n = generator(z_n).
 
-x has no density: the generator is trained by terms that compare its draws with data, such as JensenShannon("x"), Wasserstein("x") or MMD("x").
+x has no density: the generator is trained by terms that compare its draws with data, such as
+JensenShannon("x"), Wasserstein("x") or MMD("x").
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,15 @@ from numpyro_dgm.nn import MLP, register
 class GAN(eqx.Module):
     """A generative adversarial network of vectors.
 
-    Train it by `fit(gan.model, None, x, loss=JensenShannon("x", regularizer=R1()))`, or any other loss that needs no density of x.
+    Train it by `fit(gan.model, None, x, loss=JensenShannon("x", regularizer=R1()))`, or any other
+    loss that needs no density of x.
 
-    Args: x_dim; z_dim; hidden, the sizes of the generator's hidden layers; generator, a network from z to x (default MLP(z_dim, hidden, x_dim));
-        prior of z (default StandardNormal(z_dim)).
+    Args: x_dim; z_dim; hidden, the sizes of the generator's hidden layers; generator, a network
+        from z to x (default MLP(z_dim, hidden, x_dim)); prior of z (default StandardNormal(z_dim)).
     Sites: z (z_dim,), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim).
-    Raises: ValueError if a size, the generator, the prior or the data do not fit; NoDensityError when a loss asks for the density of x.
+    Raises: ValueError if a size, the generator, the prior or the data do not fit; NoDensityError
+        when a loss asks for the density of x.
     Reference: Goodfellow et al. (2014), arXiv:1406.2661.
 
     >>> gan = GAN(2, 4, key=jax.random.key(0))
@@ -65,7 +68,9 @@ class GAN(eqx.Module):
             return numpyro.sample("x", given(generator(z), 1), obs=x)
 
     def guide(self, x: Array | None = None, size: int = 1) -> Array:
-        """z as the prior draws it: what an engine that asks for a guide may have, where the loss compares x alone."""
+        """z as the prior draws it: what an engine that asks for a guide may have, where the loss
+        compares x alone.
+        """
         prior = register("prior", self.prior)
         with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
             return numpyro.sample("z", prior())

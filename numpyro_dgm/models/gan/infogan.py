@@ -1,6 +1,8 @@
-"""InfoGAN:  z_n ~ Normal(0, I);  c_n ~ Categorical(1 / K);  s_n ~ Normal(0, I);  x_n = generator(z_n, c_n, s_n);  the guide infers the codes c_n, s_n from x_n.
+"""InfoGAN:  z_n ~ Normal(0, I);  c_n ~ Categorical(1 / K);  s_n ~ Normal(0, I);  x_n =
+generator(z_n, c_n, s_n);  the guide infers the codes c_n, s_n from x_n.
 
-Trained by JensenShannon("x") + MutualInformation("c") + 0.1 * MutualInformation("s"): images must tell their codes.
+Trained by JensenShannon("x") + MutualInformation("c") + 0.1 * MutualInformation("s"): images must
+tell their codes.
 """
 
 from collections.abc import Sequence
@@ -20,10 +22,13 @@ from numpyro_dgm.nn import MLP, register
 class InfoGAN(eqx.Module):
     """A generative adversarial network with codes that its draws reveal (Chen et al. 2016).
 
-    Args: x_dim; noise_dim, of z; num_classes, of the code c, at least 2; num_codes, of the continuous codes s (0: there are none); hidden, the layers of the
-        generator, which the encoder has in reverse order; generator and encoder, networks with attributes `in_dim` and `out_dim` (default MLP; the generator's
-        output is x itself, the encoder's last hidden layer the features of x).
-    Sites: z (noise_dim,), c (1,), s (num_codes,) if there are any, x (x_dim,), in the plate "data".  The guide draws z from its prior.
+    Args: x_dim; noise_dim, of z; num_classes, of the code c, at least 2; num_codes, of the
+        continuous codes s (0: there are none); hidden, the layers of the generator, which the
+        encoder has in reverse order; generator and encoder, networks with attributes `in_dim` and
+        `out_dim` (default MLP; the generator's output is x itself, the encoder's last hidden layer
+        the features of x).
+    Sites: z (noise_dim,), c (1,), s (num_codes,) if there are any, x (x_dim,), in the plate "data".
+    The guide draws z from its prior.
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, a network or the data do not fit.
     Reference: Chen et al. (2016), arXiv:1606.03657.
@@ -57,16 +62,35 @@ class InfoGAN(eqx.Module):
         key: Array,
     ) -> None:
         if noise_dim < 1 or num_codes < 0:
-            raise ValueError(f"noise_dim must be at least 1 and num_codes at least 0, got {noise_dim} and {num_codes}.")
+            raise ValueError(
+                f"noise_dim must be at least 1 and num_codes at least 0, got {noise_dim} and "
+                f"{num_codes}."
+            )
         keys = jax.random.split(key, 4)
-        self.x_dim, self.noise_dim, self.num_classes, self.num_codes = x_dim, noise_dim, num_classes, num_codes
-        self.noise, self.code_prior = StandardNormal(noise_dim), StandardNormal(num_codes) if num_codes else None
-        self.generator = generator or MLP(noise_dim + num_classes + num_codes, hidden, x_dim, key=keys[0])
+        self.x_dim, self.noise_dim, self.num_classes, self.num_codes = (
+            x_dim,
+            noise_dim,
+            num_classes,
+            num_codes,
+        )
+        self.noise, self.code_prior = (
+            StandardNormal(noise_dim),
+            StandardNormal(num_codes) if num_codes else None,
+        )
+        self.generator = generator or MLP(
+            noise_dim + num_classes + num_codes, hidden, x_dim, key=keys[0]
+        )
         self.encoder = encoder or MLP(x_dim, tuple(reversed(hidden)), key=keys[1])
         if self.generator.out_dim != x_dim:
-            raise ValueError(f"The generator must give x, out_dim={x_dim}, got out_dim={self.generator.out_dim}.")
+            raise ValueError(
+                f"The generator must give x, out_dim={x_dim}, got out_dim={self.generator.out_dim}."
+            )
         self.classes = Categorical(1, num_classes, context_dim=self.encoder.out_dim, key=keys[2])
-        self.codes = DiagonalNormal(num_codes, context_dim=self.encoder.out_dim, key=keys[3]) if num_codes else None
+        self.codes = (
+            DiagonalNormal(num_codes, context_dim=self.encoder.out_dim, key=keys[3])
+            if num_codes
+            else None
+        )
 
     def __repr__(self) -> str:
         return outline(self)
@@ -76,7 +100,9 @@ class InfoGAN(eqx.Module):
         generator = register("generator", self.generator)
         with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
             z = numpyro.sample("z", self.noise())
-            c = numpyro.sample("c", dist.Categorical(logits=jnp.zeros((1, self.num_classes))).to_event(1))
+            c = numpyro.sample(
+                "c", dist.Categorical(logits=jnp.zeros((1, self.num_classes))).to_event(1)
+            )
             inputs = [z, (c == jnp.arange(self.num_classes)).astype(z.dtype)]
             if self.code_prior is not None:
                 inputs.append(numpyro.sample("s", self.code_prior()))
@@ -85,7 +111,9 @@ class InfoGAN(eqx.Module):
     def guide(self, x: Array | None = None, size: int = 1) -> Array:
         """Infer the codes from the data x (batch, x_dim)."""
         if x is None:
-            raise ValueError(f"The guide infers codes from data: call it with x of shape (batch, {self.x_dim}).")
+            raise ValueError(
+                f"The guide infers codes from data: call it with x of shape (batch, {self.x_dim})."
+            )
         encoder, classes = register("encoder", self.encoder), register("classes", self.classes)
         with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
             features = encoder(x)

@@ -1,4 +1,6 @@
-"""Adversarial variational Bayes:  a VAE whose guide is a network without a density,  q(z_n | x_n): z_n = g(eps_n, encoder(x_n)),  eps_n ~ Normal(0, I)."""
+"""Adversarial variational Bayes:  a VAE whose guide is a network without a density,  q(z_n | x_n):
+z_n = g(eps_n, encoder(x_n)),  eps_n ~ Normal(0, I).
+"""
 
 from collections.abc import Sequence
 
@@ -13,10 +15,12 @@ from numpyro_dgm.nn import MLP
 class AVB(VAE):
     """A variational autoencoder with an implicit guide (Mescheder et al. 2017).
 
-    Trained by `RatioELBO()`; with `RatioELBO(contrast="adaptive", num_particles=...)` the critic's task is smaller.
+    Trained by `RatioELBO()`; with `RatioELBO(contrast="adaptive", num_particles=...)` the critic's
+    task is smaller.
 
-    Args: x_dim; z_dim; noise_dim, of eps (default: z_dim); noise_hidden, the layers of g; all others as in VAE (posterior: default Generator(z_dim,
-        context_dim=...), any conditional will do).
+    Args: x_dim; z_dim; noise_dim, of eps (default: z_dim); noise_hidden, the layers of g; all
+        others as in VAE (posterior: default Generator(z_dim, context_dim=...), any conditional will
+        do).
     Sites: z (z_dim,), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, a conditional or the data do not fit.
@@ -44,5 +48,21 @@ class AVB(VAE):
     ) -> None:
         keys = jax.random.split(key, 3)
         encoder = encoder or MLP(x_dim, hidden, key=keys[0])
-        posterior = posterior or Generator(z_dim, noise_dim=noise_dim, hidden=noise_hidden, context_dim=encoder.out_dim, key=keys[1])
-        super().__init__(x_dim, z_dim, hidden=hidden, encoder=encoder, decoder=decoder, prior=prior, posterior=posterior, likelihood=likelihood, key=keys[2])
+        posterior = posterior or Generator(
+            z_dim,
+            noise_dim=noise_dim,
+            hidden=noise_hidden,
+            context_dim=encoder.out_dim,
+            key=keys[1],
+        )
+        super().__init__(
+            x_dim,
+            z_dim,
+            hidden=hidden,
+            encoder=encoder,
+            decoder=decoder,
+            prior=prior,
+            posterior=posterior,
+            likelihood=likelihood,
+            key=keys[2],
+        )

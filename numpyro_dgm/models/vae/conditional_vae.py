@@ -1,5 +1,5 @@
-"""Conditional variational autoencoder:  z_n | y_n ~ prior(y_n);  x_n | z_n, y_n ~ likelihood(decoder(z_n, y_n));
-q(z_n | x_n, y_n) = posterior(encoder(x_n, y_n)).
+"""Conditional variational autoencoder:  z_n | y_n ~ prior(y_n);  x_n | z_n, y_n ~
+likelihood(decoder(z_n, y_n)); q(z_n | x_n, y_n) = posterior(encoder(x_n, y_n)).
 
 The context y_n is a label or an image; it is given, not modelled.
 """
@@ -20,13 +20,17 @@ from numpyro_dgm.nn import MLP, register
 class ConditionalVAE(eqx.Module):
     """A variational autoencoder of x given y.
 
-    Args: x_dim; z_dim; context_dim, the number of classes of a label y or the number of entries of any other context;
-        hidden, the sizes of the encoder's hidden layers, which the decoder has in reverse order;
-        encoder of (x, y) and decoder of (z, y), networks with an attribute `out_dim` (default MLP, with hidden[-1] and hidden[0] features);
-        prior of z, without context or given y (default StandardNormal(z_dim)); posterior of z given the encoder's features (default
-        DiagonalNormal(z_dim)); likelihood of x given the decoder's features (default Bernoulli(x_dim)).
+    Args: x_dim; z_dim; context_dim, the number of classes of a label y or the number of entries of
+        any other context; hidden, the sizes of the encoder's hidden layers, which the decoder has
+        in reverse order;
+        encoder of (x, y) and decoder of (z, y), networks with an attribute `out_dim` (default MLP,
+        with hidden[-1] and hidden[0] features); prior of z, without context or given y (default
+        StandardNormal(z_dim)); posterior of z given the encoder's features (default
+        DiagonalNormal(z_dim)); likelihood of x given the decoder's features (default
+        Bernoulli(x_dim)).
     Sites: z (z_dim,), x (x_dim,), in the plate "data".
-    Shapes: x (batch, x_dim); y (batch,) integer labels, or (batch, ...) with context_dim entries each: one-hot labels, images, anything.
+    Shapes: x (batch, x_dim); y (batch,) integer labels, or (batch, ...) with context_dim entries
+        each: one-hot labels, images, anything.
     Raises: ValueError if a size, a conditional, the data or the context do not fit.
     Reference: Sohn, Lee & Yan (2015), NeurIPS 28.
 
@@ -88,16 +92,25 @@ class ConditionalVAE(eqx.Module):
     def guide(self, x: Array | None = None, y: Array | None = None) -> Array:
         """Infer z from the data x (batch, x_dim) given y."""
         if x is None:
-            raise ValueError(f"The guide infers z from data: call it with x of shape (batch, {self.x_dim}).")
+            raise ValueError(
+                f"The guide infers z from data: call it with x of shape (batch, {self.x_dim})."
+            )
         context = self.context(y, x)
-        encoder, posterior = register("encoder", self.encoder), register("posterior", self.posterior)
+        encoder, posterior = (
+            register("encoder", self.encoder),
+            register("posterior", self.posterior),
+        )
         with numpyro.plate("data", len(context)):
             return numpyro.sample("z", posterior(encoder(join(x, context))))
 
     def context(self, y: Array | None, x: Array | None = None) -> Array:
-        """The context as an array (batch, context_dim): labels one-hot, all else flattened; checked against x."""
+        """The context as an array (batch, context_dim): labels one-hot, all else flattened; checked
+        against x.
+        """
         if y is None:
-            raise ValueError("A conditional VAE needs y: labels (batch,), or an array (batch, ...).")
+            raise ValueError(
+                "A conditional VAE needs y: labels (batch,), or an array (batch, ...)."
+            )
         size = num_data(x, (self.x_dim,), len(y))
         if size != len(y):
             raise ValueError(f"x and y must have the same number of data, got {size} and {len(y)}.")
@@ -106,12 +119,15 @@ class ConditionalVAE(eqx.Module):
         context = y.reshape(len(y), -1)
         if y.ndim < 2 or context.shape[1] != self.context_dim:
             raise ValueError(
-                f"y must be integer labels of shape (batch,), or of shape (batch, ...) with {self.context_dim} entries each, "
+                "y must be integer labels of shape (batch,), or of shape (batch, ...) with "
+                f"{self.context_dim} entries each, "
                 f"got shape {y.shape} and type {y.dtype}."
             )
         return context.astype(jnp.result_type(float))
 
 
 def join(x: Array, context: Array) -> Array:
-    """The concatenation of x (*particles, batch, dim) and context (batch, context_dim) along the last dimension."""
+    """The concatenation of x (*particles, batch, dim) and context (batch, context_dim) along the
+    last dimension.
+    """
     return jnp.concatenate([x, jnp.broadcast_to(context, (*x.shape[:-1], context.shape[-1]))], -1)

@@ -1,4 +1,5 @@
-"""Transforms whose few parameters are linear in the context, or free without one: planar, radial, Sylvester, Householder.
+"""Transforms whose few parameters are linear in the context, or free without one: planar, radial,
+Sylvester, Householder.
 
 With the features of an encoder as context every datum has a flow of its own (amortised flows).
 """
@@ -13,14 +14,19 @@ __all__ = ["ParametricTransform"]
 
 
 class ParametricTransform(Transform):
-    """A transform with `num_params` real parameters:  raw = W context + b (the layer `head`), or a free vector (`free`) without a context.
+    """A transform with `num_params` real parameters:  raw = W context + b (the layer `head`), or a
+    free vector (`free`) without a context.
 
-    Args: num_params; context_dim (0 = free parameters, which start from Normal(0, initial_scale^2)); initial_scale.
-    Shapes: context (*batch, context_dim) -> `raw(context)` (*batch, num_params), or (num_params,) without.
+    Args: num_params; context_dim (0 = free parameters, which start from Normal(0,
+        initial_scale^2)); initial_scale.
+    Shapes: context (*batch, context_dim) -> `raw(context)` (*batch, num_params), or (num_params,)
+        without.
     Reference: van den Berg et al. (2018), arXiv:1803.05649, section 4 (amortisation).
     """
 
-    def __init__(self, num_params: int, *, context_dim: int = 0, initial_scale: float = 0.1) -> None:
+    def __init__(
+        self, num_params: int, *, context_dim: int = 0, initial_scale: float = 0.1
+    ) -> None:
         super().__init__()
         self.context_dim = check_context_dim(context_dim)
         if context_dim:

@@ -32,9 +32,11 @@ def unbend(value: Tensor, size: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
 
 
 class PlanarLayer(ParametricTransform):
-    """x = u + v tanh(w'u + b),  log |det dx/du| = log(1 + w'v sech^2(w'u + b)), which is invertible for w'v > -1.
+    """x = u + v tanh(w'u + b),  log |det dx/du| = log(1 + w'v sech^2(w'u + b)), which is invertible
+    for w'v > -1.
 
-    v = v_free + (m - w'v_free) w / |w|^2 has w'v = m = positive(w'v_free) - 1 > -1; v, w and b are free or linear in the context.
+    v = v_free + (m - w'v_free) w / |w|^2 has w'v = m = positive(w'v_free) - 1 > -1; v, w and b are
+    free or linear in the context.
 
     Args: dim (D); context_dim (0 = free parameters).
     Shapes: u and x (*batch, D), context (*batch, context_dim).
@@ -51,13 +53,17 @@ class PlanarLayer(ParametricTransform):
         """What `inverse_and_log_det` costs."""
         return "root search"
 
-    def forward_and_log_det(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward_and_log_det(
+        self, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x = f(u; c) and log |det dx/du|."""
         v, w, b, m = self.parts(context)
         along = (w * u).sum(-1)
         return u + v * torch.tanh(along + b)[..., None], bend(along, m, torch.ones_like(m), b)[1]
 
-    def inverse_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse_and_log_det(
+        self, x: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x; c) and log |det du/dx|."""
         v, w, b, m = self.parts(context)
         ones = torch.ones_like(m)
@@ -77,9 +83,11 @@ class PlanarLayer(ParametricTransform):
 class Planar(Flow):
     """A stack of planar layers:  u_l = u_{l-1} + v_l tanh(w_l'u_{l-1} + b_l),  w_l'v_l > -1.
 
-    Args: dim (D); context_dim (0 = unconditional; else v, w and b are linear in the context); num_layers; base, as in `Flow`.
+    Args: dim (D); context_dim (0 = unconditional; else v, w and b are linear in the context);
+        num_layers; base, as in `Flow`.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers operations; any other value num_layers root searches.
+    Cost: a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers
+        operations; any other value num_layers root searches.
     Raises: ValueError if num_layers < 1.
     Reference: Rezende & Mohamed (2015), arXiv:1505.05770.
 
@@ -87,8 +95,17 @@ class Planar(Flow):
     torch.Size([5, 4])
     """
 
-    def __init__(self, dim: int, *, context_dim: int = 0, num_layers: int = 8, base: Conditional | None = None) -> None:
-        layers = [PlanarLayer(dim, context_dim=context_dim) for _ in range(check_num_layers(num_layers))]
+    def __init__(
+        self,
+        dim: int,
+        *,
+        context_dim: int = 0,
+        num_layers: int = 8,
+        base: Conditional | None = None,
+    ) -> None:
+        layers = [
+            PlanarLayer(dim, context_dim=context_dim) for _ in range(check_num_layers(num_layers))
+        ]
         super().__init__(dim, layers, context_dim=context_dim, base=base)
         self.num_layers = num_layers
 

@@ -1,9 +1,12 @@
 """Critics: networks from the values of the compared sites to one number.
 
-With `spectral_norm=True` every weight W is divided by its largest singular value each time the network is applied, so that with activations of slope at
-most one a critic is 1-Lipschitz.  A kernel of convolution counts as a matrix (out, in * height * width) and is halved as well: with 4x4 kernels and stride 2
-each pixel lies in four patches.  The norms are exact and computed anew, so that a critic has no state beside its weights.
-Cost: one eigendecomposition per layer and pass, of the smaller of its two sizes (128: about a millisecond).
+With `spectral_norm=True` every weight W is divided by its largest singular value each time the
+network is applied, so that with activations of slope at most one a critic is 1-Lipschitz.  A kernel
+of convolution counts as a matrix (out, in * height * width) and is halved as well: with 4x4 kernels
+and stride 2 each pixel lies in four patches.  The norms are exact and computed anew, so that a
+critic has no state beside its weights.
+Cost: one eigendecomposition per layer and pass, of the smaller of its two sizes (128: about a
+    millisecond).
 Reference: Miyato et al. (2018), arXiv:1802.05957.
 """
 
@@ -21,18 +24,28 @@ __all__ = ["Critic", "ImageCritic", "ProjectionCritic"]
 
 
 class Critic(nn.Module):
-    """The default critic of vectors and of several sites: an MLP from the flattened values to one number.
+    """The default critic of vectors and of several sites: an MLP from the flattened values to one
+    number.
 
-    Args: dim, the number of entries of all compared sites together; hidden; activation, as in MLP; spectral_norm, whether all weights are divided by their
-        spectral norms, which makes it 1-Lipschitz.
+    Args: dim, the number of entries of all compared sites together; hidden; activation, as in MLP;
+        spectral_norm, whether all weights are divided by their spectral norms, which makes it
+        1-Lipschitz.
     Shapes: x (batch, *event) with dim entries each -> (batch,).
-    Raises: ValueError for a size below 1, an unknown activation, and with spectral_norm for one that is steeper than one (gelu, silu).
+    Raises: ValueError for a size below 1, an unknown activation, and with spectral_norm for one
+        that is steeper than one (gelu, silu).
 
     >>> Critic(64)(torch.zeros(5, 64)).shape
     torch.Size([5])
     """
 
-    def __init__(self, dim: int, *, hidden: Sequence[int] = (128, 128), activation: str = "leaky_relu", spectral_norm: bool = False) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        hidden: Sequence[int] = (128, 128),
+        activation: str = "leaky_relu",
+        spectral_norm: bool = False,
+    ) -> None:
         super().__init__()
         self.network = MLP(dim, hidden, 1, activation=activation)
         self.spectral_norm = _check_slope(spectral_norm, activation)
@@ -43,9 +56,11 @@ class Critic(nn.Module):
 
 
 class ImageCritic(nn.Module):
-    """The default critic of images: a convolutional encoder, and a linear map from its features to one number.
+    """The default critic of images: a convolutional encoder, and a linear map from its features to
+    one number.
 
-    Args: image_shape (channels, height, width); hidden_channels, features and activation, of the `ConvEncoder`; spectral_norm, as in `Critic`.
+    Args: image_shape (channels, height, width); hidden_channels, features and activation, of the
+        `ConvEncoder`; spectral_norm, as in `Critic`.
     Shapes: x (batch, channels, height, width), or flattened -> (batch,).
     Raises: ValueError if the image is too small to be halved that often, and as `Critic`.
 
@@ -63,7 +78,9 @@ class ImageCritic(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder = ConvEncoder(image_shape, hidden_channels=hidden_channels, out_dim=features, activation=activation)
+        self.encoder = ConvEncoder(
+            image_shape, hidden_channels=hidden_channels, out_dim=features, activation=activation
+        )
         self.output = Linear(features, 1)
         self.spectral_norm = _check_slope(spectral_norm, activation)
 
@@ -74,13 +91,18 @@ class ImageCritic(nn.Module):
 
 
 class ProjectionCritic(nn.Module):
-    """A critic of pairs (x, y) with a class label y:  V(x, y) = w . phi(x) + b + y . (A phi(x) + a),  y one-hot.
+    """A critic of pairs (x, y) with a class label y:  V(x, y) = w . phi(x) + b + y . (A phi(x) +
+    a),  y one-hot.
 
-    For JensenShannon(("x", "y"), ...) of a conditional GAN: the logarithm of p(x, y) / q(x, y) has this form for features phi(x) that are good enough.
+    For JensenShannon(("x", "y"), ...) of a conditional GAN: the logarithm of p(x, y) / q(x, y) has
+    this form for features phi(x) that are good enough.
 
-    Args: dim, the size or the shape of x; num_classes, of y; encoder, the network phi, with an attribute `out_dim` (default MLP(dim, (128, 128)), for
-        images (channels, height, width) ConvEncoder(dim), with activation "leaky_relu"); spectral_norm, whether all weights are divided by their norms.
-    Shapes: x and y side by side, (batch, entries of x + num_classes), as a term with these two sites hands them over -> (batch,).
+    Args: dim, the size or the shape of x; num_classes, of y; encoder, the network phi, with an
+        attribute `out_dim` (default MLP(dim, (128, 128)), for images (channels, height, width)
+        ConvEncoder(dim), with activation "leaky_relu"); spectral_norm, whether all weights are
+        divided by their norms.
+    Shapes: x and y side by side, (batch, entries of x + num_classes), as a term with these two
+        sites hands them over -> (batch,).
     Raises: ValueError for fewer than two classes, an x of another size, and as `Critic`.
     Reference: Miyato and Koyama (2018), arXiv:1802.05637, eq. (3).
 
@@ -103,7 +125,11 @@ class ProjectionCritic(nn.Module):
         self.event_shape = shape if len(shape) == 3 else (prod(shape),)
         if encoder is None:
             settings: Any = {"activation": "leaky_relu"}
-            encoder = ConvEncoder(shape, **settings) if len(shape) == 3 else MLP(prod(shape), (128, 128), **settings)
+            encoder = (
+                ConvEncoder(shape, **settings)
+                if len(shape) == 3
+                else MLP(prod(shape), (128, 128), **settings)
+            )
         self.encoder, self.num_classes = encoder, num_classes
         self.output, self.classes = Linear(encoder.out_dim, 1), Linear(encoder.out_dim, num_classes)
         self.spectral_norm = _check_slope(spectral_norm, getattr(encoder, "activation", ""))
@@ -113,8 +139,14 @@ class ProjectionCritic(nn.Module):
         entries = prod(self.event_shape)
         if x.ndim != 2 or x.shape[1] != entries + self.num_classes:
             expected = f"(batch, {entries} + {self.num_classes})"
-            raise ValueError(f'This ProjectionCritic needs x and a one-hot y side by side, {expected}, as the sites ("x", "y"), got {tuple(x.shape)}.')
-        h = _applied(self.encoder, x[:, :entries].reshape(len(x), *self.event_shape), self.spectral_norm)
+            raise ValueError(
+                f"This ProjectionCritic needs x and a one-hot y side by side, {expected}, as "
+                "the "
+                f'sites ("x", "y"), got {tuple(x.shape)}.'
+            )
+        h = _applied(
+            self.encoder, x[:, :entries].reshape(len(x), *self.event_shape), self.spectral_norm
+        )
         of_class = (x[:, entries:] * _applied(self.classes, h, self.spectral_norm)).sum(-1)
         return _applied(self.output, h, self.spectral_norm).squeeze(-1) + of_class
 
@@ -128,19 +160,33 @@ def _applied(network: nn.Module, x: Tensor, spectral_norm: bool) -> Tensor:
     """The network's output, with all weights divided by their spectral norms if so wished."""
     if not spectral_norm:
         return network(x)
-    return functional_call(network, {path: _normalised(weight) for path, weight in network.named_parameters() if weight.ndim > 1}, (x,))
+    return functional_call(
+        network,
+        {
+            path: _normalised(weight)
+            for path, weight in network.named_parameters()
+            if weight.ndim > 1
+        },
+        (x,),
+    )
 
 
 def _normalised(weight: Tensor) -> Tensor:
-    """A weight divided by the norm of the linear map, of a convolution by the bound on it that is said above."""
+    """A weight divided by the norm of the linear map, of a convolution by the bound on it that is
+    said above.
+    """
     matrix = weight.flatten(1)
     matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    left = torch.linalg.eigh((matrix @ matrix.T).detach())[1][:, -1]  # u: the derivative of |u W| for a fixed u is that of the norm
+    left = torch.linalg.eigh((matrix @ matrix.T).detach())[1][
+        :, -1
+    ]  # u: the derivative of |u W| for a fixed u is that of the norm
     norm = ((left @ matrix).square().sum() + 1e-24).sqrt()
     return weight / (norm if weight.ndim == 2 else 2 * norm)
 
 
 def _check_slope(spectral_norm: bool, activation: str) -> bool:
     if spectral_norm and activation in ("gelu", "silu"):
-        raise ValueError(f"spectral_norm needs an activation of slope at most 1, got {activation!r}.")
+        raise ValueError(
+            f"spectral_norm needs an activation of slope at most 1, got {activation!r}."
+        )
     return spectral_norm

@@ -1,10 +1,18 @@
-"""f-GANs: a critic's variational bound on an f-divergence of the two joints, which model and guide minimise."""
+"""f-GANs: a critic's variational bound on an f-divergence of the two joints, which model and guide
+minimise.
+"""
 
 from typing import Any
 
 from torch import Tensor, nn
 
-from pyro_dgm.losses.adversarial.divergences import Divergence, bregman_objective, divergence, plug_in_divergence, variational_bound
+from pyro_dgm.losses.adversarial.divergences import (
+    Divergence,
+    bregman_objective,
+    divergence,
+    plug_in_divergence,
+    variational_bound,
+)
 from pyro_dgm.losses.adversarial.regularizers import Regularizer
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
 from pyro_dgm.losses.base import Weight, check_choice
@@ -15,9 +23,12 @@ __all__ = ["DensityRatio", "FDivergence", "JensenShannon"]
 class FDivergence(AdversarialTerm):
     """The bound F = E_P [g(V)] - E_Q [f*(g(V))] <= D_f(P, Q): an f-GAN.
 
-    Args: as in AdversarialTerm; f, the name of a row of `divergences` or a row with parameters, as in divergence("alpha", alpha=0.5); generator, what model
-        and guide minimise: "saturating", F itself, or "non_saturating", E_P [f*(g(V))] - E_Q [g(V)], which has a gradient also where the critic is sure.
-    Logged: "FDivergence(<sites>)", F, below the divergence by as much as the critic is short of the best one.
+    Args: as in AdversarialTerm; f, the name of a row of `divergences` or a row with parameters, as
+        in divergence("alpha", alpha=0.5); generator, what model and guide minimise: "saturating", F
+        itself, or "non_saturating", E_P [f*(g(V))] - E_Q [g(V)], which has a gradient also where
+        the critic is sure.
+    Logged: "FDivergence(<sites>)", F, below the divergence by as much as the critic is short of the
+        best one.
     Raises: ValueError for an unknown divergence, and as AdversarialTerm.
     Reference: Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, eq. (6) and section 3.2.
 
@@ -37,7 +48,14 @@ class FDivergence(AdversarialTerm):
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
+        super().__init__(
+            sites,
+            critic,
+            optim=optim,
+            critic_steps=critic_steps,
+            regularizer=regularizer,
+            instance_noise=instance_noise,
+        )
         self.f = divergence(f)
         self.generator = check_choice("generator", generator, ("saturating", "non_saturating"))
 
@@ -52,14 +70,18 @@ class FDivergence(AdversarialTerm):
         return self.f.conjugate_of_activation(real).mean() - self.f.activation(fake).mean()
 
     def _settings(self) -> str:
-        return f", f={self.f.name!r}" + (", generator='non_saturating'" if self.generator == "non_saturating" else "")
+        return f", f={self.f.name!r}" + (
+            ", generator='non_saturating'" if self.generator == "non_saturating" else ""
+        )
 
 
 class JensenShannon(FDivergence):
-    """The GAN objective:  E_P [log D] + E_Q [log(1 - D)] + log 4,  D = sigmoid(V);  at the best critic twice the Jensen-Shannon divergence of P and Q.
+    """The GAN objective:  E_P [log D] + E_Q [log(1 - D)] + log 4,  D = sigmoid(V);  at the best
+    critic twice the Jensen-Shannon divergence of P and Q.
 
-    Args: as in AdversarialTerm; generator, "non_saturating" (model and guide minimise E_Q [-log D] + E_P [-log(1 - D)], which has a gradient also
-        where the critic is sure) or "saturating" (they minimise the value itself).
+    Args: as in AdversarialTerm; generator, "non_saturating" (model and guide minimise E_Q [-log D]
+        + E_P [-log(1 - D)], which has a gradient also where the critic is sure) or "saturating"
+        (they minimise the value itself).
     Logged: "JensenShannon(<sites>)", in [0, log 4] for a good critic and below for a bad one.
     Reference: Goodfellow et al. (2014), arXiv:1406.2661, eq. (1) and theorem 1.
 
@@ -78,18 +100,29 @@ class JensenShannon(FDivergence):
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(sites, critic, generator=generator, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
+        super().__init__(
+            sites,
+            critic,
+            generator=generator,
+            optim=optim,
+            critic_steps=critic_steps,
+            regularizer=regularizer,
+            instance_noise=instance_noise,
+        )
 
     def _settings(self) -> str:
         return ", generator='saturating'" if self.generator == "saturating" else ""
 
 
 class DensityRatio(AdversarialTerm):
-    """A b-GAN: the critic's output log s models the log-ratio log p/q by a Bregman divergence; model and guide minimise D_f with s in place of p/q.
+    """A b-GAN: the critic's output log s models the log-ratio log p/q by a Bregman divergence;
+    model and guide minimise D_f with s in place of p/q.
 
     Args: as in AdversarialTerm; f, as in FDivergence ("pearson": least-squares importance fitting).
-    Logged: "DensityRatio(<sites>)", E_Q [f(s)], neither an upper nor a lower bound on the divergence; the critic minimises E_Q [s f'(s) - f(s)] - E_P [f'(s)].
-    Raises: ValueError for an unknown divergence and for total_variation, which tells no ratios apart.
+    Logged: "DensityRatio(<sites>)", E_Q [f(s)], neither an upper nor a lower bound on the
+        divergence; the critic minimises E_Q [s f'(s) - f(s)] - E_P [f'(s)].
+    Raises: ValueError for an unknown divergence and for total_variation, which tells no ratios
+        apart.
     Reference: Uehara et al. (2016), arXiv:1610.02920.
 
     >>> DensityRatio("x")
@@ -107,10 +140,20 @@ class DensityRatio(AdversarialTerm):
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer, instance_noise=instance_noise)
+        super().__init__(
+            sites,
+            critic,
+            optim=optim,
+            critic_steps=critic_steps,
+            regularizer=regularizer,
+            instance_noise=instance_noise,
+        )
         self.f = divergence(f)
         if self.f.name == "total_variation":
-            raise ValueError("The Bregman divergence of total_variation does not determine a density ratio: choose a strictly convex generator.")
+            raise ValueError(
+                "The Bregman divergence of total_variation does not determine a density ratio: "
+                "choose a strictly convex generator."
+            )
 
     def bound(self, real: Tensor, fake: Tensor) -> Tensor:
         """What the critic maximises: the Bregman objective with the opposite sign."""

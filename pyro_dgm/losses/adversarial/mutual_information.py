@@ -1,4 +1,6 @@
-"""Lower bounds on the mutual information of two sites of the model, which model, guide and critic maximise together."""
+"""Lower bounds on the mutual information of two sites of the model, which model, guide and critic
+maximise together.
+"""
 
 from collections.abc import Mapping
 from math import log, prod
@@ -23,20 +25,29 @@ __all__ = ["MutualInformation"]
 class MutualInformation(AdversarialTerm):
     """A lower bound on the mutual information I(c; x) under the model.
 
-    "barber_agakov":  E_p(c, x) [log q(c | x)] + H(c): the guide is run on what the model generates and scores the code c that was drawn there, as InfoGAN does
-        in `JensenShannon("x") + MutualInformation("c")`.  Exact where q is the model's posterior.
-    "nwj":  E_p(c, x) [T] - E_p(c) p(x) [exp(T - 1)]; "infonce":  E [log(exp T(c_i, x_i) / mean_j exp T(c_j, x_i))], at most the log of the batch size: a critic
-        T sees pairs of the two sites, and there may be no guide.
+    "barber_agakov":  E_p(c, x) [log q(c | x)] + H(c): the guide is run on what the model generates
+        and scores the code c that was drawn there, as InfoGAN does in
+        `JensenShannon("x") + MutualInformation("c")`.  Exact where q is the model's posterior.
+    "nwj":  E_p(c, x) [T] - E_p(c) p(x) [exp(T - 1)]; "infonce":  E [log(exp T(c_i, x_i) / mean_j
+        exp T(c_j, x_i))], at most the log of the batch size: a critic T sees pairs of the two
+        sites, and there may be no guide.
 
-    Args: site, c; other, the site x that the critic sees beside it ("barber_agakov" has none: the guide sees all that is observed); critic, from c and x,
-        flattened side by side, to one number; estimator; arguments, for "barber_agakov": in which argument, by position or keyword, the guide takes the draws
-        of an observed site, {"x": 0}; needed only where the model does not observe an argument as it is; optim, critic_steps and regularizer of the critic.
-    Logged: "MutualInformation(<sites>)", the bound in nats per datum, with "/log_q" and "/entropy" (of c, where it is known, else -log p at the draws) or the
-        critic's mean outputs "/real" and "/fake".
-    Cost: one run of the model, and one of the guide ("barber_agakov") or batch (nwj) or batch^2 (infonce) further passes of the critic.
-    Raises: ValueError for bad arguments, sites that model and guide have not, an x through which no gradient passes, and an argument that is not found.
-    References: Barber and Agakov (2003), NeurIPS 16; Chen et al. (2016), arXiv:1606.03657, eq. (5); Nguyen, Wainwright and Jordan (2010), arXiv:0809.0853;
-        van den Oord, Li and Vinyals (2018), arXiv:1807.03748; Poole et al. (2019), arXiv:1905.06922.
+    Args: site, c; other, the site x that the critic sees beside it ("barber_agakov" has none: the
+        guide sees all that is observed); critic, from c and x, flattened side by side, to one
+        number; estimator; arguments, for "barber_agakov": in which argument, by position or
+        keyword, the guide takes the draws of an observed site, {"x": 0}; needed only where the
+        model does not observe an argument as it is; optim, critic_steps and regularizer of the
+        critic.
+    Logged: "MutualInformation(<sites>)", the bound in nats per datum, with "/log_q" and "/entropy"
+        (of c, where it is known, else -log p at the draws) or the critic's mean outputs "/real" and
+        "/fake".
+    Cost: one run of the model, and one of the guide ("barber_agakov") or batch (nwj) or batch^2
+        (infonce) further passes of the critic.
+    Raises: ValueError for bad arguments, sites that model and guide have not, an x through which no
+        gradient passes, and an argument that is not found.
+    References: Barber and Agakov (2003), NeurIPS 16; Chen et al. (2016), arXiv:1606.03657, eq. (5);
+        Nguyen, Wainwright and Jordan (2010), arXiv:0809.0853; van den Oord, Li and Vinyals (2018),
+        arXiv:1807.03748; Poole et al. (2019), arXiv:1905.06922.
 
     >>> MutualInformation("c")
     MutualInformation('c')
@@ -61,11 +72,19 @@ class MutualInformation(AdversarialTerm):
         self.estimator = check_choice("estimator", estimator, ("barber_agakov", "nwj", "infonce"))
         by_guide = estimator == "barber_agakov"
         if by_guide and (other is not None or critic is not None):
-            raise ValueError('estimator="barber_agakov" scores c by the guide and takes no other site and no critic; "nwj" and "infonce" do.')
+            raise ValueError(
+                'estimator="barber_agakov" scores c by the guide and takes no other site and '
+                "no "
+                'critic; "nwj" and "infonce" do.'
+            )
         if not by_guide and other is None:
-            raise ValueError(f"estimator={estimator!r} needs the other site of the pairs, got none.")
+            raise ValueError(
+                f"estimator={estimator!r} needs the other site of the pairs, got none."
+            )
         self.compared = (site,) if other is None else (site, other)
-        super().__init__(self.compared, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(
+            self.compared, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer
+        )
         self.arguments = dict(arguments or {})
         self.sites = ()  # nothing is compared with draws of the guide
         if by_guide:
@@ -77,11 +96,20 @@ class MutualInformation(AdversarialTerm):
         return f"MutualInformation({', '.join(self.compared)})"
 
     def samples(self, joints: Joints) -> tuple[Tensor, Tensor]:
-        """Pairs as the model draws them, and pairs from the product: each with its neighbour's (nwj), or all with all, (num^2, entries) (infonce)."""
+        """Pairs as the model draws them, and pairs from the product: each with its neighbour's
+        (nwj), or all with all, (num^2, entries) (infonce).
+        """
         nodes = _model_sites(joints, self.compared)
-        c, x = (side_by_side([with_vectors((site["value"], site["fn"].event_dim), site["fn"])]) for site in (nodes[name] for name in self.compared))
+        c, x = (
+            side_by_side([with_vectors((site["value"], site["fn"].event_dim), site["fn"])])
+            for site in (nodes[name] for name in self.compared)
+        )
         if len(c) != len(x):
-            raise ValueError(f"{self.name} needs as many values of one site as of the other, got {len(c)} and {len(x)}.")
+            raise ValueError(
+                f"{self.name} needs as many values of one site as of the other, got {len(c)} "
+                "and "
+                f"{len(x)}."
+            )
         num = len(x)
         x = x.reshape(num, -1)
         c = c.reshape(num, -1).to(x.dtype)
@@ -109,13 +137,24 @@ class MutualInformation(AdversarialTerm):
 
     def __repr__(self) -> str:
         steps = 0 if self.estimator == "barber_agakov" else 1
-        shown: dict[str, Any] = {"estimator": "barber_agakov", "arguments": {}, "critic_steps": steps, "regularizer": None}
-        changed = [f"{name}={getattr(self, name)!r}" for name, default in shown.items() if getattr(self, name) != default]
+        shown: dict[str, Any] = {
+            "estimator": "barber_agakov",
+            "arguments": {},
+            "critic_steps": steps,
+            "regularizer": None,
+        }
+        changed = [
+            f"{name}={getattr(self, name)!r}"
+            for name, default in shown.items()
+            if getattr(self, name) != default
+        ]
         return f"MutualInformation({', '.join([*map(repr, self.compared), *changed])})"
 
 
 def _guide_on_draws(joints: Joints, name: str, arguments: Mapping[str, int | str]) -> Trace:
-    """The trace of the guide run on what the model generated, with the site `name` at its generated value: its score there is log q(c | drawn x)."""
+    """The trace of the guide run on what the model generated, with the site `name` at its generated
+    value: its score there is log q(c | drawn x).
+    """
     nodes, args, kwargs = random_sites(joints.generative()), list(joints.args), dict(joints.kwargs)
     for site in (node for node in nodes.values() if node["infer"].get("was_observed")):
         places: dict[Any, Any] = {**dict(enumerate(joints.args)), **joints.kwargs}
@@ -123,40 +162,69 @@ def _guide_on_draws(joints: Joints, name: str, arguments: Mapping[str, int | str
         if site["name"] in arguments:
             found = [key for key in places if key == arguments[site["name"]]]
         if not found:
-            why = f"{dict(arguments)} names none of them" if site["name"] in arguments else "the model passes obs= something made of it"
+            why = (
+                f"{dict(arguments)} names none of them"
+                if site["name"] in arguments
+                else "the model passes obs= something made of it"
+            )
             raise ValueError(
-                f"The guide is to see the draws of site '{site['name']}', but it is not known which of the arguments {list(places)} that site observes: {why}. "
-                f"Say which one takes the draws, as in arguments={{'{site['name']}': 0}}, or pass the argument to obs= as it is."
+                f"The guide is to see the draws of site '{site['name']}', but it is not known "
+                f"which of the arguments {list(places)} that site observes: {why}. "
+                f"Say which one takes the draws, as in arguments={{'{site['name']}': 0}}, or "
+                "pass the argument to obs= as it is."
             )
         for key in found:
             if isinstance(key, str):
                 kwargs[key] = site["value"]
             else:
                 args[key] = site["value"]
-    indices = {key: node["value"] for key, node in joints.generative().nodes.items() if site_is_subsample(node)}
+    indices = {
+        key: node["value"]
+        for key, node in joints.generative().nodes.items()
+        if site_is_subsample(node)
+    }
     with GivenDraws({name: nodes[name]["value"]} if name in nodes else {}, indices):
         trace = poutine.trace(joints.guide).get_trace(*args, **kwargs)
     if name not in nodes or name not in random_sites(trace):
-        raise ValueError(f"Model and guide must both draw '{name}', but the model draws {sorted(nodes)} and the guide {sorted(random_sites(trace))}.")
+        raise ValueError(
+            f"Model and guide must both draw '{name}', but the model draws {sorted(nodes)} and "
+            f"the guide {sorted(random_sites(trace))}."
+        )
     return trace
 
 
 def _model_sites(joints: Joints, names: tuple[str, ...]) -> dict[str, Any]:
-    """The sites of the model's run, after a check that the named ones are among them and gradients pass through the observed ones."""
+    """The sites of the model's run, after a check that the named ones are among them and gradients
+    pass through the observed ones.
+    """
     nodes = random_sites(joints.generative())
     if unknown := [name for name in names if name not in nodes]:
         raise ValueError(f"The model has no sample site {unknown}; it has {sorted(nodes)}.")
-    observed = tuple(name for name, site in nodes.items() if site["infer"].get("was_observed") and name in (names or nodes))
+    observed = tuple(
+        name
+        for name, site in nodes.items()
+        if site["infer"].get("was_observed") and name in (names or nodes)
+    )
     if observed:
         joints.samples(observed)
     return nodes
 
 
 def _num_data(joints: Joints, name: str) -> int:
-    """By what sums over the site are divided: the data of this batch, or for a site outside their plates all data."""
+    """By what sums over the site are divided: the data of this batch, or for a site outside their
+    plates all data.
+    """
     nodes = random_sites(joints.generative())
-    around = [{frame.name for frame in site["cond_indep_stack"]} for site in nodes.values() if site["infer"].get("was_observed")]
-    shared = [frame.size for frame in nodes[name]["cond_indep_stack"] if all(frame.name in names for names in around)]
+    around = [
+        {frame.name for frame in site["cond_indep_stack"]}
+        for site in nodes.values()
+        if site["infer"].get("was_observed")
+    ]
+    shared = [
+        frame.size
+        for frame in nodes[name]["cond_indep_stack"]
+        if all(frame.name in names for names in around)
+    ]
     return prod(shared) if shared else joints.data_size
 
 

@@ -1,7 +1,8 @@
 """Terms with a critic: two players in one loss.
 
-The critic V maximises a bound on a divergence between the two joints at the named sites; model and guide minimise it.  The critic is trained on detached
-samples, with an optimiser of its own; model and guide see it frozen: neither ever receives the other's gradient.
+The critic V maximises a bound on a divergence between the two joints at the named sites; model and
+guide minimise it.  The critic is trained on detached samples, with an optimiser of its own; model
+and guide see it frozen: neither ever receives the other's gradient.
 P is the inference joint (the data, the draws of the guide), "real"; Q the generative joint, "fake".
 """
 
@@ -27,22 +28,32 @@ _DEFAULT = Adam(1e-3, betas=(0.5, 0.99))
 
 
 class AdversarialTerm(Term):
-    """A term with a critic of its own.  A subclass writes `bound(real, fake)`, and `surrogate(real, fake)` if model and guide follow another signal.
+    """A term with a critic of its own.  A subclass writes `bound(real, fake)`, and
+    `surrogate(real, fake)` if model and guide follow another signal.
 
-    Each step runs both joints once; the critic takes its update on their detached samples, and model and guide are then scored by the new critic on the same
-    samples.  With `critic_steps` k > 1 the critic takes k - 1 updates before, on fresh draws of model and guide for the same batch.
+    Each step runs both joints once; the critic takes its update on their detached samples, and
+    model and guide are then scored by the new critic on the same samples.  With `critic_steps` k >
+    1 the critic takes k - 1 updates before, on fresh draws of model and guide for the same batch.
 
-    Args: sites, a name or a tuple of names that are compared jointly; critic, any module from the values to one number each: those of one site (batch, *event)
-        as they are, those of several flattened and side by side (batch, entries), those of a Categorical as one-hot vectors; left out, an `ImageCritic` for
-        one site with images (channels, height, width) and a `Critic` for all else, built on the first batch (in NumPyro by `fit`; the stock engine needs one
-        given); optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its updates per step of the model; regularizer, a
-        cost added for the critic, such as R1() or GradientPenalty(); instance_noise, the standard deviation of normal noise that "real" and "fake" are
-        given before the critic sees them, a number or a schedule: distributions that do not overlap are then compared as if they did.
-    Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and "<name>/fake"; where "real" are data, which give model and guide
-        no gradient, those of the critic's update, so that it need not look at them again.
-    Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of the critic (four, if they are) and three backwards.
-    Raises: ValueError for critic_steps below 1, negative instance_noise, a site that the model has not, or one through which no gradient passes.
-    Reference: on instance noise Sonderby et al. (2017), arXiv:1610.04490, and Arjovsky and Bottou (2017), arXiv:1701.04862.
+    Args: sites, a name or a tuple of names that are compared jointly; critic, any module from the
+        values to one number each: those of one site (batch, *event) as they are, those of several
+        flattened and side by side (batch, entries), those of a Categorical as one-hot vectors; left
+        out, an `ImageCritic` for one site with images (channels, height, width) and a `Critic` for
+        all else, built on the first batch (in NumPyro by `fit`; the stock engine needs one given);
+        optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its
+        updates per step of the model; regularizer, a cost added for the critic, such as R1() or
+        GradientPenalty(); instance_noise, the standard deviation of normal noise that "real" and
+        "fake" are given before the critic sees them, a number or a schedule: distributions that do
+        not overlap are then compared as if they did.
+    Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and
+        "<name>/fake"; where "real" are data, which give model and guide no gradient, those of the
+        critic's update, so that it need not look at them again.
+    Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of
+        the critic (four, if they are) and three backwards.
+    Raises: ValueError for critic_steps below 1, negative instance_noise, a site that the model has
+        not, or one through which no gradient passes.
+    Reference: on instance noise Sonderby et al. (2017), arXiv:1610.04490, and Arjovsky and Bottou
+        (2017), arXiv:1701.04862.
     """
 
     details: tuple[str, ...] = ("real", "fake")
@@ -61,14 +72,31 @@ class AdversarialTerm(Term):
         super().__init__()
         self.sites = (sites,) if isinstance(sites, str) else tuple(sites)
         if not self.sites or not all(isinstance(site, str) for site in self.sites):
-            raise ValueError(f"sites must be the name of a sample site or a tuple of names, got {sites!r}.")
+            raise ValueError(
+                f"sites must be the name of a sample site or a tuple of names, got {sites!r}."
+            )
         if critic is not None and not isinstance(critic, nn.Module):
-            raise ValueError(f"critic must be a module from the values of the sites to one number, got {critic!r}.")
+            raise ValueError(
+                "critic must be a module from the values of the sites to one number, got "
+                f"{critic!r}."
+            )
         if not isinstance(critic_steps, int) or isinstance(critic_steps, bool) or critic_steps < 1:
-            raise ValueError(f"critic_steps must be an integer of at least 1, got {critic_steps!r}.")
-        if not callable(instance_noise) and not (isinstance(instance_noise, Real) and instance_noise >= 0):
-            raise ValueError(f"instance_noise must be a standard deviation of at least 0 or a schedule, got {instance_noise!r}.")
-        self.critic, self.critic_steps, self.regularizer, self.instance_noise = critic, critic_steps, regularizer, instance_noise
+            raise ValueError(
+                f"critic_steps must be an integer of at least 1, got {critic_steps!r}."
+            )
+        if not callable(instance_noise) and not (
+            isinstance(instance_noise, Real) and instance_noise >= 0
+        ):
+            raise ValueError(
+                "instance_noise must be a standard deviation of at least 0 or a schedule, got "
+                f"{instance_noise!r}."
+            )
+        self.critic, self.critic_steps, self.regularizer, self.instance_noise = (
+            critic,
+            critic_steps,
+            regularizer,
+            instance_noise,
+        )
         self.optim = _DEFAULT if optim is None else optim
         self._optimiser: torch.optim.Optimizer | None = None
 
@@ -94,7 +122,9 @@ class AdversarialTerm(Term):
         return self.bound(real, fake)
 
     def constrained(self, weight: Tensor) -> Tensor:
-        """A weight of the critic after an update, brought back to where it may lie; here anywhere."""
+        """A weight of the critic after an update, brought back to where it may lie;
+        here anywhere.
+        """
         return weight
 
     def weights(self) -> tuple[Weight, ...]:
@@ -110,7 +140,10 @@ class AdversarialTerm(Term):
         before, at_fake = joints.outputs.get(self), self._score(fake)
         if before is None or real.requires_grad:
             before = self._score(real), at_fake
-        return attach_gradient(self.value(*before), self.surrogate(before[0], at_fake)), {"real": before[0].mean(), "fake": before[1].mean()}
+        return attach_gradient(self.value(*before), self.surrogate(before[0], at_fake)), {
+            "real": before[0].mean(),
+            "fake": before[1].mean(),
+        }
 
     def _score(self, x: Tensor) -> Tensor:
         """The outputs of the frozen critic."""
@@ -138,7 +171,9 @@ class AdversarialTerm(Term):
         """Real and fake samples with the instance noise of this step."""
         if not self._has_noise:
             return samples
-        real, fake = (x + value_of(self.instance_noise, step) * torch.randn_like(x) for x in samples)
+        real, fake = (
+            x + value_of(self.instance_noise, step) * torch.randn_like(x) for x in samples
+        )
         return real, fake
 
     def _train_critic(self, joints: Joints, step: int | Tensor = 0) -> None:
@@ -189,5 +224,8 @@ def _outputs(name: str, critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
     """The critic's number for each of x, (batch,)."""
     out = critic(x)
     if out.numel() != len(x):
-        raise ValueError(f"The critic of {name} must give one number for each value, shape ({len(x)},), got {tuple(out.shape)} for {tuple(x.shape)}.")
+        raise ValueError(
+            f"The critic of {name} must give one number for each value, shape ({len(x)},), got "
+            f"{tuple(out.shape)} for {tuple(x.shape)}."
+        )
     return out.reshape(len(x))

@@ -1,4 +1,6 @@
-"""The total correlation of the guide's draws, by a critic that tells them from the same draws with their dimensions permuted."""
+"""The total correlation of the guide's draws, by a critic that tells them from the same draws with
+their dimensions permuted.
+"""
 
 from typing import Any
 
@@ -16,16 +18,21 @@ __all__ = ["TotalCorrelation"]
 
 
 class TotalCorrelation(AdversarialTerm):
-    """TC(z) = KL(q(z), prod_j q(z_j)) of the aggregate posterior q(z) = E_data [q(z | x)], estimated as E_q [V(z)] with a critic V that learns the log-ratio.
+    """TC(z) = KL(q(z), prod_j q(z_j)) of the aggregate posterior q(z) = E_data [q(z | x)],
+    estimated as E_q [V(z)] with a critic V that learns the log-ratio.
 
-    `ELBO() + 10.0 * TotalCorrelation("z")` is the FactorVAE.  Draws of the product come from the batch itself: each dimension is permuted over it by itself.
-    The critic learns by logistic regression; the guide alone follows the estimate, which is no bound.
+    `ELBO() + 10.0 * TotalCorrelation("z")` is the FactorVAE.  Draws of the product come from the
+    batch itself: each dimension is permuted over it by itself. The critic learns by logistic
+    regression; the guide alone follows the estimate, which is no bound.
 
-    Args: sites, local latent sites, a name or a tuple of names, flattened and side by side; num_particles, draws of the guide per datum; critic, optim,
-        critic_steps and regularizer as in AdversarialTerm.
-    Logged: "TotalCorrelation(<sites>)", and the critic's mean output as "/real" (of the guide's draws, the estimate itself) and "/fake".
+    Args: sites, local latent sites, a name or a tuple of names, flattened and side by side;
+        num_particles, draws of the guide per datum; critic, optim, critic_steps and regularizer as
+        in AdversarialTerm.
+    Logged: "TotalCorrelation(<sites>)", and the critic's mean output as "/real" (of the guide's
+        draws, the estimate itself) and "/fake".
     Cost: one run of guide and model, and the critic's as in AdversarialTerm.
-    Raises: ValueError for sites that are not local latents or not reparameterised, and as AdversarialTerm.
+    Raises: ValueError for sites that are not local latents or not reparameterised, and as
+        AdversarialTerm.
     Reference: Kim and Mnih (2018), arXiv:1802.05983, eq. (2) and (3).
 
     >>> TotalCorrelation("z")
@@ -44,18 +51,29 @@ class TotalCorrelation(AdversarialTerm):
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
     ) -> None:
-        super().__init__(sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(
+            sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer
+        )
         self.num_particles = check_particles(num_particles)
 
     def samples(self, joints: Joints) -> tuple[Tensor, Tensor]:
-        """The guide's draws, and the same with each dimension permuted over the batch, (num, entries) each."""
+        """The guide's draws, and the same with each dimension permuted over the batch, (num,
+        entries) each.
+        """
         joint = joints.inference()
         if others := [name for name in self.sites if name not in joint.structure.local_sites]:
-            raise ValueError(f"{self!r} compares latent sites inside the data plates, {list(joint.structure.local_sites)}, but {others} are not among them.")
+            raise ValueError(
+                f"{self!r} compares latent sites inside the data plates, "
+                f"{list(joint.structure.local_sites)}, but {others} are not among them."
+            )
         if fixed := [name for name in self.sites if not joint.is_reparameterised(name)]:
-            raise ValueError(no_gradient_message(fixed[0], joint.distribution_name(fixed[0]), "guide"))
+            raise ValueError(
+                no_gradient_message(fixed[0], joint.distribution_name(fixed[0]), "guide")
+            )
         real = torch.cat([joint.entries(name) for name in self.sites], -1).flatten(0, -2)
-        order = torch.rand(real.shape, device=real.device).argsort(0)  # a permutation in each column
+        order = torch.rand(real.shape, device=real.device).argsort(
+            0
+        )  # a permutation in each column
         return real, real.gather(0, order)
 
     def bound(self, real: Tensor, fake: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Density distillation: a student that draws fast learns from a teacher that scores fast, without data."""
+"""Density distillation: a student that draws fast learns from a teacher that scores fast, without
+data.
+"""
 
 from collections.abc import Callable
 
@@ -13,16 +15,20 @@ __all__ = ["Distillation"]
 
 
 class Distillation(Term):
-    """KL(student || teacher) = E_student [log q(x) - log p_teacher(x)], in nats per datum: the model is the student, its own draws are the data.
+    """KL(student || teacher) = E_student [log q(x) - log p_teacher(x)], in nats per datum: the
+    model is the student, its own draws are the data.
 
-    An IAF student of a MAF teacher draws and is scored in one pass each, and so is the teacher: no slow direction is used.  Probability density
-    distillation is the idea behind Parallel WaveNet.  The values observed at the site are ignored, only their number counts.
+    An IAF student of a MAF teacher draws and is scored in one pass each, and so is the teacher: no
+    slow direction is used.  Probability density distillation is the idea behind Parallel WaveNet.
+    The values observed at the site are ignored, only their number counts.
 
-    Args: teacher, a conditional without context, or a callable of the model's arguments that returns a distribution; its parameters stay as they are;
-        site, the sample site of the student, the only one of its model.
+    Args: teacher, a conditional without context, or a callable of the model's arguments that
+        returns a distribution; its parameters stay as they are; site, the sample site of the
+        student, the only one of its model.
     Logged: "Distillation", an estimate of the divergence, at least zero in expectation.
     Cost: one run of the model, one scoring by the teacher.
-    Raises: ValueError when the model has other sites than the student's, or one through whose draws no gradient passes.
+    Raises: ValueError when the model has other sites than the student's, or one through whose draws
+        no gradient passes.
     Reference: van den Oord et al. (2018), arXiv:1711.10433, eq. (5).
 
     >>> from pyro_dgm.conditionals.normal import DiagonalNormal, StandardNormal
@@ -41,22 +47,39 @@ class Distillation(Term):
     def __init__(self, teacher: Callable, site: str = "x") -> None:
         super().__init__()
         if not callable(teacher):
-            raise ValueError(f"teacher must be a conditional, or a callable that returns a distribution, got {teacher!r}.")
+            raise ValueError(
+                "teacher must be a conditional, or a callable that returns a distribution, got "
+                f"{teacher!r}."
+            )
         if getattr(teacher, "context_dim", 0):
-            raise ValueError(f"teacher needs a context: pass a callable of the model's arguments that calls it with one, got {teacher!r}.")
+            raise ValueError(
+                "teacher needs a context: pass a callable of the model's arguments that calls "
+                f"it with one, got {teacher!r}."
+            )
         self.teacher, self.site = teacher, site
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         sites = random_sites(joints.generative())
         if list(sites) != [self.site]:
-            raise ValueError(f"Distillation needs a model with the one sample site '{self.site}', whose density it compares; this one has {sorted(sites)}.")
+            raise ValueError(
+                f"Distillation needs a model with the one sample site '{self.site}', whose "
+                f"density it compares; this one has {sorted(sites)}."
+            )
         joints.samples((self.site,))  # refuses a site through which no gradient passes
         site = sites[self.site]
         log_q = site["fn"].log_prob(site["value"])
         with frozen_parameters():
-            teacher = self.teacher() if hasattr(self.teacher, "context_dim") else self.teacher(*joints.args, **joints.kwargs)
+            teacher = (
+                self.teacher()
+                if hasattr(self.teacher, "context_dim")
+                else self.teacher(*joints.args, **joints.kwargs)
+            )
             log_p = teacher.log_prob(site["value"])
         return (log_q - log_p).mean(), {}
 
     def __repr__(self) -> str:
-        return f"Distillation({self.teacher!r})" if self.site == "x" else f"Distillation({self.teacher!r}, {self.site!r})"
+        return (
+            f"Distillation({self.teacher!r})"
+            if self.site == "x"
+            else f"Distillation({self.teacher!r}, {self.site!r})"
+        )

@@ -1,6 +1,8 @@
-"""The maximum mean discrepancy of two samples, the distance between their means in the feature space of a kernel.
+"""The maximum mean discrepancy of two samples, the distance between their means in the feature
+space of a kernel.
 
-MMD^2(P, Q) = E k(X, X') + E k(Y, Y') - 2 E k(X, Y),  X, X' ~ P,  Y, Y' ~ Q;  zero only for P = Q, for each of the kernels here.
+MMD^2(P, Q) = E k(X, X') + E k(Y, Y') - 2 E k(X, Y),  X, X' ~ P,  Y, Y' ~ Q;  zero only for P = Q,
+for each of the kernels here.
 """
 
 from abc import ABC, abstractmethod
@@ -15,10 +17,12 @@ __all__ = ["IMQ", "RBF", "Kernel", "RationalQuadratic", "linear_mmd2", "mmd2"]
 
 
 class Kernel(ABC):
-    """A kernel of the distance, averaged over length scales:  k(x, y) = 1/J sum_j profile(|x - y|^2 / l_j^2),  k(x, x) = 1.
+    """A kernel of the distance, averaged over length scales:  k(x, y) = 1/J sum_j profile(|x - y|^2
+    / l_j^2),  k(x, x) = 1.
 
-    Args: length_scales, one or several; None sets them from the data, at each call: the median distance of all points of both samples, a constant
-        without a gradient, times `multiples`.  Fixed scales cost less and mean the same at every step.
+    Args: length_scales, one or several; None sets them from the data, at each call: the median
+        distance of all points of both samples, a constant without a gradient, times `multiples`.
+        Fixed scales cost less and mean the same at every step.
     Raises: ValueError for a length scale that is not positive.
     """
 
@@ -38,9 +42,11 @@ class Kernel(ABC):
 
 
 class RBF(Kernel):
-    """The Gaussian kernel, exp(-|x - y|^2 / (2 l^2)); without length scales a mixture at 1/4, 1/2, 1, 2 and 4 times the median distance.
+    """The Gaussian kernel, exp(-|x - y|^2 / (2 l^2)); without length scales a mixture at 1/4, 1/2,
+    1, 2 and 4 times the median distance.
 
-    Reference: Gretton et al. (2012), A kernel two-sample test, JMLR 13; Li, Swersky and Zemel (2015), arXiv:1502.02761 (mixtures).
+    Reference: Gretton et al. (2012), A kernel two-sample test, JMLR 13; Li, Swersky and Zemel
+        (2015), arXiv:1502.02761 (mixtures).
 
     >>> RBF((0.5, 1.0))
     RBF((0.5, 1.0))
@@ -54,7 +60,8 @@ class RBF(Kernel):
 
 
 class IMQ(Kernel):
-    """The inverse multiquadratic kernel, C / (C + |x - y|^2) with C = 2 d s^2: the mean of |x - y|^2 under Normal(0, s^2 I) in d dimensions.
+    """The inverse multiquadratic kernel, C / (C + |x - y|^2) with C = 2 d s^2: the mean of |x -
+    y|^2 under Normal(0, s^2 I) in d dimensions.
 
     Its slow decay gives gradients to points far from all others.
     Args: length_scales, one or several s: the standard deviation of the prior.
@@ -67,7 +74,10 @@ class IMQ(Kernel):
 
     def __init__(self, length_scales: float | Sequence[float] = 1.0) -> None:
         if length_scales is None:
-            raise ValueError("IMQ needs length_scales, the standard deviation of what is compared with; it has no heuristic.")
+            raise ValueError(
+                "IMQ needs length_scales, the standard deviation of what is compared with; it "
+                "has no heuristic."
+            )
         super().__init__(length_scales)
 
     def profile(self, u: Tensor, dim: int) -> Tensor:
@@ -76,9 +86,11 @@ class IMQ(Kernel):
 
 
 class RationalQuadratic(Kernel):
-    """The rational quadratic kernel, (1 + |x - y|^2 / (2 a l^2))^-a, averaged over a; without length scales l is the median distance.
+    """The rational quadratic kernel, (1 + |x - y|^2 / (2 a l^2))^-a, averaged over a; without
+    length scales l is the median distance.
 
-    Args: length_scales, as in Kernel; alphas, the a: small ones have heavy tails, large ones come close to RBF.
+    Args: length_scales, as in Kernel; alphas, the a: small ones have heavy tails, large ones come
+        close to RBF.
     Raises: ValueError for a length scale or an a that is not positive.
     Reference: Binkowski et al. (2018), arXiv:1801.01401, section 4.
 
@@ -86,7 +98,11 @@ class RationalQuadratic(Kernel):
     RationalQuadratic((1.0,))
     """
 
-    def __init__(self, length_scales: float | Sequence[float] | None = None, alphas: Sequence[float] = (0.2, 0.5, 1.0, 2.0, 5.0)) -> None:
+    def __init__(
+        self,
+        length_scales: float | Sequence[float] | None = None,
+        alphas: Sequence[float] = (0.2, 0.5, 1.0, 2.0, 5.0),
+    ) -> None:
         super().__init__(length_scales)
         self.alphas = _positive("alphas", alphas)
 
@@ -96,11 +112,15 @@ class RationalQuadratic(Kernel):
 
 
 def mmd2(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool = True) -> Tensor:
-    """MMD^2 of two samples; unbiased (a U-statistic, which may be negative) or biased (at least 0, and too large by about 2 (1 - E k) / n).
+    """MMD^2 of two samples; unbiased (a U-statistic, which may be negative) or biased (at least 0,
+    and too large by about 2 (1 - E k) / n).
 
-    Args: x and y, draws of P and Q; kernel; unbiased, whether a point is left out of the mean over its own partners.
-    Shapes: x (num_x, *event), y (num_y, *event) -> one number.  Cost: (num_x + num_y)^2 kernel values, and their median if no length scale is given.
-    Raises: ValueError for events of different shapes, and for fewer than two points of each sample if unbiased.
+    Args: x and y, draws of P and Q; kernel; unbiased, whether a point is left out of the mean over
+        its own partners.
+    Shapes: x (num_x, *event), y (num_y, *event) -> one number.  Cost: (num_x + num_y)^2 kernel
+        values, and their median if no length scale is given.
+    Raises: ValueError for events of different shapes, and for fewer than two points of each sample
+        if unbiased.
     Reference: Gretton et al. (2012), JMLR 13, lemma 6.
 
     >>> round(mmd2(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]), RBF(1.0)).item(), 4)
@@ -115,9 +135,11 @@ def mmd2(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool = True) -> Tensor:
 
 
 def linear_mmd2(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
-    """MMD^2 from n / 2 independent pairs:  2/n sum_i [k(x_i, x'_i) + k(y_i, y'_i) - k(x_i, y'_i) - k(x'_i, y_i)],  unbiased, noisier than `mmd2`.
+    """MMD^2 from n / 2 independent pairs:  2/n sum_i [k(x_i, x'_i) + k(y_i, y'_i) - k(x_i, y'_i) -
+    k(x'_i, y_i)],  unbiased, noisier than `mmd2`.
 
-    Args: x and y, as many draws of P as of Q, in random order: the first half is paired with the second, an odd last one is left out; kernel.
+    Args: x and y, as many draws of P as of Q, in random order: the first half is paired with the
+        second, an odd last one is left out; kernel.
     Shapes: x and y (num, *event) -> one number.  Cost: 2 num kernel values.
     Raises: ValueError for samples of different shapes, and for fewer than two points of each.
     Reference: Gretton et al. (2012), JMLR 13, lemma 14.
@@ -126,17 +148,24 @@ def linear_mmd2(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
     0.0
     """
     if x.shape != y.shape:
-        raise ValueError(f"The linear-time estimate needs samples of equal shapes, got {tuple(x.shape)} and {tuple(y.shape)}.")
+        raise ValueError(
+            f"The linear-time estimate needs samples of equal shapes, got {tuple(x.shape)} and "
+            f"{tuple(y.shape)}."
+        )
     x, y = as_points(x, y, least=2)
     half = len(x) // 2
     (x, x_other), (y, y_other) = ((z[:half], z[half : 2 * half]) for z in (x, y))
-    squared = [(a - b).square().sum(1) for a, b in ((x, x_other), (y, y_other), (x, y_other), (x_other, y))]
+    squared = [
+        (a - b).square().sum(1) for a, b in ((x, x_other), (y, y_other), (x, y_other), (x_other, y))
+    ]
     scales = kernel.length_scales or _median_scales(kernel, squared)
     k_xx, k_yy, k_xy, k_yx = (_evaluate(kernel, s, scales, x.shape[1]) for s in squared)
     return (k_xx + k_yy - k_xy - k_yx).mean()
 
 
-def _evaluate(kernel: Kernel, squared: Tensor, scales: Sequence[float | Tensor], dim: int) -> Tensor:
+def _evaluate(
+    kernel: Kernel, squared: Tensor, scales: Sequence[float | Tensor], dim: int
+) -> Tensor:
     return torch.stack([kernel.profile(squared / scale**2, dim) for scale in scales]).mean(0)
 
 

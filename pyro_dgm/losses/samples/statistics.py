@@ -1,6 +1,8 @@
-"""Distances between distributions that need no critic and no kernel: energy distance, energy score, Wasserstein distances on lines.
+"""Distances between distributions that need no critic and no kernel: energy distance, energy score,
+Wasserstein distances on lines.
 
-All are plain functions of draws, differentiable, and zero in expectation, or least, only where the distributions agree.
+All are plain functions of draws, differentiable, and zero in expectation, or least, only where the
+distributions agree.
 """
 
 import numpy as np
@@ -13,12 +15,15 @@ __all__ = ["energy_distance", "energy_score", "sliced_wasserstein", "wasserstein
 
 
 def energy_distance(x: Tensor, y: Tensor, beta: float = 1.0, unbiased: bool = True) -> Tensor:
-    """2 E |X - Y|^beta - E |X - X'|^beta - E |Y - Y'|^beta,  X, X' ~ P,  Y, Y' ~ Q: zero only for P = Q.
+    """2 E |X - Y|^beta - E |X - X'|^beta - E |Y - Y'|^beta,  X, X' ~ P,  Y, Y' ~ Q: zero only for P
+    = Q.
 
-    Args: x and y, draws of P and Q; beta, in (0, 2); unbiased, whether a point is left out of the mean over its own partners (then the estimate may be
-        negative; otherwise it is at least 0 and too large).
+    Args: x and y, draws of P and Q; beta, in (0, 2); unbiased, whether a point is left out of the
+        mean over its own partners (then the estimate may be negative; otherwise it is at least 0
+        and too large).
     Shapes: x (num_x, *event), y (num_y, *event) -> one number.  Cost: (num_x + num_y)^2 distances.
-    Raises: ValueError for beta outside (0, 2), events of different shapes, and fewer than two points of each sample if unbiased.
+    Raises: ValueError for beta outside (0, 2), events of different shapes, and fewer than two
+        points of each sample if unbiased.
     Reference: Szekely and Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143.
 
     >>> energy_distance(torch.tensor([0.0, 0.0]), torch.tensor([3.0, 3.0]))
@@ -26,17 +31,25 @@ def energy_distance(x: Tensor, y: Tensor, beta: float = 1.0, unbiased: bool = Tr
     """
     check_beta(beta)
     x, y = as_points(x, y, least=2 if unbiased else 1)
-    return 2 * _power(distances(x, y), beta).mean() - _mean_within(x, beta, unbiased) - _mean_within(y, beta, unbiased)
+    return (
+        2 * _power(distances(x, y), beta).mean()
+        - _mean_within(x, beta, unbiased)
+        - _mean_within(y, beta, unbiased)
+    )
 
 
 def energy_score(y: Tensor, samples: Tensor, beta: float = 1.0) -> Tensor:
-    """S(Q, y) = E |Y - y|^beta - E |Y - Y'|^beta / 2,  Y, Y' ~ Q: in expectation over y ~ P least for Q = P only (a strictly proper scoring rule).
+    """S(Q, y) = E |Y - y|^beta - E |Y - Y'|^beta / 2,  Y, Y' ~ Q: in expectation over y ~ P least
+    for Q = P only (a strictly proper scoring rule).
 
-    Its mean over y, less its value for Q = P, is half the energy distance.  The estimate is unbiased.
+    Its mean over y, less its value for Q = P, is half the energy distance.  The estimate is
+    unbiased.
     Args: y, the data; samples, independent draws of Q for each of them; beta, in (0, 2).
-    Shapes: y (batch, *event), samples (num_samples, batch, *event) -> (batch,).  Cost: num_samples^2 distances per datum.
+    Shapes: y (batch, *event), samples (num_samples, batch, *event) -> (batch,).  Cost:
+        num_samples^2 distances per datum.
     Raises: ValueError for beta outside (0, 2), fewer than two samples, and shapes that do not fit.
-    Reference: Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, section 4.2; Bouchacourt, Mudigonda and Nowozin (2016), DISCO nets, arXiv:1606.02556.
+    Reference: Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102, section 4.2; Bouchacourt,
+        Mudigonda and Nowozin (2016), DISCO nets, arXiv:1606.02556.
 
     >>> energy_score(torch.zeros(1), torch.tensor([[-1.0], [1.0]]))
     tensor([0.])
@@ -44,19 +57,24 @@ def energy_score(y: Tensor, samples: Tensor, beta: float = 1.0) -> Tensor:
     check_beta(beta)
     if y.ndim == 0 or samples.shape[1:] != y.shape or len(samples) < 2:
         raise ValueError(
-            f"The energy score needs y (batch, *event) and two or more samples (num_samples, batch, *event), got {tuple(y.shape)} and {tuple(samples.shape)}."
+            "The energy score needs y (batch, *event) and two or more samples (num_samples, "
+            f"batch, *event), got {tuple(y.shape)} and {tuple(samples.shape)}."
         )
     samples = samples.reshape(*samples.shape[:2], -1).swapaxes(0, 1)  # (batch, num_samples, dim)
     num_samples = samples.shape[1]
     fit = _power(distances(samples, y.reshape(len(y), 1, -1)), beta).mean((1, 2))
-    spread = _power(distances(samples, samples), beta).sum((1, 2)) / (num_samples * (num_samples - 1))
+    spread = _power(distances(samples, samples), beta).sum((1, 2)) / (
+        num_samples * (num_samples - 1)
+    )
     return fit - spread / 2
 
 
 def wasserstein_1d(x: Tensor, y: Tensor, p: float = 1.0) -> Tensor:
-    """W_p^p = int_0^1 |F^-1(t) - G^-1(t)|^p dt of two samples on the line, exact also for samples of different sizes; W_1 = int |F - G|.
+    """W_p^p = int_0^1 |F^-1(t) - G^-1(t)|^p dt of two samples on the line, exact also for samples
+    of different sizes; W_1 = int |F - G|.
 
-    Args: x and y, the samples, along the first axis; p, at least 1.  The power p stays, so that gradients are finite where the samples agree.
+    Args: x and y, the samples, along the first axis; p, at least 1.  The power p stays, so that
+        gradients are finite where the samples agree.
     Shapes: x (num_x, *batch), y (num_y, *batch) -> (*batch,).  Cost: two sorts.
     Raises: ValueError for p below 1, empty samples and batches of different shapes.
     Reference: Villani (2003), Topics in optimal transportation, theorem 2.18.
@@ -70,7 +88,9 @@ def wasserstein_1d(x: Tensor, y: Tensor, p: float = 1.0) -> Tensor:
     num_x, num_y = len(x), len(y)
     # Both quantile functions are steps; in units of 1 / (num_x num_y) they change at these levels.
     levels = np.union1d(np.arange(1, num_x + 1) * num_y, np.arange(1, num_y + 1) * num_x)
-    weights = torch.as_tensor(np.diff(levels, prepend=0) / (num_x * num_y), dtype=x.dtype, device=x.device)
+    weights = torch.as_tensor(
+        np.diff(levels, prepend=0) / (num_x * num_y), dtype=x.dtype, device=x.device
+    )
     of_x, of_y = (torch.as_tensor((levels - 1) // num, device=x.device) for num in (num_y, num_x))
     gaps = (x.sort(0).values[of_x] - y.sort(0).values[of_y]).abs() ** p  # (levels, *batch)
     return (weights.reshape(-1, *[1] * (x.ndim - 1)) * gaps).sum(0)
@@ -79,11 +99,13 @@ def wasserstein_1d(x: Tensor, y: Tensor, p: float = 1.0) -> Tensor:
 def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, p: float = 2.0) -> Tensor:
     """The mean over directions u of W_p^p between the samples projected on u, for unit vectors u.
 
-    Args: x and y, the samples; directions, of any length but zero (they are scaled to length one): normal draws are uniform directions; p, at least 1.
+    Args: x and y, the samples; directions, of any length but zero (they are scaled to length one):
+        normal draws are uniform directions; p, at least 1.
     Shapes: x (num_x, *event), y (num_y, *event), directions (num_directions, *event) -> one number.
     Cost: num_directions projections and sorts.
     Raises: ValueError for p below 1 and events of different shapes.
-    Reference: Bonneel et al. (2015), J. Math. Imaging Vis. 51; Deshpande, Zhang and Schwing (2018), arXiv:1803.11188.
+    Reference: Bonneel et al. (2015), J. Math. Imaging Vis. 51; Deshpande, Zhang and Schwing (2018),
+        arXiv:1803.11188.
 
     >>> sliced_wasserstein(torch.zeros(4, 2), torch.ones(5, 2), torch.tensor([[2.0, 0.0]]))
     tensor(1.)

@@ -1,4 +1,6 @@
-"""Terms that compare samples of the two joints directly, without a critic: MMD, energy score, sliced Wasserstein distance."""
+"""Terms that compare samples of the two joints directly, without a critic: MMD, energy score,
+sliced Wasserstein distance.
+"""
 
 import torch
 from torch import Tensor
@@ -20,7 +22,9 @@ class _Discrepancy(Term):
         super().__init__()
         self.sites = (sites,) if isinstance(sites, str) else tuple(sites)
         if not self.sites or not all(isinstance(site, str) for site in self.sites):
-            raise ValueError(f"sites must be the name of a sample site or a tuple of names, got {sites!r}.")
+            raise ValueError(
+                f"sites must be the name of a sample site or a tuple of names, got {sites!r}."
+            )
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -36,21 +40,32 @@ class _Discrepancy(Term):
 
 
 class MMD(_Discrepancy):
-    """The squared maximum mean discrepancy of the two joints at the named sites: E k(x, x') + E k(y, y') - 2 E k(x, y),  x ~ P,  y ~ Q.
+    """The squared maximum mean discrepancy of the two joints at the named sites: E k(x, x') + E
+    k(y, y') - 2 E k(x, y),  x ~ P,  y ~ Q.
 
-    `Reconstruction() + 10.0 * MMD("z")` is WAE-MMD, `ELBO() + 9.0 * MMD("z")` of the InfoVAE family, `MMD("x")` alone a generative moment matching network.
+    `Reconstruction() + 10.0 * MMD("z")` is WAE-MMD, `ELBO() + 9.0 * MMD("z")` of the InfoVAE
+    family, `MMD("x")` alone a generative moment matching network.
 
-    Args: sites, a name or a tuple of names, flattened and side by side; kernel (default RBF(), a mixture around the median distance); unbiased, the
-        U-statistic, which can be negative; linear, the estimate in linear time.
+    Args: sites, a name or a tuple of names, flattened and side by side; kernel (default RBF(), a
+        mixture around the median distance); unbiased, the U-statistic, which can be negative;
+        linear, the estimate in linear time.
     Logged: "MMD(<sites>)", MMD squared.
-    Cost: one run of the model (and of the guide, if latent sites are compared) and batch^2 kernel values (linear: batch).
+    Cost: one run of the model (and of the guide, if latent sites are compared) and batch^2 kernel
+        values (linear: batch).
     Reference: Gretton et al. (2012), JMLR 13; Li, Swersky and Zemel (2015), arXiv:1502.02761.
 
     >>> MMD("z")
     MMD('z')
     """
 
-    def __init__(self, sites: str | tuple[str, ...], kernel: Kernel | None = None, *, unbiased: bool = True, linear: bool = False) -> None:
+    def __init__(
+        self,
+        sites: str | tuple[str, ...],
+        kernel: Kernel | None = None,
+        *,
+        unbiased: bool = True,
+        linear: bool = False,
+    ) -> None:
         super().__init__(sites)
         if kernel is not None and not isinstance(kernel, Kernel):
             raise ValueError(f"kernel must be a Kernel such as RBF() or IMQ(), got {kernel!r}.")
@@ -64,29 +79,42 @@ class MMD(_Discrepancy):
 
     def _settings(self) -> str:
         kernel = "" if repr(self.kernel) == "RBF()" else f", {self.kernel!r}"
-        return kernel + ("" if self.unbiased else ", unbiased=False") + (", linear=True" if self.linear else "")
+        return (
+            kernel
+            + ("" if self.unbiased else ", unbiased=False")
+            + (", linear=True" if self.linear else "")
+        )
 
 
 class EnergyScore(_Discrepancy):
-    """The energy score of the model's draws for each datum:  E |Y - y|^beta - E |Y - Y'|^beta / 2,  Y, Y' ~ model: DISCO nets.
+    """The energy score of the model's draws for each datum:  E |Y - y|^beta - E |Y - Y'|^beta / 2,
+    Y, Y' ~ model: DISCO nets.
 
-    Strictly proper: least only where the model's distribution, given what the datum is conditioned on, is the data's.
+    Strictly proper: least only where the model's distribution, given what the datum is conditioned
+    on, is the data's.
 
-    Args: sites, observed ones; beta in (0, 2); num_samples, draws of the model per datum, at least 2.
+    Args: sites, observed ones; beta in (0, 2); num_samples, draws of the model per datum, at least
+        2.
     Logged: "EnergyScore(<sites>)", half the energy distance plus a constant of the data.
     Cost: num_samples runs of the model.
     Raises: ValueError for arguments out of range, and sites that are not observed.
-    Reference: Bouchacourt, Mudigonda and Nowozin (2016), arXiv:1606.02556; Gneiting and Raftery (2007), J. Am. Stat. Assoc. 102.
+    Reference: Bouchacourt, Mudigonda and Nowozin (2016), arXiv:1606.02556; Gneiting and Raftery
+        (2007), J. Am. Stat. Assoc. 102.
 
     >>> EnergyScore("x", num_samples=4)
     EnergyScore('x', num_samples=4)
     """
 
-    def __init__(self, sites: str | tuple[str, ...], *, beta: float = 1.0, num_samples: int = 2) -> None:
+    def __init__(
+        self, sites: str | tuple[str, ...], *, beta: float = 1.0, num_samples: int = 2
+    ) -> None:
         super().__init__(sites)
         check_beta(beta)
         if check_particles(num_samples) < 2:
-            raise ValueError(f"num_samples must be at least 2, for draws to be compared with each other, got {num_samples}.")
+            raise ValueError(
+                "num_samples must be at least 2, for draws to be compared with each other, got "
+                f"{num_samples}."
+            )
         self.beta, self.num_samples = beta, num_samples
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -94,32 +122,44 @@ class EnergyScore(_Discrepancy):
         return energy_score(y, joints.redrawn(self.sites, self.num_samples), self.beta).mean(), {}
 
     def _settings(self) -> str:
-        return ("" if self.beta == 1.0 else f", beta={self.beta!r}") + ("" if self.num_samples == 2 else f", num_samples={self.num_samples}")
+        return ("" if self.beta == 1.0 else f", beta={self.beta!r}") + (
+            "" if self.num_samples == 2 else f", num_samples={self.num_samples}"
+        )
 
 
 class SlicedWasserstein(_Discrepancy):
     """The mean over random directions of W_p^p between the projected samples of the two joints.
 
-    Args: sites, a name or a tuple of names, flattened and side by side; num_directions, drawn anew at each step; p, at least 1.
+    Args: sites, a name or a tuple of names, flattened and side by side; num_directions, drawn anew
+        at each step; p, at least 1.
     Logged: "SlicedWasserstein(<sites>)".
     Cost: num_directions projections and sorts.
     Raises: ValueError for arguments out of range.
-    Reference: Bonneel et al. (2015), J. Math. Imaging Vis. 51; Deshpande, Zhang and Schwing (2018), arXiv:1803.11188.
+    Reference: Bonneel et al. (2015), J. Math. Imaging Vis. 51; Deshpande, Zhang and Schwing (2018),
+        arXiv:1803.11188.
 
     >>> SlicedWasserstein("x")
     SlicedWasserstein('x')
     """
 
-    def __init__(self, sites: str | tuple[str, ...], *, num_directions: int = 64, p: float = 2.0) -> None:
+    def __init__(
+        self, sites: str | tuple[str, ...], *, num_directions: int = 64, p: float = 2.0
+    ) -> None:
         super().__init__(sites)
         if num_directions < 1 or not p >= 1:
-            raise ValueError(f"num_directions and p must be at least 1, got {num_directions} and {p}.")
+            raise ValueError(
+                f"num_directions and p must be at least 1, got {num_directions} and {p}."
+            )
         self.num_directions, self.p = num_directions, p
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         real, fake = joints.samples(self.sites)
-        directions = torch.randn(self.num_directions, *fake.shape[1:], dtype=fake.dtype, device=fake.device)
+        directions = torch.randn(
+            self.num_directions, *fake.shape[1:], dtype=fake.dtype, device=fake.device
+        )
         return sliced_wasserstein(real, fake, directions, self.p), {}
 
     def _settings(self) -> str:
-        return ("" if self.num_directions == 64 else f", num_directions={self.num_directions}") + ("" if self.p == 2.0 else f", p={self.p!r}")
+        return ("" if self.num_directions == 64 else f", num_directions={self.num_directions}") + (
+            "" if self.p == 2.0 else f", p={self.p!r}"
+        )

@@ -1,6 +1,8 @@
-"""Conditional generative adversarial network:  z_n ~ prior;  y_n ~ Categorical(frequencies);  x_n = generator(z_n, y_n).
+"""Conditional generative adversarial network:  z_n ~ prior;  y_n ~ Categorical(frequencies);  x_n =
+generator(z_n, y_n).
 
-x has no density: train it by terms that compare x and the label together, such as JensenShannon(("x", "y")).
+x has no density: train it by terms that compare x and the label together, such as
+JensenShannon(("x", "y")).
 """
 
 from collections.abc import Sequence
@@ -18,14 +20,17 @@ from pyro_dgm.nn import MLP, register
 class ConditionalGAN(nn.Module):
     """A generative adversarial network of vectors x with a class label y.
 
-    Train it by `fit(gan.model, None, (x, y), loss=JensenShannon(("x", "y"), ProjectionCritic(x_dim, num_classes), regularizer=R1()))`: y is observed in the
-    data and drawn by the model, x is drawn given it, and the pairs are compared.
+    Train it by `fit(gan.model, None, (x, y), loss=JensenShannon(("x", "y"), ProjectionCritic(x_dim,
+    num_classes), regularizer=R1()))`: y is observed in the data and drawn by the model, x is drawn
+    given it, and the pairs are compared.
 
-    Args: x_dim; z_dim; num_classes of y; hidden, the sizes of the generator's hidden layers; frequencies, of the classes (default all equal);
-        generator, a network from z and a one-hot y to x (default MLP(z_dim + num_classes, hidden, x_dim)); prior of z (default StandardNormal(z_dim)).
-    Sites: z (z_dim,), y (), x (x_dim,), in the plate "data".
+    Args: x_dim; z_dim; num_classes of y; hidden, the sizes of the generator's hidden layers;
+        frequencies, of the classes (default all equal); generator, a network from z and a one-hot y
+        to x (default MLP(z_dim + num_classes, hidden, x_dim)); prior of z (default
+        StandardNormal(z_dim)). Sites: z (z_dim,), y (), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim), y (batch,) integers.
-    Raises: ValueError if a size, the frequencies, the generator, the prior or the data do not fit; NoDensityError when a loss asks for the density of x.
+    Raises: ValueError if a size, the frequencies, the generator, the prior or the data do not fit;
+        NoDensityError when a loss asks for the density of x.
     Reference: Mirza and Osindero (2014), arXiv:1411.1784.
 
     >>> gan = ConditionalGAN(2, 4, 10)
@@ -56,17 +61,27 @@ class ConditionalGAN(nn.Module):
             raise ValueError(f"The generator must give {x_dim} numbers, got {self.generator!r}.")
 
     def model(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
-        """Generate `size` data, or one for each label y (batch,), or as many as there are in x (batch, x_dim), which are observed."""
+        """Generate `size` data, or one for each label y (batch,), or as many as there are in x
+        (batch, x_dim), which are observed.
+        """
         prior, generator = register("prior", self.prior), register("generator", self.generator)
         with pyro.plate("data", self.num_pairs(x, y, size)):
             z = pyro.sample("z", prior())
-            y = pyro.sample("y", Categorical(torch.tensor(self.frequencies, dtype=z.dtype, device=z.device)), obs=y)
+            y = pyro.sample(
+                "y",
+                Categorical(torch.tensor(self.frequencies, dtype=z.dtype, device=z.device)),
+                obs=y,
+            )
             label = (y[..., None] == torch.arange(self.num_classes, device=y.device)).to(z.dtype)
-            both = torch.cat([z, label.expand(*z.shape[:-1], -1)], -1)  # (*batch, z_dim + num_classes)
+            both = torch.cat(
+                [z, label.expand(*z.shape[:-1], -1)], -1
+            )  # (*batch, z_dim + num_classes)
             return pyro.sample("x", given(generator(both), 1), obs=x)
 
     def guide(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
-        """z as the prior draws it: what an engine that asks for a guide may have, where the loss compares x and y alone."""
+        """z as the prior draws it: what an engine that asks for a guide may have, where the loss
+        compares x and y alone.
+        """
         prior = register("prior", self.prior)
         with pyro.plate("data", self.num_pairs(x, y, size)):
             return pyro.sample("z", prior())
@@ -74,18 +89,27 @@ class ConditionalGAN(nn.Module):
     def num_pairs(self, x: Tensor | None, y: Tensor | None, size: int) -> int:
         """The number of data; ValueError for labels that are no integers, or not as many as x."""
         if y is not None and (y.ndim != 1 or y.is_floating_point()):
-            raise ValueError(f"y must be integer labels of shape (batch,), got shape {tuple(y.shape)} and type {y.dtype}.")
+            raise ValueError(
+                f"y must be integer labels of shape (batch,), got shape {tuple(y.shape)} and "
+                f"type {y.dtype}."
+            )
         number = num_data(x, (self.x_dim,), size if y is None else len(y))
         if y is not None and len(y) != number:
-            raise ValueError(f"x and y must have the same number of data, got {number} and {len(y)}.")
+            raise ValueError(
+                f"x and y must have the same number of data, got {number} and {len(y)}."
+            )
         return number
 
 
 def check_frequencies(frequencies: Sequence[float] | None, num_classes: int) -> tuple[float, ...]:
-    """The frequencies as they were given, or equal ones; ValueError unless they are positive and sum to one."""
+    """The frequencies as they were given, or equal ones; ValueError unless they are positive and
+    sum to one.
+    """
     if frequencies is None:
         return (1 / num_classes,) * num_classes
     found = tuple(float(frequency) for frequency in frequencies)
     if len(found) != num_classes or min(found) <= 0 or abs(sum(found) - 1) > 1e-4:
-        raise ValueError(f"frequencies must be {num_classes} positive numbers that sum to one, got {found}.")
+        raise ValueError(
+            f"frequencies must be {num_classes} positive numbers that sum to one, got {found}."
+        )
     return found

@@ -1,6 +1,8 @@
-"""InfoGAN:  z_n ~ Normal(0, I);  c_n ~ Categorical(1 / K);  s_n ~ Normal(0, I);  x_n = generator(z_n, c_n, s_n);  the guide infers the codes c_n, s_n from x_n.
+"""InfoGAN:  z_n ~ Normal(0, I);  c_n ~ Categorical(1 / K);  s_n ~ Normal(0, I);  x_n =
+generator(z_n, c_n, s_n);  the guide infers the codes c_n, s_n from x_n.
 
-Trained by JensenShannon("x") + MutualInformation("c") + 0.1 * MutualInformation("s"): images must tell their codes.
+Trained by JensenShannon("x") + MutualInformation("c") + 0.1 * MutualInformation("s"): images must
+tell their codes.
 """
 
 from collections.abc import Sequence
@@ -18,10 +20,13 @@ from pyro_dgm.nn import MLP, register
 class InfoGAN(nn.Module):
     """A generative adversarial network with codes that its draws reveal (Chen et al. 2016).
 
-    Args: x_dim; noise_dim, of z; num_classes, of the code c, at least 2; num_codes, of the continuous codes s (0: there are none); hidden, the layers of the
-        generator, which the encoder has in reverse order; generator and encoder, networks with attributes `in_dim` and `out_dim` (default MLP; the generator's
-        output is x itself, the encoder's last hidden layer the features of x).
-    Sites: z (noise_dim,), c (1,), s (num_codes,) if there are any, x (x_dim,), in the plate "data".  The guide draws z from its prior.
+    Args: x_dim; noise_dim, of z; num_classes, of the code c, at least 2; num_codes, of the
+        continuous codes s (0: there are none); hidden, the layers of the generator, which the
+        encoder has in reverse order; generator and encoder, networks with attributes `in_dim` and
+        `out_dim` (default MLP; the generator's output is x itself, the encoder's last hidden layer
+        the features of x).
+    Sites: z (noise_dim,), c (1,), s (num_codes,) if there are any, x (x_dim,), in the plate "data".
+    The guide draws z from its prior.
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, a network or the data do not fit.
     Reference: Chen et al. (2016), arXiv:1606.03657.
@@ -43,22 +48,42 @@ class InfoGAN(nn.Module):
     ) -> None:
         super().__init__()
         if noise_dim < 1 or num_codes < 0:
-            raise ValueError(f"noise_dim must be at least 1 and num_codes at least 0, got {noise_dim} and {num_codes}.")
-        self.x_dim, self.noise_dim, self.num_classes, self.num_codes = x_dim, noise_dim, num_classes, num_codes
-        self.noise, self.code_prior = StandardNormal(noise_dim), StandardNormal(num_codes) if num_codes else None
+            raise ValueError(
+                f"noise_dim must be at least 1 and num_codes at least 0, got {noise_dim} and "
+                f"{num_codes}."
+            )
+        self.x_dim, self.noise_dim, self.num_classes, self.num_codes = (
+            x_dim,
+            noise_dim,
+            num_classes,
+            num_codes,
+        )
+        self.noise, self.code_prior = (
+            StandardNormal(noise_dim),
+            StandardNormal(num_codes) if num_codes else None,
+        )
         self.generator = generator or MLP(noise_dim + num_classes + num_codes, hidden, x_dim)
         self.encoder = encoder or MLP(x_dim, tuple(reversed(hidden)))
         if self.generator.out_dim != x_dim:
-            raise ValueError(f"The generator must give x, out_dim={x_dim}, got out_dim={self.generator.out_dim}.")
+            raise ValueError(
+                f"The generator must give x, out_dim={x_dim}, got out_dim={self.generator.out_dim}."
+            )
         self.classes = Categorical(1, num_classes, context_dim=self.encoder.out_dim)
-        self.codes = DiagonalNormal(num_codes, context_dim=self.encoder.out_dim) if num_codes else None
+        self.codes = (
+            DiagonalNormal(num_codes, context_dim=self.encoder.out_dim) if num_codes else None
+        )
 
     def model(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         """Generate `size` data, or as many as x (batch, x_dim)."""
         generator = register("generator", self.generator)
         with pyro.plate("data", num_data(x, (self.x_dim,), size)):
             z = pyro.sample("z", self.noise())
-            c = pyro.sample("c", dist.Categorical(logits=torch.zeros(1, self.num_classes, device=z.device)).to_event(1))
+            c = pyro.sample(
+                "c",
+                dist.Categorical(logits=torch.zeros(1, self.num_classes, device=z.device)).to_event(
+                    1
+                ),
+            )
             inputs = [z, (c == torch.arange(self.num_classes, device=c.device)).to(z.dtype)]
             if self.code_prior is not None:
                 inputs.append(pyro.sample("s", self.code_prior()))
@@ -67,7 +92,9 @@ class InfoGAN(nn.Module):
     def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         """Infer the codes from the data x (batch, x_dim)."""
         if x is None:
-            raise ValueError(f"The guide infers codes from data: call it with x of shape (batch, {self.x_dim}).")
+            raise ValueError(
+                f"The guide infers codes from data: call it with x of shape (batch, {self.x_dim})."
+            )
         encoder, classes = register("encoder", self.encoder), register("classes", self.classes)
         with pyro.plate("data", num_data(x, (self.x_dim,), size)):
             features = encoder(x)

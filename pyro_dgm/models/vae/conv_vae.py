@@ -1,6 +1,8 @@
-"""Variational autoencoder of images:  z_n ~ prior;  x_n | z_n ~ likelihood(decoder(z_n));  q(z_n | x_n) = posterior(encoder(x_n)).
+"""Variational autoencoder of images:  z_n ~ prior;  x_n | z_n ~ likelihood(decoder(z_n));  q(z_n |
+x_n) = posterior(encoder(x_n)).
 
-Encoder and decoder are convolutional; the likelihood sees the features of its own pixel only, the same way in all pixels.
+Encoder and decoder are convolutional; the likelihood sees the features of its own pixel only, the
+same way in all pixels.
 """
 
 import pyro
@@ -14,11 +16,14 @@ from pyro_dgm.nn import ConvDecoder, ConvEncoder, register
 class ConvVAE(nn.Module):
     """A variational autoencoder of images with convolutional networks.
 
-    Args: image_shape (channels, height, width); z_dim; hidden_channels, of the encoder's convolutions, each of which halves height and width, and which
-        the decoder has in reverse order; features, of an image in the encoder; pixel_features, of a pixel in the decoder;
-        encoder and decoder, networks with an attribute `out_dim` (default ConvEncoder and ConvDecoder);
-        prior of z (default StandardNormal(z_dim)); posterior of z given the encoder's features (default DiagonalNormal(z_dim)); likelihood of x given
-        the decoder's pixel_features * height * width features (default Bernoulli(image_shape, pixelwise=True)).
+    Args: image_shape (channels, height, width); z_dim; hidden_channels, of the encoder's
+        convolutions, each of which halves height and width, and which the decoder has in reverse
+        order; features, of an image in the encoder; pixel_features, of a pixel in the decoder;
+        encoder and decoder, networks with an attribute `out_dim` (default ConvEncoder and
+        ConvDecoder);
+        prior of z (default StandardNormal(z_dim)); posterior of z given the encoder's features
+        (default DiagonalNormal(z_dim)); likelihood of x given the decoder's pixel_features * height
+        * width features (default Bernoulli(image_shape, pixelwise=True)).
     Sites: z (z_dim,), x (channels, height, width), in the plate "data".
     Shapes: x (batch, channels, height, width).
     Raises: ValueError if a size, a conditional or the data do not fit.
@@ -46,12 +51,18 @@ class ConvVAE(nn.Module):
         super().__init__()
         self.image_shape, self.z_dim = tuple(image_shape), z_dim
         reverse = tuple(reversed(hidden_channels))
-        self.encoder = encoder or ConvEncoder(image_shape, hidden_channels=hidden_channels, out_dim=features)
-        self.decoder = decoder or ConvDecoder(z_dim, image_shape, hidden_channels=reverse, out_channels=pixel_features)
+        self.encoder = encoder or ConvEncoder(
+            image_shape, hidden_channels=hidden_channels, out_dim=features
+        )
+        self.decoder = decoder or ConvDecoder(
+            z_dim, image_shape, hidden_channels=reverse, out_channels=pixel_features
+        )
         num_features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_dim=num_features[0])
-        self.likelihood = likelihood or Bernoulli(self.image_shape, context_dim=num_features[1], pixelwise=True)
+        self.likelihood = likelihood or Bernoulli(
+            self.image_shape, context_dim=num_features[1], pixelwise=True
+        )
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("posterior", self.posterior, (z_dim,), num_features[0])
         check_fit("likelihood", self.likelihood, self.image_shape, num_features[1])
@@ -67,7 +78,13 @@ class ConvVAE(nn.Module):
     def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         """Infer z from the images x (batch, channels, height, width)."""
         if x is None:
-            raise ValueError(f"The guide infers z from data: call it with x of shape (batch, *{self.image_shape}).")
-        encoder, posterior = register("encoder", self.encoder), register("posterior", self.posterior)
+            raise ValueError(
+                "The guide infers z from data: call it with x of shape (batch, "
+                f"*{self.image_shape})."
+            )
+        encoder, posterior = (
+            register("encoder", self.encoder),
+            register("posterior", self.posterior),
+        )
         with pyro.plate("data", num_data(x, self.image_shape, size)):
             return pyro.sample("z", posterior(encoder(x)))

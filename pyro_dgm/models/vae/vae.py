@@ -1,6 +1,8 @@
-"""Variational autoencoder:  z_n ~ prior;  x_n | z_n ~ likelihood(decoder(z_n));  q(z_n | x_n) = posterior(encoder(x_n)).
+"""Variational autoencoder:  z_n ~ prior;  x_n | z_n ~ likelihood(decoder(z_n));  q(z_n | x_n) =
+posterior(encoder(x_n)).
 
-By default  z_n ~ Normal(0, I),  x_n | z_n ~ Bernoulli(logits = A decoder(z_n) + a),  q(z_n | x_n) = Normal(mu(x_n), diag(sigma(x_n)^2)).
+By default  z_n ~ Normal(0, I),  x_n | z_n ~ Bernoulli(logits = A decoder(z_n) + a),  q(z_n | x_n) =
+Normal(mu(x_n), diag(sigma(x_n)^2)).
 """
 
 from collections.abc import Sequence
@@ -16,10 +18,12 @@ from pyro_dgm.nn import MLP, register
 class VAE(nn.Module):
     """A variational autoencoder of vectors (Kingma & Welling 2014).
 
-    Args: x_dim; z_dim; hidden, the sizes of the encoder's hidden layers, which the decoder has in reverse order (empty: a linear VAE);
-        encoder and decoder, networks with an attribute `out_dim`, the number of their features (default MLP, with hidden[-1] and hidden[0] features);
-        prior of z (default StandardNormal(z_dim)); posterior of z given the encoder's features (default DiagonalNormal(z_dim)); likelihood of x given
-        the decoder's features (default Bernoulli(x_dim)).
+    Args: x_dim; z_dim; hidden, the sizes of the encoder's hidden layers, which the decoder has in
+        reverse order (empty: a linear VAE); encoder and decoder, networks with an attribute
+        `out_dim`, the number of their features (default MLP, with hidden[-1] and hidden[0]
+        features); prior of z (default StandardNormal(z_dim)); posterior of z given the encoder's
+        features (default DiagonalNormal(z_dim)); likelihood of x given the decoder's features
+        (default Bernoulli(x_dim)).
     Sites: z (z_dim,), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, a conditional or the data do not fit.
@@ -65,7 +69,12 @@ class VAE(nn.Module):
     def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         """Infer z from the data x (batch, x_dim)."""
         if x is None:
-            raise ValueError(f"The guide infers z from data: call it with x of shape (batch, {self.x_dim}).")
-        encoder, posterior = register("encoder", self.encoder), register("posterior", self.posterior)
+            raise ValueError(
+                f"The guide infers z from data: call it with x of shape (batch, {self.x_dim})."
+            )
+        encoder, posterior = (
+            register("encoder", self.encoder),
+            register("posterior", self.posterior),
+        )
         with pyro.plate("data", num_data(x, (self.x_dim,), size)):
             return pyro.sample("z", posterior(encoder(x)))

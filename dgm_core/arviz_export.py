@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import arviz as az
 
 Arrays = Mapping[str, np.ndarray]
+DATUM = "datum"  # the dimension of the data
 
 
 def assemble(
@@ -33,31 +34,31 @@ def assemble(
     """Put arrays into the groups where ArviZ looks for them, with one chain.
 
     Args:
-        posterior: site -> (num_draws, *shape).
-        log_likelihood: observed site -> (num_draws, num_data), one number per datum, for `az.loo`.
-        posterior_predictive: observed site -> (num_draws, num_data, ...).
-        observed_data: observed site -> (num_data, ...).
+        posterior: site -> (num_draws, *shape); may be empty, for a model without latents.
+        log_likelihood: observed site -> (num_draws, *batch), one number per datum, for `az.loo`.
+        posterior_predictive: observed site -> (num_draws, *batch, *event).
+        observed_data: observed site -> (*batch, *event).
         sample_stats: name -> (num_draws, ...), such as "lp".
-        diagnostics: name -> (num_data,), such as "khat"; they join `sample_stats` without a draw
-            axis.
+        diagnostics: name -> (*batch,), such as "khat"; they join `sample_stats` without draws.
         history: the columns of a run; they become the group `losses` over "epoch".
-        dims: variable -> names of its axes behind the draws; missing ones get names from ArviZ. The
-            first axis of all data is called "datum"; say {"z": ["datum"]} for a latent variable of
-            each datum.
+        dims: variable -> names of its leading axes behind the draws, in all groups; missing ones
+            get names from ArviZ. A variable of the data that is not named here has the first axis
+            "datum"; say {"x": []} for a scalar, {"x": ["students", "items"]} for two plates.
         attrs: configuration; what is neither text nor number is written as JSON.
 
-    A "/" in a name becomes ".", since netCDF reserves it.
+    A "/" in a name becomes ".", since netCDF reserves it; a dimension that is called as a variable
+    gets "_plate" behind its name, since xarray cannot hold both.
 
     Raises:
-        ValueError: when there are no draws or the numbers of draws or data differ.
+        ValueError: when there are no draws, or one dimension has two sizes.
 
-    `az.summary`, `az.plot_pair`, `az.loo` work on the result, and `result.to_netcdf(path)` writes
-    it.
+    `az.summary`, `az.plot_pair`, `az.loo` work on the result; `result.to_netcdf(path)` writes it.
 
-    >>> draws, scores = {"z": np.zeros((10, 3, 2))}, {"x": np.zeros((10, 3))}
-    >>> idata = assemble(draws, log_likelihood=scores, dims={"z": ["datum"]})
-    >>> dict(idata.posterior["z"].sizes)
-    {'chain': 1, 'draw': 10, 'datum': 3, 'z_dim_1': 2}
+    Example:
+        >>> z, log_p = np.zeros((10, 3, 2)), np.zeros((10, 3))
+        >>> idata = assemble({"z": z}, log_likelihood={"x": log_p}, dims={"z": ["datum"]})
+        >>> dict(idata.posterior["z"].sizes)
+        {'chain': 1, 'draw': 10, 'datum': 3, 'z_dim_1': 2}
     """
     with warnings.catch_warnings():  # ArviZ announces its next version on import
         warnings.simplefilter("ignore")
@@ -71,35 +72,25 @@ def assemble(
         "sample_stats": _named(sample_stats),
     }
     observed, extra = _named(observed_data), _named(diagnostics)
-    data = [
-        (observed, 0),
-        (extra, 0),
-        (draws["log_likelihood"], 1),
-        (draws["posterior_predictive"], 1),
-    ]
-    _check_equal(
-        "draws", [(name, len(values)) for group in draws.values() for name, values in group.items()]
-    )
-    _check_equal(
-        "data",
-        [(name, values.shape[axis]) for group, axis in data for name, values in group.items()],
-    )
-
-    axes = {name: ["datum"] for group, _ in data for name in group} | {
-        _name(key): list(value) for key, value in (dims or {}).items()
-    }
+    data = [observed, extra, draws["log_likelihood"], draws["posterior_predictive"]]
+    axes = {name: [DATUM] for group in data for name in group}
+    axes |= {_name(key): [_name(axis) for axis in value] for key, value in (dims or {}).items()}
+    groups = [(observed, 0), (extra, 0), *((group, 1) for group in draws.values())]
+    _check_draws(draws)
+    _check_sizes(groups, axes)
+    axes = _apart(axes, {name for group, _ in groups for name in group})
     idata = az.from_dict(
-        **{
+        **{  # type: ignore[arg-type]
             group: {name: values[None] for name, values in arrays.items()}
             for group, arrays in draws.items()
             if arrays
-        },  # type: ignore[arg-type]
+        },
         observed_data=observed or None,
         dims=axes,
         attrs=_attributes(attrs or {}),
     )
     if extra:
-        table = xr.Dataset({name: (("datum",), values) for name, values in extra.items()})
+        table = xr.Dataset({name: (axes[name], values) for name, values in extra.items()})
         if "sample_stats" in idata.groups():
             idata.sample_stats = idata.sample_stats.merge(table)
         else:
@@ -110,10 +101,41 @@ def assemble(
             for name in history.columns
             if _is_numeric(history, name)
         }
-        idata.add_groups(
-            losses=xr.Dataset(columns).set_coords(["epoch"] if "epoch" in columns else [])
-        )
+        coordinates = ["epoch"] if "epoch" in columns else []
+        idata.add_groups(losses=xr.Dataset(columns).set_coords(coordinates))
     return idata
+
+
+def axis_names(
+    name: str,
+    shape: Sequence[int],
+    event_dim: int | None,
+    plates: Mapping[str, tuple[int, int]],
+) -> list[str]:
+    """The names of the batch axes of a site: those of its plates, and made up ones for all others.
+
+    Args:
+        name, shape: of the site and its value.
+        event_dim: the number of event axes; None: as many as fit the plates.
+        plates: name -> (dimension, size) of the plates around it.
+
+    Example:
+        >>> axis_names("y", (50, 20, 3), 1, {"students": (-2, 50), "items": (-1, 20)})
+        ['students', 'items']
+    """
+    if event_dim is None:
+        fitting = (
+            number
+            for number in range(len(shape) + 1)
+            if all(
+                len(shape) - number + dim >= 0 and shape[len(shape) - number + dim] == size
+                for dim, size in plates.values()
+            )
+        )
+        event_dim = next(fitting, len(shape)) if plates else len(shape)
+    batch_ndim = len(shape) - event_dim
+    names = {batch_ndim + dim: plate for plate, (dim, _) in plates.items()}
+    return [names.get(axis, f"{name}_dim_{axis}") for axis in range(batch_ndim)]
 
 
 def _name(name: str) -> str:
@@ -125,14 +147,42 @@ def _named(arrays: Arrays | None) -> dict[str, np.ndarray]:
     return {_name(name): np.asarray(values) for name, values in (arrays or {}).items()}
 
 
+def _check_draws(draws: Mapping[str, Arrays]) -> None:
+    _check_equal(
+        "draws",
+        [(name, len(values)) for group in draws.values() for name, values in group.items()],
+    )
+
+
+def _check_sizes(groups: Sequence[tuple[Arrays, int]], axes: Mapping[str, Sequence[str]]) -> None:
+    """Every dimension has one size, wherever it is named."""
+    sizes: dict[str, list[tuple[str, int]]] = {}
+    for group, start in groups:
+        for name, values in group.items():
+            for axis, dimension in enumerate(axes.get(name, ()), start):
+                if axis >= values.ndim:
+                    raise ValueError(
+                        f"{name} has shape {values.shape}, which has no axis for {dimension!r}."
+                    )
+                sizes.setdefault(dimension, []).append((name, values.shape[axis]))
+    for dimension, found in sizes.items():
+        _check_equal("data" if dimension == DATUM else dimension, found)
+
+
 def _check_equal(what: str, sizes: Sequence[tuple[str, int]]) -> None:
     if len({size for _, size in sizes}) > 1:
-        raise ValueError(
-            f"All arrays must have the same number of {what}, got "
-            f"{', '.join(f'{name}: {size}' for name, size in sizes)}."
-        )
+        found = ", ".join(f"{name}: {size}" for name, size in sizes)
+        raise ValueError(f"All arrays must have the same number of {what}, got {found}.")
     if empty := [name for name, size in sizes if size == 0]:
         raise ValueError(f"There are no {what} in {', '.join(empty)}.")
+
+
+def _apart(axes: Mapping[str, Sequence[str]], names: set[str]) -> dict[str, list[str]]:
+    """The dimensions under names that no variable has."""
+    return {
+        name: [f"{axis}_plate" if axis in names else axis for axis in dimensions]
+        for name, dimensions in axes.items()
+    }
 
 
 def _is_numeric(history: History, name: str) -> bool:

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from dgm_core.arviz_export import assemble
+from dgm_core.arviz_export import assemble, axis_names
 from dgm_core.results import History
 
 with warnings.catch_warnings():
@@ -98,3 +98,38 @@ def test_sizes_are_checked(pieces, change, match):
 def test_no_draws():
     with pytest.raises(ValueError, match="no draws in z"):
         assemble({"z": np.zeros((0, 3))})
+
+
+def test_sites_in_different_plates(tmp_path):
+    """Crossed plates, a scalar observation, and a plate with the name of a site."""
+    y, z, pair = np.zeros((50, 20)), np.zeros((10, 50, 2)), np.zeros((10, 4))
+    idata = assemble(
+        {"z": z, "pair": pair},
+        log_likelihood={"y": np.zeros((10, 50, 20)), "total": np.zeros(10)},
+        observed_data={"y": y, "total": np.float64(3.0)},
+        dims={"y": ["students", "items"], "z": ["students"], "total": [], "pair": ["pair"]},
+    )
+    idata.to_netcdf(str(tmp_path / "crossed.nc"))
+    read = az.from_netcdf(str(tmp_path / "crossed.nc"))
+    assert read.log_likelihood["y"].dims == ("chain", "draw", "students", "items")
+    assert read.posterior["z"].dims == ("chain", "draw", "students", "z_dim_1")
+    assert read.posterior["pair"].dims == ("chain", "draw", "pair_plate")
+    assert read.observed_data["total"].size == 1
+    assert read.log_likelihood["total"].shape == (1, 10)
+    with pytest.raises(ValueError, match="same number of students, got y: 50, z: 3"):
+        assemble(
+            {"z": z[:, :3]}, observed_data={"y": y}, dims={"y": ["students"], "z": ["students"]}
+        )
+
+
+def test_without_latents():
+    assert assemble({}, observed_data={"x": np.zeros(3)}).groups() == ["observed_data"]
+
+
+def test_axis_names():
+    crossed = {"items": (-1, 20), "students": (-2, 50)}
+    assert axis_names("y", (50, 20, 3), 1, crossed) == ["students", "items"]
+    assert axis_names("y", (7, 50, 20), 0, crossed) == ["y_dim_0", "students", "items"]
+    assert axis_names("mean", (50, 20, 3), None, crossed) == ["students", "items"]
+    assert axis_names("total", (3,), None, crossed) == []
+    assert axis_names("scale", (3,), None, {}) == []

@@ -1,0 +1,31 @@
+"""How good an approximation is, from log importance weights
+log w_k = log p(x, z_k) - log q(z_k | x), z_k ~ q.
+"""
+
+from dgm_core.diagnostics.bounds import (
+    bits_per_dim,
+    effective_sample_size,
+    iwae_bound,
+    jvi_bound,
+    jvi_coefficients,
+)
+from dgm_core.diagnostics.khat import KHAT_BANDS, psis_khat
+from dgm_core.diagnostics.latents import LatentKL, active_units, point_mass_message, unused_message
+from dgm_core.diagnostics.report import LogWeights, Report, summary
+
+__all__ = [
+    "KHAT_BANDS",
+    "LatentKL",
+    "LogWeights",
+    "Report",
+    "active_units",
+    "bits_per_dim",
+    "effective_sample_size",
+    "iwae_bound",
+    "jvi_bound",
+    "jvi_coefficients",
+    "point_mass_message",
+    "psis_khat",
+    "summary",
+    "unused_message",
+]

@@ -160,7 +160,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file. Raises ValueError, naming the file, when it is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file: {error}.") from error
 
 

@@ -1,35 +1,54 @@
-"""Checkpoints that survive a kill, a full disk and a truncated file, in one format for both
-backends.
+"""Checkpoints that survive a kill, a full disk and a damaged file, in one format for both backends.
 
 A checkpoint is one `.npz` file without pickles: arrays, a JSON header (`meta`), and a SHA-256 over
-all of it. It is written to a temporary file and moved into place; the file it replaces is kept as
-`<name>.previous`, and `load` falls back to that one when the newer file does not pass its checksum.
+all of it. It is written to a temporary file and moved into place; the file it replaces, if it is
+good, is kept as `<name>.previous`. `load` falls back to that one, and then to what a killed writer
+left, when the newer file does not pass its checksum.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
+import io
 import json
+import math
 import os
+import shutil
+import stat
+import textwrap
 import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 
-from dgm_core.files import plain, replacing
+from dgm_core.files import created, plain, replacing, temporaries, unused
+from dgm_core.training.trees import flatten, is_scalar, unflatten
+
+__all__ = [
+    "CheckpointError",
+    "exists",
+    "flatten",
+    "load",
+    "previous",
+    "save",
+    "unflatten",
+    "usable_folder",
+]
 
 _HEADER, _CHECKSUM, _ARRAY = "header", "checksum", "arrays/"
-_BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or read; the message says which file and why."""
+    """A checkpoint could not be written or read; the message says which file and why.
+
+    Attributes: run, from `fit`: a Run with the weights that could not be saved; else None.
+    """
+
+    run: Any = None
 
 
 def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
@@ -43,9 +62,10 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
 
     Raises:
         CheckpointError: when the file cannot be written (full disk, no permission).
-        ValueError: for arrays that `.npz` cannot hold without pickling.
+        ValueError: for names and arrays that `.npz` cannot hold without pickling.
 
-    Cost: one copy of the arrays on disk, a hash over them (about 1 GB/s) and an fsync.
+    Cost: one copy of the arrays on disk, an fsync, and two hashes (about 1 GB/s): of what is
+    written, and of the file that becomes the predecessor.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "last.npz"
@@ -55,9 +75,11 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
     (3, (2, 2), {'loss': 'ELBO()'})
     """
     path = Path(path)
-    scalars = {name: value for name, value in arrays.items() if _is_scalar(value)}
+    scalars = {_storable_name(name): value for name, value in arrays.items() if is_scalar(value)}
     contents = {
-        name: _storable(name, value) for name, value in arrays.items() if name not in scalars
+        _storable_name(name): _storable(name, value)
+        for name, value in arrays.items()
+        if name not in scalars
     }
     header = json.dumps(
         {"meta": dict(meta), "scalars": scalars, "names": list(arrays)}, default=plain
@@ -70,44 +92,43 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
             np.savez(file, **members)  # type: ignore[arg-type]
     except OSError as error:
         raise CheckpointError(
-            f"The checkpoint {path} could not be written ({error}); the one saved before it is "
-            "untouched. "
-            "Free some space or choose another folder, then resume."
+            f"The checkpoint {path} could not be written ({error}); the one saved before it "
+            f"is untouched. {_advice(error)}"
         ) from error
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a checkpoint: (arrays, meta) as given to `save`.
 
-    A file that is truncated, or whose checksum does not match, is passed over with a warning for
-    the one saved before it.
+    A file that is damaged in whatever way, or whose checksum does not match, is passed over with a
+    warning for the one saved before it, and that for what a killed writer has left.
 
     Raises:
-        CheckpointError: when neither file can be read; the message gives the reason for each.
+        CheckpointError: when none of them can be read; the message gives the reason for each.
     """
     path = Path(path)
     reasons = []
-    for candidate in (path, previous(path)):
+    for candidate in (path, previous(path), *temporaries(path)):
         try:
             contents = _read(candidate)
-        except _BROKEN as error:
+        except Exception as error:  # whatever a damaged file leads to
             reasons.append(f"{candidate}: {_reason(error)}")
             continue
         if reasons:
-            warnings.warn(
-                f"Falling back to the checkpoint saved before ({candidate}); {reasons[0]}.",
-                UserWarning,
-                stacklevel=2,
-            )
+            message = f"Falling back to the checkpoint saved before ({candidate}); {reasons[0]}."
+            warnings.warn(message, UserWarning, stacklevel=2)
         return contents
-    raise CheckpointError(
-        f"No readable checkpoint ({'; '.join(reasons)}). Start anew in an empty folder."
-    )
+    advice = "Put back a whole copy or start anew in another folder." if exists(path) else ""
+    raise CheckpointError(f"No readable checkpoint ({'; '.join(reasons)}). {advice}".rstrip())
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether `load` would find a file to try: the checkpoint or its predecessor."""
-    return Path(path).is_file() or previous(path).is_file()
+    """Whether `load` would find a file to try.
+
+    That is the checkpoint, its predecessor, or one that a killed writer had finished.
+    """
+    path = Path(path)
+    return path.is_file() or previous(path).is_file() or any(map(_is_good, temporaries(path)))
 
 
 def previous(path: str | os.PathLike[str]) -> Path:
@@ -120,115 +141,61 @@ def previous(path: str | os.PathLike[str]) -> Path:
     return path.with_name(path.name + ".previous")
 
 
-def flatten(tree: Any) -> dict[str, Any]:
-    """A nested dict / list / tuple of arrays, numbers, strings, booleans and None as one dict path
-    -> leaf.
+def usable_folder(folder: Any) -> Path:
+    """The folder for the checkpoints of a run, created and tried out before the first step.
 
-    The path keeps the kinds of the containers and keys (`unflatten` restores them all): "/" joins,
-    "#0" is the integer key 0, "[0]" a list item, "(0)" a tuple item. Arrays of other libraries are
-    converted with `numpy.asarray`.
+    Args:
+        folder: a path; `~` is the home folder.
 
     Raises:
-        TypeError: for a leaf or key that a checkpoint cannot hold, naming its path.
+        ValueError: for anything but the path of a folder.
+        CheckpointError: when the folder cannot be created or written to.
 
-    >>> flatten({"state": {0: {"step": 5}}, "betas": (0.9, 0.999)})
-    {'state/#0/step': 5, 'betas/(0)': 0.9, 'betas/(1)': 0.999}
+    >>> usable_folder(5)
+    Traceback (most recent call last):
+    ValueError: checkpoint must be the path of a folder, got 5.
     """
-    flat: dict[str, Any] = {}
-    _flatten(tree, [], flat)
-    return flat
+    text = os.fspath(folder) if isinstance(folder, str | os.PathLike) else None
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise ValueError(f"checkpoint must be the path of a folder, got {folder!r}.")
+    try:
+        path = Path(text).expanduser()
+        path.mkdir(parents=True, exist_ok=True)
+        trial = unused(path / "trial")
+        with created(trial) as file:
+            file.write(b"0")
+        trial.unlink()
+        if (path / "last.npz").is_dir():
+            raise IsADirectoryError(errno.EISDIR, "last.npz is a folder")
+    except (OSError, RuntimeError, UnicodeError) as error:
+        raise CheckpointError(
+            f"The folder {text} cannot hold checkpoints ({error}). {_advice(error)}"
+        ) from error
+    return path
 
 
-def unflatten(flat: Mapping[str, Any]) -> Any:
-    """The tree that `flatten` took apart; its arrays are numpy arrays.
-
-    >>> unflatten(flatten({"state": {0: {"step": 5}}, "groups": [], "betas": (0.9, 0.999)}))
-    {'state': {0: {'step': 5}}, 'groups': [], 'betas': (0.9, 0.999)}
-    """
-    if list(flat) == [""]:
-        return flat[""]
-    root: dict[str, Any] = {}
-    for path, leaf in flat.items():
-        *parents, last = path.split("/")
-        node = root
-        for segment in parents:
-            node = node.setdefault(segment, {})
-        node[last] = leaf
-    return _rebuild(root)
+def _advice(error: BaseException) -> str:
+    """What to do about an error of the operating system."""
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+        return "Free some space or choose another folder, then resume."
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Make the folder writable or choose another one."
+    return "Choose another folder."
 
 
-_EMPTY: dict[str, type] = {"{}": dict, "[]": list, "()": tuple}
-
-
-def _flatten(tree: Any, parents: list[str], flat: dict[str, Any]) -> None:
-    if isinstance(tree, Mapping):
-        items: list[tuple[str, Any]] = [
-            (_segment(key, parents), value) for key, value in tree.items()
-        ]
-    elif isinstance(tree, (list, tuple)):
-        left, right = "[]" if isinstance(tree, list) else "()"
-        items = [(f"{left}{index}{right}", value) for index, value in enumerate(tree)]
-    elif _is_scalar(tree):
-        flat["/".join(parents)] = tree
-        return
-    elif hasattr(tree, "__array__"):
-        flat["/".join(parents)] = np.asarray(tree)
-        return
-    else:
-        raise TypeError(
-            f"A checkpoint holds arrays, numbers, strings and None, got {type(tree)} at "
-            f"{'/'.join(parents)!r}."
-        )
-    if not items:
-        kind = dict if isinstance(tree, Mapping) else type(tree)
-        items = [(next(mark for mark, empty in _EMPTY.items() if issubclass(kind, empty)), None)]
-    for segment, value in items:
-        _flatten(value, [*parents, segment], flat)
-
-
-def _segment(key: Any, parents: list[str]) -> str:
-    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
-        return f"#{key}"
-    if not isinstance(key, str) or not key:
-        raise TypeError(
-            f"The keys of a checkpoint are integers or strings that are not empty, got {key!r} "
-            f"at {'/'.join(parents)!r}."
-        )
-    key = key.replace("%", "%25").replace("/", "%2F")
-    return f"%{ord(key[0]):02X}{key[1:]}" if key[0] in "#[({" else key
-
-
-def _rebuild(node: Any) -> Any:
-    if not isinstance(node, dict):
-        return node
-    first = next(iter(node))
-    if first in _EMPTY:
-        return _EMPTY[first]()
-    if first[:1] in ("[", "("):
-        items = [
-            _rebuild(node[segment])
-            for segment in sorted(node, key=lambda segment: int(segment[1:-1]))
-        ]
-        return items if first[0] == "[" else tuple(items)
-    return {_key(segment): _rebuild(value) for segment, value in node.items()}
-
-
-def _key(segment: str) -> str | int:
-    if segment.startswith("#"):
-        return int(segment[1:])
-    return unquote(segment)
-
-
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
+def _storable_name(name: Any) -> str:
+    if isinstance(name, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name):
+        return name
+    raise ValueError(f"The names in a checkpoint are strings of whole characters, got {name!r}.")
 
 
 def _storable(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "biufcSU":
         raise ValueError(
-            f"The array {name!r} has dtype {array.dtype}, which a checkpoint cannot hold; "
-            "convert it first, for example to float32."
+            f"The array {name!r} has dtype {array.dtype}, which a checkpoint cannot hold; convert "
+            "it first, for example to float32."
         )
     return np.ascontiguousarray(array).reshape(array.shape)
 
@@ -243,37 +210,72 @@ def _checksum(arrays: Mapping[str, np.ndarray], header: bytes) -> bytes:
 
 
 def _keep_previous(path: Path) -> None:
-    """Keep the file at `path` under its second name; a damaged one must not push out the good one
-    before it.
+    """Keep the file at `path` under its second name, unless it is damaged.
+
+    A damaged one must not push out the good one before it. `path` exists at every moment.
     """
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    if not _is_good(path):
         return
-    spare = path.with_name(path.name + ".link")
+    spare = unused(path)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            spare.unlink()
-        os.link(path, spare)  # a second name, so that `path` exists at every moment
+        try:
+            os.link(os.path.realpath(path), spare)  # a second name
+        except OSError:  # a file system without them
+            with open(path, "rb") as source, created(spare) as copy:
+                shutil.copyfileobj(source, copy)
+                copy.flush()
+                os.fsync(copy.fileno())
         os.replace(spare, previous(path))
-    except OSError:  # a file system without hard links
-        os.replace(path, previous(path))
+    finally:
+        spare.unlink(missing_ok=True)  # after an error, and where both were names of one file
+
+
+def _is_good(path: Path) -> bool:
+    try:
+        _read(path)
+    except Exception:
+        return False
+    return True
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    with np.load(path, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("not an .npz file")
-        members = {name: archive[name] for name in archive.files}
-    header, checksum = members[_HEADER].tobytes(), members[_CHECKSUM].tobytes()
-    arrays = {
-        name.removeprefix(_ARRAY): value
-        for name, value in members.items()
-        if name.startswith(_ARRAY)
-    }
+    """The contents of a file that passes its checksum; any exception for one that does not."""
+    members = _members(path)
+    header, checksum = members.pop(_HEADER).tobytes(), members.pop(_CHECKSUM).tobytes()
+    arrays = {name.removeprefix(_ARRAY): value for name, value in members.items()}
     if _checksum(arrays, header) != checksum:
         raise ValueError("the contents do not match the checksum")
     contents = json.loads(header)
-    arrays.update(contents["scalars"])
-    return {name: arrays[name] for name in contents["names"]}, contents["meta"]
+    found: dict[str, Any] = {**arrays, **contents["scalars"]}
+    return {name: found[name] for name in contents["names"]}, contents["meta"]
+
+
+def _members(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file as `save` writes them, never more bytes than the file has."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a file")
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        size, entries = os.fstat(file.fileno()).st_size, archive.infolist()
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        if not stored or sum(entry.file_size for entry in entries) > size:
+            raise ValueError("its directory is not one that a checkpoint has")
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise ValueError("two of its members have one name")
+        return {
+            entry.filename.removesuffix(".npy"): _array(archive.read(entry)) for entry in entries
+        }
+
+
+def _array(contents: bytes) -> np.ndarray:
+    """The array of an `.npy` file, whose header must fit the number of bytes behind it."""
+    stream = io.BytesIO(contents)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("a member is no array that a checkpoint has")
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(contents) - stream.tell():
+        raise ValueError("the header of a member does not fit its length")
+    order: Any = "F" if by_column else "C"
+    return np.ndarray(shape, dtype, contents, stream.tell(), order=order).copy(order="C")
 
 
 def _reason(error: BaseException) -> str:
@@ -281,4 +283,5 @@ def _reason(error: BaseException) -> str:
         return "no such file"
     if isinstance(error, KeyError):
         return "not a checkpoint of this package"
-    return f"damaged or not a checkpoint ({error})"
+    what = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
+    return f"damaged or not a checkpoint ({what})"

@@ -12,6 +12,8 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from dgm_core.data import images, sequences, tabular
 from dgm_core.data.dataset import Dataset, split_indices
 from dgm_core.data.files import DataError, cache_folder
@@ -128,10 +130,20 @@ def load(name: str, **options: int) -> Dataset:
             else "has fixed splits and takes no options"
         )
         raise ValueError(f"The data set {name!r} {takes}, got {', '.join(unknown)}.")
-    return loader(**options)
+    for option, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise ValueError(f"{option} must be a whole number, got {value!r}.")
+    if options.get("seed", 0) < 0:
+        raise ValueError(f"seed must be at least 0, got {options['seed']}.")
+    try:
+        return loader(**options)
+    except ValueError as error:
+        if options:
+            raise
+        raise DataError(f"The files of the data set {name!r} are not whole: {error}") from error
 
 
 def _loader(name: str) -> Callable[..., Dataset]:
-    if name not in _LOADERS:
+    if not isinstance(name, str) or name not in _LOADERS:
         raise ValueError(f"There is no data set {name!r}; there are {', '.join(_LOADERS)}.")
     return _LOADERS[name]

@@ -5,16 +5,18 @@ that says what to do.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
+import shutil
+import tarfile
 import textwrap
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pooch
+
+from dgm_core.files import replacing
 
 
 class DataError(RuntimeError):
@@ -61,29 +63,19 @@ def locate(remote: Remote) -> Path:
             put it.
     """
     if (found := on_disk(remote.path, cached=remote.member is not None)) is not None:
-        return (
-            found  # a cached member of an archive has no checksum of its own; its archive had one
-        )
+        return found  # a cached member of an archive had the archive's checksum
     reasons = []
     for url in remote.urls:
         try:
             return _download(remote, url)
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # no network and HTTP errors; a checksum that does not match
+        except Exception as error:  # no network, a wrong checksum, a folder that is read-only
             reasons.append(f"{url}: {_brief(error)}")
-    where = (
-        f"{remote.urls[0]}"
-        if remote.member is None
-        else f"{remote.urls[0]} (there: {remote.member})"
-    )
+    inside = "" if remote.member is None else f" (there: {remote.member})"
     raise DataError(
         f"The data file {remote.path} is not on this machine and could not be downloaded "
-        f"({'; '.join(reasons)}). It is "
-        f"published at {where}. Put it at {cache_folder() / remote.path}, or set DGM_DATA_DIR to "
-        "a folder that has it "
-        f"at {remote.path}."
+        f"({'; '.join(reasons)}). It is published at {remote.urls[0]}{inside}. Put it at "
+        f"{cache_folder() / remote.path}, or set DGM_DATA_DIR to a folder that has it at "
+        f"{remote.path}."
     )
 
 
@@ -100,8 +92,7 @@ def on_disk(path: str, *, cached: bool = True) -> Path | None:
         if not folders[0].is_dir():
             raise DataError(
                 f"DGM_DATA_DIR is set to {directory}, which is not a folder. Correct it or "
-                "unset "
-                "it."
+                "unset it."
             )
     candidates = [folder / name for folder in folders for name in (path, path.removesuffix(".gz"))]
     return next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -111,28 +102,19 @@ def on_disk(path: str, *, cached: bool = True) -> Path | None:
 def reading(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong while a file is read into a `DataError` that names the file."""
     try:
-        yield
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        with np.errstate(all="ignore"):  # what comes of absurd numbers is looked at
+            yield
+    except Exception as error:
         raise DataError(
             f"The data file {path} is damaged or not what its name says ({_brief(error)}). "
-            "Delete it to have it "
-            "downloaded again, or put a whole copy in its place."
+            f"{_remedy(path)}"
         ) from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The contents of a file, decompressed when it is a gzip file, whatever its name."""
-    contents = path.read_bytes()
-    return gzip.decompress(contents) if contents[:2] == b"\x1f\x8b" else contents
+def _remedy(path: Path) -> str:
+    if cache_folder() in path.parents:
+        return "Delete it to have it downloaded again, or put a whole copy in its place."
+    return "Put a whole copy in its place."
 
 
 def _download(remote: Remote, url: str) -> Path:
@@ -148,12 +130,13 @@ def _download(remote: Remote, url: str) -> Path:
         logger.setLevel(level)
     if remote.member is None:
         return Path(archive)
-    folder = cache_folder() / Path(remote.path).parts[0] / "unpacked"
-    unpack = pooch.Untar(members=[remote.member], extract_dir=str(folder))
-    (member,) = unpack(archive, "update", None)
     path = cache_folder() / remote.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(member, path)
+    with tarfile.open(archive) as members:
+        member = members.extractfile(remote.member)
+        if member is None:
+            raise ValueError(f"{remote.member} is no file in {target.name}")
+        with replacing(path) as file:
+            shutil.copyfileobj(member, file)
     return path
 
 

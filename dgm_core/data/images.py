@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
-from pathlib import Path
 
 import numpy as np
 
 from dgm_core.data.dataset import SPLITS, Dataset, split_indices
-from dgm_core.data.files import Remote, cache_folder, locate, on_disk, read_bytes, reading
+from dgm_core.data.files import DataError, Remote, cache_folder, locate, on_disk, reading
+from dgm_core.data.reading import check_size, read_bytes, read_npz
 from dgm_core.files import replacing
 
 _MNIST_URLS = (
@@ -85,13 +86,17 @@ def omniglot(num_validation: int, num_test: int, seed: int) -> Dataset:
 
     Reference: Lake, Salakhutdinov & Tenenbaum (2015), Human-level concept learning, Science 350.
     """
-    path = on_disk("omniglot/omniglot28.npz") or _draw_omniglot()
-    with reading(path), np.load(path, allow_pickle=False) as archive:
-        images, labels = archive["images"], archive["character"]
+    if path := on_disk("omniglot/omniglot28.npz"):
+        with reading(path):
+            images, labels = read_npz(path, ("images", "character"))
+            _check_images(images, labels)
+            if images.shape[1:] != (28, 28) or labels.min() < 0:
+                raise ValueError("it holds no drawings of 28x28 pixels with their characters")
+    else:
+        images, labels = _draw_omniglot()
     parts = split_indices(len(images), (num_validation, num_test), seed)
-    return _images(
-        "omniglot", images.reshape(len(images), -1), labels, parts, (1, 28, 28), levels=256
-    )
+    rows = images.reshape(len(images), -1)
+    return _images("omniglot", rows, labels, parts, (1, 28, 28), levels=256)
 
 
 def read_idx(contents: bytes) -> np.ndarray:
@@ -120,14 +125,26 @@ def _idx(name: str, urls: tuple[str, ...], num_validation: int, seed: int) -> Da
         path = locate(Remote(f"{name}/{file}", tuple(url + file for url in urls), checksum))
         with reading(path):
             arrays[part] = read_idx(read_bytes(path))
+            if part.endswith("labels"):  # each after its images
+                _check_images(arrays[part.replace("labels", "images")], arrays[part])
+                if arrays[part].max() > 9:
+                    raise ValueError("it holds labels beyond the ten classes")
     num_train, shape = len(arrays["train images"]), arrays["train images"].shape[1:]
+    if shape != arrays["test images"].shape[1:]:
+        raise DataError(f"The images of {name} for training and testing differ in size.")
     train, validation = split_indices(num_train, (num_validation,), seed)
     parts = [train, validation, np.arange(num_train, num_train + len(arrays["test images"]))]
-    images = np.concatenate([arrays["train images"], arrays["test images"]]).reshape(
-        -1, int(np.prod(shape))
-    )
+    images = np.concatenate([arrays["train images"], arrays["test images"]])
     labels = np.concatenate([arrays["train labels"], arrays["test labels"]])
-    return _images(name, images, labels, parts, (1, *shape), levels=256)
+    rows = images.reshape(len(images), -1)
+    return _images(name, rows, labels, parts, (1, *shape), levels=256)
+
+
+def _check_images(images: np.ndarray, labels: np.ndarray) -> None:
+    if images.ndim != 3 or images.dtype != np.uint8 or 0 in images.shape:
+        raise ValueError(f"no grey images: shape {images.shape}, type {images.dtype}")
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise ValueError(f"{len(images)} images, and labels of shape {labels.shape}")
 
 
 def _images(
@@ -150,24 +167,30 @@ def _images(
     )
 
 
-def _draw_omniglot() -> Path:
-    """Turn the published zip files into one file in the cache: images (num, 28, 28), ink 0..255,
-    and characters.
+def _draw_omniglot() -> tuple[np.ndarray, np.ndarray]:
+    """Images (num, 28, 28), ink 0..255, and characters from the published zip files.
+
+    They are kept as one file in the cache.
     """
     from PIL import Image, ImageOps
 
-    images, names = [], []
+    drawings, names = [], []
     for part, checksum in zip(("background", "evaluation"), _SHA256["omniglot"], strict=True):
         file = f"images_{part}.zip"
         path = locate(Remote(f"omniglot/{file}", (_OMNIGLOT_URL + file,), checksum))
         with reading(path), zipfile.ZipFile(path) as archive:
+            check_size(archive)
             for name in sorted(name for name in archive.namelist() if name.endswith(".png")):
-                drawing = ImageOps.invert(Image.open(io.BytesIO(archive.read(name))).convert("L"))
-                images.append(np.asarray(drawing.resize((28, 28), Image.Resampling.BOX)))
+                page = Image.open(io.BytesIO(archive.read(name)))
+                if page.size != (105, 105):
+                    raise ValueError(f"{name} is no drawing of 105x105 pixels")
+                ink = ImageOps.invert(page.convert("L"))
+                drawings.append(np.asarray(ink.resize((28, 28), Image.Resampling.BOX)))
                 names.append(name.rsplit("/", 1)[0])
+            if not drawings:
+                raise ValueError("it holds no drawings")
+    images, labels = np.stack(drawings), np.unique(names, return_inverse=True)[1]
     prepared = cache_folder() / "omniglot" / "omniglot28.npz"
-    with replacing(prepared) as target:
-        np.savez_compressed(
-            target, images=np.stack(images), character=np.unique(names, return_inverse=True)[1]
-        )
-    return prepared
+    with contextlib.suppress(OSError), replacing(prepared) as target:  # where it can be kept
+        np.savez_compressed(target, images=images, character=labels)
+    return images, labels

@@ -41,11 +41,21 @@ def polyphonic(name: str) -> Dataset:
     path = locate(Remote(f"polyphonic/{file}", (_URL + file,), checksum))
     with reading(path):
         contents = loadmat(path)
-        train, validation, test = (pad(list(contents[key].reshape(-1))) for key in _KEYS)
+        train, validation, test = (pad(_rolls(contents[key])) for key in _KEYS)
     lengths = {
         split: part[1] for split, part in zip(SPLITS, (train, validation, test), strict=True)
     }
     return Dataset(name, train[0], validation[0], test[0], levels=2, lengths=lengths)
+
+
+def _rolls(cells: np.ndarray) -> list[np.ndarray]:
+    """The piano rolls of a split, (time, 88) each, zeros and ones."""
+    rolls = [np.asarray(roll) for roll in cells.reshape(-1)]
+    if not rolls or any(roll.ndim != 2 or roll.shape[1] != 88 or not len(roll) for roll in rolls):
+        raise ValueError("its sequences are not piano rolls of 88 keys")
+    if any(roll.dtype.kind not in "biuf" or not np.isin(roll, (0, 1)).all() for roll in rolls):
+        raise ValueError("its piano rolls hold other numbers than zeros and ones")
+    return rolls
 
 
 def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

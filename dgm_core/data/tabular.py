@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from dgm_core.data.dataset import SPLITS, Dataset, split_indices, standardise
-from dgm_core.data.files import Remote, locate, read_bytes, reading
+from dgm_core.data.files import Remote, locate, reading
+from dgm_core.data.reading import read_csv, read_frame, read_hdf5, read_lines, read_npy, table
 
 _MAF_URL = "https://zenodo.org/record/1161203/files/data.tar.gz"
 _MAF_MD5 = "md5:9b9c9b0375315ad270eba4ce80c093ab"  # what Zenodo publishes
@@ -32,71 +33,58 @@ def power() -> Dataset:
     """
     path = _maf("power/data.npy")
     with reading(path):
-        data = np.load(path, allow_pickle=False)
+        data = table(read_npy(path))
         rng = np.random.RandomState(42)  # the published protocol
         rng.shuffle(data)
         data = np.delete(data, (1, 3), axis=1)
-        voltage, gap, meters = (
-            0.01 * rng.rand(len(data), 1),
-            0.001 * rng.rand(len(data), 1),
-            rng.rand(len(data), 3),
-        )
-        data = data + np.hstack([gap, voltage, meters, np.zeros((len(data), 1))])
-    return _standardised("power", _last_tenths(data))
+        voltage, gap = 0.01 * rng.rand(len(data), 1), 0.001 * rng.rand(len(data), 1)
+        noise = (gap, voltage, rng.rand(len(data), 3), np.zeros((len(data), 1)))
+        return _standardized("power", _last_tenths(data + np.hstack(noise)))
 
 
 def gas() -> Dataset:
-    """Readings of 8 gas sensors. The published file is a pickle: only one with the right checksum
-    or your own is opened.
-    """
-    import pandas as pd
-
+    """Readings of 8 gas sensors. The published file is a pickle: nothing but a table is let in."""
     path = _maf("gas/ethylene_CO.pickle")
     with reading(path):
-        data = pd.read_pickle(path).drop(columns=["Meth", "Eth", "Time"]).to_numpy(float)
+        frame = read_frame(path).drop(columns=["Meth", "Eth", "Time"])
+        data = table(frame.to_numpy(float))
         while np.any(crowded := (np.corrcoef(data.T) > 0.98).sum(1) > 1):
             data = np.delete(data, np.flatnonzero(crowded)[0], axis=1)
         mean, deviation = data.mean(0), data.std(0, ddof=1)
-    return _dataset("gas", _last_tenths((data - mean) / deviation), (mean, deviation))
+        return _dataset("gas", _last_tenths((data - mean) / deviation), (mean, deviation))
 
 
 def hepmass() -> Dataset:
     """Particle collisions, the signal class, 21 columns (those with repeated values are
     left out).
     """
-    import pandas as pd
-
-    paths = [_maf(f"hepmass/1000_{part}.csv") for part in ("train", "test")]
-    tables = []
-    for path in paths:
-        with reading(path):
-            table = pd.read_csv(path, index_col=False).to_numpy(float)
-            tables.append(table[table[:, 0] == 1, 1:])
-    train, test = tables[0], tables[1][:, :-1]  # the test file has one column too many
-    mean, deviation = train.mean(0), train.std(0, ddof=1)
-    train, test = (train - mean) / deviation, (test - mean) / deviation
-    # As published: a column goes when its smallest value occurs more than five times.
-    keep = (train == train.min(0)).sum(0) <= 5
-    train, test = train[:, keep], test[:, keep]
-    num_validation = len(train) // 10
-    parts = [train[:-num_validation], train[-num_validation:], test]
-    return _dataset("hepmass", parts, (mean[keep], deviation[keep]))
+    train_path, test_path = (_maf(f"hepmass/1000_{part}.csv") for part in ("train", "test"))
+    with reading(test_path):
+        test = _signal(read_csv(test_path)[:, :-1])  # this file has one column too many
+    with reading(train_path):
+        train = _signal(read_csv(train_path))
+        mean, deviation = train.mean(0), train.std(0, ddof=1)
+        train, test = (train - mean) / deviation, (test - mean) / deviation
+        # As published: a column goes when its smallest value occurs more than five times.
+        keep = (train == train.min(0)).sum(0) <= 5
+        train, test = train[:, keep], test[:, keep]
+        num_validation = len(train) // 10
+        parts = [train[:-num_validation], train[-num_validation:], test]
+        return _dataset("hepmass", parts, (mean[keep], deviation[keep]))
 
 
 def miniboone() -> Dataset:
     """Neutrino events, 43 columns."""
     path = _maf("miniboone/data.npy")
     with reading(path):
-        return _standardised("miniboone", _last_tenths(np.load(path, allow_pickle=False)))
+        return _standardized("miniboone", _last_tenths(table(read_npy(path))))
 
 
 def bsds300() -> Dataset:
     """Patches of natural images, 8x8 without the last pixel and without their mean: 63 columns."""
-    import h5py
-
     path = _maf("BSDS300/BSDS300.hdf5")
-    with reading(path), h5py.File(path, "r") as file:
-        return _dataset("bsds300", [file[part][:] for part in SPLITS], None)
+    with reading(path):
+        return _dataset("bsds300", read_hdf5(path, SPLITS), None)
 
 
 def uci(name: str, seed: int) -> Dataset:
@@ -107,11 +95,10 @@ def uci(name: str, seed: int) -> Dataset:
     """
     path = locate(Remote(f"uci/{name}.csv.gz", (_UCI_URL.format(name),), _UCI[name]))
     with reading(path):
-        table = np.loadtxt(read_bytes(path).decode().splitlines(), delimiter=",", ndmin=2)
-    tenth = len(table) // 10
-    return _standardised(
-        name, [table[part] for part in split_indices(len(table), (tenth, tenth), seed)], reference=0
-    )
+        data = table(np.loadtxt(read_lines(path), delimiter=",", ndmin=2))
+        tenth = len(data) // 10
+        parts = [data[part] for part in split_indices(len(data), (tenth, tenth), seed)]
+        return _standardized(name, parts, reference=0)
 
 
 def _maf(path: str) -> Path:
@@ -125,7 +112,7 @@ def _last_tenths(data: np.ndarray) -> list[np.ndarray]:
     return [train, validation, test]
 
 
-def _standardised(name: str, parts: Sequence[np.ndarray], reference: int | None = None) -> Dataset:
+def _standardized(name: str, parts: Sequence[np.ndarray], reference: int | None = None) -> Dataset:
     """Standardise by the training split (`reference=0`) or, as the MAF paper did, by training and
     validation together.
     """
@@ -135,8 +122,21 @@ def _standardised(name: str, parts: Sequence[np.ndarray], reference: int | None 
     return _dataset(name, scaled, scaling)
 
 
+def _signal(data: np.ndarray) -> np.ndarray:
+    """The rows of class 1, without the class."""
+    if not np.isin(data[:, 0], (0, 1)).all():
+        raise ValueError("its first column is no class")
+    return table(data[data[:, 0] == 1, 1:])
+
+
 def _dataset(
     name: str, parts: Sequence[np.ndarray], scaling: tuple[np.ndarray, np.ndarray] | None
 ) -> Dataset:
-    train, validation, test = (part.astype(np.float32) for part in parts)
+    """The splits in single precision; ValueError where that leaves no finite numbers."""
+    if not np.isfinite(scaling or 0.0).all():
+        raise ValueError("its numbers are missing, NaN or infinite when they are standardized")
+    with np.errstate(over="ignore"):
+        train, validation, test = (table(part.astype(np.float32)) for part in parts)
+    if not train.shape[1] == validation.shape[1] == test.shape[1]:
+        raise ValueError("its splits have different numbers of columns")
     return Dataset(name, train, validation, test, scaling=scaling)

@@ -32,8 +32,10 @@ def main(backend: Backend, argv: Sequence[str] | None = None) -> int:
     try:
         arguments = read_arguments(backend.name, sys.argv[1:] if argv is None else argv)
         _COMMANDS[arguments.command](backend, arguments)
-    except (UsageError, DataError, CheckpointError, OSError) as error:
+    except (UsageError, DataError, CheckpointError, OSError, UnicodeError) as error:
         return _complain(backend.name, error, status=2)
+    except (OverflowError, ZeroDivisionError):
+        raise
     except ArithmeticError as error:
         return _complain(backend.name, error, status=1)
     except KeyboardInterrupt:
@@ -42,9 +44,21 @@ def main(backend: Backend, argv: Sequence[str] | None = None) -> int:
             "interrupted; the same command with --resume goes on from the last epoch.",
             status=130,
         )
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        message = "there is not enough memory for these sizes; take smaller ones"
+        return _complain(backend.name, f"{message} ({str(error)[:200]}).", status=2)
     return 0
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says so, in the words of Python, numpy, torch or JAX."""
+    words = ("allocate memory", "out of memory", "RESOURCE_EXHAUSTED", "Unable to allocate")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
 def _complain(name: str, message: object, status: int) -> int:
-    print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
+    line = f"{name}: {' '.join(str(message).split())}"
+    print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)
     return status

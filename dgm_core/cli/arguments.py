@@ -101,7 +101,7 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
             "sizes of the hidden layers, channels of the convolutions for conv_vae (200,200; 32,64)"
         ),
     )
-    _add(model, "--z-dim", type=_count, metavar="N", help="dimension of the latent space")
+    _add(model, "--z-dim", type=_size, metavar="N", help="dimension of the latent space")
     _add(model, "--posterior", choices=POSTERIORS, help="q(z | x)")
     _add(model, "--prior", choices=PRIORS, help="p(z)")
     _add(
@@ -136,7 +136,7 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
     _add(
         training,
         "--num-particles",
-        type=_count,
+        type=_size,
         metavar="K",
         help="draws of z per datum (1 for elbo, 10 for iwae)",
     )
@@ -150,14 +150,14 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
         metavar="EPOCHS",
         help="stop after so many epochs without a better validation bound (never)",
     )
-    _add(training, "--seed", type=_count_or_zero, metavar="N", help="of weights, batches and noise")
+    _add(training, "--seed", type=_seed, metavar="N", help="of weights, batches and noise")
     _add(training, "--device", metavar="NAME", help="where to run (the backend's default)")
 
     results = fit.add_argument_group("results")
     _add(
         results,
         "--eval-particles",
-        type=_count,
+        type=_size,
         metavar="K",
         help="importance weights per datum for the table",
     )
@@ -170,7 +170,7 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
     )
     results.add_argument(
         "--output",
-        type=Path,
+        type=_folder,
         metavar="FOLDER",
         help="where the results go (runs/MODEL-DATA-BACKEND)",
     )
@@ -182,7 +182,7 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
     commands.add_parser("list", help="data sets, models and their parts", allow_abbrev=False)
     compare = commands.add_parser("compare", help="one table of finished runs", allow_abbrev=False)
     compare.add_argument(
-        "folders", nargs="+", type=Path, metavar="FOLDER", help="output folders of fit"
+        "folders", nargs="+", type=_folder, metavar="FOLDER", help="output folders of fit"
     )
     return parser
 
@@ -230,15 +230,13 @@ def _resumed(config: Path, backend_name: str, model: str, given: dict[str, Any])
         )
     try:
         stored = read_json(config)
-        before = {**DEFAULTS, **stored["arguments"]}
+        before = {**DEFAULTS, **_as_given(backend_name, stored["model"], stored["arguments"])}
         same = {"backend": (stored["backend"], backend_name), "model": (stored["model"], model)}
-    except (ValueError, KeyError, TypeError) as error:
+    except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{config} does not describe a run ({error!r}): restore it or start anew in "
-            "another "
+            f"{config} does not describe a run ({error}): restore it or start anew in another "
             "folder."
         ) from error
-    before["hidden"] = None if before["hidden"] is None else tuple(before["hidden"])
     same |= {
         name: (before[name], value) for name, value in given.items() if name not in _MAY_CHANGE
     }
@@ -246,18 +244,34 @@ def _resumed(config: Path, backend_name: str, model: str, given: dict[str, Any])
         if old != new:
             raise UsageError(
                 f"The run in {config.parent} has {name} {old}, not {new}: resume it without "
-                "that "
-                "flag or start another one."
+                "that flag or start another one."
             )
     return {**before, **given}
+
+
+def _as_given(backend_name: str, model: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a `config.json`, after they have gone through the parser as flags do."""
+    if unknown := sorted(set(settings) - set(DEFAULTS)):
+        raise ValueError(f"unknown settings {', '.join(unknown)}")
+    words = []
+    for name, value in settings.items():
+        if value is not None:
+            parts = value if isinstance(value, list) else [value]
+            words.append(f"--{name.replace('_', '-')}={','.join(map(str, parts)) or 'none'}")
+    parsed = vars(build_parser(backend_name).parse_args(["fit", str(model), *words]))
+    for name, value in settings.items():
+        was = list(parsed[name]) if isinstance(parsed[name], tuple) else parsed[name]
+        wrong_none = value is None and DEFAULTS[name] is not None
+        if wrong_none or isinstance(value, bool) or was != value:
+            raise ValueError(f"{name} cannot be {value!r}")
+    return {name: parsed[name] for name in settings}
 
 
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.estimator not in LOSSES[arguments.loss]:
         allowed = ", ".join(LOSSES[arguments.loss])
         raise UsageError(
-            f"--estimator {arguments.estimator} does not go with --loss {arguments.loss}, "
-            "which "
+            f"--estimator {arguments.estimator} does not go with --loss {arguments.loss}, which "
             f"takes {allowed}."
         )
     if arguments.loss != "elbo" and (arguments.beta != 1 or arguments.warmup):
@@ -275,25 +289,48 @@ def _add(group: Any, flag: str, *, help: str, **options: Any) -> None:
     group.add_argument(flag, help=help if default is None else f"{help} ({default})", **options)
 
 
-def _number(
-    kind: Callable[[str], Any], good: Callable[[Any], bool], wanted: str
-) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
         try:
-            value = kind(text)
+            value = int(text)
         except ValueError:
-            value = None
-        if value is None or not good(value):
+            value = least - 1
+        if value < least:
+            wanted = f"a whole number of at least {least}"
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got {text!r}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"must be at most {most}, got {text!r}")
+        return value
+
+    return convert
+
+
+def _real(good: Callable[[float], bool], wanted: str) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not good(value):
             raise argparse.ArgumentTypeError(f"must be {wanted}, got {text!r}")
         return value
 
     return convert
 
 
-_count = _number(int, lambda value: value >= 1, "a whole number of at least 1")
-_count_or_zero = _number(int, lambda value: value >= 0, "a whole number of at least 0")
-_positive = _number(float, lambda value: 0 < value < float("inf"), "a positive number")
-_nonnegative = _number(float, lambda value: 0 <= value < float("inf"), "a number of at least 0")
+_count, _count_or_zero = _whole(1, 10**9), _whole(0, 10**9)
+_size, _seed = _whole(1, 10**6), _whole(0, 2**32 - 1)
+_positive = _real(lambda value: 0 < value < float("inf"), "a positive number")
+_nonnegative = _real(lambda value: 0 <= value < float("inf"), "a number of at least 0")
+
+
+def _folder(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"must be the path of a folder, got {text!r}")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"must be a folder, got {text!r} ({error})") from error
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -301,7 +338,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     if text == "none":
         return ()
     try:
-        return tuple(_count(part) for part in text.split(","))
+        return tuple(_size(part) for part in text.split(","))
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(
             f"must be sizes like 200,200, or none, got {text!r}"

@@ -24,6 +24,7 @@ from dgm_core.cli.backend import Backend
 from dgm_core.cli.building import Prepared, as_usage_error, build_loss, build_model, prepare
 from dgm_core.data import describe, names
 from dgm_core.diagnostics import active_units, bits_per_dim, summary
+from dgm_core.files import claimed
 from dgm_core.results import format_table, read_json, write_json
 
 _NUM_PICTURES = 64
@@ -35,6 +36,14 @@ def fit(backend: Backend, arguments: Namespace) -> None:
     data = prepare(arguments)
     model = build_model(backend, arguments, data)
     loss = build_loss(backend, arguments, len(data.train))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    with claimed(arguments.output) as free:
+        if not free:
+            raise UsageError(f"Another run writes to {arguments.output}: give another --output.")
+        _fit(backend, arguments, data, model, loss)
+
+
+def _fit(backend: Backend, arguments: Namespace, data: Prepared, model: Any, loss: Any) -> None:
     folder = arguments.output
     config = {
         "backend": backend.name,
@@ -47,9 +56,7 @@ def fit(backend: Backend, arguments: Namespace) -> None:
         "loss": repr(loss),
         "num_data": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
     }
-    write_json(
-        folder / "config.json", config
-    )  # before training, so that an interrupted run can be resumed
+    write_json(folder / "config.json", config)  # now, so that an interrupted run can be resumed
     with as_usage_error():
         run = backend.fit(
             model.model,
@@ -159,7 +166,7 @@ def _row(folder: Path) -> dict[str, Any]:
         config, results = read_json(folder / "config.json"), read_json(folder / "results.json")
         counts = results["khat_counts"]
         return {
-            "run": folder.name,
+            "run": folder.resolve().name,
             "backend": config["backend"],
             "data": config["arguments"]["data"],
             "posterior": config["arguments"]["posterior"],
@@ -175,7 +182,7 @@ def _row(folder: Path) -> dict[str, Any]:
             "epochs": results["epoch"],
             "seconds": results["seconds"],
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a wrong file leads to
         raise UsageError(
             f"{folder} does not hold the results of a finished run ({error})."
         ) from error

@@ -5,22 +5,25 @@ Models and their guides (`models`), the conditional distributions that they are 
 asked of a trained model (`evaluation`).
 """
 
-from numpyro_dgm import conditionals, evaluation, flows, joints, losses, models, nn, training
-from numpyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
-from numpyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
-from numpyro_dgm.models import (
-    AVB,
-    DCGAN,
-    GAN,
-    VAE,
-    BiGAN,
-    ConditionalGAN,
-    ConditionalVAE,
-    ConvVAE,
-    FlowGAN,
-    InfoGAN,
-)
-from numpyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit
+from dgm_core.importing import unchanged
+
+with unchanged():  # the libraries add warning filters and draw random numbers
+    from numpyro_dgm import conditionals, evaluation, flows, joints, losses, models, nn, training
+    from numpyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
+    from numpyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
+    from numpyro_dgm.models import (
+        AVB,
+        DCGAN,
+        GAN,
+        VAE,
+        BiGAN,
+        ConditionalGAN,
+        ConditionalVAE,
+        ConvVAE,
+        FlowGAN,
+        InfoGAN,
+    )
+    from numpyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit
 
 __all__ = [
     "AVB",

@@ -5,22 +5,25 @@ Models and their guides (`models`), the conditional distributions that they are 
 asked of a trained model (`evaluation`).
 """
 
-from pyro_dgm import conditionals, evaluation, flows, joints, losses, models, nn, training
-from pyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
-from pyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
-from pyro_dgm.models import (
-    AVB,
-    DCGAN,
-    GAN,
-    VAE,
-    BiGAN,
-    ConditionalGAN,
-    ConditionalVAE,
-    ConvVAE,
-    FlowGAN,
-    InfoGAN,
-)
-from pyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit
+from dgm_core.importing import unchanged
+
+with unchanged():  # the libraries add warning filters and draw random numbers
+    from pyro_dgm import conditionals, evaluation, flows, joints, losses, models, nn, training
+    from pyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
+    from pyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
+    from pyro_dgm.models import (
+        AVB,
+        DCGAN,
+        GAN,
+        VAE,
+        BiGAN,
+        ConditionalGAN,
+        ConditionalVAE,
+        ConvVAE,
+        FlowGAN,
+        InfoGAN,
+    )
+    from pyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit
 
 __all__ = [
     "AVB",

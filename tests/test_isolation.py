@@ -157,3 +157,22 @@ def test_importing_changes_no_global_state(package: str, tmp_path: Path) -> None
         {name for path in files for name in imports(path) if top(name) not in PACKAGES}
     )
     run_python(f"LIBRARIES = {libraries!r}\nMODULES = {modules(package)!r}\n{SNAPSHOT}", tmp_path)
+
+
+IMPORTING = """
+import importlib, random, warnings
+import numpy as np
+state = lambda: (list(warnings.filters), np.random.get_state()[1].tobytes(), random.getstate(),
+                 np.geterr(), warnings.showwarning)
+before = state()
+importlib.import_module("{module}")
+names = ("filters", "numpy's seed", "Python's seed", "numpy's errors", "showwarning")
+changed = [name for name, old, new in zip(names, before, state()) if old != new]
+assert not changed, f"importing changed: {{changed}}"
+"""
+
+
+@pytest.mark.parametrize("module", ["dgm_core.cli", "pyro_dgm", "numpyro_dgm"])
+def test_importing_undoes_what_the_libraries_change(module: str, tmp_path: Path) -> None:
+    """When they are imported for the first time, by us."""
+    run_python(IMPORTING.format(module=module), tmp_path)

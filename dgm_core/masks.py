@@ -5,10 +5,11 @@ such a network is solved.
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from numbers import Integral
 from typing import Any
 
 import numpy as np
+
+from dgm_core.arguments import check_count, check_permutation, check_sizes
 
 __all__ = ["Block", "Masking", "check_autoregressive", "masking"]
 
@@ -131,25 +132,14 @@ def masking(
 
 
 def check_autoregressive(
-    dim: Any, hidden: Any, order: Any, context_dim: Any
+    dim: Any, hidden: Any, order: Any, context_dim: Any, *, least: int = 0
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The sizes of the hidden layers and the order of the coordinates of an autoregressive network,
-    if they are such (None: 0, ..., dim - 1).
+    if they are such (order None: 0, ..., dim - 1), with `least` hidden layers or more.
 
     >>> check_autoregressive(3, [8], None, 0)
     ((8,), (0, 1, 2))
     """
-    if not isinstance(dim, Integral) or dim < 1:
-        raise ValueError(f"dim must be an integer of at least 1, got {dim!r}.")
-    if isinstance(hidden, Integral):
-        raise ValueError(f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}.")
-    if any(size < 1 for size in hidden):
-        raise ValueError(
-            f"The sizes of hidden layers must be at least 1, got hidden={tuple(hidden)}."
-        )
-    if context_dim < 0:
-        raise ValueError(f"context_dim must be at least 0 (0 = none), got {context_dim}.")
-    order = tuple(range(int(dim))) if order is None else tuple(order)
-    if sorted(order) != list(range(int(dim))):
-        raise ValueError(f"order must be a permutation of 0, ..., {dim - 1}, got {order}.")
-    return tuple(hidden), order
+    dim, hidden = check_count("dim", dim), check_sizes("hidden", hidden, least=least)
+    check_count("context_dim", context_dim, 0)
+    return hidden, check_permutation("order", range(dim) if order is None else order, dim)

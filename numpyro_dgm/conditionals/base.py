@@ -7,7 +7,6 @@ decoder's; all three are one type, so they can be exchanged.
 from abc import abstractmethod
 from collections.abc import Callable
 from math import expm1, log, prod
-from numbers import Integral
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution
 
+from dgm_core.arguments import check_count, check_flag, check_fraction, check_shape, shown
 from numpyro_dgm.nn.layers import Linear
 
 __all__ = ["Conditional", "Parametric", "positive", "size_of"]
@@ -27,7 +27,7 @@ def size_of(dim: int | tuple[int, ...]) -> int:
     >>> size_of((3, 8, 8))
     192
     """
-    return prod(dim) if isinstance(dim, tuple | list) else dim
+    return prod(check_shape("dim", dim))
 
 
 def positive(raw: Array, floor: float = 0.0) -> Array:
@@ -40,8 +40,8 @@ def positive(raw: Array, floor: float = 0.0) -> Array:
     >>> positive(jnp.array(0.0), 0.1)
     Array(1., dtype=float32, weak_type=True)
     """
-    if not 0.0 <= floor < 1.0:
-        raise ValueError(f"The smallest value must lie in [0, 1), got {floor}.")
+    if type(floor) is not float or not 0.0 <= floor < 1.0:
+        floor = check_fraction("floor", floor)
     return floor - jax.nn.log_sigmoid(-raw - log(expm1(1.0 - floor)))
 
 
@@ -66,19 +66,8 @@ class Conditional(eqx.Module):
     context_dim: int = eqx.field(static=True)
 
     def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0) -> None:
-        event_shape = tuple(dim) if isinstance(dim, tuple | list) else (dim,)
-        if not event_shape or not all(
-            isinstance(size, Integral) and size > 0 for size in event_shape
-        ):
-            raise ValueError(
-                f"dim must be an integer of at least 1, or a tuple of them, got {dim!r}."
-            )
-        if context_dim < 0:
-            raise ValueError(
-                f"context_dim must be at least 0 (0 = unconditional), got {context_dim}."
-            )
-        self.event_shape = event_shape
-        self.context_dim = context_dim
+        self.event_shape = check_shape("dim", dim)
+        self.context_dim = check_count("context_dim", context_dim, least=0)
 
     def __call__(self, context: Array | None = None) -> Distribution:
         """The distribution given `context` (*batch, context_dim), or the unconditional one."""
@@ -87,7 +76,7 @@ class Conditional(eqx.Module):
                 f"{self} needs a context of shape (*batch, {self.context_dim}), got none."
             )
         if context is not None:
-            shape = jnp.shape(context)
+            shape = tuple(getattr(context, "shape", ()))
             if not self.context_dim:
                 raise ValueError(
                     f"{self} takes no context, got one of shape {shape}; build it with "
@@ -95,7 +84,8 @@ class Conditional(eqx.Module):
                 )
             if shape[-1:] != (self.context_dim,):
                 raise ValueError(
-                    f"{self} needs a context of shape (*batch, {self.context_dim}), got {shape}."
+                    f"{self} needs a context of shape (*batch, {self.context_dim}), got "
+                    f"{shape if hasattr(context, 'shape') else shown(context)}."
                 )
         return self.condition(context)
 
@@ -146,13 +136,9 @@ class Parametric(Conditional):
         key: Array | None = None,
     ) -> None:
         super().__init__(dim, context_dim=context_dim)
-        if not 0.0 <= floor < 1.0:
-            raise ValueError(
-                f"The smallest value of a positive parameter must lie in [0, 1), got {floor}."
-            )
-        self.floor = floor
+        self.floor = check_fraction("floor", floor)
         self.num_params = num_params
-        self.num_pixels = prod(self.event_shape[1:]) if pixelwise else 1
+        self.num_pixels = prod(self.event_shape[1:]) if check_flag("pixelwise", pixelwise) else 1
         if pixelwise and (
             len(self.event_shape) != 3 or not context_dim or context_dim % self.num_pixels
         ):

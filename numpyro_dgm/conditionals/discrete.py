@@ -11,6 +11,7 @@ from jax.nn import log_sigmoid
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
+from dgm_core.arguments import check_count, check_fraction
 from numpyro_dgm.conditionals.base import Parametric, size_of
 from numpyro_dgm.conditionals.elementwise import Elementwise
 
@@ -39,8 +40,7 @@ class Categorical(Parametric):
         pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        num_classes = check_count("num_classes", num_classes, 2)
         super().__init__(
             dim, num_classes * size_of(dim), context_dim=context_dim, pixelwise=pixelwise, key=key
         )
@@ -92,10 +92,8 @@ class DiscretizedLogisticMixture(Parametric):
         pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
-        if num_components < 1:
-            raise ValueError(f"num_components must be at least 1, got {num_components}.")
-        if num_levels < 2:
-            raise ValueError(f"num_levels must be at least 2, got {num_levels}.")
+        num_components = check_count("num_components", num_components)
+        num_levels = check_count("num_levels", num_levels, 2)
         size = size_of(dim)
 
         def initial() -> Array:
@@ -109,7 +107,7 @@ class DiscretizedLogisticMixture(Parametric):
             3 * num_components * size,
             context_dim=context_dim,
             pixelwise=pixelwise,
-            floor=min_scale,
+            floor=check_fraction("min_scale", min_scale),
             initial=initial,
             key=key,
         )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 
+from dgm_core.arguments import check_count
 from numpyro_dgm.conditionals.base import Conditional, size_of
 from numpyro_dgm.nn.mlp import MLP
 
@@ -96,9 +97,8 @@ class Generator(Conditional):
         key: Array,
     ) -> None:
         super().__init__(dim, context_dim=context_dim)
-        self.noise_dim = size_of(dim) if noise_dim is None else noise_dim
-        if self.noise_dim < 1:
-            raise ValueError(f"noise_dim must be at least 1, got {noise_dim}.")
+        entries = size_of(dim)
+        self.noise_dim = entries if noise_dim is None else check_count("noise_dim", noise_dim)
         self.network = MLP(
             self.noise_dim + context_dim, hidden, size_of(dim), activation=activation, key=key
         )

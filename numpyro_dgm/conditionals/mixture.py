@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
+from dgm_core.arguments import check_count, check_fraction
 from numpyro_dgm.conditionals.base import Parametric, required_key
 
 
@@ -37,8 +38,8 @@ class MixturePrior(Parametric):
         min_scale: float = 1e-3,
         key: Array | None = None,
     ) -> None:
-        if num_components < 1:
-            raise ValueError(f"num_components must be at least 1, got {num_components}.")
+        dim = check_count("dim", dim)
+        num_components = check_count("num_components", num_components)
         size = num_components * dim
 
         def initial() -> Array:
@@ -47,7 +48,12 @@ class MixturePrior(Parametric):
 
         num_params = num_components + 2 * size
         super().__init__(
-            dim, num_params, context_dim=context_dim, floor=min_scale, initial=initial, key=key
+            dim,
+            num_params,
+            context_dim=context_dim,
+            floor=check_fraction("min_scale", min_scale),
+            initial=initial,
+            key=key,
         )
         self.num_components = num_components
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from dgm_core.arguments import check_count, check_fraction, check_number
 from numpyro_dgm.conditionals.base import Conditional, Parametric, required_key, size_of
 
 
@@ -64,14 +65,14 @@ class Normal(Parametric):
         pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
-        if scale is not None and scale <= 0:
-            raise ValueError(f"scale must be positive, or None to learn it, got {scale}.")
+        if scale is not None:
+            scale = check_number("scale", scale, above=0)
         super().__init__(
             dim,
             size_of(dim),
             context_dim=context_dim,
             pixelwise=pixelwise,
-            floor=min_scale,
+            floor=check_fraction("min_scale", min_scale),
             key=key,
         )
         self.fixed_scale = scale
@@ -106,7 +107,12 @@ class DiagonalNormal(Parametric):
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
-            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=check_fraction("min_scale", min_scale),
+            key=key,
         )
 
     def build(self, raw: Array) -> dist.Distribution:
@@ -141,8 +147,8 @@ class LowRankNormal(Parametric):
         min_scale: float = 1e-4,
         key: Array | None = None,
     ) -> None:
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}.")
+        dim = check_count("dim", dim)
+        rank = check_count("rank", rank, most=dim)
 
         def initial() -> Array:
             noise = jax.random.normal(required_key(key, "LowRankNormal"), (rank * dim,))
@@ -154,7 +160,7 @@ class LowRankNormal(Parametric):
             dim,
             dim * (rank + 2),
             context_dim=context_dim,
-            floor=min_scale,
+            floor=check_fraction("min_scale", min_scale),
             initial=initial,
             key=key,
         )
@@ -189,8 +195,13 @@ class FullRankNormal(Parametric):
     def __init__(
         self, dim: int, *, context_dim: int = 0, min_scale: float = 1e-4, key: Array | None = None
     ) -> None:
+        dim = check_count("dim", dim)
         super().__init__(
-            dim, dim * (dim + 3) // 2, context_dim=context_dim, floor=min_scale, key=key
+            dim,
+            dim * (dim + 3) // 2,
+            context_dim=context_dim,
+            floor=check_fraction("min_scale", min_scale),
+            key=key,
         )
 
     def build(self, raw: Array) -> dist.Distribution:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
+from dgm_core.arguments import check_fraction, check_number
 from numpyro_dgm.conditionals.base import Parametric, size_of
 
 
@@ -33,11 +34,16 @@ class StudentT(Parametric):
         pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
-        if df is not None and df <= 0:
-            raise ValueError(f"df must be positive, or None to learn it, got {df}.")
+        if df is not None:
+            df = check_number("df", df, above=0)
         num_params = (3 if df is None else 2) * size_of(dim)
         super().__init__(
-            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=check_fraction("min_scale", min_scale),
+            key=key,
         )
         self.df = df
 

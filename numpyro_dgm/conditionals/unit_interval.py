@@ -13,6 +13,7 @@ from jax.nn import log_sigmoid
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
+from dgm_core.arguments import check_fraction
 from numpyro_dgm.conditionals.base import Parametric, size_of
 from numpyro_dgm.conditionals.elementwise import (
     Elementwise,
@@ -83,7 +84,7 @@ class Beta(Parametric):
             num_params,
             context_dim=context_dim,
             pixelwise=pixelwise,
-            floor=min_concentration,
+            floor=check_fraction("min_concentration", min_concentration),
             key=key,
         )
 
@@ -124,7 +125,7 @@ class Kumaraswamy(Parametric):
             num_params,
             context_dim=context_dim,
             pixelwise=pixelwise,
-            floor=min_concentration,
+            floor=check_fraction("min_concentration", min_concentration),
             key=key,
         )
 
@@ -157,7 +158,12 @@ class LogitNormal(Parametric):
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
-            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale, key=key
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=check_fraction("min_scale", min_scale),
+            key=key,
         )
 
     def build(self, raw: Array) -> dist.Distribution:

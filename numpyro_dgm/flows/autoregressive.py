@@ -12,11 +12,12 @@ import equinox as eqx
 import jax
 from jax import Array
 
+from dgm_core.arguments import check_count, check_instance
 from numpyro_dgm.conditionals import Conditional, StandardLogistic
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.made import MADE
 from numpyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Sigmoidal, Spline
-from numpyro_dgm.flows.transform import Inverse, Transform, check_num_layers
+from numpyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = ["IAF", "MAF", "NAF", "Autoregressive", "AutoregressiveNSF", "MAFMoG"]
 
@@ -52,7 +53,8 @@ class Autoregressive(Transform):
         activation: str = "relu",
         key: Array,
     ) -> None:
-        self.scalar = Affine() if scalar is None else scalar
+        scalar = Affine() if scalar is None else scalar
+        self.scalar = check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
         self.made = MADE(
             dim,
             self.scalar.num_params,
@@ -164,7 +166,7 @@ class MAF(_AutoregressiveFlow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        scalars = [Affine()] * check_num_layers(num_layers)
+        scalars = [Affine()] * check_count("num_layers", num_layers)
         super().__init__(
             dim,
             scalars,
@@ -206,7 +208,7 @@ class IAF(_AutoregressiveFlow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        scalars = [Affine()] * check_num_layers(num_layers)
+        scalars = [Affine()] * check_count("num_layers", num_layers)
         super().__init__(
             dim,
             scalars,
@@ -252,7 +254,10 @@ class MAFMoG(_AutoregressiveFlow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        scalars = [MixtureCDF(num_components), *[Affine()] * (check_num_layers(num_layers) - 1)]
+        scalars = [
+            MixtureCDF(num_components),
+            *[Affine()] * (check_count("num_layers", num_layers) - 1),
+        ]
         super().__init__(
             dim,
             scalars,
@@ -260,7 +265,7 @@ class MAFMoG(_AutoregressiveFlow):
             context_dim=context_dim,
             hidden=hidden,
             activation=activation,
-            base=base or StandardLogistic(dim),
+            base=StandardLogistic(dim) if base is None else base,
             key=key,
         )
 
@@ -293,7 +298,7 @@ class NAF(_AutoregressiveFlow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        scalars = [Sigmoidal(num_components)] * check_num_layers(num_layers)
+        scalars = [Sigmoidal(num_components)] * check_count("num_layers", num_layers)
         super().__init__(
             dim,
             scalars,
@@ -334,7 +339,7 @@ class AutoregressiveNSF(_AutoregressiveFlow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        scalars = [Spline(num_bins, bound)] * check_num_layers(num_layers)
+        scalars = [Spline(num_bins, bound)] * check_count("num_layers", num_layers)
         super().__init__(
             dim,
             scalars,

@@ -29,11 +29,12 @@ from jax import Array
 from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim
 from jax.nn import sigmoid
 
+from dgm_core.arguments import check_count
 from dgm_core.masks import check_autoregressive
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.roots import increasing_root
-from numpyro_dgm.flows.transform import Inverse, Transform, check_num_layers
+from numpyro_dgm.flows.transform import Inverse, Transform
 from numpyro_dgm.nn import Linear
 
 __all__ = ["BNAF", "BlockAutoregressive"]
@@ -90,9 +91,7 @@ class BlockAutoregressive(Transform):
         context_dim: int = 0,
         key: Array,
     ) -> None:
-        hidden, order = check_autoregressive(dim, hidden, order, context_dim)
-        if not hidden:
-            raise ValueError("hidden must have at least one size, such as (8,), got ().")
+        hidden, order = check_autoregressive(dim, hidden, order, context_dim, least=1)
         self.order = order
         context_key, *keys = jax.random.split(key, len(hidden) + 2)
         self.layers = [
@@ -303,7 +302,7 @@ class BNAF(Flow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        base_key, *keys = jax.random.split(key, check_num_layers(num_layers) + 1)
+        base_key, *keys = jax.random.split(key, check_count("num_layers", num_layers) + 1)
         layers = [
             BlockAutoregressive(
                 dim,

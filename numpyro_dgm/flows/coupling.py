@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dgm_core.arguments import check_count, check_flag, check_instance
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.linear import LU, Diagonal
 from numpyro_dgm.flows.scalar import Affine, ScalarMap, Shift, Spline
-from numpyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
+from numpyro_dgm.flows.transform import Transform
 from numpyro_dgm.nn import MLP
 
 __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
@@ -59,15 +60,14 @@ class Coupling(Transform):
         swap: bool = False,
         key: Array,
     ) -> None:
-        if dim < 2:
-            raise ValueError(
-                f"A coupling needs a dim of at least 2, one entry for each half, got {dim}."
-            )
+        dim = check_count("dim", dim, 2)
+        check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
+        context_dim = check_count("context_dim", context_dim, 0)
         self.scalar, self.first, self.swap, self.context_dim = (
             scalar,
             dim // 2,
-            swap,
-            check_context_dim(context_dim),
+            check_flag("swap", swap),
+            check_count("context_dim", context_dim, 0),
         )
         kept = dim - self.first if swap else self.first
         network = MLP(
@@ -132,7 +132,7 @@ def _couplings(
     key: Array,
 ) -> list[Transform]:
     """Couplings in which halves take turns."""
-    keys = jax.random.split(key, check_num_layers(num_layers))
+    keys = jax.random.split(key, check_count("num_layers", num_layers))
     return [
         Coupling(
             dim,

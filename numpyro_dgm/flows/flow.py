@@ -5,7 +5,7 @@ log p(x | c) = log p(u | c) - sum_l log |det df_l|,  u = f^-1(x; c).  Any value 
 one that was never drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 
+from dgm_core.arguments import check_instance, refuse
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from numpyro_dgm.flows.transform import Inverse, Transform
 
@@ -53,13 +54,14 @@ class Flow(Conditional):
                 if context_dim
                 else StandardNormal(dim)
             )
+        check_instance("base", base, Conditional, "a conditional such as StandardNormal(dim)")
         if base.event_shape != self.event_shape or base.context_dim not in (0, context_dim):
             raise ValueError(
                 f"The base of a flow must give values of shape {self.event_shape} with "
                 f"context_dim=0 or context_dim={context_dim}, got {base!r}."
             )
         self.base = base
-        self.transforms = tuple(transforms)
+        self.transforms = check_transforms(transforms)
 
     def condition(self, context: Array | None) -> "FlowDistribution":
         """The distribution given a checked context."""
@@ -78,7 +80,8 @@ class Flow(Conditional):
         transforms = [
             t.transform if isinstance(t, Inverse) else Inverse(t) for t in reversed(self.transforms)
         ]
-        return Flow(dim, transforms, context_dim=self.context_dim, base=base or StandardNormal(dim))
+        base = StandardNormal(dim) if base is None else base
+        return Flow(dim, transforms, context_dim=self.context_dim, base=base)
 
     @property
     def sample_cost(self) -> str:
@@ -95,6 +98,14 @@ class Flow(Conditional):
             f"{super().__repr__()[:-1]}; sample: {self.sample_cost}, log_prob: "
             f"{self.log_prob_cost})"
         )
+
+
+def check_transforms(transforms: Sequence[Transform]) -> tuple[Transform, ...]:
+    """A stack of transforms; ValueError for anything else."""
+    found = tuple(transforms) if isinstance(transforms, Iterable) else ()
+    if not isinstance(transforms, Iterable) or not all(isinstance(t, Transform) for t in found):
+        refuse("transforms", "a sequence of transforms such as [LU(dim)]", transforms)
+    return found
 
 
 class FlowDistribution(Distribution):

@@ -14,10 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from dgm_core.arguments import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_image_shape,
+    check_instance,
+    check_sizes,
+)
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.scalar import Affine, ScalarMap
-from numpyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
+from numpyro_dgm.flows.transform import Transform
 from numpyro_dgm.nn import Linear
 from numpyro_dgm.nn.convolution import uniform_weights
 from numpyro_dgm.nn.layers import activate, check_activation
@@ -61,10 +69,7 @@ class _ConvNet(eqx.Module):
         *,
         key: Array,
     ) -> None:
-        if isinstance(hidden_channels, int) or not hidden_channels or min(hidden_channels) < 1:
-            raise ValueError(
-                f"hidden_channels must be one or more sizes of at least 1, got {hidden_channels}."
-            )
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
         sizes = (in_channels, *hidden_channels, out_channels)
         self.activation = check_activation(activation)
         key_context, *keys = jax.random.split(key, len(sizes))
@@ -75,7 +80,7 @@ class _ConvNet(eqx.Module):
         ]  # near raw = 0, the identity
         self.context = (
             Linear(context_dim, sizes[1], key=key_context)
-            if check_context_dim(context_dim)
+            if check_count("context_dim", context_dim, 0)
             else None
         )
 
@@ -120,8 +125,10 @@ class ImageCoupling(Transform):
         activation: str = "relu",
         key: Array,
     ) -> None:
+        image_shape = check_image_shape("image_shape", image_shape)
         check_mask(mask, image_shape)
-        self.mask, self.swap, self.scalar = mask, swap, scalar
+        check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
+        self.mask, self.swap, self.scalar = mask, check_flag("swap", swap), scalar
         self.network = _ConvNet(
             image_shape[0],
             hidden_channels,
@@ -166,15 +173,12 @@ class ImageCoupling(Transform):
         return jnp.broadcast_to(jnp.asarray(kept), value.shape[-3:]), jnp.moveaxis(raw, -3, -1)
 
 
-def check_mask(mask: str, image_shape: tuple[int, int, int]) -> None:
+def check_mask(mask: str, image_shape: tuple[int, ...]) -> None:
     """Refuse masks that are not known, and shapes that they do not divide.
 
     >>> check_mask("checkerboard", (1, 8, 8))
     """
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
-    if mask not in ("checkerboard", "channels"):
-        raise ValueError(f"mask must be 'checkerboard' or 'channels', got {mask!r}.")
+    check_choice("mask", mask, ("checkerboard", "channels"))
     if (mask == "channels" and image_shape[0] < 2) or (
         mask == "checkerboard" and image_shape[1] * image_shape[2] < 2
     ):
@@ -190,7 +194,9 @@ class _Within(Transform):
     transform: Transform
 
     def __init__(self, transform: Transform) -> None:
-        self.transform = transform
+        self.transform = check_instance(
+            "transform", transform, Transform, "a transform such as LU(dim)"
+        )
 
     @property
     def forward_cost(self) -> str:
@@ -304,7 +310,7 @@ class MultiScaleRealNVP(Flow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        check_num_layers(num_layers)
+        check_count("num_layers", num_layers)
         transforms: list[Transform] = []
         couplings = multi_scale(image_shape, num_scales, num_layers)
         key_base, *keys = jax.random.split(key, len(couplings) + 1)
@@ -345,25 +351,20 @@ def multi_scale(
     >>> [shape for shape, *_ in multi_scale((1, 8, 8), 2, 1)]
     [(1, 8, 8), (4, 4, 4), (2, 4, 4), (2, 4, 4)]
     """
-    if num_scales < 1:
-        raise ValueError(f"num_scales must be at least 1, got {num_scales}.")
-    if (
-        len(image_shape) != 3
-        or min(image_shape) < 1
-        or any(size % 2 ** (num_scales - 1) for size in image_shape[1:])
-    ):
+    num_scales = check_count("num_scales", num_scales)
+    channels, height, width = check_image_shape("image_shape", image_shape)
+    if any(size % 2 ** (num_scales - 1) for size in (height, width)):
         raise ValueError(
             "image_shape must be (channels, height, width), both sizes divisible by "
             f"2^{num_scales - 1}, got {tuple(image_shape)}."
         )
-    channels, height, width = image_shape
     place: list[type[_Within]] = []
     couplings = []
     for scale in range(num_scales):
         last = scale == num_scales - 1
+        mask = "checkerboard" if height * width > 1 else "channels"  # of one pixel, its channels
         couplings += [
-            ((channels, height, width), "checkerboard", i % 2 == 1, place)
-            for i in range(num_layers + last)
+            ((channels, height, width), mask, i % 2 == 1, place) for i in range(num_layers + last)
         ]
         if not last:
             height, width = height // 2, width // 2

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.linalg import expm, solve_triangular
 
+from dgm_core.arguments import check_count, check_permutation, check_shape, refuse
 from numpyro_dgm.flows.transform import Transform
 
 __all__ = ["LU", "Diagonal", "Orthogonal", "Permutation"]
@@ -31,7 +32,7 @@ class Diagonal(Transform):
     log_scale: Array
 
     def __init__(self, dim: int) -> None:
-        _check_dim(dim, 1)
+        dim = check_count("dim", dim)
         self.log_scale = jnp.zeros(dim)
 
     def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
@@ -57,8 +58,7 @@ class Permutation(Transform):
     order: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, order: Sequence[int]) -> None:
-        if sorted(order) != list(range(len(order))) or not order:
-            raise ValueError(f"order must be a permutation of 0, ..., D - 1, got {tuple(order)}.")
+        order = check_permutation("order", order)
         self.order = tuple(order)
 
     def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
@@ -87,7 +87,7 @@ class Orthogonal(Transform):
     angles: Array
 
     def __init__(self, dim: int) -> None:
-        _check_dim(dim, 2)
+        dim = check_count("dim", dim, 2)
         self.dim = dim
         self.angles = jnp.zeros(dim * (dim - 1) // 2)
 
@@ -133,11 +133,9 @@ class LU(Transform):
     bias: Array
 
     def __init__(self, dim: int | tuple[int, int, int]) -> None:
-        shape = dim if isinstance(dim, tuple) else (dim,)
-        if len(shape) not in (1, 3) or min(shape) < 1:
-            raise ValueError(
-                f"dim must be a size of at least 1 or a shape (channels, height, width), got {dim}."
-            )
+        shape = check_shape("dim", dim)
+        if len(shape) not in (1, 3):
+            refuse("dim", "a size of at least 1 or a shape (channels, height, width)", dim)
         self.channels, self.num_pixels = shape[0], prod(shape[1:])
         self.is_image = len(shape) == 3
         self.weight = jnp.zeros((shape[0], shape[0]))
@@ -168,8 +166,3 @@ class LU(Transform):
 
     def _log_det(self) -> Array:
         return self.num_pixels * jnp.diag(self.weight).sum()
-
-
-def _check_dim(dim: int, smallest: int) -> None:
-    if dim < smallest:
-        raise ValueError(f"dim must be at least {smallest}, got {dim}.")

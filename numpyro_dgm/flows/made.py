@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dgm_core.arguments import check_count
 from dgm_core.masks import Masking, check_autoregressive, masking
 from numpyro_dgm.flows.masked import solve_masked
 from numpyro_dgm.flows.scalar import ScalarMap
@@ -63,8 +64,7 @@ class MADE(eqx.Module):
         key: Array,
     ) -> None:
         hidden, order = check_autoregressive(dim, hidden, order, context_dim)
-        if num_params < 1:
-            raise ValueError(f"num_params must be at least 1, got {num_params}.")
+        num_params = check_count("num_params", num_params)
         self.masking = masking(order, hidden, num_params, context_dim > 0)
         self.activation = check_activation(activation)
         sizes = (dim, *hidden, dim * num_params)

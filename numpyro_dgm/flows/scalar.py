@@ -16,6 +16,7 @@ from jax import Array
 from jax.nn import log_sigmoid, log_softmax, softmax
 from jax.scipy.special import log_ndtr, logsumexp
 
+from dgm_core.arguments import check_count, check_number
 from numpyro_dgm.conditionals import positive
 from numpyro_dgm.flows.roots import increasing_root
 
@@ -115,10 +116,8 @@ class Spline(ScalarMap):
     bound: float = 5.0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.num_bins <= 500:
-            raise ValueError(f"num_bins must lie in [2, 500], got {self.num_bins}.")
-        if not self.bound > 0:
-            raise ValueError(f"bound must be positive, got {self.bound}.")
+        check_count("num_bins", self.num_bins, 2, 500)
+        check_number("bound", self.bound, above=0)
 
     @property
     def num_params(self) -> int:
@@ -218,7 +217,7 @@ class MixtureCDF(ScalarMap):
     inverse_cost = "root search"
 
     def __post_init__(self) -> None:
-        _check_components(self.num_components)
+        check_count("num_components", self.num_components)
 
     @property
     def num_params(self) -> int:
@@ -271,7 +270,7 @@ class Sigmoidal(ScalarMap):
     inverse_cost = "root search"
 
     def __post_init__(self) -> None:
-        _check_components(self.num_components)
+        check_count("num_components", self.num_components)
 
     @property
     def num_params(self) -> int:
@@ -297,11 +296,6 @@ class Sigmoidal(ScalarMap):
     def _components(self, raw: Array) -> tuple[Array, Array, Array]:
         logits, raw_a, b = jnp.moveaxis(raw.reshape(*raw.shape[:-1], 3, self.num_components), -2, 0)
         return log_softmax(logits), positive(raw_a, 1e-3), b
-
-
-def _check_components(num_components: int) -> None:
-    if num_components < 1:
-        raise ValueError(f"num_components must be at least 1, got {num_components}.")
 
 
 def _log_ndtr(z: Array) -> Array:

@@ -9,29 +9,9 @@ from abc import abstractmethod
 import equinox as eqx
 from jax import Array
 
+from dgm_core.arguments import check_instance
+
 __all__ = ["Inverse", "Transform"]
-
-
-def check_num_layers(num_layers: int) -> int:
-    """The number of layers of a flow, if it is at least 1.
-
-    >>> check_num_layers(2)
-    2
-    """
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
-    return num_layers
-
-
-def check_context_dim(context_dim: int) -> int:
-    """The size of a context, if it is at least 0.
-
-    >>> check_context_dim(0)
-    0
-    """
-    if context_dim < 0:
-        raise ValueError(f"context_dim must be at least 0 (0 = unconditional), got {context_dim}.")
-    return context_dim
 
 
 class Transform(eqx.Module):
@@ -76,7 +56,9 @@ class Inverse(Transform):
     transform: Transform
 
     def __init__(self, transform: Transform) -> None:
-        self.transform = transform
+        self.transform = check_instance(
+            "transform", transform, Transform, "a transform such as LU(dim)"
+        )
 
     @property
     def forward_cost(self) -> str:

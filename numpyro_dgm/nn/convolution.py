@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dgm_core.arguments import check_count, check_image_shape, check_sizes
 from numpyro_dgm.nn.layers import Linear, activate, check_activation
 
 __all__ = ["ConvDecoder", "ConvEncoder", "halvings"]
@@ -131,13 +132,11 @@ class ConvEncoder(eqx.Module):
         activation: str = "relu",
         key: Array,
     ) -> None:
-        self.image_shape = tuple(image_shape)
-        sizes = halvings(image_shape, len(hidden_channels))
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        out_dim = check_count("out_dim", out_dim)
+        self.image_shape = check_image_shape("image_shape", image_shape)
+        sizes = halvings(self.image_shape, len(hidden_channels))
         channels = (self.image_shape[0], *hidden_channels)
-        if min(out_dim, *channels) < 1:
-            raise ValueError(
-                f"The sizes of a ConvEncoder must be at least 1, got {(*channels, out_dim)}."
-            )
         self.activation = check_activation(activation)
         *keys, key_output = jax.random.split(key, len(hidden_channels) + 1)
         self.convolutions = [
@@ -206,13 +205,11 @@ class ConvDecoder(eqx.Module):
         activation: str = "relu",
         key: Array,
     ) -> None:
-        self.in_dim, self.image_shape = in_dim, tuple(image_shape)
-        sizes = halvings(image_shape, len(hidden_channels))[::-1]
-        channels = (*hidden_channels, out_channels)
-        if min(in_dim, *channels) < 1:
-            raise ValueError(
-                f"The sizes of a ConvDecoder must be at least 1, got {(in_dim, *channels)}."
-            )
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        self.in_dim = check_count("in_dim", in_dim)
+        self.image_shape = check_image_shape("image_shape", image_shape)
+        sizes = halvings(self.image_shape, len(hidden_channels))[::-1]
+        channels = (*hidden_channels, check_count("out_channels", out_channels))
         self.activation = check_activation(activation)
         self.start = (channels[0], *sizes[0])
         key_input, *keys = jax.random.split(key, len(hidden_channels) + 1)
@@ -247,15 +244,13 @@ class ConvDecoder(eqx.Module):
         return f"ConvDecoder({self.in_dim}, {self.image_shape}, hidden_channels={channels})"
 
 
-def halvings(image_shape: tuple[int, int, int], times: int) -> list[tuple[int, int]]:
+def halvings(image_shape: tuple[int, ...], times: int) -> list[tuple[int, int]]:
     """Height and width of an image (channels, height, width) before and after each halving, rounded
     down.
 
     >>> halvings((1, 28, 28), 2)
     [(28, 28), (14, 14), (7, 7)]
     """
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
     sizes = [(image_shape[1] >> i, image_shape[2] >> i) for i in range(times + 1)]
     if not times or min(sizes[-1]) < 1:
         raise ValueError(

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpyro
 from jax import Array
 
+from dgm_core.arguments import check_choice, check_count, check_fraction
+
 __all__ = ["BatchNorm", "Dropout", "Linear", "activate", "check_activation"]
 
 EVALUATION: ContextVar[bool] = ContextVar(
@@ -38,9 +40,7 @@ def check_activation(name: str) -> str:
     >>> check_activation("tanh")
     'tanh'
     """
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}.")
-    return name
+    return check_choice("activation", name, _ACTIVATIONS)
 
 
 def activate(name: str, x: Array) -> Array:
@@ -60,12 +60,17 @@ class Linear(eqx.Module):
     bias: Array
 
     def __init__(self, in_dim: int, out_dim: int, *, key: Array) -> None:
+        in_dim, out_dim = check_count("in_dim", in_dim), check_count("out_dim", out_dim)
         limit = 1.0 / sqrt(in_dim)
         both = jax.random.uniform(key, (out_dim, in_dim + 1), minval=-limit, maxval=limit)
         self.weight, self.bias = both[:, :-1], both[:, -1]
 
     def __call__(self, x: Array) -> Array:
-        """Map x (*batch, in_dim)."""
+        """Map x (*batch, in_dim), in the precision of the weights."""
+        if x.shape[-1] != self.weight.shape[1]:
+            raise ValueError(
+                f"{self} expects a last dimension of {self.weight.shape[1]}, got shape {x.shape}."
+            )
         return x @ self.weight.T + self.bias
 
     def __repr__(self) -> str:
@@ -103,8 +108,7 @@ class BatchNorm(eqx.Module):
     dim: int = eqx.field(static=True)
 
     def __init__(self, dim: int) -> None:
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}.")
+        dim = check_count("dim", dim)
         self.weight, self.bias = jnp.ones(dim), jnp.zeros(dim)
         self.running, self.dim = None, dim
 
@@ -128,7 +132,9 @@ class BatchNorm(eqx.Module):
         else:
             if count < 2:
                 raise ValueError(
-                    f"BatchNorm needs at least two values in training, got shape {x.shape}."
+                    f"BatchNorm needs at least two values in training, got shape {x.shape}: "
+                    "leave out a "
+                    "last batch of one by drop_last=True."
                 )
             mean, variance = jnp.mean(x, range(x.ndim - 1)), jnp.var(x, range(x.ndim - 1))
             if self.running:
@@ -150,9 +156,7 @@ class Dropout(eqx.Module):
     rate: float = eqx.field(static=True)
 
     def __init__(self, rate: float) -> None:
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"The drop-out rate must lie in [0, 1), got {rate}.")
-        self.rate = rate
+        self.rate = check_fraction("rate", rate)
 
     def __call__(self, x: Array) -> Array:
         """Drop entries of x, with a key from the model's `seed` handler."""

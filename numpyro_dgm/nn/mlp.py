@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 from jax import Array
 
+from dgm_core.arguments import check_count, check_flag, check_fraction, check_sizes
 from numpyro_dgm.nn.layers import BatchNorm, Dropout, Linear, activate, check_activation
 
 
@@ -46,21 +47,19 @@ class MLP(eqx.Module):
         dropout: float = 0.0,
         key: Array,
     ) -> None:
-        if isinstance(hidden, int):
-            raise ValueError(
-                f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}."
-            )
-        sizes = (in_dim, *hidden, *(() if out_dim is None else (out_dim,)))
-        if min(sizes) < 1:
-            raise ValueError(f"The sizes of an MLP must be at least 1, got {sizes}.")
-        self.in_dim = in_dim
-        self.hidden = tuple(hidden)
+        hidden = check_sizes("hidden", hidden)
+        last = () if out_dim is None else (check_count("out_dim", out_dim),)
+        sizes = (check_count("in_dim", in_dim), *hidden, *last)
+        self.in_dim = sizes[0]
+        self.hidden = hidden
         self.out_dim = sizes[-1]
         self.activation = check_activation(activation)
         keys = jax.random.split(key, max(len(sizes) - 1, 1))
         self.layers = [Linear(a, b, key=k) for (a, b), k in zip(pairwise(sizes), keys)]
-        self.norms = [BatchNorm(size) for size in (self.hidden if batch_norm else ())]
-        self.dropout = Dropout(dropout)
+        self.norms = [
+            BatchNorm(size) for size in (hidden if check_flag("batch_norm", batch_norm) else ())
+        ]
+        self.dropout = Dropout(check_fraction("dropout", dropout))
 
     def __call__(self, x: Array) -> Array:
         """Features of x (*batch, in_dim)."""

@@ -7,6 +7,8 @@ import jax
 import optax
 from numpyro.optim import Minimize, _NumPyroOptim
 
+from dgm_core.arguments import check_fraction, check_number, refuse
+
 __all__ = ["Adam"]
 
 
@@ -30,12 +32,12 @@ class Adam:
         return optax.adam(self.learning_rate, *self.betas, eps=self.eps)
 
     def __post_init__(self) -> None:
-        decays_fit = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        if not (self.learning_rate > 0 and decays_fit and self.eps > 0):
-            raise ValueError(
-                "Adam needs a positive learning_rate and eps and two betas in [0, 1), got "
-                f"{self!r}."
-            )
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("eps", self.eps, above=0)
+        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
+            refuse("betas", "two numbers in [0, 1)", self.betas)
+        for beta in self.betas:
+            check_fraction("betas", beta)
 
     def __repr__(self) -> str:
         changed = [

@@ -8,6 +8,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from dgm_core.arguments import check_count, check_fraction
 from pyro_dgm.conditionals.base import Parametric, size_of
 from pyro_dgm.conditionals.elementwise import Elementwise
 
@@ -33,8 +34,7 @@ class Categorical(Parametric):
         context_dim: int = 0,
         pixelwise: bool = False,
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        num_classes = check_count("num_classes", num_classes, 2)
         super().__init__(
             dim, num_classes * size_of(dim), context_dim=context_dim, pixelwise=pixelwise
         )
@@ -82,10 +82,8 @@ class DiscretizedLogisticMixture(Parametric):
         min_scale: float = 1e-3,
         pixelwise: bool = False,
     ) -> None:
-        if num_components < 1:
-            raise ValueError(f"num_components must be at least 1, got {num_components}.")
-        if num_levels < 2:
-            raise ValueError(f"num_levels must be at least 2, got {num_levels}.")
+        num_components = check_count("num_components", num_components)
+        num_levels = check_count("num_levels", num_levels, 2)
         size = size_of(dim)
 
         def initial() -> Tensor:
@@ -99,7 +97,7 @@ class DiscretizedLogisticMixture(Parametric):
             3 * num_components * size,
             context_dim=context_dim,
             pixelwise=pixelwise,
-            floor=min_scale,
+            floor=check_fraction("min_scale", min_scale),
             initial=initial,
         )
         self.num_components = num_components

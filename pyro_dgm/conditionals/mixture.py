@@ -4,6 +4,7 @@ import torch
 from pyro import distributions as dist
 from torch import Tensor
 
+from dgm_core.arguments import check_count, check_fraction
 from pyro_dgm.conditionals.base import Parametric
 
 
@@ -27,8 +28,8 @@ class MixturePrior(Parametric):
     def __init__(
         self, dim: int, num_components: int = 10, *, context_dim: int = 0, min_scale: float = 1e-3
     ) -> None:
-        if num_components < 1:
-            raise ValueError(f"num_components must be at least 1, got {num_components}.")
+        dim = check_count("dim", dim)
+        num_components = check_count("num_components", num_components)
         size = num_components * dim
 
         def initial() -> Tensor:
@@ -38,7 +39,7 @@ class MixturePrior(Parametric):
             dim,
             num_components + 2 * size,
             context_dim=context_dim,
-            floor=min_scale,
+            floor=check_fraction("min_scale", min_scale),
             initial=initial,
         )
         self.num_components = num_components

@@ -10,6 +10,7 @@ import torch
 from pyro import distributions as dist
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_count, check_fraction, check_number
 from pyro_dgm.conditionals.base import Conditional, Parametric, size_of
 
 
@@ -88,10 +89,14 @@ class Normal(Parametric):
         min_scale: float = 1e-4,
         pixelwise: bool = False,
     ) -> None:
-        if scale is not None and scale <= 0:
-            raise ValueError(f"scale must be positive, or None to learn it, got {scale}.")
+        if scale is not None:
+            scale = check_number("scale", scale, above=0)
         super().__init__(
-            dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise, floor=min_scale
+            dim,
+            size_of(dim),
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=check_fraction("min_scale", min_scale),
         )
         self.fixed_scale = scale
         self.raw_scale = nn.Parameter(torch.zeros(())) if scale is None else None
@@ -124,7 +129,11 @@ class DiagonalNormal(Parametric):
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
-            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=check_fraction("min_scale", min_scale),
         )
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
@@ -151,8 +160,8 @@ class LowRankNormal(Parametric):
     def __init__(
         self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-4
     ) -> None:
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}.")
+        dim = check_count("dim", dim)
+        rank = check_count("rank", rank, most=dim)
 
         def initial() -> Tensor:
             return torch.cat(
@@ -160,7 +169,11 @@ class LowRankNormal(Parametric):
             )  # V = 0 would be a saddle point
 
         super().__init__(
-            dim, dim * (rank + 2), context_dim=context_dim, floor=min_scale, initial=initial
+            dim,
+            dim * (rank + 2),
+            context_dim=context_dim,
+            floor=check_fraction("min_scale", min_scale),
+            initial=initial,
         )
         self.rank = rank
 
@@ -194,7 +207,13 @@ class FullRankNormal(Parametric):
     columns: Tensor
 
     def __init__(self, dim: int, *, context_dim: int = 0, min_scale: float = 1e-4) -> None:
-        super().__init__(dim, dim * (dim + 3) // 2, context_dim=context_dim, floor=min_scale)
+        dim = check_count("dim", dim)
+        super().__init__(
+            dim,
+            dim * (dim + 3) // 2,
+            context_dim=context_dim,
+            floor=check_fraction("min_scale", min_scale),
+        )
         rows, columns = torch.tril_indices(dim, dim, -1)
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns, persistent=False)

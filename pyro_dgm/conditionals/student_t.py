@@ -4,6 +4,7 @@ import torch
 from pyro import distributions as dist
 from torch import Tensor
 
+from dgm_core.arguments import check_fraction, check_number
 from pyro_dgm.conditionals.base import Parametric, size_of
 
 
@@ -29,11 +30,15 @@ class StudentT(Parametric):
         min_scale: float = 1e-4,
         pixelwise: bool = False,
     ) -> None:
-        if df is not None and df <= 0:
-            raise ValueError(f"df must be positive, or None to learn it, got {df}.")
+        if df is not None:
+            df = check_number("df", df, above=0)
         num_params = (3 if df is None else 2) * size_of(dim)
         super().__init__(
-            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=check_fraction("min_scale", min_scale),
         )
         self.df = df
 

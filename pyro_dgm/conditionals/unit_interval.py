@@ -11,6 +11,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from dgm_core.arguments import check_fraction
 from pyro_dgm.conditionals.base import Parametric, size_of
 from pyro_dgm.conditionals.elementwise import (
     Elementwise,
@@ -71,7 +72,11 @@ class Beta(Parametric):
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
-            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_concentration
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=check_fraction("min_concentration", min_concentration),
         )
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
@@ -106,7 +111,11 @@ class Kumaraswamy(Parametric):
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
-            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_concentration
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=check_fraction("min_concentration", min_concentration),
         )
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
@@ -137,7 +146,11 @@ class LogitNormal(Parametric):
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
-            dim, num_params, context_dim=context_dim, pixelwise=pixelwise, floor=min_scale
+            dim,
+            num_params,
+            context_dim=context_dim,
+            pixelwise=pixelwise,
+            floor=check_fraction("min_scale", min_scale),
         )
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from dgm_core.arguments import check_count, check_instance
 from pyro_dgm.conditionals import Conditional, StandardLogistic
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.made import MADE
 from pyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Sigmoidal, Spline
-from pyro_dgm.flows.transform import Inverse, Transform, check_num_layers
+from pyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = ["IAF", "MAF", "NAF", "Autoregressive", "AutoregressiveNSF", "MAFMoG"]
 
@@ -47,7 +48,8 @@ class Autoregressive(Transform):
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.scalar = Affine() if scalar is None else scalar
+        scalar = Affine() if scalar is None else scalar
+        self.scalar = check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
         self.made = MADE(
             dim,
             self.scalar.num_params,
@@ -152,7 +154,7 @@ class MAF(_AutoregressiveFlow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        scalars = [Affine()] * check_num_layers(num_layers)
+        scalars = [Affine()] * check_count("num_layers", num_layers)
         super().__init__(
             dim,
             scalars,
@@ -192,7 +194,7 @@ class IAF(_AutoregressiveFlow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        scalars = [Affine()] * check_num_layers(num_layers)
+        scalars = [Affine()] * check_count("num_layers", num_layers)
         super().__init__(
             dim,
             scalars,
@@ -236,7 +238,10 @@ class MAFMoG(_AutoregressiveFlow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        scalars = [MixtureCDF(num_components), *[Affine()] * (check_num_layers(num_layers) - 1)]
+        scalars = [
+            MixtureCDF(num_components),
+            *[Affine()] * (check_count("num_layers", num_layers) - 1),
+        ]
         super().__init__(
             dim,
             scalars,
@@ -244,7 +249,7 @@ class MAFMoG(_AutoregressiveFlow):
             context_dim=context_dim,
             hidden=hidden,
             activation=activation,
-            base=base or StandardLogistic(dim),
+            base=StandardLogistic(dim) if base is None else base,
         )
 
 
@@ -275,7 +280,7 @@ class NAF(_AutoregressiveFlow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        scalars = [Sigmoidal(num_components)] * check_num_layers(num_layers)
+        scalars = [Sigmoidal(num_components)] * check_count("num_layers", num_layers)
         super().__init__(
             dim,
             scalars,
@@ -314,7 +319,7 @@ class AutoregressiveNSF(_AutoregressiveFlow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        scalars = [Spline(num_bins, bound)] * check_num_layers(num_layers)
+        scalars = [Spline(num_bins, bound)] * check_count("num_layers", num_layers)
         super().__init__(
             dim,
             scalars,

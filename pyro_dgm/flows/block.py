@@ -25,12 +25,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dgm_core.arguments import check_count
 from dgm_core.masks import check_autoregressive
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.masked import Once
 from pyro_dgm.flows.roots import increasing_root
-from pyro_dgm.flows.transform import Inverse, Transform, check_num_layers
+from pyro_dgm.flows.transform import Inverse, Transform
 from pyro_dgm.nn import Linear
 
 __all__ = ["BNAF", "BlockAutoregressive"]
@@ -84,9 +85,7 @@ class BlockAutoregressive(Transform):
         context_dim: int = 0,
     ) -> None:
         super().__init__()
-        hidden, order = check_autoregressive(dim, hidden, order, context_dim)
-        if not hidden:
-            raise ValueError("hidden must have at least one size, such as (8,), got ().")
+        hidden, order = check_autoregressive(dim, hidden, order, context_dim, least=1)
         self.order = order
         self.layers = nn.ModuleList(_BlockLinear(dim, a, b) for a, b in pairwise((1, *hidden, 1)))
         limit = 1.0 / sqrt(max(context_dim, 1))
@@ -281,7 +280,7 @@ class BNAF(Flow):
                 order=range(dim)[::-1] if index % 2 else None,
                 context_dim=context_dim,
             )
-            for index in range(check_num_layers(num_layers))
+            for index in range(check_count("num_layers", num_layers))
         ]
         super().__init__(
             dim, [Inverse(layer) for layer in layers], context_dim=context_dim, base=base

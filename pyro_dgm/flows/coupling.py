@@ -11,11 +11,12 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_count, check_flag, check_instance
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.linear import LU, Diagonal
 from pyro_dgm.flows.scalar import Affine, ScalarMap, Shift, Spline
-from pyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
+from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn import MLP
 
 __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
@@ -51,15 +52,14 @@ class Coupling(Transform):
         swap: bool = False,
     ) -> None:
         super().__init__()
-        if dim < 2:
-            raise ValueError(
-                f"A coupling needs a dim of at least 2, one entry for each half, got {dim}."
-            )
+        dim = check_count("dim", dim, 2)
+        check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
+        context_dim = check_count("context_dim", context_dim, 0)
         self.scalar, self.first, self.swap, self.context_dim = (
             scalar,
             dim // 2,
-            swap,
-            check_context_dim(context_dim),
+            check_flag("swap", swap),
+            check_count("context_dim", context_dim, 0),
         )
         kept = dim - self.first if swap else self.first
         self.network = MLP(
@@ -128,7 +128,7 @@ def _couplings(
             activation=activation,
             swap=i % 2 == 1,
         )
-        for i in range(check_num_layers(num_layers))
+        for i in range(check_count("num_layers", num_layers))
     ]
 
 

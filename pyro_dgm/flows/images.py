@@ -11,10 +11,18 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from dgm_core.arguments import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_image_shape,
+    check_instance,
+    check_sizes,
+)
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.scalar import Affine, ScalarMap
-from pyro_dgm.flows.transform import Transform, check_context_dim, check_num_layers
+from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn import Linear
 from pyro_dgm.nn.layers import activate, check_activation
 
@@ -35,14 +43,13 @@ class _ConvNet(nn.Module):
         activation: str,
     ) -> None:
         super().__init__()
-        if isinstance(hidden_channels, int) or not hidden_channels or min(hidden_channels) < 1:
-            raise ValueError(
-                f"hidden_channels must be one or more sizes of at least 1, got {hidden_channels}."
-            )
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
         sizes = (in_channels, *hidden_channels, out_channels)
         self.activation = check_activation(activation)
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
-        self.context = Linear(context_dim, sizes[1]) if check_context_dim(context_dim) else None
+        self.context = (
+            Linear(context_dim, sizes[1]) if check_count("context_dim", context_dim, 0) else None
+        )
         with torch.no_grad():  # near raw = 0, the identity
             for parameter in self.convolutions[-1].parameters():
                 parameter.mul_(0.01)
@@ -82,8 +89,10 @@ class ImageCoupling(Transform):
         activation: str = "relu",
     ) -> None:
         super().__init__()
+        image_shape = check_image_shape("image_shape", image_shape)
         check_mask(mask, image_shape)
-        self.mask, self.swap, self.scalar = mask, swap, scalar
+        check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
+        self.mask, self.swap, self.scalar = mask, check_flag("swap", swap), scalar
         self.network = _ConvNet(
             image_shape[0],
             hidden_channels,
@@ -134,15 +143,12 @@ class ImageCoupling(Transform):
         return kept, raw.unflatten(-3, (-1, self.scalar.num_params)).movedim(-3, -1)
 
 
-def check_mask(mask: str, image_shape: tuple[int, int, int]) -> None:
+def check_mask(mask: str, image_shape: tuple[int, ...]) -> None:
     """Refuse masks that are not known, and shapes that they do not divide.
 
     >>> check_mask("checkerboard", (1, 8, 8))
     """
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
-    if mask not in ("checkerboard", "channels"):
-        raise ValueError(f"mask must be 'checkerboard' or 'channels', got {mask!r}.")
+    check_choice("mask", mask, ("checkerboard", "channels"))
     if (mask == "channels" and image_shape[0] < 2) or (
         mask == "checkerboard" and image_shape[1] * image_shape[2] < 2
     ):
@@ -157,7 +163,9 @@ class _Within(Transform):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
-        self.transform = transform
+        self.transform = check_instance(
+            "transform", transform, Transform, "a transform such as LU(dim)"
+        )
 
     @property
     def forward_cost(self) -> str:
@@ -264,7 +272,7 @@ class MultiScaleRealNVP(Flow):
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        check_num_layers(num_layers)
+        check_count("num_layers", num_layers)
         transforms: list[Transform] = []
         for shape, mask, swap, place in multi_scale(image_shape, num_scales, num_layers):
             transform: Transform = ImageCoupling(
@@ -302,25 +310,20 @@ def multi_scale(
     >>> [shape for shape, *_ in multi_scale((1, 8, 8), 2, 1)]
     [(1, 8, 8), (4, 4, 4), (2, 4, 4), (2, 4, 4)]
     """
-    if num_scales < 1:
-        raise ValueError(f"num_scales must be at least 1, got {num_scales}.")
-    if (
-        len(image_shape) != 3
-        or min(image_shape) < 1
-        or any(size % 2 ** (num_scales - 1) for size in image_shape[1:])
-    ):
+    num_scales = check_count("num_scales", num_scales)
+    channels, height, width = check_image_shape("image_shape", image_shape)
+    if any(size % 2 ** (num_scales - 1) for size in (height, width)):
         raise ValueError(
             "image_shape must be (channels, height, width), both sizes divisible by "
             f"2^{num_scales - 1}, got {tuple(image_shape)}."
         )
-    channels, height, width = image_shape
     place: list[type[_Within]] = []
     couplings = []
     for scale in range(num_scales):
         last = scale == num_scales - 1
+        mask = "checkerboard" if height * width > 1 else "channels"  # of one pixel, its channels
         couplings += [
-            ((channels, height, width), "checkerboard", i % 2 == 1, place)
-            for i in range(num_layers + last)
+            ((channels, height, width), mask, i % 2 == 1, place) for i in range(num_layers + last)
         ]
         if not last:
             height, width = height // 2, width // 2

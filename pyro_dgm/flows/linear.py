@@ -10,6 +10,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_count, check_permutation, check_shape, refuse
 from pyro_dgm.flows.transform import Transform
 
 __all__ = ["LU", "Diagonal", "Orthogonal", "Permutation"]
@@ -27,7 +28,7 @@ class Diagonal(Transform):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        _check_dim(dim, 1)
+        dim = check_count("dim", dim)
         self.log_scale = nn.Parameter(torch.zeros(dim))
 
     def forward_and_log_det(
@@ -59,8 +60,7 @@ class Permutation(Transform):
 
     def __init__(self, order: Sequence[int]) -> None:
         super().__init__()
-        if sorted(order) != list(range(len(order))) or not order:
-            raise ValueError(f"order must be a permutation of 0, ..., D - 1, got {tuple(order)}.")
+        order = check_permutation("order", order)
         self.register_buffer("order", torch.tensor(order), persistent=False)
         self.register_buffer("reverse", torch.tensor(order).argsort(), persistent=False)
 
@@ -95,7 +95,7 @@ class Orthogonal(Transform):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        _check_dim(dim, 2)
+        dim = check_count("dim", dim, 2)
         self.dim = dim
         rows, columns = torch.tril_indices(dim, dim, -1)
         self.register_buffer("rows", rows, persistent=False)
@@ -141,11 +141,9 @@ class LU(Transform):
 
     def __init__(self, dim: int | tuple[int, int, int]) -> None:
         super().__init__()
-        shape = dim if isinstance(dim, tuple) else (dim,)
-        if len(shape) not in (1, 3) or min(shape) < 1:
-            raise ValueError(
-                f"dim must be a size of at least 1 or a shape (channels, height, width), got {dim}."
-            )
+        shape = check_shape("dim", dim)
+        if len(shape) not in (1, 3):
+            refuse("dim", "a size of at least 1 or a shape (channels, height, width)", dim)
         self.channels, self.num_pixels = shape[0], prod(shape[1:])
         self.is_image = len(shape) == 3
         self.weight = nn.Parameter(torch.zeros(shape[0], shape[0]))
@@ -180,8 +178,3 @@ class LU(Transform):
 
     def _log_det(self) -> Tensor:
         return self.num_pixels * self.weight.diagonal().sum()
-
-
-def _check_dim(dim: int, smallest: int) -> None:
-    if dim < smallest:
-        raise ValueError(f"dim must be at least {smallest}, got {dim}.")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dgm_core.arguments import check_count
 from dgm_core.masks import check_autoregressive, masking
 from pyro_dgm.flows.masked import solve_masked
 from pyro_dgm.flows.scalar import ScalarMap
@@ -60,8 +61,7 @@ class MADE(nn.Module):
     ) -> None:
         super().__init__()
         hidden, order = check_autoregressive(dim, hidden, order, context_dim)
-        if num_params < 1:
-            raise ValueError(f"num_params must be at least 1, got {num_params}.")
+        num_params = check_count("num_params", num_params)
         self.masking = masking(order, hidden, num_params, context_dim > 0)
         self.activation = check_activation(activation)
         sizes = (dim, *hidden, dim * num_params)

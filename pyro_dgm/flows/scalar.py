@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from dgm_core.arguments import check_count, check_number
 from pyro_dgm.conditionals import positive
 from pyro_dgm.flows.roots import increasing_root
 
@@ -114,10 +115,8 @@ class Spline(ScalarMap):
     bound: float = 5.0
 
     def __post_init__(self) -> None:
-        if not 2 <= self.num_bins <= 500:
-            raise ValueError(f"num_bins must lie in [2, 500], got {self.num_bins}.")
-        if not self.bound > 0:
-            raise ValueError(f"bound must be positive, got {self.bound}.")
+        check_count("num_bins", self.num_bins, 2, 500)
+        check_number("bound", self.bound, above=0)
 
     @property
     def num_params(self) -> int:
@@ -211,7 +210,7 @@ class MixtureCDF(ScalarMap):
     inverse_cost = "root search"
 
     def __post_init__(self) -> None:
-        _check_components(self.num_components)
+        check_count("num_components", self.num_components)
 
     @property
     def num_params(self) -> int:
@@ -264,7 +263,7 @@ class Sigmoidal(ScalarMap):
     inverse_cost = "root search"
 
     def __post_init__(self) -> None:
-        _check_components(self.num_components)
+        check_count("num_components", self.num_components)
 
     @property
     def num_params(self) -> int:
@@ -290,11 +289,6 @@ class Sigmoidal(ScalarMap):
     def _components(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, raw_a, b = raw.unflatten(-1, (3, self.num_components)).unbind(-2)
         return logits.log_softmax(-1), positive(raw_a, 1e-3), b
-
-
-def _check_components(num_components: int) -> None:
-    if num_components < 1:
-        raise ValueError(f"num_components must be at least 1, got {num_components}.")
 
 
 def _log_ndtr(z: Tensor) -> Tensor:

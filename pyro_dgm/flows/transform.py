@@ -8,29 +8,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_instance
+
 __all__ = ["Inverse", "Transform"]
-
-
-def check_num_layers(num_layers: int) -> int:
-    """The number of layers of a flow, if it is at least 1.
-
-    >>> check_num_layers(2)
-    2
-    """
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
-    return num_layers
-
-
-def check_context_dim(context_dim: int) -> int:
-    """The size of a context, if it is at least 0.
-
-    >>> check_context_dim(0)
-    0
-    """
-    if context_dim < 0:
-        raise ValueError(f"context_dim must be at least 0 (0 = unconditional), got {context_dim}.")
-    return context_dim
 
 
 class Transform(nn.Module, ABC):
@@ -78,7 +58,9 @@ class Inverse(Transform):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
-        self.transform = transform
+        self.transform = check_instance(
+            "transform", transform, Transform, "a transform such as LU(dim)"
+        )
 
     @property
     def forward_cost(self) -> str:

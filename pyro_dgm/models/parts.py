@@ -1,10 +1,32 @@
 """Checks that the parts of a model, and the data, have the shapes that it needs."""
 
+from typing import Any
+
 from torch import Tensor
 
+from dgm_core.arguments import check_count, check_instance, refuse, shown
 from pyro_dgm.conditionals import Conditional, ImplicitDistribution
 
 __all__ = ["check_fit", "given", "num_data"]
+
+
+def check_network(role: str, network: Any, in_dim: int | None = None) -> None:
+    """Raise a ValueError unless `network`, if given, is one from `in_dim` numbers (None: from
+    anything) to features.
+    """
+    if network is None:
+        return
+    if isinstance(network, type) or not callable(network) or not hasattr(network, "out_dim"):
+        refuse(role, "a network with an attribute out_dim", network)
+    if in_dim is not None and getattr(network, "in_dim", in_dim) != in_dim:
+        raise ValueError(f"The {role} must take {in_dim} numbers, got {network!r}.")
+
+
+def check_conditionals(**parts: Any) -> None:
+    """Raise a ValueError unless each part, if given, is a conditional."""
+    for role, part in parts.items():
+        if part is not None:
+            check_instance(role, part, Conditional, "a conditional such as StandardNormal(2)")
 
 
 def check_fit(
@@ -27,13 +49,15 @@ def num_data(x: Tensor | None, shape: tuple[int, ...], size: int) -> int:
     """The number of data in a batch x (batch, *shape), or `size` without one; ValueError for any
     other shape.
     """
-    if x is not None and tuple(x.shape[1:]) != shape:
+    if x is None:
+        return check_count("size", size)
+    found = tuple(getattr(x, "shape", ()))
+    if found[1:] != shape or not found:
         raise ValueError(
-            f"x must have shape (batch, {', '.join(map(str, shape))}), got {tuple(x.shape)}."
+            f"x must have shape (batch, {', '.join(map(str, shape))}), got "
+            f"{found if hasattr(x, 'shape') else shown(x)}."
         )
-    if x is None and size < 1:
-        raise ValueError(f"size must be at least 1, got {size}.")
-    return size if x is None else len(x)
+    return found[0]
 
 
 def given(x: Tensor, event_dim: int) -> ImplicitDistribution:

@@ -5,6 +5,7 @@ from math import prod
 
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_count, check_image_shape, check_sizes
 from pyro_dgm.nn.layers import Linear, activate, check_activation
 
 __all__ = ["ConvDecoder", "ConvEncoder", "halvings"]
@@ -35,13 +36,11 @@ class ConvEncoder(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.image_shape = tuple(image_shape)
-        sizes = halvings(image_shape, len(hidden_channels))
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        out_dim = check_count("out_dim", out_dim)
+        self.image_shape = check_image_shape("image_shape", image_shape)
+        sizes = halvings(self.image_shape, len(hidden_channels))
         channels = (self.image_shape[0], *hidden_channels)
-        if min(out_dim, *channels) < 1:
-            raise ValueError(
-                f"The sizes of a ConvEncoder must be at least 1, got {(*channels, out_dim)}."
-            )
         self.activation = check_activation(activation)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1)
@@ -58,7 +57,7 @@ class ConvEncoder(nn.Module):
                 f"{self} expects images of shape {self.image_shape}, got an array of shape "
                 f"{tuple(x.shape)}."
             )
-        x = x.reshape(-1, *image_shape)
+        x = x.reshape(-1, *image_shape).to(self.output.weight.dtype)
         for convolution in self.convolutions:
             x = activate(self.activation, convolution(x))
         return activate(self.activation, self.output(x.flatten(1))).reshape(
@@ -103,13 +102,11 @@ class ConvDecoder(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.in_dim, self.image_shape = in_dim, tuple(image_shape)
-        sizes = halvings(image_shape, len(hidden_channels))[::-1]
-        channels = (*hidden_channels, out_channels)
-        if min(in_dim, *channels) < 1:
-            raise ValueError(
-                f"The sizes of a ConvDecoder must be at least 1, got {(in_dim, *channels)}."
-            )
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        self.in_dim = check_count("in_dim", in_dim)
+        self.image_shape = check_image_shape("image_shape", image_shape)
+        sizes = halvings(self.image_shape, len(hidden_channels))[::-1]
+        channels = (*hidden_channels, check_count("out_channels", out_channels))
         self.activation = check_activation(activation)
         self.start = (channels[0], *sizes[0])
         self.input = Linear(in_dim, prod(self.start))
@@ -145,15 +142,13 @@ class ConvDecoder(nn.Module):
         return f"ConvDecoder({self.in_dim}, {self.image_shape}, hidden_channels={channels})"
 
 
-def halvings(image_shape: tuple[int, int, int], times: int) -> list[tuple[int, int]]:
+def halvings(image_shape: tuple[int, ...], times: int) -> list[tuple[int, int]]:
     """Height and width of an image (channels, height, width) before and after each halving, rounded
     down.
 
     >>> halvings((1, 28, 28), 2)
     [(28, 28), (14, 14), (7, 7)]
     """
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}.")
     sizes = [(image_shape[1] >> i, image_shape[2] >> i) for i in range(times + 1)]
     if not times or min(sizes[-1]) < 1:
         raise ValueError(

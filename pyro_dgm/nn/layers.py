@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dgm_core.arguments import check_choice, check_count, check_fraction
+
 __all__ = ["BatchNorm", "Dropout", "Linear", "activate", "check_activation"]
 
 
@@ -39,9 +41,7 @@ def check_activation(name: str) -> str:
     >>> check_activation("tanh")
     'tanh'
     """
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}.")
-    return name
+    return check_choice("activation", name, _ACTIVATIONS)
 
 
 def activate(name: str, x: Tensor) -> Tensor:
@@ -58,7 +58,16 @@ class Linear(nn.Linear):
     """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
-        super().__init__(in_dim, out_dim)
+        super().__init__(check_count("in_dim", in_dim), check_count("out_dim", out_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (*batch, in_dim), in the precision of the weights."""
+        if x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"{self} expects a last dimension of {self.in_features}, got shape "
+                f"{tuple(x.shape)}."
+            )
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -75,9 +84,7 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def __init__(self, dim: int) -> None:
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}.")
-        super().__init__(dim)
+        super().__init__(check_count("dim", dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (*batch, dim)."""
@@ -88,7 +95,9 @@ class BatchNorm(nn.BatchNorm1d):
             )
         if self.training and x.shape[:-1].numel() < 2:
             raise ValueError(
-                f"BatchNorm needs at least two values in training, got shape {tuple(x.shape)}."
+                f"BatchNorm needs at least two values in training, got shape {tuple(x.shape)}: "
+                "leave out a "
+                "last batch of one by drop_last=True."
             )
         return super().forward(x.reshape(-1, self.num_features)).reshape(x.shape)
 
@@ -102,6 +111,4 @@ class Dropout(nn.Dropout):
     """
 
     def __init__(self, rate: float) -> None:
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"The drop-out rate must lie in [0, 1), got {rate}.")
-        super().__init__(rate)
+        super().__init__(check_fraction("rate", rate))

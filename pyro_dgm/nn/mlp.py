@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_count, check_flag, check_fraction, check_sizes
 from pyro_dgm.nn.layers import BatchNorm, Dropout, Linear, activate, check_activation
 
 
@@ -37,20 +38,18 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if isinstance(hidden, int):
-            raise ValueError(
-                f"hidden must be a sequence of sizes such as ({hidden},), got {hidden}."
-            )
-        sizes = (in_dim, *hidden, *(() if out_dim is None else (out_dim,)))
-        if min(sizes) < 1:
-            raise ValueError(f"The sizes of an MLP must be at least 1, got {sizes}.")
-        self.in_dim = in_dim
-        self.hidden = tuple(hidden)
+        hidden = check_sizes("hidden", hidden)
+        last = () if out_dim is None else (check_count("out_dim", out_dim),)
+        sizes = (check_count("in_dim", in_dim), *hidden, *last)
+        self.in_dim = sizes[0]
+        self.hidden = hidden
         self.out_dim = sizes[-1]
         self.activation = check_activation(activation)
         self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))
-        self.norms = nn.ModuleList(BatchNorm(size) for size in (self.hidden if batch_norm else ()))
-        self.dropout = Dropout(dropout)
+        self.norms = nn.ModuleList(
+            BatchNorm(size) for size in (hidden if check_flag("batch_norm", batch_norm) else ())
+        )
+        self.dropout = Dropout(check_fraction("dropout", dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of x (*batch, in_dim)."""

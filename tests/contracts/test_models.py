@@ -94,7 +94,7 @@ def test_wrong_data_are_refused(lib: Any, case: Model, rng: np.random.Generator)
             with pytest.raises(ValueError, match=r"y must be|same number of data"):
                 lib.trace(vae.model, x, lib.array(bad))
     else:
-        with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="size must be an integer of at least 1, got 0"):
             lib.trace(lambda: vae.model(size=0))
 
 

@@ -96,12 +96,12 @@ def test_batch_norm_refuses_a_single_value_in_training(lib: Any) -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_bad_drop_out_rates_are_refused(lib: Any, rate: float) -> None:
-    with pytest.raises(ValueError, match=rf"must lie in \[0, 1\), got {rate}"):
+    with pytest.raises(ValueError, match=rf"must be a number in \[0, 1\), got {rate}"):
         lib.build("nn", "Dropout", rate)
 
 
 def test_batch_norm_refuses_no_features(lib: Any) -> None:
-    with pytest.raises(ValueError, match="dim must be at least 1"):
+    with pytest.raises(ValueError, match="dim must be an integer of at least 1"):
         lib.build("nn", "BatchNorm", 0)
 
 

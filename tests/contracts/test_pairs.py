@@ -57,7 +57,7 @@ def test_wrong_data_are_refused(lib: Any, case: Pair) -> None:
     pair, (x,) = lib.model(case), data_of(lib, case)
     with pytest.raises(ValueError, match=r"x must have shape \(batch, "):
         run(lib, pair.model, x[..., :-1])
-    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="size must be an integer of at least 1, got 0"):
         run(lib, pair.model, size=0)
     if case.latents:
         with pytest.raises(ValueError, match=r"The guide infers .* from data"):

@@ -10,7 +10,8 @@ import equinox as eqx
 import jax
 from jax import Array
 
-from numpyro_dgm.flows.transform import Transform, check_context_dim
+from dgm_core.arguments import check_count
+from numpyro_dgm.flows.transform import Transform
 from numpyro_dgm.nn import Linear
 
 __all__ = ["ParametricTransform"]
@@ -34,7 +35,7 @@ class ParametricTransform(Transform):
     def __init__(
         self, num_params: int, *, context_dim: int = 0, initial_scale: float = 0.1, key: Array
     ) -> None:
-        self.context_dim = check_context_dim(context_dim)
+        self.context_dim = check_count("context_dim", context_dim, 0)
         self.head = self.free = None
         if context_dim:
             self.head = Linear(context_dim, num_params, key=key)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dgm_core.arguments import check_count
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.flow import Flow
-from numpyro_dgm.flows.transform import check_num_layers
 
 __all__ = ["Householder", "Reflection"]
 
@@ -76,6 +76,7 @@ class Reflection(ParametricTransform):
     """
 
     def __init__(self, dim: int, *, context_dim: int = 0, key: Array) -> None:
+        dim = check_count("dim", dim)
         super().__init__(dim, context_dim=context_dim, initial_scale=1.0, key=key)
 
     def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
@@ -117,13 +118,15 @@ class Householder(Flow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        key_base, *keys = jax.random.split(key, check_num_layers(num_layers) + 1)
+        key_base, *keys = jax.random.split(key, check_count("num_layers", num_layers) + 1)
         reflections = [Reflection(dim, context_dim=context_dim, key=k) for k in keys]
         super().__init__(
             dim,
             reflections,
             context_dim=context_dim,
-            base=base or DiagonalNormal(dim, context_dim=context_dim, key=key_base),
+            base=DiagonalNormal(dim, context_dim=context_dim, key=key_base)
+            if base is None
+            else base,
         )
         self.num_layers = num_layers
 

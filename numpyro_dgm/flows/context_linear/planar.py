@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dgm_core.arguments import check_count
 from numpyro_dgm.conditionals import Conditional, positive
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.roots import increasing_root
-from numpyro_dgm.flows.transform import check_num_layers
 
 __all__ = ["Planar", "PlanarLayer"]
 
@@ -51,6 +51,7 @@ class PlanarLayer(ParametricTransform):
     dim: int = eqx.field(static=True)
 
     def __init__(self, dim: int, *, context_dim: int = 0, key: Array) -> None:
+        dim = check_count("dim", dim)
         super().__init__(2 * dim + 1, context_dim=context_dim, key=key)
         self.dim = dim
 
@@ -108,7 +109,7 @@ class Planar(Flow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        key_base, *keys = jax.random.split(key, check_num_layers(num_layers) + 1)
+        key_base, *keys = jax.random.split(key, check_count("num_layers", num_layers) + 1)
         layers = [PlanarLayer(dim, context_dim=context_dim, key=k) for k in keys]
         super().__init__(dim, layers, context_dim=context_dim, base=base, key=key_base)
         self.num_layers = num_layers

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from dgm_core.arguments import check_count
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.context_linear.householder import reflections, times
 from numpyro_dgm.flows.context_linear.planar import unbend
 from numpyro_dgm.flows.flow import Flow
-from numpyro_dgm.flows.transform import check_num_layers
 
 __all__ = ["Sylvester", "SylvesterLayer"]
 
@@ -42,10 +42,9 @@ class SylvesterLayer(ParametricTransform):
     def __init__(
         self, dim: int, rank: int, num_reflections: int, *, context_dim: int = 0, key: Array
     ) -> None:
-        if not 1 <= rank <= dim:
-            raise ValueError(f"rank must lie in [1, {dim}], got {rank}.")
-        if num_reflections < 1:
-            raise ValueError(f"num_reflections must be at least 1, got {num_reflections}.")
+        dim = check_count("dim", dim)
+        rank = check_count("rank", rank, most=dim)
+        num_reflections = check_count("num_reflections", num_reflections)
         triangle = rank * (rank - 1) // 2
         sizes = (num_reflections * dim, triangle, triangle, rank, rank, rank)
         super().__init__(sum(sizes), context_dim=context_dim, initial_scale=0.3, key=key)
@@ -182,9 +181,9 @@ class Sylvester(Flow):
         base: Conditional | None = None,
         key: Array,
     ) -> None:
-        rank = min(dim, 16) if rank is None else rank
+        rank = min(check_count("dim", dim), 16) if rank is None else rank
         num_reflections = rank if num_reflections is None else num_reflections
-        key_base, *keys = jax.random.split(key, check_num_layers(num_layers) + 1)
+        key_base, *keys = jax.random.split(key, check_count("num_layers", num_layers) + 1)
         layers = [
             SylvesterLayer(dim, rank, num_reflections, context_dim=context_dim, key=k) for k in keys
         ]

@@ -12,8 +12,9 @@ import jax
 import numpyro
 from jax import Array
 
+from dgm_core.arguments import check_counts, check_sizes
 from numpyro_dgm.conditionals import Conditional, Generator, StandardNormal
-from numpyro_dgm.models.parts import check_fit, num_data, outline
+from numpyro_dgm.models.parts import check_conditionals, check_fit, num_data, outline
 from numpyro_dgm.nn import register
 
 
@@ -55,6 +56,9 @@ class BiGAN(eqx.Module):
         posterior: Conditional | None = None,
         key: Array,
     ) -> None:
+        x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
+        hidden = check_sizes("hidden", hidden)
+        check_conditionals(prior=prior, generator=generator, posterior=posterior)
         keys = jax.random.split(key)
         self.x_dim, self.z_dim = x_dim, z_dim
         self.prior = prior or StandardNormal(z_dim)
@@ -62,7 +66,7 @@ class BiGAN(eqx.Module):
             x_dim, context_dim=z_dim, hidden=hidden, key=keys[0]
         )
         self.posterior = posterior or Generator(
-            z_dim, context_dim=x_dim, hidden=tuple(reversed(hidden)), key=keys[1]
+            z_dim, context_dim=x_dim, hidden=hidden[::-1], key=keys[1]
         )
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("generator", self.generator, (x_dim,), z_dim)

@@ -14,8 +14,16 @@ import numpyro
 from jax import Array
 from numpyro.distributions import Categorical
 
+from dgm_core.arguments import check_count, check_counts, check_sizes
 from numpyro_dgm.conditionals import Conditional, StandardNormal
-from numpyro_dgm.models.parts import check_fit, given, num_data, outline
+from numpyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    given,
+    num_data,
+    outline,
+)
 from numpyro_dgm.nn import MLP, register
 
 
@@ -60,8 +68,11 @@ class ConditionalGAN(eqx.Module):
         prior: Conditional | None = None,
         key: Array,
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
+        num_classes = check_count("num_classes", num_classes, 2)
+        hidden = check_sizes("hidden", hidden)
+        check_network("generator", generator, z_dim + num_classes)
+        check_conditionals(prior=prior)
         self.x_dim, self.z_dim, self.num_classes = x_dim, z_dim, num_classes
         self.frequencies = check_frequencies(frequencies, num_classes)
         self.generator = generator or MLP(z_dim + num_classes, hidden, x_dim, key=key)

@@ -12,8 +12,16 @@ import jax
 import numpyro
 from jax import Array
 
+from dgm_core.arguments import check_counts, check_image_shape, check_sizes
 from numpyro_dgm.conditionals import Conditional, StandardNormal
-from numpyro_dgm.models.parts import check_fit, given, num_data, outline
+from numpyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    given,
+    num_data,
+    outline,
+)
 from numpyro_dgm.nn import ConvDecoder, Linear, register
 
 
@@ -57,8 +65,13 @@ class DCGAN(eqx.Module):
         prior: Conditional | None = None,
         key: Array,
     ) -> None:
+        z_dim, pixel_features = check_counts(z_dim=z_dim, pixel_features=pixel_features)
+        image_shape = check_image_shape("image_shape", image_shape)
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        check_network("generator", generator, z_dim)
+        check_conditionals(prior=prior)
         keys = jax.random.split(key)
-        self.image_shape, self.z_dim = tuple(image_shape), z_dim
+        self.image_shape, self.z_dim = image_shape, z_dim
         self.generator = generator or ConvDecoder(
             z_dim,
             image_shape,

@@ -6,9 +6,10 @@ import equinox as eqx
 import numpyro
 from jax import Array
 
+from dgm_core.arguments import check_count
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows import RealNVP
-from numpyro_dgm.models.parts import check_fit, num_data, outline
+from numpyro_dgm.models.parts import check_conditionals, check_fit, num_data, outline
 from numpyro_dgm.nn import register
 
 
@@ -33,6 +34,8 @@ class FlowGAN(eqx.Module):
     flow: Conditional
 
     def __init__(self, x_dim: int, *, flow: Conditional | None = None, key: Array) -> None:
+        x_dim = check_count("x_dim", x_dim)
+        check_conditionals(flow=flow)
         self.x_dim = x_dim
         self.flow = flow or RealNVP(x_dim, key=key)
         check_fit("flow", self.flow, (x_dim,), 0)

@@ -10,8 +10,16 @@ import equinox as eqx
 import numpyro
 from jax import Array
 
+from dgm_core.arguments import check_counts, check_sizes
 from numpyro_dgm.conditionals import Conditional, StandardNormal
-from numpyro_dgm.models.parts import check_fit, given, num_data, outline
+from numpyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    given,
+    num_data,
+    outline,
+)
 from numpyro_dgm.nn import MLP, register
 
 
@@ -50,6 +58,10 @@ class GAN(eqx.Module):
         prior: Conditional | None = None,
         key: Array,
     ) -> None:
+        x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
+        hidden = check_sizes("hidden", hidden)
+        check_network("generator", generator, z_dim)
+        check_conditionals(prior=prior)
         self.x_dim, self.z_dim = x_dim, z_dim
         self.generator = generator or MLP(z_dim, hidden, x_dim, key=key)
         self.prior = prior or StandardNormal(z_dim)

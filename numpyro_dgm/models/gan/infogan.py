@@ -14,8 +14,9 @@ import numpyro
 from jax import Array
 from numpyro import distributions as dist
 
+from dgm_core.arguments import check_count, check_counts, check_sizes
 from numpyro_dgm.conditionals import Categorical, DiagonalNormal, StandardNormal
-from numpyro_dgm.models.parts import given, num_data, outline
+from numpyro_dgm.models.parts import check_network, given, num_data, outline
 from numpyro_dgm.nn import MLP, register
 
 
@@ -61,11 +62,12 @@ class InfoGAN(eqx.Module):
         encoder: MLP | None = None,
         key: Array,
     ) -> None:
-        if noise_dim < 1 or num_codes < 0:
-            raise ValueError(
-                f"noise_dim must be at least 1 and num_codes at least 0, got {noise_dim} and "
-                f"{num_codes}."
-            )
+        x_dim, noise_dim = check_counts(x_dim=x_dim, noise_dim=noise_dim)
+        num_classes = check_count("num_classes", num_classes, 2)
+        num_codes = check_count("num_codes", num_codes, 0)
+        hidden = check_sizes("hidden", hidden)
+        check_network("generator", generator, noise_dim + num_classes + num_codes)
+        check_network("encoder", encoder, x_dim)
         keys = jax.random.split(key, 4)
         self.x_dim, self.noise_dim, self.num_classes, self.num_codes = (
             x_dim,
@@ -80,7 +82,7 @@ class InfoGAN(eqx.Module):
         self.generator = generator or MLP(
             noise_dim + num_classes + num_codes, hidden, x_dim, key=keys[0]
         )
-        self.encoder = encoder or MLP(x_dim, tuple(reversed(hidden)), key=keys[1])
+        self.encoder = encoder or MLP(x_dim, hidden[::-1], key=keys[1])
         if self.generator.out_dim != x_dim:
             raise ValueError(
                 f"The generator must give x, out_dim={x_dim}, got out_dim={self.generator.out_dim}."

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import jax
 from jax import Array
 
+from dgm_core.arguments import check_count, check_counts, check_sizes
 from numpyro_dgm.conditionals import Conditional, Generator
+from numpyro_dgm.models.parts import check_conditionals, check_network
 from numpyro_dgm.models.vae.vae import VAE
 from numpyro_dgm.nn import MLP
 
@@ -46,6 +48,13 @@ class AVB(VAE):
         likelihood: Conditional | None = None,
         key: Array,
     ) -> None:
+        x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
+        hidden = check_sizes("hidden", hidden)
+        noise_hidden = check_sizes("noise_hidden", noise_hidden)
+        check_network("encoder", encoder, x_dim)
+        check_conditionals(posterior=posterior)
+        if noise_dim is not None:
+            noise_dim = check_count("noise_dim", noise_dim)
         keys = jax.random.split(key, 3)
         encoder = encoder or MLP(x_dim, hidden, key=keys[0])
         posterior = posterior or Generator(

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpyro
 from jax import Array
 
+from dgm_core.arguments import check_counts, check_sizes
 from numpyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
-from numpyro_dgm.models.parts import check_fit, num_data, outline
+from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data, outline
 from numpyro_dgm.nn import MLP, register
 
 
@@ -63,12 +64,15 @@ class ConditionalVAE(eqx.Module):
         likelihood: Conditional | None = None,
         key: Array,
     ) -> None:
-        if context_dim < 1:
-            raise ValueError(f"context_dim must be at least 1, got {context_dim}.")
+        x_dim, z_dim, context_dim = check_counts(x_dim=x_dim, z_dim=z_dim, context_dim=context_dim)
+        hidden = check_sizes("hidden", hidden)
+        check_network("encoder", encoder, x_dim + context_dim)
+        check_network("decoder", decoder, z_dim + context_dim)
+        check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
         keys = jax.random.split(key, 4)
         self.x_dim, self.z_dim, self.context_dim = x_dim, z_dim, context_dim
         self.encoder = encoder or MLP(x_dim + context_dim, hidden, key=keys[0])
-        self.decoder = decoder or MLP(z_dim + context_dim, tuple(reversed(hidden)), key=keys[1])
+        self.decoder = decoder or MLP(z_dim + context_dim, hidden[::-1], key=keys[1])
         features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features[0], key=keys[2])

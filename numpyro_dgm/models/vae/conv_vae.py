@@ -10,8 +10,9 @@ import jax
 import numpyro
 from jax import Array
 
+from dgm_core.arguments import check_counts, check_image_shape, check_sizes
 from numpyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
-from numpyro_dgm.models.parts import check_fit, num_data, outline
+from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data, outline
 from numpyro_dgm.nn import ConvDecoder, ConvEncoder, register
 
 
@@ -60,9 +61,17 @@ class ConvVAE(eqx.Module):
         likelihood: Conditional | None = None,
         key: Array,
     ) -> None:
+        z_dim, features, pixel_features = check_counts(
+            z_dim=z_dim, features=features, pixel_features=pixel_features
+        )
+        image_shape = check_image_shape("image_shape", image_shape)
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        check_network("encoder", encoder)
+        check_network("decoder", decoder, z_dim)
+        check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
         keys = jax.random.split(key, 4)
-        self.image_shape, self.z_dim = tuple(image_shape), z_dim
-        reverse = tuple(reversed(hidden_channels))
+        self.image_shape, self.z_dim = image_shape, z_dim
+        reverse = hidden_channels[::-1]
         self.encoder = encoder or ConvEncoder(
             image_shape, hidden_channels=hidden_channels, out_dim=features, key=keys[0]
         )

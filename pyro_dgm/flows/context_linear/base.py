@@ -7,7 +7,8 @@ With the features of an encoder as context every datum has a flow of its own (am
 import torch
 from torch import Tensor, nn
 
-from pyro_dgm.flows.transform import Transform, check_context_dim
+from dgm_core.arguments import check_count
+from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn import Linear
 
 __all__ = ["ParametricTransform"]
@@ -28,7 +29,7 @@ class ParametricTransform(Transform):
         self, num_params: int, *, context_dim: int = 0, initial_scale: float = 0.1
     ) -> None:
         super().__init__()
-        self.context_dim = check_context_dim(context_dim)
+        self.context_dim = check_count("context_dim", context_dim, 0)
         if context_dim:
             self.head = Linear(context_dim, num_params)
         else:

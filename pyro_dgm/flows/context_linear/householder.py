@@ -5,10 +5,10 @@ covariance into a full one.
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_count
 from pyro_dgm.conditionals import Conditional, DiagonalNormal
 from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.flow import Flow
-from pyro_dgm.flows.transform import check_num_layers
 
 __all__ = ["Householder", "Reflection"]
 
@@ -73,6 +73,7 @@ class Reflection(ParametricTransform):
     """
 
     def __init__(self, dim: int, *, context_dim: int = 0) -> None:
+        dim = check_count("dim", dim)
         super().__init__(dim, context_dim=context_dim, initial_scale=1.0)
 
     def forward_and_log_det(
@@ -116,13 +117,14 @@ class Householder(Flow):
         base: Conditional | None = None,
     ) -> None:
         reflections = [
-            Reflection(dim, context_dim=context_dim) for _ in range(check_num_layers(num_layers))
+            Reflection(dim, context_dim=context_dim)
+            for _ in range(check_count("num_layers", num_layers))
         ]
         super().__init__(
             dim,
             reflections,
             context_dim=context_dim,
-            base=base or DiagonalNormal(dim, context_dim=context_dim),
+            base=DiagonalNormal(dim, context_dim=context_dim) if base is None else base,
         )
         self.num_layers = num_layers
 

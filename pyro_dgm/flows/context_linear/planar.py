@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_count
 from pyro_dgm.conditionals import Conditional, positive
 from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.roots import increasing_root
-from pyro_dgm.flows.transform import check_num_layers
 
 __all__ = ["Planar", "PlanarLayer"]
 
@@ -45,6 +45,7 @@ class PlanarLayer(ParametricTransform):
     """
 
     def __init__(self, dim: int, *, context_dim: int = 0) -> None:
+        dim = check_count("dim", dim)
         super().__init__(2 * dim + 1, context_dim=context_dim)
         self.dim = dim
 
@@ -104,7 +105,8 @@ class Planar(Flow):
         base: Conditional | None = None,
     ) -> None:
         layers = [
-            PlanarLayer(dim, context_dim=context_dim) for _ in range(check_num_layers(num_layers))
+            PlanarLayer(dim, context_dim=context_dim)
+            for _ in range(check_count("num_layers", num_layers))
         ]
         super().__init__(dim, layers, context_dim=context_dim, base=base)
         self.num_layers = num_layers

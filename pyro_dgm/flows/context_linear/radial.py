@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_count
 from pyro_dgm.conditionals import Conditional, positive
 from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.flow import Flow
-from pyro_dgm.flows.transform import check_num_layers
 
 __all__ = ["Radial", "RadialLayer"]
 
@@ -26,6 +26,7 @@ class RadialLayer(ParametricTransform):
     """
 
     def __init__(self, dim: int, *, context_dim: int = 0) -> None:
+        dim = check_count("dim", dim)
         super().__init__(dim + 2, context_dim=context_dim)
         self.dim = dim
 
@@ -88,7 +89,8 @@ class Radial(Flow):
         base: Conditional | None = None,
     ) -> None:
         layers = [
-            RadialLayer(dim, context_dim=context_dim) for _ in range(check_num_layers(num_layers))
+            RadialLayer(dim, context_dim=context_dim)
+            for _ in range(check_count("num_layers", num_layers))
         ]
         super().__init__(dim, layers, context_dim=context_dim, base=base)
         self.num_layers = num_layers

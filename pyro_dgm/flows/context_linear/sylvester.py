@@ -5,12 +5,12 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_count
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.context_linear.householder import reflections, times
 from pyro_dgm.flows.context_linear.planar import unbend
 from pyro_dgm.flows.flow import Flow
-from pyro_dgm.flows.transform import check_num_layers
 
 __all__ = ["Sylvester", "SylvesterLayer"]
 
@@ -36,10 +36,9 @@ class SylvesterLayer(ParametricTransform):
     columns: Tensor
 
     def __init__(self, dim: int, rank: int, num_reflections: int, *, context_dim: int = 0) -> None:
-        if not 1 <= rank <= dim:
-            raise ValueError(f"rank must lie in [1, {dim}], got {rank}.")
-        if num_reflections < 1:
-            raise ValueError(f"num_reflections must be at least 1, got {num_reflections}.")
+        dim = check_count("dim", dim)
+        rank = check_count("rank", rank, most=dim)
+        num_reflections = check_count("num_reflections", num_reflections)
         triangle = rank * (rank - 1) // 2
         sizes = (num_reflections * dim, triangle, triangle, rank, rank, rank)
         super().__init__(sum(sizes), context_dim=context_dim, initial_scale=0.3)
@@ -162,11 +161,11 @@ class Sylvester(Flow):
         num_reflections: int | None = None,
         base: Conditional | None = None,
     ) -> None:
-        rank = min(dim, 16) if rank is None else rank
+        rank = min(check_count("dim", dim), 16) if rank is None else rank
         num_reflections = rank if num_reflections is None else num_reflections
         layers = [
             SylvesterLayer(dim, rank, num_reflections, context_dim=context_dim)
-            for _ in range(check_num_layers(num_layers))
+            for _ in range(check_count("num_layers", num_layers))
         ]
         super().__init__(dim, layers, context_dim=context_dim, base=base)
         self.num_layers, self.rank, self.num_reflections = num_layers, rank, num_reflections

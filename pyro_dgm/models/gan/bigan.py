@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_counts, check_sizes
 from pyro_dgm.conditionals import Conditional, Generator, StandardNormal
-from pyro_dgm.models.parts import check_fit, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, num_data
 from pyro_dgm.nn import register
 
 
@@ -46,12 +47,13 @@ class BiGAN(nn.Module):
         posterior: Conditional | None = None,
     ) -> None:
         super().__init__()
+        x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
+        hidden = check_sizes("hidden", hidden)
+        check_conditionals(prior=prior, generator=generator, posterior=posterior)
         self.x_dim, self.z_dim = x_dim, z_dim
         self.prior = prior or StandardNormal(z_dim)
         self.generator = generator or Generator(x_dim, context_dim=z_dim, hidden=hidden)
-        self.posterior = posterior or Generator(
-            z_dim, context_dim=x_dim, hidden=tuple(reversed(hidden))
-        )
+        self.posterior = posterior or Generator(z_dim, context_dim=x_dim, hidden=hidden[::-1])
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("generator", self.generator, (x_dim,), z_dim)
         check_fit("posterior", self.posterior, (z_dim,), x_dim)

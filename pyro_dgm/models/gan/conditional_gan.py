@@ -12,8 +12,9 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_count, check_counts, check_sizes
 from pyro_dgm.conditionals import Conditional, StandardNormal
-from pyro_dgm.models.parts import check_fit, given, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, given, num_data
 from pyro_dgm.nn import MLP, register
 
 
@@ -50,8 +51,11 @@ class ConditionalGAN(nn.Module):
         prior: Conditional | None = None,
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
+        num_classes = check_count("num_classes", num_classes, 2)
+        hidden = check_sizes("hidden", hidden)
+        check_network("generator", generator, z_dim + num_classes)
+        check_conditionals(prior=prior)
         self.x_dim, self.z_dim, self.num_classes = x_dim, z_dim, num_classes
         self.frequencies = check_frequencies(frequencies, num_classes)
         self.generator = generator or MLP(z_dim + num_classes, hidden, x_dim)

@@ -11,8 +11,9 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_counts, check_image_shape, check_sizes
 from pyro_dgm.conditionals import Conditional, StandardNormal
-from pyro_dgm.models.parts import check_fit, given, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, given, num_data
 from pyro_dgm.nn import ConvDecoder, Linear, register
 
 
@@ -49,7 +50,12 @@ class DCGAN(nn.Module):
         prior: Conditional | None = None,
     ) -> None:
         super().__init__()
-        self.image_shape, self.z_dim = tuple(image_shape), z_dim
+        z_dim, pixel_features = check_counts(z_dim=z_dim, pixel_features=pixel_features)
+        image_shape = check_image_shape("image_shape", image_shape)
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        check_network("generator", generator, z_dim)
+        check_conditionals(prior=prior)
+        self.image_shape, self.z_dim = image_shape, z_dim
         self.generator = generator or ConvDecoder(
             z_dim, image_shape, hidden_channels=hidden_channels, out_channels=pixel_features
         )

@@ -5,9 +5,10 @@ both.
 import pyro
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_count
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows import RealNVP
-from pyro_dgm.models.parts import check_fit, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, num_data
 from pyro_dgm.nn import register
 
 
@@ -29,6 +30,8 @@ class FlowGAN(nn.Module):
 
     def __init__(self, x_dim: int, *, flow: Conditional | None = None) -> None:
         super().__init__()
+        x_dim = check_count("x_dim", x_dim)
+        check_conditionals(flow=flow)
         self.x_dim = x_dim
         self.flow = flow or RealNVP(x_dim)
         check_fit("flow", self.flow, (x_dim,), 0)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_counts, check_sizes
 from pyro_dgm.conditionals import Conditional, StandardNormal
-from pyro_dgm.models.parts import check_fit, given, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, given, num_data
 from pyro_dgm.nn import MLP, register
 
 
@@ -43,6 +44,10 @@ class GAN(nn.Module):
         prior: Conditional | None = None,
     ) -> None:
         super().__init__()
+        x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
+        hidden = check_sizes("hidden", hidden)
+        check_network("generator", generator, z_dim)
+        check_conditionals(prior=prior)
         self.x_dim, self.z_dim = x_dim, z_dim
         self.generator = generator or MLP(z_dim, hidden, x_dim)
         self.prior = prior or StandardNormal(z_dim)

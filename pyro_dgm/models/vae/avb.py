@@ -4,7 +4,9 @@ z_n = g(eps_n, encoder(x_n)),  eps_n ~ Normal(0, I).
 
 from collections.abc import Sequence
 
+from dgm_core.arguments import check_count, check_counts, check_sizes
 from pyro_dgm.conditionals import Conditional, Generator
+from pyro_dgm.models.parts import check_conditionals, check_network
 from pyro_dgm.models.vae.vae import VAE
 from pyro_dgm.nn import MLP
 
@@ -41,6 +43,13 @@ class AVB(VAE):
         posterior: Conditional | None = None,
         likelihood: Conditional | None = None,
     ) -> None:
+        x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
+        hidden = check_sizes("hidden", hidden)
+        noise_hidden = check_sizes("noise_hidden", noise_hidden)
+        check_network("encoder", encoder, x_dim)
+        check_conditionals(posterior=posterior)
+        if noise_dim is not None:
+            noise_dim = check_count("noise_dim", noise_dim)
         encoder = encoder or MLP(x_dim, hidden)
         posterior = posterior or Generator(
             z_dim, noise_dim=noise_dim, hidden=noise_hidden, context_dim=encoder.out_dim

@@ -10,8 +10,9 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_counts, check_sizes
 from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
-from pyro_dgm.models.parts import check_fit, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data
 from pyro_dgm.nn import MLP, register
 
 
@@ -51,11 +52,14 @@ class ConditionalVAE(nn.Module):
         likelihood: Conditional | None = None,
     ) -> None:
         super().__init__()
-        if context_dim < 1:
-            raise ValueError(f"context_dim must be at least 1, got {context_dim}.")
+        x_dim, z_dim, context_dim = check_counts(x_dim=x_dim, z_dim=z_dim, context_dim=context_dim)
+        hidden = check_sizes("hidden", hidden)
+        check_network("encoder", encoder, x_dim + context_dim)
+        check_network("decoder", decoder, z_dim + context_dim)
+        check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
         self.x_dim, self.z_dim, self.context_dim = x_dim, z_dim, context_dim
         self.encoder = encoder or MLP(x_dim + context_dim, hidden)
-        self.decoder = decoder or MLP(z_dim + context_dim, tuple(reversed(hidden)))
+        self.decoder = decoder or MLP(z_dim + context_dim, hidden[::-1])
         features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features[0])

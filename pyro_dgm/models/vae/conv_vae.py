@@ -8,8 +8,9 @@ same way in all pixels.
 import pyro
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_counts, check_image_shape, check_sizes
 from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
-from pyro_dgm.models.parts import check_fit, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data
 from pyro_dgm.nn import ConvDecoder, ConvEncoder, register
 
 
@@ -49,8 +50,16 @@ class ConvVAE(nn.Module):
         likelihood: Conditional | None = None,
     ) -> None:
         super().__init__()
-        self.image_shape, self.z_dim = tuple(image_shape), z_dim
-        reverse = tuple(reversed(hidden_channels))
+        z_dim, features, pixel_features = check_counts(
+            z_dim=z_dim, features=features, pixel_features=pixel_features
+        )
+        image_shape = check_image_shape("image_shape", image_shape)
+        hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        check_network("encoder", encoder)
+        check_network("decoder", decoder, z_dim)
+        check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
+        self.image_shape, self.z_dim = image_shape, z_dim
+        reverse = hidden_channels[::-1]
         self.encoder = encoder or ConvEncoder(
             image_shape, hidden_channels=hidden_channels, out_dim=features
         )

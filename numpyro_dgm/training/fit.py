@@ -6,9 +6,11 @@ from typing import Any
 import jax
 from numpyro.handlers import block
 
+from dgm_core.training.epochs import Plan
 from dgm_core.training.identity import describe
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.losses import ELBO, Loss
 from numpyro_dgm.nn.optimizers import Adam, build_optimizer
 from numpyro_dgm.training import resuming
@@ -20,7 +22,8 @@ from numpyro_dgm.training.checks import (
     check_pair,
 )
 from numpyro_dgm.training.compiling import ArrayEpochs, StreamEpochs
-from numpyro_dgm.training.parallel import Placement
+from numpyro_dgm.training.guard import Finite
+from numpyro_dgm.training.parallel import Placement, refuse_after_fork
 from numpyro_dgm.training.run import Run
 from numpyro_dgm.training.step import Step, initialise
 from numpyro_dgm.training.trainer import Trainer
@@ -30,6 +33,7 @@ from numpyro_dgm.training.validating import Validation
 __all__ = ["fit"]
 
 
+@one_at_a_time
 def fit(
     model: Callable,
     guide: Callable | None,
@@ -37,7 +41,8 @@ def fit(
     *,
     loss: Loss | None = None,
     optim: Any = None,
-    num_epochs: int = 1,
+    num_epochs: int | None = None,
+    num_steps: int | None = None,
     batch_size: int | None = None,
     drop_last: bool = False,
     validation: Any = None,
@@ -71,7 +76,11 @@ def fit(
             one, run through once per epoch. Arrays are moved to the device once and shuffled there.
         loss: what is minimised, a sum of terms; ELBO() when left out.
         optim: Adam(1e-3) when left out; or any optimiser of the backend.
-        num_epochs: passes through the data in all, also when a run is resumed.
+        num_epochs: passes through the data in all, also when a run is resumed; 1 when left out.
+        num_steps: steps in all, instead of epochs.  An "epoch" is then a whole number of passes, as
+            many as give a run of about a hundred epochs (a hundredth of the steps where nobody
+            knows how many batches a pass has): so often there is a row of the history, validation,
+            callbacks, and what `patience` and `checkpoint_every` count.
         batch_size: rows per step; None is all of them.
         drop_last: leave out the last, smaller batch of an epoch (other rows in every epoch).
         validation: data of the same form as `data`; scored after every epoch in evaluation mode,
@@ -92,7 +101,7 @@ def fit(
             never interrupted.
         resume: False starts afresh although there is a checkpoint.
         seed: decides the shuffling and all random draws; the global random state is left as it was.
-        progress: one progress line, with every term of the loss.
+        progress: one progress line: loss, validation, best epoch, and the terms that fit.
         device: where to train; the device of the parameters when left out.
         compile: True, False or "auto": compile the step when the run is long enough to repay it.
 
@@ -100,9 +109,12 @@ def fit(
         Run.
     Raises:
         ValueError: bad arguments or data, observations outside their support, a guide that does not
-        fit the model. NonFiniteError: the loss or a gradient became NaN or infinite; names site,
-        step and epoch.
-        CheckpointError: the checkpoint cannot be read, or belongs to a run with other arguments.
+            fit the model.
+        NonFiniteError: the loss, a weight, a running statistic, a critic, the state of an optimizer
+            or the validation score became NaN or infinite; names site, step and epoch, and all is
+            as it was before that step.
+        CheckpointError: the checkpoint cannot be read, belongs to a run with other arguments, or
+            cannot be written, and then holds the run as `error.run`.
     """
     loss, validation_loss = loss or ELBO(), validation_loss or ELBO()
     optim, callbacks, alone = Adam() if optim is None else optim, tuple(callbacks), guide is None
@@ -110,6 +122,7 @@ def fit(
     arguments = {name: value for name, value in locals().items() if name != "alone"}
     check_arguments(**arguments)
     config = _describe(arguments, hashed=checkpoint is not None)
+    refuse_after_fork()
     placement = Placement(device)
     keys = dict(
         zip(
@@ -125,7 +138,8 @@ def fit(
         source = Arrays(data, batch_size, drop_last=drop_last, put=placement.put)
         placement.check(source.batch_size)
     else:
-        source = Stream(data, num_epochs, put=placement.put)
+        source = Stream(data, num_epochs or 1, put=placement.put)
+    plan = Plan(num_epochs, num_steps, source.num_batches)
     form, first = source.first()
     batch = form.build(first)
     init_key, transform_key = jax.random.split(keys["init"])
@@ -157,6 +171,7 @@ def fit(
     )
     mutable |= step.init_critics(params, mutable, batch, init_key)
     state = placement.put(step.init(params, mutable))
+    finite = Finite(state, loss, compiled=compiled)
     if isinstance(source, Arrays):
         check_pair(step, state, source, keys["check"])
     check_observations(step, state, source, keys["check"])
@@ -175,37 +190,36 @@ def fit(
                 put=placement.put,
             )
         else:
-            held_out = Stream(validation, num_epochs, put=placement.put)
+            held_out = Stream(validation, plan.num_epochs, put=placement.put)
         check_observations(score, state, held_out, keys["check"])
         validate = Validation(score, held_out, keys["validation"], compiled=compiled)
 
     config["parameters"] = {name: resuming._shapes(value) for name, value in params.items()}
-    epochs = (
-        ArrayEpochs(step, source, compiled=compiled)
-        if isinstance(source, Arrays)
-        else StreamEpochs(step, source, compiled=compiled)
-    )
+    config["num_epochs"] = plan.num_epochs
+    epochs: ArrayEpochs | StreamEpochs
+    if isinstance(source, Arrays):
+        epochs = ArrayEpochs(step, source, finite, compiled=compiled, repeats=plan.length)
+    else:
+        epochs = StreamEpochs(step, source, finite, compiled=compiled)
     trainer = Trainer(
-        epochs, state, keys["epochs"], validate, Patience(patience), config, num_epochs, placement
+        epochs,
+        state,
+        keys["epochs"],
+        plan=plan,
+        validate=validate,
+        patience=Patience(patience),
+        config=config,
+        placement=placement,
     )
     if checkpoint is not None and resume:
         trainer.restore(checkpoint)
-    with Progress(
-        epochs.num_batches and epochs.num_batches * num_epochs,
-        done=trainer.num_steps,
-        enabled=progress,
-    ) as bar:
-        while trainer.epoch < num_epochs and not trainer.patience.exhausted:
-            trainer.train(bar)
-            last = trainer.epoch == num_epochs or trainer.patience.exhausted
-            stop = [callback(trainer.result()) is True for callback in callbacks]
-            if checkpoint is not None and (
-                last or any(stop) or trainer.epoch % checkpoint_every == 0
-            ):
-                trainer.save(checkpoint)
-            if any(stop):
-                break
-    return trainer.result(final=True)
+    with Progress(plan.num_steps, done=trainer.num_steps, enabled=progress) as bar:
+        return trainer.run(
+            bar,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+        )
 
 
 def _describe(arguments: dict[str, Any], *, hashed: bool) -> dict[str, Any]:

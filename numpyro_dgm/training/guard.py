@@ -1,10 +1,9 @@
-"""What to do when a number is not finite: find the site where it began, and keep the last good
-weights.
-"""
+"""What to do when a number is not finite: find where it began, and go back to what was good."""
 
 import copy
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,22 +13,76 @@ from jax import Array
 from numpyro.distributions.distribution import validation_enabled
 from numpyro.primitives import Messenger
 
-from numpyro_dgm.training.batches import Form
+from dgm_core.schedules import value_of
+from numpyro_dgm.losses import Loss
+from numpyro_dgm.losses.base import CRITICS
 from numpyro_dgm.training.step import State, Step
 
 __all__: list[str] = []  # for the package, not for users
 
+Where = tuple[str | None, str, str]  # the site or parameter; what is not finite; why
+
+
+class Finite:
+    """Whether all that a step changes is finite; what was not so at the start does not count.
+
+    That is parameters, the optimizer's state, the average, running statistics and critics.
+    """
+
+    def __init__(self, state: State, loss: Loss, *, compiled: bool) -> None:
+        self.loss = loss
+        leaves = [leaf for _, leaf in _floats(state)]
+        self._looked_at = [bool(jnp.isfinite(leaf).all()) for leaf in leaves]
+        self._all = jax.jit(self._check) if compiled else self._check
+        for path, leaf in _floats((state.params, state.mutable.get(CRITICS, {}))):
+            if bool(jnp.isnan(leaf).any()):
+                name = path[1].key if path[0].idx == 0 else self._term(path[1]).name
+                raise ValueError(
+                    f"'{name}' holds NaN before the first step: start from finite weights."
+                )
+
+    def __call__(self, state: State) -> Array:
+        """One truth value."""
+        return self._all(state)
+
+    def first_bad(self, state: State) -> tuple[str | None, str] | None:
+        """The first array that is not finite, by site and name."""
+        pairs = zip(_floats(state), self._looked_at, strict=True)
+        bad = [path for (path, leaf), at in pairs if at and not bool(jnp.isfinite(leaf).all())]
+        bad.sort(key=lambda path: path[0].name != "mutable")  # critics take their step first
+        return self._words(bad[0]) if bad else None
+
+    def _check(self, state: State) -> Array:
+        pairs = zip(_floats(state), self._looked_at, strict=True)
+        finite = [jnp.isfinite(leaf).all() for (_, leaf), looked_at in pairs if looked_at]
+        return jnp.array(finite).all()
+
+    def _term(self, entry: Any) -> Any:
+        return self.loss._players[int(entry.key)]
+
+    def _words(self, path: tuple) -> tuple[str | None, str]:
+        kind, *rest = path
+        if kind.name == "params":
+            return rest[0].key, f"parameter '{rest[0].key}'"
+        if kind.name == "average":
+            return rest[0].key, f"the average of parameter '{rest[0].key}'"
+        if kind.name == "optim":
+            return None, f"the state of the optimizer, {jax.tree_util.keystr(tuple(rest))}"
+        if rest[0].key == CRITICS:
+            term, inside = self._term(rest[1]).name, jax.tree_util.keystr(tuple(rest[3:]))
+            if rest[2].key == "optim":
+                return term, f"the state of the optimizer of the critic of {term}"
+            return term, f"weight '{inside}' of the critic of {term}"
+        names = [entry.key for entry in rest if hasattr(entry, "key")]
+        return None, f"the running statistic '{'.'.join(names)}'"
+
 
 def last_good(epochs: Any, state: State, start: int, stop: int) -> tuple[State, int]:
-    """The state before the first step that spoils it, and that step, by running start, ..., stop -
-    1 again in halves.
+    """The state before the first step that spoils it, and that step.
 
-    Cost: about log2(stop - start) times those steps.
+    Runs start, ..., stop - 1 again in halves: about log2(stop - start) times those steps.
     """
-    good, bad = (
-        start,
-        stop,
-    )  # after the steps before `good` all is finite, after those before `bad` it is not
+    good, bad = start, stop  # after the steps before `good` all is finite, before `bad` it is not
     while bad - good > 1:
         middle = (good + bad) // 2
         if epochs.run(state, start, middle)[2]:
@@ -39,45 +92,60 @@ def last_good(epochs: Any, state: State, start: int, stop: int) -> tuple[State, 
     return epochs.run(state, start, good)[0], good
 
 
-def explain_nonfinite(
-    step: Step, state: State, form: Form, arrays: tuple, rows: Array | None, key: Array
-) -> tuple[str | None, str, str]:
-    """The first site that is not finite in a step from a good state, what is not finite, and why,
-    by running that step once more, uncompiled.
+def explain_nonfinite(epochs: Any, state: State, index: int) -> Where:
+    """The first site that is not finite in a step, what is not finite, and why.
+
+    Runs that step once more, uncompiled, from the state before it.
     """
-    batch, key = step.prepare(form.build(arrays), key)
+    step: Step = epochs.step
+    arrays, rows, rng_key = epochs.batch(index)
+    batch, key = step.prepare(epochs.form(index).build(arrays), rng_key)
+    if not math.isfinite(factor := step.updates.factor(int(state.step))):
+        return None, "The update is not finite", f"lr_schedule gives {factor}"
+    notes, values = watched_values(step, state.params, state, batch, rows, key)
+    if not notes and np.isfinite(values).all():
+
+        def loss(params: dict[str, Any]) -> Array:
+            return step.evaluate(params, state.mutable, batch, rows, key, state.step)[0]
+
+        notes = [
+            (name, f"the gradient with respect to parameter '{name}' is not finite")
+            for name, gradient in jax.grad(loss)(state.params).items()
+            if _first_bad(gradient)
+        ]
+    subject = _subject(step.loss, values)
+    if notes:
+        return notes[0][0], subject, notes[0][1]
+    for weight, term in step.loss.terms:
+        if callable(weight) and not math.isfinite(now := float(value_of(weight, state.step))):
+            return None, subject, f"the weight of {term.name} is {now}"
+    after = epochs.run(state, index, index + 1)[0]
+    if spoiled := epochs.finite.first_bad(after):
+        return spoiled[0], subject, f"the step makes {spoiled[1]} not finite"
+    return None, subject, "every site is finite"
+
+
+def watched_values(
+    step: Step, params: dict[str, Any], state: State, batch: Any, rows: Array | None, key: Array
+) -> tuple[list[tuple[str, str]], np.ndarray]:
+    """What is not finite in one run of guide and model, by site, and the loss and its terms."""
     notes: list[tuple[str, str]] = []
     watched = copy.copy(step)
-    watched.model, watched.guide = (
-        _Watch(step.model, "model", notes),
-        _Watch(step.guide, "guide", notes),
-    )
-    with (
-        warnings.catch_warnings(),
-        validation_enabled(False),
-    ):  # numpyro would complain about the same numbers, and raise
+    watched.model = _Watch(step.model, "model", notes)
+    watched.guide = _Watch(step.guide, "guide", notes)
+    with warnings.catch_warnings(), validation_enabled(False):  # numpyro would complain, and raise
         warnings.simplefilter("ignore")
-        loss, (values, _) = watched.evaluate(
-            state.params, state.mutable, batch, rows, key, state.step
-        )
+        _, (values, _) = watched.evaluate(params, state.mutable, batch, rows, key, state.step)
         jax.effects_barrier()
-        if not notes and np.isfinite(loss):
-            grads = jax.grad(
-                lambda params: step.evaluate(params, state.mutable, batch, rows, key, state.step)[0]
-            )(state.params)
-            notes = [
-                (name, f"the gradient with respect to parameter '{name}' is not finite")
-                for name, grad in grads.items()
-                if _first_bad(grad)
-            ]
-    named = zip((*step.loss.term_names, "The loss"), (*values[1:], loss), strict=True)
-    subject = next(
-        (f"{name} is {value}" for name, value in named if not np.isfinite(value)),
-        "The update is not finite",
-    )
-    return (
-        (*notes[0][:1], subject, notes[0][1]) if notes else (None, subject, "every site is finite")
-    )
+    notes.sort(key=lambda note: " observes " not in note[1])  # the cause of all else
+    return notes, np.asarray(values)
+
+
+def _subject(loss: Loss, values: np.ndarray) -> str:
+    names = (*loss.term_names, "The loss")
+    numbers = (*values[1:].tolist(), float(values[0]))
+    bad = (f"{name} is {value}" for name, value in zip(names, numbers) if not math.isfinite(value))
+    return next(bad, "The update is not finite")
 
 
 class _Watch(Messenger):
@@ -90,42 +158,38 @@ class _Watch(Messenger):
         self.owner, self.notes = owner, notes
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] not in ("sample", "param"):  # keys, plates, mutable sites
+            return
         name, value, log_prob = msg["name"], msg["value"], jnp.zeros(())
         if msg["type"] == "sample":
             try:
                 log_prob = msg["fn"].log_prob(value)
             except Exception:  # a site without a density
                 log_prob = jnp.zeros(())
-        elif msg["type"] != "param":
-            return
         kind = {"sample": "site", "param": "parameter"}[msg["type"]]
-        observed = msg.get("is_observed", False)
+        site, observed = f"{kind} '{name}' of the {self.owner}", msg.get("is_observed", False)
 
         def note(value: Any, log_prob: Any) -> None:
             bad = _first_bad(value)
-            if bad and not (
-                observed and np.isfinite(log_prob).all()
-            ):  # an observation may be masked
-                self.notes.append(
-                    (
-                        name,
-                        (
-                            f"{kind} '{name}' of the {self.owner} "
-                            f"{'observes' if observed else 'has the value'} {bad}"
-                        ),
-                    )
-                )
+            if bad and not (observed and np.isfinite(log_prob).all()):  # it may be masked
+                verb = "observes" if observed else "has the value"
+                self.notes.append((name, f"{site} {verb} {bad}"))
             elif bad := _first_bad(log_prob):
-                self.notes.append((name, f"{kind} '{name}' of the {self.owner} has log_prob {bad}"))
+                self.notes.append((name, f"{site} has log_prob {bad}"))
 
         jax.debug.callback(note, value, log_prob)
 
 
 def _first_bad(tree: Any) -> str:
-    """The first number in a tree of arrays that is not finite, as text; empty where
-    there is none.
-    """
+    """The first number in a tree of arrays that is not finite, as text; empty without one."""
     arrays = (np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree))
-    return next(
-        (str(array[~np.isfinite(array)][0]) for array in arrays if not np.isfinite(array).all()), ""
-    )
+    floats = (array for array in arrays if jnp.issubdtype(array.dtype, jnp.inexact))
+    bad = (array[~np.isfinite(array.astype(complex))] for array in floats)
+    return next((str(numbers[0]) for numbers in bad if numbers.size), "")
+
+
+def _floats(tree: Any) -> Iterator[tuple[tuple, Any]]:
+    """The leaves of a tree that can be something else than finite, with their paths."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            yield path, leaf

@@ -1,10 +1,12 @@
 """Where a run takes place: one device, or several that share every batch."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import xla_bridge
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 __all__: list[str] = []  # for the package, not for users
@@ -70,6 +72,31 @@ class Placement:
     def gather(self, tree: Any) -> Any:
         """Arrays onto the first device alone."""
         return tree if self.num_devices == 1 else jax.device_put(tree, self.first)
+
+
+def refuse_after_fork() -> None:
+    """Raises RuntimeError in a process forked from one that had used JAX: it would hang."""
+    if _fork["of JAX"]:
+        raise RuntimeError(
+            "This process was forked from one that had used JAX, whose threads are missing here, "
+            "so that it would hang: start it anew, with "
+            'multiprocessing.get_context("spawn") or "forkserver".'
+        )
+
+
+_fork = {"used": False, "of JAX": False}
+
+
+def _before_fork() -> None:
+    _fork["used"] = xla_bridge.backends_are_initialized()
+
+
+def _after_fork() -> None:
+    _fork["of JAX"] = _fork["used"]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def _find(device: Any) -> jax.Device:

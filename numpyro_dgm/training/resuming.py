@@ -71,6 +71,7 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides the numbers: with another one a run cannot go on."""
     free = (
         "num_epochs",
+        "num_steps",
         "patience",
         "callbacks",
         "checkpoint",

@@ -228,14 +228,6 @@ def initialise(
     )
 
 
-def is_finite(state: State) -> Array:
-    """Whether all weights and running statistics are finite."""
-    leaves = jax.tree.leaves((state.params, state.mutable))
-    return jnp.array(
-        [jnp.isfinite(leaf).all() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    ).all()
-
-
 class _Mutables(Messenger):
     """Collects mutable sites as they are before a run changes them."""
 

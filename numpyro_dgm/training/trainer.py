@@ -1,7 +1,6 @@
-"""The run itself: state, epochs, validation, checkpoints, and what happens when a number is not
-finite.
-"""
+"""The run itself: state, epochs, validation, checkpoints, and the end by a bad number."""
 
+import math
 import time
 from typing import Any, NoReturn
 
@@ -9,6 +8,8 @@ import numpy as np
 from jax import Array
 
 from dgm_core.results import History
+from dgm_core.training.checkpoint import CheckpointError
+from dgm_core.training.epochs import Plan, Training
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
 from numpyro_dgm.training import resuming
@@ -21,12 +22,10 @@ from numpyro_dgm.training.validating import Validation
 
 __all__: list[str] = []  # for the package, not for users
 
-# how long the progress line may stand still; shorter calls cost several per cent in copies of the
-# state
-_SECONDS_PER_CALL = 1.0
+_SECONDS_PER_CALL = 1.0  # so long may the progress line stand still: each call copies the state
 
 
-class Trainer:
+class Trainer(Training):
     """The epochs of a run and what they change: state, history, best weights."""
 
     def __init__(
@@ -34,53 +33,61 @@ class Trainer:
         epochs: ArrayEpochs | StreamEpochs,
         state: State,
         key: Array,
+        *,
+        plan: Plan,
         validate: Validation | None,
         patience: Patience,
         config: dict[str, Any],
-        num_epochs: int,
         placement: Placement,
     ) -> None:
-        self.epochs, self.state, self.key, self.validate, self.patience = (
-            epochs,
-            state,
-            key,
-            validate,
-            patience,
-        )
-        self.config, self.num_epochs, self.placement = config, num_epochs, placement
-        self.history, self.epoch, self.num_steps = History(), 0, 0
+        super().__init__(plan, patience, config, epochs.data.num_data)
+        self.epochs, self.state, self.key, self.validate = epochs, state, key, validate
+        self.placement = placement
         self.best: tuple[dict[str, Any], dict[str, Any]] | None = None  # params and mutable sites
-        self.data_size = epochs.data.num_data
         self.names = ("loss", *epochs.step.loss.term_names)
+        self.passing = False  # whether a pass through the data has begun
         self._length = 1  # steps per call
+
+    def prepare(self) -> None:
+        """Nothing: steps are compiled when they are first taken."""
 
     def train(self, bar: Progress) -> None:
         """One epoch, its row of the history and, where there is validation, its score."""
         began = time.perf_counter()
         self.epoch += 1
-        self.epochs.begin(self.key, self.epoch)
-        start, values, sizes = 0, [], []
-        while (stop := self.epochs.reach(start, self._length)) > start:
-            self.state, new = self._steps(start, stop)
-            values.append(new)
-            sizes.append(self.epochs.num_rows(start, stop))
-            bar.advance(stop - start)
-            if bar.enabled:
-                bar.show(f"epoch {self.epoch} of {self.num_epochs}", self._means(values, sizes))
-            start = stop
-        self.data_size = self.data_size or int(np.concatenate(sizes).sum())
-        self.num_steps += start
-        row = {"epoch": self.epoch, "step": self.num_steps, **self._means(values, sizes)}
+        length, taken = self.plan.next_length(self.num_steps), 0
+        sums, count = np.zeros(len(self.names)), 0
+        while length is None or taken < length:
+            if not self.passing:
+                self.epochs.begin(self.key, self.passes + 1, self.position)
+                self.passing = True
+            most = self._length if length is None else min(self._length, length - taken)
+            stop = self.epochs.reach(self.position, most)
+            if stop == self.position:
+                self.passes, self.position, self.passing = self.passes + 1, 0, False
+                if length is None:
+                    break
+                continue
+            sizes = self.epochs.num_rows(self.position, stop)
+            sums, count = sums + sizes @ self._steps(stop).astype(float), count + int(sizes.sum())
+            done = stop - self.position
+            self.position, taken, self.num_steps = stop, taken + done, self.num_steps + done
+            bar.advance(done)
+            bar.show(self.title, dict(zip(self.names, (sums / count).tolist(), strict=True)))
+        self.data_size = self.data_size or count
+        row: dict[str, Any] = dict(zip(self.names, (sums / count).tolist(), strict=True))
         if self.validate is not None:
-            weights = self._current()
-            row |= self.validate(self.state, weights)
-            if self.patience.better(row["validation"], self.epoch):
-                self.best = weights, self.state.mutable
-        self.history.append({**row, "seconds": time.perf_counter() - began})
+            row |= self._validated(self.validate)
+        best = {"best epoch": self.patience.best_epoch} if self.validate is not None else {}
+        bar.show(self.title, row | best)
+        seconds = time.perf_counter() - began
+        begun = {"epoch": self.epoch, "step": self.num_steps}
+        self.history.append({**begun, **row, "seconds": seconds})
 
     def result(self, *, final: bool = False) -> Run:
-        """The run so far: with the weights of the last step or their average, at the end with the
-        best ones if there is validation.
+        """The run so far, with the weights of the last step or their average.
+
+        At the end with the best ones if there is validation.
         """
         best = self.best if final else None
         params, mutable = best or (self._current(), self.state.mutable)
@@ -98,66 +105,63 @@ class Trainer:
 
     def save(self, folder: Any) -> None:
         """Write a checkpoint."""
-        meta = {
-            "config": resuming._identity(self.config),
-            "epoch": self.epoch,
-            "history": list(self.history),
-            "patience": self.patience.state(),
-            "data_size": self.data_size,
-        }
-        resuming._save(folder, {"state": self.state, "best": self.best}, meta)
+        header = {**self.header(), "config": resuming._identity(self.config)}
+        resuming._save(folder, {"state": self.state, "best": self.best}, header)
 
     def restore(self, folder: Any) -> None:
         """Go on from a checkpoint, if there is one."""
         found = resuming._load(folder, self.config)
         if found is None:
             return
-        arrays, meta = found
-        best = (self.state.params, self.state.mutable) if meta["patience"]["best_epoch"] else None
+        arrays, header = found
+        like = (self.state.params, self.state.mutable)
+        best = like if header["patience"]["best_epoch"] else None
         tree = resuming._rebuild(arrays, {"state": self.state, "best": best})
         self.state, self.best = self.placement.put(tree["state"]), self.placement.put(tree["best"])
-        self.history, self.epoch, self.data_size = (
-            History(meta["history"]),
-            meta["epoch"],
-            meta["data_size"],
-        )
-        self.num_steps = int(self.state.step)
-        self.patience.restore(meta["patience"])
+        self.remember(header)
+        if bad := self.epochs.finite.first_bad(self.state):
+            raise CheckpointError(
+                f"The checkpoint in {folder} holds numbers that are not finite, in {bad[1]}. "
+                "Start afresh with resume=False."
+            )
 
     def _current(self) -> dict[str, Any]:
         return self.state.params if self.state.average is None else self.state.average
 
-    def _means(self, values: list[np.ndarray], sizes: list[np.ndarray]) -> dict[str, float]:
-        means = np.average(
-            np.concatenate(values).astype(float), axis=0, weights=np.concatenate(sizes)
-        )
-        return dict(zip(self.names, means.tolist(), strict=True))
-
-    def _steps(self, start: int, stop: int) -> tuple[State, np.ndarray]:
-        began = time.perf_counter()
+    def _steps(self, stop: int) -> np.ndarray:
+        """The steps of this pass from its position to `stop`, and their values."""
+        began, start = time.perf_counter(), self.position
         state, values, finite = self.epochs.run(self.state, start, stop)
         if not finite:
             self._fail(start, stop)
-        seconds = time.perf_counter() - began
-        self._length = max(
-            1, min(4 * self._length, round((stop - start) * _SECONDS_PER_CALL / seconds))
-        )
-        return state, values
+        self.state = state
+        calls = _SECONDS_PER_CALL / (time.perf_counter() - began)
+        self._length = max(1, min(4 * self._length, round((stop - start) * calls)))
+        return values
 
     def _fail(self, start: int, stop: int) -> NoReturn:
+        """Repeat the steps of the last call up to the one that spoils the state; stop there."""
         self.state, index = last_good(self.epochs, self.state, start, stop)
-        site, subject, reason = explain_nonfinite(
-            self.epochs.step, self.state, self.epochs.form(index), *self.epochs.batch(index)
-        )
-        step, self.epoch = int(self.state.step), self.epoch - 1
-        run = self.result(final=True)
-        kept = (
-            f"The weights of epoch {run.best_epoch}"
-            if self.best is not None
-            else "The weights before that step"
-        )
-        message = (
-            f"{subject} at step {step} (epoch {self.epoch + 1}): {reason}. {kept} are kept "
-            "in error.run."
-        )
-        raise NonFiniteError(message, site=site, step=step, epoch=self.epoch + 1, run=run)
+        site, subject, reason = explain_nonfinite(self.epochs, self.state, index)
+        where = f"at step {int(self.state.step)} (epoch {self.epoch})"
+        epoch = self.epoch
+        self.back_to(epoch)
+        self._stop(f"{subject} {where}: {reason}. {self.kept()}", site, epoch)
+
+    def _stop(self, message: str, site: str | None, epoch: int) -> NoReturn:
+        run, step = self.result(final=True), int(self.state.step)
+        message = f"{message} are kept in error.run."
+        raise NonFiniteError(message, site=site, step=step, epoch=epoch, run=run)
+
+    def _validated(self, validate: Validation) -> dict[str, float]:
+        """The scores of this epoch, which is the best so far or not."""
+        weights = self._current()
+        scores = validate(self.state, weights)
+        if not math.isfinite(score := scores["validation"]):
+            site, reason = validate.explain(self.state, weights)
+            kept = self.kept().replace("before that step", "of that epoch")
+            message = f"The validation score is {score} after epoch {self.epoch}: {reason}. {kept}"
+            self._stop(message, site, self.epoch)
+        if self.patience.better(score, self.epoch):
+            self.best = weights, self.state.mutable
+        return scores

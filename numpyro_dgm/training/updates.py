@@ -14,9 +14,7 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class Updates:
-    """What a step does with the gradients: clipping, learning rate, the optimiser, the moving
-    average of the weights.
-    """
+    """What a step does with the gradients: clipping, learning rate, optimizer, moving average."""
 
     def __init__(
         self,
@@ -52,10 +50,12 @@ class Updates:
         )
         if self.lr_schedule is not None:
             factor = value_of(self.lr_schedule, step)
-            updates = jax.tree.map(
-                lambda update: update * jnp.asarray(factor, update.dtype), updates
-            )
+            updates = jax.tree.map(lambda u: u * jnp.asarray(factor, u.dtype), updates)
         return optax.apply_updates(params, updates), state
+
+    def factor(self, num_steps: int) -> float:
+        """What the learning rate is multiplied with after `num_steps` steps."""
+        return 1.0 if self.lr_schedule is None else float(value_of(self.lr_schedule, num_steps))
 
     def averaged(self, average: Any, params: Any, step: Array) -> Any:
         """The moving average after this step; None without one."""

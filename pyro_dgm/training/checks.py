@@ -32,9 +32,14 @@ def check_arguments(**arguments: Any) -> None:
     for name in ("loss", "validation_loss"):
         if not isinstance(arguments[name], Loss):
             raise ValueError(f"{name} must be a loss such as ELBO(), got {arguments[name]!r}.")
-    for name in ("num_epochs", "batch_size", "checkpoint_every", "patience"):
+    if arguments["num_epochs"] is not None and arguments["num_steps"] is not None:
+        raise ValueError(
+            "The length of a run is num_epochs or num_steps, not both, "
+            f"got {arguments['num_epochs']!r} and {arguments['num_steps']!r}."
+        )
+    for name in ("num_epochs", "num_steps", "batch_size", "checkpoint_every", "patience"):
         value = arguments[name]
-        if value is None and name in ("batch_size", "patience"):
+        if value is None and name != "checkpoint_every":
             continue
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")

@@ -8,9 +8,11 @@ import pyro
 import torch
 from pyro import poutine
 
+from dgm_core.training.epochs import Plan
 from dgm_core.training.identity import describe
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.losses import ELBO, Loss
 from pyro_dgm.nn.modes import modules_of
 from pyro_dgm.nn.optimizers import Adam
@@ -33,6 +35,7 @@ from pyro_dgm.training.validating import Validation
 __all__ = ["fit"]
 
 
+@one_at_a_time
 def fit(
     model: Callable,
     guide: Callable | None,
@@ -40,7 +43,8 @@ def fit(
     *,
     loss: Loss | None = None,
     optim: Any = None,
-    num_epochs: int = 1,
+    num_epochs: int | None = None,
+    num_steps: int | None = None,
     batch_size: int | None = None,
     drop_last: bool = False,
     validation: Any = None,
@@ -74,7 +78,11 @@ def fit(
             one, run through once per epoch. Arrays are moved to the device once and shuffled there.
         loss: what is minimised, a sum of terms; ELBO() when left out.
         optim: Adam(1e-3) when left out; or any optimiser of the backend.
-        num_epochs: passes through the data in all, also when a run is resumed.
+        num_epochs: passes through the data in all, also when a run is resumed; 1 when left out.
+        num_steps: steps in all, instead of epochs.  An "epoch" is then a whole number of passes, as
+            many as give a run of about a hundred epochs (a hundredth of the steps where nobody
+            knows how many batches a pass has): so often there is a row of the history, validation,
+            callbacks, and what `patience` and `checkpoint_every` count.
         batch_size: rows per step; None is all of them.
         drop_last: leave out the last, smaller batch of an epoch (other rows in every epoch).
         validation: data of the same form as `data`; scored after every epoch in evaluation mode,
@@ -95,7 +103,7 @@ def fit(
             never interrupted.
         resume: False starts afresh although there is a checkpoint.
         seed: decides the shuffling and all random draws; the global random state is left as it was.
-        progress: one progress line, with every term of the loss.
+        progress: one progress line: loss, validation, best epoch, and the terms that fit.
         device: where to train; the device of the parameters when left out.
         compile: True, False or "auto": compile the step when the run is long enough to repay it.
 
@@ -103,9 +111,12 @@ def fit(
         Run.
     Raises:
         ValueError: bad arguments or data, observations outside their support, a guide that does not
-        fit the model. NonFiniteError: the loss or a gradient became NaN or infinite; names site,
-        step and epoch.
-        CheckpointError: the checkpoint cannot be read, or belongs to a run with other arguments.
+            fit the model.
+        NonFiniteError: the loss, a weight, a running statistic, a critic, the state of an optimizer
+            or the validation score became NaN or infinite; names site, step and epoch, and all is
+            as it was before that step.
+        CheckpointError: the checkpoint cannot be read, belongs to a run with other arguments, or
+            cannot be written, and then holds the run as `error.run`.
 
     >>> from pyro_dgm.models import VAE
     >>> vae = VAE(4, 2, hidden=(8,))
@@ -126,7 +137,8 @@ def fit(
         if is_in_memory(data):
             source = Arrays(data, batch_size, drop_last=drop_last, device=place)
         else:
-            source = Stream(data, num_epochs, device=place)
+            source = Stream(data, num_epochs or 1, device=place)
+        plan = Plan(num_epochs, num_steps, source.num_batches)
         seeds = np.random.SeedSequence((seed % 2**64, 0)).generate_state(2)
         pyro.set_rng_seed(int(seeds[0]))
         example = source.first().transformed(transform)
@@ -144,7 +156,7 @@ def fit(
                 held_out = (
                     Arrays(validation, example.size, shrink=True, device=place)
                     if is_in_memory(validation)
-                    else Stream(validation, num_epochs, device=place)
+                    else Stream(validation, plan.num_epochs, device=place)
                 )
                 check_observations(score, held_out)
                 validate = Validation(score, held_out, int(seeds[1]))
@@ -159,6 +171,7 @@ def fit(
             for term in loss._players:
                 term._begin()
             config = _describe(arguments, parameters.sites, hashed=checkpoint is not None)
+            config["num_epochs"] = plan.num_epochs
             trainer = Trainer(
                 step,
                 parameters,
@@ -166,33 +179,26 @@ def fit(
                 source,
                 transform=transform,
                 seed=seed % 2**64,
-                num_epochs=num_epochs,
+                plan=plan,
                 validate=validate,
                 patience=Patience(patience),
                 config=config,
                 workers=workers,
                 functions=(model, guide),
+                example=example,
+                compile=compile,
+                user_validates=user_validates,
             )
-            before = trainer.restore(checkpoint) if checkpoint is not None and resume else {}
-            done = before.get("stopped", False) and bool(callbacks)
-            if trainer.epoch < num_epochs and not done:
-                trainer.prepare(before.get("compiled", compile), example)
-            with Progress(
-                source.num_batches and source.num_batches * num_epochs,
-                done=trainer.num_steps,
-                enabled=progress and workers.first,
-            ) as bar:
-                while trainer.epoch < num_epochs and not trainer.patience.exhausted and not done:
-                    trainer.train(bar)
-                    if callbacks and workers.first:
-                        with pyro.validation_enabled(user_validates):
-                            answers = [callback(trainer.result()) is True for callback in callbacks]
-                        done = any(answers)
-                    done = workers.agreed(done)
-                    last = done or trainer.epoch == num_epochs or trainer.patience.exhausted
-                    if checkpoint is not None and (last or trainer.epoch % checkpoint_every == 0):
-                        trainer.save(checkpoint, stopped=done)
-            return trainer.result(final=True)
+            if checkpoint is not None and resume:
+                trainer.restore(checkpoint)
+            shown = progress and workers.first
+            with Progress(plan.num_steps, done=trainer.num_steps, enabled=shown) as bar:
+                return trainer.run(
+                    bar,
+                    callbacks=callbacks,
+                    checkpoint=checkpoint,
+                    checkpoint_every=checkpoint_every,
+                )
 
 
 def _place(device: torch.device | None, *functions: Callable) -> torch.device:

@@ -1,6 +1,7 @@
 """What a step of `fit` does with the gradients."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +15,12 @@ from pyro_dgm.nn.optimizers import build_optimizer
 __all__: list[str] = []  # for the package, not for users
 
 
+class NotFiniteError(ArithmeticError):
+    """Inside a step: a number is not finite."""
+
+
 class Updates:
-    """What a step does with the gradients: clipping, learning rate, the optimiser, the moving
-    average of the weights.
-    """
+    """What a step does with the gradients: clipping, learning rate, optimizer, moving average."""
 
     def __init__(
         self,
@@ -34,24 +37,24 @@ class Updates:
                 "Model and guide have no learnable parameters: register networks with "
                 "pyro.module, and use pyro.param."
             )
-        self.optimiser = build_optimizer(optim, params)
+        self.optimizer = build_optimizer(optim, params)
         self.clip_norm, self.lr_schedule, self.decay = clip_norm, lr_schedule, average
-        self.rates = [group["lr"] for group in self.optimiser.param_groups]
-        self.average = (
-            None if average is None else [weight.detach().clone() for weight in self.weights]
-        )
-        step: Callable = type(self.optimiser).step
-        self.needs_closure = (
-            inspect.signature(step).parameters["closure"].default is inspect.Parameter.empty
-        )  # L-BFGS
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.average = None if average is None else [w.detach().clone() for w in self.weights]
+        closure = inspect.signature(type(self.optimizer).step).parameters["closure"]
+        self.needs_closure = closure.default is inspect.Parameter.empty  # L-BFGS
 
     def __call__(self, num_steps: int, differentiate: Callable[[], Tensor]) -> Tensor:
-        """One update after `num_steps` others; `differentiate` sets the gradients and returns the
-        loss and its terms, as this does.
+        """One update after `num_steps` others; returns the loss and its terms.
+
+        `differentiate` sets the gradients and returns them too.  Raises NotFiniteError where the
+        learning rate is not finite.
         """
         if self.lr_schedule is not None:
-            factor = float(value_of(self.lr_schedule, num_steps))
-            for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            factor = self.factor(num_steps)
+            if not math.isfinite(factor):
+                raise NotFiniteError
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = factor * rate
         if self.needs_closure:
             values = self._search(differentiate)
@@ -59,13 +62,16 @@ class Updates:
             values = differentiate()
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.weights, self.clip_norm)
-            self.optimiser.step()
+            self.optimizer.step()
         if self.average is not None:
             decay = min(self.decay or 0.0, (1 + num_steps) / (10 + num_steps)) if num_steps else 0.0
-            torch._foreach_lerp_(
-                self.average, [weight.detach() for weight in self.weights], 1.0 - decay
-            )
+            weights = [weight.detach() for weight in self.weights]
+            torch._foreach_lerp_(self.average, weights, 1.0 - decay)
         return values
+
+    def factor(self, num_steps: int) -> float:
+        """What the learning rate is multiplied with after `num_steps` steps."""
+        return 1.0 if self.lr_schedule is None else float(value_of(self.lr_schedule, num_steps))
 
     def _search(self, differentiate: Callable[[], Tensor]) -> Tensor:
         state, values = torch.get_rng_state(), []
@@ -75,35 +81,28 @@ class Updates:
             values.append(differentiate())
             return values[-1][0]
 
-        self.optimiser.step(closure)  # type: ignore[arg-type]  # a tensor is as good as a number
+        self.optimizer.step(closure)  # type: ignore[arg-type]  # a tensor is as good as a number
         return values[0]
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside this block the weights are their moving average, if there is one."""
-        self._swap()
+        weights = [weight.detach() for weight in self.weights]
+        kept = None if self.average is None else [weight.clone() for weight in weights]
         try:
+            if self.average is not None:
+                torch._foreach_copy_(weights, self.average)
             yield
         finally:
-            self._swap()
+            if kept is not None:
+                torch._foreach_copy_(weights, kept)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside the weights."""
-        return {"optimiser": self.optimiser.state_dict(), "average": self.average}
+        return {"optimiser": self.optimizer.state_dict(), "average": self.average}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimiser"])
         if self.average is not None:
-            self.average = [
-                value.to(weight)
-                for value, weight in zip(state["average"], self.weights, strict=True)
-            ]
-
-    def _swap(self) -> None:
-        if self.average is not None:
-            with torch.no_grad():
-                for weight, value in zip(self.weights, self.average, strict=True):
-                    kept = weight.clone()
-                    weight.copy_(value)
-                    value.copy_(kept)
+            torch._foreach_copy_(self.average, list(state["average"]))

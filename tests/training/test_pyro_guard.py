@@ -193,7 +193,7 @@ def test_a_gradient_that_is_not_finite_is_found_out(average: float | None) -> No
         with pyro.plate("data", len(x)):
             pyro.sample("x", dist.Normal(mean - 0.0 * (mean - x).abs().sqrt().sum(), 1.0), obs=x)
 
-    with pytest.raises(NonFiniteError, match="parameter 'mean' has the value nan") as info:
+    with pytest.raises(NonFiniteError, match=r"gradient .* parameter 'mean'") as info:
         quiet(model, None, torch.tensor([1.0, 2.0]), loss=NLL(), num_epochs=5, average=average)
     assert info.value.site == "mean" and info.value.run.params["mean"] == 1.0
 

@@ -23,7 +23,7 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         FlowGAN,
         InfoGAN,
     )
-    from pyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit
+    from pyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit, load_run
 
 __all__ = [
     "AVB",
@@ -51,6 +51,7 @@ __all__ = [
     "generate",
     "joints",
     "latents",
+    "load_run",
     "log_weights",
     "losses",
     "models",

@@ -26,6 +26,7 @@ from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.structure import plates_of, random_sites
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import modules_of
+from pyro_dgm.training.weights import in_force
 
 if TYPE_CHECKING:
     import arviz as az
@@ -257,7 +258,12 @@ def to_arviz(
 
 @contextmanager
 def _evaluating(run: Any, seed: int) -> Iterator[None]:
-    with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(run.model, run.guide):
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(),
+        in_force(run),
+        evaluation_mode(run.model, run.guide),
+    ):
         torch.manual_seed(seed)
         yield
 

@@ -10,11 +10,12 @@ from dgm_core.training.epochs import Plan
 from dgm_core.training.identity import describe
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from dgm_core.training.saved import seen
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.losses import ELBO, Loss
 from numpyro_dgm.nn.optimizers import Adam, build_optimizer
 from numpyro_dgm.training import resuming
-from numpyro_dgm.training.batches import Arrays, Stream, is_in_memory
+from numpyro_dgm.training.batches import Arrays, Form, Stream, is_in_memory
 from numpyro_dgm.training.checks import (
     check_arguments,
     check_compared,
@@ -143,13 +144,10 @@ def fit(
     form, first = source.first()
     batch = form.build(first)
     init_key, transform_key = jax.random.split(keys["init"])
-    params, transforms, mutable = initialise(
-        model,
-        guide,
-        batch if transform is None else transform(batch, key=transform_key),
-        init_key,
-        compiled=compiled,
-    )
+    example = batch if transform is None else transform(batch, key=transform_key)
+    whole = source.arrays if isinstance(source, Arrays) else None
+    config["seen"] = seen(*Form.of(example), whole, source.num_data)
+    params, transforms, mutable = initialise(model, guide, example, init_key, compiled=compiled)
     common: dict[str, Any] = {
         "num_data": source.num_data,
         "batch_size": source.batch_size,

@@ -79,6 +79,7 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
         "checkpoint_every",
         "progress",
         "device",
+        "seen",
     )
     return {name: value for name, value in config.items() if name not in free}
 
@@ -130,5 +131,5 @@ def _to_numpy(leaf: Any) -> np.ndarray:
 def _from_numpy(array: np.ndarray, like: Any) -> Any:
     if _is_key(like):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
-    dtype = jnp.asarray(like).dtype
+    dtype = like.dtype if hasattr(like, "dtype") else jnp.asarray(like).dtype
     return jax.device_put(array.view(dtype) if dtype.kind == "V" else array)

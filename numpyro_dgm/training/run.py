@@ -1,17 +1,49 @@
-"""What `fit` returns, and the error it raises when a number is not finite."""
+"""What `fit` returns: a model and a guide with weights of their own, also as a file; and the error
+where a number is not finite.
+"""
 
-from collections.abc import Callable
+import os
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+from numpyro.distributions.distribution import validation_enabled
+from numpyro.handlers import block, replay, seed, trace
 
 from dgm_core.results import History
+from dgm_core.training.checkpoint import CheckpointError
+from dgm_core.training.saved import called_with, check_arrays, read_run, unrunnable, write_run
+from numpyro_dgm.nn import evaluation_mode
+from numpyro_dgm.training import resuming
+from numpyro_dgm.training.batches import Form
 
-__all__ = ["NonFiniteError", "Run"]
+__all__ = ["NonFiniteError", "Run", "load_run"]
 
 
 @dataclass(repr=False)
 class Run:
-    """A trained model and guide, with all that evaluation needs."""
+    """A trained model and guide, with all that evaluation needs.
+
+    A run is self-contained: it is evaluated on its own weights, whatever happens to the networks,
+    the parameter store or the guide afterwards. It can be pickled where its model and guide can.
+
+    Attributes:
+        model, guide: the callables that were fitted.
+        params: the value of every parameter as model and guide see it, by name.
+        history: the metrics, one row per epoch.
+        config: the arguments of `fit`; under "seen" what is remembered of the data: form, types
+            and shapes of a batch and a fingerprint, but no value.
+        data_size: the number of data.
+        epoch: how many are done.
+        best_epoch: the one whose weights these are.
+        mutable_state: what the networks hold besides: running statistics; in Pyro all their
+            tensors, by the number of the network and the path inside it.
+        term_state: what the terms of the loss keep, by name; `loss.critics(run.term_state)` reads
+            the critics.
+    """
 
     model: Callable
     guide: Callable
@@ -22,6 +54,30 @@ class Run:
     epoch: int = 0
     best_epoch: int = 0
     mutable_state: dict[str, Any] = field(default_factory=dict)
+    term_state: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the run to a file for `load_run`: weights, running statistics, history and
+        configuration; neither code nor data, and nothing of the loss.
+
+        Raises:
+            CheckpointError: where it cannot be written; a file of that name is then as it was.
+        """
+        arrays = _arrays(self.params, self.mutable_state)
+        write_run(
+            path,
+            "numpyro_dgm",
+            {name: resuming._to_numpy(x) for name, x in arrays.items()},
+            vars(self),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Bound methods as module and name: equinox gives them annotations, which do not pickle."""
+        return {name: _method(value) for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value.bound() if isinstance(value, _Method) else value)
 
     def __repr__(self) -> str:
         total = f" of {self.config['num_epochs']}" if "num_epochs" in self.config else ""
@@ -46,3 +102,111 @@ class NonFiniteError(ArithmeticError):
     def __init__(self, message: str, *, site: str | None, step: int, epoch: int, run: Run) -> None:
         super().__init__(message)
         self.site, self.step, self.epoch, self.run = site, step, epoch, run
+
+
+def load_run(
+    path: str | os.PathLike[str],
+    model: Callable,
+    guide: Callable | None,
+    *,
+    data: Any = None,
+) -> Run:
+    """Read what `Run.save` wrote; no code of the file is run.
+
+    Model and guide are called once, on numbers of the types and shapes of the data of the fit, to
+    find their parameters, and so that an automatic guide sets itself up. They keep the weights that
+    they have: the run brings its own.
+
+    Args:
+        path: the file.
+        model, guide: those of the fit; the guide None where the fit had none.
+        data: what model and guide are called with instead, in any form that `fit` takes, for those
+            that cannot be called with arbitrary numbers.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of the other backend, or of another model or
+            guide, or these cannot be called.
+
+    Example:
+        >>> import tempfile
+        >>> from numpyro_dgm import VAE, fit
+        >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
+        >>> run = fit(vae.model, vae.guide, np.ones((9, 4)), progress=False)
+        >>> path = os.path.join(tempfile.mkdtemp(), "vae.run")
+        >>> run.save(path)
+        >>> load_run(path, vae.model, vae.guide).epoch
+        1
+    """
+    arrays, fields = read_run(path, "numpyro_dgm")
+    guide = _prior_of(model) if guide is None else guide
+    if data is None:
+        kind, names, values = called_with(path, fields["config"])
+        form = Form(kind, names)
+    else:
+        form, values = Form.of(data)
+    try:
+        of_guide, of_model, held = _found(model, guide, *form.call(values))
+    except Exception as error:
+        raise CheckpointError(unrunnable(path, error)) from error
+    if not any(name in arrays for name in _arrays(of_guide, {})):
+        of_guide = {}  # a loss that does not need the guide has not trained it
+    params = {**of_guide, **of_model}
+    like = _arrays(params, held)
+    check_arrays(path, arrays, like)
+    new = iter([resuming._from_numpy(arrays[name], leaf) for name, leaf in like.items()])
+    params, held = (
+        jax.tree.map(lambda _: next(new), params),
+        jax.tree.map(lambda _: next(new), held),
+    )
+    return Run(model=model, guide=guide, params=params, mutable_state=held, **fields)
+
+
+class _Method(NamedTuple):
+    module: eqx.Module
+    name: str
+
+    def bound(self) -> Callable:
+        return getattr(self.module, self.name)
+
+
+def _method(value: Any) -> Any:
+    own = getattr(value, "__self__", None)
+    if isinstance(value, eqx.Module) and isinstance(own, eqx.Module):
+        return _Method(own, value.__name__)  # type: ignore[attr-defined]
+    return value
+
+
+def _prior_of(model: Callable) -> Callable:
+    """The guide that draws the latent sites as the model does."""
+    return block(model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"])
+
+
+def _found(
+    model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The parameters of the guide, those of the model, and their mutable sites."""
+    keys = jax.random.split(jax.random.key(0))
+    with evaluation_mode(model, guide), validation_enabled(False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        guide_trace = trace(seed(guide, keys[0])).get_trace(*args, **kwargs)  # sets itself up
+
+        def values(kind: str, of: dict[str, Any]) -> dict[str, Any]:
+            return {name: site["value"] for name, site in of.items() if site["type"] == kind}
+
+        def run_model() -> tuple[dict[str, Any], dict[str, Any]]:
+            own = trace(replay(seed(model, keys[1]), guide_trace)).get_trace(*args, **kwargs)
+            return values("param", own), values("mutable", own)
+
+        of_model, held = jax.eval_shape(run_model)
+    return values("param", guide_trace), of_model, {**held, **values("mutable", guide_trace)}
+
+
+def _arrays(params: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
+    """All arrays of a run by the names that they have in its file; not those of the loss."""
+    own = {name: value for name, value in held.items() if not name.startswith("loss$")}
+    return {
+        f"{kind}/{name}{jax.tree_util.keystr(path)}": leaf
+        for kind, trees in (("params", params), ("state", own))
+        for name, tree in sorted(trees.items())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

@@ -3,6 +3,6 @@
 from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.training.batches import binarize
 from pyro_dgm.training.fit import fit
-from pyro_dgm.training.run import NonFiniteError, Run
+from pyro_dgm.training.run import NonFiniteError, Run, load_run
 
-__all__ = ["Adam", "NonFiniteError", "Run", "binarize", "fit"]
+__all__ = ["Adam", "NonFiniteError", "Run", "binarize", "fit", "load_run"]

@@ -12,6 +12,7 @@ from dgm_core.training.epochs import Plan
 from dgm_core.training.identity import describe
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from dgm_core.training.saved import seen
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.losses import ELBO, Loss
 from pyro_dgm.nn.modes import modules_of
@@ -172,6 +173,8 @@ def fit(
                 term._begin()
             config = _describe(arguments, parameters.sites, hashed=checkpoint is not None)
             config["num_epochs"] = plan.num_epochs
+            whole = source.arrays if isinstance(source, Arrays) else None
+            config["seen"] = seen(example.form, example.arrays, whole, source.num_data)
             trainer = Trainer(
                 step,
                 parameters,

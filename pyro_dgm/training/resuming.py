@@ -57,6 +57,7 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
         "checkpoint_every",
         "progress",
         "device",
+        "seen",
     )
     return {name: value for name, value in config.items() if name not in free}
 

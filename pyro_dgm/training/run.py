@@ -1,17 +1,50 @@
-"""What `fit` returns, and the error it raises when a number is not finite."""
+"""What `fit` returns: a model and a guide with weights of their own, also as a file; and the error
+where a number is not finite.
+"""
 
-from collections.abc import Callable
+import os
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dgm_core.results import History
+import numpy as np
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
 
-__all__ = ["NonFiniteError", "Run"]
+from dgm_core.results import History
+from dgm_core.training.checkpoint import CheckpointError
+from dgm_core.training.saved import called_with, check_arrays, read_run, unrunnable, write_run
+from pyro_dgm.nn import evaluation_mode
+from pyro_dgm.training.batches import Form
+from pyro_dgm.training.weights import held_by_networks, own_store
+
+__all__ = ["NonFiniteError", "Run", "load_run"]
 
 
 @dataclass(repr=False)
 class Run:
-    """A trained model and guide, with all that evaluation needs."""
+    """A trained model and guide, with all that evaluation needs.
+
+    A run is self-contained: it is evaluated on its own weights, whatever happens to the networks,
+    the parameter store or the guide afterwards. It can be pickled where its model and guide can.
+
+    Attributes:
+        model, guide: the callables that were fitted.
+        params: the value of every parameter as model and guide see it, by name.
+        history: the metrics, one row per epoch.
+        config: the arguments of `fit`; under "seen" what is remembered of the data: form, types
+            and shapes of a batch and a fingerprint, but no value.
+        data_size: the number of data.
+        epoch: how many are done.
+        best_epoch: the one whose weights these are.
+        mutable_state: what the networks hold besides: running statistics; in Pyro all their
+            tensors, by the number of the network and the path inside it.
+        term_state: what the terms of the loss keep, by name; `loss.critics(run.term_state)` reads
+            the critics.
+    """
 
     model: Callable
     guide: Callable
@@ -22,6 +55,17 @@ class Run:
     epoch: int = 0
     best_epoch: int = 0
     mutable_state: dict[str, Any] = field(default_factory=dict)
+    term_state: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the run to a file for `load_run`: weights, running statistics, history and
+        configuration; neither code nor data, and nothing of the loss.
+
+        Raises:
+            CheckpointError: where it cannot be written; a file of that name is then as it was.
+        """
+        arrays = _arrays(self.params, self.mutable_state)
+        write_run(path, "pyro_dgm", {name: _to_numpy(x) for name, x in arrays.items()}, vars(self))
 
     def __repr__(self) -> str:
         total = f" of {self.config['num_epochs']}" if "num_epochs" in self.config else ""
@@ -46,3 +90,130 @@ class NonFiniteError(ArithmeticError):
     def __init__(self, message: str, *, site: str | None, step: int, epoch: int, run: Run) -> None:
         super().__init__(message)
         self.site, self.step, self.epoch, self.run = site, step, epoch, run
+
+
+def load_run(
+    path: str | os.PathLike[str],
+    model: Callable,
+    guide: Callable | None,
+    *,
+    data: Any = None,
+) -> Run:
+    """Read what `Run.save` wrote; no code of the file is run.
+
+    Model and guide are called once, on numbers of the types and shapes of the data of the fit, to
+    find their parameters, and so that an automatic guide sets itself up. They keep the weights that
+    they have: the run brings its own.
+
+    Args:
+        path: the file.
+        model, guide: those of the fit; the guide None where the fit had none.
+        data: what model and guide are called with instead, in any form that `fit` takes, for those
+            that cannot be called with arbitrary numbers.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of the other backend, or of another model or
+            guide, or these cannot be called.
+
+    Example:
+        >>> import tempfile
+        >>> from pyro_dgm import VAE, fit
+        >>> vae = VAE(4, 2, hidden=(8,))
+        >>> run = fit(vae.model, vae.guide, np.ones((9, 4)), progress=False)
+        >>> path = os.path.join(tempfile.mkdtemp(), "vae.run")
+        >>> run.save(path)
+        >>> load_run(path, vae.model, vae.guide).epoch
+        1
+    """
+    arrays, fields = read_run(path, "pyro_dgm")
+    guide = _prior_of(model) if guide is None else guide
+    if data is None:
+        kind, names, values = called_with(path, fields["config"])
+        form = Form(kind, names)
+    else:
+        form, values = Form.of(data)
+    try:
+        of_guide, of_model, held = _found(model, guide, *form.call(_inputs(values)))
+    except Exception as error:
+        raise CheckpointError(unrunnable(path, error)) from error
+    if not any(name in arrays for name in _arrays(of_guide, {})):
+        of_guide = {}  # a loss that does not need the guide has not trained it
+    like = _arrays({**of_guide, **of_model}, held)
+    check_arrays(path, arrays, like)
+    found: dict[str, dict[str, Tensor]] = {"params": {}, "state": {}}
+    for name, array in arrays.items():
+        kind, _, own = name.partition("/")
+        found[kind][own] = _to_tensor(array, like[name])
+    return Run(
+        model=model,
+        guide=guide,
+        params=found["params"],
+        mutable_state=found["state"],
+        **fields,
+    )
+
+
+def _prior_of(model: Callable) -> Callable:
+    """The guide that draws the latent sites as the model does."""
+    return poutine.block(
+        model, hide_fn=lambda site: site["type"] == "sample" and site["is_observed"]
+    )
+
+
+def _found(
+    model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """The parameters of the guide, those of the model, and what their networks hold."""
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(),
+        own_store(empty=True),
+        pyro.validation_enabled(False),
+        evaluation_mode(model, guide),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        guide(*args, **kwargs)  # an automatic guide sets itself up
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        replayed = poutine.replay(model, trace=guide_trace)
+        model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+    of_guide, of_model = (
+        {
+            name: site["value"].detach()
+            for name, site in trace.nodes.items()
+            if site["type"] == "param"
+            and (site["value"].requires_grad or not isinstance(site["value"], nn.Parameter))
+        }
+        for trace in (guide_trace, model_trace)
+    )
+    return of_guide, of_model, held_by_networks(model, guide)
+
+
+def _arrays(params: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors of a run by the names that they have in its file."""
+    return {
+        **{f"params/{name}": value for name, value in params.items()},
+        **{f"state/{name}": value for name, value in held.items()},
+    }
+
+
+def _to_numpy(value: Tensor) -> np.ndarray:
+    value = value.detach().cpu()
+    return (value.view(torch.int16) if value.dtype == torch.bfloat16 else value).numpy()
+
+
+def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    value = torch.from_numpy(array.copy()).to(like.device)
+    return value.view(torch.bfloat16) if like.dtype == torch.bfloat16 else value
+
+
+def _inputs(values: tuple) -> tuple:
+    """Arrays as tensors, real numbers in torch's default type."""
+
+    def tensor(x: Any) -> Any:
+        if not isinstance(x, np.ndarray | Tensor):
+            return x
+        x = torch.as_tensor(x)
+        return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
+
+    return tuple(map(tensor, values))

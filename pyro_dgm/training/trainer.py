@@ -25,6 +25,7 @@ from pyro_dgm.training.run import NonFiniteError, Run
 from pyro_dgm.training.step import Parameters, Step
 from pyro_dgm.training.updates import NotFiniteError, Updates
 from pyro_dgm.training.validating import Validation
+from pyro_dgm.training.weights import held_by_networks
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -357,13 +358,14 @@ class Trainer(Training):
         best = final and self.best is not None
         if best:
             self.everything.put(self.best)
-            params = self.parameters.constrained()
+            params, held = self.parameters.constrained(), held_by_networks(*self.functions)
         else:
             with self.updates.averaged():
-                params = self.parameters.constrained()
+                params, held = self.parameters.constrained(), held_by_networks(*self.functions)
                 averages = self.everything.snapshot() if final else None
             self.everything.put(averages)
         best_epoch = self.patience.best_epoch if best else self.epoch
         history = History(self.history)
         size = self.data_size
-        return Run(*self.functions, params, history, self.config, size, self.epoch, best_epoch)
+        counts = self.epoch, best_epoch
+        return Run(*self.functions, params, history, self.config, size, *counts, held)

@@ -121,6 +121,7 @@ def write_run(
     meta = {name: fields[name] for name in _FIELDS}
     history = list(fields["history"])
     checkpoint.save(path, arrays, {"run": _FORMAT, "backend": backend, "history": history, **meta})
+    checkpoint.previous(path).unlink(missing_ok=True)  # a damaged run is not to become an older one
 
 
 def read_run(

@@ -167,6 +167,8 @@ def test_what_is_no_file_of_this_run_is_refused(backend: Any, tmp_path: Path) ->
     load_run, path = package(backend.name).load_run, tmp_path / "vae.run"
     vae = vae_run(backend)
     vae.save(path)
+    vae.save(path)  # an older file is no substitute for a damaged one
+    assert [file.name for file in tmp_path.iterdir()] == ["vae.run"]
     wider = make_vae(backend.name, hidden=9)
     with pytest.raises(CheckpointError, match=r"another model or guide .*there and .* here.*more"):
         load_run(path, wider.model, wider.guide)

@@ -2,24 +2,16 @@
 
 from numpyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
 from numpyro_dgm.conditionals.bernoulli import Bernoulli
+from numpyro_dgm.conditionals.beta import Beta, Kumaraswamy
+from numpyro_dgm.conditionals.continuous_bernoulli import ContinuousBernoulli
 from numpyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
 from numpyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
 from numpyro_dgm.conditionals.logistic import StandardLogistic
+from numpyro_dgm.conditionals.logit_normal import LogitNormal
 from numpyro_dgm.conditionals.mixture import MixturePrior
-from numpyro_dgm.conditionals.normal import (
-    DiagonalNormal,
-    FullRankNormal,
-    LowRankNormal,
-    Normal,
-    StandardNormal,
-)
+from numpyro_dgm.conditionals.multivariate import FullRankNormal, LowRankNormal
+from numpyro_dgm.conditionals.normal import DiagonalNormal, Normal, StandardNormal
 from numpyro_dgm.conditionals.student_t import StudentT
-from numpyro_dgm.conditionals.unit_interval import (
-    Beta,
-    ContinuousBernoulli,
-    Kumaraswamy,
-    LogitNormal,
-)
 
 __all__ = [
     "Bernoulli",

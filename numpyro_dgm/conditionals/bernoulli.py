@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
+from jax.nn import sigmoid, softplus
 
 from numpyro_dgm.conditionals.base import Parametric, size_of
 
@@ -47,7 +48,14 @@ class _Bernoulli(dist.BernoulliLogits):
         if not isinstance(inside, jax.core.Tracer) and not jnp.all(inside):
             raise ValueError(
                 "Bernoulli expects values 0 and 1, got others (grey levels or NaN); binarise the "
-                "data, use the likelihood "
-                "ContinuousBernoulli or switch validation off."
+                "data, use the likelihood ContinuousBernoulli or switch validation off."
             )
         return inside
+
+    def entropy(self) -> Array:
+        l = self.logits
+        return sigmoid(l) * softplus(-l) + sigmoid(-l) * softplus(l)
+
+    @property
+    def variance(self) -> Array:
+        return sigmoid(self.logits) * sigmoid(-self.logits)

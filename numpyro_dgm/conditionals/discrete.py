@@ -14,6 +14,7 @@ from numpyro.distributions.util import validate_sample
 from dgm_core.arguments import check_count, check_fraction
 from numpyro_dgm.conditionals.base import Parametric, size_of
 from numpyro_dgm.conditionals.elementwise import Elementwise
+from numpyro_dgm.nn.special import log1mexp
 
 
 class Categorical(Parametric):
@@ -192,13 +193,14 @@ class _DiscretizedLogisticMixture(Elementwise):
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:
+        return self._score(jnp.asarray(value))
+
+    def _score(self, value: Array) -> Array:
         half = 1.0 / (self.num_levels - 1)
-        level = jnp.asarray(value)[..., None]
+        level = value[..., None]
         centred = 2 * level - 1 - self.loc
         upper, lower = (centred + half) / self.scale, (centred - half) / self.scale
-        inner = (
-            log_sigmoid(upper) + log_sigmoid(-lower) + jnp.log(-jnp.expm1(-2 * half / self.scale))
-        )
+        inner = log_sigmoid(upper) + log_sigmoid(-lower) + log1mexp(2 * half / self.scale)
         lowest, highest = level < half / 2, level > 1 - half / 2
         log_probs = jnp.where(
             lowest, log_sigmoid(upper), jnp.where(highest, log_sigmoid(-lower), inner)
@@ -233,3 +235,14 @@ class _DiscretizedLogisticMixture(Elementwise):
         return (
             jax.lax.fori_loop(0, self.num_levels - 1, add, jnp.zeros_like(self.loc[..., 0])) * half
         )
+
+    @property
+    def variance(self) -> Array:
+        """Sum over k of P(x = level k) (level k - mean)^2, level by level."""
+        mean = self.mean
+
+        def add(k: Array, total: Array) -> Array:
+            level = jnp.full_like(mean, 1.0) * k / (self.num_levels - 1)
+            return total + jnp.exp(self._score(level)) * (level - mean) ** 2
+
+        return jax.lax.fori_loop(0, self.num_levels, add, jnp.zeros_like(mean))

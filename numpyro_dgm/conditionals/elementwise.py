@@ -4,11 +4,10 @@ them, or lack a stable form of them.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, constraints
 
-__all__ = ["check_inside", "inside", "logistic_normal_mean"]
+__all__ = ["check_inside", "inside", "open_unit", "smallest"]
 
 
 class Elementwise(Distribution):
@@ -38,12 +37,18 @@ class OpenInterval(Elementwise):
         return check_inside(self, value)
 
 
+def smallest(dtype: jnp.dtype) -> float:
+    """The smallest draw: 1 / x and the slopes of densities are finite there, 1e-31 in float32."""
+    finfo = jnp.finfo(dtype)
+    return float(finfo.tiny / finfo.eps)
+
+
 def inside(x: Array) -> Array:
-    """Move numbers that were rounded to 0 or 1 to the nearest ones inside the open unit
-    interval.
-    """
-    finfo = jnp.finfo(x.dtype)
-    return jnp.clip(x, finfo.tiny, 1.0 - finfo.eps / 2)
+    """Move numbers that were rounded to 0 or 1 into the open unit interval."""
+    return jnp.clip(x, smallest(x.dtype), 1.0 - jnp.finfo(x.dtype).eps / 2)
+
+
+open_unit = constraints.open_interval(0.0, 1.0)
 
 
 def check_inside(distribution: object, value: Array) -> Array:
@@ -57,10 +62,3 @@ def check_inside(distribution: object, value: Array) -> Array:
             "+ 0.998 * x."
         )
     return valid
-
-
-def logistic_normal_mean(loc: Array, scale: Array) -> Array:
-    """E sigmoid(Normal(loc, scale)) by Gauss-Hermite quadrature with 64 nodes."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
-    grid = loc[..., None] + scale[..., None] * jnp.asarray(nodes, loc.dtype)
-    return (jax.nn.sigmoid(grid) * jnp.asarray(weights / weights.sum(), loc.dtype)).sum(-1)

@@ -5,14 +5,12 @@ that no density becomes infinite.
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
-from dgm_core.arguments import check_count, check_fraction, check_number
-from numpyro_dgm.conditionals.base import Conditional, Parametric, required_key, size_of
+from dgm_core.arguments import check_fraction, check_number
+from numpyro_dgm.conditionals.base import Conditional, Parametric, size_of
 
 
 class StandardNormal(Conditional):
@@ -119,98 +117,3 @@ class DiagonalNormal(Parametric):
         """The distribution with parameters `raw` (*batch, num_params)."""
         loc, raw_scale = self.split(raw)
         return dist.Normal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))
-
-
-class LowRankNormal(Parametric):
-    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~
-    Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
-
-    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters);
-        min_scale, the smallest scale.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R)
-        operations: only I + V' V is factorised, well conditioned however small a scale is.
-    Raises: ValueError if rank < 1.
-
-    >>> LowRankNormal(5, 2, key=jax.random.key(0))().event_shape
-    (5,)
-    """
-
-    rank: int = eqx.field(static=True)
-
-    def __init__(
-        self,
-        dim: int,
-        rank: int,
-        *,
-        context_dim: int = 0,
-        min_scale: float = 1e-4,
-        key: Array | None = None,
-    ) -> None:
-        dim = check_count("dim", dim)
-        rank = check_count("rank", rank, most=dim)
-
-        def initial() -> Array:
-            noise = jax.random.normal(required_key(key, "LowRankNormal"), (rank * dim,))
-            return jnp.concatenate(
-                [jnp.zeros(2 * dim), 0.1 * noise]
-            )  # V = 0 would be a saddle point
-
-        super().__init__(
-            dim,
-            dim * (rank + 2),
-            context_dim=context_dim,
-            floor=check_fraction("min_scale", min_scale),
-            initial=initial,
-            key=key,
-        )
-        self.rank = rank
-
-    def build(self, raw: Array) -> dist.Distribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of
-        V.
-        """
-        loc, raw_scale, *columns = self.split(raw)
-        scale = self.positive(raw_scale)
-        return dist.LowRankMultivariateNormal(
-            loc, scale[..., None] * jnp.stack(columns, -1), scale**2
-        )
-
-    def _sizes(self) -> tuple[str, ...]:
-        return (str(self.rank),)
-
-
-class FullRankNormal(Parametric):
-    """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I
-    + N(c)),  N lower triangular without a diagonal.
-
-    Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest scale.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (D + 3) / 2 parameters per value; log_prob solves one triangular system.
-
-    >>> round(FullRankNormal(2)().log_prob(jnp.zeros(2)).item(), 4)
-    -1.8379
-    """
-
-    def __init__(
-        self, dim: int, *, context_dim: int = 0, min_scale: float = 1e-4, key: Array | None = None
-    ) -> None:
-        dim = check_count("dim", dim)
-        super().__init__(
-            dim,
-            dim * (dim + 3) // 2,
-            context_dim=context_dim,
-            floor=check_fraction("min_scale", min_scale),
-            key=key,
-        )
-
-    def build(self, raw: Array) -> dist.Distribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, scale, N row by row."""
-        (dim,) = self.event_shape
-        rows, columns = np.tril_indices(dim, -1)
-        diagonal = np.arange(dim)
-        loc, scale = raw[..., :dim], self.positive(raw[..., dim : 2 * dim])
-        scale_tril = jnp.zeros((*raw.shape[:-1], dim, dim), raw.dtype)
-        scale_tril = scale_tril.at[..., diagonal, diagonal].set(scale)
-        scale_tril = scale_tril.at[..., rows, columns].set(scale[..., rows] * raw[..., 2 * dim :])
-        return dist.MultivariateNormal(loc, scale_tril=scale_tril)

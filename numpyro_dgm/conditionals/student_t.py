@@ -1,12 +1,15 @@
 """Real data with heavy tails: the Student t distribution."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
+from numpyro.distributions.util import validate_sample
 
 from dgm_core.arguments import check_fraction, check_number
 from numpyro_dgm.conditionals.base import Parametric, size_of
+from numpyro_dgm.nn.special import digamma_gap, log_beta
 
 
 class StudentT(Parametric):
@@ -51,4 +54,41 @@ class StudentT(Parametric):
         """The distribution with parameters `raw` (*batch, num_params)."""
         loc, raw_scale, *raw_df = self.split(raw)
         df = jnp.full_like(loc, self.df) if self.df else 1.0 + self.positive(raw_df[0])
-        return dist.StudentT(df, loc, self.positive(raw_scale)).to_event(len(self.event_shape))
+        return _StudentT(df, loc, self.positive(raw_scale)).to_event(len(self.event_shape))
+
+
+class _StudentT(dist.StudentT):
+    """NumPyro's, for any number of degrees of freedom."""
+
+    @validate_sample
+    def log_prob(self, value: Array) -> Array:
+        df, half = self.df, jnp.full_like(self.df, 0.5)
+        size = abs((value - self.loc) / (self.scale * jnp.sqrt(df)))
+        start = log_beta(df / 2, half) + 0.5 * jnp.log(df) + jnp.log(self.scale)
+        return -start - 0.5 * (df + 1) * _log1p_square(size)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Normal noise over the root of a chi-square variable, which may round to zero."""
+        key_noise, key_spread = jax.random.split(key)
+        noise = jax.random.normal(key_noise, (*sample_shape, *self.batch_shape), self.df.dtype)
+        spread = jnp.maximum(self._chi2.sample(key_spread, sample_shape), 1e-36).astype(
+            self.df.dtype
+        )
+        return self.loc + self.scale * noise * jnp.sqrt(self.df / jnp.maximum(spread, 1e-36))
+
+    def entropy(self) -> Array:
+        h = self.df / 2
+        slope = jnp.log1p(0.5 / h) + digamma_gap(h) - digamma_gap(h + 0.5)
+        return (
+            jnp.log(self.scale)
+            + 0.5 * jnp.log(self.df)
+            + log_beta(h, jnp.full_like(h, 0.5))
+            + (h + 0.5) * slope
+        )
+
+
+def _log1p_square(x: Array) -> Array:
+    """log(1 + x^2) for x >= 0, also where x^2 overflows."""
+    far = x > 1e8
+    near = jnp.log1p(jnp.where(far, 1.0, x) ** 2)
+    return jnp.where(far, 2 * jnp.log(jnp.where(far, x, 1.0)), near)

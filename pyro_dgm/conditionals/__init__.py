@@ -2,19 +2,16 @@
 
 from pyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
 from pyro_dgm.conditionals.bernoulli import Bernoulli
+from pyro_dgm.conditionals.beta import Beta, Kumaraswamy
+from pyro_dgm.conditionals.continuous_bernoulli import ContinuousBernoulli
 from pyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
 from pyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
 from pyro_dgm.conditionals.logistic import StandardLogistic
+from pyro_dgm.conditionals.logit_normal import LogitNormal
 from pyro_dgm.conditionals.mixture import MixturePrior
-from pyro_dgm.conditionals.normal import (
-    DiagonalNormal,
-    FullRankNormal,
-    LowRankNormal,
-    Normal,
-    StandardNormal,
-)
+from pyro_dgm.conditionals.multivariate import FullRankNormal, LowRankNormal
+from pyro_dgm.conditionals.normal import DiagonalNormal, Normal, StandardNormal
 from pyro_dgm.conditionals.student_t import StudentT
-from pyro_dgm.conditionals.unit_interval import Beta, ContinuousBernoulli, Kumaraswamy, LogitNormal
 
 __all__ = [
     "Bernoulli",

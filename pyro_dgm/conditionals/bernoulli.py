@@ -3,6 +3,7 @@
 import torch
 from pyro import distributions as dist
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from pyro_dgm.conditionals.base import Parametric, size_of
 
@@ -41,6 +42,13 @@ class _Bernoulli(dist.Bernoulli):
                 raise
             raise ValueError(
                 "Bernoulli expects values 0 and 1, got others (grey levels or NaN); binarise the "
-                "data, use the likelihood "
-                "ContinuousBernoulli or switch validation off."
+                "data, use the likelihood ContinuousBernoulli or switch validation off."
             ) from error
+
+    def entropy(self) -> Tensor:
+        l = self.logits
+        return torch.sigmoid(l) * softplus(-l) + torch.sigmoid(-l) * softplus(l)
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.sigmoid(self.logits) * torch.sigmoid(-self.logits)

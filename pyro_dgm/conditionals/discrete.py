@@ -11,6 +11,7 @@ from torch.nn.functional import logsigmoid
 from dgm_core.arguments import check_count, check_fraction
 from pyro_dgm.conditionals.base import Parametric, size_of
 from pyro_dgm.conditionals.elementwise import Elementwise
+from pyro_dgm.nn.special import log1mexp
 
 
 class Categorical(Parametric):
@@ -165,12 +166,13 @@ class _DiscretizedLogisticMixture(Elementwise):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
+        return self._score(value)
+
+    def _score(self, value: Tensor) -> Tensor:
         half = 1.0 / (self.num_levels - 1)
         centred = 2 * value[..., None] - 1 - self.loc
         upper, lower = (centred + half) / self.scale, (centred - half) / self.scale
-        inner = (
-            logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half / self.scale))
-        )
+        inner = logsigmoid(upper) + logsigmoid(-lower) + log1mexp(2 * half / self.scale)
         lowest, highest = value[..., None] < half / 2, value[..., None] > 1 - half / 2
         log_probs = torch.where(
             lowest, logsigmoid(upper), torch.where(highest, logsigmoid(-lower), inner)
@@ -199,3 +201,11 @@ class _DiscretizedLogisticMixture(Elementwise):
             for k in range(self.num_levels - 1)
         )
         return sum(tails, torch.zeros_like(self.loc[..., 0])) * half
+
+    @property
+    def variance(self) -> Tensor:
+        """Sum over k of P(x = level k) (level k - mean)^2, level by level."""
+        mean = self.mean
+        levels = (torch.full_like(mean, k / (self.num_levels - 1)) for k in range(self.num_levels))
+        parts = (self._score(level).exp() * (level - mean).square() for level in levels)
+        return sum(parts, torch.zeros_like(mean))

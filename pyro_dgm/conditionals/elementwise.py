@@ -4,12 +4,13 @@ them, or lack a stable form of them.
 
 from typing import Any
 
-import numpy as np
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
+from torch.distributions import biject_to, constraints, transform_to
+from torch.distributions.transforms import SigmoidTransform
 
-__all__ = ["check_inside", "inside", "logistic_normal_mean"]
+__all__ = ["check_inside", "inside", "open_unit", "smallest"]
 
 
 class Elementwise(TorchDistribution):
@@ -52,12 +53,31 @@ class OpenInterval(Elementwise):
         super()._validate_sample(value)
 
 
+def smallest(dtype: torch.dtype) -> float:
+    """The smallest draw: 1 / x and the slopes of densities are finite there, 1e-31 in float32."""
+    finfo = torch.finfo(dtype)
+    return float(finfo.tiny / finfo.eps)
+
+
 def inside(x: Tensor) -> Tensor:
-    """Move numbers that were rounded to 0 or 1 to the nearest ones inside the open unit
-    interval.
-    """
-    finfo = torch.finfo(x.dtype)
-    return x.clamp(finfo.tiny, 1.0 - finfo.eps / 2)
+    """Move numbers that were rounded to 0 or 1 into the open unit interval."""
+    return x.clamp(smallest(x.dtype), 1.0 - torch.finfo(x.dtype).eps / 2)
+
+
+class _OpenUnit(constraints.Constraint):
+    """The numbers strictly between 0 and 1."""
+
+    def check(self, value: Tensor) -> Tensor:
+        return (value > 0) & (value < 1)
+
+
+open_unit = _OpenUnit()
+
+
+@biject_to.register(_OpenUnit)
+@transform_to.register(_OpenUnit)
+def _sigmoid(constraint: _OpenUnit) -> SigmoidTransform:
+    return SigmoidTransform()
 
 
 def check_inside(distribution: object, value: Tensor) -> None:
@@ -69,10 +89,3 @@ def check_inside(distribution: object, value: Tensor) -> None:
             "zero, infinite or not defined; dequantise the data or move them inside, as in 0.001 "
             "+ 0.998 * x."
         )
-
-
-def logistic_normal_mean(loc: Tensor, scale: Tensor) -> Tensor:
-    """E sigmoid(Normal(loc, scale)) by Gauss-Hermite quadrature with 64 nodes."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
-    grid = loc[..., None] + scale[..., None] * torch.as_tensor(nodes).to(loc)
-    return (torch.sigmoid(grid) * torch.as_tensor(weights / weights.sum()).to(loc)).sum(-1)

@@ -10,7 +10,7 @@ import torch
 from pyro import distributions as dist
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_count, check_fraction, check_number
+from dgm_core.arguments import check_fraction, check_number
 from pyro_dgm.conditionals.base import Conditional, Parametric, size_of
 
 
@@ -140,88 +140,3 @@ class DiagonalNormal(Parametric):
         """The distribution with parameters `raw` (*batch, num_params)."""
         loc, raw_scale = self.split(raw)
         return _Normal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))
-
-
-class LowRankNormal(Parametric):
-    """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~
-    Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
-
-    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters);
-        min_scale, the smallest scale.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R)
-        operations: only I + V' V is factorised, well conditioned however small a scale is.
-    Raises: ValueError if rank < 1.
-
-    >>> LowRankNormal(5, 2)().event_shape
-    torch.Size([5])
-    """
-
-    def __init__(
-        self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-4
-    ) -> None:
-        dim = check_count("dim", dim)
-        rank = check_count("rank", rank, most=dim)
-
-        def initial() -> Tensor:
-            return torch.cat(
-                [torch.zeros(2 * dim), 0.1 * torch.randn(rank * dim)]
-            )  # V = 0 would be a saddle point
-
-        super().__init__(
-            dim,
-            dim * (rank + 2),
-            context_dim=context_dim,
-            floor=check_fraction("min_scale", min_scale),
-            initial=initial,
-        )
-        self.rank = rank
-
-    def build(self, raw: Tensor) -> dist.TorchDistribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, scale, the columns of
-        V.
-        """
-        loc, raw_scale, *columns = self.split(raw)
-        scale = self.positive(raw_scale)
-        return dist.LowRankMultivariateNormal(
-            loc, scale[..., None] * torch.stack(columns, -1), scale.square()
-        )
-
-    def _sizes(self) -> tuple[str, ...]:
-        return (str(self.rank),)
-
-
-class FullRankNormal(Parametric):
-    """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I
-    + N(c)),  N lower triangular without a diagonal.
-
-    Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest scale.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (D + 3) / 2 parameters per value; log_prob solves one triangular system.
-
-    >>> round(FullRankNormal(2)().log_prob(torch.zeros(2)).item(), 4)
-    -1.8379
-    """
-
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(self, dim: int, *, context_dim: int = 0, min_scale: float = 1e-4) -> None:
-        dim = check_count("dim", dim)
-        super().__init__(
-            dim,
-            dim * (dim + 3) // 2,
-            context_dim=context_dim,
-            floor=check_fraction("min_scale", min_scale),
-        )
-        rows, columns = torch.tril_indices(dim, dim, -1)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
-
-    def build(self, raw: Tensor) -> dist.TorchDistribution:
-        """The distribution with parameters `raw` (*batch, num_params): loc, scale, N row by row."""
-        (dim,) = self.event_shape
-        loc, scale = raw[..., :dim], self.positive(raw[..., dim : 2 * dim])
-        scale_tril = scale.diag_embed()
-        scale_tril[..., self.rows, self.columns] = scale[..., self.rows] * raw[..., 2 * dim :]
-        return dist.MultivariateNormal(loc, scale_tril=scale_tril)

@@ -214,6 +214,11 @@ class PyroLibrary(Library):
         """function(*arrays)."""
         return function(*arrays)
 
+    def slopes(self, function: Callable[..., Any], *arrays: Any) -> tuple[Any, ...]:
+        """The gradients of the sum of function(*arrays)."""
+        arrays = tuple(array.detach().requires_grad_() for array in arrays)
+        return self.torch.autograd.grad(function(*arrays).sum(), arrays)
+
     def shapes(self, function: Callable[..., Any]) -> Any:
         """The result of function(), of which only the shapes are looked at."""
         return function()
@@ -369,6 +374,11 @@ class NumPyroLibrary(Library):
         return self.jax.jit(self.numpyro.handlers.seed(function, rng_seed=self.key(0)), **QUICKLY)(
             *arrays
         )
+
+    def slopes(self, function: Callable[..., Any], *arrays: Any) -> tuple[Any, ...]:
+        """The gradients of the sum of function(*arrays)."""
+        places = tuple(range(len(arrays)))
+        return self.jax.grad(lambda *arrays: function(*arrays).sum(), places)(*arrays)
 
     def shapes(self, function: Callable[..., Any]) -> Any:
         """The result of function(), of which only the shapes are looked at."""

@@ -22,8 +22,8 @@ from dgm_core.surgery import ELBOSurgery
 from dgm_core.surgery import elbo_surgery as split_kl
 from numpyro_dgm.joints import Joints
 from numpyro_dgm.joints.handlers import GivenDraws
-from numpyro_dgm.joints.inference import InferenceJoint, Layout
-from numpyro_dgm.joints.structure import Trace, random_sites
+from numpyro_dgm.joints.inference import InferenceJoint
+from numpyro_dgm.joints.structure import Structure, Trace, random_sites
 from numpyro_dgm.nn import evaluation_mode
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def log_weights(
     """
     _check_positive(num_particles=num_particles, chunk_size=chunk_size)
     key = jax.random.key(seed)
-    first = _layout(run, key, data)
+    first = _structure(run, key, data)
     num_data = prod(first.sizes)
     if first.data_scale != 1 and num_data != len(data[0]):
         raise ValueError(
@@ -64,9 +64,9 @@ def log_weights(
             "let its plate take the rows that are passed, as in plate('data', N, "
             "subsample_size=len(x))."
         )
-    if first.structure.global_sites and first.data_scale != 1:
+    if first.global_sites and first.data_scale != 1:
         raise ValueError(
-            f"The model has global latents ({', '.join(first.structure.global_sites)}), so its "
+            f"The model has global latents ({', '.join(first.global_sites)}), so its "
             "weights are those of the whole data: "
             f"pass all {first.data_size} data instead of {num_data}."
         )
@@ -79,7 +79,7 @@ def log_weights(
             return (log_w.sum(1) + joint.global_log_w.reshape(-1))[:, None]
         return jax.numpy.broadcast_to(log_w, (num_particles, log_w.shape[1]))
 
-    whole = bool(first.structure.global_sites) or len(first.sizes) != 1
+    whole = bool(first.global_sites) or len(first.sizes) != 1
     columns = []
     at_once = max(1, chunk_size // (num_data if whole else min(_ROWS, num_data)))
     num_chunks = -(-num_particles // at_once)
@@ -89,7 +89,7 @@ def log_weights(
     for i, batch in enumerate([data] if whole else _row_batches(data)):
         keys = jax.random.split(jax.random.fold_in(key, i), num_chunks)
         columns.append(np.concatenate([weights(k, at_once, batch) for k in keys]))
-    kept = 1 if first.structure.global_sites else num_data
+    kept = 1 if first.global_sites else num_data
     return np.concatenate(columns, axis=1)[:num_particles, :kept].astype(np.float64)
 
 
@@ -124,7 +124,7 @@ def latents(
         }
     return {
         name: np.asarray(value)
-        for name, value in _joint(run, key, data, num_draws).record["values"].items()
+        for name, value in _joint(run, key, data, num_draws).runs.record["values"].items()
     }
 
 
@@ -200,7 +200,7 @@ def elbo_surgery(run: Any, *data: Any, seed: int = 0) -> ELBOSurgery:
             "dimension, got "
             f"{list(structure.global_sites)} outside and {structure.batch_ndim} batch dimensions."
         )
-    drawn = {name: joint.record["values"][name][0] for name in joint.latent_sites}
+    drawn = {name: joint.values(name)[0] for name in joint.latent_sites}
 
     @jax.jit
     def row(draw: dict[str, Array]) -> Array:
@@ -233,7 +233,7 @@ def to_arviz(
     _check_positive(num_draws=num_draws, num_particles=num_particles)
     keys = jax.random.split(jax.random.key(seed), num_draws + 1)
     joint = _joint(run, keys[0], data, num_draws)
-    values = joint.record["values"]
+    values = joint.runs.record["values"]
 
     def predict(key: Array, values: dict[str, Array]) -> dict[str, Array]:
         trace = _run(run, GivenDraws(handlers.uncondition(run.model), values, {}), key, data)
@@ -281,10 +281,12 @@ def _joint(run: Any, key: Array, batch: tuple[Any, ...], num_particles: int) -> 
         ).inference()
 
 
-def _layout(run: Any, key: Array, batch: tuple[Any, ...]) -> Layout:
+def _structure(run: Any, key: Array, batch: tuple[Any, ...]) -> Structure:
     """How the weights of a batch will factorise, from the shapes alone."""
-    found: list[Layout] = []
-    jax.eval_shape(lambda batch: found.append(_joint(run, key, batch, 1).layout), batch)
+    found: list[Structure] = []
+    jax.eval_shape(
+        lambda batch: found.append(_joint(run, key, batch, 1).runs.layout.structure), batch
+    )
     return found[0]
 
 

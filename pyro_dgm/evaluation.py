@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from pyro import poutine
-from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from dgm_core.arviz_export import assemble
@@ -23,7 +22,8 @@ from dgm_core.surgery import elbo_surgery as split_kl
 from pyro_dgm.joints import Joints
 from pyro_dgm.joints.handlers import GivenDraws
 from pyro_dgm.joints.inference import InferenceJoint
-from pyro_dgm.joints.structure import plates_of, random_sites
+from pyro_dgm.joints.joints import draws_of
+from pyro_dgm.joints.structure import random_sites
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import modules_of
 from pyro_dgm.training.weights import in_force
@@ -117,9 +117,7 @@ def latents(
                 for name, site in sites.items()
             }
         joint = _joint(run, batch, num_draws)
-        return {
-            name: _array(joint.guide_trace.nodes[name], num_draws) for name in joint.latent_sites
-        }
+        return {name: joint.values(name).numpy(force=True) for name in joint.latent_sites}
 
 
 def reconstruct(run: Any, *data: Any, seed: int = 0) -> dict[str, np.ndarray]:
@@ -133,8 +131,10 @@ def reconstruct(run: Any, *data: Any, seed: int = 0) -> dict[str, np.ndarray]:
     (3, 4)
     """
     with _evaluating(run, seed):
-        joint = _joint(run, _tensors(run, data), 1)
-        sites = {name: joint.model_trace.nodes[name] for name in joint.structure.observed_sites}
+        model_trace, _ = Joints(run.model, run.guide, _tensors(run, data)).traces()
+        sites = {
+            name: site for name, site in random_sites(model_trace).items() if site["is_observed"]
+        }
         return {name: _required_mean(name, site["fn"]) for name, site in sites.items()}
 
 
@@ -191,7 +191,7 @@ def elbo_surgery(run: Any, *data: Any, seed: int = 0) -> ELBOSurgery:
                 f"{list(structure.global_sites)} outside and {structure.batch_ndim} batch "
                 "dimensions."
             )
-        drawn = {name: joint.guide_trace.nodes[name]["value"] for name in joint.latent_sites}
+        drawn = {name: joint.values(name)[0] for name in joint.latent_sites}
         log_q = []
         for start in range(0, joint.sizes[0], _ROWS):
             values = {
@@ -227,21 +227,25 @@ def to_arviz(
     with _evaluating(run, seed):
         batch = _tensors(run, data)
         joint = _joint(run, batch, num_draws)
-        latent = {name: joint.guide_trace.nodes[name] for name in joint.latent_sites}
-        with GivenDraws({name: site["value"] for name, site in latent.items()}, {}):
-            predictive = poutine.trace(poutine.uncondition(run.model)).get_trace(*batch)
-        observed = {name: joint.model_trace.nodes[name] for name in joint.structure.observed_sites}
+        predictive = []
+        for _, guide_trace in joint.runs:
+            with draws_of(guide_trace):
+                forward = poutine.trace(poutine.uncondition(run.model)).get_trace(*batch)
+            predictive.append((forward, guide_trace))
+        model_trace = joint.runs[0][0]
+        observed = {name: model_trace.nodes[name] for name in joint.structure.observed_sites}
         in_model = {
-            name: _array(site, num_draws)
-            for name, site in latent.items()
-            if name in joint.model_trace.nodes
+            name: joint.values(name).numpy(force=True)
+            for name in joint.latent_sites
+            if name in model_trace.nodes
         }
         shape = (num_draws, *joint.sizes)
         log_likelihood = {
             name: joint.log_likelihood_of(name).expand(shape).reshape(num_draws, -1)
             for name in observed
         }
-        draws = {name: _array(predictive.nodes[name], num_draws) for name in observed}
+        redrawn = InferenceJoint(predictive, joint.structure)
+        draws = {name: redrawn.values(name).numpy(force=True) for name in observed}
     weights = log_weights(run, *data, num_particles=num_particles, seed=seed + 1)
     local = [name for name in in_model if name in joint.structure.local_sites]
     return assemble(
@@ -312,17 +316,6 @@ def _per_row(run: Any, batch: tuple[Any, ...], num_particles: int, chunk_size: i
 def _whole(joint: InferenceJoint) -> np.ndarray:
     local = joint.log_w.reshape(joint.log_w.shape[0], -1).sum(1)
     return (local + joint.global_log_w.reshape(-1))[:, None].numpy(force=True).astype(np.float64)
-
-
-def _array(site: Message, num_draws: int) -> np.ndarray:
-    """The value of a site with the draws leading, without the dimensions that only keep the draws
-    clear of the plates.
-    """
-    value = site["value"][None] if num_draws == 1 else site["value"]
-    depth = max((-dim for dim in plates_of(site).values()), default=0)
-    while value.ndim > 1 + depth + site["fn"].event_dim and value.shape[1] == 1:
-        value = value[:, 0]
-    return value.numpy(force=True)
 
 
 def _mean(fn: Any) -> Tensor | None:

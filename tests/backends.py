@@ -23,7 +23,7 @@ class PyroBackend:
         import pyro.distributions as dist
         import torch
 
-        from pyro_dgm import evaluation, losses
+        from pyro_dgm import evaluation, joints, losses
 
         self.pyro, self.torch, self.dist, self.np, self.losses, self.evaluation = (
             pyro,
@@ -34,6 +34,7 @@ class PyroBackend:
             evaluation,
         )
         self.sample, self.param, self.deterministic = pyro.sample, pyro.param, pyro.deterministic
+        self.factor, self.joints = pyro.factor, joints
 
     def plate(
         self, name: str, size: int, subsample_size: int | None = None, dim: int | None = None
@@ -108,7 +109,7 @@ class NumPyroBackend:
         import numpyro
         import numpyro.distributions as dist
 
-        from numpyro_dgm import evaluation, losses
+        from numpyro_dgm import evaluation, joints, losses
 
         self.numpyro, self.jax, self.dist, self.np, self.losses, self.evaluation = (
             numpyro,
@@ -124,6 +125,7 @@ class NumPyroBackend:
             numpyro.plate,
             numpyro.deterministic,
         )
+        self.factor, self.joints = numpyro.factor, joints
         self._compiled: dict = {}
 
     def run(self, model: Callable, guide: Callable, params: dict | None = None) -> SimpleNamespace:

@@ -1,6 +1,5 @@
-"""Effect handlers of the losses: particles and what they share, replay that keeps explicit
-subsamples, stopped values, frozen parameters.
-"""
+"""Effect handlers of the joints: particles and what they share, replay that keeps explicit
+subsamples, stopped values, frozen parameters."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -13,59 +12,111 @@ from numpyro.primitives import Messenger
 __all__: list[str] = []  # for the package, not for users
 
 
-class SharedKeys(Messenger):
-    """Gives plates, and the sites named in `shared`, keys that do not depend on the particle: all
-    particles see one minibatch and one draw there.
+class _InBodies(Messenger):
+    """A handler that also acts inside the bodies of `scan` and `cond`, whose statements the
+    handlers outside do not see.
     """
 
-    def __init__(self, fn: Callable, rng_key: Array, shared: tuple[str, ...] = ()) -> None:
+    def inside(self) -> Messenger:
+        """The handler for a body."""
+        raise NotImplementedError
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "control_flow":
+            bodies = (0,) if msg["fn"].__name__.startswith("scan") else (1, 2)
+            args = enumerate(msg["args"])
+            msg["args"] = tuple(self._handled(x) if i in bodies else x for i, x in args)
+
+    def _handled(self, body: Callable) -> Callable:
+        def handled(*args: Any) -> Any:
+            with self.inside():
+                return body(*args)
+
+        return handled
+
+
+class SharedKeys(_InBodies):
+    """Gives plates, and the sites named in `shared`, keys that do not depend on the particle: all
+    particles see one minibatch and one draw there."""
+
+    def __init__(self, fn: Callable | None, rng_key: Array, shared: tuple[str, ...] = ()) -> None:
         super().__init__(fn)
         self.rng_key = rng_key
         self.shared = shared
 
+    def inside(self) -> Messenger:
+        """Plates alone: the draws of a scan differ from step to step."""
+        return SharedKeys(None, self.rng_key)
+
     def process_message(self, msg: dict[str, Any]) -> None:
-        chosen = msg["type"] == "plate" or (msg["type"] == "sample" and msg["name"] in self.shared)
+        super().process_message(msg)
+        sampled = msg["type"] == "sample" and msg["name"] in self.shared
+        chosen = msg["type"] == "plate" or sampled
         if chosen and msg["kwargs"].get("rng_key") is None and msg["value"] is None:
-            msg["kwargs"]["rng_key"] = jax.random.fold_in(
-                self.rng_key, zlib.crc32(msg["name"].encode()) % 2**31
-            )
+            number = zlib.crc32(msg["name"].encode()) % 2**31
+            msg["kwargs"]["rng_key"] = jax.random.fold_in(self.rng_key, number)
 
 
 class GivenDraws(Messenger):
     """Hands out the given values at sample sites; plates without an explicit subsample take the
     given indices, explicit ones stay.
 
-    (Pyro's own replay overrides `plate(subsample=idx)`: pyro#3468.)
+    (Pyro's own replay overrides `plate(subsample=idx)`: pyro#3468.)  The steps of a scan take their
+    entries of the values.
     """
 
     def __init__(
-        self, fn: Callable, values: Mapping[str, Array], indices: Mapping[str, Array | None]
+        self,
+        fn: Callable,
+        values: Mapping[str, Array],
+        indices: Mapping[str, Array | None] | None = None,
     ) -> None:
         super().__init__(fn)
         self.values = values
-        self.indices = indices
+        self.indices = indices or {}
 
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "plate":
             if msg["value"] is None and self.indices.get(msg["name"]) is not None:
                 msg["value"] = self.indices[msg["name"]]
-        elif msg["type"] == "sample" and msg["name"] in self.values and not msg["is_observed"]:
-            msg["value"] = self.values[msg["name"]]
+        elif msg["type"] == "control_flow":
+            msg["kwargs"]["substitute_stack"].append(("substitute", dict(self.values)))
+        elif msg["type"] == "sample" and not (msg["is_observed"] or msg.get("_control_flow_done")):
+            msg["value"] = self.values.get(msg["name"], msg["value"])
 
 
-class StoppedValues(Messenger):
-    """Cuts the gradient through every latent value that is not reparameterised, or through all of
-    them (`every_site`).
-    """
+class StoppedValues(_InBodies):
+    """Cuts the gradient through every latent value that is not reparameterized, or through all of
+    them (`every_site`)."""
 
     def __init__(self, *, every_site: bool) -> None:
         super().__init__()
         self.every_site = every_site
 
+    def inside(self) -> Messenger:
+        """The same."""
+        return StoppedValues(every_site=self.every_site)
+
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        if (
-            msg["type"] == "sample"
-            and not msg["is_observed"]
-            and (self.every_site or not msg["fn"].has_rsample)
-        ):
+        drawn = msg["type"] == "sample" and not msg["is_observed"]
+        if drawn and (self.every_site or not msg["fn"].has_rsample):
             msg["value"], msg["intermediates"] = jax.lax.stop_gradient(msg["value"]), []
+
+
+class PlateSizes(_InBodies):
+    """Notes the plates of the bodies of scans, which the trace does not hold: name -> declared
+    size.
+    """
+
+    def __init__(self, fn: Callable | None = None, sizes: dict[str, int] | None = None) -> None:
+        super().__init__(fn)
+        self.sizes = {} if sizes is None else sizes
+
+    def inside(self) -> Messenger:
+        """The same."""
+        return PlateSizes(sizes=self.sizes)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        super().process_message(msg)
+        if msg["type"] == "plate":
+            self.sizes[msg["name"]] = msg["args"][0]

@@ -3,71 +3,87 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from numpyro.distributions import biject_to, kl_divergence
+from numpyro.distributions import Delta, Unit, biject_to, kl_divergence
 
 from numpyro_dgm.conditionals import NoDensityError
-from numpyro_dgm.joints.structure import Site, Structure, Trace, full_size, plates_of, random_sites
+from numpyro_dgm.joints.structure import Site, Structure, Trace, plates_of
 
 __all__ = ["InferenceJoint"]
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What is the same for every particle: the factorisation, the sizes of the data plates, the
-    distributions that were drawn from.
+class Drawn:
+    """What the guide drew a latent site from."""
 
-    distributions: latent site -> (name of the distribution, whether it is reparameterised, its
-    number of event dimensions); model_order, guide_order: the latent sites as they were drawn;
-    other_subsampled: (plate, site) where a plate that is not a data plate is subsampled; unscored:
-    (part of the record, site) -> why an implicit site is missing there.
+    name: str
+    is_reparameterized: bool
+    is_determined: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is the same for every particle.
+
+    structure: what factorizes;  drawn: latent site -> its distribution in the guide;  model_order,
+    guide_order: the latent sites as they were drawn;  unscored: (part of the record, site) -> why
+    an implicit site is missing there;  event_dims: of every site.
     """
 
     structure: Structure
-    sizes: tuple[int, ...]
-    data_size: int
-    distributions: Mapping[str, tuple[str, bool, int]]
+    drawn: Mapping[str, Drawn]
     model_order: tuple[str, ...]
     guide_order: tuple[str, ...]
-    other_subsampled: tuple[tuple[str, str], ...]
     unscored: Mapping[tuple[str, str], str]
     event_dims: Mapping[str, int]
 
-    @property
-    def data_scale(self) -> float:
-        return self.data_size / max(1, prod(self.sizes))
+
+class Runs(NamedTuple):
+    """What was read from the runs of all particles: the layout, and a record of arrays, the
+    particles leading.
+    """
+
+    layout: Layout
+    record: Mapping[str, Any]
 
 
 class InferenceJoint:
     """One run of guide and model on the data, read by site name.
 
-    Local quantities (of the observed sites and of the latents inside the data plates) have shape
-    (num_particles, *sizes), with the sizes of the data plates and every other dimension summed;
-    global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing depends on the
-    particle.  All masks and scales are applied but one: the N / B of subsampled data plates, which
-    `per_datum` accounts for.
+    Local quantities (of the observed sites and of the latents and factors inside the data plates)
+    have shape (num_particles, *sizes), with the sizes of the data plates and every other dimension
+    summed; global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing
+    depends on the particle.  All masks and scales are applied but one: the N / B of subsampled data
+    plates, which `per_datum` accounts for.
 
-    Attributes: structure; sizes, the sizes of the data plates in this run; data_scale, N / B;
-    data_size, the number of data N that the plates declare (1 when no plate encloses all the
-    observed sites).
+    Attributes:
+        structure: what factorizes.
+        sizes: of the data plates in this run;  data_scale, N / B.
+        data_size: the number of data N that the plates declare (1 when no plate encloses all data).
+        runs: what is read, in the backend's own form: in Pyro pairs of traces (of model and guide),
+            one of them with the particles leading or one per particle; in NumPyro a layout and a
+            record of arrays with the particles leading.
     """
 
-    def __init__(self, layout: Layout, record: Mapping[str, Any]) -> None:
-        self.layout = layout
-        self.structure = layout.structure
-        self.sizes = layout.sizes
-        self.data_size = layout.data_size
-        self.data_scale = layout.data_scale
-        self.record = record  # of arrays with the particles leading
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self.structure = runs.layout.structure
+        self.sizes = self.structure.sizes
+        self.data_size = self.structure.data_size
+        self.data_scale = self.structure.data_scale
 
     @cached_property
     def log_likelihood(self) -> Array:
-        """log p(x | z) of the observed sites."""
-        return self._sum("log_p", self.structure.observed_sites)
+        """log p(x | z) of the observed sites, and the model's factors inside the data plates."""
+        return self._sum("log_p", (*self.structure.observed_sites, *self.structure.local_factors))
+
+    @cached_property
+    def global_log_likelihood(self) -> Array:
+        """The model's factors outside the data plates."""
+        return self._sum("log_p", self.structure.global_factors)
 
     @cached_property
     def log_prior(self) -> Array:
@@ -76,8 +92,8 @@ class InferenceJoint:
 
     @cached_property
     def log_posterior(self) -> Array:
-        """log q(z | x) of the local latents."""
-        return self._sum("log_q", self.structure.local_sites)
+        """log q(z | x) of the local latents, and the guide's factors beside them."""
+        return self._sum("log_q", (*self.structure.local_sites, *self.structure.local_factors))
 
     @cached_property
     def global_log_prior(self) -> Array:
@@ -86,8 +102,8 @@ class InferenceJoint:
 
     @cached_property
     def global_log_posterior(self) -> Array:
-        """log q of the global latents."""
-        return self._sum("log_q", self.structure.global_sites)
+        """log q of the global latents, and the guide's factors beside them."""
+        return self._sum("log_q", (*self.structure.global_sites, *self.structure.global_factors))
 
     @property
     def num_particles(self) -> int:
@@ -101,49 +117,66 @@ class InferenceJoint:
 
     @property
     def global_log_w(self) -> Array:
-        """The log-weights of the global latents."""
-        return self.global_log_prior - self.global_log_posterior
+        """The log-weights of the global latents and factors."""
+        return self.global_log_likelihood + self.global_log_prior - self.global_log_posterior
+
+    def per_datum(self, local: Array, global_: Array | float = 0.0) -> Array:
+        """The total over the whole data set, divided by its size: mean over the data of `local` +
+        `global_` / N, (num_particles,)."""
+        mean = local.reshape(local.shape[0], -1).mean(1)
+        if isinstance(global_, Array):
+            return mean + global_.reshape(-1) / self.data_size
+        return mean + global_
 
     @property
     def latent_sites(self) -> tuple[str, ...]:
         """The names of the sites that the guide drew."""
-        return self.structure.global_sites + self.structure.local_sites
-
-    def per_datum(self, local: Array, global_: Array | float = 0.0) -> Array:
-        """The total over the whole data set, divided by its size: mean over the data of `local` +
-        `global_` / N, (num_particles,).
-        """
-        mean = local.reshape(local.shape[0], -1).mean(1)
-        return (
-            mean + global_.reshape(-1) / self.data_size
-            if isinstance(global_, Array)
-            else mean + global_
-        )
+        return self.structure.latent_sites
 
     def log_likelihood_of(self, name: str) -> Array:
         """log p of one observed site, (num_particles, *sizes)."""
         return self._read("log_p", name)
 
+    def log_prior_of(self, name: str) -> Array:
+        """log p of one latent site at the guide's draw, (num_particles, *sizes) or (num_particles,
+        1, ..., 1); zero for a site that only the guide has.
+        """
+        return self._sum("log_p", (name,))
+
+    def log_posterior_of(self, name: str) -> Array:
+        """log q of one latent site at the guide's draw, shaped as `log_prior_of`."""
+        return self._sum("log_q", (name,))
+
     def score(self, name: str) -> Array:
         """log q of one latent site as it was drawn, without scale and mask."""
         return self._read("score", name)
+
+    def distribution_name(self, name: str) -> str:
+        """The distribution that the guide drew a site from, by name."""
+        return self.runs.layout.drawn[name].name
+
+    def is_reparameterized(self, name: str) -> bool:
+        """Whether gradients pass through the drawn value of a site."""
+        return self.runs.layout.drawn[name].is_reparameterized
+
+    def is_determined(self, name: str) -> bool:
+        """Whether the guide draws nothing at a site, a Delta or a factor: log q is no density."""
+        return self.runs.layout.drawn[name].is_determined
 
     def analytic_kl(self, name: str) -> Array:
         """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is
         none.
 
         A scale that differs between model and guide (a weight put on the model alone, say) is
-        honoured: s_p KL + (s_q - s_p) log q.
+        honored: s_p KL + (s_q - s_p) log q.
         """
         return self._read("kl", name)
 
-    def distribution_name(self, name: str) -> str:
-        """The distribution that the guide drew a site from, by name."""
-        return self.layout.distributions[name][0]
-
-    def is_reparameterised(self, name: str) -> bool:
-        """Whether gradients pass through the drawn value of a site."""
-        return self.layout.distributions[name][1]
+    def values(self, name: str) -> Array:
+        """The value of a site, (num_particles, *batch, *event) with the batch dimensions that the
+        site has itself; the leading size is 1 where nothing depends on the particle."""
+        record = self.runs.record
+        return record["values"][name] if name in record["values"] else record["observed"][name]
 
     def entries(self, name: str) -> Array:
         """The values of a site, side by side: (num_particles, *sizes, entries) of a local or
@@ -151,19 +184,7 @@ class InferenceJoint:
 
         The leading size is 1 where nothing depends on the particle.
         """
-        values = self.record["values"]
-        return self._entries(
-            name, values[name] if name in values else self.record["observed"][name]
-        )
-
-    def _entries(self, name: str, value: Array) -> Array:
-        event_dim = self.layout.event_dims[name]
-        return side_by_particle(
-            value,
-            event_dim,
-            self.structure,
-            self.sizes if name not in self.structure.global_sites else None,
-        )
+        return self._entries(name, self.values(name))
 
     def unconstrained(self, name: str) -> tuple[Array, Array]:
         """A latent site on the real line, where its support in the model is mapped to: its entries
@@ -176,25 +197,28 @@ class InferenceJoint:
 
     def site_orders(self) -> tuple[list[str], list[str]]:
         """The latent sites in the order in which the guide draws them, and the model."""
-        return list(self.layout.guide_order), list(self.layout.model_order)
+        return list(self.runs.layout.guide_order), list(self.runs.layout.model_order)
 
     def other_subsampled(self) -> tuple[tuple[str, str], ...]:
         """(plate, site) where a plate is subsampled that is not a data plate."""
-        return self.layout.other_subsampled
+        return self.structure.other_subsampled
+
+    def _entries(self, name: str, value: Array) -> Array:
+        event_dim = self.runs.layout.event_dims[name]
+        sizes = self.sizes if name not in self.structure.global_sites else None
+        return side_by_particle(value, event_dim, self.structure, sizes)
 
     def _read(self, which: str, name: str) -> Array:
-        if (which, name) in self.layout.unscored:
-            raise (ValueError if which in ("unconstrained", "log_jacobian") else NoDensityError)(
-                self.layout.unscored[which, name]
-            )
-        return self.record[which][name]
+        unscored = self.runs.layout.unscored
+        if (which, name) in unscored:
+            unmapped = which in ("unconstrained", "log_jacobian")
+            raise (ValueError if unmapped else NoDensityError)(unscored[which, name])
+        return self.runs.record[which][name]
 
     def _sum(self, which: str, names: tuple[str, ...]) -> Array:
-        terms = [
-            self._read(which, name)
-            for name in names
-            if name in self.record[which] or (which, name) in self.layout.unscored
-        ]
+        """The log-densities of the sites that model or guide have among those named."""
+        found, unscored = self.runs.record[which], self.runs.layout.unscored
+        terms = [self._read(which, n) for n in names if n in found or (which, n) in unscored]
         return sum(terms[1:], terms[0]) if terms else jnp.zeros((1,) * (1 + len(self.sizes)))
 
 
@@ -202,41 +226,42 @@ def side_by_particle(
     value: Array, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None
 ) -> Array:
     """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as
-    (num_particles, *sizes, entries); no sizes: global.
-    """
+    (num_particles, *sizes, entries); no sizes: global."""
     ndim = 1 + structure.batch_ndim
     missing = ndim + event_dim - value.ndim
     value = value.reshape(value.shape[0], *(1,) * missing, *value.shape[1:])
     kept = [0, *(ndim + dim for dim in structure.plates.values())] if sizes is not None else [0]
-    value = jnp.transpose(value, (*kept, *(dim for dim in range(value.ndim) if dim not in kept)))
+    others = (dim for dim in range(value.ndim) if dim not in kept)
+    value = jnp.transpose(value, (*kept, *others))
     value = value.reshape(*value.shape[: len(kept)], -1)
     return jnp.broadcast_to(value, (value.shape[0], *(sizes or ()), value.shape[-1]))
 
 
 def read_particle(
     model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool
-) -> tuple[Layout, dict[str, Any]]:
+) -> Runs:
     """Everything that terms may ask of one run: the layout and a record of arrays (values, log_p,
     log_q, score, kl).
 
     What is not read costs nothing under jit.
     """
     reader = _Reader(model_trace, guide_trace, structure)
-    latents = structure.global_sites + structure.local_sites
+    latents, observed = structure.latent_sites, structure.observed_sites
+    factors = structure.local_factors + structure.global_factors
     unconstrained = reader.unconstrained(latents)
     record = {
         "unconstrained": {name: u for name, (u, _) in unconstrained.items()},
         "log_jacobian": {name: log_jacobian for name, (_, log_jacobian) in unconstrained.items()},
-        "observed": {name: model_trace[name]["value"] for name in structure.observed_sites},
+        "observed": {name: model_trace[name]["value"] for name in observed},
         "values": {name: guide_trace[name]["value"] for name in latents},
         "log_p": reader.scored(
-            "log_p", [name for name in structure.observed_sites + latents if name in model_trace]
+            "log_p", [n for n in observed + latents + factors if n in model_trace]
         ),
-        "log_q": reader.scored("log_q", latents),
+        "log_q": reader.scored("log_q", [n for n in latents + factors if n in guide_trace]),
         "score": reader.scored("score", latents),
         "kl": reader.scored("kl", latents if analytic_kl else ()),
     }
-    return reader.layout(), record
+    return Runs(reader.layout(), record)
 
 
 class _Reader:
@@ -245,14 +270,6 @@ class _Reader:
         self.guide_trace = guide_trace
         self.structure = structure
         self.unscored: dict[tuple[str, str], str] = {}
-        frames = {
-            frame.name: frame
-            for name in structure.observed_sites[:1]
-            for frame in model_trace[name]["cond_indep_stack"]
-        }
-        self.sizes = tuple(frames[name].size for name in structure.plates)
-        self.data_size = prod(full_size(model_trace, name) for name in structure.plates)
-        self.data_scale = self.data_size / max(1, prod(self.sizes))
 
     def scored(self, which: str, names: Sequence[str]) -> dict[str, Array]:
         """One part of the record, without the implicit sites."""
@@ -296,36 +313,22 @@ class _Reader:
         return found
 
     def layout(self) -> Layout:
-        latents = self.structure.global_sites + self.structure.local_sites
+        latents = self.structure.latent_sites
         fns = {name: self.guide_trace[name]["fn"] for name in latents}
-        sites = [self.model_trace[name] for name in self.structure.observed_sites] + [
-            self.guide_trace[name] for name in latents
-        ]
+        traces = (self.model_trace, self.guide_trace)
+        sites = [(name, site) for trace in traces for name, site in trace.items()]
         return Layout(
             structure=self.structure,
-            sizes=self.sizes,
-            data_size=self.data_size,
-            distributions={
-                name: (type(fn).__name__, bool(fn.has_rsample), fn.event_dim)
+            drawn={
+                name: Drawn(type(fn).__name__, bool(fn.has_rsample), isinstance(fn, Delta | Unit))
                 for name, fn in fns.items()
             },
             model_order=tuple(name for name in self.model_trace if name in latents),
             guide_order=tuple(
-                name for name in self.guide_trace if name in latents and name in self.model_trace
-            ),
-            other_subsampled=tuple(
-                (frame.name, site["name"])
-                for site in sites
-                for frame in site["cond_indep_stack"]
-                if frame.name not in self.structure.plates
-                and self._full_size(frame.name) != frame.size
+                n for n in self.guide_trace if n in latents and n in self.model_trace
             ),
             unscored=self.unscored,
-            event_dims={
-                name: site["fn"].event_dim
-                for trace in (self.model_trace, self.guide_trace)
-                for name, site in random_sites(trace).items()
-            },
+            event_dims={name: s["fn"].event_dim for name, s in sites if s["type"] == "sample"},
         )
 
     def log_prob(self, site: Site, *, raw: bool = False) -> Array:
@@ -352,34 +355,26 @@ class _Reader:
 
     def reduce(self, log_prob: Array, site: Site, *, scaled: bool = True) -> Array:
         """Sums all dimensions but the data plates': (*sizes), or (1, ..., 1) for a global site."""
-        local = site["name"] not in self.structure.global_sites
+        local = site["name"] not in self.structure.global_sites + self.structure.global_factors
         if scaled:
             log_prob = log_prob * self._scale(site, local)
         ndim = self.structure.batch_ndim
         log_prob = log_prob.reshape((1,) * (ndim - log_prob.ndim) + log_prob.shape)
         kept = [ndim + dim for dim in self.structure.plates.values()] if local else []
         shape = list(log_prob.shape)
-        for dim, size in zip(kept, self.sizes if kept else (), strict=True):
+        for dim, size in zip(kept, self.structure.sizes if kept else (), strict=True):
             shape[dim] = size
         log_prob = jnp.broadcast_to(log_prob, shape).sum(
             tuple(dim for dim in range(ndim) if dim not in kept)
         )
-        return log_prob if local else log_prob.reshape((1,) * len(self.sizes))
+        return log_prob if local else log_prob.reshape((1,) * len(self.structure.sizes))
 
     def _scale(self, site: Site, local: bool) -> float | Array:
-        if not local or self.data_scale == 1:
+        if not local or self.structure.data_scale == 1:
             return _own_scale(site)
         if not self.structure.plates.keys() <= plates_of(site).keys():
-            raise ValueError(
-                f"Latent site '{site['name']}' lies in the subsampled plate "
-                f"{tuple(self.structure.plates)} in the model, but not in the guide, "
-                "where its log-density would miss the scale N / B: put the plate into the guide "
-                "as well."
-            )
-        return _own_scale(site) / self.data_scale
-
-    def _full_size(self, plate: str) -> int:
-        return full_size(self.model_trace if plate in self.model_trace else self.guide_trace, plate)
+            raise ValueError(self.structure.missing_scale(site["name"]))
+        return _own_scale(site) / self.structure.data_scale
 
 
 def _own_scale(site: Site) -> float | Array:

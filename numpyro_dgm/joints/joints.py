@@ -1,10 +1,9 @@
 """The two joints that every loss compares.
 
 The inference joint q(x, z) = p_data(x) q(z | x): the guide runs on the data and the model is
-replayed against it.
-The generative joint p(x, z) = p(z) p(x | z): the model runs forward and ignores the data.
-Each runs at most once per step, when the first term asks for it, and terms read from it by site
-name.
+replayed against it.  The generative joint p(x, z) = p(z) p(x | z): the model runs forward and
+ignores the data. Each runs at most once per step, when the first term asks for it, and terms read
+from it by site name.
 """
 
 import zlib
@@ -18,8 +17,9 @@ from jax import Array
 from numpyro import handlers
 from numpyro.distributions import CategoricalLogits, CategoricalProbs
 
-from numpyro_dgm.joints.handlers import GivenDraws, SharedKeys, StoppedValues
-from numpyro_dgm.joints.inference import InferenceJoint, Layout, read_particle, side_by_particle
+from numpyro_dgm.joints.handlers import GivenDraws, PlateSizes, SharedKeys, StoppedValues
+from numpyro_dgm.joints.inference import InferenceJoint, Runs, read_particle, side_by_particle
+from numpyro_dgm.joints.particles import map_particles
 from numpyro_dgm.joints.structure import (
     Structure,
     Trace,
@@ -40,12 +40,20 @@ class Joints:
     over it, as `vectorize_particles` asks; in NumPyro `jax.vmap` hides it, so that any model will
     do.
 
-    Args: model and guide, any callables of sample statements, with the arguments `args` and
-    `kwargs` that both take; num_particles, how often the guide draws; share_globals, whether global
-    latents are drawn once for all particles when a plate is subsampled, as the importance-weighted
-    bound needs. In NumPyro also rng_key, params (the constrained values of all parameters) and
-    mutable_state (afterwards averaged over the particles).
-    Raises: ValueError when the guide misses a latent site or draws one that the model has not.
+    Args:
+        model, guide: any callables of sample statements.
+        args, kwargs: the arguments that both take.
+        num_particles: how often the guide draws.
+        share_globals: whether global latents are drawn once for all particles when a plate is
+            subsampled, as the importance-weighted bound needs.
+        vectorize: whether the particles run at once (True) or one after the other (False); None
+            chooses: in Pyro at once where that gives the same as one by one.
+        plans: what earlier runs of the same model and guide have found, in and out (Pyro).
+        rng_key, params, mutable_state: in NumPyro also, the constrained values of all parameters
+            and the mutable sites (afterwards averaged over the particles).
+    Raises:
+        ValueError: when the guide misses a latent site or draws one that the model has not, and for
+            what else `dgm_core.structure.find_structure` refuses.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Joints:
         *,
         num_particles: int = 1,
         share_globals: bool = False,
+        vectorize: bool | None = None,
         analytic_kl: bool = False,
         mutable_state: Mapping[str, Any] | None = None,
         critics: Mapping[Any, dict[str, Any]] | None = None,
@@ -73,9 +82,10 @@ class Joints:
         self.kwargs = dict(kwargs or {})
         self.num_particles = num_particles
         self.share_globals = share_globals
-        self.analytic_kl = analytic_kl
+        self.vectorize = vectorize
         self.mutable_state = dict(mutable_state or {})
         self.critics = dict(critics or {})
+        self._analytic_kl = analytic_kl
         self._rng_key = rng_key
         self._inference: dict[bool, InferenceJoint] = {}
         self._forward: list[Trace] = []
@@ -83,32 +93,30 @@ class Joints:
 
     def inference(self, *, stopped: bool = False) -> InferenceJoint:
         """Guide on data, model replayed against it; with `stopped` no gradient flows through the
-        drawn values.
-        """
+        drawn values."""
         if stopped not in self._inference:
             shared = self._shared_sites()
             joint = self._joint(lambda key: self._particle(key, stopped=stopped, shared=shared))
-            if not self._inference and joint.record["mutable"]:
-                self.mutable_state = {
-                    **self.mutable_state,
-                    **jax.tree.map(_mean_over_particles, joint.record["mutable"]),
-                }
+            mutable = joint.runs.record["mutable"]
+            if not self._inference and mutable:
+                averaged = jax.tree.map(_mean_over_particles, mutable)
+                self.mutable_state = {**self.mutable_state, **averaged}
             self._inference[stopped] = joint
         return self._inference[stopped]
+
+    def traces(self) -> tuple[Trace, Trace]:
+        """The traces of the model and of the guide in one run, with a single particle."""
+        return self._traces(self._keys["particles"])
 
     def generative(self, index: int = 0) -> Trace:
         """The trace of the model run forward: observed sites are drawn as well (plates keep the
         size of the data); with `index` another such run.
         """
         while (number := len(self._forward)) <= index:
-            key = (
-                jax.random.fold_in(self._keys["generative"], number)
-                if number
-                else self._keys["generative"]
-            )
-            self._forward.append(
-                self._run(handlers.uncondition(self.model), key, self.params, self.mutable_state)
-            )
+            key = self._keys["generative"]
+            key = jax.random.fold_in(key, number) if number else key
+            forward = handlers.uncondition(self.model)
+            self._forward.append(self._run(forward, key, self.params, self.mutable_state))
             self.mutable_state = {**self.mutable_state, **mutable_sites(self._forward[-1])}
         return self._forward[index]
 
@@ -130,10 +138,10 @@ class Joints:
         Values of a Categorical are one-hot vectors, (num, *event, num_classes).
 
         Raises: ValueError for a site that the model has not, or one whose distribution is learned
-            but through whose draws no gradient passes.
+            but
+        through whose draws no gradient passes.
         """
-        trace = self.generative()
-        nodes = random_sites(trace)
+        nodes = random_sites(self.generative())
         if unknown := [name for name in sites if name not in nodes]:
             raise ValueError(f"The model has no sample site {unknown}; it has {sorted(nodes)}.")
         real = []
@@ -143,47 +151,42 @@ class Joints:
                 real.append((jnp.asarray(site["infer"]["obs"]), site["fn"].event_dim))
             else:
                 joint = self.inference()
-                if not joint.is_reparameterised(name):
-                    raise ValueError(
-                        no_gradient_message(name, joint.distribution_name(name), "guide")
-                    )
-                real.append((joint.record["values"][name], joint.layout.distributions[name][2]))
+                if not joint.is_reparameterized(name):
+                    family = joint.distribution_name(name)
+                    raise ValueError(no_gradient_message(name, family, "guide"))
+                real.append((joint.values(name), site["fn"].event_dim))
         for name in _up_to(list(nodes), sites):
             fn = nodes[name]["fn"]
             if not fn.has_rsample and self._is_learned(fn):
-                raise ValueError(no_gradient_message(name, _family(fn), "model"))
+                raise ValueError(no_gradient_message(name, type(_base(fn)).__name__, "model"))
         fake = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
         fns = [nodes[name]["fn"] for name in sites]
-        return side_by_side(list(map(with_vectors, real, fns))), side_by_side(
-            list(map(with_vectors, fake, fns))
+        return (
+            side_by_side(list(map(with_vectors, real, fns))),
+            side_by_side(list(map(with_vectors, fake, fns))),
         )
 
     def _is_learned(self, fn: Any) -> bool:
         """Whether a distribution, or a value, depends on the parameters: while they are
         differentiated they are tracers of another kind than the key.
         """
-        kinds = {type(leaf) for leaf in jax.tree.leaves(self.params)} - {
-            type(self._rng_key),
-            type(jnp.zeros(())),
-        }
+        kinds = {type(leaf) for leaf in jax.tree.leaves(self.params)}
+        kinds -= {type(self._rng_key), type(jnp.zeros(()))}
         return any(type(leaf) in kinds for leaf in jax.tree.leaves(fn))
 
     def prior(self, names: tuple[str, ...]) -> dict[str, Array]:
         """Draws of latent sites by the model alone, as many as the guide's, shaped as
-        `InferenceJoint.entries`; no gradient passes.
-        """
+        `InferenceJoint.entries`; no gradient passes."""
         joint = self.inference()
-        structure, event_dims = joint.structure, joint.layout.event_dims
+        structure, event_dims = joint.structure, joint.runs.layout.event_dims
 
         def draw(key: Array) -> dict[str, Array]:
-            trace = self._run(
-                handlers.uncondition(self.model), key, self.params, self.mutable_state
-            )
+            forward = handlers.uncondition(self.model)
+            trace = self._run(forward, key, self.params, self.mutable_state)
             return {name: trace[name]["value"] for name in names}
 
-        drawn = jax.lax.stop_gradient(
-            jax.vmap(draw)(jax.random.split(self._key("prior"), self.num_particles))
-        )
+        keys = jax.random.split(self._key("prior"), self.num_particles)
+        drawn = jax.lax.stop_gradient(map_particles(draw, keys, vectorize=self.vectorize))
         sizes = {name: None if name in structure.global_sites else joint.sizes for name in names}
         return {
             name: side_by_particle(drawn[name], event_dims[name], structure, sizes[name])
@@ -191,28 +194,24 @@ class Joints:
         }
 
     def redrawn(self, sites: tuple[str, ...], num: int) -> Array:
-        """Draws of observed sites in `num` runs of the model on the same batch: (num, num_data,
-        *event), or of several sites (num, num_data, entries).
+        """Draws of observed sites in `num` runs of the model on the same batch: (num,
+        num_data, *event), or of several sites (num, num_data, entries).
         """
         draws = []
         for nodes in (random_sites(self.generative(index)) for index in range(num)):
-            if latent := [name for name in sites if not nodes[name]["infer"].get("was_observed")]:
+            if latent := [n for n in sites if not nodes[n]["infer"].get("was_observed")]:
                 raise ValueError(
                     f"The sites {latent} are not observed: there is nothing to compare their "
                     "draws with."
                 )
-            draws.append(
-                side_by_side(
-                    [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
-                )
-            )
+            values = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
+            draws.append(side_by_side(values))
         return jnp.stack(draws)
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the
-        guide only along the path through z.
-        """
-        return self._rescored(joint, joint.record["values"])
+        guide only along the path through z."""
+        return self._rescored(joint.runs.record["values"])
 
     def rescored(
         self, joint: InferenceJoint, weights: Array, sites: tuple[str, ...]
@@ -220,47 +219,52 @@ class Joints:
         """Model and frozen guide scored at the draws, with the gradient through `sites` multiplied
         by constant weights.
 
-        Shapes: weights (num_particles, *sizes), or (num_particles,) when they are those of the
-            whole joint.
+        Shapes: weights (num_particles, *sizes), or (num_particles,) for those of the whole joint.
         """
-        values = dict(joint.record["values"])
+        values = dict(joint.runs.record["values"])
         for name in sites:
-            values[name] = _scale_gradient(values[name], self._spread(joint, weights, name))
-        return self._rescored(joint, values)
+            factor = self._spread(joint, weights, name)
+            values[name] = _scale_gradient(values[name], factor)
+        return self._rescored(values)
 
-    def _rescored(self, joint: InferenceJoint, values: Mapping[str, Array]) -> InferenceJoint:
+    def _rescored(self, values: Mapping[str, Array]) -> InferenceJoint:
         return self._joint(lambda key, values: self._particle(key, values=values), values)
 
     def _joint(self, particle: Callable, *mapped: Any) -> InferenceJoint:
         """Runs one particle, or maps over all of them; the layout is the same for each and leaves
         the map on the side.
         """
-        layouts: list[Layout] = []
+        layouts = []
 
-        def run(key: Array, *mapped: Any) -> dict[str, Any]:
-            layout, record = particle(key, *mapped)
-            layouts.append(layout)
-            return record
+        def run(key: Array, *mapped: Any) -> Mapping[str, Any]:
+            runs = particle(key, *mapped)
+            layouts.append(runs.layout)
+            return runs.record
 
+        key = self._keys["particles"]
         if self.num_particles == 1:
-            record = jax.tree.map(
-                lambda x: jnp.asarray(x)[None],
-                run(self._keys["particles"], *jax.tree.map(lambda x: x[0], mapped)),
-            )
+            record = run(key, *jax.tree.map(lambda x: x[0], mapped))
+            record = jax.tree.map(lambda x: jnp.asarray(x)[None], record)
         else:
-            record = jax.vmap(run)(
-                jax.random.split(self._keys["particles"], self.num_particles), *mapped
-            )
-        return InferenceJoint(layouts[-1], record)
+            keys = jax.random.split(key, self.num_particles)
+            record = map_particles(run, keys, *mapped, vectorize=self.vectorize)
+        return InferenceJoint(Runs(layouts[-1], record))
 
-    def _particle(
+    def _particle(self, key: Array, **how: Any) -> Runs:
+        model_trace, guide_trace = self._traces(key, **how)
+        structure = find_structure(model_trace, guide_trace)
+        runs = read_particle(model_trace, guide_trace, structure, analytic_kl=self._analytic_kl)
+        mutable = {**mutable_sites(guide_trace), **mutable_sites(model_trace)}
+        return Runs(runs.layout, {**runs.record, "mutable": mutable})
+
+    def _traces(
         self,
         key: Array,
         *,
         stopped: bool = False,
         shared: tuple[str, ...] = (),
         values: Mapping[str, Array] | None = None,
-    ) -> tuple[Layout, dict[str, Any]]:
+    ) -> tuple[Trace, Trace]:
         guide_key, model_key = jax.random.split(key)
         guide = SharedKeys(self.guide, self._keys["shared"], shared)
         if values is None:
@@ -269,52 +273,58 @@ class Joints:
         else:
             frozen = jax.tree.map(jax.lax.stop_gradient, self.params)
             guide_trace = self._run(
-                GivenDraws(guide, values, {}), guide_key, frozen, self.mutable_state
+                GivenDraws(guide, values), guide_key, frozen, self.mutable_state
             )
         model = SharedKeys(_replayed(self.model, guide_trace), self._keys["shared"])
-        model_trace = self._run(
-            model, model_key, self.params, {**self.mutable_state, **mutable_sites(guide_trace)}
-        )
-        structure = find_structure(model_trace, guide_trace)
-        layout, record = read_particle(
-            model_trace, guide_trace, structure, analytic_kl=self.analytic_kl
-        )
-        return layout, {
-            **record,
-            "mutable": {**mutable_sites(guide_trace), **mutable_sites(model_trace)},
-        }
+        state = {**self.mutable_state, **mutable_sites(guide_trace)}
+        return self._run(model, model_key, self.params, state), guide_trace
 
     def _shared_sites(self) -> tuple[str, ...]:
         """The global latents, where they must be shared; found from the shapes alone, without
-        arithmetic.
-        """
+        arithmetic."""
         if self.num_particles == 1 or not self.share_globals:
             return ()
-        found: list[Structure] = []
+        found: list[tuple[Structure, list[str]]] = []
 
         def probe() -> None:
             with evaluation_mode(self.model, self.guide):
-                found.append(self._particle(self._keys["particles"])[0].structure)
+                model_trace, guide_trace = self.traces()
+            scanned = [n for n, site in guide_trace.items() if site.get("_control_flow_done")]
+            found.append((find_structure(model_trace, guide_trace), scanned))
 
         jax.eval_shape(probe)
-        return found[0].global_sites if found[0].subsampled else ()
+        structure, scanned = found[0]
+        shared = structure.global_sites if structure.subsampled else ()
+        if within := sorted(set(shared) & set(scanned)):
+            raise ValueError(
+                f"The global latents {within} are drawn in a scan, where all particles cannot "
+                "share them, as a minibatch asks: use ELBO, or give the plate all its data."
+            )
+        return shared
 
     def _spread(self, joint: InferenceJoint, weights: Array, name: str) -> Array:
         """Weights shaped to multiply the value of a site: (num_particles, ..., data dimensions,
         ..., 1 per event dimension).
         """
-        event_dim = joint.layout.distributions[name][2]
-        value = joint.record["values"][name]
-        shape = [1] * (value.ndim - 1 - event_dim)
+        event_dim = joint.runs.layout.event_dims[name]
+        shape = [1] * (joint.values(name).ndim - 1 - event_dim)
         for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
             shape[dim] = size
         return weights.reshape(-1, *shape, *[1] * event_dim)
 
     def _run(
-        self, fn: Callable, key: Array, params: Mapping[str, Any], mutable_state: Mapping[str, Any]
+        self,
+        fn: Callable,
+        key: Array,
+        params: Mapping[str, Any],
+        mutable_state: Mapping[str, Any],
     ) -> Trace:
         fn = handlers.substitute(handlers.seed(fn, key), data={**params, **mutable_state})
-        return handlers.trace(fn).get_trace(*self.args, **self.kwargs)
+        plates = PlateSizes(fn)
+        trace = handlers.trace(plates).get_trace(*self.args, **self.kwargs)
+        for name, size in plates.sizes.items():  # of the bodies of scans, without rows
+            trace.setdefault(name, {"type": "plate", "name": name, "args": (size,), "value": None})
+        return trace
 
 
 def _scale_gradient(x: Array, factor: Array) -> Array:
@@ -326,30 +336,25 @@ def _mean_over_particles(x: Array) -> Array:
 
 
 def mutable_sites(trace: Trace) -> dict[str, Any]:
+    """The values of the mutable sites of a trace."""
     return {name: site["value"] for name, site in trace.items() if site["type"] == "mutable"}
 
 
 def _replayed(model: Callable, guide_trace: Trace) -> GivenDraws:
-    drawn = {
-        name: site["value"]
-        for name, site in random_sites(guide_trace).items()
-        if not site["is_observed"]
-    }
-    indices = {name: site["value"] for name, site in guide_trace.items() if site["type"] == "plate"}
-    return GivenDraws(model, drawn, indices)
+    drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
+    plates = {name: site for name, site in guide_trace.items() if site["type"] == "plate"}
+    return GivenDraws(model, drawn, {name: site["value"] for name, site in plates.items()})
 
 
 def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:
     """The sites that are drawn before the last of the given ones, and that one: all that these can
-    depend on.
-    """
+    depend on."""
     return order[: 1 + max(order.index(name) for name in sites)]
 
 
 def side_by_side(values: list[tuple[Array, int]]) -> Array:
     """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num,
-    entries).
-    """
+    entries)."""
     batches = [value.shape[: value.ndim - event_dim] for value, event_dim in values]
     if len(values) == 1:
         return values[0][0].reshape(-1, *values[0][0].shape[len(batches[0]) :])
@@ -358,26 +363,19 @@ def side_by_side(values: list[tuple[Array, int]]) -> Array:
         jnp.broadcast_to(value, batch + value.shape[len(own) :]).reshape(prod(batch), -1)
         for (value, _), own in zip(values, batches)
     ]
-    dtype = next(
-        (part.dtype for part in parts if jnp.issubdtype(part.dtype, jnp.inexact)),
-        jnp.zeros(()).dtype,
-    )
+    inexact = [part.dtype for part in parts if jnp.issubdtype(part.dtype, jnp.inexact)]
+    dtype = inexact[0] if inexact else jnp.zeros(()).dtype
     return jnp.concatenate([part.astype(dtype) for part in parts], 1)
 
 
 def with_vectors(value: tuple[Array, int], fn: Any) -> tuple[Array, int]:
     """A value of a site and its number of event dimensions, the labels of a Categorical as one-hot
-    vectors.
-    """
+    vectors."""
     base, (labels, event_dim) = _base(fn), value
     if not isinstance(base, CategoricalProbs | CategoricalLogits):
         return value
     probs = base.probs
     return jax.nn.one_hot(labels, probs.shape[-1], dtype=probs.dtype), event_dim + 1
-
-
-def _family(fn: Any) -> str:
-    return type(_base(fn)).__name__
 
 
 def _base(fn: Any) -> Any:

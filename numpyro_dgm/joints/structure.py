@@ -1,43 +1,35 @@
-"""What factorises in a model: its data plates, and which latent sites are local to a datum and
-which are global.
+"""What factorizes in a model and its guide, read from their traces (see `dgm_core.structure`)."""
 
-A *data plate* encloses every observed site and, where it encloses latent sites at all, every latent
-site that lies in any such plate. Given the global latents, the joint is a product over the data
-plates, so that bounds and weights may be taken datum by datum.
-"""
-
-from dataclasses import dataclass
-from math import prod
 from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+from numpyro.distributions import Unit
+
+from dgm_core import structure
+from dgm_core.structure import Plate, Structure
 
 Site: TypeAlias = dict[str, Any]
 Trace: TypeAlias = dict[str, Site]
 
-__all__ = ["Structure", "check_sites", "find_structure"]
+__all__ = ["Structure", "find_structure"]
 
 
-@dataclass(frozen=True)
-class Structure:
-    """The factorisation of a model with its guide.
+def kind_of(site: Site) -> str:
+    """What a node of a trace is: "latent", "observed", "factor" or "deterministic"; else "".
 
-    plates: the data plates, name -> dimension (negative, ascending);  batch_ndim: number of batch
-    dimensions of the deepest site, so that particles go to dimension -(batch_ndim + 1);
-    global_sites: latents outside the data plates, auxiliary sites of the guide included;
-    local_sites: latents inside them;  observed_sites;  subsampled: whether a data plate holds fewer
-    data than it declares.
+    In a run that ignored the data, "observed" is what had been.
     """
-
-    plates: dict[str, int]
-    batch_ndim: int
-    global_sites: tuple[str, ...]
-    local_sites: tuple[str, ...]
-    observed_sites: tuple[str, ...]
-    subsampled: bool
+    if site["type"] != "sample":
+        return "deterministic" if site["type"] == "deterministic" else ""
+    if not (site["is_observed"] or site["infer"].get("was_observed")):
+        return "latent"
+    return "factor" if isinstance(site["fn"], Unit) else "observed"
 
 
 def random_sites(trace: Trace) -> dict[str, Site]:
-    """The sample sites of a trace without the index draws of its plates."""
-    return {name: site for name, site in trace.items() if site["type"] == "sample"}
+    """The latent and observed sites of a trace."""
+    kinds = ("latent", "observed")
+    return {name: site for name, site in trace.items() if kind_of(site) in kinds}
 
 
 def plates_of(site: Site) -> dict[str, int]:
@@ -45,110 +37,57 @@ def plates_of(site: Site) -> dict[str, int]:
     return {frame.name: frame.dim for frame in site["cond_indep_stack"]}
 
 
-def full_size(trace: Trace, plate: str) -> int:
-    """The declared size of a plate, of which a frame's `size` are present."""
-    return trace[plate]["args"][0]
+def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
+    """Reads the factorization from one run of the guide and the model replayed against it.
 
-
-def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raises ValueError where the guide misses a latent site of the model or has a site that the
-    model has not.
+    Raises: ValueError as `dgm_core.structure.find_structure`.
     """
-    latent = {name for name, site in random_sites(model_trace).items() if not site["is_observed"]}
-    drawn = {
-        name: site["infer"].get("is_auxiliary", False)
-        for name, site in random_sites(guide_trace).items()
-        if not site["is_observed"]
-    }
-    missing = sorted(latent - set(drawn))
-    if missing:
-        raise ValueError(
-            f"The guide must draw every latent site of the model, but misses {missing}: add "
-            "numpyro.sample statements with these names, "
-            "or observe the sites in the model."
-        )
-    extra = sorted(
-        name for name, auxiliary in drawn.items() if not auxiliary and name not in latent
-    )
-    if extra:
-        raise ValueError(
-            f"The guide draws {extra}, which are not latent sites of the model: remove them, "
-            f"rename them, or mark them with infer={{'is_auxiliary': True}}."
-        )
+    model, guide = _sites(model_trace), _sites(guide_trace)
+    return structure.find_structure(model, guide, unplated=True)
+
+
+def declared_size(generative_trace: Trace) -> int:
+    """The number of data that the plates of a model declare, from a run that ignored the data."""
+    return structure.structure_of_draws(_sites(generative_trace)).data_size
 
 
 def no_gradient_message(name: str, family: str, owner: str) -> str:
     """What to say of a site with learnable parameters through whose draws no gradient passes."""
     return (
-        f"Site '{name}' of the {owner} draws from {family}, which is not reparameterised: no "
-        "gradient passes through its draws to its parameters. Compare a "
-        "site that is (the mean under a Delta or a Normal, a relaxed distribution), or train the "
-        "site by a term with a score-function estimator, such as ELBO."
+        f"Site '{name}' of the {owner} draws from {family}, which is not reparameterized: no "
+        "gradient passes through its draws to its parameters. Compare a site that is (the mean "
+        "under a Delta or a Normal, a relaxed distribution), or train the site by a term with a "
+        "score-function estimator, such as ELBO."
     )
 
 
-def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
-    """Reads the factorisation from one run of the guide and the model replayed against it."""
-    check_sites(model_trace, guide_trace)
-    sites, drawn = random_sites(model_trace), random_sites(guide_trace)
-    around = {name: plates_of(site) for name, site in (drawn | sites).items()}
-    observed = tuple(name for name, site in sites.items() if site["is_observed"])
-    latent = [name for name, site in sites.items() if not site["is_observed"]]
-    plates = _data_plates([around[name] for name in observed], [around[name] for name in latent])
-    latent += [name for name in drawn if name not in latent]  # the guide's auxiliary sites
-    local = tuple(name for name in latent if plates and plates.keys() <= around[name].keys())
-    everything = [*sites.values(), *drawn.values()]
-    frames = [-dim for site in everything for dim in plates_of(site).values()]
-    data_frames = [
-        frame
-        for name in observed[:1]
-        for frame in sites[name]["cond_indep_stack"]
-        if frame.name in plates
-    ]
-    shapes = [len(site["fn"].batch_shape) for site in everything]
-    return Structure(
-        plates=plates,
-        batch_ndim=max([0, *frames, *shapes]),
-        global_sites=tuple(name for name in latent if name not in local),
-        local_sites=local,
-        observed_sites=observed,
-        subsampled=any(full_size(model_trace, frame.name) != frame.size for frame in data_frames),
+def _sites(trace: Trace) -> dict[str, structure.Site]:
+    kinds = {name: kind_of(site) for name, site in trace.items()}
+    scored = {name: kind for name, kind in kinds.items() if kind not in ("", "deterministic")}
+    return {name: _site(name, kind, trace) for name, kind in scored.items()}
+
+
+def _site(name: str, kind: str, trace: Trace) -> structure.Site:
+    site = trace[name]
+    fn, value_shape = site["fn"], jnp.shape(site["value"])
+    return structure.Site(
+        name=name,
+        kind=kind,
+        plates=tuple(
+            Plate(frame.name, frame.dim, frame.size, _full_size(trace, frame))
+            for frame in site["cond_indep_stack"]
+        ),
+        batch_shape=tuple(fn.batch_shape),
+        event_shape=tuple(fn.event_shape),
+        value_shape=value_shape[: max(0, len(value_shape) - len(fn.event_shape))],
+        scanned=bool(site.get("_control_flow_done")),
+        auxiliary=bool(site["infer"].get("is_auxiliary")),
+        enumerated=site["infer"].get("enumerate") is not None,
     )
 
 
-def declared_size(generative_trace: Trace) -> int:
-    """The number of data that the plates of a model declare, from a run of it that ignored the
-    data: the product over its data plates.
+def _full_size(trace: Trace, frame: Any) -> int:
+    """The declared size of a plate; a trace holds those of the bodies of scans as
+    `Joints` runs it.
     """
-    sites = random_sites(generative_trace).values()
-    observed = [site for site in sites if site["infer"].get("was_observed")]
-    plates = _data_plates(
-        [plates_of(site) for site in observed],
-        [plates_of(site) for site in sites if not site["infer"].get("was_observed")],
-    )
-    return prod(full_size(generative_trace, name) for name in plates)
-
-
-def _data_plates(
-    around_observed: list[dict[str, int]], around_latents: list[dict[str, int]]
-) -> dict[str, int]:
-    """The plates that enclose all observed sites and, where they enclose latent sites at all, all
-    latents in any such plate; ascending dimensions.
-    """
-    first = around_observed[0] if around_observed else {}
-    plates = {
-        name: dim
-        for name, dim in first.items()
-        if all(name in around for around in around_observed)
-    }
-    inside = [around for around in around_latents if plates.keys() & around.keys()]
-    return dict(
-        sorted(
-            (
-                (name, dim)
-                for name, dim in plates.items()
-                if all(name in around for around in inside)
-            ),
-            key=lambda item: item[1],
-        )
-    )
+    return trace[frame.name]["args"][0] if frame.name in trace else frame.size

@@ -16,12 +16,10 @@ from jax import Array
 from numpyro.primitives import mutable
 
 from dgm_core.schedules import value_of
+from dgm_core.structure import chosen
 from numpyro_dgm.joints.joints import Joints
 
-_COUNTER, CRITICS = (
-    "loss$step",
-    "loss$critics",
-)  # mutable sites: what a loss keeps between the steps of the stock engine
+_COUNTER, CRITICS = "loss$step", "loss$critics"  # mutable sites: what a loss keeps between steps
 
 __all__ = ["Evaluation", "Loss", "Term", "Weight"]
 
@@ -171,9 +169,8 @@ class Loss:
     @property
     def has_schedules(self) -> bool:
         """Whether a weight in this sum changes from step to step."""
-        return any(
-            callable(weight) or any(map(callable, term.weights())) for weight, term in self.terms
-        )
+        weights = [each for weight, term in self.terms for each in (weight, *term.weights())]
+        return any(map(callable, weights))
 
     def evaluate(
         self,
@@ -186,10 +183,11 @@ class Loss:
         *,
         step: int | Array = 0,
         train_critics: bool = False,
+        vectorize: bool | None = None,
         mutable_state: Mapping[str, Any] | None = None,
     ) -> Evaluation:
         """Runs the joints on one batch and sums the terms; `step` is what schedules see; with
-        `train_critics` the critics take their updates first.
+        `train_critics` the critics take their updates first; `vectorize` as in `Joints`.
         """
         kept = dict(mutable_state or {})
         states = dict(kept.get(CRITICS) or {})
@@ -204,6 +202,7 @@ class Loss:
                 kwargs,
                 num_particles=max(term.num_particles for _, term in self.terms),
                 share_globals=any(term.shares_globals for _, term in self.terms),
+                vectorize=chosen(vectorize, *(term.vectorize for _, term in self.terms)),
                 analytic_kl=any(term.analytic_kl for _, term in self.terms),
                 mutable_state=kept,
             )
@@ -324,6 +323,7 @@ class Term(Loss):
     details: tuple[str, ...] = ()
     sign: int = 1
     num_particles: int = 1
+    vectorize: bool | None = None
     shares_globals: bool = False
     analytic_kl: bool = False
     critic: Any = None

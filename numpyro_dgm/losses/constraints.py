@@ -30,7 +30,7 @@ class KL(Term):
     Args: num_particles, draws of the guide per datum, averaged; analytic_kl, in closed form where
         one is known (guide and model must then draw their sites in the same order).
     Logged: "KL".
-    Cost: one run of guide and model.  Sites that are not reparameterised take the score function,
+    Cost: one run of guide and model.  Sites that are not reparameterized take the score function,
         as in ELBO.
 
     >>> KL(analytic_kl=True)

@@ -230,10 +230,7 @@ def _family(site: dict[str, Any]) -> tuple[str, str]:
 def _complaint(name: str, family: str, support: str, count: int, example: float) -> str:
     advice = "check the data and their scaling"
     if np.isnan(example):
-        advice = (
-            "remove or fill in what is missing, or leave it out with numpyro.handlers.mask "
-            "(on values that are filled in)"
-        )
+        advice = "remove or fill in what is missing, or leave it out with numpyro.handlers.mask"
     elif family == "Bernoulli":
         advice = (
             "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as "

@@ -12,7 +12,7 @@ class MixturePrior(Parametric):
     """A mixture of diagonal normal distributions:  z ~ sum_k w_k(c) Normal(loc_k(c),
     diag(scale_k(c)^2)).
 
-    Sampling picks a component, so it is not reparameterised: as a posterior it needs the
+    Sampling picks a component, so it is not reparameterized: as a posterior it needs the
     score-function estimator.
 
     Args: dim (D); num_components (K); context_dim (0 = free parameters); min_scale, the smallest

@@ -1,6 +1,5 @@
-"""Effect handlers of the losses: particles and what they share, replay that keeps explicit
-subsamples, stopped values, frozen parameters.
-"""
+"""Effect handlers of the joints: particles and what they share, replay that keeps explicit
+subsamples, stopped values, frozen parameters."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +16,10 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class ParticlePlate(Messenger):
-    """_Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites
+    """Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites
     in `shared` once for all particles.
 
-    With one particle no dimension is added.  Cost: one vectorised pass; the user's networks see the
-    particles as a leading dimension.
+    Cost: one vectorized pass; the user's networks see the particles as a leading dimension.
     """
 
     def __init__(
@@ -33,18 +31,12 @@ class ParticlePlate(Messenger):
         self.shared = shared
 
     def _pyro_sample(self, msg: Message) -> None:
-        if (
-            self.num_particles == 1
-            or msg["is_observed"]
-            or msg["done"]
-            or site_is_subsample(msg)
-            or msg["name"] in self.shared
-        ):
+        if msg["is_observed"] or msg["done"] or site_is_subsample(msg):
             return
-        batch = tuple(msg["fn"].batch_shape)[-self.batch_ndim :] if self.batch_ndim else ()
-        msg["fn"] = msg["fn"].expand(
-            (self.num_particles, *[1] * (self.batch_ndim - len(batch)), *batch)
-        )
+        if msg["name"] not in self.shared:
+            batch = tuple(msg["fn"].batch_shape)[-self.batch_ndim :] if self.batch_ndim else ()
+            ones = [1] * (self.batch_ndim - len(batch))
+            msg["fn"] = msg["fn"].expand((self.num_particles, *ones, *batch))
 
 
 class GivenDraws(Messenger):
@@ -54,10 +46,12 @@ class GivenDraws(Messenger):
     (Pyro's own replay overrides `plate(subsample=idx)`: pyro#3468.)
     """
 
-    def __init__(self, values: Mapping[str, Tensor], indices: Mapping[str, Tensor | None]) -> None:
+    def __init__(
+        self, values: Mapping[str, Tensor], indices: Mapping[str, Tensor | None] | None = None
+    ) -> None:
         super().__init__()
         self.values = values
-        self.indices = indices
+        self.indices = indices or {}
 
     def _pyro_sample(self, msg: Message) -> None:
         if site_is_subsample(msg):
@@ -71,8 +65,7 @@ class GivenDraws(Messenger):
 
 class StoppedValues(Messenger):
     """Cuts the gradient through every latent value, which leaves the score function as the only
-    road to the guide.
-    """
+    road to the guide."""
 
     def _pyro_post_sample(self, msg: Message) -> None:
         if not msg["is_observed"] and isinstance(msg["value"], Tensor):
@@ -91,16 +84,13 @@ class _FrozenModules(TorchFunctionMode):
 
 class _FrozenParams(Messenger):
     def _pyro_post_param(self, msg: Message) -> None:
-        if not isinstance(
-            msg["value"], nn.Parameter
-        ):  # a module's own parameters are handled where they are used
+        if not isinstance(msg["value"], nn.Parameter):  # a module's own: frozen where it is used
             msg["value"] = msg["value"].detach()
 
 
 @contextmanager
 def frozen_parameters() -> Iterator[None]:
     """Within this context every learnable parameter, of a module or from `pyro.param`, is a
-    constant: gradients flow through values only.
-    """
+    constant: gradients flow through values only."""
     with _FrozenParams(), _FrozenModules():
         yield

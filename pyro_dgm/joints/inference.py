@@ -1,18 +1,18 @@
 """The inference joint of one step: log-densities and weights, per particle and datum."""
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from math import prod
+from typing import Any
 
 import torch
+from pyro.distributions import Delta, MaskedDistribution, Unit
 from pyro.distributions.util import scale_and_mask
-from pyro.poutine import Trace
-from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import biject_to, kl_divergence
 
 from pyro_dgm.conditionals import NoDensityError
-from pyro_dgm.joints.structure import Structure, full_size
+from pyro_dgm.joints.structure import Structure, Trace, plates_of
 
 __all__ = ["InferenceJoint"]
 
@@ -20,53 +20,57 @@ __all__ = ["InferenceJoint"]
 class InferenceJoint:
     """One run of guide and model on the data, read by site name.
 
-    Local quantities (of the observed sites and of the latents inside the data plates) have shape
-    (num_particles, *sizes), with the sizes of the data plates and every other dimension summed;
-    global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing depends on the
-    particle.  All masks and scales are applied but one: the N / B of subsampled data plates, which
-    `per_datum` accounts for.
+    Local quantities (of the observed sites and of the latents and factors inside the data plates)
+    have shape (num_particles, *sizes), with the sizes of the data plates and every other dimension
+    summed; global ones have (num_particles, 1, ..., 1).  The leading size is 1 where nothing
+    depends on the particle.  All masks and scales are applied but one: the N / B of subsampled data
+    plates, which `per_datum` accounts for.
 
-    Attributes: structure; sizes, the sizes of the data plates in this run; data_scale, N / B;
-    data_size, the number of data N that the plates declare (1 when no plate encloses all the
-    observed sites).
+    Attributes:
+        structure: what factorizes.
+        sizes: of the data plates in this run;  data_scale, N / B.
+        data_size: the number of data N that the plates declare (1 when no plate encloses all data).
+        runs: what is read, in the backend's own form: in Pyro pairs of traces (of model and guide),
+            one of them with the particles leading or one per particle; in NumPyro a layout and a
+            record of arrays with the particles leading.
     """
 
-    def __init__(self, model_trace: Trace, guide_trace: Trace, structure: Structure) -> None:
-        self.model_trace = model_trace
-        self.guide_trace = guide_trace
+    def __init__(self, runs: Sequence[tuple[Trace, Trace]], structure: Structure) -> None:
+        self.runs = tuple(runs)
         self.structure = structure
-        frames = [
-            _data_frames(model_trace.nodes[name], structure)
-            for name in structure.observed_sites[:1]
-        ]
-        self.sizes = tuple(frame.size for frame in frames[0]) if frames else ()
-        self.data_size = prod(full_size(frame) for frame in frames[0]) if frames else 1
-        self.data_scale = self.data_size / max(1, prod(self.sizes))
+        self.sizes = structure.sizes
+        self.data_size = structure.data_size
+        self.data_scale = structure.data_scale
 
     @cached_property
     def log_likelihood(self) -> Tensor:
-        """log p(x | z) of the observed sites."""
-        return self._sum(self.model_trace, self.structure.observed_sites)
+        """log p(x | z) of the observed sites, and the model's factors inside the data plates."""
+        return self._sum(0, (*self.structure.observed_sites, *self.structure.local_factors))
+
+    @cached_property
+    def global_log_likelihood(self) -> Tensor:
+        """The model's factors outside the data plates."""
+        return self._sum(0, self.structure.global_factors)
 
     @cached_property
     def log_prior(self) -> Tensor:
         """log p(z) of the local latents."""
-        return self._sum(self.model_trace, self.structure.local_sites)
+        return self._sum(0, self.structure.local_sites)
 
     @cached_property
     def log_posterior(self) -> Tensor:
-        """log q(z | x) of the local latents."""
-        return self._sum(self.guide_trace, self.structure.local_sites)
+        """log q(z | x) of the local latents, and the guide's factors beside them."""
+        return self._sum(1, (*self.structure.local_sites, *self.structure.local_factors))
 
     @cached_property
     def global_log_prior(self) -> Tensor:
         """log p of the global latents."""
-        return self._sum(self.model_trace, self.structure.global_sites)
+        return self._sum(0, self.structure.global_sites)
 
     @cached_property
     def global_log_posterior(self) -> Tensor:
-        """log q of the global latents."""
-        return self._sum(self.guide_trace, self.structure.global_sites)
+        """log q of the global latents, and the guide's factors beside them."""
+        return self._sum(1, (*self.structure.global_sites, *self.structure.global_factors))
 
     @property
     def num_particles(self) -> int:
@@ -80,13 +84,12 @@ class InferenceJoint:
 
     @property
     def global_log_w(self) -> Tensor:
-        """The log-weights of the global latents."""
-        return self.global_log_prior - self.global_log_posterior
+        """The log-weights of the global latents and factors."""
+        return self.global_log_likelihood + self.global_log_prior - self.global_log_posterior
 
     def per_datum(self, local: Tensor, global_: Tensor | float = 0.0) -> Tensor:
         """The total over the whole data set, divided by its size: mean over the data of `local` +
-        `global_` / N, (num_particles,).
-        """
+        `global_` / N, (num_particles,)."""
         mean = local.flatten(1).mean(1) if local.ndim > 1 else local
         if isinstance(global_, Tensor):
             return mean + global_.reshape(-1) / self.data_size
@@ -95,42 +98,61 @@ class InferenceJoint:
     @property
     def latent_sites(self) -> tuple[str, ...]:
         """The names of the sites that the guide drew."""
-        return self.structure.global_sites + self.structure.local_sites
+        return self.structure.latent_sites
 
     def log_likelihood_of(self, name: str) -> Tensor:
         """log p of one observed site, (num_particles, *sizes)."""
-        return self._log_prob(self.model_trace.nodes[name])
+        return self._each(lambda run: self._log_prob(run[0].nodes[name]))
+
+    def log_prior_of(self, name: str) -> Tensor:
+        """log p of one latent site at the guide's draw, (num_particles, *sizes) or (num_particles,
+        1, ..., 1); zero for a site that only the guide has.
+        """
+        return self._sum(0, (name,))
+
+    def log_posterior_of(self, name: str) -> Tensor:
+        """log q of one latent site at the guide's draw, shaped as `log_prior_of`."""
+        return self._sum(1, (name,))
 
     def score(self, name: str) -> Tensor:
         """log q of one latent site as it was drawn, without scale and mask."""
-        return self._log_prob(self.guide_trace.nodes[name], raw=True)
+        return self._each(lambda run: self._log_prob(run[1].nodes[name], raw=True))
 
     def distribution_name(self, name: str) -> str:
         """The distribution that the guide drew a site from, by name."""
-        return type(self.guide_trace.nodes[name]["fn"]).__name__
+        return type(self._drawn(name)["fn"]).__name__
 
-    def is_reparameterised(self, name: str) -> bool:
+    def is_reparameterized(self, name: str) -> bool:
         """Whether gradients pass through the drawn value of a site."""
-        return self.guide_trace.nodes[name]["fn"].has_rsample
+        return self._drawn(name)["fn"].has_rsample
+
+    def is_determined(self, name: str) -> bool:
+        """Whether the guide draws nothing at a site, a Delta or a factor: log q is no density."""
+        return isinstance(self._drawn(name)["fn"], Delta | Unit)
 
     def analytic_kl(self, name: str) -> Tensor:
         """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is
         none.
 
         A scale that differs between model and guide (a weight put on the model alone, say) is
-        honoured: s_p KL + (s_q - s_p) log q.
+        honored: s_p KL + (s_q - s_p) log q.
         """
-        q, p = self.guide_trace.nodes[name], self.model_trace.nodes.get(name)
-        if p is None:
-            return self._log_prob(q)
-        try:
-            kl = self._reduce(kl_divergence(q["fn"], p["fn"]), p)
-        except NotImplementedError:
-            return self._log_prob(q) - self._log_prob(p)
-        difference = q["scale"] - p["scale"]
-        if isinstance(difference, Tensor) or difference != 0:
-            kl = kl + self._reduce(q["fn"].log_prob(q["value"]) * (difference / p["scale"]), p)
-        return kl
+        return self._each(lambda run: self._analytic_kl(run[1].nodes[name], run[0].nodes.get(name)))
+
+    def values(self, name: str) -> Tensor:
+        """The value of a site, (num_particles, *batch, *event) with the batch dimensions that the
+        site has itself; the leading size is 1 where nothing depends on the particle."""
+
+        def read(run: tuple[Trace, Trace]) -> Tensor:
+            site = self._site(run, name)
+            value, event_dim = site["value"], site["fn"].event_dim
+            value = value.reshape(self._leading(value, event_dim) + value.shape)
+            depth = max((-dim for dim in plates_of(site).values()), default=0)
+            while value.ndim > 1 + depth + event_dim and value.shape[1] == 1:
+                value = value[:, 0]
+            return value
+
+        return self._each(read)
 
     def entries(self, name: str) -> Tensor:
         """The values of a site, side by side: (num_particles, *sizes, entries) of a local or
@@ -138,16 +160,12 @@ class InferenceJoint:
 
         The leading size is 1 where nothing depends on the particle.
         """
-        site = self.guide_trace.nodes.get(name) or self.model_trace.nodes[name]
-        return self._entries(name, site["value"], site["fn"].event_dim)
 
-    def _entries(self, name: str, value: Tensor, event_dim: int) -> Tensor:
-        return side_by_particle(
-            value,
-            event_dim,
-            self.structure,
-            self.sizes if name not in self.structure.global_sites else None,
-        )
+        def read(run: tuple[Trace, Trace]) -> Tensor:
+            site = self._site(run, name)
+            return self._entries(name, site["value"], site["fn"].event_dim)
+
+        return self._each(read)
 
     def unconstrained(self, name: str) -> tuple[Tensor, Tensor]:
         """A latent site on the real line, where its support in the model is mapped to: its entries
@@ -155,8 +173,39 @@ class InferenceJoint:
 
         Raises: ValueError when the support cannot be mapped, as that of a discrete site.
         """
-        value = self.guide_trace.nodes[name]["value"]
-        fn = self.model_trace.nodes[name]["fn"]
+        parts = [self._unconstrained(name, run) for run in self.runs]
+        entries, log_jacobians = zip(*parts, strict=True)
+        return torch.cat(entries), torch.cat(log_jacobians)
+
+    def site_orders(self) -> tuple[list[str], list[str]]:
+        """The latent sites in the order in which the guide draws them, and the model."""
+        model_trace, guide_trace = self.runs[0]
+        model = [name for name in model_trace.nodes if name in self.latent_sites]
+        return [name for name in guide_trace.nodes if name in model], model
+
+    def other_subsampled(self) -> tuple[tuple[str, str], ...]:
+        """(plate, site) where a plate is subsampled that is not a data plate."""
+        return self.structure.other_subsampled
+
+    def _each(self, read: Callable[[tuple[Trace, Trace]], Tensor]) -> Tensor:
+        parts = [read(run) for run in self.runs]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _site(self, run: tuple[Trace, Trace], name: str) -> Message:
+        return run[1 if name in self.latent_sites else 0].nodes[name]
+
+    def _drawn(self, name: str) -> Message:
+        return self.runs[0][1].nodes[name]
+
+    def _leading(self, value: Tensor, event_dim: int) -> tuple[int, ...]:
+        return (1,) * (1 + self.structure.batch_ndim + event_dim - value.ndim)
+
+    def _entries(self, name: str, value: Tensor, event_dim: int) -> Tensor:
+        sizes = self.sizes if name not in self.structure.global_sites else None
+        return side_by_particle(value, event_dim, self.structure, sizes)
+
+    def _unconstrained(self, name: str, run: tuple[Trace, Trace]) -> tuple[Tensor, Tensor]:
+        value, fn = run[1].nodes[name]["value"], run[0].nodes[name]["fn"]
         try:
             transform = biject_to(fn.support)
             u = transform.inv(value)
@@ -167,49 +216,46 @@ class InferenceJoint:
         log_jacobian = transform.log_abs_det_jacobian(u, value)
         extra = log_jacobian.ndim - (value.ndim - fn.event_dim)
         log_jacobian = log_jacobian.flatten(-extra).sum(-1) if extra > 0 else log_jacobian
-        reduced = self._reduce(log_jacobian, self.guide_trace.nodes[name], scaled=False)
+        reduced = self._reduce(log_jacobian, run[1].nodes[name], scaled=False)
         return self._entries(name, u, fn.event_dim), reduced
 
-    def site_orders(self) -> tuple[list[str], list[str]]:
-        """The latent sites in the order in which the guide draws them, and the model."""
-        model = [name for name in self.model_trace.nodes if name in self.latent_sites]
-        return [name for name in self.guide_trace.nodes if name in model], model
+    def _analytic_kl(self, q: Message, p: Message | None) -> Tensor:
+        if p is None:
+            return self._log_prob(q)
+        try:
+            kl = self._reduce(kl_divergence(q["fn"], p["fn"]), p)
+        except NotImplementedError:
+            return self._log_prob(q) - self._log_prob(p)
+        difference = q["scale"] - p["scale"]
+        if isinstance(difference, Tensor) or difference != 0:
+            log_q = q["fn"].log_prob(q["value"])
+            kl = kl + self._reduce(log_q * (difference / p["scale"]), p)
+        return kl
 
-    def other_subsampled(self) -> tuple[tuple[str, str], ...]:
-        """(plate, site) where a plate is subsampled that is not a data plate."""
-        sites = [self.model_trace.nodes[name] for name in self.structure.observed_sites]
-        sites += [self.guide_trace.nodes[name] for name in self.latent_sites]
-        return tuple(
-            (frame.name, site["name"])
-            for site in sites
-            for frame in site["cond_indep_stack"]
-            if frame.name not in self.structure.plates and full_size(frame) != frame.size
-        )
+    def _sum(self, side: int, names: tuple[str, ...]) -> Tensor:
+        """The log-densities of the sites that model (0) or guide (1) have among those named."""
 
-    def _sum(self, trace: Trace, names: tuple[str, ...]) -> Tensor:
-        terms = [self._log_prob(trace.nodes[name]) for name in names if name in trace.nodes]
-        return sum(terms[1:], terms[0]) if terms else torch.zeros((1,) * (1 + len(self.sizes)))
+        def read(run: tuple[Trace, Trace]) -> Tensor:
+            nodes = run[side].nodes
+            terms = [self._log_prob(nodes[name]) for name in names if name in nodes]
+            return sum(terms[1:], terms[0]) if terms else torch.zeros((1,) * (1 + len(self.sizes)))
+
+        return self._each(read)
 
     def _log_prob(self, site: Message, *, raw: bool = False) -> Tensor:
         try:
-            log_prob = site["fn"].log_prob(site["value"])
+            log_prob = site["fn"].log_prob(_seen(site))
         except NoDensityError as error:
             raise NoDensityError(f"Site '{site['name']}' is implicit. {error}") from error
         return self._reduce(log_prob, site, scaled=not raw)
 
     def _reduce(self, log_prob: Tensor, site: Message, *, scaled: bool = True) -> Tensor:
-        local = site["name"] not in self.structure.global_sites
+        outside = self.structure.global_sites + self.structure.global_factors
+        local = site["name"] not in outside
         if scaled:
             log_prob = scale_and_mask(log_prob, self._scale(site, local), site["mask"])
         ndim = 1 + self.structure.batch_ndim
-        if log_prob.ndim > ndim:
-            raise ValueError(
-                f"Site '{site['name']}' has batch shape {tuple(log_prob.shape)}, deeper than the "
-                f"{self.structure.batch_ndim} batch dimensions that "
-                "model and guide had when they were first run; declare event dimensions with "
-                ".to_event()."
-            )
-        log_prob = log_prob.reshape((1,) * (ndim - log_prob.ndim) + log_prob.shape)
+        log_prob = log_prob.reshape(self._leading(log_prob, 0) + log_prob.shape)
         kept = [ndim + dim for dim in self.structure.plates.values()] if local else []
         for dim, size in zip(kept, self.sizes, strict=local):
             if log_prob.shape[dim] != size:
@@ -221,14 +267,8 @@ class InferenceJoint:
     def _scale(self, site: Message, local: bool) -> float | Tensor:
         if not local or self.data_scale == 1:
             return site["scale"]
-        frames = _data_frames(site, self.structure)
-        if len(frames) < len(self.sizes):
-            raise ValueError(
-                f"Latent site '{site['name']}' lies in the subsampled plate "
-                f"{tuple(self.structure.plates)} in the model, but not in the guide, "
-                "where its log-density would miss the scale N / B: put the plate into the guide "
-                "as well."
-            )
+        if not self.structure.plates.keys() <= plates_of(site).keys():
+            raise ValueError(self.structure.missing_scale(site["name"]))
         return site["scale"] / self.data_scale
 
 
@@ -236,8 +276,7 @@ def side_by_particle(
     value: Tensor, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None
 ) -> Tensor:
     """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as
-    (num_particles, *sizes, entries); no sizes: global.
-    """
+    (num_particles, *sizes, entries); no sizes: global."""
     ndim = 1 + structure.batch_ndim
     missing = ndim + event_dim - value.ndim
     value = value.reshape((1,) * missing + value.shape)
@@ -247,6 +286,42 @@ def side_by_particle(
     return value.expand(value.shape[0], *(sizes or ()), -1)
 
 
-def _data_frames(site: Message, structure: Structure) -> list[CondIndepStackFrame]:
-    frames = {frame.name: frame for frame in site["cond_indep_stack"]}
-    return [frames[name] for name in structure.plates if name in frames]
+def observed_mask(site: Message) -> Tensor | None:
+    """Which entries of the value of a site count, to be broadcast to it; None where all do."""
+    fn, found = site["fn"], None
+    masks = [(site["mask"], fn.event_dim)]
+    while fn is not None:
+        masks.append((fn._mask if isinstance(fn, MaskedDistribution) else None, fn.event_dim))
+        fn = getattr(fn, "base_dist", None)
+    for mask, event_dim in masks:
+        if mask is not None and mask is not True:
+            mask = torch.as_tensor(mask, device=site["value"].device).bool()
+            mask = mask.reshape(mask.shape + (1,) * event_dim)
+            found = mask if found is None else found & mask
+    return found
+
+
+def _seen(site: Message) -> Any:
+    """The value of a site; of an observed one without what lies beneath a mask, which is replaced
+    by something in the support, so that neither the log-density nor its gradient depends on it.
+    """
+    fn, value = site["fn"], site["value"]
+    if not (site["is_observed"] and isinstance(value, Tensor)):
+        return value
+    mask = observed_mask(site)
+    return value if mask is None else torch.where(mask, value, _feasible(fn.support, value))
+
+
+def _feasible(support: Any, like: Tensor) -> Tensor:
+    """Some value in a support, in the shape of `like`."""
+    try:
+        transform = biject_to(support)
+        return transform(like.new_zeros(transform.inverse_shape(like.shape))).to(like.dtype)
+    except NotImplementedError:  # discrete
+        event_dim = support.event_dim
+        while hasattr(support, "base_constraint"):
+            support = support.base_constraint
+        value = torch.zeros_like(like) + getattr(support, "lower_bound", 0)
+        if support.event_dim == 1 and event_dim:  # one-hot vectors, counts
+            value[..., 0] = getattr(support, "upper_bound", 1)
+        return value.to(like.dtype)

@@ -1,37 +1,42 @@
 """The two joints that every loss compares.
 
 The inference joint q(x, z) = p_data(x) q(z | x): the guide runs on the data and the model is
-replayed against it.
-The generative joint p(x, z) = p(z) p(x | z): the model runs forward and ignores the data.
-Each runs at most once per step, when the first term asks for it, and terms read from it by site
-name.
+replayed against it.  The generative joint p(x, z) = p(z) p(x | z): the model runs forward and
+ignores the data. Each runs at most once per step, when the first term asks for it, and terms read
+from it by site name.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import itertools
+import warnings
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.distributions import Categorical
-from pyro.poutine import Trace
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from dgm_core.structure import LOOP_MESSAGE
 from pyro_dgm.joints.handlers import GivenDraws, ParticlePlate, StoppedValues, frozen_parameters
 from pyro_dgm.joints.inference import InferenceJoint, side_by_particle
+from pyro_dgm.joints.particles import Plan, agree, draws_of_particle, shared_sites, signature
 from pyro_dgm.joints.structure import (
     Structure,
-    check_sites,
+    Trace,
     declared_size,
     find_structure,
+    find_structure_at_once,
     no_gradient_message,
     random_sites,
 )
 from pyro_dgm.nn import evaluation_mode
 
 __all__ = ["Joints"]
+
+Run = tuple[Trace, Trace]  # of the model and the guide that it was replayed against
 
 
 class Joints:
@@ -41,12 +46,20 @@ class Joints:
     over it, as `vectorize_particles` asks; in NumPyro `jax.vmap` hides it, so that any model will
     do.
 
-    Args: model and guide, any callables of sample statements, with the arguments `args` and
-    `kwargs` that both take; num_particles, how often the guide draws; share_globals, whether global
-    latents are drawn once for all particles when a plate is subsampled, as the importance-weighted
-    bound needs. In NumPyro also rng_key, params (the constrained values of all parameters) and
-    mutable_state (afterwards averaged over the particles).
-    Raises: ValueError when the guide misses a latent site or draws one that the model has not.
+    Args:
+        model, guide: any callables of sample statements.
+        args, kwargs: the arguments that both take.
+        num_particles: how often the guide draws.
+        share_globals: whether global latents are drawn once for all particles when a plate is
+            subsampled, as the importance-weighted bound needs.
+        vectorize: whether the particles run at once (True) or one after the other (False); None
+            chooses: in Pyro at once where that gives the same as one by one.
+        plans: what earlier runs of the same model and guide have found, in and out (Pyro).
+        rng_key, params, mutable_state: in NumPyro also, the constrained values of all parameters
+            and the mutable sites (afterwards averaged over the particles).
+    Raises:
+        ValueError: when the guide misses a latent site or draws one that the model has not, and for
+            what else `dgm_core.structure.find_structure` refuses.
     """
 
     def __init__(
@@ -58,7 +71,8 @@ class Joints:
         *,
         num_particles: int = 1,
         share_globals: bool = False,
-        structures: dict[Any, Structure] | None = None,
+        vectorize: bool | None = None,
+        plans: MutableMapping[Any, Plan] | None = None,
     ) -> None:
         self.model = model
         self.guide = guide
@@ -66,34 +80,30 @@ class Joints:
         self.kwargs = dict(kwargs or {})
         self.num_particles = num_particles
         self.share_globals = share_globals
-        self._structures = {} if structures is None else structures
+        self.vectorize = vectorize
+        self._plans = {} if plans is None else plans
         self._inference: dict[bool, InferenceJoint] = {}
         self._forward: list[Trace] = []
         self.outputs: dict[Any, tuple[Tensor, Tensor]] = {}  # of critics in their updates, by term
 
     def inference(self, *, stopped: bool = False) -> InferenceJoint:
         """Guide on data, model replayed against it; with `stopped` no gradient flows through the
-        drawn values.
-        """
+        drawn values."""
         if stopped not in self._inference:
-            structure = self._structure() if self.num_particles > 1 else None
-            guide_trace = self._run_guide(structure, stopped)
-            model_trace = self._run_model(guide_trace)
-            if structure is None:
-                structure = find_structure(model_trace, guide_trace)
-            else:
-                check_sites(model_trace, guide_trace)
-            self._inference[stopped] = InferenceJoint(model_trace, guide_trace, structure)
+            alone = self.num_particles == 1 or self.vectorize is False
+            self._inference[stopped] = (self._one_by_one if alone else self._planned)(stopped)
         return self._inference[stopped]
+
+    def traces(self) -> Run:
+        """The traces of the model and of the guide in one run, with a single particle."""
+        return self._run(nullcontext())
 
     def generative(self, index: int = 0) -> Trace:
         """The trace of the model run forward: observed sites are drawn as well (plates keep the
         size of the data); with `index` another such run.
         """
         while len(self._forward) <= index:
-            self._forward.append(
-                poutine.trace(poutine.uncondition(self.model)).get_trace(*self.args, **self.kwargs)
-            )
+            self._forward.append(self._run_forward())
         return self._forward[index]
 
     @property
@@ -110,10 +120,10 @@ class Joints:
         Values of a Categorical are one-hot vectors, (num, *event, num_classes).
 
         Raises: ValueError for a site that the model has not, or one whose distribution is learned
-            but through whose draws no gradient passes.
+            but
+        through whose draws no gradient passes.
         """
-        trace = self.generative()
-        nodes = random_sites(trace)
+        nodes = random_sites(self.generative())
         if unknown := [name for name in sites if name not in nodes]:
             raise ValueError(f"The model has no sample site {unknown}; it has {sorted(nodes)}.")
         real = []
@@ -122,63 +132,56 @@ class Joints:
             if site["infer"].get("was_observed"):
                 real.append((site["infer"]["obs"], site["fn"].event_dim))
             else:
-                drawn = self.inference().guide_trace.nodes[name]
-                _check_pathwise(name, drawn, "guide")
-                real.append((drawn["value"], drawn["fn"].event_dim))
+                for _, guide_trace in self.inference().runs:
+                    _check_pathwise(name, guide_trace.nodes[name], "guide")
+                real.append((self.inference().values(name), site["fn"].event_dim))
         for name in _up_to(list(nodes), sites):
             _check_pathwise(name, nodes[name], "model")
         fake = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
         fns = [nodes[name]["fn"] for name in sites]
-        return side_by_side(list(map(with_vectors, real, fns))), side_by_side(
-            list(map(with_vectors, fake, fns))
+        return (
+            side_by_side(list(map(with_vectors, real, fns))),
+            side_by_side(list(map(with_vectors, fake, fns))),
         )
 
     def prior(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         """Draws of latent sites by the model alone, as many as the guide's, shaped as
-        `InferenceJoint.entries`; no gradient passes.
-        """
-        structure = self.inference().structure
-        with torch.no_grad(), ParticlePlate(self.num_particles, structure.batch_ndim):
-            trace = poutine.trace(poutine.uncondition(self.model)).get_trace(
-                *self.args, **self.kwargs
+        `InferenceJoint.entries`; no gradient passes."""
+        joint = self.inference()
+        structure, looped = joint.structure, len(joint.runs) > 1
+        at_once = ParticlePlate(self.num_particles, structure.batch_ndim)
+        together = self.num_particles > 1 and not looped
+        with torch.no_grad(), at_once if together else nullcontext():
+            traces = [self._run_forward() for _ in joint.runs]
+        drawn = {}
+        for name in names:
+            sites = [trace.nodes[name] for trace in traces]
+            sizes = None if name in structure.global_sites else joint.sizes
+            drawn[name] = torch.cat(
+                [side_by_particle(s["value"], s["fn"].event_dim, structure, sizes) for s in sites]
             )
-        sizes = {
-            name: None if name in structure.global_sites else self.inference().sizes
-            for name in names
-        }
-        return {
-            name: side_by_particle(
-                trace.nodes[name]["value"],
-                trace.nodes[name]["fn"].event_dim,
-                structure,
-                sizes[name],
-            )
-            for name in names
-        }
+        return drawn
 
     def redrawn(self, sites: tuple[str, ...], num: int) -> Tensor:
-        """Draws of observed sites in `num` runs of the model on the same batch: (num, num_data,
-        *event), or of several sites (num, num_data, entries).
+        """Draws of observed sites in `num` runs of the model on the same batch: (num,
+        num_data, *event), or of several sites (num, num_data, entries).
         """
         draws = []
         for nodes in (random_sites(self.generative(index)) for index in range(num)):
-            if latent := [name for name in sites if not nodes[name]["infer"].get("was_observed")]:
+            if latent := [n for n in sites if not nodes[n]["infer"].get("was_observed")]:
                 raise ValueError(
                     f"The sites {latent} are not observed: there is nothing to compare their "
                     "draws with."
                 )
-            draws.append(
-                side_by_side(
-                    [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
-                )
-            )
+            values = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
+            draws.append(side_by_side(values))
         return torch.stack(draws)
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the
-        guide only along the path through z.
-        """
-        return InferenceJoint(joint.model_trace, self._rerun_guide(joint, {}), joint.structure)
+        guide only along the path through z."""
+        runs = [(model, self._rerun_guide(guide, joint, {})) for model, guide in joint.runs]
+        return InferenceJoint(runs, joint.structure)
 
     def rescored(
         self, joint: InferenceJoint, weights: Tensor, sites: tuple[str, ...]
@@ -186,79 +189,129 @@ class Joints:
         """Model and frozen guide scored at the draws, with the gradient through `sites` multiplied
         by constant weights.
 
-        Shapes: weights (num_particles, *sizes), or (num_particles,) when they are those of the
-            whole joint.
+        Shapes: weights (num_particles, *sizes), or (num_particles,) for those of the whole joint.
         """
-        drawn = {name: joint.guide_trace.nodes[name] for name in sites if self.num_particles > 1}
-        values = {
-            name: _scale_gradient(site["value"], self._spread(joint, weights, site))
-            for name, site in drawn.items()
+        runs = []
+        for (_, guide), own in zip(joint.runs, weights.chunk(len(joint.runs)), strict=True):
+            drawn = {name: guide.nodes[name] for name in sites if self.num_particles > 1}
+            values = {name: _rescaled(site, own, joint.structure) for name, site in drawn.items()}
+            guide_trace = self._rerun_guide(guide, joint, values)
+            runs.append((self._run_model(guide_trace), guide_trace))
+        return InferenceJoint(runs, joint.structure)
+
+    def _planned(self, stopped: bool) -> InferenceJoint:
+        """A run with many particles as planned; what an earlier call planned may not
+        fit this one.
+        """
+        key = signature((self.args, self.kwargs, self.share_globals))
+        for known in (key in self._plans, False):
+            plan = self._plans[key] if known else self._plan()
+            if not known:
+                self._plans[key] = plan
+            if not plan.at_once:
+                break
+            try:
+                run = self._run(plan.particles(self.num_particles), stopped=stopped)
+                structure = find_structure_at_once(*run, self.num_particles, plan.batch_ndim)
+            except Exception:
+                if not known:
+                    raise
+                continue
+            if plan.shared == shared_sites(structure, self.share_globals):
+                return InferenceJoint([run], structure)
+        return self._one_by_one(stopped)
+
+    def _plan(self) -> Plan:
+        """Whether the particles may run at once, found from runs of a few, and in which
+        dimension.
+        """
+        with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(self.model, self.guide):
+            single = self.traces()
+            structure = find_structure(*single)
+            plan = Plan(True, structure.batch_ndim, shared_sites(structure, self.share_globals))
+            if self.vectorize or self._broadcasts(plan, single):
+                return plan
+        if all(plan.at_once for plan in self._plans.values()):
+            warnings.warn(LOOP_MESSAGE, UserWarning, stacklevel=2)
+        return Plan(False, structure.batch_ndim)
+
+    def _broadcasts(self, plan: Plan, single: Run) -> bool:
+        """Whether a few particles at once, of a number that is no size of the model, have the
+        log-densities that each has by itself."""
+        sizes = {
+            size
+            for trace in single
+            for site in random_sites(trace).values()
+            for size in site["fn"].batch_shape
         }
-        guide_trace = self._rerun_guide(joint, values)
-        return InferenceJoint(self._run_model(guide_trace), guide_trace, joint.structure)
+        num = next(number for number in itertools.count(2) if number not in sizes)
+        try:
+            run = self._run(plan.particles(num))
+            structure = find_structure_at_once(*run, num, plan.batch_ndim)
+            alone = []
+            for index in range(num):
+                values = draws_of_particle(run[1], index, single[1])
+                own = self._run(draws_of(run[1], values, only=()))
+                alone.append(InferenceJoint([own], find_structure(*own)))
+            return agree(InferenceJoint([run], structure), alone)
+        except Exception:  # whatever a model does with a dimension that it does not expect
+            return False
 
-    def _spread(self, joint: InferenceJoint, weights: Tensor, site: Message) -> Tensor:
-        """Weights shaped to multiply the value of a site: (num_particles, ..., data dimensions,
-        ..., 1 per event dimension).
-        """
-        shape = [1] * joint.structure.batch_ndim
-        for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
-            shape[dim] = size
-        return weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
+    def _one_by_one(self, stopped: bool) -> InferenceJoint:
+        """One particle after the other, on the same rows of the data."""
+        first = self._run(nullcontext(), stopped=stopped)
+        structure = find_structure(*first)
+        runs = [first]
+        if self.num_particles > 1:
+            shared = draws_of(first[1], only=shared_sites(structure, self.share_globals))
+            runs += [self._run(shared, stopped=stopped) for _ in range(1, self.num_particles)]
+        for run in runs[1:]:
+            if (other := find_structure(*run)) != structure:
+                raise ValueError(
+                    "Model and guide must have the same sites for every particle, but had "
+                    f"{structure.latent_sites} and then {other.latent_sites}: use one particle."
+                )
+        return InferenceJoint(runs, structure)
 
-    def _structure(self) -> Structure:
-        key = (self.model, self.guide)
-        if key not in self._structures:
-            with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(self.model, self.guide):
-                guide_trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
-                self._structures[key] = find_structure(self._run_model(guide_trace), guide_trace)
-        return self._structures[key]
-
-    def _run_guide(self, structure: Structure | None, stopped: bool) -> Trace:
+    def _run(self, context: Any, *, stopped: bool = False) -> Run:
         with ExitStack() as stack:
-            if structure is not None:
-                shared = (
-                    structure.global_sites if self.share_globals and structure.subsampled else ()
-                )
-                stack.enter_context(
-                    ParticlePlate(self.num_particles, structure.batch_ndim, shared=shared)
-                )
+            stack.enter_context(context)
             if stopped:
                 stack.enter_context(StoppedValues())
-            return poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+            guide_trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+        return self._run_model(guide_trace), guide_trace
 
-    def _rerun_guide(self, joint: InferenceJoint, values: Mapping[str, Tensor]) -> Trace:
-        with frozen_parameters(), _draws_of(joint.guide_trace, values):
-            return poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+    def _rerun_guide(
+        self, guide_trace: Trace, joint: InferenceJoint, values: Mapping[str, Tensor]
+    ) -> Trace:
+        with frozen_parameters(), draws_of(guide_trace, values):
+            trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+        if gone := [name for name in joint.latent_sites if name not in trace.nodes]:
+            raise ValueError(f"The guide drew {gone} in its first run, but not when run again.")
+        return trace
 
     def _run_model(self, guide_trace: Trace) -> Trace:
-        with _draws_of(guide_trace):
+        with draws_of(guide_trace):
             return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
 
+    def _run_forward(self) -> Trace:
+        return poutine.trace(poutine.uncondition(self.model)).get_trace(*self.args, **self.kwargs)
 
-def _scale_gradient(x: Tensor, factor: Tensor) -> Tensor:
-    return x.detach() + factor * (x - x.detach())
 
-
-def _draws_of(trace: Trace, values: Mapping[str, Tensor] | None = None) -> GivenDraws:
-    drawn = {
-        name: site["value"] for name, site in random_sites(trace).items() if not site["is_observed"]
-    }
-    indices = {name: site["value"] for name, site in trace.nodes.items() if site_is_subsample(site)}
+def draws_of(
+    trace: Trace, values: Mapping[str, Tensor] | None = None, only: tuple[str, ...] | None = None
+) -> GivenDraws:
+    """What hands out the latent values of a trace (or `only` some) and the rows of its plates."""
+    drawn = {name: site["value"] for name, site in random_sites(trace).items()}
+    drawn = drawn if only is None else {name: drawn[name] for name in only}
+    nodes = trace.nodes.items()
+    indices = {name: site["value"] for name, site in nodes if site_is_subsample(site)}
     return GivenDraws({**drawn, **(values or {})}, indices)
-
-
-def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:
-    """The sites that are drawn before the last of the given ones, and that one: all that these can
-    depend on.
-    """
-    return order[: 1 + max(order.index(name) for name in sites)]
 
 
 def side_by_side(values: list[tuple[Tensor, int]]) -> Tensor:
     """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num,
-    entries).
-    """
+    entries)."""
     batches = [value.shape[: value.ndim - event_dim] for value, event_dim in values]
     if len(values) == 1:
         return values[0][0].reshape(-1, *values[0][0].shape[len(batches[0]) :])
@@ -275,15 +328,29 @@ def side_by_side(values: list[tuple[Tensor, int]]) -> Tensor:
 
 def with_vectors(value: tuple[Tensor, int], fn: Any) -> tuple[Tensor, int]:
     """A value of a site and its number of event dimensions, the labels of a Categorical as one-hot
-    vectors.
-    """
+    vectors."""
     base, (labels, event_dim) = _base(fn), value
     if not isinstance(base, Categorical):
         return value
     probs = base.probs
-    return (labels[..., None] == torch.arange(probs.shape[-1], device=labels.device)).to(
-        probs.dtype
-    ), event_dim + 1
+    classes = torch.arange(probs.shape[-1], device=labels.device)
+    return (labels[..., None] == classes).to(probs.dtype), event_dim + 1
+
+
+def _rescaled(site: Message, weights: Tensor, structure: Structure) -> Tensor:
+    """The value of a site with its gradient multiplied by weights (num_particles, *sizes)."""
+    shape = [1] * structure.batch_ndim
+    for dim, size in zip(structure.plates.values(), weights.shape[1:], strict=False):
+        shape[dim] = size
+    factor = weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
+    value = site["value"]
+    return value.detach() + (factor * (value - value.detach())).reshape(value.shape)
+
+
+def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:
+    """The sites that are drawn before the last of the given ones, and that one: all that these can
+    depend on."""
+    return order[: 1 + max(order.index(name) for name in sites)]
 
 
 def _check_pathwise(name: str, site: Message, owner: str) -> None:
@@ -293,11 +360,7 @@ def _check_pathwise(name: str, site: Message, owner: str) -> None:
     if site["fn"].has_rsample or not torch.is_grad_enabled():
         return
     if site["fn"].log_prob(site["value"].detach()).requires_grad:
-        raise ValueError(no_gradient_message(name, _family(site["fn"]), owner))
-
-
-def _family(fn: Any) -> str:
-    return type(_base(fn)).__name__
+        raise ValueError(no_gradient_message(name, type(_base(site["fn"])).__name__, owner))
 
 
 def _base(fn: Any) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.schedules import value_of
+from dgm_core.structure import chosen
 from pyro_dgm.joints.joints import Joints
 
 __all__ = ["Evaluation", "Loss", "Term", "Weight"]
@@ -55,7 +56,7 @@ class Loss:
         self.terms = terms
         self.log: dict[str, Tensor] = {}
         self._step = 0
-        self._structures: dict = {}
+        self._plans: dict = {}
 
     def __call__(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
         out = self.evaluate(
@@ -74,9 +75,10 @@ class Loss:
         *,
         step: int | Tensor = 0,
         train_critics: bool = False,
+        vectorize: bool | None = None,
     ) -> Evaluation:
         """Runs the joints on one batch and sums the terms; `step` is what schedules see; with
-        `train_critics` the critics take their updates first.
+        `train_critics` the critics take their updates first; `vectorize` as in `Joints`.
         """
 
         def run() -> Joints:
@@ -87,7 +89,8 @@ class Loss:
                 kwargs,
                 num_particles=max(term.num_particles for _, term in self.terms),
                 share_globals=any(term.shares_globals for _, term in self.terms),
-                structures=self._structures,
+                vectorize=chosen(vectorize, *(term.vectorize for _, term in self.terms)),
+                plans=self._plans,
             )
 
         players = self._players if train_critics else []
@@ -221,6 +224,7 @@ class Term(Loss):
     details: tuple[str, ...] = ()
     sign: int = 1
     num_particles: int = 1
+    vectorize: bool | None = None
     shares_globals: bool = False
     analytic_kl: bool = False
     critic: nn.Module | None = None

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from pyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 from pyro.poutine.runtime import Message
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_dgm.joints import Joints
-from pyro_dgm.joints.inference import InferenceJoint
+from pyro_dgm.joints.inference import InferenceJoint, observed_mask
+from pyro_dgm.joints.structure import random_sites
 from pyro_dgm.losses import Loss
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.training.batches import Arrays, Batch, Stream, is_in_memory
@@ -77,8 +77,8 @@ def check_pair(step: Step, data: Arrays, transform: Any = None) -> None:
         step, data.take(torch.arange(data.batch_size, device=data.device)).transformed(transform)
     )
     structure = joint.structure
-    scaled = any(joint.model_trace.nodes[name]["scale"] != 1 for name in structure.observed_sites)
-    shared = [name for name in structure.global_sites if name in joint.model_trace.nodes]
+    scaled = any(joint.runs[0][0].nodes[name]["scale"] != 1 for name in structure.observed_sites)
+    shared = [name for name in structure.global_sites if name in joint.runs[0][0].nodes]
     if shared and not structure.subsampled and not scaled:
         raise ValueError(
             f"The latent sites {shared} lie outside the data plate, and the plate declares only "
@@ -114,17 +114,13 @@ def check_observations(step: Step, data: Arrays | Stream, transform: Any = None)
         batch = batch.transformed(transform)
         direct = sites is not None and all("position" in site for site in sites)
         if not direct:
-            nodes = _joint(step, batch).model_trace.nodes.values()
-            sites = [
-                site
-                for site in nodes
-                if site["type"] == "sample" and site["is_observed"] and not site_is_subsample(site)
-            ]
+            nodes = random_sites(_joint(step, batch).runs[0][0]).values()
+            sites = [site for site in nodes if site["is_observed"]]
             for site in sites:
                 _locate(site, batch)
         for site in sites or ():
             value = batch.arrays[site["position"]] if direct else site["value"]
-            bad = _outside(site["fn"], value, site.get("mask"))
+            bad = _outside(site, value)
             if bad.any():
                 raise ValueError(
                     _complaint(site["name"], site["fn"], int(bad.sum()), float(value[bad][0]))
@@ -177,25 +173,19 @@ def _locate(site: Message, batch: Batch) -> None:
     all data.
     """
     bounds = vars(_support(site["fn"])).values()
-    if (
-        site["mask"] is None
-        and not _masks(site["fn"])
-        and all(not isinstance(bound, Tensor) or bound.numel() == 1 for bound in bounds)
-    ):
+    same = all(not isinstance(bound, Tensor) or bound.numel() == 1 for bound in bounds)
+    if same and observed_mask(site) is None:
         for position, array in enumerate(batch.arrays):
             if isinstance(array, Tensor) and array is site["value"]:
                 site["position"] = position
 
 
-def _outside(fn: Any, value: Tensor, mask: Any) -> Tensor:
+def _outside(site: Message, value: Tensor) -> Tensor:
     """Where observed values, NaN among them, lie outside the support; of the value's shape."""
-    inside = _support(fn).check(value)
+    inside = _support(site["fn"]).check(value)
     inside = inside.reshape(inside.shape + (1,) * (value.ndim - inside.ndim)).expand(value.shape)
-    for part in (mask, *_masks(fn)):
-        if part is not None and part is not True:
-            part = torch.as_tensor(part, device=value.device).bool()
-            inside = inside | ~part.reshape(part.shape + (1,) * fn.event_dim)
-    return ~inside
+    mask = observed_mask(site)
+    return ~inside if mask is None else ~inside & mask
 
 
 def _support(fn: Any) -> Any:
@@ -205,24 +195,12 @@ def _support(fn: Any) -> Any:
     return support
 
 
-def _masks(fn: Any) -> list[Any]:
-    masks = []
-    while hasattr(fn, "base_dist"):
-        if isinstance(fn, MaskedDistribution):
-            masks.append(fn._mask)
-        fn = fn.base_dist
-    return masks
-
-
 def _complaint(name: str, fn: Any, count: int, example: float) -> str:
     while isinstance(fn, (Independent, MaskedDistribution, ExpandedDistribution)):
         fn = fn.base_dist
     family, advice = type(fn).__name__.strip("_"), "check the data and their scaling"
     if np.isnan(example):
-        advice = (
-            "remove or fill in what is missing, or leave it out with pyro.poutine.mask (on "
-            "values that are filled in)"
-        )
+        advice = "remove or fill in what is missing, or leave it out with pyro.poutine.mask"
     elif family == "Bernoulli":
         advice = (
             "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as "

@@ -143,7 +143,7 @@ def test_labels_enter_as_one_hot_vectors(backend: Any) -> None:
     own = (
         () if backend.name == "pyro" else (backend.jax.random.key(0), {"shift": backend.array(2.0)})
     )
-    joints = losses.Joints(*own, labelled(backend), lambda x, y: None, data)
+    joints = backend.joints.Joints(*own, labelled(backend), lambda x, y: None, data)
     both, alone = joints.samples(("x", "y")), joints.samples(("y",))
     vectors = np.eye(3)[y]
     (real, fake), (labels, drawn) = (

@@ -137,7 +137,7 @@ def test_discrete_latents_take_the_score_function(backend: Any, make: str) -> No
 
 def test_dreg_refuses_discrete_sites(backend: Any) -> None:
     model, guide = mixture_model(backend)
-    with pytest.raises(ValueError, match=r"'c'.*not reparameterised"):
+    with pytest.raises(ValueError, match=r"'c'.*not reparameterized"):
         backend.evaluate(
             backend.losses.IWAE(3, estimator="dreg"),
             model,

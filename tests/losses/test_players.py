@@ -25,6 +25,8 @@ import numpyro_dgm.losses as jlosses
 import numpyro_dgm.training as jtraining
 import pyro_dgm.losses as tlosses
 import pyro_dgm.training as ttraining
+from numpyro_dgm.joints import Joints as JaxJoints
+from pyro_dgm.joints import Joints
 from tests.twins.copying import arrays_of, leaf_at
 
 X = np.random.default_rng(0).standard_normal((12, 2)) @ np.array([[1.0, 0.4], [0.0, 0.5]]) + 1.0
@@ -85,7 +87,7 @@ def pyro_by_hand(critics: list[torch.nn.Module], critic_steps: int) -> dict[str,
     """
     x = torch.as_tensor(X)
     for left in reversed(range(critic_steps)):
-        joints = tlosses.Joints(pyro_model, pyro_guide, (x,))
+        joints = Joints(pyro_model, pyro_guide, (x,))
         samples = [joints.samples(sites) for sites in SITES]
         for sites, critic, (real, fake) in zip(SITES, critics, samples):
             if sites == ("z",) and left > 0:  # has one step only
@@ -244,7 +246,7 @@ def numpyro_by_hand(
         return cost
 
     def samples(key: jax.Array, params: dict[str, Any]) -> tuple[Any, list[Any]]:
-        joints = jlosses.Joints(key, params, numpyro_model, numpyro_guide, (x,))
+        joints = JaxJoints(key, params, numpyro_model, numpyro_guide, (x,))
         return joints, [joints.samples(sites) for sites in SITES]
 
     for left in reversed(range(critic_steps)):

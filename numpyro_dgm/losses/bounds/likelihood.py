@@ -42,7 +42,7 @@ class NLL(Term):
                 f"{sorted(joint.latent_sites)} are latent: their likelihood is an integral, "
                 "which ELBO and IWAE bound."
             )
-        return -joint.per_datum(joint.log_likelihood).mean(), {}
+        return -joint.per_datum(joint.log_likelihood, joint.global_log_likelihood).mean(), {}
 
 
 class Reconstruction(Term):
@@ -54,7 +54,7 @@ class Reconstruction(Term):
 
     Args: num_particles, draws of the guide per datum, averaged.
     Logged: "Reconstruction".
-    Cost: one run of guide and model.  Sites that are not reparameterised take the score function,
+    Cost: one run of guide and model.  Sites that are not reparameterized take the score function,
         as in ELBO.
 
     >>> from numpyro_dgm import VAE
@@ -66,15 +66,16 @@ class Reconstruction(Term):
 
     name = "Reconstruction"
 
-    def __init__(self, num_particles: int = 1) -> None:
+    def __init__(self, num_particles: int = 1, vectorize: bool | None = None) -> None:
         super().__init__()
+        self.vectorize = vectorize
         self.num_particles = check_particles(num_particles)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         joint = joints.inference()
-        fit = joint.per_datum(joint.log_likelihood)
+        fit = joint.per_datum(joint.log_likelihood, joint.global_log_likelihood)
         surrogate = fit + score_surrogate(joint, joint.log_likelihood, fit, every_site=False)
         return -attach_gradient(fit.mean(), surrogate.mean()), {}
 
     def __repr__(self) -> str:
-        return repr_with(self, num_particles=1)
+        return repr_with(self, num_particles=1, vectorize=None)

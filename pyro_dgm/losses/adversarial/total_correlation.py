@@ -31,7 +31,7 @@ class TotalCorrelation(AdversarialTerm):
     Logged: "TotalCorrelation(<sites>)", and the critic's mean output as "/real" (of the guide's
         draws, the estimate itself) and "/fake".
     Cost: one run of guide and model, and the critic's as in AdversarialTerm.
-    Raises: ValueError for sites that are not local latents or not reparameterised, and as
+    Raises: ValueError for sites that are not local latents or not reparameterized, and as
         AdversarialTerm.
     Reference: Kim and Mnih (2018), arXiv:1802.05983, eq. (2) and (3).
 
@@ -66,7 +66,7 @@ class TotalCorrelation(AdversarialTerm):
                 f"{self!r} compares latent sites inside the data plates, "
                 f"{list(joint.structure.local_sites)}, but {others} are not among them."
             )
-        if fixed := [name for name in self.sites if not joint.is_reparameterised(name)]:
+        if fixed := [name for name in self.sites if not joint.is_reparameterized(name)]:
             raise ValueError(
                 no_gradient_message(fixed[0], joint.distribution_name(fixed[0]), "guide")
             )

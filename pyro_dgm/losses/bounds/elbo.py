@@ -60,11 +60,13 @@ class ELBO(Term):
         num_particles: int = 1,
         estimator: str = "reparam",
         analytic_kl: bool = False,
+        vectorize: bool | None = None,
     ) -> None:
         super().__init__()
         if not callable(beta) and not beta >= 0:
             raise ValueError(f"beta must be at least 0 or a schedule, got {beta!r}.")
         self.beta = beta
+        self.vectorize = vectorize
         self.num_particles = check_particles(num_particles)
         self.estimator = check_choice("estimator", estimator, ("reparam", "stl", "score"))
         if analytic_kl and estimator == "stl":
@@ -80,13 +82,11 @@ class ELBO(Term):
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
         local_kl, global_kl = closed_kl(joint) if self.analytic_kl else sampled_kl(scored)
-        fits, kls = (
-            joint.per_datum(joint.log_likelihood),
-            joint.per_datum(local_kl, global_kl),
-        )  # (num_particles,) each
+        fits = joint.per_datum(joint.log_likelihood, joint.global_log_likelihood)
+        kls = joint.per_datum(local_kl, global_kl)  # (num_particles,) each
         fit, kl = fits.mean(), kls.mean()
         quantity = fit - beta * kl
-        if self.estimator == "score" or not all(map(joint.is_reparameterised, joint.latent_sites)):
+        if self.estimator == "score" or not all(map(joint.is_reparameterized, joint.latent_sites)):
             objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
             bound = fits - beta * kls
             score = score_surrogate(joint, objective, bound, every_site=self.estimator == "score")
@@ -97,13 +97,13 @@ class ELBO(Term):
         return (self.beta,)
 
     def __repr__(self) -> str:
-        return repr_with(self, beta=1.0, num_particles=1, estimator="reparam", analytic_kl=False)
+        return repr_with(
+            self, beta=1.0, num_particles=1, estimator="reparam", analytic_kl=False, vectorize=None
+        )
 
 
-def sampled_kl(joint: InferenceJoint) -> tuple[Tensor, Tensor | float]:
-    shared = (
-        joint.global_log_posterior - joint.global_log_prior if joint.structure.global_sites else 0.0
-    )
+def sampled_kl(joint: InferenceJoint) -> tuple[Tensor, Tensor]:
+    shared = joint.global_log_posterior - joint.global_log_prior
     return joint.log_posterior - joint.log_prior, shared
 
 
@@ -132,7 +132,7 @@ def score_surrogate(
     """
     surrogate: Tensor | float = 0.0
     for name in joint.latent_sites:
-        if joint.is_reparameterised(name) and not every_site:
+        if joint.is_reparameterized(name) and not every_site:
             continue
         log_q = joint.score(name)
         if name in joint.structure.local_sites:

@@ -26,12 +26,12 @@ class IWAE(Term):
     Args:
         num_particles: K.
         estimator: of the gradient with respect to the guide.
-            "reparam": through the sampled values; sites that are not reparameterised take the score
+            "reparam": through the sampled values; sites that are not reparameterized take the score
             function with the VIMCO baseline; "dreg": doubly reparameterised, whose signal-to-noise
             ratio does not fall with K; every site must be reparameterised.
     Logged: "IWAE".
     Cost: K draws of guide and model in one vectorised pass; "dreg" adds one more pass of each.
-    Raises: ValueError for bad arguments, for "dreg" with a site that is not reparameterised, and
+    Raises: ValueError for bad arguments, for "dreg" with a site that is not reparameterized, and
         when a plate is subsampled that is not a data plate.
     References: Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519; Tucker et al. (2019),
         arXiv:1810.04152; Mnih and Rezende (2016), arXiv:1602.06725.
@@ -48,26 +48,29 @@ class IWAE(Term):
     sign = -1
     shares_globals = True
 
-    def __init__(self, num_particles: int = 10, estimator: str = "reparam") -> None:
+    def __init__(
+        self, num_particles: int = 10, estimator: str = "reparam", vectorize: bool | None = None
+    ) -> None:
         super().__init__()
+        self.vectorize = vectorize
         self.num_particles = check_particles(num_particles)
         self.estimator = check_choice("estimator", estimator, ("reparam", "dreg"))
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         joint = joints.inference()
         _check_subsampling(joint)
-        whole = bool(joint.structure.global_sites) and joint.data_scale == 1
+        whole = not joint.structure.factorizes and joint.data_scale == 1
         log_w = _log_weights(
             joint, whole
         )  # (num_particles, *sizes), or (num_particles,) of the whole joint
         bound = _per_datum(joint, iwae_bound(log_w), whole)
         if self.estimator == "dreg":
-            surrogate = self._doubly_reparameterised(joints, joint, log_w, whole)
+            surrogate = self._doubly_reparameterized(joints, joint, log_w, whole)
         else:
             surrogate = bound + _score_surrogate(joint, log_w, bound, whole)
         return attach_gradient(bound, surrogate), {}
 
-    def _doubly_reparameterised(
+    def _doubly_reparameterized(
         self, joints: Joints, joint: InferenceJoint, log_w: Tensor, whole: bool
     ) -> Tensor:
         """sum_k stop(w_k) log w_k at draws whose gradient is scaled by stop(w_k): the model sees
@@ -75,7 +78,7 @@ class IWAE(Term):
         """
         weights = normalized_weights(log_w)
         for name in joint.latent_sites:
-            if not joint.is_reparameterised(name):
+            if not joint.is_reparameterized(name):
                 raise ValueError(
                     "estimator='dreg' differentiates through every latent site, but site "
                     f"'{name}' ({joint.distribution_name(name)}) is not "
@@ -88,7 +91,7 @@ class IWAE(Term):
         return _per_datum(scored, (weights * _log_weights(scored, whole)).sum(0), whole)
 
     def __repr__(self) -> str:
-        return repr_with(self, num_particles=10, estimator="reparam")
+        return repr_with(self, num_particles=10, estimator="reparam", vectorize=None)
 
 
 def _log_weights(joint: InferenceJoint, whole: bool) -> Tensor:
@@ -114,7 +117,7 @@ def _score_surrogate(
 ) -> Tensor | float:
     surrogate: Tensor | float = 0.0
     for name in joint.latent_sites:
-        if joint.is_reparameterised(name):
+        if joint.is_reparameterized(name):
             continue
         log_q = joint.score(name)
         if whole:

@@ -135,7 +135,7 @@ def labelled(backend: Any) -> Any:
 
 def test_labels_enter_as_one_hot_vectors(backend: Any) -> None:
     """Beside x, and alone."""
-    losses, x, y = package(backend).losses, RNG.standard_normal(6), np.array([0, 2, 1, 1, 0, 2])
+    x, y = RNG.standard_normal(6), np.array([0, 2, 1, 1, 0, 2])
     data = (
         backend.array(x),
         backend.array(y).long() if backend.name == "pyro" else backend.np.asarray(y),
@@ -252,7 +252,7 @@ def test_what_does_not_fit_is_refused(backend: Any) -> None:
 
 
 def test_default_critics_follow_the_shape(backend: Any) -> None:
-    losses, make = package(backend).losses, critics_module(backend)._default_critic
+    losses, make = package(backend).losses, critics_module(backend).default_critic
 
     def kind_of(shape: tuple[int, ...]) -> type:
         return type(

@@ -28,7 +28,7 @@ SAME_ROLE = {"forward": "__call__"}
 EXPLICIT_STATE = {"key", "rng_key", "params", "mutable_state"}
 # How each library's own engine calls a loss, and a distribution.
 DISTRIBUTION = ("expand", "log_prob", "rsample", "sample", "sample_with_intermediates")
-ENGINE = {"Loss.__call__", "Loss.loss", "Loss.loss_with_mutable_state"}
+ENGINE = {"Loss.__call__", "Loss.loss", "Loss.loss_and_grads", "Loss.loss_with_mutable_state"}
 ENGINE |= {
     f"{distribution}.{name}"
     for distribution in ("FlowDistribution", "ImplicitDistribution")

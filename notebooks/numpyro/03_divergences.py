@@ -141,7 +141,7 @@ for name in names:
         average=0.9 if FAST else 0.99,
         progress=False,
     )
-    (trained,) = term.critics(runs[name].mutable_state).values()
+    (trained,) = term.critics(runs[name].term_state).values()
     outputs[name] = np.asarray(trained(jnp.asarray(grid[:, None])))
     mu, sigma, exact = best[name]
     learned = {key: float(runs[name].params[key]) for key in ("mu", "sigma")}

@@ -70,7 +70,6 @@ class Joints:
         vectorize: bool | None = None,
         analytic_kl: bool = False,
         mutable_state: Mapping[str, Any] | None = None,
-        critics: Mapping[Any, dict[str, Any]] | None = None,
     ) -> None:
         self._keys = dict(
             zip(("particles", "shared", "generative"), jax.random.split(rng_key, 3), strict=True)
@@ -84,7 +83,7 @@ class Joints:
         self.share_globals = share_globals
         self.vectorize = vectorize
         self.mutable_state = dict(mutable_state or {})
-        self.critics = dict(critics or {})
+        self.states: dict[Any, Any] = {}  # what terms keep from step to step, by term
         self._analytic_kl = analytic_kl
         self._rng_key = rng_key
         self._inference: dict[bool, InferenceJoint] = {}
@@ -123,6 +122,14 @@ class Joints:
     def _key(self, name: str) -> Array:
         """A random key for a term that draws by itself."""
         return jax.random.fold_in(self._rng_key, zlib.crc32(name.encode()) % 2**31)
+
+    def state(self, term: Any) -> Any:
+        """What a term keeps from step to step, as it is in this one; as before the first step where
+        nothing is known.
+        """
+        if term not in self.states:
+            self.states[term] = term.init_state(self, key=self._key(term.name))
+        return self.states[term]
 
     @property
     def data_size(self) -> int:

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import Array
-from numpyro.primitives import mutable
+from numpyro.primitives import mutable, prng_key
 
 from dgm_core.schedules import value_of
 from dgm_core.structure import chosen
 from numpyro_dgm.joints.joints import Joints
-
-_COUNTER, CRITICS = "loss$step", "loss$critics"  # mutable sites: what a loss keeps between steps
+from numpyro_dgm.losses.state import COUNTER, STATES, mutable_part, updated, warmed_up
 
 __all__ = ["Evaluation", "Loss", "Term", "Weight"]
 
@@ -31,12 +30,14 @@ class Evaluation(NamedTuple):
 
     per_datum: the loss in nats per datum, differentiable;  terms: each logged quantity in nats per
     datum, without gradient; data_size: N, the number of data that the plates declare;  loss: N
-    per_datum, the total;  mutable_state (NumPyro only): the mutable sites after this batch.
+    per_datum, the total;  states: what the terms keep, after this batch; mutable_state (NumPyro
+    only): the mutable sites after this batch, the states among them.
     """
 
     per_datum: Array
     terms: dict[str, Array]
     data_size: int
+    states: dict[str, Any]
     mutable_state: dict[str, Any]
 
     @property
@@ -74,9 +75,9 @@ class Loss:
         """The total loss at the constrained parameters `param_map`: what
         `numpyro.infer.SVI` calls.
         """
-        return self.evaluate(
-            rng_key, param_map, model, guide, args, kwargs, mutable_state=_mutable_part(param_map)
-        ).loss
+        return self.loss_with_mutable_state(rng_key, param_map, model, guide, *args, **kwargs)[
+            "loss"
+        ]
 
     def loss_with_mutable_state(
         self,
@@ -90,12 +91,18 @@ class Loss:
         """The total loss and the mutable sites after the step, as `numpyro.infer.SVI`
         takes them.
         """
-        before = _mutable_part(param_map)
-        if self._players and CRITICS not in before:
+        before = mutable_part(param_map)
+        if (self.has_schedules and COUNTER not in before) or (
+            self.stateful and STATES not in before
+        ):
             raise ValueError(
-                f"{self!r} has critics to train: write SVI(model, loss.attach(guide), optim, loss)."
+                f"{self!r} keeps something from step to step, the step of schedules or critics, "
+                "and this call does not know it: to train write "
+                "SVI(model, loss.attach(guide), optim, loss), to evaluate loss.evaluate(key, "
+                "params, model, guide, args, step=..., "
+                "mutable_state=state.mutable_state), since SVI.evaluate leaves it out."
             )
-        step = before[_COUNTER]["step"] if _COUNTER in before else 0
+        step = before[COUNTER]["step"] if COUNTER in before else 0
         out = self.evaluate(
             rng_key,
             param_map,
@@ -105,61 +112,57 @@ class Loss:
             kwargs,
             step=step,
             mutable_state=before,
-            train_critics=True,
+            update=True,
         )
-        counter = {_COUNTER: {"step": step + 1}} if _COUNTER in before else {}
+        counter = {COUNTER: {"step": step + 1}} if COUNTER in before else {}
         return {"loss": out.loss, "mutable_state": {**out.mutable_state, **counter} or None}
 
     def attach(self, guide: Callable) -> Callable:
         """The guide with what the loss must keep between the steps of the stock SVI engine: the
         step that schedules see, a mutable site in NumPyro.
 
-        That is also the critics with their optimisers.  The identity for a loss without either, and
-        in Pyro, where the loss keeps them itself. (`fit` does all this by itself and needs no
-        `attach`.)
+        That is also what terms keep, such as critics with their optimizers.  The identity for a
+        loss without either, and in Pyro, where each SVI keeps its own.  (`fit` does all this by
+        itself and needs no `attach`.)
         """
-        if not self.has_schedules and not self._players:
+        if not self.has_schedules and not self.stateful:
             return guide
 
         def attached(*args: Any, **kwargs: Any) -> Any:
+            drawn = guide(*args, **kwargs)
             if self.has_schedules:
-                mutable(_COUNTER, {"step": jnp.zeros((), jnp.int32)})
-            if self._players:
-                mutable(CRITICS, self._init_critics())
-            return guide(*args, **kwargs)
+                mutable(COUNTER, {"step": jnp.zeros((), jnp.int32)})
+            if self.stateful:
+                mutable(STATES, self.init_states(None, prng_key()))
+            return drawn
 
         return attached
 
-    def critics(self, mutable_state: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The critics of all terms that have one, by the term's name, as they are now."""
-        states = (mutable_state or {}).get(CRITICS, {})
-        found = {
-            name: term
-            for (_, term), name in zip(self.terms, self._names(), strict=True)
-            if term.critic is not None
-        }
-        return {
-            name: term._critic(states.get(self._player_name(term))) for name, term in found.items()
-        }
-
     @property
-    def _players(self) -> list["Term"]:
-        """The terms with a critic, each once."""
-        return list(dict.fromkeys(term for _, term in self.terms if term.critic_steps))
-
-    def _player_name(self, term: "Term") -> str:
-        return str(self._players.index(term))
-
-    def _init_critics(self) -> dict[str, Any]:
-        """The state of all critics before the first step."""
-        return {self._player_name(term): term._init_critic() for term in self._players}
-
-    def _build_critics(self, joints: Joints, key: Array) -> None:
-        """Makes the default critics of the terms that were given none, for the shapes that the
-        joints have.
+    def stateful(self) -> dict[str, "Term"]:
+        """The terms that keep something from step to step, each once, under the name of
+        its state.
         """
-        for index, term in enumerate(self._players):
-            term._build_critic(joints, jax.random.fold_in(key, index))
+        found: dict[str, Term] = {}
+        for (_, term), name in zip(self.terms, self._names(), strict=True):
+            if term.has_state and term not in found.values():
+                found[name] = term
+        return found
+
+    def init_states(self, joints: Joints | None, key: Array) -> dict[str, Any]:
+        """What all terms keep, before the first step."""
+        return {
+            name: term.init_state(joints, key=jax.random.fold_in(key, index))
+            for index, (name, term) in enumerate(self.stateful.items())
+        }
+
+    def critics(self, states: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The critics of all terms that have one, by the term's name: of the states of a run
+        (`run.term_state`); without these as they were given, in Pyro as the last engine left them.
+        """
+        states = (states or {}).get(STATES, states or {})
+        found = {name: term.critic_in(states.get(name)) for name, term in self.stateful.items()}
+        return {name: critic for name, critic in found.items() if critic is not None}
 
     @property
     def needs_guide(self) -> bool:
@@ -182,39 +185,52 @@ class Loss:
         kwargs: Mapping[str, Any] | None = None,
         *,
         step: int | Array = 0,
-        train_critics: bool = False,
+        states: Mapping[str, Any] | None = None,
+        update: bool = False,
         vectorize: bool | None = None,
         mutable_state: Mapping[str, Any] | None = None,
     ) -> Evaluation:
-        """Runs the joints on one batch and sums the terms; `step` is what schedules see; with
-        `train_critics` the critics take their updates first; `vectorize` as in `Joints`.
+        """Runs the joints on one batch and sums the terms.
+
+        `step` is what schedules see; `states` what the terms keep (in NumPyro also found among the
+        mutable sites), made anew where it is missing; with `update` they take their updates first;
+        `vectorize` as in `Joints`.
         """
         kept = dict(mutable_state or {})
-        states = dict(kept.get(CRITICS) or {})
+        before = dict(states if states is not None else kept.get(STATES) or {})
+        stateful = self.stateful
 
         def run(rng_key: Array, params: Mapping[str, Any]) -> Joints:
-            return Joints(
+            return self.joints(
                 rng_key,
                 params,
                 model,
                 guide,
                 args,
                 kwargs,
-                num_particles=max(term.num_particles for _, term in self.terms),
-                share_globals=any(term.shares_globals for _, term in self.terms),
-                vectorize=chosen(vectorize, *(term.vectorize for _, term in self.terms)),
-                analytic_kl=any(term.analytic_kl for _, term in self.terms),
+                vectorize=vectorize,
                 mutable_state=kept,
             )
 
-        if train_critics and states:
-            states = self._warm_up(
-                states, lambda key: run(key, jax.lax.stop_gradient(dict(params))), rng_key, step
+        if missing := stateful.keys() - before.keys():
+            before |= {
+                name: state
+                for name, state in self.init_states(run(rng_key, params), rng_key).items()
+                if name in missing
+            }
+        after = {name: before[name] for name in stateful}
+        if update and stateful:
+            after = warmed_up(
+                stateful,
+                after,
+                lambda key: run(key, jax.lax.stop_gradient(dict(params))),
+                rng_key,
+                step,
             )
         joints = run(rng_key, params)
-        if train_critics and states:
-            states = self._train_critics(states, joints, jax.random.fold_in(rng_key, 0), step)
-        joints.critics = {term: states[self._player_name(term)] for term in self._players if states}
+        if update and stateful:
+            after = updated(stateful, after, joints, jax.random.fold_in(rng_key, 0), step)
+        joints.states = {term: after[name] for name, term in stateful.items()}
         log: dict[str, Array] = {}
         total: Array | float = 0.0
         for (weight, term), name in zip(self.terms, self._names(), strict=True):
@@ -224,53 +240,35 @@ class Loss:
                 {f"{name}/{key}": jax.lax.stop_gradient(value) for key, value in details.items()}
             )
             total = total + value_of(weight, step) * term.sign * quantity
-        after = {**joints.mutable_state, **({CRITICS: states} if states else {})}
-        return Evaluation(jnp.asarray(total), log, joints.data_size, after)
+        sites = {**joints.mutable_state, **({STATES: before | after} if stateful else {})}
+        return Evaluation(jnp.asarray(total), log, joints.data_size, before | after, sites)
 
-    def _warm_up(
+    def joints(
         self,
-        states: dict[str, Any],
-        run: Callable[[Array], Joints],
         rng_key: Array,
-        step: int | Array,
-    ) -> dict[str, Any]:
-        """All updates of the critics but the last, each on fresh draws; a term with fewer of them
-        joins later.
-        """
-        rounds = max(term.critic_steps for term in self._players) - 1
-
-        def update(left: Array, states: dict[str, Any]) -> dict[str, Any]:
-            key = jax.random.fold_in(rng_key, left)
-            new = self._train_critics(states, run(key), jax.random.fold_in(key, 0), step)
-            return {
-                self._player_name(term): jax.tree.map(
-                    lambda a, b, active=term.critic_steps > left: jnp.where(active, a, b),
-                    new[self._player_name(term)],
-                    states[self._player_name(term)],
-                )
-                for term in self._players
-            }
-
-        return (
-            jax.lax.stop_gradient(
-                jax.lax.fori_loop(0, rounds, lambda i, states: update(rounds - i, states), states)
-            )
-            if rounds
-            else states
+        params: Mapping[str, Any],
+        model: Callable,
+        guide: Callable,
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        vectorize: bool | None = None,
+        mutable_state: Mapping[str, Any] | None = None,
+    ) -> Joints:
+        """Both joints of one step, run as the terms of this sum need them."""
+        return Joints(
+            rng_key,
+            params,
+            model,
+            guide,
+            args,
+            kwargs,
+            num_particles=max(term.num_particles for _, term in self.terms),
+            share_globals=any(term.shares_globals for _, term in self.terms),
+            vectorize=chosen(vectorize, *(term.vectorize for _, term in self.terms)),
+            analytic_kl=any(term.analytic_kl for _, term in self.terms),
+            mutable_state=mutable_state,
         )
-
-    def _train_critics(
-        self, states: dict[str, Any], joints: Joints, key: Array, step: int | Array
-    ) -> dict[str, Any]:
-        """One update of every critic."""
-        return {
-            self._player_name(term): jax.lax.stop_gradient(
-                term._train_critic(
-                    states[self._player_name(term)], joints, jax.random.fold_in(key, index), step
-                )
-            )
-            for index, term in enumerate(self._players)
-        }
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -314,9 +312,14 @@ class Term(Loss):
     further quantities, logged as "name/detail";
     sign: -1 for a bound, which is maximised, +1 for a divergence or a cost;  num_particles: how
     many draws of the guide it needs; shares_globals: whether global latents must be drawn once for
-    all particles;  analytic_kl: whether it asks for KL parts in closed form; critic and
-    critic_steps: of a term with two players (None and 0 of others);  guided: whether it makes no
-    sense without a guide.
+    all particles;  analytic_kl: whether it asks for KL parts in closed form; guided: whether it
+    makes no sense without a guide.
+
+    A term that keeps something from step to step also writes `init_state(joints)` and
+    `update(state, joints, step)`, in NumPyro with a further argument `key`; `estimate` reads
+    `joints.state(self)`.  The state is a dict of arrays, in Pyro also of networks and optimizers;
+    it is saved, resumed and checked with the run.  num_updates: how often it is updated before each
+    step of model and guide, all but the last time on draws of its own.
     """
 
     name: str
@@ -326,8 +329,7 @@ class Term(Loss):
     vectorize: bool | None = None
     shares_globals: bool = False
     analytic_kl: bool = False
-    critic: Any = None
-    critic_steps: int = 0
+    num_updates: int = 1
     sites: tuple[str, ...] = ()
     guided: bool = True
 
@@ -342,22 +344,28 @@ class Term(Loss):
             "Term that says how its quantity is estimated."
         )
 
-    def _critic(self, state: dict[str, Any] | None) -> Any:
-        """The critic with the weights of its state, if there is one."""
-        return self.critic
+    @property
+    def has_state(self) -> bool:
+        """Whether the term keeps something from step to step."""
+        return type(self).init_state is not Term.init_state
 
-    def _init_critic(self) -> dict[str, Any]:
-        """The state of the critic before the first step."""
+    def init_state(self, joints: Joints | None, *, key: Array) -> dict[str, Any]:
+        """The state before the first step; in NumPyro `joints` is None where only the guide is
+        known, in `attach`.
+        """
         return {}
 
-    def _build_critic(self, joints: Joints, key: Array) -> None:
-        """Makes the default critic if none was given."""
-
-    def _train_critic(
-        self, state: dict[str, Any], joints: Joints, key: Array, step: int | Array = 0
+    def update(
+        self, state: dict[str, Any], joints: Joints, step: int | Array, *, key: Array
     ) -> dict[str, Any]:
-        """The state of the critic after one update."""
+        """The state after a step, from the state before it; no gradient passes.  Arrays are
+        replaced, networks and optimizers of Pyro changed in place.
+        """
         return state
+
+    def critic_in(self, state: Any) -> Any:
+        """The critic that a state (or a copy of one) holds, if this term has one."""
+        return None
 
     def weights(self) -> tuple[Weight, ...]:
         """The weights inside the term that may be schedules."""
@@ -365,17 +373,6 @@ class Term(Loss):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
-
-
-def _mutable_part(param_map: Mapping[str, Any]) -> dict[str, Any]:
-    """The mutable sites among what the stock engine hands over: those of losses, and those of
-    networks, whose names end in "$state".
-    """
-    return {
-        name: value
-        for name, value in param_map.items()
-        if name in (_COUNTER, CRITICS) or name.endswith("$state")
-    }
 
 
 def _product(a: Weight, b: Weight) -> Weight:

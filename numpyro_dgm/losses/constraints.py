@@ -125,7 +125,7 @@ class Constraint(AdversarialTerm):
             raise ValueError(
                 f"Constraint needs one of at_most, at_least and equal, got {given or 'none'}."
             )
-        if not isinstance(term, Term) or term.critic_steps or any(map(callable, term.weights())):
+        if not isinstance(term, Term) or term.has_state or any(map(callable, term.weights())):
             raise ValueError(
                 "term must be a single term without critic and schedule, such as "
                 f"Reconstruction(), got {term!r}."
@@ -157,7 +157,7 @@ class Constraint(AdversarialTerm):
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         penalty, _ = self.scores(joints)
         quantity, _ = self.term.estimate(joints, step)
-        multiplier = self._critic(joints.critics.get(self))()
+        multiplier = self._combined(joints.state(self)["weights"], (1,))()
         return penalty.mean(), {"value": quantity, "multiplier": multiplier}
 
     def __repr__(self) -> str:

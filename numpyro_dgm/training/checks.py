@@ -136,14 +136,26 @@ def check_compared(step: Step, state: State, batch: Any, key: Array) -> None:
         guide_trace, _ = step.traces(state.params, state.mutable, prepared, None, loss_key)
         found.append({name for name, site in guide_trace.items() if site["type"] == "sample"})
 
-    if step.loss._players:
+    compared = [term for _, term in step.loss.terms if term.sites]
+    if compared:
         jax.eval_shape(run)
-    for term in step.loss._players:
-        if compared := sorted(found[0] & set(term.sites)):
+    for term in compared:
+        if drawn := sorted(found[0] & set(term.sites)):
             raise ValueError(
-                f"{term!r} compares the guide's draws of {compared} with the model's, but the "
-                "guide was left out."
+                f"{term!r} compares the guide's draws of {drawn} with the model's, but the guide "
+                "was left out."
             )
+
+
+def check_states(loss: Loss, validation_loss: Loss) -> None:
+    """Raises ValueError where validation asks for states, such as critics, that training does not
+    bring.
+    """
+    if unknown := sorted(validation_loss.stateful.keys() - loss.stateful.keys()):
+        raise ValueError(
+            f"validation_loss has {unknown}, which learn while the loss is trained, but the loss "
+            "has them not: add them to it."
+        )
 
 
 def _shapes(

@@ -21,6 +21,7 @@ from numpyro_dgm.training.checks import (
     check_compared,
     check_observations,
     check_pair,
+    check_states,
 )
 from numpyro_dgm.training.compiling import ArrayEpochs, StreamEpochs
 from numpyro_dgm.training.guard import Finite
@@ -167,9 +168,10 @@ def fit(
         transform=transform,
         **common,
     )
-    mutable |= step.init_critics(params, mutable, batch, init_key)
+    check_states(loss, validation_loss)
+    mutable |= step.init_states(params, mutable, batch, init_key)
     state = placement.put(step.init(params, mutable))
-    finite = Finite(state, loss, compiled=compiled)
+    finite = Finite(state, compiled=compiled)
     if isinstance(source, Arrays):
         check_pair(step, state, source, keys["check"])
     check_observations(step, state, source, keys["check"])

@@ -15,7 +15,7 @@ from numpyro.primitives import Messenger
 
 from dgm_core.schedules import value_of
 from numpyro_dgm.losses import Loss
-from numpyro_dgm.losses.base import CRITICS
+from numpyro_dgm.losses.state import STATES
 from numpyro_dgm.training.step import State, Step
 
 __all__: list[str] = []  # for the package, not for users
@@ -29,14 +29,13 @@ class Finite:
     That is parameters, the optimizer's state, the average, running statistics and critics.
     """
 
-    def __init__(self, state: State, loss: Loss, *, compiled: bool) -> None:
-        self.loss = loss
+    def __init__(self, state: State, *, compiled: bool) -> None:
         leaves = [leaf for _, leaf in _floats(state)]
         self._looked_at = [bool(jnp.isfinite(leaf).all()) for leaf in leaves]
         self._all = jax.jit(self._check) if compiled else self._check
-        for path, leaf in _floats((state.params, state.mutable.get(CRITICS, {}))):
+        for path, leaf in _floats((state.params, state.mutable.get(STATES, {}))):
             if bool(jnp.isnan(leaf).any()):
-                name = path[1].key if path[0].idx == 0 else self._term(path[1]).name
+                name = path[1].key
                 raise ValueError(
                     f"'{name}' holds NaN before the first step: start from finite weights."
                 )
@@ -57,9 +56,6 @@ class Finite:
         finite = [jnp.isfinite(leaf).all() for (_, leaf), looked_at in pairs if looked_at]
         return jnp.array(finite).all()
 
-    def _term(self, entry: Any) -> Any:
-        return self.loss._players[int(entry.key)]
-
     def _words(self, path: tuple) -> tuple[str | None, str]:
         kind, *rest = path
         if kind.name == "params":
@@ -68,11 +64,14 @@ class Finite:
             return rest[0].key, f"the average of parameter '{rest[0].key}'"
         if kind.name == "optim":
             return None, f"the state of the optimizer, {jax.tree_util.keystr(tuple(rest))}"
-        if rest[0].key == CRITICS:
-            term, inside = self._term(rest[1]).name, jax.tree_util.keystr(tuple(rest[3:]))
-            if rest[2].key == "optim":
+        if rest[0].key == STATES:
+            term, part = rest[1].key, rest[2].key
+            inside = jax.tree_util.keystr(tuple(rest[3:]))
+            if part == "optim":
                 return term, f"the state of the optimizer of the critic of {term}"
-            return term, f"weight '{inside}' of the critic of {term}"
+            if part == "weights":
+                return term, f"weight '{inside}' of the critic of {term}"
+            return term, f"'{part}{inside}' in the state of {term}"
         names = [entry.key for entry in rest if hasattr(entry, "key")]
         return None, f"the running statistic '{'.'.join(names)}'"
 

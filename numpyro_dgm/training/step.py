@@ -12,9 +12,8 @@ from numpyro.distributions.transforms import Transform
 from numpyro.handlers import replay, seed, substitute, trace
 from numpyro.primitives import Messenger
 
-from numpyro_dgm.joints import Joints
 from numpyro_dgm.losses import Loss
-from numpyro_dgm.losses.base import CRITICS
+from numpyro_dgm.losses.state import STATES
 from numpyro_dgm.training.batches import Form
 from numpyro_dgm.training.updates import Updates
 
@@ -75,21 +74,20 @@ class Step:
             params, self.updates.optim.init(params), average, mutable, jnp.zeros((), jnp.int32)
         )
 
-    def init_critics(
+    def init_states(
         self, params: dict[str, Any], mutable: dict[str, Any], batch: Any, key: Array
     ) -> dict[str, Any]:
-        """The mutable site that holds the critics of the loss, made for the shapes that this batch
-        gives; empty without critics.
+        """The mutable site that holds what the terms of the loss keep, made for the shapes that
+        this batch gives; empty where they keep nothing.
         """
-        if not self.loss._players:
+        if not self.loss.stateful:
             return {}
         batch, key = self.prepare(batch, key)
         model, guide, args, kwargs = self.call(batch, None)
-        joints = Joints(
+        joints = self.loss.joints(
             key, self.constrain(params), model, guide, args, kwargs, mutable_state=mutable
         )
-        self.loss._build_critics(joints, key)
-        return _strong({CRITICS: self.loss._init_critics()})
+        return _strong({STATES: self.loss.init_states(joints, key)})
 
     def __call__(
         self, state: State, batch: Any, rows: Array | None, key: Array
@@ -97,9 +95,7 @@ class Step:
         batch, key = self.prepare(batch, key)
 
         def objective(params: dict[str, Any]) -> tuple[Array, tuple[Array, dict[str, Any]]]:
-            return self.evaluate(
-                params, state.mutable, batch, rows, key, state.step, train_critics=True
-            )
+            return self.evaluate(params, state.mutable, batch, rows, key, state.step, update=True)
 
         (loss, (values, mutable)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         params, optim = self.updates(
@@ -134,7 +130,7 @@ class Step:
         key: Array,
         step: Any,
         *,
-        train_critics: bool = False,
+        update: bool = False,
     ) -> tuple[Array, tuple[Array, dict[str, Any]]]:
         """The loss per datum at unconstrained parameters; beside it all logged values and the
         mutable sites afterwards.
@@ -142,15 +138,7 @@ class Step:
         model, guide, args, kwargs = self.call(batch, rows)
         values = self.constrain(params)
         out = self.loss.evaluate(
-            key,
-            values,
-            model,
-            guide,
-            args,
-            kwargs,
-            step=step,
-            mutable_state=mutable,
-            train_critics=train_critics,
+            key, values, model, guide, args, kwargs, step=step, mutable_state=mutable, update=update
         )
         loss = out.per_datum
         return loss, (jnp.stack([loss, *out.terms.values()]), out.mutable_state)

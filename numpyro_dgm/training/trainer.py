@@ -12,6 +12,7 @@ from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.epochs import Plan, Training
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from numpyro_dgm.losses.state import STATES
 from numpyro_dgm.training import resuming
 from numpyro_dgm.training.compiling import ArrayEpochs, StreamEpochs
 from numpyro_dgm.training.guard import explain_nonfinite, last_good
@@ -101,6 +102,7 @@ class Trainer(Training):
             epoch=self.epoch,
             best_epoch=self.patience.best_epoch if best else self.epoch,
             mutable_state=self.placement.gather(mutable),
+            term_state=self.placement.gather(mutable.get(STATES, {})),
         )
 
     def save(self, folder: Any) -> None:

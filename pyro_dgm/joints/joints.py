@@ -84,6 +84,7 @@ class Joints:
         self._plans = {} if plans is None else plans
         self._inference: dict[bool, InferenceJoint] = {}
         self._forward: list[Trace] = []
+        self.states: dict[Any, Any] = {}  # what terms keep from step to step, by term
         self.outputs: dict[Any, tuple[Tensor, Tensor]] = {}  # of critics in their updates, by term
 
     def inference(self, *, stopped: bool = False) -> InferenceJoint:
@@ -105,6 +106,14 @@ class Joints:
         while len(self._forward) <= index:
             self._forward.append(self._run_forward())
         return self._forward[index]
+
+    def state(self, term: Any) -> Any:
+        """What a term keeps from step to step, as it is in this one; as before the first step where
+        nothing is known.
+        """
+        if term not in self.states:
+            self.states[term] = term.init_state(self)
+        return self.states[term]
 
     @property
     def data_size(self) -> int:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
+import pyro
 import torch
 from torch import Tensor, nn
 
 from dgm_core.schedules import value_of
 from dgm_core.structure import chosen
 from pyro_dgm.joints.joints import Joints
+from pyro_dgm.losses.state import updated
 
 __all__ = ["Evaluation", "Loss", "Term", "Weight"]
 
@@ -27,12 +29,14 @@ class Evaluation(NamedTuple):
 
     per_datum: the loss in nats per datum, differentiable;  terms: each logged quantity in nats per
     datum, without gradient; data_size: N, the number of data that the plates declare;  loss: N
-    per_datum, the total;  mutable_state (NumPyro only): the mutable sites after this batch.
+    per_datum, the total;  states: what the terms keep, after this batch; mutable_state (NumPyro
+    only): the mutable sites after this batch, the states among them.
     """
 
     per_datum: Tensor
     terms: dict[str, Tensor]
     data_size: int
+    states: dict[str, Any]
 
     @property
     def loss(self) -> Tensor:
@@ -55,16 +59,26 @@ class Loss:
     def __init__(self, terms: tuple[tuple[Weight, "Term"], ...]) -> None:
         self.terms = terms
         self.log: dict[str, Tensor] = {}
-        self._step = 0
+        self._engine: _Engine | None = None  # the one that ran last
         self._plans: dict = {}
 
     def __call__(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        out = self.evaluate(
-            model, guide, args, kwargs, step=self._step, train_critics=torch.is_grad_enabled()
-        )
-        self.log = out.terms
-        self._step += torch.is_grad_enabled()
-        return out.loss
+        if self._engine is None or self._engine.pair != (model, guide):
+            self._engine = _Engine(self, (model, guide))
+        return self._engine(model, guide, *args, **kwargs)
+
+    @property
+    def loss(self) -> "_Engine":
+        """What `pyro.infer.SVI` takes: each engine begins with the first step of schedules, and
+        with terms as they are before it.
+        """
+        self._engine = _Engine(self, None)
+        return self._engine
+
+    @property
+    def loss_and_grads(self) -> Callable:
+        """The same, with the gradients left in the parameters."""
+        return (self._engine or self.loss).loss_and_grads
 
     def evaluate(
         self,
@@ -74,35 +88,30 @@ class Loss:
         kwargs: Mapping[str, Any] | None = None,
         *,
         step: int | Tensor = 0,
-        train_critics: bool = False,
+        states: Mapping[str, Any] | None = None,
+        update: bool = False,
         vectorize: bool | None = None,
     ) -> Evaluation:
-        """Runs the joints on one batch and sums the terms; `step` is what schedules see; with
-        `train_critics` the critics take their updates first; `vectorize` as in `Joints`.
+        """Runs the joints on one batch and sums the terms.
+
+        `step` is what schedules see; `states` what the terms keep (in NumPyro also found among the
+        mutable sites), made anew where it is missing; with `update` they take their updates first;
+        `vectorize` as in `Joints`.
         """
+        kept = dict(states or {})
 
         def run() -> Joints:
-            return Joints(
-                model,
-                guide,
-                args,
-                kwargs,
-                num_particles=max(term.num_particles for _, term in self.terms),
-                share_globals=any(term.shares_globals for _, term in self.terms),
-                vectorize=chosen(vectorize, *(term.vectorize for _, term in self.terms)),
-                plans=self._plans,
-            )
+            return self.joints(model, guide, args, kwargs, vectorize=vectorize)
 
-        players = self._players if train_critics else []
-        for left in range(max((term.critic_steps for term in players), default=1) - 1, 0, -1):
+        stateful = self.stateful
+        rounds = max((term.num_updates for term in stateful.values()), default=0) if update else 0
+        for left in range(rounds - 1, 0, -1):  # all updates but the last, each on fresh draws
             with torch.no_grad():
-                joints = run()
-                for term in players:
-                    if term.critic_steps > left:
-                        term._train_critic(joints, step)
+                updated(stateful, kept, run(), step, left=left)
         joints = run()
-        for term in players:
-            term._train_critic(joints, step)
+        if stateful:
+            updated(stateful, kept, joints, step, left=0 if update else None)
+        joints.states = {term: kept[name] for name, term in stateful.items()}
         log: dict[str, Tensor] = {}
         parts = []
         for (weight, term), name in zip(self.terms, self._names(), strict=True):
@@ -110,56 +119,62 @@ class Loss:
             log[name] = quantity.detach()
             log.update({f"{name}/{key}": value.detach() for key, value in details.items()})
             parts.append(value_of(weight, step) * term.sign * quantity)
-        return Evaluation(sum(parts[1:], parts[0]), log, joints.data_size)
+        return Evaluation(sum(parts[1:], parts[0]), log, joints.data_size, kept)
+
+    def joints(
+        self,
+        model: Callable,
+        guide: Callable,
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        vectorize: bool | None = None,
+    ) -> Joints:
+        """Both joints of one step, run as the terms of this sum need them."""
+        return Joints(
+            model,
+            guide,
+            args,
+            kwargs,
+            num_particles=max(term.num_particles for _, term in self.terms),
+            share_globals=any(term.shares_globals for _, term in self.terms),
+            vectorize=chosen(vectorize, *(term.vectorize for _, term in self.terms)),
+            plans=self._plans,
+        )
 
     def attach(self, guide: Callable) -> Callable:
         """The guide with what the loss must keep between the steps of the stock SVI engine: the
         step that schedules see, a mutable site in NumPyro.
 
-        That is also the critics with their optimisers.  The identity for a loss without either, and
-        in Pyro, where the loss keeps them itself. (`fit` does all this by itself and needs no
-        `attach`.)
+        That is also what terms keep, such as critics with their optimizers.  The identity for a
+        loss without either, and in Pyro, where each SVI keeps its own.  (`fit` does all this by
+        itself and needs no `attach`.)
         """
         return guide
 
-    def critics(self) -> dict[str, nn.Module]:
-        """The critics of all terms that have one, by the term's name, as they are now."""
-        return {
-            name: term.critic
-            for (_, term), name in zip(self.terms, self._names(), strict=True)
-            if term.critic is not None
-        }
-
-    def _critic_tensors(self) -> dict[str, Tensor]:
-        """The weights and buffers of all critics, by term and path."""
-        tensors: dict[str, Tensor] = {}
-        for index, term in enumerate(self._players):
-            if term.critic is not None:
-                tensors |= {
-                    f"{index}.{path}": tensor
-                    for path, tensor in (
-                        *term.critic.named_parameters(),
-                        *term.critic.named_buffers(),
-                    )
-                }
-        return tensors
-
-    def _critic_optimisers(self) -> dict[str, Any]:
-        """The states of the critics' optimisers."""
-        return {
-            str(index): (term._optimiser or term._begin()).state_dict()
-            for index, term in enumerate(self._players)
-        }
-
-    def _restore_critic_optimisers(self, states: Mapping[str, Any]) -> None:
-        """The critics' optimisers as they were."""
-        for index, term in enumerate(self._players):
-            term._begin().load_state_dict(states[str(index)])
-
     @property
-    def _players(self) -> list["Term"]:
-        """The terms with a critic, each once."""
-        return list(dict.fromkeys(term for _, term in self.terms if term.critic_steps))
+    def stateful(self) -> dict[str, "Term"]:
+        """The terms that keep something from step to step, each once, under the name of
+        its state.
+        """
+        found: dict[str, Term] = {}
+        for (_, term), name in zip(self.terms, self._names(), strict=True):
+            if term.has_state and term not in found.values():
+                found[name] = term
+        return found
+
+    def init_states(self, joints: Joints) -> dict[str, Any]:
+        """What all terms keep, before the first step."""
+        return {name: term.init_state(joints) for name, term in self.stateful.items()}
+
+    def critics(self, states: Mapping[str, Any] | None = None) -> dict[str, nn.Module]:
+        """The critics of all terms that have one, by the term's name: of the states of a run
+        (`run.term_state`); without these as they were given, in Pyro as the last engine left them.
+        """
+        if states is None:
+            states = self._engine.states if self._engine else {}
+        found = {name: term.critic_in(states.get(name)) for name, term in self.stateful.items()}
+        return {name: critic for name, critic in found.items() if critic is not None}
 
     @property
     def needs_guide(self) -> bool:
@@ -215,9 +230,14 @@ class Term(Loss):
     further quantities, logged as "name/detail";
     sign: -1 for a bound, which is maximised, +1 for a divergence or a cost;  num_particles: how
     many draws of the guide it needs; shares_globals: whether global latents must be drawn once for
-    all particles;  analytic_kl: whether it asks for KL parts in closed form; critic and
-    critic_steps: of a term with two players (None and 0 of others);  guided: whether it makes no
-    sense without a guide.
+    all particles;  analytic_kl: whether it asks for KL parts in closed form; guided: whether it
+    makes no sense without a guide.
+
+    A term that keeps something from step to step also writes `init_state(joints)` and
+    `update(state, joints, step)`, in NumPyro with a further argument `key`; `estimate` reads
+    `joints.state(self)`.  The state is a dict of arrays, in Pyro also of networks and optimizers;
+    it is saved, resumed and checked with the run.  num_updates: how often it is updated before each
+    step of model and guide, all but the last time on draws of its own.
     """
 
     name: str
@@ -227,10 +247,8 @@ class Term(Loss):
     vectorize: bool | None = None
     shares_globals: bool = False
     analytic_kl: bool = False
-    critic: nn.Module | None = None
-    critic_steps: int = 0
+    num_updates: int = 1
     sites: tuple[str, ...] = ()
-    _optimiser: torch.optim.Optimizer | None = None
     guided: bool = True
 
     def __init__(self) -> None:
@@ -244,12 +262,26 @@ class Term(Loss):
             "Term that says how its quantity is estimated."
         )
 
-    def _begin(self) -> torch.optim.Optimizer:
-        """A new optimiser for the critic."""
-        raise TypeError(f"{type(self).__name__} has no critic.")
+    @property
+    def has_state(self) -> bool:
+        """Whether the term keeps something from step to step."""
+        return type(self).init_state is not Term.init_state
 
-    def _train_critic(self, joints: Joints, step: int | Tensor = 0) -> None:
-        """One update of the critic."""
+    def init_state(self, joints: Joints) -> dict[str, Any]:
+        """The state before the first step; in NumPyro `joints` is None where only the guide is
+        known, in `attach`.
+        """
+        return {}
+
+    def update(self, state: dict[str, Any], joints: Joints, step: int | Tensor) -> dict[str, Any]:
+        """The state after a step, from the state before it; no gradient passes.  Arrays are
+        replaced, networks and optimizers of Pyro changed in place.
+        """
+        return state
+
+    def critic_in(self, state: Any) -> nn.Module | None:
+        """The critic that a state (or a copy of one) holds, if this term has one."""
+        return None
 
     def weights(self) -> tuple[Weight, ...]:
         """The weights inside the term that may be schedules."""
@@ -257,6 +289,32 @@ class Term(Loss):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+class _Engine:
+    """What a loss keeps between the steps of one stock engine: the step that schedules see, and the
+    states of its terms.
+    """
+
+    def __init__(self, loss: Loss, pair: tuple[Callable, Callable] | None) -> None:
+        self.description, self.pair = loss, pair
+        self.step, self.states = 0, {}  # type: int, dict[str, Any]
+
+    def __call__(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        training, loss = torch.is_grad_enabled(), self.description
+        out = loss.evaluate(
+            model, guide, args, kwargs, step=self.step, states=self.states, update=training
+        )
+        self.step, self.states = self.step + training, out.states
+        loss.log, loss._engine = out.terms, self
+        return out.loss
+
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        """The total loss, with its gradients added to those of the parameters."""
+        total = self(model, guide, *args, **kwargs)
+        if total.requires_grad:
+            total.backward()
+        return total
 
 
 def _product(a: Weight, b: Weight) -> Weight:
@@ -279,3 +337,7 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value
+
+
+# pyro.infer.SVI takes `loss` and `loss_and_grads` of an ELBO once: every engine has its own states.
+pyro.infer.ELBO.register(Loss)

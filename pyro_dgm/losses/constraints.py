@@ -122,7 +122,7 @@ class Constraint(AdversarialTerm):
             raise ValueError(
                 f"Constraint needs one of at_most, at_least and equal, got {given or 'none'}."
             )
-        if not isinstance(term, Term) or term.critic_steps or any(map(callable, term.weights())):
+        if not isinstance(term, Term) or term.has_state or any(map(callable, term.weights())):
             raise ValueError(
                 "term must be a single term without critic and schedule, such as "
                 f"Reconstruction(), got {term!r}."
@@ -154,8 +154,7 @@ class Constraint(AdversarialTerm):
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         penalty, _ = self.scores(joints)
         quantity, _ = self.term.estimate(joints, step)
-        assert self.critic is not None
-        return penalty.mean(), {"value": quantity, "multiplier": self.critic()}
+        return penalty.mean(), {"value": quantity, "multiplier": joints.state(self)["critic"]()}
 
     def __repr__(self) -> str:
         optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"

@@ -129,25 +129,33 @@ def check_observations(step: Step, data: Arrays | Stream, transform: Any = None)
 
 def check_compared(step: Step, batch: Batch) -> None:
     """Raises ValueError where a loss compares draws of a guide that was left out."""
-    latent = set(_joint(step, batch).latent_sites) if step.loss._players else set()
-    for term in step.loss._players:
-        if compared := sorted(latent & set(term.sites)):
+    compared = [term for _, term in step.loss.terms if term.sites]
+    latent = set(_joint(step, batch).latent_sites) if compared else set()
+    for term in compared:
+        if drawn := sorted(latent & set(term.sites)):
             raise ValueError(
-                f"{term!r} compares the guide's draws of {compared} with the model's, but the "
-                "guide was left out."
+                f"{term!r} compares the guide's draws of {drawn} with the model's, but the guide "
+                "was left out."
             )
 
 
-def check_players(loss: Loss, updates: Any, workers: Any) -> None:
-    """Raises ValueError where critics cannot be trained."""
-    if loss._players and updates.needs_closure:
+def check_states(loss: Loss, validation_loss: Loss, updates: Any, workers: Any) -> None:
+    """Raises ValueError where what terms keep from step to step, such as critics,
+    cannot be kept.
+    """
+    if loss.stateful and updates.needs_closure:
         raise ValueError(
             "optim calls the loss several times in a step, which a loss with critics does not "
             "allow: take one that does not, such as Adam(...)."
         )
-    if loss._players and workers.size > 1:
+    if loss.stateful and workers.size > 1:
         raise ValueError(
             "A loss with critics trains in one process: start this program without torchrun."
+        )
+    if unknown := sorted(validation_loss.stateful.keys() - loss.stateful.keys()):
+        raise ValueError(
+            f"validation_loss has {unknown}, which learn while the loss is trained, but the loss "
+            "has them not: add them to it."
         )
 
 

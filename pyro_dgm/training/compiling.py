@@ -122,8 +122,10 @@ def compiled_step(
     if choice is False or (choice == "auto" and (num_steps or 0) < _REPAID_AFTER):
         return None
     try:
-        if step.loss.critics():
-            raise ValueError("critics take updates of their own within it")
+        if step.loss.stateful:
+            raise ValueError(
+                "critics and other terms with state take updates of their own within it"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _Compiled(step, parameters, example)

@@ -24,7 +24,7 @@ from pyro_dgm.training.checks import (
     check_compared,
     check_observations,
     check_pair,
-    check_players,
+    check_states,
 )
 from pyro_dgm.training.parallel import Workers, undisturbed
 from pyro_dgm.training.run import Run
@@ -143,9 +143,10 @@ def fit(
         seeds = np.random.SeedSequence((seed % 2**64, 0)).generate_state(2)
         pyro.set_rng_seed(int(seeds[0]))
         example = source.first().transformed(transform)
-        parameters = discover(model, guide, loss, example, source.num_data)
+        parameters, states = discover(model, guide, loss, example, source.num_data)
         with parameters.installed():
             step = Step(model, guide, loss, parameters, source.num_data)
+            step.states = states
             if isinstance(source, Arrays):
                 check_pair(step, source, transform)
             check_observations(step, source, transform)
@@ -154,6 +155,7 @@ def fit(
             validate = None
             if validation is not None:
                 score = Step(model, guide, validation_loss, parameters)
+                score.states = states
                 held_out = (
                     Arrays(validation, example.size, shrink=True, device=place)
                     if is_in_memory(validation)
@@ -168,9 +170,7 @@ def fit(
                 lr_schedule=lr_schedule,
                 average=average,
             )
-            check_players(loss, updates, workers)
-            for term in loss._players:
-                term._begin()
+            check_states(loss, validation_loss, updates, workers)
             config = _describe(arguments, parameters.sites, hashed=checkpoint is not None)
             config["num_epochs"] = plan.num_epochs
             whole = source.arrays if isinstance(source, Arrays) else None

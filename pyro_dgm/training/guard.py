@@ -11,10 +11,11 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm_core.schedules import value_of
 from pyro_dgm.losses import Loss
+from pyro_dgm.losses.state import restored, snapshot, tensors_of
 from pyro_dgm.training.batches import Batch
 from pyro_dgm.training.compiling import plain_step
 from pyro_dgm.training.step import Parameters, Step
@@ -30,48 +31,48 @@ class Everything:
     the average, random states.
     """
 
-    def __init__(self, parameters: Parameters, updates: Updates, loss: Loss) -> None:
-        self.parameters, self.updates, self.loss = parameters, updates, loss
+    def __init__(self, parameters: Parameters, updates: Updates, step: Step) -> None:
+        self.parameters, self.updates, self.step = parameters, updates, step
         self.named_parameters = dict(parameters.distinct)
         self.weights: dict[str, dict[str, Tensor]] = {
             "parameters": {**self.named_parameters},
             "buffers": parameters.buffers,
-            "critics": loss._critic_tensors(),
         }
         self._odd = {name for name, value in self.named() if _first_bad(value)}
-        for name, value in (*parameters.sites.items(), *self.weights["critics"].items()):
+        for name, value in (*parameters.sites.items(), *tensors_of(step.states).items()):
             if value.isnan().any():
                 raise ValueError(
                     f"'{name}' holds NaN before the first step: start from finite weights "
                     "(pyro.clear_param_store() forgets those of an earlier run)."
                 )
 
-    def snapshot(self) -> dict[str, dict[str, Tensor]]:
-        """Copies of the weights of all networks and of their running statistics."""
-        return {
-            kind: {name: value.detach().clone() for name, value in tensors.items()}
-            for kind, tensors in self.weights.items()
-        }
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """Copies of the weights of all networks, of their running statistics and of what the terms
+        of the loss keep.
+        """
+        return snapshot({**self.weights, "states": self.step.states})
 
-    def put(self, snapshot: Mapping[str, Mapping[str, Tensor]] | None) -> None:
+    def put(self, kept: Mapping[str, Mapping[str, Any]] | None) -> None:
         """The weights as they were."""
+        if kept is None:
+            return
         with torch.no_grad():
-            for kind, tensors in (snapshot or {}).items():
-                for name, value in tensors.items():
-                    self.weights[kind][name].copy_(value)
+            for kind, tensors in self.weights.items():
+                for name, tensor in tensors.items():
+                    tensor.copy_(kept[kind][name])
+        self.step.states = restored(self.step.states, kept["states"])
 
     def copies(self) -> dict[str, Any]:
         """All of it, as it is now."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-        others = {"updates": self.updates.state(), "critics": self.loss._critic_optimisers()}
+        updates = copy.deepcopy(self.updates.state())
         random = (pyro.util.get_rng_state(), cuda)
-        return {"weights": self.snapshot(), **copy.deepcopy(others), "random": random}
+        return {"weights": self.snapshot(), "updates": updates, "random": random}
 
     def back(self, copies: Mapping[str, Any]) -> None:
         """All of it, as it was."""
         self.put(copies["weights"])
         self.updates.restore(copies["updates"])
-        self.loss._restore_critic_optimisers(copies["critics"])
         random, cuda = copies["random"]
         pyro.util.set_rng_state(random)
         if cuda is not None:
@@ -81,10 +82,11 @@ class Everything:
         """Every tensor, with the site it belongs to and its name in words, in the order in which a
         step changes them.
         """
-        for name, value in self.weights["critics"].items():
-            index, _, path = name.partition(".")
-            term = self.loss._players[int(index)].name
-            yield (term, f"weight '{path}' of the critic of {term}"), value
+        for term, state in self.step.states.items():
+            for path, value in tensors_of(state).items():
+                part, _, inside = path.partition(".")
+                what = f"weight '{inside}' of the {part}" if inside else f"'{part}' in the state"
+                yield (term, f"{what} of {term}"), value
         of = {id(value): name for name, value in self.weights["parameters"].items()}
         for name, value in self.weights["parameters"].items():
             yield (name, f"parameter '{name}'"), value
@@ -97,10 +99,11 @@ class Everything:
             name = of[id(parameter)]
             for value in _tensors(state):
                 yield (name, f"the state of the optimizer for parameter '{name}'"), value
-        for index, states in self.loss._critic_optimisers().items():
-            term = self.loss._players[int(index)].name
-            for value in _tensors(states["state"]):
-                yield (term, f"the state of the optimizer of the critic of {term}"), value
+        for term, state in self.step.states.items():
+            for value in state.values():
+                if hasattr(value, "state_dict") and not isinstance(value, nn.Module):
+                    for tensor in _tensors(value.state_dict()):
+                        yield (term, f"the state of the optimizer of the critic of {term}"), tensor
 
     def first_bad(self) -> tuple[str | None, str] | None:
         """The first tensor that is not finite, by site and name; those that began so do not count.

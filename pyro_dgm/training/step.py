@@ -214,7 +214,8 @@ class Step(nn.Module):
         self.free = parameters.free
         self.parameters_handler = parameters
         self.num_data = num_data
-        self.train_critics = False
+        self.states: dict[str, Any] = {}  # what the terms keep
+        self.update = False
         self.form = Form("array")
         self.guides = [
             part
@@ -229,8 +230,15 @@ class Step(nn.Module):
         args, kwargs = self.form.call(arrays)
         with self.handlers(rows):
             out = self.loss.evaluate(
-                self.model, self.guide, args, kwargs, step=number, train_critics=self.train_critics
+                self.model,
+                self.guide,
+                args,
+                kwargs,
+                step=number,
+                states=self.states,
+                update=self.update,
             )
+        self.states = out.states
         loss = out.per_datum
         return loss, torch.stack([loss.detach(), *out.terms.values()])
 
@@ -264,9 +272,9 @@ def _callable(function: Callable) -> Callable:
 
 def discover(
     model: Callable, guide: Callable, loss: Loss, batch: Batch, num_data: int | None
-) -> Parameters:
+) -> tuple[Parameters, dict[str, Any]]:
     """The parameters that model and guide meet on a batch, whatever the store holds under the names
-    of modules.
+    of modules, and the first states of the terms.
 
     Runs the guide once before: automatic guides make their parameters on the first run.
     """
@@ -279,4 +287,4 @@ def discover(
             guide(*args, **kwargs)
         with store.scope(), parameters.discovery():
             step.on(batch, torch.tensor(0))
-    return parameters
+    return parameters, step.states

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
@@ -16,6 +17,7 @@ from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.epochs import Plan, Training
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from pyro_dgm.losses.state import snapshot
 from pyro_dgm.training import resuming
 from pyro_dgm.training.batches import Arrays, Batch, Stream
 from pyro_dgm.training.compiling import compiled_step, plain_step
@@ -73,7 +75,7 @@ class Trainer(Training):
         self.transform, self.seed, self.validate, self.workers = transform, seed, validate, workers
         self.functions, self.example, self.compile = functions, example, compile
         self.user_validates = user_validates
-        self.everything = Everything(parameters, updates, step.loss)
+        self.everything = Everything(parameters, updates, step)
         device = updates.weights[0].device
         self.number = torch.zeros((), dtype=torch.int64, device=device)
         self.best: dict[str, Any] | None = None
@@ -110,13 +112,13 @@ class Trainer(Training):
         self.epoch += 1
         self._seed(self.epoch)
         self.sums = [0.0] * (1 + len(self.names))  # and the number of data
-        self.step.train_critics = True
+        self.step.update = True
         for batch in self._epoch(self.plan.next_length(self.num_steps)):
             values = self._update(batch)
             bar.advance()
             if values and bar.enabled:
                 bar.show(self.title, dict(zip(self.names, values, strict=True)))
-        self.step.train_critics = False
+        self.step.update = False
         self._look_at_losses_or_fail()
         *sums, count = self.sums
         self.data_size = self.data_size or int(count)
@@ -142,7 +144,7 @@ class Trainer(Training):
         """Whether one of the callbacks, called in the first process alone, ends the run."""
         stop = False
         if callbacks and self.workers.first:
-            self.step.train_critics = False
+            self.step.update = False
             with pyro.validation_enabled(self.user_validates):
                 stop = super().answers(callbacks)
         return self.workers.agreed(stop)
@@ -153,11 +155,8 @@ class Trainer(Training):
         config = resuming._identity(self.config)
         header = {**self.header(), "config": config, "compiled": self.compiled is not None}
         if self.workers.first:
-            optimizers = {
-                "updates": self.updates.state(),
-                "critics": self.step.loss._critic_optimisers(),
-            }
-            tree = {"weights": self.everything.snapshot(), "best": self.best, **optimizers}
+            weights = self.everything.snapshot()
+            tree = {"weights": weights, "best": self.best, "updates": self.updates.state()}
             resuming._save(folder, tree, header)
 
     def restore(self, folder: Any) -> None:
@@ -169,7 +168,6 @@ class Trainer(Training):
         tree, header = found
         self.everything.put(tree["weights"])
         self.updates.restore(tree["updates"])
-        self.step.loss._restore_critic_optimisers(tree.get("critics", {}))
         self.best = tree["best"]
         self.remember(header)
         self.compile = header["compiled"]
@@ -295,7 +293,7 @@ class Trainer(Training):
         """Repeat the steps since the last good state up to the one that spoils it; stop there."""
         (state, self.num_steps), taken = self.good, self.since
         self.everything.back(state)
-        self.step.train_critics = True
+        self.step.update = True
         spoiled: tuple[str | None, str] | None = None
         for step in taken:
             if step.random is not None:
@@ -308,7 +306,7 @@ class Trainer(Training):
                 break
             self.num_steps += 1
         self.everything.back(state)
-        self.step.train_critics = False
+        self.step.update = False
         batch = batch.transformed(self.transform)
         args = (self.step, self.updates, self.everything, batch, self.number, spoiled)
         site, subject, reason = explain_nonfinite(*args)
@@ -343,7 +341,7 @@ class Trainer(Training):
     def _validated(self, validate: Validation) -> dict[str, float]:
         """The scores of this epoch, which is the best so far or not."""
         with self.updates.averaged():
-            scores = validate(self.number)
+            scores = validate(self.number, self.step.states)
             if not math.isfinite(scores["validation"]):
                 site, reason = validate.explain(self.number)
             elif self.patience.better(scores["validation"], self.epoch):
@@ -368,4 +366,5 @@ class Trainer(Training):
         history = History(self.history)
         size = self.data_size
         counts = self.epoch, best_epoch
-        return Run(*self.functions, params, history, self.config, size, *counts, held)
+        run = Run(*self.functions, params, history, self.config, size, *counts, held)
+        return replace(run, term_state=snapshot(self.step.states))

@@ -3,6 +3,8 @@
 In evaluation mode, with the same random numbers every time.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -23,9 +25,10 @@ class Validation:
     def __init__(self, step: Step, data: Arrays | Stream, seed: int) -> None:
         self.step, self.data, self.seed = step, data, seed
 
-    def __call__(self, number: Tensor) -> dict[str, float]:
+    def __call__(self, number: Tensor, states: dict[str, Any]) -> dict[str, float]:
         """ "validation", the loss per datum, and "validation/<term>" for each of its terms."""
         torch.manual_seed(self.seed)
+        self.step.states = states  # what the terms keep, as training left it
         total, count = torch.zeros(()), 0
         with torch.no_grad(), evaluation_mode(self.step.model, self.step.guide):
             for batch in self.data.in_order():

@@ -180,10 +180,8 @@ def test_instance_noise_has_its_standard_deviation(backend: Any) -> None:
     own: Any = {} if backend.name == "pyro" else {"_key": lambda name: backend.jax.random.key(1)}
     joints = fixed_joints(zeros, zeros, **own)
     for step, sd in ((0, 0.5), (5, 0.25), (10, 0.0)):
-        if backend.name == "pyro":
-            term._train_critic(joints, step)
-        else:
-            term._train_critic(term._init_critic(), joints, backend.jax.random.key(0), step)
+        key: Any = {} if backend.name == "pyro" else {"key": backend.jax.random.key(0)}
+        term.update(joints.state(term), joints, step, **key)
         (real, fake), (at_real, at_fake) = seen.pop(), term.scores(joints, step)
         assert np.std(real) == pytest.approx(sd, rel=0.05) == np.std(fake)
         assert sd == 0 or abs(np.mean(real * fake)) < 0.05 * sd**2

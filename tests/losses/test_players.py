@@ -287,7 +287,7 @@ def _with(critic: Any, arrays: dict[str, Any]) -> Any:
 def test_numpyro_gradients_of_both_players(critic_steps: int) -> None:
     loss, critics = numpyro_loss(critic_steps)
     params = {name: jnp.asarray(value) for name, value in PARAMS.items()}
-    state = {"loss$critics": loss._init_critics()}
+    state = {"loss$state": loss.init_states(None, jax.random.key(0))}
     for key in jax.random.split(jax.random.key(3), 2):
         critics, expected = numpyro_by_hand(key, params, critics, critic_steps)
 
@@ -298,7 +298,7 @@ def test_numpyro_gradients_of_both_players(critic_steps: int) -> None:
                 numpyro_model,
                 numpyro_guide,
                 (jnp.asarray(X),),
-                train_critics=True,
+                update=True,
                 mutable_state=state,
             )
             return out.loss, out.mutable_state
@@ -349,7 +349,7 @@ def numpyro_fit(checkpoint: Any, num_epochs: int, **changes: Any) -> list[np.nda
         *run.params.values(),
         *(
             leaf
-            for critic in loss.critics(run.mutable_state).values()
+            for critic in loss.critics(run.term_state).values()
             for leaf in arrays_of(critic).values()
         ),
     ]

@@ -137,7 +137,7 @@ def test_log_likelihood_and_kl_are_logged(backend: Any) -> None:
 
 def test_a_guide_without_density_is_named(backend: Any) -> None:
     model, _ = conjugate(backend)
-    generator = build(backend, package(backend).nn.Generator, 1)
+    generator = build(backend, package(backend).conditionals.Generator, 1)
 
     def guide(x: Any, size: int | None = None) -> None:
         with backend.plate("data", len(x)):
@@ -219,7 +219,7 @@ def implicit(backend: Any) -> Callable:
     """(mu, log tau, t) = g(eps): a network and no density."""
     dist, dgm = backend.dist, package(backend)
     generator = build(
-        backend, dgm.nn.Generator, 10, noise_dim=16, hidden=(64, 64), activation="elu"
+        backend, dgm.conditionals.Generator, 10, noise_dim=16, hidden=(64, 64), activation="elu"
     )
 
     def guide(y: Any) -> None:

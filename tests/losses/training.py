@@ -37,12 +37,13 @@ def parameter(run: Any, name: str) -> np.ndarray:
 
 def trained_critic(backend: Any, term: Any, run: Any) -> Callable[[Any], Any]:
     """The critic as the run left it, from and to arrays of the library."""
-    if backend.name == "pyro":
-        return term.critic
-    (critic,) = term.critics(run.mutable_state).values()
+    (critic,) = term.critics(run.term_state).values()
     return critic
 
 
 def fixed_joints(real: Any, fake: Any, **others: Any) -> Any:
     """What a term reads of the joints, with samples that are given."""
-    return SimpleNamespace(samples=lambda sites: (real, fake), critics={}, outputs={}, **others)
+    joints = SimpleNamespace(samples=lambda sites: (real, fake), outputs={}, **others)
+    key = {} if hasattr(real, "detach") else {"key": None}
+    joints.state = lambda term: term.init_state(joints, **key)
+    return joints

@@ -51,7 +51,7 @@ def train(
         **options,
     )
     state = {name: value.numpy() for name, value in network.state_dict().items()}
-    for name, critic in loss.critics().items():
+    for name, critic in loss.critics(run.term_state).items():
         state |= {f"{name} {path}": value.numpy() for path, value in critic.state_dict().items()}
     history = {name: run.history.column(name) for name in run.history.columns if name != "seconds"}
     return run, {**state, **history, "best_epoch": np.array(run.best_epoch)}

@@ -108,12 +108,14 @@ def double_precision(x64: None) -> None:
 
 def joints(real: Any, fake: Any, again: Any, stack: Callable) -> Any:
     """What terms read of the joints, with samples that are given."""
-    return SimpleNamespace(
+    found = SimpleNamespace(
         samples=lambda sites: (real, fake),
         redrawn=lambda sites, num: stack([fake, again]),
-        critics={},
         outputs={},
     )
+    key: Any = {} if stack is torch.stack else {"key": jax.random.key(0)}
+    found.state = lambda term: term.init_state(found, **key)
+    return found
 
 
 def torch_side(term: Any, real: np.ndarray) -> tuple[float, list[np.ndarray]]:
@@ -157,9 +159,9 @@ def test_terms_with_a_critic(name: str) -> None:
     before = {
         path: parameter.detach().numpy().copy() for path, parameter in critic.named_parameters()
     }
-    term._train_critic(samples)
+    term.update(samples.state(term), samples, 0)
     samples = joints(jnp.asarray(REAL), jnp.asarray(FAKE), None, jnp.stack)
-    state = jax.jit(lambda: other._train_critic(other._init_critic(), samples, jax.random.key(0)))()
+    state = jax.jit(lambda: other.update(samples.state(other), samples, 0, key=jax.random.key(0)))()
     moved = {path: parameter.detach().numpy() for path, parameter in critic.named_parameters()}
     for path, array in arrays_of(state["weights"]).items():
         np.testing.assert_allclose(array, moved[path], rtol=1e-10, atol=1e-10, err_msg=path)

@@ -8,14 +8,15 @@ P is the inference joint (the data, the draws of the guide), "real"; Q the gener
 
 from abc import abstractmethod
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
+from dgm_core.arguments import check_count, check_weight
 from dgm_core.schedules import value_of
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.adversarial.critics import default_critic
@@ -82,23 +83,16 @@ class AdversarialTerm(Term):
                 "critic must be a module from the values of the sites to one number, got "
                 f"{critic!r}."
             )
-        if not isinstance(critic_steps, int) or isinstance(critic_steps, bool) or critic_steps < 1:
+        if regularizer is not None and not callable(regularizer):
             raise ValueError(
-                f"critic_steps must be an integer of at least 1, got {critic_steps!r}."
+                f"regularizer must be a cost such as R1(), or None, got {regularizer!r}."
             )
-        if not callable(instance_noise) and not (
-            isinstance(instance_noise, Real) and instance_noise >= 0
-        ):
-            raise ValueError(
-                "instance_noise must be a standard deviation of at least 0 or a schedule, got "
-                f"{instance_noise!r}."
-            )
-        self.critic, self.critic_steps, self.regularizer, self.instance_noise = (
+        self.critic, self.critic_steps, self.regularizer = (
             critic,
-            critic_steps,
+            check_count("critic_steps", critic_steps),
             regularizer,
-            instance_noise,
         )
+        self.instance_noise = check_weight("instance_noise", instance_noise, least=0)
         self.optim = _DEFAULT if optim is None else optim
 
     @property
@@ -152,12 +146,49 @@ class AdversarialTerm(Term):
 
     def _score(self, joints: Joints, x: Array) -> Array:
         """The outputs of the frozen critic."""
-        return _outputs(self.name, _frozen(self._critic(joints.critics.get(self))), x)
+        return _outputs(
+            self.name, _frozen(self._combined(joints.state(self)["weights"], x.shape[1:])), x
+        )
 
-    def _init_critic(self) -> dict[str, Any]:
-        """The state of the critic before the first step: weights and optimiser."""
-        weights = eqx.filter(self._critic(None), eqx.is_inexact_array)
-        return {"weights": weights, "optim": build_optimizer(self.optim).init(weights)}
+    @property
+    def has_state(self) -> bool:
+        return self.critic_steps > 0
+
+    @property
+    def num_updates(self) -> int:  # type: ignore[override]
+        return self.critic_steps
+
+    def init_state(self, joints: Joints | None, *, key: Array) -> dict[str, Any]:
+        """The critic, as given or the default for samples like these, and its optimizer."""
+        if joints is None and self.critic is None:
+            raise ValueError(
+                f"{self.name} has no critic yet: fit builds one; elsewhere pass "
+                "critic=Critic(size, key=jax.random.key(0))."
+            )
+        shape: tuple[int, ...] = ()
+        if self.critic is None and joints is not None:
+            shape = jax.eval_shape(lambda: self.samples(joints)[0]).shape[1:]
+        critic = default_critic(shape, key) if self.critic is None else self.critic
+        weights = eqx.filter(critic, eqx.is_inexact_array)
+        return {
+            "weights": weights,
+            "optim": build_optimizer(self.optim).init(weights),
+            "shape": jnp.array(shape, jnp.int32),
+        }
+
+    def critic_in(self, state: Any) -> Any:
+        return (
+            self.critic
+            if state is None
+            else self._combined(state["weights"], tuple(int(size) for size in state["shape"]))
+        )
+
+    def _combined(self, weights: Any, shape: tuple[int, ...]) -> Any:
+        """The critic of values of this shape with these weights."""
+        return eqx.combine(
+            weights,
+            default_critic(shape, jax.random.key(0)) if self.critic is None else self.critic,
+        )
 
     @property
     def _has_noise(self) -> bool:
@@ -176,8 +207,8 @@ class AdversarialTerm(Term):
         )
         return real, fake
 
-    def _train_critic(
-        self, state: dict[str, Any], joints: Joints, key: Array, step: int | Array = 0
+    def update(
+        self, state: dict[str, Any], joints: Joints, step: int | Array, *, key: Array
     ) -> dict[str, Any]:
         """One update of the critic on the detached samples of both joints."""
         real, fake = jax.lax.stop_gradient(
@@ -185,7 +216,7 @@ class AdversarialTerm(Term):
         )
 
         def objective(weights: Any) -> tuple[Array, tuple[Array, Array]]:
-            critic = Once(self._critic({"weights": weights}))
+            critic = Once(self._combined(weights, real.shape[1:]))
             cost = 0.0 if self.regularizer is None else self.regularizer(critic, real, fake, key)
             outputs = _outputs(self.name, critic, real), _outputs(self.name, critic, fake)
             return cost - self.bound(*outputs), outputs
@@ -201,21 +232,7 @@ class AdversarialTerm(Term):
             gradients, state["optim"], state["weights"], **searched
         )
         weights = jax.tree.map(self.constrained, optax.apply_updates(state["weights"], updates))
-        return {"weights": weights, "optim": optim}
-
-    def _build_critic(self, joints: Joints, key: Array) -> None:
-        if self.critic is None:
-            self.critic = default_critic(
-                jax.eval_shape(lambda: self.samples(joints)[0]).shape[1:], key
-            )
-
-    def _critic(self, state: dict[str, Any] | None) -> Any:
-        if self.critic is None:
-            raise ValueError(
-                f"{self.name} has no critic yet: fit builds one; elsewhere pass "
-                "critic=Critic(size, key=jax.random.key(0))."
-            )
-        return self.critic if state is None else eqx.combine(state["weights"], self.critic)
+        return {**state, "weights": weights, "optim": optim}
 
     def __repr__(self) -> str:
         sites = repr(self.sites[0]) if len(self.sites) == 1 else repr(self.sites)

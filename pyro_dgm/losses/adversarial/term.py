@@ -8,12 +8,13 @@ P is the inference joint (the data, the draws of the guide), "real"; Q the gener
 
 from abc import abstractmethod
 from collections.abc import Callable
-from numbers import Real
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_count, check_weight
 from dgm_core.schedules import value_of
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.adversarial.critics import default_critic
@@ -80,25 +81,17 @@ class AdversarialTerm(Term):
                 "critic must be a module from the values of the sites to one number, got "
                 f"{critic!r}."
             )
-        if not isinstance(critic_steps, int) or isinstance(critic_steps, bool) or critic_steps < 1:
+        if regularizer is not None and not callable(regularizer):
             raise ValueError(
-                f"critic_steps must be an integer of at least 1, got {critic_steps!r}."
+                f"regularizer must be a cost such as R1(), or None, got {regularizer!r}."
             )
-        if not callable(instance_noise) and not (
-            isinstance(instance_noise, Real) and instance_noise >= 0
-        ):
-            raise ValueError(
-                "instance_noise must be a standard deviation of at least 0 or a schedule, got "
-                f"{instance_noise!r}."
-            )
-        self.critic, self.critic_steps, self.regularizer, self.instance_noise = (
+        self.critic, self.critic_steps, self.regularizer = (
             critic,
-            critic_steps,
+            check_count("critic_steps", critic_steps),
             regularizer,
-            instance_noise,
         )
+        self.instance_noise = check_weight("instance_noise", instance_noise, least=0)
         self.optim = _DEFAULT if optim is None else optim
-        self._optimiser: torch.optim.Optimizer | None = None
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -133,21 +126,21 @@ class AdversarialTerm(Term):
     def scores(self, joints: Joints, step: int | Tensor = 0) -> tuple[Tensor, Tensor]:
         """The outputs of the frozen critic at "real" and "fake" samples, (num,) each."""
         real, fake = self._noisy(self.samples(joints), step)
-        return self._score(real), self._score(fake)
+        return self._score(joints, real), self._score(joints, fake)
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         real, fake = self._noisy(self.samples(joints), step)
-        before, at_fake = joints.outputs.get(self), self._score(fake)
+        before, at_fake = joints.outputs.get(self), self._score(joints, fake)
         if before is None or real.requires_grad:
-            before = self._score(real), at_fake
+            before = self._score(joints, real), at_fake
         return attach_gradient(self.value(*before), self.surrogate(before[0], at_fake)), {
             "real": before[0].mean(),
             "fake": before[1].mean(),
         }
 
-    def _score(self, x: Tensor) -> Tensor:
+    def _score(self, joints: Joints, x: Tensor) -> Tensor:
         """The outputs of the frozen critic."""
-        critic = self._ready(x)
+        critic = joints.state(self)["critic"]
         trained = [parameter for parameter in critic.parameters() if parameter.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)  # while model and guide are scored
@@ -157,11 +150,44 @@ class AdversarialTerm(Term):
             for parameter in trained:
                 parameter.requires_grad_(True)
 
-    def _begin(self) -> torch.optim.Optimizer:
-        """A new optimiser for the critic as it is."""
-        assert self.critic is not None
-        self._optimiser = build_optimizer(self.optim, dict(self.critic.named_parameters()))
-        return self._optimiser
+    @property
+    def has_state(self) -> bool:
+        return self.critic_steps > 0
+
+    @property
+    def num_updates(self) -> int:  # type: ignore[override]
+        return self.critic_steps
+
+    def init_state(self, joints: Joints) -> dict[str, Any]:
+        """The critic, as given or the default for samples like these, and its optimizer."""
+        real, _ = self.samples(joints)
+        critic = (
+            default_critic(tuple(real.shape[1:])).to(real)
+            if self.critic is None
+            else self.critic.to(real.device)
+        )
+        parameters = dict(critic.named_parameters())
+        optim = build_optimizer(self.optim, parameters) if parameters else None
+        return {
+            "critic": critic,
+            "optim": optim,
+            "shape": torch.tensor(real.shape[1:], dtype=torch.int64),
+        }
+
+    def critic_in(self, state: Any) -> nn.Module | None:
+        if state is None or (self.critic is not None and state["critic"] is self.critic):
+            return self.critic
+        if isinstance(state["critic"], nn.Module):
+            return state["critic"]
+        critic = (
+            default_critic(tuple(state["shape"].tolist()))
+            if self.critic is None
+            else deepcopy(self.critic)
+        )
+        critic.load_state_dict(
+            {name: torch.as_tensor(value) for name, value in state["critic"].items()}
+        )
+        return critic
 
     @property
     def _has_noise(self) -> bool:
@@ -176,12 +202,11 @@ class AdversarialTerm(Term):
         )
         return real, fake
 
-    def _train_critic(self, joints: Joints, step: int | Tensor = 0) -> None:
+    def update(self, state: dict[str, Any], joints: Joints, step: int | Tensor) -> dict[str, Any]:
         """One update of the critic on the detached samples of both joints."""
         real, fake = (x.detach() for x in self._noisy(self.samples(joints), step))
-        critic = self._ready(real)
+        critic, optimizer = state["critic"], state["optim"]
         once = Once(critic)
-        optimiser = self._optimiser or self._begin()
         with torch.enable_grad():
             cost = 0.0 if self.regularizer is None else self.regularizer(once, real, fake)
             outputs = _outputs(self.name, once, real), _outputs(self.name, once, fake)
@@ -191,21 +216,14 @@ class AdversarialTerm(Term):
         joints.outputs[self] = outputs[0].detach(), outputs[1].detach()
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient
-        optimiser.step()
+        if optimizer is not None:
+            optimizer.step()
         with torch.no_grad():
             for parameter in parameters:
                 parameter.grad = None
                 if (moved := self.constrained(parameter)) is not parameter:
                     parameter.copy_(moved)
-
-    def _ready(self, x: Tensor) -> nn.Module:
-        """The critic, built for samples like these if there is none, on their device."""
-        if self.critic is None:
-            self.critic = default_critic(tuple(x.shape[1:])).to(x)
-        elif next(self.critic.parameters(), x).device != x.device:
-            self.critic.to(x.device)
-            self._optimiser = None
-        return self.critic
+        return state
 
     def __repr__(self) -> str:
         sites = repr(self.sites[0]) if len(self.sites) == 1 else repr(self.sites)

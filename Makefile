@@ -1,4 +1,4 @@
-# make demo | test | test-slow | lint | notebooks: each sets up everything it needs in .venv, once. Needed beforehand: Python 3.11 or newer.
+# make demo | test | test-slow | lint | docs | notebooks: each sets up everything it needs in .venv, once. Needed beforehand: Python 3.11 or newer.
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
@@ -10,7 +10,7 @@ JOBS ?= 2
 # One thread each: networks of this size are no faster with more, and where something else runs on the machine far slower.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-slow lint notebooks install clean
+.PHONY: demo test test-slow lint docs notebooks install clean
 
 install: $(STAMP)
 
@@ -53,6 +53,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal -m slow
+
+# The site in build/docs; a warning is an error.
+docs: $(STAMP)
+	$(ONE_THREAD) $(PY) -m sphinx -q -W --keep-going -b html docs build/docs
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

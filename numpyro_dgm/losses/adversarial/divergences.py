@@ -62,11 +62,13 @@ class Divergence:
     """One row of the table: a convex generator f and what a critic needs to bound D_f(P, Q) = E_Q
     [f(p/q)].
 
-    Fields, functions of an array, entry by entry:
-        name;  domain, the t at which `conjugate` is meant, in words;
-        generator: f(u) for u > 0;  conjugate: f*(t);  activation: g(v), any real number -> the
-            domain, increasing;
-        conjugate_of_activation: f*(g(v)), written so that nothing overflows or cancels on the way;
+    Args:
+        name: as `divergence` knows it.
+        domain: the t at which `conjugate` is meant, in words.
+        generator: f(u) for u > 0, like all that follow a function of an array, entry by entry.
+        conjugate: f*(t).
+        activation: g(v), any real number -> the domain, increasing.
+        conjugate_of_activation: f*(g(v)), written so that nothing overflows or cancels on the way.
         optimal_output: the v with g(v) = f'(r), a function of log r.
 
     >>> divergence("kl").optimal_critic(jnp.ones(1))

@@ -2,88 +2,116 @@
 a run goes on.
 """
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from pyro.infer.autoguide import AutoGuide
+from pyro.optim import PyroOptim
+from torch import Tensor, nn
 
-from dgm_core.training import checkpoint
-from dgm_core.training.checkpoint import CheckpointError
-from dgm_core.training.identity import difference
+from dgm_core.training import resuming
+from dgm_core.training.identity import attributes, loss_parts
+from dgm_core.training.trees import flatten, unflatten
+from pyro_dgm.losses import Loss
 
 __all__: list[str] = []  # for the package, not for users
 
-
-def _save(folder: str | os.PathLike[str], tree: Any, meta: Mapping[str, Any]) -> None:
-    """Write the tensors of a tree and a JSON header to `<folder>/last.npz`."""
-    checkpoint.save(Path(folder) / "last.npz", checkpoint.flatten(_mapped(tree, _to_numpy)), meta)
+_BITS = "bfloat16"  # numpy does not know this type: its bits are kept
 
 
-def _load(
-    folder: str | os.PathLike[str], config: Mapping[str, Any]
-) -> tuple[Any, dict[str, Any]] | None:
+def save(folder: Path, tree: Any, header: Mapping[str, Any]) -> None:
+    """Write the tensors of a tree and a JSON header to `<folder>/last.npz`.
+
+    Raises: CheckpointError if that cannot be done.
+    """
+    try:
+        arrays = flatten(mapped(tree, _to_numpy))
+    except (TypeError, ValueError) as error:
+        raise resuming.unsuited(folder, error) from error
+    resuming.save(folder, arrays, header)
+
+
+def load(folder: Path, identity: Mapping[str, Any]) -> tuple[Any, dict[str, Any]] | None:
     """The saved tree and header; None where there is no checkpoint.
 
     Raises: CheckpointError if it belongs to a run with other arguments or cannot be read.
     """
-    path = Path(folder) / "last.npz"
-    if not checkpoint.exists(path):
-        return None
-    arrays, meta = checkpoint.load(path)
-    there, here = meta.get("config", {}), _identity(config)
-    if changed := difference(there, here):
-        details = "; ".join(
-            f"{name} was {there.get(name)!r} and is {here.get(name)!r}" for name in changed
-        )
-        raise CheckpointError(
-            f"{path} belongs to a run with other arguments: {details}. Call fit with the same "
-            "ones, choose another folder, or start afresh with resume=False."
-        )
-    return _mapped(checkpoint.unflatten(arrays), _to_tensor), meta
+    found = resuming.load(folder, identity)
+    return found and (_to_tensors(unflatten(found[0])), found[1])
 
 
-def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides the numbers: with another one a run cannot go on."""
-    free = (
-        "num_epochs",
-        "num_steps",
-        "patience",
-        "callbacks",
-        "checkpoint",
-        "resume",
-        "checkpoint_every",
-        "progress",
-        "device",
-        "seen",
-    )
-    return {name: value for name, value in config.items() if name not in free}
+def identity(arguments: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What decides the numbers of a run: the arguments of `fit`, and all parameters by shape."""
+    described = resuming.identity(arguments, _special)
+    return {**described, "parameters": {name: form(x) for name, x in parameters.items()}}
 
 
-def _shapes(tree: Any) -> Any:
-    """Type and shape of each array, as JSON."""
-
-    def outline(leaf: Any) -> str:
-        kind = str(getattr(leaf, "dtype", type(leaf).__name__)).removeprefix("torch.")
-        return f"{kind} {tuple(getattr(leaf, 'shape', ()))}"
-
-    return _mapped(tree, outline)
+def contents(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Type, shape and hash of each tensor."""
+    return {name: resuming.contents(_to_plain(x)) for name, x in tensors.items()}
 
 
-def _mapped(tree: Any, function: Any) -> Any:
+def form(tensor: Tensor) -> str:
+    """Type and shape of a tensor."""
+    return f"{tensor.dtype} {tuple(tensor.shape)}".removeprefix("torch.")
+
+
+def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
     """A tree of dicts, lists and tuples with `function` applied to its leaves."""
     if isinstance(tree, Mapping):
-        return {key: _mapped(value, function) for key, value in tree.items()}
+        return {key: mapped(value, function) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return type(tree)(_mapped(value, function) for value in tree)
+        return type(tree)(mapped(value, function) for value in tree)
     return function(tree)
 
 
+def _special(value: Any, inner: Callable[[Any], Any]) -> Any:
+    """What `describe` cannot know of torch and Pyro."""
+    if isinstance(value, Tensor):
+        return inner(_to_plain(value))
+    if isinstance(value, nn.Module):
+        return _structure(value, inner)
+    if isinstance(value, Loss):
+        return loss_parts(value, inner)
+    if isinstance(value, PyroOptim):  # the rest of it belongs to the stock engine
+        parts = (value.pt_optim_constructor, value.pt_optim_args, value.pt_clip_args)
+        return [inner(type(value)), *map(inner, parts)]
+    return NotImplemented
+
+
+def _structure(module: nn.Module, inner: Callable[[Any], Any]) -> dict[str, Any]:
+    """A network without the weights that are trained and the state that changes with them."""
+    parts = {"type": inner(type(module)), "training": module.training}
+    forgotten = {*vars(nn.Module()), "_pyro_name", "_pyro_context"}
+    if isinstance(module, AutoGuide):
+        forgotten |= {"plates", "prototype_trace"}  # of its first call
+    kept = {name: x for name, x in attributes(module).items() if name not in forgotten}
+    parts |= {name: inner(part) for name, part in kept.items()}
+    for name, weight in module.named_parameters(recurse=False):
+        parts[name] = form(weight) if weight.requires_grad else inner(weight)
+    for name, buffer in module.named_buffers(recurse=False):
+        parts[name] = form(buffer)
+    return parts | {name: inner(child) for name, child in module.named_children()}
+
+
+def _to_plain(tensor: Tensor) -> Any:
+    tensor = tensor.detach().cpu()
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
 def _to_numpy(leaf: Any) -> Any:
-    return leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else leaf
+    if not isinstance(leaf, Tensor):
+        return leaf
+    return {_BITS: _to_plain(leaf)} if leaf.dtype == torch.bfloat16 else _to_plain(leaf)
 
 
-def _to_tensor(leaf: Any) -> Any:
-    return torch.from_numpy(leaf.copy()) if hasattr(leaf, "dtype") else leaf
+def _to_tensors(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        if list(tree) == [_BITS]:
+            return torch.from_numpy(tree[_BITS]).view(torch.bfloat16)
+        return {key: _to_tensors(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(map(_to_tensors, tree))
+    return torch.from_numpy(tree.copy()) if hasattr(tree, "dtype") else tree

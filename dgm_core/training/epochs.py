@@ -78,9 +78,15 @@ class Training(ABC):
     """
 
     def __init__(
-        self, plan: Plan, patience: Patience, config: dict[str, Any], data_size: int | None
+        self,
+        plan: Plan,
+        patience: Patience,
+        config: dict[str, Any],
+        identity: dict[str, Any],
+        data_size: int | None,
     ) -> None:
-        self.plan, self.patience, self.config, self.data_size = plan, patience, config, data_size
+        self.plan, self.patience, self.data_size = plan, patience, data_size
+        self.config, self.identity = config, identity
         self.history, self.epoch, self.num_steps = History(), 0, 0
         self.passes, self.position = 0, 0
         self.stopped = False
@@ -148,7 +154,8 @@ class Training(ABC):
         """What a checkpoint must know beside tensors."""
         names = ("epoch", "num_steps", "passes", "position", "data_size", "stopped")
         done = {name: getattr(self, name) for name in names}
-        return {**done, "history": list(self.history), "patience": self.patience.state()}
+        noted = {"history": list(self.history), "patience": self.patience.state()}
+        return {**done, **noted, "config": self.config, "identity": self.identity}
 
     def remember(self, header: Mapping[str, Any]) -> None:
         """Go on from the header of a checkpoint."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dgm_core.files import claimed
 from dgm_core.training import checkpoint
 from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.identity import Special, describe, difference, unchecked
@@ -17,6 +20,36 @@ _FREE = (
     "checkpoint_every", "progress", "device",
 )  # fmt: skip
 _SHOWN = 3
+
+
+@contextmanager
+def held(folder: Path | None) -> Iterator[None]:
+    """A block in which no other run writes to the folder, if there is one.
+
+    Raises:
+        CheckpointError: where another one does.
+    """
+    if folder is None:
+        yield
+        return
+    with claimed(folder) as free:
+        if not free:
+            raise CheckpointError(
+                f"Another run writes to {folder}: wait until it ends, or give each run a folder "
+                "of its own."
+            )
+        yield
+
+
+def record(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `fit` for the eye, as JSON: arrays by type and shape."""
+    config = {name: x for name, x in arguments.items() if name not in ("model", "guide")}
+    batches = {name: f"{len(x)} batches" for name, x in config.items() if _is_stream(name, x)}
+    return {name: _readable(x) for name, x in (config | batches).items()}
+
+
+def _is_stream(name: str, value: Any) -> bool:
+    return name in ("data", "validation") and isinstance(value, list)
 
 
 def identity(arguments: Mapping[str, Any], special: Special) -> dict[str, Any]:
@@ -72,7 +105,7 @@ def load(folder: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dic
             f"The run in {folder} goes on without a comparison of what cannot be looked into: "
             f"{', '.join(places)}. It must be as it was.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return arrays, header
 
@@ -80,6 +113,18 @@ def load(folder: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dic
 def contents(array: Any) -> str:
     """Type, shape and hash of an array."""
     return str(describe(array))
+
+
+def _readable(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _readable(item) for key, item in value.items()}
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.")
+    if isinstance(value, tuple | list):
+        return [_readable(item) for item in value]
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def fitting(there: Mapping[str, Any], here: Mapping[str, Any], form: Callable[[Any], str]) -> None:

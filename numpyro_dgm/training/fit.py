@@ -6,10 +6,11 @@ from typing import Any
 import jax
 from numpyro.handlers import block
 
+from dgm_core.training.checkpoint import usable_folder
 from dgm_core.training.epochs import Plan
-from dgm_core.training.identity import describe
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from dgm_core.training.resuming import held, record
 from dgm_core.training.saved import seen
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.losses import ELBO, Loss
@@ -123,7 +124,8 @@ def fit(
     guide = _default_guide(model, loss) if guide is None else guide
     arguments = {name: value for name, value in locals().items() if name != "alone"}
     check_arguments(**arguments)
-    config = _describe(arguments, hashed=checkpoint is not None)
+    given = {**arguments, "guide": None} if alone else arguments
+    folder = None if checkpoint is None else usable_folder(checkpoint)
     refuse_after_fork()
     placement = Placement(device)
     keys = dict(
@@ -147,7 +149,7 @@ def fit(
     init_key, transform_key = jax.random.split(keys["init"])
     example = batch if transform is None else transform(batch, key=transform_key)
     whole = source.arrays if isinstance(source, Arrays) else None
-    config["seen"] = seen(*Form.of(example), whole, source.num_data)
+    remembered = seen(*Form.of(example), whole, source.num_data)
     params, transforms, mutable = initialise(model, guide, example, init_key, compiled=compiled)
     common: dict[str, Any] = {
         "num_data": source.num_data,
@@ -194,8 +196,6 @@ def fit(
         check_observations(score, state, held_out, keys["check"])
         validate = Validation(score, held_out, keys["validation"], compiled=compiled)
 
-    config["parameters"] = {name: resuming._shapes(value) for name, value in params.items()}
-    config["num_epochs"] = plan.num_epochs
     epochs: ArrayEpochs | StreamEpochs
     if isinstance(source, Arrays):
         epochs = ArrayEpochs(step, source, finite, compiled=compiled, repeats=plan.length)
@@ -208,42 +208,20 @@ def fit(
         plan=plan,
         validate=validate,
         patience=Patience(patience),
-        config=config,
+        config=record({**arguments, "num_epochs": plan.num_epochs, "seen": remembered}),
+        identity=resuming.identity(given, params) if folder else {},
         placement=placement,
     )
-    if checkpoint is not None and resume:
-        trainer.restore(checkpoint)
-    with Progress(plan.num_steps, done=trainer.num_steps, enabled=progress) as bar:
-        return trainer.run(
-            bar,
-            callbacks=callbacks,
-            checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
-        )
-
-
-def _describe(arguments: dict[str, Any], *, hashed: bool) -> dict[str, Any]:
-    """The arguments of `fit` as JSON; data by their shapes, and by their contents where a
-    checkpoint must recognise them.
-    """
-    config = {
-        name: describe(value)
-        for name, value in arguments.items()
-        if name not in ("model", "guide", "data", "validation")
-    }
-    for name in ("optim", "lr_schedule", "transform"):
-        if numbers := resuming._numbers(arguments[name]):
-            config[name] = [config[name], numbers]
-    for name in ("data", "validation"):
-        data = arguments[name]
-        config[name] = (
-            (describe(data) if hashed else resuming._shapes(data))
-            if is_in_memory(data)
-            else data
-            if data is None
-            else type(data).__name__
-        )
-    return config
+    with held(folder):
+        if folder is not None and resume:
+            trainer.restore(folder)
+        with Progress(plan.num_steps, done=trainer.num_steps, enabled=progress) as bar:
+            return trainer.run(
+                bar,
+                callbacks=callbacks,
+                checkpoint=folder,
+                checkpoint_every=checkpoint_every,
+            )
 
 
 def _default_guide(model: Callable, loss: Loss) -> Callable:

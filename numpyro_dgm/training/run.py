@@ -67,7 +67,7 @@ class Run:
         write_run(
             path,
             "numpyro_dgm",
-            {name: resuming._to_numpy(x) for name, x in arrays.items()},
+            {name: resuming.to_numpy(x) for name, x in arrays.items()},
             vars(self),
         )
 
@@ -153,7 +153,7 @@ def load_run(
     params = {**of_guide, **of_model}
     like = _arrays(params, held)
     check_arrays(path, arrays, like)
-    new = iter([resuming._from_numpy(arrays[name], leaf) for name, leaf in like.items()])
+    new = iter([resuming.from_numpy(arrays[name], leaf) for name, leaf in like.items()])
     params, held = (
         jax.tree.map(lambda _: next(new), params),
         jax.tree.map(lambda _: next(new), held),

@@ -39,9 +39,10 @@ class Trainer(Training):
         validate: Validation | None,
         patience: Patience,
         config: dict[str, Any],
+        identity: dict[str, Any],
         placement: Placement,
     ) -> None:
-        super().__init__(plan, patience, config, epochs.data.num_data)
+        super().__init__(plan, patience, config, identity, epochs.data.num_data)
         self.epochs, self.state, self.key, self.validate = epochs, state, key, validate
         self.placement = placement
         self.best: tuple[dict[str, Any], dict[str, Any]] | None = None  # params and mutable sites
@@ -107,18 +108,17 @@ class Trainer(Training):
 
     def save(self, folder: Any) -> None:
         """Write a checkpoint."""
-        header = {**self.header(), "config": resuming._identity(self.config)}
-        resuming._save(folder, {"state": self.state, "best": self.best}, header)
+        resuming.save(folder, {"state": self.state, "best": self.best}, self.header())
 
     def restore(self, folder: Any) -> None:
         """Go on from a checkpoint, if there is one."""
-        found = resuming._load(folder, self.config)
+        found = resuming.load(folder, self.identity)
         if found is None:
             return
         arrays, header = found
         like = (self.state.params, self.state.mutable)
         best = like if header["patience"]["best_epoch"] else None
-        tree = resuming._rebuild(arrays, {"state": self.state, "best": best})
+        tree = resuming.rebuilt(arrays, {"state": self.state, "best": best})
         self.state, self.best = self.placement.put(tree["state"]), self.placement.put(tree["best"])
         self.remember(header)
         if bad := self.epochs.finite.first_bad(self.state):

@@ -8,10 +8,11 @@ import pyro
 import torch
 from pyro import poutine
 
+from dgm_core.training.checkpoint import usable_folder
 from dgm_core.training.epochs import Plan
-from dgm_core.training.identity import describe
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from dgm_core.training.resuming import held, record
 from dgm_core.training.saved import seen
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.losses import ELBO, Loss
@@ -131,6 +132,8 @@ def fit(
     guide = _default_guide(model, loss) if guide is None else guide
     arguments = {name: value for name, value in locals().items() if name != "alone"}
     check_arguments(**arguments)
+    given = {**arguments, "guide": None} if alone else arguments
+    folder = None if checkpoint is None else usable_folder(checkpoint)
     workers = Workers(device)
     with undisturbed() as user_validates:
         place = _place(workers.device, model, guide)
@@ -171,10 +174,8 @@ def fit(
                 average=average,
             )
             check_states(loss, validation_loss, updates, workers)
-            config = _describe(arguments, parameters.sites, hashed=checkpoint is not None)
-            config["num_epochs"] = plan.num_epochs
             whole = source.arrays if isinstance(source, Arrays) else None
-            config["seen"] = seen(example.form, example.arrays, whole, source.num_data)
+            remembered = seen(example.form, example.arrays, whole, source.num_data)
             trainer = Trainer(
                 step,
                 parameters,
@@ -185,23 +186,25 @@ def fit(
                 plan=plan,
                 validate=validate,
                 patience=Patience(patience),
-                config=config,
+                config=record({**arguments, "num_epochs": plan.num_epochs, "seen": remembered}),
+                identity=resuming.identity(given, parameters.sites) if folder else {},
                 workers=workers,
                 functions=(model, guide),
                 example=example,
                 compile=compile,
                 user_validates=user_validates,
             )
-            if checkpoint is not None and resume:
-                trainer.restore(checkpoint)
-            shown = progress and workers.first
-            with Progress(plan.num_steps, done=trainer.num_steps, enabled=shown) as bar:
-                return trainer.run(
-                    bar,
-                    callbacks=callbacks,
-                    checkpoint=checkpoint,
-                    checkpoint_every=checkpoint_every,
-                )
+            with held(folder if workers.first else None):
+                if folder is not None and resume:
+                    trainer.restore(folder)
+                shown = progress and workers.first
+                with Progress(plan.num_steps, done=trainer.num_steps, enabled=shown) as bar:
+                    return trainer.run(
+                        bar,
+                        callbacks=callbacks,
+                        checkpoint=folder,
+                        checkpoint_every=checkpoint_every,
+                    )
 
 
 def _place(device: torch.device | None, *functions: Callable) -> torch.device:
@@ -217,31 +220,6 @@ def _place(device: torch.device | None, *functions: Callable) -> torch.device:
     for module in modules:
         module.to(device)
     return device
-
-
-def _describe(
-    arguments: dict[str, Any], parameters: dict[str, torch.nn.Parameter], *, hashed: bool
-) -> dict[str, Any]:
-    """The arguments of `fit` as JSON; data by their shapes, and by their contents where a
-    checkpoint must recognise them.
-    """
-    config = {
-        name: describe(value)
-        for name, value in arguments.items()
-        if name not in ("model", "guide", "data", "validation")
-    }
-    for name in ("data", "validation"):
-        data = arguments[name]
-        if is_in_memory(data):
-            config[name] = (
-                describe(resuming._mapped(data, resuming._to_numpy))
-                if hashed
-                else resuming._shapes(data)
-            )
-        else:
-            config[name] = data if data is None else type(data).__name__
-    config["parameters"] = {name: resuming._shapes(value) for name, value in parameters.items()}
-    return config
 
 
 def _default_guide(model: Callable, loss: Loss) -> Callable:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pyro.infer.autoguide import AutoGuide
+from pyro.nn import PyroModule
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
@@ -88,6 +89,8 @@ def _structure(module: nn.Module, inner: Callable[[Any], Any]) -> dict[str, Any]
     if isinstance(module, AutoGuide):
         forgotten |= {"plates", "prototype_trace"}  # of its first call
     kept = {name: x for name, x in attributes(module).items() if name not in forgotten}
+    if isinstance(module, PyroModule):  # priors and constraints of its parameters
+        kept |= {"samples": module._pyro_samples, "constraints": module._pyro_params}
     parts |= {name: inner(part) for name, part in kept.items()}
     for name, weight in module.named_parameters(recurse=False):
         parts[name] = form(weight) if weight.requires_grad else inner(weight)

@@ -17,6 +17,7 @@ from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.epochs import Plan, Training
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from dgm_core.training.resuming import fitting
 from pyro_dgm.losses.state import snapshot
 from pyro_dgm.training import resuming
 from pyro_dgm.training.batches import Arrays, Batch, Stream
@@ -64,18 +65,22 @@ class Trainer(Training):
         validate: Validation | None,
         patience: Patience,
         config: dict[str, Any],
+        identity: dict[str, Any],
         workers: Workers,
         functions: tuple[Callable, Callable],
         example: Batch,
         compile: bool | str,
         user_validates: bool,
     ) -> None:
-        super().__init__(plan, patience, config, data.num_data)
+        super().__init__(plan, patience, config, identity, data.num_data)
         self.step, self.parameters, self.updates, self.data = step, parameters, updates, data
         self.transform, self.seed, self.validate, self.workers = transform, seed, validate, workers
         self.functions, self.example, self.compile = functions, example, compile
         self.user_validates = user_validates
         self.everything = Everything(parameters, updates, step)
+        # Buffers that no step has changed so far: they must be the same when the run goes on.
+        buffers = self.everything.weights["buffers"]
+        self.constants = resuming.contents(buffers) if identity else {}
         device = updates.weights[0].device
         self.number = torch.zeros((), dtype=torch.int64, device=device)
         self.best: dict[str, Any] | None = None
@@ -152,20 +157,26 @@ class Trainer(Training):
     def save(self, folder: Any) -> None:
         """Write a checkpoint, once for all processes."""
         self._look()
-        config = resuming._identity(self.config)
-        header = {**self.header(), "config": config, "compiled": self.compiled is not None}
+        buffers = resuming.contents(self.everything.weights["buffers"])
+        self.constants = {k: x for k, x in self.constants.items() if buffers[k] == x}
+        header = {**self.header(), "constants": self.constants}
+        header["compiled"] = self.compiled is not None
         if self.workers.first:
             weights = self.everything.snapshot()
             tree = {"weights": weights, "best": self.best, "updates": self.updates.state()}
-            resuming._save(folder, tree, header)
+            resuming.save(folder, tree, header)
 
     def restore(self, folder: Any) -> None:
         """Go on from a checkpoint, if there is one."""
         self.workers.agreed(True)  # the first process may still be writing
-        found = resuming._load(folder, self.config)
+        found = resuming.load(folder, self.identity)
         if found is None:
             return
         tree, header = found
+        for kind, tensors in self.everything.weights.items():
+            fitting(tree["weights"][kind], tensors, resuming.form)
+        fitting(header["constants"], {k: self.constants[k] for k in header["constants"]}, str)
+        self.constants = header["constants"]
         self.everything.put(tree["weights"])
         self.updates.restore(tree["updates"])
         self.best = tree["best"]

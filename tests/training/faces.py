@@ -6,6 +6,7 @@ are functions of arrays, and results are numpy arrays.
 
 import functools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,12 +123,28 @@ class PyroFace(_Face):
         self.torch.manual_seed(0)
         return self.losses.Critic(dim, hidden=(4,))
 
+    def networks(self, dim: int, *, width: int, dropout: float, critic: str) -> SimpleNamespace:
+        """A generator x = network(e) with drop-out, and a critic of x; weights are drawn anew."""
+        from pyro_dgm.nn import MLP, register
+
+        network = MLP(dim, (width,), dim, dropout=dropout)
+
+        def model(x: Any) -> None:
+            net = register("network", network)
+            with self.plate("data", len(x)):
+                e = self.sample("e", self.dist.Normal(self.np.zeros(dim), 1.0).to_event(1))
+                self.sample("x", self.dist.Normal(net(e), 0.1).to_event(1), obs=x)
+
+        return SimpleNamespace(
+            model=model, critic=self.losses.Critic(dim, hidden=(width,), activation=critic)
+        )
+
     def leaves(self, tree: Any) -> dict[str, Any]:
         return tree
 
     def state(self, run: Any) -> dict[str, np.ndarray]:
         owner = getattr(run.model, "__self__", None)
-        buffers = dict(owner.named_buffers()) if owner is not None else {}
+        buffers = dict(owner.named_buffers()) if hasattr(owner, "named_buffers") else {}
         return {name: np.asarray(value) for name, value in {**run.params, **buffers}.items()}
 
 
@@ -173,6 +190,23 @@ class NumPyroFace(_Face):
 
     def critic(self, dim: int) -> Any:
         return self.losses.Critic(dim, hidden=(4,), key=self.jax.random.key(0))
+
+    def networks(self, dim: int, *, width: int, dropout: float, critic: str) -> SimpleNamespace:
+        """A generator x = network(e) with drop-out, and a critic of x; weights are drawn anew."""
+        from numpyro_dgm.nn import MLP, register
+
+        seed = int(np.random.default_rng().integers(2**31))
+        keys = self.jax.random.split(self.jax.random.key(seed))
+        network = MLP(dim, (width,), dim, dropout=dropout, key=keys[0])
+
+        def model(x: Any) -> None:
+            net = register("network", network)
+            with self.plate("data", len(x)):
+                e = self.sample("e", self.dist.Normal(self.np.zeros(dim), 1.0).to_event(1))
+                self.sample("x", self.dist.Normal(net(e), 0.1).to_event(1), obs=x)
+
+        other = self.losses.Critic(dim, hidden=(width,), activation=critic, key=keys[1])
+        return SimpleNamespace(model=model, critic=other)
 
     def leaves(self, tree: Any) -> dict[str, Any]:
         pairs = self.jax.tree_util.tree_leaves_with_path(tree)

@@ -212,9 +212,9 @@ def test_every_kind_of_leaf_survives(tmp_path):
         "count": jnp.zeros((), jnp.int32),
         "nothing": None,
     }
-    resuming._save(tmp_path, tree, {"config": {}})
-    arrays, _ = resuming._load(tmp_path, {})
-    back = resuming._rebuild(arrays, tree)
+    resuming.save(tmp_path, tree, {"identity": {}})
+    arrays, _ = resuming.load(tmp_path, {})
+    back = resuming.rebuilt(arrays, tree)
     for (path, before), after in zip(
         jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(back), strict=True
     ):
@@ -223,4 +223,4 @@ def test_every_kind_of_leaf_survives(tmp_path):
             before, after = jax.random.key_data(before), jax.random.key_data(after)
         np.testing.assert_array_equal(before, after)
     with pytest.raises(CheckpointError, match="another state"):
-        resuming._rebuild(arrays, {"other": jnp.zeros(2)})
+        resuming.rebuilt(arrays, {"other": jnp.zeros(2)})

@@ -80,10 +80,10 @@ def test_checkpoints_are_written_as_often_as_asked_and_at_the_end(
     from pyro_dgm.training import resuming
 
     epochs: list[int] = []
-    original = resuming._save
+    original = resuming.save
     monkeypatch.setattr(
         resuming,
-        "_save",
+        "save",
         lambda folder, tree, meta: (epochs.append(meta["epoch"]), original(folder, tree, meta)),
     )
     model, guide = density()

@@ -23,6 +23,7 @@ __all__ = [
     "check_count",
     "check_counts",
     "check_flag",
+    "check_flag_or_none",
     "check_fraction",
     "check_image_shape",
     "check_instance",
@@ -209,6 +210,18 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_flag_or_none(name: str, value: Any) -> bool | None:
+    """True, False or None, which leaves the choice to the library.
+
+    >>> check_flag_or_none("vectorize", "yes")
+    Traceback (most recent call last):
+    ValueError: vectorize must be True, False or None, got 'yes'.
+    """
+    if value is not None and type(value).__name__ not in ("bool", "bool_"):
+        refuse(name, "True, False or None", value)
+    return None if value is None else bool(value)
+
+
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """One of some words.
 
@@ -339,8 +352,10 @@ def _range(
     """In words which numbers are good."""
     low = above if least is None else least
     high = below if most is None else most
+    if high is not None and low is None:
+        return f"a number of at most {high:g}" if most is not None else f"a number below {high:g}"
     if high is not None:
-        left = f"[{low:g}" if least is not None else "(-inf" if low is None else f"({low:g}"
+        left = f"[{low:g}" if least is not None else f"({low:g}"
         return f"a number in {left}, {high:g}{')' if most is None else ']'}"
     if low is None:
         return "a finite number"

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.primitives import mutable, prng_key
 
+from dgm_core.arguments import check_instance, check_weight, refuse, shown
 from dgm_core.schedules import value_of
 from dgm_core.structure import chosen
+from dgm_core.terms import checked_estimate, names_of
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.state import COUNTER, STATES, mutable_part, updated, warmed_up
 
@@ -61,6 +63,11 @@ class Loss:
     can_infer_discrete = True
 
     def __init__(self, terms: tuple[tuple[Weight, "Term"], ...]) -> None:
+        if not isinstance(terms, tuple) or not terms:
+            refuse("terms", "pairs of a weight and a term", terms)
+        for weight, term in terms:
+            check_weight("The weight of a loss", weight)
+            check_instance("term", term, Term, "a term such as ELBO()")
         self.terms = terms
 
     def loss(
@@ -234,7 +241,7 @@ class Loss:
         log: dict[str, Array] = {}
         total: Array | float = 0.0
         for (weight, term), name in zip(self.terms, self._names(), strict=True):
-            quantity, details = term.estimate(joints, step)
+            quantity, details = checked_estimate(term, term.estimate(joints, step))
             log[name] = jax.lax.stop_gradient(quantity)
             log.update(
                 {f"{name}/{key}": jax.lax.stop_gradient(value) for key, value in details.items()}
@@ -280,20 +287,20 @@ class Loss:
         )
 
     def _names(self) -> list[str]:
-        names = [term.name for _, term in self.terms]
-        return [
-            name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})"
-            for i, name in enumerate(names)
-        ]
+        return names_of([term for _, term in self.terms])
 
     def __add__(self, other: "Loss") -> "Loss":
         if not isinstance(other, Loss):
-            return NotImplemented
+            raise TypeError(f"A loss is a sum of losses, got {self!r} + {shown(other)}.")
         return Loss(self.terms + other.terms)
 
+    def __radd__(self, other: Any) -> "Loss":
+        if isinstance(other, Real) and other == 0:
+            return self  # as `sum` begins
+        raise TypeError(f"A loss is a sum of losses, got {shown(other)} + {self!r}.")
+
     def __mul__(self, weight: Weight) -> "Loss":
-        if isinstance(weight, Loss) or not (isinstance(weight, Real) or callable(weight)):
-            return NotImplemented
+        check_weight("The weight of a loss", weight)
         return Loss(tuple((_product(weight, own), term) for own, term in self.terms))
 
     __rmul__ = __mul__
@@ -381,17 +388,3 @@ def _product(a: Weight, b: Weight) -> Weight:
     if b == 1.0:
         return a
     return lambda step: value_of(a, step) * value_of(b, step)
-
-
-def check_particles(num_particles: int) -> int:
-    """Raises ValueError unless `num_particles` is an integer of at least 1."""
-    if not isinstance(num_particles, int) or isinstance(num_particles, bool) or num_particles < 1:
-        raise ValueError(f"num_particles must be an integer of at least 1, got {num_particles!r}.")
-    return num_particles
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
-    """Raises ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
-    return value

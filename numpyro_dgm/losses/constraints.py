@@ -12,9 +12,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
 
+from dgm_core.arguments import check_count, check_flag, check_number
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
-from numpyro_dgm.losses.base import Term, check_particles
+from numpyro_dgm.losses.base import Term
 from numpyro_dgm.losses.bounds.elbo import closed_kl, repr_with, sampled_kl, score_surrogate
 from numpyro_dgm.losses.formulas import attach_gradient
 from numpyro_dgm.nn.optimizers import Adam
@@ -41,7 +42,8 @@ class KL(Term):
 
     def __init__(self, num_particles: int = 1, analytic_kl: bool = False) -> None:
         super().__init__()
-        self.num_particles, self.analytic_kl = check_particles(num_particles), analytic_kl
+        self.num_particles = check_count("num_particles", num_particles)
+        self.analytic_kl = check_flag("analytic_kl", analytic_kl)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         joint = joints.inference()
@@ -69,10 +71,8 @@ class Multiplier(eqx.Module):
     signed: bool = eqx.field(static=True)
 
     def __init__(self, initial: float = 1.0, *, signed: bool = False) -> None:
-        if not signed and not initial > 0:
-            raise ValueError(
-                f"The initial multiplier of an inequality must be positive, got {initial!r}."
-            )
+        limit = None if check_flag("signed", signed) else 0
+        initial = check_number("initial", initial, above=limit)
         self.signed = signed
         self.raw = jnp.array(float(initial) if signed else log(initial))
 
@@ -130,7 +130,8 @@ class Constraint(AdversarialTerm):
                 "term must be a single term without critic and schedule, such as "
                 f"Reconstruction(), got {term!r}."
             )
-        ((self.kind, self.target),) = given.items()
+        ((self.kind, target),) = given.items()
+        self.target = check_number(self.kind, target)
         super().__init__(
             (term.name,),
             Multiplier(initial, signed=self.kind == "equal"),

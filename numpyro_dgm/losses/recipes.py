@@ -4,6 +4,7 @@ loss for any model and guide with sites z and x.
 (The beta-VAE needs no function: it is ELBO(beta=4.0).)
 """
 
+from dgm_core.arguments import check_instance, check_number
 from numpyro_dgm.losses.adversarial.fgan import JensenShannon
 from numpyro_dgm.losses.adversarial.total_correlation import TotalCorrelation
 from numpyro_dgm.losses.base import Loss
@@ -33,11 +34,8 @@ def info_vae(alpha: float, lambda_: float, divergence: Loss | None = None) -> Lo
     >>> info_vae(0.0, 1.0)
     ELBO()
     """
-    if not alpha <= 1 or not alpha + lambda_ >= 1:
-        raise ValueError(
-            f"alpha must be at most 1 and lambda_ at least 1 - alpha, got alpha={alpha} and "
-            f"lambda_={lambda_}."
-        )
+    alpha = check_number("alpha", alpha, most=1)
+    lambda_ = check_number("lambda_", lambda_, least=1 - alpha)
     weight = round(alpha + lambda_ - 1, 12)  # of binary fractions: 0.3 + 1.7 - 1 is one
     likelihood: Loss = (
         Reconstruction() if alpha == 1 else ELBO(beta=round(1 - alpha, 12))
@@ -59,7 +57,8 @@ def aae(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     >>> aae()
     Reconstruction() + JensenShannon('z')
     """
-    return Reconstruction() + _checked(weight) * _given(divergence, JensenShannon("z"))
+    weight = check_number("weight", weight, above=0)
+    return Reconstruction() + weight * _given(divergence, JensenShannon("z"))
 
 
 def wae(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
@@ -76,7 +75,8 @@ def wae(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
     >>> wae()
     Reconstruction() + 10.0 * MMD('z', IMQ((1.0,)))
     """
-    return Reconstruction() + _checked(weight) * _given(divergence, MMD("z", IMQ()))
+    weight = check_number("weight", weight, above=0)
+    return Reconstruction() + weight * _given(divergence, MMD("z", IMQ()))
 
 
 def vae_gan(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
@@ -92,7 +92,8 @@ def vae_gan(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     >>> vae_gan(0.1)
     ELBO() + 0.1 * JensenShannon('x')
     """
-    return ELBO() + _checked(weight) * _given(divergence, JensenShannon("x"))
+    weight = check_number("weight", weight, above=0)
+    return ELBO() + weight * _given(divergence, JensenShannon("x"))
 
 
 def factor_vae(gamma: float = 10.0) -> Loss:
@@ -105,16 +106,11 @@ def factor_vae(gamma: float = 10.0) -> Loss:
     >>> factor_vae(6.4)
     ELBO() + 6.4 * TotalCorrelation('z')
     """
-    return ELBO() + _checked(gamma) * TotalCorrelation("z")
+    gamma = check_number("gamma", gamma, above=0)
+    return ELBO() + gamma * TotalCorrelation("z")
 
 
 def _given(divergence: Loss | None, default: Loss) -> Loss:
-    if divergence is not None and not isinstance(divergence, Loss):
-        raise ValueError(f'divergence must be a term such as MMD("z"), got {divergence!r}.')
+    if divergence is not None:
+        check_instance("divergence", divergence, Loss, 'a term such as MMD("z")')
     return default if divergence is None else divergence
-
-
-def _checked(weight: float) -> float:
-    if not weight > 0:
-        raise ValueError(f"The weight of a divergence must be positive, got {weight!r}.")
-    return float(weight)

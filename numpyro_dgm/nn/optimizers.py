@@ -1,13 +1,13 @@
 """Optimisers: `Adam`, and those of the backend's own libraries."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import optax
 from numpyro.optim import Minimize, _NumPyroOptim
 
-from dgm_core.arguments import check_fraction, check_number, refuse
+from dgm_core.arguments import check_fraction, check_number, refuse, shown
 
 __all__ = ["Adam"]
 
@@ -51,6 +51,20 @@ class Adam:
         return f"Adam({', '.join([repr(self.learning_rate), *changed])})"
 
 
+def check_optimizer(optim: Any) -> Any:
+    """The optimizer, if it is one that `build_optimizer` can build, as far as that can be told."""
+    build_optimizer(optim)
+    return optim
+
+
+def _refuse(optim: Any) -> NoReturn:
+    raise ValueError(
+        "optim must be Adam(...), an optax.GradientTransformation or a numpyro.optim "
+        "optimiser, "
+        f"got {shown(optim)}."
+    )
+
+
 def build_optimizer(optim: Any, lr_schedule: Any = None) -> optax.GradientTransformationExtraArgs:
     """`Adam(...)`, an optax or a numpyro.optim optimiser as an optax transformation; ValueError for
     anything else.
@@ -66,11 +80,7 @@ def build_optimizer(optim: Any, lr_schedule: Any = None) -> optax.GradientTransf
                 "schedule as its step_size."
             )
         return _from_numpyro(optim)
-    raise ValueError(
-        "optim must be Adam(...), an optax.GradientTransformation or a numpyro.optim "
-        "optimiser, "
-        f"got {optim!r}."
-    )
+    _refuse(optim)
 
 
 def _from_numpyro(optim: _NumPyroOptim) -> optax.GradientTransformationExtraArgs:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_count, check_flag, check_number
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
-from pyro_dgm.losses.base import Term, check_particles
+from pyro_dgm.losses.base import Term
 from pyro_dgm.losses.bounds.elbo import closed_kl, repr_with, sampled_kl, score_surrogate
 from pyro_dgm.losses.formulas import attach_gradient
 from pyro_dgm.nn.optimizers import Adam
@@ -40,7 +41,8 @@ class KL(Term):
 
     def __init__(self, num_particles: int = 1, analytic_kl: bool = False) -> None:
         super().__init__()
-        self.num_particles, self.analytic_kl = check_particles(num_particles), analytic_kl
+        self.num_particles = check_count("num_particles", num_particles)
+        self.analytic_kl = check_flag("analytic_kl", analytic_kl)
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         joint = joints.inference()
@@ -66,10 +68,8 @@ class Multiplier(nn.Module):
 
     def __init__(self, initial: float = 1.0, *, signed: bool = False) -> None:
         super().__init__()
-        if not signed and not initial > 0:
-            raise ValueError(
-                f"The initial multiplier of an inequality must be positive, got {initial!r}."
-            )
+        limit = None if check_flag("signed", signed) else 0
+        initial = check_number("initial", initial, above=limit)
         self.signed = signed
         self.raw = nn.Parameter(torch.tensor(float(initial) if signed else log(initial)))
 
@@ -127,7 +127,8 @@ class Constraint(AdversarialTerm):
                 "term must be a single term without critic and schedule, such as "
                 f"Reconstruction(), got {term!r}."
             )
-        ((self.kind, self.target),) = given.items()
+        ((self.kind, target),) = given.items()
+        self.target = check_number(self.kind, target)
         super().__init__(
             (term.name,),
             Multiplier(initial, signed=self.kind == "equal"),

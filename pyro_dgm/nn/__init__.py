@@ -6,6 +6,7 @@ from pyro_dgm.nn.mlp import MLP
 from pyro_dgm.nn.modes import evaluation_mode
 from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.nn.register import register
+from pyro_dgm.nn.requirements import require
 
 __all__ = [
     "MLP",
@@ -17,4 +18,5 @@ __all__ = [
     "Linear",
     "evaluation_mode",
     "register",
+    "require",
 ]

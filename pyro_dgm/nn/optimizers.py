@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from pyro.optim import PyroOptim
 from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import nn
 
-from dgm_core.arguments import check_fraction, check_number, refuse
+from dgm_core.arguments import check_fraction, check_number, refuse, shown
 
 __all__ = ["Adam"]
 
@@ -55,6 +55,22 @@ class Adam:
         return f"Adam({', '.join([repr(self.learning_rate), *changed])})"
 
 
+def check_optimizer(optim: Any) -> Any:
+    """The optimizer, if it is one that `build_optimizer` can build, as far as that can be told."""
+    if not callable(optim) or isinstance(optim, torch.optim.Optimizer):
+        _refuse(optim)
+    return optim
+
+
+def _refuse(optim: Any) -> NoReturn:
+    raise ValueError(
+        "optim must be Adam(...), a callable that makes a torch.optim.Optimizer from parameters, "
+        "such as torch.optim.RMSprop or "
+        "functools.partial(torch.optim.SGD, lr=0.1), or an optimiser of pyro.optim, got "
+        f"{shown(optim)}."
+    )
+
+
 def build_optimizer(optim: Any, params: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
     """One torch optimiser over all parameters, from `Adam(...)`, a callable that takes parameters,
     or an optimiser of pyro.optim.
@@ -65,11 +81,7 @@ def build_optimizer(optim: Any, params: Mapping[str, nn.Parameter]) -> torch.opt
         built = optim(list(params.values()))
         if isinstance(built, torch.optim.Optimizer):
             return built
-    raise ValueError(
-        "optim must be Adam(...), a callable that makes a torch.optim.Optimizer from parameters, "
-        "such as torch.optim.RMSprop or "
-        f"functools.partial(torch.optim.SGD, lr=0.1), or an optimiser of pyro.optim, got {optim!r}."
-    )
+    _refuse(optim)
 
 
 def _from_pyro(optim: PyroOptim, params: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:

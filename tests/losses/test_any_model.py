@@ -177,7 +177,7 @@ def test_errors_are_sentences(backend: Any) -> None:
             lambda: losses.ELBO(num_particles=0),
             "num_particles must be an integer of at least 1, got 0",
         ),
-        (lambda: losses.ELBO(beta=-1.0), "beta must be at least 0 or a schedule"),
+        (lambda: losses.ELBO(beta=-1.0), "beta must be a number of at least 0 or a schedule"),
         (
             lambda: losses.ELBO(estimator="pathwise"),
             "estimator must be one of 'reparam', 'stl', 'score', got 'pathwise'",

@@ -21,7 +21,7 @@ def test_bad_critics_are_refused(x64: None) -> None:
             losses.JensenShannon(())
         with pytest.raises(ValueError, match="generator must be one of"):
             losses.JensenShannon("x", generator="other")
-        with pytest.raises(ValueError, match="must be positive, got 0"):
+        with pytest.raises(ValueError, match="must be a positive number, got 0"):
             losses.R1(0.0)
         if losses is tlosses:
             with pytest.raises(

@@ -155,7 +155,7 @@ def test_errors_are_sentences(backend: Any) -> None:
         ),
         (
             lambda: losses.Constraint(losses.KL(), at_most=1.0, initial=0.0),
-            "initial multiplier of an inequality must be positive, got 0.0",
+            "initial must be a positive number, got 0.0",
         ),
         (lambda: losses.KL(num_particles=0), "num_particles must be an integer of at least 1"),
     ]:

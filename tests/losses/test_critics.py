@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_refused(backend: Any) -> None:
         losses.JensenShannon("x", instance_noise=-0.1)
     with pytest.raises(ValueError, match="nothing to regularise"):
         losses.NoiseRegularizer(f="total_variation")
-    with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="num_classes must be an integer of at least 2, got 1"):
         build(backend, losses.ProjectionCritic, 2, 1)
     with pytest.raises(ValueError, match=r"side by side, \(batch, 2 \+ 3\), .* got \(5, 4\)"):
         build(

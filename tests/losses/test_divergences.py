@@ -360,7 +360,7 @@ def test_look_up(backend: Any) -> None:
         ("kl", {"pi": 0.5}, r"takes no parameter, got pi\."),
         ("alpha", {"alpha": 1.0}, r"other than 0 \('reverse_kl'\) and 1 \('kl'\), got 1\.0\."),
         ("alpha", {"alpha": math.inf}, r"must be a finite number"),
-        ("weighted_jensen_shannon", {"pi": 1.0}, r"must lie between 0 and 1, got 1\.0\."),
+        ("weighted_jensen_shannon", {"pi": 1.0}, r"pi must be a number in \(0, 1\), got 1\.0\."),
     ],
 )
 def test_bad_names_and_parameters(

@@ -65,9 +65,9 @@ def test_other_recipes(backend: Any) -> None:
     assert repr(losses.vae_gan(0.5)) == "ELBO() + 0.5 * JensenShannon('x')"
     assert repr(losses.factor_vae()) == "ELBO() + 10.0 * TotalCorrelation('z')"
     for make, message in [
-        (lambda: losses.info_vae(1.5, 1.0), "alpha must be at most 1 .* got alpha=1.5"),
-        (lambda: losses.info_vae(0.0, 0.5), "lambda_ at least 1 - alpha"),
-        (lambda: losses.wae(0.0), "must be positive, got 0.0"),
+        (lambda: losses.info_vae(1.5, 1.0), "alpha must be a number .* got 1.5"),
+        (lambda: losses.info_vae(0.0, 0.5), "lambda_ must be a number of at least 1, got 0.5"),
+        (lambda: losses.wae(0.0), "must be a positive number, got 0.0"),
         (lambda: losses.aae(1.0, "mmd"), "divergence must be a term"),
     ]:
         with pytest.raises(ValueError, match=message):

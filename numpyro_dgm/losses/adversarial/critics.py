@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dgm_core.arguments import check_count, check_flag, check_shape, refuse
 from numpyro_dgm.nn import MLP, ConvEncoder, Linear
 
 __all__ = ["Critic", "ImageCritic", "ProjectionCritic"]
@@ -51,7 +52,7 @@ class Critic(eqx.Module):
         spectral_norm: bool = False,
         key: Array,
     ) -> None:
-        self.network = MLP(dim, hidden, 1, activation=activation, key=key)
+        self.network = MLP(check_count("dim", dim), hidden, 1, activation=activation, key=key)
         self.spectral_norm = _check_slope(spectral_norm, activation)
 
     def __call__(self, x: Array) -> Array:
@@ -87,6 +88,7 @@ class ImageCritic(eqx.Module):
         key: Array,
     ) -> None:
         keys = jax.random.split(key)
+        features = check_count("features", features)
         self.encoder = ConvEncoder(
             image_shape,
             hidden_channels=hidden_channels,
@@ -99,6 +101,11 @@ class ImageCritic(eqx.Module):
 
     def __call__(self, x: Array) -> Array:
         """One number for each of x (batch, channels, height, width)."""
+        if prod(x.shape[1:]) != prod(self.encoder.image_shape):
+            raise ValueError(
+                f"ImageCritic expects images of shape {self.encoder.image_shape}, got an array of "
+                f"shape {x.shape}."
+            )
         h = _applied(self.encoder, x.reshape(len(x), *self.encoder.image_shape), self.spectral_norm)
         return _applied(self.output, h, self.spectral_norm).squeeze(-1)
 
@@ -139,9 +146,10 @@ class ProjectionCritic(eqx.Module):
         spectral_norm: bool = False,
         key: Array,
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
-        shape = tuple(dim) if isinstance(dim, tuple | list) else (dim,)
+        num_classes = check_count("num_classes", num_classes, 2)
+        shape = check_shape("dim", dim)
+        if encoder is not None and not hasattr(encoder, "out_dim"):
+            refuse("encoder", "a network with an attribute out_dim", encoder)
         self.event_shape = shape if len(shape) == 3 else (prod(shape),)
         keys = jax.random.split(key, 3)
         if encoder is None:
@@ -208,7 +216,7 @@ def _normalised(weight: Array) -> Array:
 
 
 def _check_slope(spectral_norm: bool, activation: str) -> bool:
-    if spectral_norm and activation in ("gelu", "silu"):
+    if check_flag("spectral_norm", spectral_norm) and activation in ("gelu", "silu"):
         raise ValueError(
             f"spectral_norm needs an activation of slope at most 1, got {activation!r}."
         )

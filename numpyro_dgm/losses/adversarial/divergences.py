@@ -46,6 +46,8 @@ from jax.lax import stop_gradient
 from jax.nn import relu, sigmoid, softplus
 from jax.scipy.special import xlogy
 
+from dgm_core.arguments import check_choice, check_number, refuse
+
 __all__ = [
     "Divergence",
     "bregman_objective",
@@ -104,11 +106,8 @@ def divergence(name: str | Divergence, **params: float) -> Divergence:
         if params:
             raise ValueError(f"A Divergence has its parameters already, got {params} for {name}.")
         return name
+    check_choice("f", name, (*_ROWS, *_FAMILIES))
     make, expected = _FAMILIES.get(name, (None, ()))
-    if make is None and name not in _ROWS:
-        raise ValueError(
-            f"An f-divergence must be one of {', '.join((*_ROWS, *_FAMILIES))}, got {name!r}."
-        )
     if set(params) != set(expected):
         raise ValueError(
             f"The divergence {name!r} takes {', '.join(expected) or 'no parameter'}, got "
@@ -288,8 +287,7 @@ _ROWS = {
 
 def _weighted_jensen_shannon(pi: float) -> Divergence:
     """pi KL(P, M) + (1 - pi) KL(Q, M) with M = pi P + (1 - pi) Q."""
-    if not 0 < pi < 1:
-        raise ValueError(f"pi, the weight of P, must lie between 0 and 1, got {pi}.")
+    pi = check_number("pi", pi, above=0, below=1)
     rest = 1 - pi
     return Divergence(
         f"weighted_jensen_shannon({pi})",
@@ -306,10 +304,8 @@ def _alpha(alpha: float) -> Divergence:
     """The alpha-divergence: reverse KL as alpha -> 0, KL as alpha -> 1, half of Pearson at 2, of
     Neyman at -1, twice squared Hellinger at 1/2.
     """
-    if alpha in (0, 1) or not abs(alpha) < inf:
-        raise ValueError(
-            f"alpha must be a finite number other than 0 ('reverse_kl') and 1 ('kl'), got {alpha}."
-        )
+    if check_number("alpha", alpha) in (0, 1):
+        refuse("alpha", "a finite number other than 0 ('reverse_kl') and 1 ('kl')", alpha)
     slope, power = alpha - 1, alpha / (alpha - 1)
     unit = max(alpha, 1 - alpha)  # then neither exponent below exceeds the critic's output
 

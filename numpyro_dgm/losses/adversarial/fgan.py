@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 from jax import Array
 
+from dgm_core.arguments import check_choice
 from numpyro_dgm.losses.adversarial.divergences import (
     Divergence,
     bregman_objective,
@@ -16,7 +17,7 @@ from numpyro_dgm.losses.adversarial.divergences import (
 )
 from numpyro_dgm.losses.adversarial.regularizers import Regularizer
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
-from numpyro_dgm.losses.base import Weight, check_choice
+from numpyro_dgm.losses.base import Weight
 
 __all__ = ["DensityRatio", "FDivergence", "JensenShannon"]
 

@@ -12,12 +12,12 @@ from jax import Array
 from jax.nn import logsumexp
 from numpyro import handlers
 
+from dgm_core.arguments import check_choice, check_name
 from numpyro_dgm.joints.handlers import GivenDraws
 from numpyro_dgm.joints.joints import Joints, mutable_sites, side_by_side, with_vectors
 from numpyro_dgm.joints.structure import Trace, random_sites
 from numpyro_dgm.losses.adversarial.regularizers import Regularizer
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
-from numpyro_dgm.losses.base import check_choice
 
 __all__ = ["MutualInformation"]
 
@@ -70,6 +70,7 @@ class MutualInformation(AdversarialTerm):
         regularizer: Regularizer | None = None,
     ) -> None:
         self.estimator = check_choice("estimator", estimator, ("barber_agakov", "nwj", "infonce"))
+        check_name("site", site)
         by_guide = estimator == "barber_agakov"
         if by_guide and (other is not None or critic is not None):
             raise ValueError(

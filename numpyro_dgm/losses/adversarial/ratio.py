@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import log_sigmoid
 
+from dgm_core.arguments import check_choice, check_count
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.adversarial.regularizers import Regularizer
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
-from numpyro_dgm.losses.base import check_choice, check_particles
 
 __all__ = ["RatioELBO"]
 
@@ -77,7 +77,7 @@ class RatioELBO(AdversarialTerm):
             regularizer=regularizer,
         )
         self.contrast = check_choice("contrast", contrast, ("prior", "adaptive", "joint"))
-        self.num_particles = check_particles(num_particles)
+        self.num_particles = check_count("num_particles", num_particles)
         if contrast == "adaptive" and num_particles < 2:
             raise ValueError(
                 'contrast="adaptive" takes the moments of the guide\'s particles: '

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dgm_core.arguments import check_number
 from numpyro_dgm.losses.adversarial.divergences import Divergence, divergence
 
 __all__ = ["R1", "R2", "GradientPenalty", "NoiseRegularizer", "Regularizer"]
@@ -30,7 +31,7 @@ class R1:
     """
 
     def __init__(self, weight: float = 1.0) -> None:
-        self.weight = _check_weight(weight)
+        self.weight = check_number("weight", weight, above=0)
 
     def __call__(
         self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array
@@ -64,7 +65,7 @@ class GradientPenalty:
     """
 
     def __init__(self, weight: float = 10.0) -> None:
-        self.weight = _check_weight(weight)
+        self.weight = check_number("weight", weight, above=0)
 
     def __call__(
         self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array
@@ -98,7 +99,8 @@ class NoiseRegularizer:
     """
 
     def __init__(self, weight: float = 1.0, *, f: str | Divergence | None = None) -> None:
-        self.weight, self.f = _check_weight(weight), None if f is None else divergence(f)
+        self.weight = check_number("weight", weight, above=0)
+        self.f = None if f is None else divergence(f)
         if self.f is not None and self.f.name == "total_variation":
             raise ValueError(
                 "The conjugate of total_variation is linear: noise does not change its bound, "
@@ -160,9 +162,3 @@ def _steepness(critic: Callable[[Array], Array], x: Array) -> tuple[Array, Array
 def _curvature(function: Callable[[Array], Array], t: Array) -> Array:
     """The second derivative of an elementwise function."""
     return jax.vmap(jax.grad(jax.grad(function)))(t)
-
-
-def _check_weight(weight: float) -> float:
-    if not weight > 0:
-        raise ValueError(f"The weight of a regulariser must be positive, got {weight!r}.")
-    return float(weight)

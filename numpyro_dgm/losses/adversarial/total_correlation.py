@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.nn import log_sigmoid
 
+from dgm_core.arguments import check_count
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.joints.structure import no_gradient_message
 from numpyro_dgm.losses.adversarial.regularizers import Regularizer
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
-from numpyro_dgm.losses.base import check_particles
 
 __all__ = ["TotalCorrelation"]
 
@@ -56,7 +56,7 @@ class TotalCorrelation(AdversarialTerm):
         super().__init__(
             sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer
         )
-        self.num_particles = check_particles(num_particles)
+        self.num_particles = check_count("num_particles", num_particles)
 
     def samples(self, joints: Joints) -> tuple[Array, Array]:
         """The guide's draws, and the same with each dimension permuted over the batch, (num,

@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 from jax import Array
 
+from dgm_core.arguments import check_callable, check_number
 from numpyro_dgm.losses.adversarial.regularizers import GradientPenalty, Regularizer
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
 from numpyro_dgm.losses.base import Weight
@@ -39,8 +40,10 @@ class Wasserstein(AdversarialTerm):
         critic_steps: int = 5,
         instance_noise: Weight = 0.0,
     ) -> None:
-        if clip is not None and not clip > 0:
-            raise ValueError(f"clip must be positive, got {clip!r}.")
+        if penalty is not None:
+            check_callable("penalty", penalty, "a cost of the critic such as GradientPenalty()")
+        if clip is not None:
+            clip = check_number("clip", clip, above=0)
         regularizer = GradientPenalty(10.0) if penalty is None and clip is None else penalty
         super().__init__(
             sites,

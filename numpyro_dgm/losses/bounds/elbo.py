@@ -10,10 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dgm_core.arguments import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_flag_or_none,
+    check_weight,
+)
 from dgm_core.schedules import value_of
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
-from numpyro_dgm.losses.base import Term, Weight, check_choice, check_particles
+from numpyro_dgm.losses.base import Term, Weight
 from numpyro_dgm.losses.formulas import attach_gradient, leave_one_out_mean
 
 __all__ = ["ELBO"]
@@ -67,11 +74,11 @@ class ELBO(Term):
         vectorize: bool | None = None,
     ) -> None:
         super().__init__()
-        if not callable(beta) and not beta >= 0:
-            raise ValueError(f"beta must be at least 0 or a schedule, got {beta!r}.")
+        check_weight("beta", beta, least=0)
+        check_flag("analytic_kl", analytic_kl)
         self.beta = beta
-        self.vectorize = vectorize
-        self.num_particles = check_particles(num_particles)
+        self.vectorize = check_flag_or_none("vectorize", vectorize)
+        self.num_particles = check_count("num_particles", num_particles)
         self.estimator = check_choice("estimator", estimator, ("reparam", "stl", "score"))
         if analytic_kl and estimator == "stl":
             raise ValueError(

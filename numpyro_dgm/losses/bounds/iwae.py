@@ -7,9 +7,10 @@ tends to log p(x).
 import jax
 from jax import Array
 
+from dgm_core.arguments import check_choice, check_count, check_flag_or_none
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
-from numpyro_dgm.losses.base import Term, check_choice, check_particles
+from numpyro_dgm.losses.base import Term
 from numpyro_dgm.losses.bounds.elbo import repr_with
 from numpyro_dgm.losses.formulas import (
     attach_gradient,
@@ -60,8 +61,8 @@ class IWAE(Term):
         self, num_particles: int = 10, estimator: str = "reparam", vectorize: bool | None = None
     ) -> None:
         super().__init__()
-        self.vectorize = vectorize
-        self.num_particles = check_particles(num_particles)
+        self.vectorize = check_flag_or_none("vectorize", vectorize)
+        self.num_particles = check_count("num_particles", num_particles)
         self.estimator = check_choice("estimator", estimator, ("reparam", "dreg"))
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:

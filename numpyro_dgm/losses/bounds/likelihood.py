@@ -4,8 +4,9 @@ reconstruction under the guide.
 
 from jax import Array
 
+from dgm_core.arguments import check_count, check_flag_or_none
 from numpyro_dgm.joints.joints import Joints
-from numpyro_dgm.losses.base import Term, check_particles
+from numpyro_dgm.losses.base import Term
 from numpyro_dgm.losses.bounds.elbo import repr_with, score_surrogate
 from numpyro_dgm.losses.formulas import attach_gradient
 
@@ -68,8 +69,8 @@ class Reconstruction(Term):
 
     def __init__(self, num_particles: int = 1, vectorize: bool | None = None) -> None:
         super().__init__()
-        self.vectorize = vectorize
-        self.num_particles = check_particles(num_particles)
+        self.vectorize = check_flag_or_none("vectorize", vectorize)
+        self.num_particles = check_count("num_particles", num_particles)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         joint = joints.inference()

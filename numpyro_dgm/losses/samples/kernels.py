@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.lax import stop_gradient
 
+from dgm_core.arguments import check_numbers
 from numpyro_dgm.losses.samples.pairwise import as_points, squared_distances
 
 __all__ = ["IMQ", "RBF", "Kernel", "RationalQuadratic", "linear_mmd2", "mmd2"]
@@ -32,7 +33,7 @@ class Kernel(ABC):
 
     def __init__(self, length_scales: float | Sequence[float] | None = None) -> None:
         if length_scales is not None:
-            length_scales = _positive("length_scales", length_scales)
+            length_scales = check_numbers("length_scales", length_scales, above=0)
         self.length_scales = length_scales
 
     @abstractmethod
@@ -75,12 +76,7 @@ class IMQ(Kernel):
     """
 
     def __init__(self, length_scales: float | Sequence[float] = 1.0) -> None:
-        if length_scales is None:
-            raise ValueError(
-                "IMQ needs length_scales, the standard deviation of what is compared with; it "
-                "has no heuristic."
-            )
-        super().__init__(length_scales)
+        super().__init__(check_numbers("length_scales", length_scales, above=0))
 
     def profile(self, u: Array, dim: int) -> Array:
         """1 / (1 + u / (2 d))."""
@@ -106,7 +102,7 @@ class RationalQuadratic(Kernel):
         alphas: Sequence[float] = (0.2, 0.5, 1.0, 2.0, 5.0),
     ) -> None:
         super().__init__(length_scales)
-        self.alphas = _positive("alphas", alphas)
+        self.alphas = check_numbers("alphas", alphas, above=0)
 
     def profile(self, u: Array, dim: int) -> Array:
         """The mean of (1 + u / (2 a))^-a."""
@@ -190,10 +186,3 @@ def _mean_of_others(gram: Array) -> Array:
     """The mean over the pairs of different points."""
     n = len(gram)
     return (gram.sum() - gram.diagonal().sum()) / (n * (n - 1))
-
-
-def _positive(name: str, values: float | Sequence[float]) -> tuple[float, ...]:
-    values = tuple(float(v) for v in values) if isinstance(values, Sequence) else (float(values),)
-    if not values or not all(v > 0 for v in values):
-        raise ValueError(f"{name} must be positive, one or more, got {values}.")
-    return values

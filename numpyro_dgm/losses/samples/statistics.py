@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from dgm_core.arguments import check_number
 from numpyro_dgm.losses.samples.pairwise import as_points, distances
 
 __all__ = ["energy_distance", "energy_score", "sliced_wasserstein", "wasserstein_1d"]
@@ -29,7 +30,7 @@ def energy_distance(x: Array, y: Array, beta: float = 1.0, unbiased: bool = True
     >>> energy_distance(jnp.array([0.0, 0.0]), jnp.array([3.0, 3.0]))
     Array(6., dtype=float32)
     """
-    check_beta(beta)
+    beta = check_number("beta", beta, above=0, below=2)
     x, y = as_points(x, y, least=2 if unbiased else 1)
     return (
         2 * _power(distances(x, y), beta).mean()
@@ -54,7 +55,7 @@ def energy_score(y: Array, samples: Array, beta: float = 1.0) -> Array:
     >>> energy_score(jnp.zeros(1), jnp.array([[-1.0], [1.0]]))
     Array([0.], dtype=float32)
     """
-    check_beta(beta)
+    beta = check_number("beta", beta, above=0, below=2)
     if y.ndim == 0 or samples.shape[1:] != y.shape or len(samples) < 2:
         raise ValueError(
             "The energy score needs y (batch, *event) and two or more samples (num_samples, "
@@ -82,8 +83,7 @@ def wasserstein_1d(x: Array, y: Array, p: float = 1.0) -> Array:
     >>> wasserstein_1d(jnp.array([0.0, 1.0]), jnp.array([3.0, 2.0]))
     Array(2., dtype=float32)
     """
-    if not p >= 1:
-        raise ValueError(f"p must be at least 1, got {p}.")
+    p = check_number("p", p, least=1)
     as_points(x, y)
     num_x, num_y = len(x), len(y)
     # Both quantile functions are steps; in units of 1 / (num_x num_y) they change at these levels.
@@ -123,8 +123,3 @@ def _power(distance: Array, beta: float) -> Array:
     """distance^beta, with gradient zero at distance zero."""
     apart = distance > 0
     return jnp.where(apart, jnp.where(apart, distance, 1.0) ** beta, 0.0)
-
-
-def check_beta(beta: float) -> None:
-    if not 0 < beta < 2:
-        raise ValueError(f"beta must lie between 0 and 2, got {beta}.")

@@ -14,7 +14,7 @@ import numpyro
 from jax import Array
 from numpyro.distributions import Categorical
 
-from dgm_core.arguments import check_count, check_counts, check_sizes
+from dgm_core.arguments import check_count, check_counts, check_numbers, check_sizes, refuse
 from numpyro_dgm.conditionals import Conditional, StandardNormal
 from numpyro_dgm.models.parts import (
     check_conditionals,
@@ -24,7 +24,7 @@ from numpyro_dgm.models.parts import (
     num_data,
     outline,
 )
-from numpyro_dgm.nn import MLP, register
+from numpyro_dgm.nn import MLP, register, require
 
 
 class ConditionalGAN(eqx.Module):
@@ -108,11 +108,11 @@ class ConditionalGAN(eqx.Module):
 
     def num_pairs(self, x: Array | None, y: Array | None, size: int) -> int:
         """The number of data; ValueError for labels that are no integers, or not as many as x."""
-        if y is not None and (y.ndim != 1 or not jnp.issubdtype(y.dtype, jnp.integer)):
-            raise ValueError(
-                f"y must be integer labels of shape (batch,), got shape {tuple(y.shape)} and "
-                f"type {y.dtype}."
-            )
+        if y is not None:
+            if getattr(y, "ndim", 0) != 1 or jnp.issubdtype(y.dtype, jnp.floating):
+                refuse("y", "integer labels of shape (batch,)", y)
+            good = (y >= 0) & (y < self.num_classes)
+            require("y", f"labels from 0 to {self.num_classes - 1}", y, good)
         number = num_data(x, (self.x_dim,), size if y is None else len(y))
         if y is not None and len(y) != number:
             raise ValueError(
@@ -127,9 +127,7 @@ def check_frequencies(frequencies: Sequence[float] | None, num_classes: int) -> 
     """
     if frequencies is None:
         return (1 / num_classes,) * num_classes
-    found = tuple(float(frequency) for frequency in frequencies)
-    if len(found) != num_classes or min(found) <= 0 or abs(sum(found) - 1) > 1e-4:
-        raise ValueError(
-            f"frequencies must be {num_classes} positive numbers that sum to one, got {found}."
-        )
+    found = check_numbers("frequencies", frequencies, above=0)
+    if len(found) != num_classes or abs(sum(found) - 1) > 1e-4:
+        refuse("frequencies", f"{num_classes} positive numbers that sum to one", found)
     return found

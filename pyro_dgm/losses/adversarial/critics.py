@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dgm_core.arguments import check_count, check_flag, check_shape, refuse
 from pyro_dgm.nn import MLP, ConvEncoder, Linear
 
 __all__ = ["Critic", "ImageCritic", "ProjectionCritic"]
@@ -47,7 +48,7 @@ class Critic(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.network = MLP(dim, hidden, 1, activation=activation)
+        self.network = MLP(check_count("dim", dim), hidden, 1, activation=activation)
         self.spectral_norm = _check_slope(spectral_norm, activation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,6 +79,7 @@ class ImageCritic(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
+        features = check_count("features", features)
         self.encoder = ConvEncoder(
             image_shape, hidden_channels=hidden_channels, out_dim=features, activation=activation
         )
@@ -86,6 +88,11 @@ class ImageCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One number for each of x (batch, channels, height, width)."""
+        if prod(x.shape[1:]) != prod(self.encoder.image_shape):
+            raise ValueError(
+                f"ImageCritic expects images of shape {self.encoder.image_shape}, got an array of "
+                f"shape {tuple(x.shape)}."
+            )
         h = _applied(self.encoder, x.reshape(len(x), *self.encoder.image_shape), self.spectral_norm)
         return _applied(self.output, h, self.spectral_norm).squeeze(-1)
 
@@ -119,9 +126,10 @@ class ProjectionCritic(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
-        shape = tuple(dim) if isinstance(dim, tuple | list) else (dim,)
+        num_classes = check_count("num_classes", num_classes, 2)
+        shape = check_shape("dim", dim)
+        if encoder is not None and not hasattr(encoder, "out_dim"):
+            refuse("encoder", "a network with an attribute out_dim", encoder)
         self.event_shape = shape if len(shape) == 3 else (prod(shape),)
         if encoder is None:
             settings: Any = {"activation": "leaky_relu"}
@@ -185,7 +193,7 @@ def _normalised(weight: Tensor) -> Tensor:
 
 
 def _check_slope(spectral_norm: bool, activation: str) -> bool:
-    if spectral_norm and activation in ("gelu", "silu"):
+    if check_flag("spectral_norm", spectral_norm) and activation in ("gelu", "silu"):
         raise ValueError(
             f"spectral_norm needs an activation of slope at most 1, got {activation!r}."
         )

@@ -43,6 +43,7 @@ from math import inf, log
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_choice, check_number, refuse
 from pyro_dgm.nn.layers import softplus
 
 __all__ = [
@@ -103,11 +104,8 @@ def divergence(name: str | Divergence, **params: float) -> Divergence:
         if params:
             raise ValueError(f"A Divergence has its parameters already, got {params} for {name}.")
         return name
+    check_choice("f", name, (*_ROWS, *_FAMILIES))
     make, expected = _FAMILIES.get(name, (None, ()))
-    if make is None and name not in _ROWS:
-        raise ValueError(
-            f"An f-divergence must be one of {', '.join((*_ROWS, *_FAMILIES))}, got {name!r}."
-        )
     if set(params) != set(expected):
         raise ValueError(
             f"The divergence {name!r} takes {', '.join(expected) or 'no parameter'}, got "
@@ -287,8 +285,7 @@ _ROWS = {
 
 def _weighted_jensen_shannon(pi: float) -> Divergence:
     """pi KL(P, M) + (1 - pi) KL(Q, M) with M = pi P + (1 - pi) Q."""
-    if not 0 < pi < 1:
-        raise ValueError(f"pi, the weight of P, must lie between 0 and 1, got {pi}.")
+    pi = check_number("pi", pi, above=0, below=1)
     rest = 1 - pi
     return Divergence(
         f"weighted_jensen_shannon({pi})",
@@ -307,10 +304,8 @@ def _alpha(alpha: float) -> Divergence:
     """The alpha-divergence: reverse KL as alpha -> 0, KL as alpha -> 1, half of Pearson at 2, of
     Neyman at -1, twice squared Hellinger at 1/2.
     """
-    if alpha in (0, 1) or not abs(alpha) < inf:
-        raise ValueError(
-            f"alpha must be a finite number other than 0 ('reverse_kl') and 1 ('kl'), got {alpha}."
-        )
+    if check_number("alpha", alpha) in (0, 1):
+        refuse("alpha", "a finite number other than 0 ('reverse_kl') and 1 ('kl')", alpha)
     slope, power = alpha - 1, alpha / (alpha - 1)
     unit = max(alpha, 1 - alpha)  # then neither exponent below exceeds the critic's output
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_choice
 from pyro_dgm.losses.adversarial.divergences import (
     Divergence,
     bregman_objective,
@@ -15,7 +16,7 @@ from pyro_dgm.losses.adversarial.divergences import (
 )
 from pyro_dgm.losses.adversarial.regularizers import Regularizer
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
-from pyro_dgm.losses.base import Weight, check_choice
+from pyro_dgm.losses.base import Weight
 
 __all__ = ["DensityRatio", "FDivergence", "JensenShannon"]
 

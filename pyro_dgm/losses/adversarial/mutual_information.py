@@ -12,12 +12,12 @@ from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_choice, check_name
 from pyro_dgm.joints.handlers import GivenDraws
 from pyro_dgm.joints.joints import Joints, side_by_side, with_vectors
 from pyro_dgm.joints.structure import random_sites
 from pyro_dgm.losses.adversarial.regularizers import Regularizer
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
-from pyro_dgm.losses.base import check_choice
 
 __all__ = ["MutualInformation"]
 
@@ -70,6 +70,7 @@ class MutualInformation(AdversarialTerm):
         regularizer: Regularizer | None = None,
     ) -> None:
         self.estimator = check_choice("estimator", estimator, ("barber_agakov", "nwj", "infonce"))
+        check_name("site", site)
         by_guide = estimator == "barber_agakov"
         if by_guide and (other is not None or critic is not None):
             raise ValueError(

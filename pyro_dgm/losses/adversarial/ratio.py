@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from dgm_core.arguments import check_choice, check_count
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.adversarial.regularizers import Regularizer
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
-from pyro_dgm.losses.base import check_choice, check_particles
 
 __all__ = ["RatioELBO"]
 
@@ -75,7 +75,7 @@ class RatioELBO(AdversarialTerm):
             regularizer=regularizer,
         )
         self.contrast = check_choice("contrast", contrast, ("prior", "adaptive", "joint"))
-        self.num_particles = check_particles(num_particles)
+        self.num_particles = check_count("num_particles", num_particles)
         if contrast == "adaptive" and num_particles < 2:
             raise ValueError(
                 'contrast="adaptive" takes the moments of the guide\'s particles: '

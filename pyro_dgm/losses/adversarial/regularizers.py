@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_number
 from pyro_dgm.losses.adversarial.divergences import Divergence, divergence
 
 __all__ = ["R1", "R2", "GradientPenalty", "NoiseRegularizer", "Regularizer"]
@@ -29,7 +30,7 @@ class R1:
     """
 
     def __init__(self, weight: float = 1.0) -> None:
-        self.weight = _check_weight(weight)
+        self.weight = check_number("weight", weight, above=0)
 
     def __call__(
         self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, key: None = None
@@ -63,7 +64,7 @@ class GradientPenalty:
     """
 
     def __init__(self, weight: float = 10.0) -> None:
-        self.weight = _check_weight(weight)
+        self.weight = check_number("weight", weight, above=0)
 
     def __call__(
         self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, key: None = None
@@ -97,7 +98,8 @@ class NoiseRegularizer:
     """
 
     def __init__(self, weight: float = 1.0, *, f: str | Divergence | None = None) -> None:
-        self.weight, self.f = _check_weight(weight), None if f is None else divergence(f)
+        self.weight = check_number("weight", weight, above=0)
+        self.f = None if f is None else divergence(f)
         if self.f is not None and self.f.name == "total_variation":
             raise ValueError(
                 "The conjugate of total_variation is linear: noise does not change its bound, "
@@ -159,9 +161,3 @@ def _curvature(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     (first,) = torch.autograd.grad(function(t).sum(), t, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), t, create_graph=True)
     return second
-
-
-def _check_weight(weight: float) -> float:
-    if not weight > 0:
-        raise ValueError(f"The weight of a regulariser must be positive, got {weight!r}.")
-    return float(weight)

@@ -14,14 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_count, check_weight
+from dgm_core.arguments import (
+    check_callable,
+    check_count,
+    check_instance,
+    check_names,
+    check_weight,
+)
 from dgm_core.schedules import value_of
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.adversarial.critics import default_critic
 from pyro_dgm.losses.adversarial.regularizers import Once, Regularizer
 from pyro_dgm.losses.base import Term, Weight
 from pyro_dgm.losses.formulas import attach_gradient
-from pyro_dgm.nn.optimizers import Adam, build_optimizer
+from pyro_dgm.nn.optimizers import Adam, build_optimizer, check_optimizer
 
 __all__ = ["AdversarialTerm"]
 
@@ -71,27 +77,19 @@ class AdversarialTerm(Term):
         instance_noise: Weight = 0.0,
     ) -> None:
         super().__init__()
-        self.sites = (sites,) if isinstance(sites, str) else tuple(sites)
-        if not self.sites or not all(isinstance(site, str) for site in self.sites):
-            raise ValueError(
-                f"sites must be the name of a sample site or a tuple of names, got {sites!r}."
-            )
-        if critic is not None and not isinstance(critic, nn.Module):
-            raise ValueError(
-                "critic must be a module from the values of the sites to one number, got "
-                f"{critic!r}."
-            )
-        if regularizer is not None and not callable(regularizer):
-            raise ValueError(
-                f"regularizer must be a cost such as R1(), or None, got {regularizer!r}."
-            )
+        self.sites = check_names("sites", sites)
+        if critic is not None:
+            what = "a module from the values of the sites to one number"
+            check_instance("critic", critic, nn.Module, what)
+        if regularizer is not None:
+            check_callable("regularizer", regularizer, "a cost of the critic such as R1()")
         self.critic, self.critic_steps, self.regularizer = (
             critic,
             check_count("critic_steps", critic_steps),
             regularizer,
         )
         self.instance_noise = check_weight("instance_noise", instance_noise, least=0)
-        self.optim = _DEFAULT if optim is None else optim
+        self.optim = _DEFAULT if optim is None else check_optimizer(optim)
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from dgm_core.arguments import check_count
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.joints.structure import no_gradient_message
 from pyro_dgm.losses.adversarial.regularizers import Regularizer
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
-from pyro_dgm.losses.base import check_particles
 
 __all__ = ["TotalCorrelation"]
 
@@ -54,7 +54,7 @@ class TotalCorrelation(AdversarialTerm):
         super().__init__(
             sites, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer
         )
-        self.num_particles = check_particles(num_particles)
+        self.num_particles = check_count("num_particles", num_particles)
 
     def samples(self, joints: Joints) -> tuple[Tensor, Tensor]:
         """The guide's draws, and the same with each dimension permuted over the batch, (num,

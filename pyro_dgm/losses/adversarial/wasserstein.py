@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_callable, check_number
 from pyro_dgm.losses.adversarial.regularizers import GradientPenalty, Regularizer
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
 from pyro_dgm.losses.base import Weight
@@ -38,8 +39,10 @@ class Wasserstein(AdversarialTerm):
         critic_steps: int = 5,
         instance_noise: Weight = 0.0,
     ) -> None:
-        if clip is not None and not clip > 0:
-            raise ValueError(f"clip must be positive, got {clip!r}.")
+        if penalty is not None:
+            check_callable("penalty", penalty, "a cost of the critic such as GradientPenalty()")
+        if clip is not None:
+            clip = check_number("clip", clip, above=0)
         regularizer = GradientPenalty(10.0) if penalty is None and clip is None else penalty
         super().__init__(
             sites,

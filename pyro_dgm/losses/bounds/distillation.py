@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from dgm_core.arguments import check_callable, check_name
 from pyro_dgm.joints.handlers import frozen_parameters
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.joints.structure import random_sites
@@ -46,17 +47,14 @@ class Distillation(Term):
 
     def __init__(self, teacher: Callable, site: str = "x") -> None:
         super().__init__()
-        if not callable(teacher):
-            raise ValueError(
-                "teacher must be a conditional, or a callable that returns a distribution, got "
-                f"{teacher!r}."
-            )
+        what = "a conditional, or a function that returns a distribution"
+        check_callable("teacher", teacher, what)
         if getattr(teacher, "context_dim", 0):
             raise ValueError(
                 "teacher needs a context: pass a callable of the model's arguments that calls "
                 f"it with one, got {teacher!r}."
             )
-        self.teacher, self.site = teacher, site
+        self.teacher, self.site = teacher, check_name("site", site)
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         sites = random_sites(joints.generative())

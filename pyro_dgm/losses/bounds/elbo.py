@@ -8,10 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
+from dgm_core.arguments import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_flag_or_none,
+    check_weight,
+)
 from dgm_core.schedules import value_of
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.joints import Joints
-from pyro_dgm.losses.base import Term, Weight, check_choice, check_particles
+from pyro_dgm.losses.base import Term, Weight
 from pyro_dgm.losses.formulas import attach_gradient, leave_one_out_mean
 
 __all__ = ["ELBO"]
@@ -63,11 +70,11 @@ class ELBO(Term):
         vectorize: bool | None = None,
     ) -> None:
         super().__init__()
-        if not callable(beta) and not beta >= 0:
-            raise ValueError(f"beta must be at least 0 or a schedule, got {beta!r}.")
+        check_weight("beta", beta, least=0)
+        check_flag("analytic_kl", analytic_kl)
         self.beta = beta
-        self.vectorize = vectorize
-        self.num_particles = check_particles(num_particles)
+        self.vectorize = check_flag_or_none("vectorize", vectorize)
+        self.num_particles = check_count("num_particles", num_particles)
         self.estimator = check_choice("estimator", estimator, ("reparam", "stl", "score"))
         if analytic_kl and estimator == "stl":
             raise ValueError(

@@ -6,9 +6,10 @@ tends to log p(x).
 
 from torch import Tensor
 
+from dgm_core.arguments import check_choice, check_count, check_flag_or_none
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.joints import Joints
-from pyro_dgm.losses.base import Term, check_choice, check_particles
+from pyro_dgm.losses.base import Term
 from pyro_dgm.losses.bounds.elbo import repr_with
 from pyro_dgm.losses.formulas import attach_gradient, iwae_bound, normalized_weights, vimco_signal
 
@@ -52,8 +53,8 @@ class IWAE(Term):
         self, num_particles: int = 10, estimator: str = "reparam", vectorize: bool | None = None
     ) -> None:
         super().__init__()
-        self.vectorize = vectorize
-        self.num_particles = check_particles(num_particles)
+        self.vectorize = check_flag_or_none("vectorize", vectorize)
+        self.num_particles = check_count("num_particles", num_particles)
         self.estimator = check_choice("estimator", estimator, ("reparam", "dreg"))
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:

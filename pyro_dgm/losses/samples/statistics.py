@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_number
 from pyro_dgm.losses.samples.pairwise import as_points, distances
 
 __all__ = ["energy_distance", "energy_score", "sliced_wasserstein", "wasserstein_1d"]
@@ -29,7 +30,7 @@ def energy_distance(x: Tensor, y: Tensor, beta: float = 1.0, unbiased: bool = Tr
     >>> energy_distance(torch.tensor([0.0, 0.0]), torch.tensor([3.0, 3.0]))
     tensor(6.)
     """
-    check_beta(beta)
+    beta = check_number("beta", beta, above=0, below=2)
     x, y = as_points(x, y, least=2 if unbiased else 1)
     return (
         2 * _power(distances(x, y), beta).mean()
@@ -54,7 +55,7 @@ def energy_score(y: Tensor, samples: Tensor, beta: float = 1.0) -> Tensor:
     >>> energy_score(torch.zeros(1), torch.tensor([[-1.0], [1.0]]))
     tensor([0.])
     """
-    check_beta(beta)
+    beta = check_number("beta", beta, above=0, below=2)
     if y.ndim == 0 or samples.shape[1:] != y.shape or len(samples) < 2:
         raise ValueError(
             "The energy score needs y (batch, *event) and two or more samples (num_samples, "
@@ -82,8 +83,7 @@ def wasserstein_1d(x: Tensor, y: Tensor, p: float = 1.0) -> Tensor:
     >>> wasserstein_1d(torch.tensor([0.0, 1.0]), torch.tensor([3.0, 2.0]))
     tensor(2.)
     """
-    if not p >= 1:
-        raise ValueError(f"p must be at least 1, got {p}.")
+    p = check_number("p", p, least=1)
     as_points(x, y)
     num_x, num_y = len(x), len(y)
     # Both quantile functions are steps; in units of 1 / (num_x num_y) they change at these levels.
@@ -125,8 +125,3 @@ def _power(distance: Tensor, beta: float) -> Tensor:
     """distance^beta, with gradient zero at distance zero."""
     apart = distance > 0
     return torch.where(apart, torch.where(apart, distance, 1.0) ** beta, 0.0)
-
-
-def check_beta(beta: float) -> None:
-    if not 0 < beta < 2:
-        raise ValueError(f"beta must lie between 0 and 2, got {beta}.")

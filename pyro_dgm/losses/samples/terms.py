@@ -5,10 +5,11 @@ sliced Wasserstein distance.
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_count, check_flag, check_instance, check_names, check_number
 from pyro_dgm.joints.joints import Joints
-from pyro_dgm.losses.base import Term, check_particles
+from pyro_dgm.losses.base import Term
 from pyro_dgm.losses.samples.kernels import RBF, Kernel, linear_mmd2, mmd2
-from pyro_dgm.losses.samples.statistics import check_beta, energy_score, sliced_wasserstein
+from pyro_dgm.losses.samples.statistics import energy_score, sliced_wasserstein
 
 __all__ = ["MMD", "EnergyScore", "SlicedWasserstein"]
 
@@ -20,11 +21,7 @@ class _Discrepancy(Term):
 
     def __init__(self, sites: str | tuple[str, ...]) -> None:
         super().__init__()
-        self.sites = (sites,) if isinstance(sites, str) else tuple(sites)
-        if not self.sites or not all(isinstance(site, str) for site in self.sites):
-            raise ValueError(
-                f"sites must be the name of a sample site or a tuple of names, got {sites!r}."
-            )
+        self.sites = check_names("sites", sites)
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -67,9 +64,10 @@ class MMD(_Discrepancy):
         linear: bool = False,
     ) -> None:
         super().__init__(sites)
-        if kernel is not None and not isinstance(kernel, Kernel):
-            raise ValueError(f"kernel must be a Kernel such as RBF() or IMQ(), got {kernel!r}.")
-        self.kernel, self.unbiased, self.linear = kernel or RBF(), unbiased, linear
+        if kernel is not None:
+            check_instance("kernel", kernel, Kernel, "a Kernel such as RBF() or IMQ()")
+        self.kernel = kernel or RBF()
+        self.unbiased, self.linear = check_flag("unbiased", unbiased), check_flag("linear", linear)
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         real, fake = joints.samples(self.sites)
@@ -109,12 +107,8 @@ class EnergyScore(_Discrepancy):
         self, sites: str | tuple[str, ...], *, beta: float = 1.0, num_samples: int = 2
     ) -> None:
         super().__init__(sites)
-        check_beta(beta)
-        if check_particles(num_samples) < 2:
-            raise ValueError(
-                "num_samples must be at least 2, for draws to be compared with each other, got "
-                f"{num_samples}."
-            )
+        beta = check_number("beta", beta, above=0, below=2)
+        num_samples = check_count("num_samples", num_samples, 2)
         self.beta, self.num_samples = beta, num_samples
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -146,10 +140,8 @@ class SlicedWasserstein(_Discrepancy):
         self, sites: str | tuple[str, ...], *, num_directions: int = 64, p: float = 2.0
     ) -> None:
         super().__init__(sites)
-        if num_directions < 1 or not p >= 1:
-            raise ValueError(
-                f"num_directions and p must be at least 1, got {num_directions} and {p}."
-            )
+        num_directions = check_count("num_directions", num_directions)
+        p = check_number("p", p, least=1)
         self.num_directions, self.p = num_directions, p
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -12,10 +12,10 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_count, check_counts, check_sizes
+from dgm_core.arguments import check_count, check_counts, check_numbers, check_sizes, refuse
 from pyro_dgm.conditionals import Conditional, StandardNormal
 from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, given, num_data
-from pyro_dgm.nn import MLP, register
+from pyro_dgm.nn import MLP, register, require
 
 
 class ConditionalGAN(nn.Module):
@@ -92,11 +92,11 @@ class ConditionalGAN(nn.Module):
 
     def num_pairs(self, x: Tensor | None, y: Tensor | None, size: int) -> int:
         """The number of data; ValueError for labels that are no integers, or not as many as x."""
-        if y is not None and (y.ndim != 1 or y.is_floating_point()):
-            raise ValueError(
-                f"y must be integer labels of shape (batch,), got shape {tuple(y.shape)} and "
-                f"type {y.dtype}."
-            )
+        if y is not None:
+            if getattr(y, "ndim", 0) != 1 or y.is_floating_point():
+                refuse("y", "integer labels of shape (batch,)", y)
+            good = (y >= 0) & (y < self.num_classes)
+            require("y", f"labels from 0 to {self.num_classes - 1}", y, good)
         number = num_data(x, (self.x_dim,), size if y is None else len(y))
         if y is not None and len(y) != number:
             raise ValueError(
@@ -111,9 +111,7 @@ def check_frequencies(frequencies: Sequence[float] | None, num_classes: int) -> 
     """
     if frequencies is None:
         return (1 / num_classes,) * num_classes
-    found = tuple(float(frequency) for frequency in frequencies)
-    if len(found) != num_classes or min(found) <= 0 or abs(sum(found) - 1) > 1e-4:
-        raise ValueError(
-            f"frequencies must be {num_classes} positive numbers that sum to one, got {found}."
-        )
+    found = check_numbers("frequencies", frequencies, above=0)
+    if len(found) != num_classes or abs(sum(found) - 1) > 1e-4:
+        refuse("frequencies", f"{num_classes} positive numbers that sum to one", found)
     return found

@@ -10,10 +10,10 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_counts, check_sizes
+from dgm_core.arguments import check_counts, check_sizes, refuse
 from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
 from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data
-from pyro_dgm.nn import MLP, register
+from pyro_dgm.nn import MLP, register, require
 
 
 class ConditionalVAE(nn.Module):
@@ -99,18 +99,22 @@ class ConditionalVAE(nn.Module):
             raise ValueError(
                 "A conditional VAE needs y: labels (batch,), or an array (batch, ...)."
             )
+        wanted = (
+            "integer labels of shape (batch,), or of shape (batch, ...) with "
+            f"{self.context_dim} entries each"
+        )
+        if not hasattr(y, "dtype") or y.ndim == 0:
+            refuse("y", wanted, y)
         size = num_data(x, (self.x_dim,), len(y))
         if size != len(y):
             raise ValueError(f"x and y must have the same number of data, got {size} and {len(y)}.")
         if y.ndim == 1 and not y.is_floating_point():
+            good = (y >= 0) & (y < self.context_dim)
+            require("y", f"labels from 0 to {self.context_dim - 1}", y, good)
             y = y[:, None] == torch.arange(self.context_dim, device=y.device)
         context = y.reshape(len(y), -1)
         if y.ndim < 2 or context.shape[1] != self.context_dim:
-            raise ValueError(
-                "y must be integer labels of shape (batch,), or of shape (batch, ...) with "
-                f"{self.context_dim} entries each, "
-                f"got shape {tuple(y.shape)} and type {y.dtype}."
-            )
+            raise ValueError(f"y must be {wanted}, got shape {tuple(y.shape)} and type {y.dtype}.")
         return context.to(next(self.parameters()).dtype)
 
 

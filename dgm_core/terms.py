@@ -1,0 +1,44 @@
+"""What terms of a loss must give, and the names under which they are logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dgm_core.arguments import shown
+
+__all__ = ["checked_estimate", "names_of"]
+
+
+def names_of(terms: Sequence[Any]) -> list[str]:
+    """The name of each term, with a number where one occurs again.
+
+    >>> from types import SimpleNamespace
+    >>> names_of([SimpleNamespace(name="KL"), SimpleNamespace(name="KL")])
+    ['KL', 'KL (2)']
+    """
+    for term in terms:
+        if not hasattr(term, "name"):
+            raise TypeError(
+                f"{type(term).__name__} must have a name, a class attribute under which its "
+                "quantity is logged, got none."
+            )
+    names = [term.name for term in terms]
+    return [
+        name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})"
+        for i, name in enumerate(names)
+    ]
+
+
+def checked_estimate(term: Any, answer: Any) -> tuple[Any, dict[str, Any]]:
+    """The quantity that a term has estimated and its details, in the order in which it names them.
+
+    Raises TypeError for anything else.
+    """
+    is_pair = isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], Mapping)
+    if not is_pair or set(answer[1]) != set(term.details):
+        raise TypeError(
+            f"estimate of {type(term).__name__} must return its quantity and a dict of the details "
+            f"{list(term.details)}, got {shown(answer)}."
+        )
+    return answer[0], {name: answer[1][name] for name in term.details}

@@ -28,5 +28,13 @@ class StandardLogistic(Conditional):
     def condition(self, context: Array | None) -> dist.Distribution:
         """The distribution given a checked context."""
         batch_shape = () if context is None else context.shape[:-1]
-        standard = dist.Logistic(jnp.zeros(self.event_shape), jnp.ones(self.event_shape))
-        return standard.expand((*batch_shape, *self.event_shape)).to_event(len(self.event_shape))
+        one = 1.0 if context is None else jnp.ones((), context.dtype)
+        standard = _Logistic(0 * one, one).expand((*batch_shape, *self.event_shape))
+        return standard.to_event(len(self.event_shape))
+
+
+class _Logistic(dist.Logistic):
+    """NumPyro's, with draws of the type of its parameters."""
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        return super().sample(key, sample_shape).astype(jnp.result_type(self.loc, self.scale))

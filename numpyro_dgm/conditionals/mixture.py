@@ -8,6 +8,7 @@ from jax import Array
 
 from dgm_core.arguments import check_count, check_fraction
 from numpyro_dgm.conditionals.base import Parametric, required_key
+from numpyro_dgm.conditionals.normal import TypedNormal
 
 
 class MixturePrior(Parametric):
@@ -64,7 +65,7 @@ class MixturePrior(Parametric):
         logits = raw[..., : self.num_components]
         parts = raw[..., self.num_components :].reshape(*raw.shape[:-1], 2, self.num_components, -1)
         loc, raw_scale = parts[..., 0, :, :], parts[..., 1, :, :]
-        components = dist.Normal(loc, self.positive(raw_scale)).to_event(1)
+        components = TypedNormal(loc, self.positive(raw_scale)).to_event(1)
         return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)
 
     def _sizes(self) -> tuple[str, ...]:

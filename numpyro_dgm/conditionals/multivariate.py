@@ -27,8 +27,8 @@ class LowRankNormal(Parametric):
     Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters);
         min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R)
-        operations: only I + V' V is factorised, well conditioned however small a scale is.
+    Cost: D (R + 2) parameters per value; log_prob, by a QR factorization, R^2 (D + R)
+        operations; its error stays small however small a scale is.
     Raises: ValueError if rank < 1.
 
     >>> LowRankNormal(5, 2, key=jax.random.key(0))().event_shape
@@ -110,7 +110,14 @@ class FullRankNormal(Parametric):
         scale_tril = jnp.zeros((*raw.shape[:-1], dim, dim), raw.dtype)
         scale_tril = scale_tril.at[..., diagonal, diagonal].set(scale)
         scale_tril = scale_tril.at[..., rows, columns].set(scale[..., rows] * raw[..., 2 * dim :])
-        return dist.MultivariateNormal(loc, scale_tril=scale_tril)
+        return _FullRankNormal(loc, scale_tril=scale_tril)
+
+
+class _FullRankNormal(dist.MultivariateNormal):
+    """NumPyro's, with draws of the type of its parameters."""
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        return super().sample(key, sample_shape).astype(self.loc.dtype)
 
 
 class _LowRankNormal(dist.Distribution):

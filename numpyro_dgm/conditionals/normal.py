@@ -12,6 +12,8 @@ from jax import Array
 from dgm_core.arguments import check_fraction, check_number
 from numpyro_dgm.conditionals.base import Conditional, Parametric, size_of
 
+__all__ = ["DiagonalNormal", "Normal", "StandardNormal"]
+
 
 class StandardNormal(Conditional):
     """The standard normal distribution:  z ~ Normal(0, I).
@@ -31,8 +33,17 @@ class StandardNormal(Conditional):
     def condition(self, context: Array | None) -> dist.Distribution:
         """The distribution given a checked context."""
         batch_shape = () if context is None else context.shape[:-1]
-        standard = dist.Normal(jnp.zeros(self.event_shape), jnp.ones(self.event_shape))
-        return standard.expand((*batch_shape, *self.event_shape)).to_event(len(self.event_shape))
+        one = 1.0 if context is None else jnp.ones((), context.dtype)
+        standard = TypedNormal(0 * one, one).expand((*batch_shape, *self.event_shape))
+        return standard.to_event(len(self.event_shape))
+
+
+class TypedNormal(dist.Normal):
+    """NumPyro's, with draws of the type of its parameters."""
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws (*sample_shape, *batch)."""
+        return super().sample(key, sample_shape).astype(jnp.result_type(self.loc, self.scale))
 
 
 class Normal(Parametric):
@@ -79,8 +90,11 @@ class Normal(Parametric):
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         (loc,) = self.split(raw)
-        scale = self.fixed_scale if self.raw_scale is None else self.positive(self.raw_scale)
-        return dist.Normal(loc, scale).to_event(len(self.event_shape))
+        if self.raw_scale is None:
+            scale = jnp.asarray(self.fixed_scale, loc.dtype)
+        else:
+            scale = self.positive(self.raw_scale)
+        return TypedNormal(loc, scale).to_event(len(self.event_shape))
 
 
 class DiagonalNormal(Parametric):
@@ -116,4 +130,4 @@ class DiagonalNormal(Parametric):
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         loc, raw_scale = self.split(raw)
-        return dist.Normal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))
+        return TypedNormal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))

@@ -8,6 +8,7 @@ one that was never drawn.
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -15,6 +16,7 @@ from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_instance, refuse
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
+from numpyro_dgm.flows.drawn import Drawn
 from numpyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = ["Flow", "FlowDistribution"]
@@ -111,8 +113,10 @@ def check_transforms(transforms: Sequence[Transform]) -> tuple[Transform, ...]:
 class FlowDistribution(Distribution):
     """The distribution of x = f_L(... f_1(u)),  u ~ base.
 
-    Draws are reparameterised if the base's are.  A value that was just drawn is scored from what
-    the draw has left; any other by the inverse.
+    Draws are reparameterized if the base's are.  A value that was just drawn is scored from what
+    the draw has left; any other, also a draw that was changed in place, by the inverse.  A
+    `TransformedDistribution` of a flow keeps the draw too; in Pyro its transforms must have a
+    cache for that, as `biject_to(constraint).with_cache()` has.
 
     Args: base, the distribution of the noise; transforms, from the noise to the data; context
         (*batch, context_dim) or None.
@@ -121,6 +125,7 @@ class FlowDistribution(Distribution):
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
     pytree_data_fields = ("base", "transforms", "context")
+    _drawn: Drawn | None = None
 
     def __init__(
         self, base: Distribution, transforms: Sequence[Transform], context: Array | None = None
@@ -148,27 +153,29 @@ class FlowDistribution(Distribution):
         """Draws (*sample_shape, *batch, *event) and their log-densities (*sample_shape, *batch), in
         one forward pass.
         """
-        u = self.base.sample(rng_key, sample_shape)
-        if not self.base.has_rsample:
-            u = jax.lax.stop_gradient(u)
+        u = self.base.sample(rng_key, sample_shape).astype(self._dtype)
         x, log_det = self.forward_and_log_det(u)
-        return x, self.base.log_prob(u) - log_det
+        log_prob = self.base.log_prob(u) - log_det
+        self._drawn = Drawn(x, log_prob)
+        return x, log_prob
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draws, through which gradients pass if the base is reparameterised."""
-        return self.rsample_and_log_prob(key, sample_shape)[0]
+        """Draws, through which gradients pass if the base is reparameterized."""
+        return self.sample_with_intermediates(key, sample_shape)[0]
 
     def sample_with_intermediates(
         self, key: Array, sample_shape: tuple[int, ...] = ()
     ) -> tuple[Array, list[Array]]:
         """Draws, and what `log_prob` needs to score them without another pass."""
         x, log_prob = self.rsample_and_log_prob(key, sample_shape)
-        return x, [log_prob]
+        return (x, [log_prob]) if self.has_rsample else (jax.lax.stop_gradient(x), [])
 
     def log_prob(self, value: Array, intermediates: list[Array] | None = None) -> Array:
         """log p(value): (*batch, *event) -> (*batch,)."""
         if intermediates:
             return intermediates[0]
+        if self._drawn and (known := self._drawn.score(value)) is not None:
+            return known
         value = jnp.broadcast_to(
             value, jnp.broadcast_shapes(jnp.shape(value), self.batch_shape + self.event_shape)
         )
@@ -190,6 +197,12 @@ class FlowDistribution(Distribution):
             x, log_det = transform.inverse_and_log_det(x, self.context)
             total = total + log_det
         return x, self._whole(total, x)
+
+    @property
+    def _dtype(self) -> jnp.dtype:
+        """The type of the weights and the context, which draws of the base may not change."""
+        leaves = jax.tree.leaves(eqx.filter((self.transforms, self.context), eqx.is_inexact_array))
+        return jnp.result_type(*(leaf.dtype for leaf in leaves or [jnp.zeros(())]))
 
     def _whole(self, log_det: Array | float, value: Array) -> Array:
         batch = value.shape[: value.ndim - len(self.event_shape)]

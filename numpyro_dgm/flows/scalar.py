@@ -7,7 +7,7 @@ of its own; raw = 0 gives (nearly) the identity.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import pi, sqrt
+from math import log, pi, sqrt
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -228,7 +228,7 @@ class MixtureCDF(ScalarMap):
         """w = h(v) and log dw/dv."""
         logits, m, s = self._components(raw)
         z = (v[..., None] - m) / s
-        log_density = -0.5 * z**2 - 0.5 * np.log(2 * pi) - jnp.log(s)
+        log_density = -0.5 * z**2 - 0.5 * log(2 * pi) - jnp.log(s)
         return _logit_of_mixture(logits, _log_ndtr(z), _log_ndtr(-z), log_density)
 
     def invert(self, w: Array, raw: Array) -> tuple[Array, Array]:
@@ -236,7 +236,7 @@ class MixtureCDF(ScalarMap):
         _, m, s = self._components(raw)
         # The root lies between the components' quantiles, and Phi(-q) <= exp(-q^2 / 2) / 2 bounds
         # those.
-        q = jnp.sqrt((-2 * (log_sigmoid(-jnp.abs(w)) + np.log(2))).clip(0.0))[..., None]
+        q = jnp.sqrt((-2 * (log_sigmoid(-jnp.abs(w)) + log(2))).clip(0.0))[..., None]
         lower, upper = jnp.where(w[..., None] < 0, -q, 0.0), jnp.where(w[..., None] < 0, 0.0, q)
         v = increasing_root(self, w, (m + s * lower).min(-1), (m + s * upper).max(-1), raw)
         return v, -self(v, raw)[1]
@@ -306,7 +306,7 @@ def _log_ndtr(z: Array) -> Array:
     square, series = far**-2, jnp.ones_like(z)
     for k in range(23, 0, -2):
         series = 1 - k * square * series  # 1 - 1 / z^2 + 3 / z^4 - 15 / z^6 + ...
-    tail = -0.5 * far**2 - jnp.log(-far) - 0.5 * np.log(2 * pi) + jnp.log(series)
+    tail = -0.5 * far**2 - jnp.log(-far) - 0.5 * log(2 * pi) + jnp.log(series)
     return jnp.where(z < -12, tail, log_ndtr(z.clip(-12.0)))
 
 

@@ -22,8 +22,8 @@ class LowRankNormal(Parametric):
     Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters);
         min_scale, the smallest scale.
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (R + 2) parameters per value; log_prob, by the Woodbury identity, R^2 (D + R)
-        operations: only I + V' V is factorised, well conditioned however small a scale is.
+    Cost: D (R + 2) parameters per value; log_prob, by a QR factorization, R^2 (D + R)
+        operations; its error stays small however small a scale is.
     Raises: ValueError if rank < 1.
 
     >>> LowRankNormal(5, 2)().event_shape

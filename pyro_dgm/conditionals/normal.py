@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from dgm_core.arguments import check_fraction, check_number
 from pyro_dgm.conditionals.base import Conditional, Parametric, size_of
 
+__all__ = ["DiagonalNormal", "Normal", "StandardNormal"]
+
 
 class StandardNormal(Conditional):
     """The standard normal distribution:  z ~ Normal(0, I).

@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from pyro_dgm.conditionals import Conditional
+from pyro_dgm.flows.drawn import Drawn
 
 __all__ = ["ExternalFlow"]
 
@@ -18,10 +20,11 @@ class ExternalFlow(Conditional):
     NumPyro a FlowJAX distribution.
 
     Args: flow, the other library's object; dim, the size of its values; context_dim (0 =
-        unconditional).
+        unconditional); support, of its values (None: what the flow says, else all real vectors).
     Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
     Cost: the other library's, which inverts an autoregressive flow in dim passes.
-    Raises: ValueError if the flow is not what it must be, or its sizes are others.
+    Raises: ValueError if the flow is not what it must be, its sizes are others, it cannot be drawn
+        from, or its support is not known; mixtures give draws without gradients.
 
     >>> import zuko
     >>> flow = ExternalFlow(zuko.flows.NSF(2, context=3), 2, context_dim=3)
@@ -29,15 +32,22 @@ class ExternalFlow(Conditional):
     torch.Size([5])
     """
 
-    def __init__(self, flow: Any, dim: int, *, context_dim: int = 0) -> None:
+    def __init__(
+        self,
+        flow: Any,
+        dim: int,
+        *,
+        context_dim: int = 0,
+        support: constraints.Constraint | None = None,
+    ) -> None:
         super().__init__(dim, context_dim=context_dim)
         if not isinstance(flow, nn.Module):
             raise ValueError(
                 f"flow must be a zuko flow, such as zuko.flows.NSF({dim}, "
                 f"context={context_dim}), got {flow!r}."
             )
-        self.flow = flow
-        with torch.no_grad():
+        self.flow, self.given_support = flow, support
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             like = next(flow.parameters(), torch.zeros(()))
             try:
                 distribution = flow(torch.zeros(context_dim).to(like) if context_dim else None)
@@ -47,12 +57,20 @@ class ExternalFlow(Conditional):
                 raise ValueError(
                     f"The flow does not take a context of {context_dim} entries: {error}."
                 ) from error
-        if found != self.event_shape:
-            raise ValueError(f"The flow must give values of shape {self.event_shape}, got {found}.")
+            if found != self.event_shape:
+                raise ValueError(
+                    f"The flow must give values of shape {self.event_shape}, got {found}."
+                )
+            try:
+                _External(distribution, None).sample()
+            except Exception as error:
+                raise ValueError(f"The flow cannot be drawn from: {error!r}.") from error
+            self.wraps = support is None and _wraps(distribution)
 
     def condition(self, context: Tensor | None) -> TorchDistribution:
         """The distribution given a checked context."""
-        return _External(self.flow(context))
+        inner = self.flow(context)
+        return _External(inner, _support(inner.base) if self.wraps else self.given_support)
 
 
 class _External(TorchDistribution):
@@ -61,23 +79,33 @@ class _External(TorchDistribution):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
-    has_rsample = True
 
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self._drawn: tuple[Tensor, Tensor, bool] | None = None
-        super().__init__(inner.batch_shape, inner.event_shape, validate_args=False)
+    def __init__(self, inner: Any, support: constraints.Constraint | None) -> None:
+        self.inner, self.given_support = inner, support
+        self._drawn: Drawn | None = None
+        checked = None if support is not None else False
+        super().__init__(inner.batch_shape, inner.event_shape, validate_args=checked)
+
+    @property
+    def has_rsample(self) -> bool:
+        return _is_reparameterized(self.inner)
 
     @property
     def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.real, len(self.event_shape))
+        real = constraints.independent(constraints.real, len(self.event_shape))
+        return self.given_support or _support(self.inner) or real
 
     def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "_External":
-        return _External(self.inner.expand(torch.Size(batch_shape)))
+        return _External(self.inner.expand(torch.Size(batch_shape)), self.given_support)
 
     def rsample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
-        x, log_prob = self.inner.rsample_and_log_prob(torch.Size(sample_shape))
-        self._drawn = x, log_prob, torch.is_grad_enabled()
+        shape = torch.Size(sample_shape)
+        if hasattr(self.inner, "rsample_and_log_prob"):
+            x, log_prob = self.inner.rsample_and_log_prob(shape)
+        else:
+            x = (self.inner.rsample if self.inner.has_rsample else self.inner.sample)(shape)
+            log_prob = self.inner.log_prob(x)
+        self._drawn = Drawn(x, log_prob)
         return x
 
     def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
@@ -85,12 +113,47 @@ class _External(TorchDistribution):
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if (
-            self._drawn is not None
-            and value is self._drawn[0]
-            and (self._drawn[2] or not torch.is_grad_enabled())
-        ):
-            return self._drawn[1]
-        return self.inner.log_prob(
-            value.expand(torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape))
+        if self._drawn and (known := self._drawn.score(value)) is not None:
+            return known
+        value = value.expand(
+            torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
         )
+        if self._validate_args:
+            self._validate_sample(value)
+        return self.inner.log_prob(value)
+
+
+def _is_reparameterized(distribution: Any) -> bool:
+    """Whether gradients pass through all of a draw: what it is made from must say so as well."""
+    parts = [
+        part
+        for value in vars(distribution).values()
+        for part in (value if isinstance(value, list | tuple) else [value])
+        if isinstance(part, Distribution)
+    ]
+    return bool(distribution.has_rsample) and all(map(_is_reparameterized, parts))
+
+
+def _support(distribution: Any) -> constraints.Constraint | None:
+    """The support that a distribution, its transform or its components name."""
+    try:
+        return distribution.support
+    except NotImplementedError:
+        if hasattr(distribution, "transform"):
+            return distribution.transform.domain
+        return _support(distribution.base) if hasattr(distribution, "base") else None
+
+
+def _wraps(distribution: Any) -> bool:
+    """Whether values outside the noise's bounded support are mapped as if they were inside, as a
+    circular flow does, of which the noise's support is the support.
+    """
+    base = getattr(distribution, "base", None)
+    bounds: Any = base and _support(base)
+    while isinstance(bounds, constraints.independent):
+        bounds = bounds.base_constraint
+    if not hasattr(distribution, "transform") or not hasattr(bounds, "upper_bound"):
+        return False
+    outside = bounds.upper_bound + 0.3 * (bounds.upper_bound - bounds.lower_bound)
+    back = distribution.transform.inv(distribution.transform(outside))
+    return not torch.allclose(back, outside, rtol=1e-2)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_instance, refuse
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
+from pyro_dgm.flows.drawn import Drawn
 from pyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = ["Flow", "FlowDistribution"]
@@ -108,8 +109,10 @@ def check_transforms(transforms: Sequence[Transform]) -> tuple[Transform, ...]:
 class FlowDistribution(TorchDistribution):
     """The distribution of x = f_L(... f_1(u)),  u ~ base.
 
-    Draws are reparameterised if the base's are.  A value that was just drawn is scored from what
-    the draw has left; any other by the inverse.
+    Draws are reparameterized if the base's are.  A value that was just drawn is scored from what
+    the draw has left; any other, also a draw that was changed in place, by the inverse.  A
+    `TransformedDistribution` of a flow keeps the draw too; in Pyro its transforms must have a
+    cache for that, as `biject_to(constraint).with_cache()` has.
 
     Args: base, the distribution of the noise; transforms, from the noise to the data; context
         (*batch, context_dim) or None.
@@ -125,7 +128,7 @@ class FlowDistribution(TorchDistribution):
         context: Tensor | None = None,
     ) -> None:
         self.base, self.transforms, self.context = base, tuple(transforms), context
-        self._drawn: tuple[Tensor, Tensor, bool] | None = None
+        self._drawn: Drawn | None = None
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
@@ -152,7 +155,7 @@ class FlowDistribution(TorchDistribution):
         u = self.base.rsample(shape) if self.base.has_rsample else self.base.sample(shape)
         x, log_det = self.forward_and_log_det(u)
         log_prob = self.base.log_prob(u) - log_det
-        self._drawn = x, log_prob, torch.is_grad_enabled()
+        self._drawn = Drawn(x, log_prob)
         return x, log_prob
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
@@ -166,12 +169,8 @@ class FlowDistribution(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value): (*batch, *event) -> (*batch,)."""
-        if (
-            self._drawn is not None
-            and value is self._drawn[0]
-            and (self._drawn[2] or not torch.is_grad_enabled())
-        ):
-            return self._drawn[1]
+        if self._drawn and (known := self._drawn.score(value)) is not None:
+            return known
         value = value.expand(
             torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
         )

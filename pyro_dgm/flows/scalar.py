@@ -7,7 +7,7 @@ of its own; raw = 0 gives (nearly) the identity.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import pi, sqrt
+from math import log, pi, sqrt
 from typing import ClassVar
 
 import numpy as np
@@ -221,7 +221,7 @@ class MixtureCDF(ScalarMap):
         """w = h(v) and log dw/dv."""
         logits, m, s = self._components(raw)
         z = (v[..., None] - m) / s
-        log_density = -0.5 * z**2 - 0.5 * np.log(2 * pi) - s.log()
+        log_density = -0.5 * z**2 - 0.5 * log(2 * pi) - s.log()
         return _logit_of_mixture(logits, _log_ndtr(z), _log_ndtr(-z), log_density)
 
     def invert(self, w: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,7 +229,7 @@ class MixtureCDF(ScalarMap):
         _, m, s = self._components(raw)
         # The root lies between the components' quantiles, and Phi(-q) <= exp(-q^2 / 2) / 2 bounds
         # those.
-        q = (-2 * (logsigmoid(-w.abs()) + np.log(2))).clamp(min=0.0).sqrt()[..., None]
+        q = (-2 * (logsigmoid(-w.abs()) + log(2))).clamp(min=0.0).sqrt()[..., None]
         lower, upper = torch.where(w[..., None] < 0, -q, 0.0), torch.where(w[..., None] < 0, 0.0, q)
         v = increasing_root(self, w, (m + s * lower).amin(-1), (m + s * upper).amax(-1), raw)
         return v, -self(v, raw)[1]
@@ -299,7 +299,7 @@ def _log_ndtr(z: Tensor) -> Tensor:
     square, series = far**-2, torch.ones_like(z)
     for k in range(23, 0, -2):
         series = 1 - k * square * series  # 1 - 1 / z^2 + 3 / z^4 - 15 / z^6 + ...
-    tail = -0.5 * far**2 - (-far).log() - 0.5 * np.log(2 * pi) + series.log()
+    tail = -0.5 * far**2 - (-far).log() - 0.5 * log(2 * pi) + series.log()
     return torch.where(z < -12, tail, torch.special.log_ndtr(z.clamp(min=-12.0)))
 
 

@@ -10,6 +10,7 @@ from numpyro_dgm.conditionals import Conditional, positive
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.roots import increasing_root
+from numpyro_dgm.nn.special import sech_squared
 
 __all__ = ["Planar", "PlanarLayer"]
 
@@ -20,8 +21,9 @@ def bend(v: Array, size: Array, slope: Array, shift: Array) -> tuple[Array, Arra
     >>> bend(jnp.array(0.0), jnp.array(2.0), jnp.array(1.0), jnp.array(0.0))
     (Array(0., dtype=float32...), Array(1.0986123, dtype=float32...))
     """
-    h = jnp.tanh(slope * v + shift)
-    return v + size * h, jnp.log1p(size * slope * (1 - h**2))
+    inner = slope * v + shift
+    bent = jnp.log1p(size * slope * sech_squared(inner))
+    return v + size * jnp.tanh(inner), bent
 
 
 def unbend(value: Array, size: Array, slope: Array, shift: Array) -> Array:

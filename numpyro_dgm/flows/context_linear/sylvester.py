@@ -14,6 +14,7 @@ from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.context_linear.householder import reflections, times
 from numpyro_dgm.flows.context_linear.planar import unbend
 from numpyro_dgm.flows.flow import Flow
+from numpyro_dgm.nn.special import sech_squared
 
 __all__ = ["Sylvester", "SylvesterLayer"]
 
@@ -107,7 +108,7 @@ class SylvesterLayer(ParametricTransform):
 
 
 def _log_det(r: Array, s: Array, b: Array, v: Array) -> Array:
-    slope = 1 - jnp.tanh(times(v, s.mT) + b) ** 2
+    slope = sech_squared(times(v, s.mT) + b)
     return jnp.log1p(
         jnp.diagonal(r, axis1=-2, axis2=-1) * jnp.diagonal(s, axis1=-2, axis2=-1) * slope
     ).sum(-1)

@@ -8,6 +8,7 @@ from pyro_dgm.conditionals import Conditional, positive
 from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.roots import increasing_root
+from pyro_dgm.nn.special import sech_squared
 
 __all__ = ["Planar", "PlanarLayer"]
 
@@ -18,8 +19,9 @@ def bend(v: Tensor, size: Tensor, slope: Tensor, shift: Tensor) -> tuple[Tensor,
     >>> bend(torch.tensor(0.0), torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.0))
     (tensor(0.), tensor(1.0986))
     """
-    h = torch.tanh(slope * v + shift)
-    return v + size * h, torch.log1p(size * slope * (1 - h**2))
+    inner = slope * v + shift
+    bent = torch.log1p(size * slope * sech_squared(inner))
+    return v + size * torch.tanh(inner), bent
 
 
 def unbend(value: Tensor, size: Tensor, slope: Tensor, shift: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.context_linear.householder import reflections, times
 from pyro_dgm.flows.context_linear.planar import unbend
 from pyro_dgm.flows.flow import Flow
+from pyro_dgm.nn.special import sech_squared
 
 __all__ = ["Sylvester", "SylvesterLayer"]
 
@@ -110,7 +111,7 @@ class SylvesterLayer(ParametricTransform):
 
 
 def _log_det(r: Tensor, s: Tensor, b: Tensor, v: Tensor) -> Tensor:
-    slope = 1 - torch.tanh(times(v, s.mT) + b) ** 2
+    slope = sech_squared(times(v, s.mT) + b)
     return torch.log1p(r.diagonal(dim1=-2, dim2=-1) * s.diagonal(dim1=-2, dim2=-1) * slope).sum(-1)
 
 

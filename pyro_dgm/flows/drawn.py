@@ -1,0 +1,39 @@
+"""What a draw has left: its log-density, which scoring it again would have to compute."""
+
+import torch
+from torch import Tensor
+
+__all__: list[str] = []
+
+
+class Drawn:
+    """A draw with its log-density, for as long as the draw is what it was.
+
+    Torch counts the changes of a tensor in place; a draw without a gradient, whose memory numpy
+    may share, is compared with a copy as well.
+    """
+
+    def __init__(self, value: Tensor, log_prob: Tensor) -> None:
+        self.value, self.log_prob = value, log_prob
+        self.graded = torch.is_grad_enabled()
+        self.copy = None if value.requires_grad else value.clone()
+        self.version = _version(value)
+
+    def score(self, value: Tensor) -> Tensor | None:
+        """The log-density of `value` if it is this draw, and None if it may be anything else."""
+        known = value is self.value and (self.graded or not torch.is_grad_enabled())
+        return self.log_prob if known and self._unchanged() else None
+
+    def _unchanged(self) -> bool:
+        if _version(self.value) != self.version:
+            return False
+        if self.copy is None or torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return True
+        try:
+            return torch.equal(self.value, self.copy)
+        except RuntimeError:  # a tensor without numbers, on the device "meta" or under vmap
+            return False
+
+
+def _version(value: Tensor) -> int:
+    return -1 if value.is_inference() else value._version

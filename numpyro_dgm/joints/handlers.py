@@ -9,6 +9,8 @@ import jax
 from jax import Array
 from numpyro.primitives import Messenger
 
+from numpyro_dgm.joints.structure import draws_nothing
+
 __all__: list[str] = []  # for the package, not for users
 
 
@@ -86,8 +88,8 @@ class GivenDraws(Messenger):
 
 
 class StoppedValues(_InBodies):
-    """Cuts the gradient through every latent value that is not reparameterized, or through all of
-    them (`every_site`)."""
+    """Cuts the gradient through every latent value that is not reparameterized, or through all that
+    are drawn (`every_site`); what follows from draws keeps its gradient."""
 
     def __init__(self, *, every_site: bool) -> None:
         super().__init__()
@@ -98,7 +100,7 @@ class StoppedValues(_InBodies):
         return StoppedValues(every_site=self.every_site)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        drawn = msg["type"] == "sample" and not msg["is_observed"]
+        drawn = msg["type"] == "sample" and not (msg["is_observed"] or draws_nothing(msg["fn"]))
         if drawn and (self.every_site or not msg["fn"].has_rsample):
             msg["value"], msg["intermediates"] = jax.lax.stop_gradient(msg["value"]), []
 

@@ -7,10 +7,14 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from numpyro.distributions import Delta, Unit, biject_to, kl_divergence
+from numpyro.distributions import (
+    MaskedDistribution,
+    biject_to,
+    kl_divergence,
+)
 
 from numpyro_dgm.conditionals import NoDensityError
-from numpyro_dgm.joints.structure import Site, Structure, Trace, plates_of
+from numpyro_dgm.joints.structure import Site, Structure, Trace, draws_nothing, plates_of, unmasked
 
 __all__ = ["InferenceJoint"]
 
@@ -259,6 +263,7 @@ def read_particle(
         ),
         "log_q": reader.scored("log_q", [n for n in latents + factors if n in guide_trace]),
         "score": reader.scored("score", latents),
+        "density_scale": {name: reader.density_scale(guide_trace[name]) for name in latents},
         "kl": reader.scored("kl", latents if analytic_kl else ()),
     }
     return Runs(reader.layout(), record)
@@ -320,7 +325,7 @@ class _Reader:
         return Layout(
             structure=self.structure,
             drawn={
-                name: Drawn(type(fn).__name__, bool(fn.has_rsample), isinstance(fn, Delta | Unit))
+                name: Drawn(type(fn).__name__, bool(fn.has_rsample), draws_nothing(fn))
                 for name, fn in fns.items()
             },
             model_order=tuple(name for name in self.model_trace if name in latents),
@@ -332,12 +337,9 @@ class _Reader:
         )
 
     def log_prob(self, site: Site, *, raw: bool = False) -> Array:
-        left = site[
-            "intermediates"
-        ]  # by the draw: a flow that was just drawn from is scored without its inverse
-        log_prob = (
-            site["fn"].log_prob(site["value"], left) if left else site["fn"].log_prob(site["value"])
-        )
+        fn = unmasked(site["fn"]) if raw else site["fn"]
+        left = site["intermediates"]  # of the draw: a flow is scored without its inverse
+        log_prob = fn.log_prob(site["value"], left) if left else fn.log_prob(site["value"])
         return self.reduce(log_prob, site, scaled=not raw)
 
     def analytic_kl(self, name: str) -> Array:
@@ -369,10 +371,25 @@ class _Reader:
         )
         return log_prob if local else log_prob.reshape((1,) * len(self.structure.sizes))
 
+    def density_scale(self, site: Site) -> Array:
+        """How often log q of a site counts, N / B apart: 1, or the scale and the mask around it, to
+        be broadcast to its value.
+        """
+        scale = jnp.asarray(self._scale(site, site["name"] not in self.structure.global_sites))
+        scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
+        fn = site["fn"]
+        while fn is not None:
+            if isinstance(fn, MaskedDistribution):
+                mask = jnp.asarray(fn._mask)
+                scale = scale * mask.reshape(mask.shape + (1,) * fn.event_dim)
+            fn = getattr(fn, "base_dist", None)
+        return scale
+
     def _scale(self, site: Site, local: bool) -> float | Array:
         if not local or self.structure.data_scale == 1:
             return _own_scale(site)
-        if not self.structure.plates.keys() <= plates_of(site).keys():
+        inside = self.structure.plates.keys() <= plates_of(site).keys()
+        if not inside and not draws_nothing(site["fn"]):  # those say themselves how they count
             raise ValueError(self.structure.missing_scale(site["name"]))
         return _own_scale(site) / self.structure.data_scale
 

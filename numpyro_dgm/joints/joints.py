@@ -217,25 +217,33 @@ class Joints:
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the
-        guide only along the path through z."""
-        return self._rescored(joint.runs.record["values"])
+        guide only along the path through z, and through what it states but does not draw."""
+        return self._rescored(joint, {})
 
     def rescored(
         self, joint: InferenceJoint, weights: Array, sites: tuple[str, ...]
     ) -> InferenceJoint:
         """Model and frozen guide scored at the draws, with the gradient through `sites` multiplied
-        by constant weights.
+        by constant weights w, or by 1 - s (1 - w) where log q counts s times (0 under a mask).
 
         Shapes: weights (num_particles, *sizes), or (num_particles,) for those of the whole joint.
         """
-        values = dict(joint.runs.record["values"])
-        for name in sites:
-            factor = self._spread(joint, weights, name)
-            values[name] = _scale_gradient(values[name], factor)
-        return self._rescored(values)
+        values = {}
+        for name in (name for name in sites if not joint.is_determined(name)):
+            scale = joint.runs.record["density_scale"][name]
+            value, factor = joint.values(name), self._spread(joint, weights, name)
+            scale = scale.reshape(len(scale), *[1] * (value.ndim - scale.ndim), *scale.shape[1:])
+            values[name] = _scale_gradient(value, 1 - scale * (1 - factor))
+        return self._rescored(joint, values)
 
-    def _rescored(self, values: Mapping[str, Array]) -> InferenceJoint:
-        return self._joint(lambda key, values: self._particle(key, values=values), values)
+    def _rescored(self, joint: InferenceJoint, values: Mapping[str, Array]) -> InferenceJoint:
+        structure, drawn = joint.structure, joint.runs.record["values"] | values
+        undrawn = [name for name in joint.latent_sites if joint.is_determined(name)]
+        given = {name: value for name, value in drawn.items() if name not in undrawn}
+        undrawn += structure.local_factors + structure.global_factors
+        return self._joint(
+            lambda key, values: self._particle(key, values=values, undrawn=tuple(undrawn)), given
+        )
 
     def _joint(self, particle: Callable, *mapped: Any) -> InferenceJoint:
         """Runs one particle, or maps over all of them; the layout is the same for each and leaves
@@ -271,6 +279,7 @@ class Joints:
         stopped: bool = False,
         shared: tuple[str, ...] = (),
         values: Mapping[str, Array] | None = None,
+        undrawn: tuple[str, ...] = (),
     ) -> tuple[Trace, Trace]:
         guide_key, model_key = jax.random.split(key)
         guide = SharedKeys(self.guide, self._keys["shared"], shared)
@@ -278,10 +287,18 @@ class Joints:
             with StoppedValues(every_site=stopped):
                 guide_trace = self._run(guide, guide_key, self.params, self.mutable_state)
         else:
+            live: Trace = {}  # what the guide states but does not draw, not frozen
+            if undrawn:
+                live = self._run(
+                    GivenDraws(guide, values), guide_key, self.params, self.mutable_state
+                )
+                live = {name: live[name] for name in undrawn if name in live}
+                values = {**{name: site["value"] for name, site in live.items()}, **values}
             frozen = jax.tree.map(jax.lax.stop_gradient, self.params)
             guide_trace = self._run(
                 GivenDraws(guide, values), guide_key, frozen, self.mutable_state
             )
+            guide_trace.update(live)
         model = SharedKeys(_replayed(self.model, guide_trace), self._keys["shared"])
         state = {**self.mutable_state, **mutable_sites(guide_trace)}
         return self._run(model, model_key, self.params, state), guide_trace

@@ -3,7 +3,13 @@
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
-from numpyro.distributions import Unit
+from numpyro.distributions import (
+    Delta,
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+    Unit,
+)
 
 from dgm_core import structure
 from dgm_core.structure import Plate, Structure
@@ -30,6 +36,24 @@ def random_sites(trace: Trace) -> dict[str, Site]:
     """The latent and observed sites of a trace."""
     kinds = ("latent", "observed")
     return {name: site for name, site in trace.items() if kind_of(site) in kinds}
+
+
+def draws_nothing(fn: Any) -> bool:
+    """Whether a distribution is determined by what was drawn before: a Delta, or a factor's."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, Delta | Unit)
+
+
+def unmasked(fn: Any) -> Any:
+    """A distribution without the masks around it."""
+    if isinstance(fn, MaskedDistribution):
+        return unmasked(fn.base_dist)
+    if isinstance(fn, Independent):
+        return unmasked(fn.base_dist).to_event(fn.reinterpreted_batch_ndims)
+    if isinstance(fn, ExpandedDistribution):
+        return unmasked(fn.base_dist).expand(fn.batch_shape)
+    return fn
 
 
 def plates_of(site: Site) -> dict[str, int]:

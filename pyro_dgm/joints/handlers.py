@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from pyro_dgm.joints.structure import draws_nothing
+
 __all__: list[str] = []  # for the package, not for users
 
 
@@ -64,11 +66,12 @@ class GivenDraws(Messenger):
 
 
 class StoppedValues(Messenger):
-    """Cuts the gradient through every latent value, which leaves the score function as the only
-    road to the guide."""
+    """Cuts the gradient through every latent value that is drawn, which leaves the score function
+    as the only road to the guide; what follows from draws keeps its gradient."""
 
     def _pyro_post_sample(self, msg: Message) -> None:
-        if not msg["is_observed"] and isinstance(msg["value"], Tensor):
+        drawn = not msg["is_observed"] and not draws_nothing(msg["fn"])
+        if drawn and isinstance(msg["value"], Tensor):
             msg["value"] = msg["value"].detach()
 
 

@@ -5,14 +5,14 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from pyro.distributions import Delta, MaskedDistribution, Unit
+from pyro.distributions import MaskedDistribution
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import biject_to, kl_divergence
 
 from pyro_dgm.conditionals import NoDensityError
-from pyro_dgm.joints.structure import Structure, Trace, plates_of
+from pyro_dgm.joints.structure import Structure, Trace, draws_nothing, plates_of, unmasked
 
 __all__ = ["InferenceJoint"]
 
@@ -128,7 +128,7 @@ class InferenceJoint:
 
     def is_determined(self, name: str) -> bool:
         """Whether the guide draws nothing at a site, a Delta or a factor: log q is no density."""
-        return isinstance(self._drawn(name)["fn"], Delta | Unit)
+        return draws_nothing(self._drawn(name)["fn"])
 
     def analytic_kl(self, name: str) -> Tensor:
         """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is
@@ -187,6 +187,16 @@ class InferenceJoint:
         """(plate, site) where a plate is subsampled that is not a data plate."""
         return self.structure.other_subsampled
 
+    def density_scale(self, site: Message) -> Any:
+        """How often log q of a site counts, N / B apart: 1, or the scale and the mask around it, to
+        be broadcast to its value.
+        """
+        scale = self._scale(site, site["name"] not in self.structure.global_sites)
+        if isinstance(scale, Tensor):
+            scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
+        mask = observed_mask(site)
+        return scale if mask is None else scale * mask.to(torch.get_default_dtype())
+
     def _each(self, read: Callable[[tuple[Trace, Trace]], Tensor]) -> Tensor:
         parts = [read(run) for run in self.runs]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -244,7 +254,7 @@ class InferenceJoint:
 
     def _log_prob(self, site: Message, *, raw: bool = False) -> Tensor:
         try:
-            log_prob = site["fn"].log_prob(_seen(site))
+            log_prob = (unmasked(site["fn"]) if raw else site["fn"]).log_prob(_seen(site))
         except NoDensityError as error:
             raise NoDensityError(f"Site '{site['name']}' is implicit. {error}") from error
         return self._reduce(log_prob, site, scaled=not raw)
@@ -267,7 +277,8 @@ class InferenceJoint:
     def _scale(self, site: Message, local: bool) -> float | Tensor:
         if not local or self.data_scale == 1:
             return site["scale"]
-        if not self.structure.plates.keys() <= plates_of(site).keys():
+        inside = self.structure.plates.keys() <= plates_of(site).keys()
+        if not inside and not draws_nothing(site["fn"]):  # those say themselves how they count
             raise ValueError(self.structure.missing_scale(site["name"]))
         return site["scale"] / self.data_scale
 

@@ -24,11 +24,12 @@ from pyro_dgm.joints.handlers import GivenDraws, ParticlePlate, StoppedValues, f
 from pyro_dgm.joints.inference import InferenceJoint, side_by_particle
 from pyro_dgm.joints.particles import Plan, agree, draws_of_particle, shared_sites, signature
 from pyro_dgm.joints.structure import (
-    Structure,
     Trace,
     declared_size,
+    draws_nothing,
     find_structure,
     find_structure_at_once,
+    kind_of,
     no_gradient_message,
     random_sites,
 )
@@ -188,23 +189,28 @@ class Joints:
 
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the
-        guide only along the path through z."""
-        runs = [(model, self._rerun_guide(guide, joint, {})) for model, guide in joint.runs]
+        guide only along the path through z, and through what it states but does not draw."""
+        runs = [(model, self._frozen(guide, joint)) for model, guide in joint.runs]
         return InferenceJoint(runs, joint.structure)
 
     def rescored(
         self, joint: InferenceJoint, weights: Tensor, sites: tuple[str, ...]
     ) -> InferenceJoint:
         """Model and frozen guide scored at the draws, with the gradient through `sites` multiplied
-        by constant weights.
+        by constant weights w, or by 1 - s (1 - w) where log q counts s times (0 under a mask).
 
         Shapes: weights (num_particles, *sizes), or (num_particles,) for those of the whole joint.
         """
         runs = []
         for (_, guide), own in zip(joint.runs, weights.chunk(len(joint.runs)), strict=True):
-            drawn = {name: guide.nodes[name] for name in sites if self.num_particles > 1}
-            values = {name: _rescaled(site, own, joint.structure) for name, site in drawn.items()}
-            guide_trace = self._rerun_guide(guide, joint, values)
+            given = tuple(name for name in joint.latent_sites if not joint.is_determined(name))
+            drawn = {name: guide.nodes[name] for name in given if name in sites}
+            values = {name: _rescaled(site, own, joint) for name, site in drawn.items()}
+            live = guide
+            if undrawn(guide):
+                with draws_of(guide, values, only=given):
+                    live = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+            guide_trace = self._frozen(live, joint, values)
             runs.append((self._run_model(guide_trace), guide_trace))
         return InferenceJoint(runs, joint.structure)
 
@@ -290,13 +296,18 @@ class Joints:
             guide_trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
         return self._run_model(guide_trace), guide_trace
 
-    def _rerun_guide(
-        self, guide_trace: Trace, joint: InferenceJoint, values: Mapping[str, Tensor]
+    def _frozen(
+        self, live: Trace, joint: InferenceJoint, values: Mapping[str, Tensor] | None = None
     ) -> Trace:
-        with frozen_parameters(), draws_of(guide_trace, values):
+        """The guide run again at the values of a run, with constant parameters; what it states but
+        does not draw is that of the run.
+        """
+        with frozen_parameters(), draws_of(live, values):
             trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
         if gone := [name for name in joint.latent_sites if name not in trace.nodes]:
             raise ValueError(f"The guide drew {gone} in its first run, but not when run again.")
+        for name in undrawn(live):
+            trace.nodes[name] = live.nodes[name]
         return trace
 
     def _run_model(self, guide_trace: Trace) -> Trace:
@@ -346,12 +357,19 @@ def with_vectors(value: tuple[Tensor, int], fn: Any) -> tuple[Tensor, int]:
     return (labels[..., None] == classes).to(probs.dtype), event_dim + 1
 
 
-def _rescaled(site: Message, weights: Tensor, structure: Structure) -> Tensor:
+def undrawn(trace: Trace) -> list[str]:
+    """The sites of a guide that state something and draw nothing: determined values, factors."""
+    sites = trace.nodes.items()
+    return [name for name, site in sites if kind_of(site) and draws_nothing(site["fn"])]
+
+
+def _rescaled(site: Message, weights: Tensor, joint: InferenceJoint) -> Tensor:
     """The value of a site with its gradient multiplied by weights (num_particles, *sizes)."""
-    shape = [1] * structure.batch_ndim
-    for dim, size in zip(structure.plates.values(), weights.shape[1:], strict=False):
+    shape = [1] * joint.structure.batch_ndim
+    for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
         shape[dim] = size
     factor = weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
+    factor = 1 - joint.density_scale(site) * (1 - factor)
     value = site["value"]
     return value.detach() + (factor * (value - value.detach())).reshape(value.shape)
 

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pyro.distributions import Delta, MaskedDistribution, Unit
+from pyro.distributions import (
+    Delta,
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+    Unit,
+)
 from pyro.poutine import Trace
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
@@ -41,6 +47,24 @@ def random_sites(trace: Trace) -> dict[str, Message]:
     return {name: site for name, site in trace.nodes.items() if kind_of(site) in kinds}
 
 
+def draws_nothing(fn: Any) -> bool:
+    """Whether a distribution is determined by what was drawn before: a Delta, or a factor's."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, Delta | Unit)
+
+
+def unmasked(fn: Any) -> Any:
+    """A distribution without the masks around it."""
+    if isinstance(fn, MaskedDistribution):
+        return unmasked(fn.base_dist)
+    if isinstance(fn, Independent):
+        return unmasked(fn.base_dist).to_event(fn.reinterpreted_batch_ndims)
+    if isinstance(fn, ExpandedDistribution):
+        return unmasked(fn.base_dist).expand(fn.batch_shape)
+    return fn
+
+
 def plates_of(site: Message) -> dict[str, int]:
     """The plates around a site, name -> dimension (negative)."""
     return {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
@@ -51,6 +75,7 @@ def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
 
     Raises: ValueError as `dgm_core.structure.find_structure`.
     """
+    _check_factors(guide_trace)
     return structure.find_structure(_sites(model_trace), _sites(guide_trace))
 
 
@@ -58,10 +83,21 @@ def find_structure_at_once(
     model_trace: Trace, guide_trace: Trace, num_particles: int, batch_ndim: int
 ) -> Structure:
     """The same from a run with the particles in dimension -(batch_ndim + 1)."""
+    _check_factors(guide_trace)
     model, guide = _sites(model_trace), _sites(guide_trace)
     return structure.find_structure(
         model, guide, num_particles=num_particles, batch_ndim=batch_ndim
     )
+
+
+def _check_factors(guide_trace: Trace) -> None:
+    for name, site in guide_trace.nodes.items():
+        if site["type"] == "sample" and isinstance(site["fn"], Unit) and not site["fn"].has_rsample:
+            raise ValueError(
+                f"The gradient of a factor in a guide is that of its value: write "
+                f"pyro.factor('{name}', ..., has_rsample=True), and draw what is not "
+                "reparameterized at sample sites, which take the score function."
+            )
 
 
 def declared_size(generative_trace: Trace) -> int:

@@ -146,7 +146,7 @@ def score_surrogate(
     """
     surrogate: Array | float = 0.0
     for name in joint.latent_sites:
-        if joint.is_reparameterized(name) and not every_site:
+        if joint.is_determined(name) or (joint.is_reparameterized(name) and not every_site):
             continue
         log_q = joint.score(name)
         if name in joint.structure.local_sites:

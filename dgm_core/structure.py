@@ -334,3 +334,8 @@ def _broadcast(a: Shape, b: Shape, name: str) -> Shape:
             f"distribution's {a}."
         )
     return tuple(n if m == 1 else m for m, n in reversed(sizes))
+
+
+def unknown_label(label: float, num_classes: int) -> str:
+    """What to say of a label that a Categorical does not have."""
+    return f"Labels must be integers from 0 to {num_classes - 1}, got {label:g}."

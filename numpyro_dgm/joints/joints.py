@@ -8,14 +8,12 @@ from it by site name.
 
 import zlib
 from collections.abc import Callable, Mapping
-from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from numpyro import handlers
-from numpyro.distributions import CategoricalLogits, CategoricalProbs
 
 from numpyro_dgm.joints.handlers import GivenDraws, PlateSizes, SharedKeys, StoppedValues
 from numpyro_dgm.joints.inference import InferenceJoint, Runs, read_particle, side_by_particle
@@ -28,6 +26,7 @@ from numpyro_dgm.joints.structure import (
     no_gradient_message,
     random_sites,
 )
+from numpyro_dgm.joints.values import base_of, side_by_side, with_vectors
 from numpyro_dgm.nn import evaluation_mode
 
 __all__ = ["Joints"]
@@ -165,7 +164,7 @@ class Joints:
         for name in _up_to(list(nodes), sites):
             fn = nodes[name]["fn"]
             if not fn.has_rsample and self._is_learned(fn):
-                raise ValueError(no_gradient_message(name, type(_base(fn)).__name__, "model"))
+                raise ValueError(no_gradient_message(name, type(base_of(fn)).__name__, "model"))
         fake = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
         fns = [nodes[name]["fn"] for name in sites]
         return (
@@ -374,36 +373,3 @@ def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:
     """The sites that are drawn before the last of the given ones, and that one: all that these can
     depend on."""
     return order[: 1 + max(order.index(name) for name in sites)]
-
-
-def side_by_side(values: list[tuple[Array, int]]) -> Array:
-    """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num,
-    entries)."""
-    batches = [value.shape[: value.ndim - event_dim] for value, event_dim in values]
-    if len(values) == 1:
-        return values[0][0].reshape(-1, *values[0][0].shape[len(batches[0]) :])
-    batch = jnp.broadcast_shapes(*batches)
-    parts = [
-        jnp.broadcast_to(value, batch + value.shape[len(own) :]).reshape(prod(batch), -1)
-        for (value, _), own in zip(values, batches)
-    ]
-    inexact = [part.dtype for part in parts if jnp.issubdtype(part.dtype, jnp.inexact)]
-    dtype = inexact[0] if inexact else jnp.zeros(()).dtype
-    return jnp.concatenate([part.astype(dtype) for part in parts], 1)
-
-
-def with_vectors(value: tuple[Array, int], fn: Any) -> tuple[Array, int]:
-    """A value of a site and its number of event dimensions, the labels of a Categorical as one-hot
-    vectors."""
-    base, (labels, event_dim) = _base(fn), value
-    if not isinstance(base, CategoricalProbs | CategoricalLogits):
-        return value
-    probs = base.probs
-    return jax.nn.one_hot(labels, probs.shape[-1], dtype=probs.dtype), event_dim + 1
-
-
-def _base(fn: Any) -> Any:
-    """A distribution without what was wrapped around it."""
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return fn

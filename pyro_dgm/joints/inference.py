@@ -187,7 +187,7 @@ class InferenceJoint:
         """(plate, site) where a plate is subsampled that is not a data plate."""
         return self.structure.other_subsampled
 
-    def density_scale(self, site: Message) -> Any:
+    def _density_scale(self, site: Message) -> Any:
         """How often log q of a site counts, N / B apart: 1, or the scale and the mask around it, to
         be broadcast to its value.
         """

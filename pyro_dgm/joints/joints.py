@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions import Categorical
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -33,6 +32,7 @@ from pyro_dgm.joints.structure import (
     no_gradient_message,
     random_sites,
 )
+from pyro_dgm.joints.values import base_of, side_by_side, with_vectors
 from pyro_dgm.nn import evaluation_mode
 
 __all__ = ["Joints"]
@@ -329,34 +329,6 @@ def draws_of(
     return GivenDraws({**drawn, **(values or {})}, indices)
 
 
-def side_by_side(values: list[tuple[Tensor, int]]) -> Tensor:
-    """Values (*batch, *event) with their event dimensions: one as (num, *event), several as (num,
-    entries)."""
-    batches = [value.shape[: value.ndim - event_dim] for value, event_dim in values]
-    if len(values) == 1:
-        return values[0][0].reshape(-1, *values[0][0].shape[len(batches[0]) :])
-    batch = torch.broadcast_shapes(*batches)
-    parts = [
-        value.expand(batch + value.shape[len(own) :]).reshape(batch.numel(), -1)
-        for (value, _), own in zip(values, batches)
-    ]
-    dtype = next(
-        (part.dtype for part in parts if part.is_floating_point()), torch.get_default_dtype()
-    )
-    return torch.cat([part.to(dtype) for part in parts], 1)
-
-
-def with_vectors(value: tuple[Tensor, int], fn: Any) -> tuple[Tensor, int]:
-    """A value of a site and its number of event dimensions, the labels of a Categorical as one-hot
-    vectors."""
-    base, (labels, event_dim) = _base(fn), value
-    if not isinstance(base, Categorical):
-        return value
-    probs = base.probs
-    classes = torch.arange(probs.shape[-1], device=labels.device)
-    return (labels[..., None] == classes).to(probs.dtype), event_dim + 1
-
-
 def undrawn(trace: Trace) -> list[str]:
     """The sites of a guide that state something and draw nothing: determined values, factors."""
     sites = trace.nodes.items()
@@ -369,7 +341,7 @@ def _rescaled(site: Message, weights: Tensor, joint: InferenceJoint) -> Tensor:
     for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
         shape[dim] = size
     factor = weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
-    factor = 1 - joint.density_scale(site) * (1 - factor)
+    factor = 1 - joint._density_scale(site) * (1 - factor)
     value = site["value"]
     return value.detach() + (factor * (value - value.detach())).reshape(value.shape)
 
@@ -387,11 +359,4 @@ def _check_pathwise(name: str, site: Message, owner: str) -> None:
     if site["fn"].has_rsample or not torch.is_grad_enabled():
         return
     if site["fn"].log_prob(site["value"].detach()).requires_grad:
-        raise ValueError(no_gradient_message(name, type(_base(site["fn"])).__name__, owner))
-
-
-def _base(fn: Any) -> Any:
-    """A distribution without what was wrapped around it."""
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return fn
+        raise ValueError(no_gradient_message(name, type(base_of(site["fn"])).__name__, owner))

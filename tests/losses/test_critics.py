@@ -157,6 +157,23 @@ def test_labels_enter_as_one_hot_vectors(backend: Any) -> None:
     assert set(drawn.ravel()) == {0.0, 1.0} and (drawn.sum(1) == 1).all()
 
 
+@pytest.mark.parametrize("label", [3, -1, 1.5])
+def test_labels_out_of_range_are_refused(backend: Any, label: float) -> None:
+    """A vector of zeros would be a class that nobody knows."""
+    y = np.array([0.0, label, 2.0])
+    y = y if label == 1.5 else y.astype(int)
+    y = backend.np.asarray(y)
+    fn = backend.dist.Categorical(probs=backend.array([0.2, 0.3, 0.5]))
+    values = importlib.import_module(f"{backend.name}_dgm.joints.values")
+    with pytest.raises(ValueError, match=rf"Labels must be integers from 0 to 2, got {label:g}"):
+        values.with_vectors((y, 0), fn)
+    if backend.name == "numpyro":
+        vectors = backend.jax.jit(lambda y: values.with_vectors((y, 0), fn)[0])(y)
+        assert (
+            np.isnan(np.asarray(vectors[1])).all() and np.isfinite(np.asarray(vectors[::2])).all()
+        )
+
+
 def test_instance_noise_has_its_standard_deviation(backend: Any) -> None:
     """In the update of the critic as well as where model and guide are scored, and as the schedule
     says.

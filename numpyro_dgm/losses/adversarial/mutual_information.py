@@ -14,8 +14,9 @@ from numpyro import handlers
 
 from dgm_core.arguments import check_choice, check_name
 from numpyro_dgm.joints.handlers import GivenDraws
-from numpyro_dgm.joints.joints import Joints, mutable_sites, side_by_side, with_vectors
+from numpyro_dgm.joints.joints import Joints, mutable_sites
 from numpyro_dgm.joints.structure import Trace, random_sites
+from numpyro_dgm.joints.values import side_by_side, with_vectors
 from numpyro_dgm.losses.adversarial.regularizers import Regularizer
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
 

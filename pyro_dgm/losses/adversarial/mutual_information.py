@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_choice, check_name
 from pyro_dgm.joints.handlers import GivenDraws
-from pyro_dgm.joints.joints import Joints, side_by_side, with_vectors
+from pyro_dgm.joints.joints import Joints
 from pyro_dgm.joints.structure import random_sites
+from pyro_dgm.joints.values import side_by_side, with_vectors
 from pyro_dgm.losses.adversarial.regularizers import Regularizer
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
 

@@ -28,6 +28,7 @@ from numpyro_dgm.joints.structure import (
 )
 from numpyro_dgm.joints.values import base_of, side_by_side, with_vectors
 from numpyro_dgm.nn import evaluation_mode
+from numpyro_dgm.nn.register import check_tied, shared_places
 
 __all__ = ["Joints"]
 
@@ -300,7 +301,9 @@ class Joints:
             guide_trace.update(live)
         model = SharedKeys(_replayed(self.model, guide_trace), self._keys["shared"])
         state = {**self.mutable_state, **mutable_sites(guide_trace)}
-        return self._run(model, model_key, self.params, state), guide_trace
+        model_trace = self._run(model, model_key, self.params, state)
+        check_tied(self.params, shared_places(guide_trace, model_trace))
+        return model_trace, guide_trace
 
     def _shared_sites(self) -> tuple[str, ...]:
         """The global latents, where they must be shared; found from the shapes alone, without

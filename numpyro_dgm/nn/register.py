@@ -1,5 +1,6 @@
 """Registering the parameters of modules inside models."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -8,6 +9,8 @@ import numpyro
 from numpyro.primitives import mutable
 
 from numpyro_dgm.nn.layers import BatchNorm, RunningStatistics
+
+__all__ = ["register"]
 
 M = TypeVar("M", bound=eqx.Module)
 
@@ -18,12 +21,23 @@ def register(name: str, module: M) -> M:
 
     Parameters keep their attribute paths below `name`. A second module registered under the same
     name replaces the first, so a new instance never trains weights that an older one left behind. A
-    module without parameters is returned as it is.
+    module without parameters is returned as it is. A parameter in two places, as of a layer that is
+    used twice, is one; in NumPyro it is known by its array.
     """
     params, static = eqx.partition(module, eqx.is_inexact_array)
-    if not jax.tree.leaves(params):
+    leaves, structure = jax.tree.flatten(params)
+    if not leaves:
         return module
-    module = eqx.combine(numpyro.param(f"{name}$params", lambda _: params), static)
+    places: dict[int, int] = {}  # of each array where it comes first
+    first = [places.setdefault(id(leaf), index) for index, leaf in enumerate(leaves)]
+    own = [
+        leaf if place == index else None for index, (leaf, place) in enumerate(zip(leaves, first))
+    ]
+    initial = jax.tree.unflatten(structure, own)
+    value = numpyro.param(f"{name}$params", lambda _: initial, arrays=jax.tree.leaves(initial))
+    values = iter(jax.tree.leaves(value))
+    found = [None if leaf is None else next(values) for leaf in own]
+    module = eqx.combine(jax.tree.unflatten(structure, [found[place] for place in first]), static)
     norms = {
         jax.tree_util.keystr(path, simple=True, separator="."): part
         for path, part in jax.tree_util.tree_leaves_with_path(module, is_leaf=_is_norm)
@@ -44,6 +58,46 @@ def register(name: str, module: M) -> M:
         module,
         is_leaf=_is_norm,
     )
+
+
+Place = tuple[str, int]  # a site, and the number of an array in it
+
+
+def shared_places(*traces: Mapping[str, Any]) -> dict[Place, Place]:
+    """Arrays that a module of another name has brought before, by where they were found first."""
+    first: dict[int, Place] = {}
+    shared = {}
+    for name, site in (item for trace in traces for item in trace.items()):
+        for index, leaf in enumerate(site.get("kwargs", {}).get("arrays", ())):
+            place = first.setdefault(id(leaf), (name, index))
+            if place[0] != name:
+                shared[name, index] = place
+    return shared
+
+
+def tied(params: Mapping[str, Any], shared: Mapping[Place, Place]) -> dict[str, Any]:
+    """Parameters in which the arrays that modules of two names share are one."""
+    result = dict(params)
+    for (name, index), (other, where) in shared.items():
+        leaves, structure = jax.tree.flatten(result[name])
+        leaves[index] = jax.tree.leaves(result[other])[where]
+        result[name] = jax.tree.unflatten(structure, leaves)
+    return result
+
+
+def check_tied(params: Mapping[str, Any], shared: Mapping[Place, Place]) -> None:
+    """Raises ValueError where modules of two names that share arrays have two sets of weights."""
+    for (name, index), (other, where) in shared.items():
+        if not {name, other} <= params.keys():
+            continue
+        leaves = (jax.tree.leaves(params[n])[i] for n, i in ((name, index), (other, where)))
+        if next(leaves) is not next(leaves):
+            names = sorted(site.removesuffix("$params") for site in (name, other))
+            raise ValueError(
+                f"The modules registered as {names} share weights, which an engine that holds "
+                "parameters by name would train apart: train them by fit, or register what they "
+                "share once, under one name, in model and guide."
+            )
 
 
 def _is_norm(part: Any) -> bool:

@@ -248,6 +248,11 @@ def _complaint(name: str, family: str, support: str, count: int, example: float)
             "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as "
             "ContinuousBernoulli"
         )
+    elif family in ("Beta", "Kumaraswamy", "LogitNormal"):
+        advice = (
+            "dequantize the data (dgm_core.data.dequantize), move them inside, as in 0.001 + "
+            "0.998 * x, or use ContinuousBernoulli"
+        )
     return (
         f"Site '{name}' observes {example:g}, outside the support of {family} ({support}); "
         f"{count} values of this batch are: {advice}."

@@ -14,6 +14,7 @@ from numpyro.primitives import Messenger
 
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.losses.state import STATES
+from numpyro_dgm.nn.register import Place, shared_places, tied
 from numpyro_dgm.training.batches import Form
 from numpyro_dgm.training.updates import Updates
 
@@ -46,7 +47,7 @@ class Step:
         guide: Callable,
         loss: Loss,
         updates: Updates,
-        transforms: dict[str, Transform],
+        transforms: "Constrained",
         *,
         num_data: int | None,
         batch_size: int | None,
@@ -175,12 +176,26 @@ class Step:
 
     def constrain(self, params: dict[str, Any]) -> dict[str, Any]:
         """Parameters as the model and guide see them."""
-        return {name: self.transforms[name](value) for name, value in params.items()}
+        return self.transforms(params)
+
+
+class Constrained:
+    """Parameters as the model and guide see them: constrained, and one set of weights for a module
+    that is part of two.
+    """
+
+    def __init__(self, transforms: dict[str, Transform], shared: dict[Place, Place]) -> None:
+        self.transforms, self.shared = transforms, shared
+
+    def __call__(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The constrained parameters."""
+        values = {name: self.transforms[name](value) for name, value in params.items()}
+        return tied(values, self.shared)
 
 
 def initialise(
     model: Callable, guide: Callable, batch: Any, key: Array, *, compiled: bool
-) -> tuple[dict[str, Any], dict[str, Transform], dict[str, Any]]:
+) -> tuple[dict[str, Any], Constrained, dict[str, Any]]:
     """Unconstrained parameters, the transforms that constrain them, and mutable sites, from one run
     of guide and model on a batch.
 
@@ -190,6 +205,7 @@ def initialise(
     form, arrays = Form.of(batch)
     args, kwargs = form.call(arrays)
     transforms: dict[str, Transform] = {}
+    shared: dict[Place, Place] = {}
 
     def collect(
         fn: Callable, values: dict[str, Any]
@@ -205,13 +221,15 @@ def initialise(
     guide_trace, params, mutable = collect(seed(guide, keys[0]), {})
 
     def run_model() -> tuple[dict[str, Any], dict[str, Any]]:
-        return collect(replay(seed(model, keys[1]), guide_trace), params)[1:]
+        model_trace, *found = collect(replay(seed(model, keys[1]), guide_trace), params)
+        shared.update(shared_places(guide_trace, model_trace))
+        return found[0], found[1]
 
     model_params, model_mutable = jax.jit(run_model)() if compiled else run_model()
     params, mutable = {**model_params, **params}, {**model_mutable, **mutable}
     return (
         _strong({name: transforms[name].inv(value) for name, value in params.items()}),
-        transforms,
+        Constrained(transforms, shared),
         _strong(mutable),
     )
 

@@ -70,6 +70,9 @@ class _OpenUnit(constraints.Constraint):
     def check(self, value: Tensor) -> Tensor:
         return (value > 0) & (value < 1)
 
+    def __repr__(self) -> str:
+        return "OpenInterval(lower_bound=0.0, upper_bound=1.0)"
+
 
 open_unit = _OpenUnit()
 

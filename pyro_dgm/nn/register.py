@@ -8,6 +8,8 @@ import torch
 from pyro.params import param_with_module_name
 from torch import nn
 
+__all__ = ["register"]
+
 M = TypeVar("M", bound=nn.Module)
 settled = ContextVar(
     "settled", default=False
@@ -20,7 +22,8 @@ def register(name: str, module: M) -> M:
 
     Parameters keep their attribute paths below `name`. A second module registered under the same
     name replaces the first, so a new instance never trains weights that an older one left behind. A
-    module without parameters is returned as it is.
+    module without parameters is returned as it is. A parameter in two places, as of a layer that is
+    used twice, is one; in NumPyro it is known by its array.
     """
     if settled.get():
         return module

@@ -115,6 +115,7 @@ def latent_scatter(
     z = np.asarray(z, np.float64)
     if z.ndim != 2 or z.size == 0:
         raise ValueError(f"z must be (num_data, z_dim) and not empty, got shape {z.shape}.")
+    _check_finite("z", z)
     if labels is not None and np.shape(labels) != (len(z),):
         raise ValueError(
             f"labels must be one number per datum, got shape {np.shape(labels)} for {len(z)} data."
@@ -229,6 +230,8 @@ def pair_plot(
     names = [f"$z_{{{index + 1}}}$" for index in range(dim)] if names is None else list(names)
     if len(names) != dim:
         raise ValueError(f"names must be one per dimension, got {len(names)} for {dim}.")
+    for label, values in sets.items():
+        _check_finite(f"draws{label and f' {label!r}'}", values)
     dim = min(dim, max_dims)
     figure = _figure(1.0 + 1.7 * dim, 1.0 + 1.7 * dim)
     panels: list[list[Axes]] = figure.subplots(dim, dim, squeeze=False, sharex="col").tolist()
@@ -288,6 +291,11 @@ def _two_dimensions(z: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     )
 
 
+def _check_finite(name: str, x: np.ndarray) -> None:
+    if bad := x.size - np.count_nonzero(np.isfinite(x)):
+        raise ValueError(f"{name} must be finite to be drawn, {bad} of {x.size} numbers are not.")
+
+
 def _images(x: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
     """(num_images, height, width, channels), clipped to [0, 1]."""
     channels, height, width = image_shape
@@ -299,9 +307,8 @@ def _images(x: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
             f"x must be images of shape {tuple(image_shape)}, one at least, got an array of "
             f"shape {x.shape}."
         )
-    pixel = math.ceil(
-        64 / max(height, width)
-    )  # small images are enlarged, so that the lines between them stay thin
+    _check_finite("x", x)
+    pixel = math.ceil(64 / max(height, width))  # small images enlarged: thin lines between them
     enlarged = x.reshape(-1, channels, height, width).repeat(pixel, axis=2).repeat(pixel, axis=3)
     return np.clip(np.moveaxis(enlarged, 1, -1), 0, 1)
 

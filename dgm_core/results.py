@@ -55,9 +55,10 @@ class History:
                 f"The history has no column {name!r}; it has "
                 f"{', '.join(self.columns) or 'no rows'}."
             )
-        return np.array(
-            [np.nan if row.get(name) is None else row[name] for row in self._rows], dtype=float
-        )
+        values = [np.nan if row.get(name) is None else row[name] for row in self._rows]
+        if texts := [value for value in values if isinstance(value, str)]:
+            raise ValueError(f"The column {name!r} holds text ({texts[0]!r}), not numbers.")
+        return np.array(values, dtype=float)
 
     def best(self, name: str, *, largest: bool = False) -> dict[str, Any]:
         """The row in which a column is smallest (or largest); rows where it is missing or NaN do
@@ -83,12 +84,26 @@ class History:
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
-        """Read what `to_csv` wrote: equal rows come back."""
-        with open(path, newline="", encoding="utf-8") as file:
-            return cls(
-                {name: _parse(text) for name, text in row.items() if text != ""}
-                for row in csv.DictReader(file)
-            )
+        """Read what `to_csv` wrote: equal rows come back.
+
+        Raises:
+            ValueError: naming the file, when it is no such table or broke off.
+        """
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                text = file.read()
+            names, *rows = csv.reader(io.StringIO(text, newline=""), strict=True) if text else ([],)
+            broken = bool(text) and not text.endswith("\n")
+            if broken or any(len(row) != len(names) for row in rows):
+                raise ValueError(
+                    "its rows have different numbers of entries, or the last one no end"
+                )
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path} is not a table of metrics: {error}.") from error
+        return cls(
+            {name: _parse(entry) for name, entry in zip(names, row, strict=True) if entry != ""}
+            for row in rows
+        )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -169,6 +184,8 @@ def _number(value: Any) -> Any:
 
 
 def _parse(text: str) -> Any:
+    if text in ("True", "False"):
+        return text == "True"
     for kind in (int, float):
         try:
             return kind(text)

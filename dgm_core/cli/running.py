@@ -24,7 +24,7 @@ from dgm_core.cli.backend import Backend
 from dgm_core.cli.building import Prepared, as_usage_error, build_loss, build_model, prepare
 from dgm_core.data import describe, names
 from dgm_core.diagnostics import active_units, bits_per_dim, summary
-from dgm_core.files import claimed
+from dgm_core.files import claimed, unused
 from dgm_core.results import format_table, read_json, write_json
 
 _NUM_PICTURES = 64
@@ -154,9 +154,13 @@ def _evaluate(backend: Backend, arguments: Namespace, data: Prepared, run: Any) 
         plots.latent_scatter(means, labels, title="posterior means of the test data"),
         folder / "latent.png",
     )
-    backend.to_arviz(run, x[:_NUM_EXPORTED], num_draws=_NUM_DRAWS, seed=seed).to_netcdf(
-        str(folder / "posterior.nc")
-    )
+    idata = backend.to_arviz(run, x[:_NUM_EXPORTED], num_draws=_NUM_DRAWS, seed=seed)
+    temporary = unused(folder / "posterior.nc")
+    try:
+        idata.to_netcdf(str(temporary))
+        temporary.replace(folder / "posterior.nc")
+    finally:
+        temporary.unlink(missing_ok=True)
     return "\n".join(lines)
 
 

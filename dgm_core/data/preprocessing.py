@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dgm_core.arguments import check_count, check_seed
+
 PROTOCOLS = ("static", "dynamic", "threshold")
 
 
@@ -29,10 +31,11 @@ def binarize(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}.")
-    _check_unit_interval(x)
+    x = _unit_interval(x)
     if protocol == "threshold":
         return (x > 0.5).astype(np.float32)
-    rng = np.random.default_rng([seed, epoch] if protocol == "dynamic" else [seed])
+    seeds = [check_seed("seed", seed, 0), check_seed("epoch", epoch, 0)]
+    rng = np.random.default_rng(seeds if protocol == "dynamic" else seeds[:1])
     return (rng.random(x.shape) < x).astype(np.float32)
 
 
@@ -50,10 +53,11 @@ def dequantize(x: np.ndarray, levels: int = 256, *, seed: int = 0) -> np.ndarray
     >>> bool(0 <= y[0] < 0.5 <= y[1] < 1)
     True
     """
-    if levels < 2:
+    if isinstance(levels, int | np.integer) and levels < 2:
         raise ValueError(f"levels must be at least 2, got {levels}.")
-    _check_unit_interval(x)
-    noise = np.random.default_rng(seed).random(x.shape)
+    check_count("levels", levels, 2)
+    x = _unit_interval(x)
+    noise = np.random.default_rng(check_seed("seed", seed, 0)).random(x.shape)
     spread = ((levels - 1) * x.astype(np.float64) + noise) / levels
     return np.minimum(spread, np.nextafter(np.float32(1), np.float32(0))).astype(np.float32)
 
@@ -84,7 +88,7 @@ def logit_transform(x: np.ndarray, alpha: float = 1e-6) -> tuple[np.ndarray, np.
     """
     if not 0 <= alpha < 0.5:
         raise ValueError(f"alpha must lie in [0, 0.5), got {alpha}.")
-    _check_unit_interval(x)
+    x = _unit_interval(x)
     if alpha == 0 and (np.any(x == 0) or np.any(x == 1)):
         raise ValueError(
             "With alpha = 0 the pixels 0 and 1 go to infinity: dequantize them or take alpha > 0."
@@ -107,8 +111,13 @@ def inverse_logit_transform(y: np.ndarray, alpha: float = 1e-6) -> np.ndarray:
     return np.clip((expit(y) - alpha) / (1 - 2 * alpha), 0, 1)
 
 
-def _check_unit_interval(x: np.ndarray) -> None:
+def _unit_interval(x: np.ndarray) -> np.ndarray:
+    """Pixels as an array, after a look at all of them."""
+    x = np.asarray(x)
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"Pixels must be an array of real numbers, got type {x.dtype}.")
     if not (np.all(x >= 0) and np.all(x <= 1)):  # NaN fails too
         raise ValueError(
             f"Pixels must lie in [0, 1] without NaN, got values from {np.min(x)} to {np.max(x)}."
         )
+    return x

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dgm_core.arguments import check_count, check_seed
+
 
 def eight_gaussians(num_samples: int, seed: int = 0) -> np.ndarray:
     """Eight Gaussians (sd 0.5 / 1.414) on a circle of radius 4 / 1.414.
@@ -81,9 +83,10 @@ TOYS: dict[str, Callable[[int, int], np.ndarray]] = {
 
 
 def _generator(num_samples: int, seed: int) -> np.random.Generator:
-    if num_samples < 1:
+    if isinstance(num_samples, int | np.integer) and num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
-    return np.random.default_rng(seed)
+    check_count("num_samples", num_samples)
+    return np.random.default_rng(check_seed("seed", seed, 0))
 
 
 def _float32(samples: np.ndarray) -> np.ndarray:

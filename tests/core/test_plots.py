@@ -173,3 +173,16 @@ def test_bad_input(use, match):
 def test_pyplot_is_left_alone():
     script = "import sys; import dgm_core.plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.samples_grid(np.full((2, 4), np.nan), (1, 2, 2)),
+        lambda: plots.latent_scatter(np.full((3, 2), np.inf)),
+        lambda: plots.pair_plot({"guide": np.full((3, 2), np.nan)}),
+    ],
+)
+def test_numbers_that_cannot_be_drawn(draw):
+    with pytest.raises(ValueError, match=r"must be finite to be drawn, \d of \d numbers are not"):
+        draw()

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from dgm_core.data import binarize, dequantize, inverse_logit_transform, logit_transform
+from dgm_core.data import (
+    binarize,
+    dequantize,
+    inverse_logit_transform,
+    logit_transform,
+    two_moons,
+)
 
 
 @pytest.fixture
@@ -94,3 +100,25 @@ def test_logit_at_the_ends_and_in_float32():
 def test_bad_input(grey, use, match):
     with pytest.raises(ValueError, match=match):
         use(grey)
+
+
+@pytest.mark.parametrize(
+    ("use", "match"),
+    [
+        (lambda: binarize([0.5, "a"]), "array of real numbers"),
+        (lambda: binarize(np.zeros(2), seed=-1), "seed must be"),
+        (lambda: binarize(np.zeros(2), "dynamic", epoch=0.5), "epoch must be"),
+        (lambda: dequantize(np.zeros(2), 2.5), "levels must be an integer of at least 2, got 2.5"),
+        (lambda: dequantize(np.zeros(2), seed="a"), "seed must be"),
+        (lambda: two_moons(2.5), "num_samples must be an integer of at least 1, got 2.5"),
+        (lambda: two_moons(True), "num_samples must be"),
+        (lambda: two_moons(3, seed=-1), "seed must be"),
+    ],
+)
+def test_arguments_of_a_wrong_kind(use, match):
+    with pytest.raises(ValueError, match=match):
+        use()
+
+
+def test_lists_of_pixels():
+    np.testing.assert_array_equal(binarize([0.2, 0.9], "threshold"), [0.0, 1.0])

@@ -115,3 +115,44 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         write_json(path, {"epoch": 2})
     assert read_json(path) == {"epoch": 1}
     assert os.listdir(tmp_path) == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        b"epoch,loss\n1,2",
+        b"epoch,loss\n1\n",
+        b"epoch,loss\n1,2,3\n",
+        b'a,b\n1,"2\n',
+        b"\xff\n",
+        b"a\n\0,1\n",
+    ],
+)
+def test_a_damaged_table(tmp_path, contents):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=r"metrics\.csv is not a table of metrics"):
+        History.from_csv(path)
+
+
+def test_every_prefix_of_a_table_is_refused_or_shorter(tmp_path):
+    path = tmp_path / "metrics.csv"
+    History(ROWS).to_csv(path)
+    contents = path.read_bytes()
+    for size in range(1, len(contents)):
+        path.write_bytes(contents[:size])
+        if contents[:size].endswith(b"\n"):
+            assert list(History.from_csv(path)) == list(ROWS[: contents[:size].count(b"\n") - 1])
+        else:
+            with pytest.raises(ValueError, match="is not a table"):
+                History.from_csv(path)
+
+
+def test_truth_values_and_texts_in_tables(tmp_path):
+    history = History([{"epoch": 1, "done": True, "note": "a"}, {"epoch": 2, "done": False}])
+    history.to_csv(tmp_path / "metrics.csv")
+    again = History.from_csv(tmp_path / "metrics.csv")
+    assert again == history
+    assert again[0]["done"] is True
+    with pytest.raises(ValueError, match="column 'note' holds text"):
+        again.column("note")

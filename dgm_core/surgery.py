@@ -13,8 +13,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dgm_core.samples.two_sample import as_points
+from dgm_core.structure import Structure
 
-__all__ = ["ELBOSurgery", "elbo_surgery", "ratio_kl"]
+__all__ = ["ELBOSurgery", "check_local", "elbo_surgery", "ratio_kl"]
 
 
 class ELBOSurgery(NamedTuple):
@@ -25,6 +26,16 @@ class ELBOSurgery(NamedTuple):
     mean_kl: float
     mutual_information: float
     marginal_kl: float
+
+
+def check_local(structure: Structure) -> None:
+    """Raises ValueError unless all latents lie in one plate, the only batch dimension."""
+    if structure.global_sites or len(structure.sizes) != 1 or structure.batch_ndim != 1:
+        raise ValueError(
+            "elbo_surgery needs all latents inside one plate of the data, the only batch "
+            f"dimension, got {list(structure.global_sites)} outside and {structure.batch_ndim} "
+            "batch dimensions."
+        )
 
 
 def elbo_surgery(log_q: np.ndarray, log_p: np.ndarray) -> ELBOSurgery:

@@ -9,7 +9,15 @@ from dgm_core.importing import unchanged
 
 with unchanged():  # the libraries add warning filters and draw random numbers
     from pyro_dgm import conditionals, evaluation, flows, joints, losses, models, nn, training
-    from pyro_dgm.evaluation import generate, latents, log_weights, reconstruct, to_arviz
+    from pyro_dgm.evaluation import (
+        generate,
+        latents,
+        log_weights,
+        predict,
+        prior_predictive,
+        reconstruct,
+        to_arviz,
+    )
     from pyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
     from pyro_dgm.models import (
         AVB,
@@ -56,6 +64,8 @@ __all__ = [
     "losses",
     "models",
     "nn",
+    "predict",
+    "prior_predictive",
     "reconstruct",
     "to_arviz",
     "training",

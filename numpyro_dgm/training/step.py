@@ -16,6 +16,7 @@ from numpyro_dgm.losses import Loss
 from numpyro_dgm.losses.state import STATES
 from numpyro_dgm.nn.register import Place, shared_places, tied
 from numpyro_dgm.training.batches import Form
+from numpyro_dgm.training.rows import Rows
 from numpyro_dgm.training.updates import Updates
 
 __all__: list[str] = []  # for the package, not for users
@@ -169,8 +170,8 @@ class Step:
         """Model and guide, whose plates know the rows, and their arguments."""
         form, arrays = Form.of(batch)
         return (
-            _Rows(self.model, rows, self.num_data, self.batch_size),
-            _Rows(self.guide, rows, self.num_data, self.batch_size),
+            Rows(self.model, rows, self.num_data, self.batch_size),
+            Rows(self.guide, rows, self.num_data, self.batch_size),
             *form.call(arrays),
         )
 
@@ -251,25 +252,3 @@ def _strong(tree: Any) -> Any:
     would have the step compiled twice).
     """
     return jax.tree.map(lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), tree)
-
-
-class _Rows(Messenger):
-    """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, also
-    where an automatic guide remembers the size of a full batch.
-
-    Args: fn; rows; num_data, the size that such plates declare; batch_size, the size of full
-        batches.
-    """
-
-    def __init__(
-        self, fn: Callable, rows: Array | None, num_data: int | None, batch_size: int | None
-    ) -> None:
-        super().__init__(fn)
-        self.rows, self.num_data, self.batch_size = rows, num_data, batch_size
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if self.rows is None or msg["type"] != "plate" or msg["value"] is not None:
-            return
-        size, subsample_size = msg["args"]
-        if size == self.num_data and subsample_size in (len(self.rows), self.batch_size):
-            msg["value"], msg["args"] = self.rows, (size, len(self.rows))

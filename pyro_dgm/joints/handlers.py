@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from pyro.distributions import Unit
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
@@ -63,6 +64,21 @@ class GivenDraws(Messenger):
         elif msg["name"] in self.values and not msg["is_observed"]:
             msg["value"] = self.values[msg["name"]]
             msg["done"] = True
+
+
+class DrawnData(Messenger):
+    """Draws what is observed; deterministic sites and factors are computed as ever.
+
+    (`poutine.uncondition` draws a deterministic site from its Delta, once for every datum of a
+    plate that it lies in.)
+    """
+
+    def _pyro_sample(self, msg: Message) -> None:
+        computed = msg["infer"].get("_deterministic") or isinstance(msg["fn"], Unit)
+        if msg["is_observed"] and not computed:
+            msg["is_observed"], msg["done"] = False, False
+            msg["infer"]["was_observed"], msg["infer"]["obs"] = True, msg["value"]
+            msg["value"] = None
 
 
 class StoppedValues(Messenger):

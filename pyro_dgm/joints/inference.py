@@ -254,7 +254,7 @@ class InferenceJoint:
 
     def _log_prob(self, site: Message, *, raw: bool = False) -> Tensor:
         try:
-            log_prob = (unmasked(site["fn"]) if raw else site["fn"]).log_prob(_seen(site))
+            log_prob = (unmasked(site["fn"]) if raw else site["fn"]).log_prob(seen_value(site))
         except NoDensityError as error:
             raise NoDensityError(f"Site '{site['name']}' is implicit. {error}") from error
         return self._reduce(log_prob, site, scaled=not raw)
@@ -312,7 +312,7 @@ def observed_mask(site: Message) -> Tensor | None:
     return found
 
 
-def _seen(site: Message) -> Any:
+def seen_value(site: Message) -> Any:
     """The value of a site; of an observed one without what lies beneath a mask, which is replaced
     by something in the support, so that neither the log-density nor its gradient depends on it.
     """

@@ -19,7 +19,13 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from dgm_core.structure import LOOP_MESSAGE
-from pyro_dgm.joints.handlers import GivenDraws, ParticlePlate, StoppedValues, frozen_parameters
+from pyro_dgm.joints.handlers import (
+    DrawnData,
+    GivenDraws,
+    ParticlePlate,
+    StoppedValues,
+    frozen_parameters,
+)
 from pyro_dgm.joints.inference import InferenceJoint, side_by_particle
 from pyro_dgm.joints.particles import Plan, agree, draws_of_particle, shared_sites, signature
 from pyro_dgm.joints.structure import (
@@ -315,7 +321,7 @@ class Joints:
             return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
 
     def _run_forward(self) -> Trace:
-        return poutine.trace(poutine.uncondition(self.model)).get_trace(*self.args, **self.kwargs)
+        return poutine.trace(DrawnData()(self.model)).get_trace(*self.args, **self.kwargs)
 
 
 def draws_of(

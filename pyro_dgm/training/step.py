@@ -8,10 +8,8 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
-from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import transform_to
 
@@ -20,6 +18,7 @@ from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import modules_of
 from pyro_dgm.nn.register import settled
 from pyro_dgm.training.batches import Batch, Form
+from pyro_dgm.training.rows import Rows
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -160,39 +159,6 @@ class Parameters(Messenger):
         return value
 
 
-class _Rows(Messenger):
-    """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, so that
-    what belongs to a datum meets that datum.
-    """
-
-    def __init__(self, rows: Tensor | None, num_data: int | None, guides: list[AutoGuide]) -> None:
-        super().__init__()
-        self.rows, self.num_data, self.guides = rows, num_data, guides
-        self.taken = False
-        self.remembered: list[tuple[AutoGuide, CondIndepStackFrame]] = []
-
-    def __enter__(self) -> "_Rows":
-        if self.rows is not None:
-            for guide in self.guides:  # they remember the size of the batch that they saw first
-                for name, frame in guide._prototype_frames.items():
-                    if frame.full_size == self.num_data and frame.size != len(self.rows):
-                        self.remembered.append((guide, frame))
-                        guide._prototype_frames[name] = frame._replace(size=len(self.rows))
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        for guide, frame in self.remembered:
-            guide._prototype_frames[frame.name] = frame
-        self.remembered.clear()
-        super().__exit__(*error)
-
-    def _pyro_sample(self, msg: Message) -> None:
-        if self.rows is None or msg["value"] is not None or not site_is_subsample(msg):
-            return
-        if msg["fn"].size == self.num_data and msg["fn"].subsample_size == len(self.rows):
-            msg["value"], msg["done"], self.taken = self.rows, True, True
-
-
 class Step(nn.Module):
     """The loss of a batch: `step(number, rows, *arrays)` -> loss per datum, and the loss and its
     terms per datum without gradient, (1 + num_terms,).
@@ -252,7 +218,7 @@ class Step(nn.Module):
             )
             with (
                 self.parameters_handler,
-                _Rows(rows, self.num_data, self.guides) if seeking else nullcontext() as handed,
+                Rows(rows, self.num_data, self.guides) if seeking else nullcontext() as handed,
             ):
                 yield
             self.parameters_handler.wants_rows |= bool(handed and handed.taken)
@@ -283,7 +249,7 @@ def discover(
     args, kwargs = batch.form.call(batch.arrays)
     store = pyro.get_param_store()
     with torch.no_grad(), evaluation_mode(model, guide):
-        with store.scope(), _Rows(batch.rows, num_data, []):
+        with store.scope(), Rows(batch.rows, num_data, []):
             guide(*args, **kwargs)
         with store.scope(), parameters.discovery():
             step.on(batch, torch.tensor(0))

@@ -1,5 +1,6 @@
 """The weights of a run, apart from those of its model and guide, and put in force for a while."""
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -113,4 +114,6 @@ class _Handed(Messenger):
 
     def _pyro_param(self, msg: Message) -> None:
         if msg["name"] in self.values and not msg["done"]:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
+            value = self.values[msg["name"]].view_as(self.values[msg["name"]])
+            value.unconstrained = weakref.ref(value)  # type: ignore[attr-defined]
+            msg["value"], msg["done"] = value, True

@@ -179,9 +179,9 @@ def test_arviz_with_global_latents(backend: Any) -> None:
 def test_bad_arguments_are_refused(backend: Any) -> None:
     model, guide = conjugate(backend)
     run = backend.run(model, guide, Q)
-    with pytest.raises(ValueError, match="num_particles must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_particles must be an integer of at least 1, got 0"):
         backend.evaluation.log_weights(run, backend.array(ones(3)), num_particles=0)
-    with pytest.raises(ValueError, match="num_draws must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_draws must be an integer of at least 1, got 0"):
         backend.evaluation.latents(run, backend.array(ones(3)), num_draws=0)
 
 

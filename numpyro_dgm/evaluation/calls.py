@@ -1,0 +1,308 @@
+"""A run on data: model and guide called with the run's own weights, its rows and random numbers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro import handlers
+from numpyro.infer.autoguide import AutoGuide
+
+from dgm_core.arguments import check_seed
+from dgm_core.evaluation import as_numbers, check_run, settled_rows
+from dgm_core.training.saved import fingerprint
+from numpyro_dgm.joints import InferenceJoint, Joints
+from numpyro_dgm.joints.handlers import GivenDraws
+from numpyro_dgm.joints.structure import Site, Trace, kind_of, random_sites
+from numpyro_dgm.nn import evaluation_mode
+from numpyro_dgm.training.batches import Form
+from numpyro_dgm.training.rows import Rows, WiderPlates
+from numpyro_dgm.training.weights import in_force
+
+__all__: list[str] = []  # for the package, not for users
+
+
+@contextmanager
+def calling(
+    run: Any,
+    data: tuple[Any, ...],
+    *,
+    seed: int = 0,
+    rows: Any = None,
+    vectorize: bool | None = None,
+    more: Mapping[str, Any] | None = None,
+    settle: bool = True,
+) -> Iterator["Call"]:
+    """Inside this block model and guide of a run can be called on data: in evaluation mode, on the
+    run's weights, with random numbers from `seed`, and leaving no trace.
+
+    Args:
+        run: what `fit` returns, or any object with .model and .guide.
+        data: in any of the forms of `fit`; more, further arguments by name.
+        rows, vectorize: see `log_weights`;  settle, whether to find out which rows these are.
+    """
+    check_run(run)
+    key = jax.random.key(check_seed("seed", seed))
+    with in_force(run) as params, evaluation_mode(run.model, run.guide):
+        form, entries = Form.of(data[0] if len(data) == 1 else data)
+        arrays = (_array(x, form.label(i)) for i, x in enumerate(entries))
+        args, kwargs = form.call(tuple(arrays))
+        call = Call(run, args, {**kwargs, **(more or {})}, vectorize, params, key)
+        if settle:
+            call.settle(rows)
+        yield call
+
+
+class Call:
+    """Model and guide of a run with their arguments.
+
+    Attributes:
+        num_rows: of the data; None where no argument is an array.
+        num_data: of the data of the fit; None where that is unknown.
+        rows: the numbers of the data in the data of the fit; None where nothing depends on them.
+    """
+
+    def __init__(
+        self,
+        run: Any,
+        args: tuple,
+        kwargs: dict[str, Any],
+        vectorize: bool | None,
+        params: dict[str, Any],
+        key: Array,
+    ) -> None:
+        self.run, self.args, self.kwargs, self.vectorize = run, args, kwargs, vectorize
+        arrays = [x for x in (*args, *kwargs.values()) if _is_array(x) and np.ndim(x)]
+        self.num_rows = len(arrays[0]) if arrays else None
+        self.num_data: int | None = getattr(run, "data_size", None)
+        self.rows: np.ndarray | None = None
+        self._params, self._key, self._drawn = params, key, 0
+        self._compiled: dict[Any, Callable] = {}
+
+    def settle(self, rows: Any) -> None:
+        """Find out which rows the data are. Raises ValueError as `settled_rows`."""
+        self.rows = settled_rows(self, rows)
+
+    def joint(self, num_particles: int = 1, rows: np.ndarray | None = None) -> InferenceJoint:
+        """Guide and model replayed against it, on some rows of the data (None: all of them)."""
+        return self._joint(num_particles, *self._batch(rows))
+
+    def sketch(self) -> InferenceJoint:
+        """A joint of one draw, to look at its structure and at shapes."""
+        found: list[InferenceJoint] = []
+        jax.eval_shape(lambda batch: found.append(self._joint(1, *batch)), self._batch(None))
+        return found[0]
+
+    def read(
+        self,
+        function: Callable[[InferenceJoint], Any],
+        num_particles: int = 1,
+        rows: np.ndarray | None = None,
+    ) -> Any:
+        """What a function of a joint gives, a tree of arrays, in numpy; compiled in NumPyro."""
+        compiled = self._compiled.setdefault(
+            (function, num_particles),
+            jax.jit(lambda *batch: function(self._joint(num_particles, *batch))),
+        )
+        return jax.tree.map(np.asarray, compiled(*self._batch(rows)))
+
+    def repeat(
+        self,
+        function: Callable[["Call", dict[str, Any]], dict[Any, Any]],
+        num_draws: int,
+        given: Mapping[str, Any] | None = None,
+    ) -> dict[Any, np.ndarray]:
+        """What `function(call, values)` gives in so many runs, each with its own random numbers and
+        its own of the values given (num_draws, ...): arrays (num_draws, ...) by name."""
+        names: list[Any] = []
+
+        def run(key: Array, values: dict[str, Any]) -> tuple[Any, ...]:
+            own = copy(self)
+            own._key, own._drawn = key, 0
+            found = function(own, values)
+            names[:] = found  # JAX would sort them
+            return tuple(found.values())
+
+        keys, values = jax.random.split(self._next_key(), num_draws), dict(given or {})
+        if self.vectorize is False:
+            arrays = jax.lax.map(lambda both: run(*both), (keys, values))
+        else:
+            arrays = jax.vmap(run)(keys, values)
+        return dict(zip(names, map(np.asarray, arrays), strict=True))
+
+    def traces(self) -> tuple[Trace, Trace]:
+        """One run of the model and of the guide that it is replayed against."""
+        args, kwargs = self._arguments(self._batch(None)[1])
+        model, guide = self._functions(self.rows)
+        return self._joints(self._next_key(), model, guide, args, kwargs, 1).traces()
+
+    def forward(self, values: Mapping[str, Any] | None = None) -> Trace:
+        """One run of the model that ignores the data, with some of its draws given."""
+        return self._run(handlers.uncondition(self._functions(self.rows)[0]), values)
+
+    def model(self, values: Mapping[str, Any] | None = None) -> Trace:
+        """One run of the model on the data, with some of its draws given."""
+        return self._run(self._functions(self.rows)[0], values)
+
+    def guide(self, values: Mapping[str, Any] | None = None) -> Trace:
+        """One run of the guide, with some of its draws given."""
+        return self._run(self._functions(self.rows)[1], values)
+
+    def guide_plates(self) -> list[tuple[int, int]]:
+        """(size, declared size) of the plates in a run of the guide."""
+        found: dict[str, tuple[int, int]] = {}
+        own = copy(self)
+        own.rows = None
+
+        def look() -> None:
+            for name, site in own.guide().items():
+                if site["type"] == "plate":
+                    size, subsample_size = site["args"]
+                    found[name] = (subsample_size or size, size)
+
+        jax.eval_shape(look)
+        return list(found.values())
+
+    def guide_draws(self, rows: np.ndarray | None, *, flipped: bool = False) -> dict[str, Any]:
+        """What the guide draws as these rows, always from the same random numbers; flipped: from
+        the
+        data in reverse order.
+        """
+        own = copy(self)
+        own.rows, own._key, own._drawn = rows, jax.random.key(0), 0
+        if flipped:
+            own.args, own.kwargs = self._mapped(lambda x: x[::-1])
+        return {name: np.asarray(site["value"]) for name, site in random_sites(own.guide()).items()}
+
+    def is_other_data(self) -> bool:
+        """Whether these are known not to be the data of the fit."""
+        known = getattr(self.run, "config", {}).get("seen", {}).get("fingerprint")
+        if known is None or self.num_rows is None:
+            return False
+        return fingerprint((*self.args, *self.kwargs.values()), self.num_rows) != known
+
+    def differs_by_row(self, rows: np.ndarray) -> bool:
+        """Whether the guide's distributions at these rows differ from row to row."""
+        own = copy(self)
+        own.rows = rows
+        for site in random_sites(own.guide()).values():
+            fn, value = site["fn"], site["value"]
+            for frame in site["cond_indep_stack"]:
+                if frame.size != self.num_rows:
+                    continue
+                moved = fn.log_prob(jnp.roll(value, 1, frame.dim - fn.event_dim))
+                if not np.allclose(moved, jnp.roll(fn.log_prob(value), 1, frame.dim)):
+                    return True
+        return False
+
+    def _joint(
+        self, num_particles: int, key: Array, arrays: tuple, rows: Array | None
+    ) -> InferenceJoint:
+        args, kwargs = self._arguments(arrays)
+        functions = self._functions(rows)
+        return self._joints(key, *functions, args, kwargs, num_particles).inference()
+
+    def _joints(
+        self,
+        key: Array,
+        model: Callable,
+        guide: Callable,
+        args: tuple,
+        kwargs: dict[str, Any],
+        num_particles: int,
+    ) -> Joints:
+        return Joints(
+            key,
+            self._params,
+            model,
+            guide,
+            args,
+            kwargs,
+            num_particles=num_particles,
+            vectorize=self.vectorize,
+        )
+
+    def _functions(self, rows: Any) -> tuple[Callable, Callable]:
+        """Model and guide, whose plates know which data these are."""
+        if rows is None:
+            return WiderPlates(self.run.model), WiderPlates(self.run.guide)
+        rows = jnp.asarray(rows)
+        remembered = None  # an automatic guide remembers the size of the batch that it saw first
+        if isinstance(self.run.guide, AutoGuide):
+            remembered = next((s for s, full in self.guide_plates() if full == self.num_data), None)
+        model = Rows(self.run.model, rows, self.num_data, None)
+        return model, Rows(self.run.guide, rows, self.num_data, remembered)
+
+    def _run(self, fn: Callable, values: Mapping[str, Any] | None) -> Trace:
+        fn = GivenDraws(fn, dict(values or {}), {})
+        fn = handlers.substitute(handlers.seed(fn, self._next_key()), data=self._params)
+        return handlers.trace(fn).get_trace(*self.args, **self.kwargs)
+
+    def _next_key(self) -> Array:
+        self._drawn += 1
+        return jax.random.fold_in(self._key, self._drawn)
+
+    def _batch(self, rows: np.ndarray | None) -> tuple[Array, tuple, Any]:
+        """A key, the arrays among the arguments and the numbers of their rows."""
+        args, kwargs = self._mapped(lambda x: x if rows is None else x[rows])
+        arrays = tuple(x if _is_array(x) else None for x in (*args, *kwargs.values()))
+        numbers = self.rows if rows is None or self.rows is None else self.rows[rows]
+        return self._next_key(), arrays, numbers
+
+    def _arguments(self, arrays: tuple) -> tuple[tuple, dict[str, Any]]:
+        """The arguments with other arrays in the place of theirs."""
+        own = (*self.args, *self.kwargs.values())
+        new = [x if array is None else array for x, array in zip(own, arrays, strict=True)]
+        return tuple(new[: len(self.args)]), dict(zip(self.kwargs, new[len(self.args) :]))
+
+    def _mapped(self, change: Callable) -> tuple[tuple, dict[str, Any]]:
+        """The arguments, changed where they have a row for each datum."""
+
+        def changed(x: Any) -> Any:
+            has_rows = _is_array(x) and np.ndim(x) and len(x) == self.num_rows
+            return change(x) if has_rows else x
+
+        return tuple(map(changed, self.args)), {n: changed(x) for n, x in self.kwargs.items()}
+
+
+def kept_sites(trace: Trace) -> dict[str, Site]:
+    """The latent, observed and deterministic sites of a run of the model, in its order."""
+    kinds = ("latent", "observed", "deterministic")
+    return {name: site for name, site in trace.items() if kind_of(site) in kinds}
+
+
+def elementwise(site: Site) -> Array:
+    """The log-density of an observed site, of its batch shape; masks are applied,
+    scales are not.
+    """
+    value, fn = site["value"], site["fn"]
+    log_prob = fn.log_prob(value)
+    batch = jnp.shape(value)[: jnp.ndim(value) - fn.event_dim]
+    return jnp.broadcast_to(log_prob, jnp.broadcast_shapes(batch, log_prob.shape))
+
+
+def observed(site: Site) -> np.ndarray:
+    """What a site observes, of the full batch shape."""
+    value, event_dim = as_numpy(site["value"]), site["fn"].event_dim
+    batch, event = value.shape[: value.ndim - event_dim], value.shape[value.ndim - event_dim :]
+    return np.broadcast_to(value, (*np.broadcast_shapes(batch, site["fn"].batch_shape), *event))
+
+
+def as_numpy(x: Any) -> np.ndarray:
+    """An array as numpy's."""
+    return np.asarray(x)
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, Array | np.ndarray)
+
+
+def _array(entry: Any, label: str) -> Any:
+    """An array, a table or a list of numbers as an array; what is none of these stays."""
+    if isinstance(entry, Array) or not (hasattr(entry, "__array__") or isinstance(entry, list)):
+        return entry
+    return jnp.asarray(as_numbers(entry, label))

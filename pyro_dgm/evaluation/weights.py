@@ -1,0 +1,137 @@
+"""Importance weights of a run."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from dgm_core.arguments import check_count
+from dgm_core.diagnostics import LatentKL, LogWeights, point_mass_message
+from dgm_core.evaluation import Passes, check_densities, passes, weighs_whole
+from dgm_core.training.threads import one_at_a_time
+from pyro_dgm.evaluation.calls import Call, calling
+from pyro_dgm.joints import InferenceJoint
+from pyro_dgm.joints.points import point_masses
+
+__all__ = ["log_weights"]
+
+
+@one_at_a_time
+def log_weights(
+    run: Any,
+    *data: Any,
+    num_particles: int = 512,
+    chunk_size: int = 32_768,
+    rows: Any = None,
+    vectorize: bool | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """log p(x_n, z_kn) - log q(z_kn | x_n) with z_kn ~ q(z | x_n), for
+    `dgm_core.diagnostics.summary`.
+
+    A model with global latents or factors does not factorize: then one weight of the whole data per
+    draw of all latents. Factors count as they are, so the weights are those of the unnormalized
+    evidence.
+
+    Args:
+        run: what `fit` returns, or any object with callables .model and .guide.
+        data: in any form that `fit` takes (an array, a tuple, a dict of arguments by name, a
+            table),
+            or several arrays; one row per datum.
+        num_particles: draws per datum.
+        chunk_size: rows times particles held in memory at once.
+        rows: which data of the fit these are, for guides with parameters of each datum.
+        vectorize: whether the particles of a chunk run at once; None chooses.
+        seed: of the draws.
+
+    Returns:
+        An array (num_particles, num_data), or (num_particles, 1) of the whole data.
+    Cost:
+        num_particles passes of guide and model.
+    Raises:
+        ValueError: for bad arguments; where the model subsamples the data by itself, or was given a
+            part of data that do not factorize; for a guide with parameters of other data; for
+            latents
+            that are point masses; for log-densities that are NaN.
+
+    Example:
+        >>> from pyro_dgm import VAE
+        >>> vae = VAE(4, 2, hidden=(8,))
+        >>> log_weights(vae, np.ones((3, 4)), num_particles=5).shape
+        (5, 3)
+    """
+    num_particles = check_count("num_particles", num_particles)
+    chunk_size = check_count("chunk_size", chunk_size)
+    with calling(run, data, seed=seed, rows=rows, vectorize=vectorize) as call:
+        first = call.sketch()
+        if names := point_masses(*call.traces()):
+            raise ValueError(point_mass_message(names))
+        whole = weighs_whole(first.structure, call.num_rows)
+        num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
+        plan = passes(num_particles, num_data, chunk_size, split=split)
+        parts = [_weights(call, plan, part) for part in plan.rows]
+    log_w, kls = zip(*parts, strict=True)
+    kept = 1 if whole else num_data
+    latents = {
+        name: LatentKL(np.concatenate([kl[name] for kl in kls])[:kept], _num_entries(first, name))
+        for name in kls[0]
+    }
+    return LogWeights(np.concatenate(log_w, axis=1)[:num_particles, :kept], latents)
+
+
+def _weights(
+    call: Call, plan: Passes, rows: np.ndarray | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Weights of some rows, and KL(q, p) of their latents."""
+    parts, ratios = [], []
+    for _ in range(plan.num_chunks):
+        log_w, log_ratios = call.read(_log_ratios, plan.num_particles, rows)
+        check_densities(log_w, lambda: call.read(_log_densities, plan.num_particles, rows))
+        parts.append(np.broadcast_to(log_w, (plan.num_particles, log_w.shape[1])))
+        ratios.append(log_ratios)
+    kl = {name: np.concatenate([ratio[name] for ratio in ratios]).mean(0) for name in ratios[0]}
+    return np.concatenate(parts).astype(np.float64), kl
+
+
+def _log_ratios(joint: InferenceJoint) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weights, (num_particles, num_data) or (num_particles, 1) of the whole data; and log q -
+    log p
+    of the local latents: of each by itself, or of all where the guide draws more than the model.
+    """
+    local = _flat(joint.log_w)
+    if not joint.structure.factorizes:
+        return (local.sum(1) + joint.global_log_w.reshape(-1))[:, None], {}
+    names = _local_latents(joint)
+    if len(names) != len(joint.structure.local_sites) or len(names) == 1:
+        ratios = {", ".join(names): joint.log_posterior - joint.log_prior} if names else {}
+    else:
+        ratios = {n: joint.log_posterior_of(n) - joint.log_prior_of(n) for n in names}
+    return local, {name: _flat(ratio) for name, ratio in ratios.items()}
+
+
+def _log_densities(joint: InferenceJoint) -> dict[str, Tensor]:
+    """All log-densities, by the words that name their sites."""
+    found = {}
+    for name in joint.site_orders()[1]:
+        found[f"site '{name}' in the guide"] = joint.log_posterior_of(name)
+        found[f"site '{name}' in the model"] = joint.log_prior_of(name)
+    for name in joint.structure.observed_sites:
+        found[f"site '{name}' in the model"] = joint.log_likelihood_of(name)
+    return found
+
+
+def _local_latents(joint: InferenceJoint) -> list[str]:
+    """The local latents of the model, in its order."""
+    return [name for name in joint.site_orders()[1] if name in joint.structure.local_sites]
+
+
+def _num_entries(joint: InferenceJoint, name: str) -> int:
+    """Entries per datum of a latent, or of several."""
+    names = _local_latents(joint) if ", " in name else [name]
+    shapes = [joint.values(name).shape[1:] for name in names]
+    return sum(prod(shape) for shape in shapes) // max(1, prod(joint.sizes))
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[0], -1)

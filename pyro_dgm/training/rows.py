@@ -1,0 +1,59 @@
+"""Which data the rows of a batch are, told to the plates of model and guide."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.infer.autoguide import AutoGuide
+from pyro.poutine.indep_messenger import CondIndepStackFrame
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+__all__: list[str] = []  # for the package, not for users
+
+
+class Rows(Messenger):
+    """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, so that
+    what belongs to a datum meets that datum.
+    """
+
+    def __init__(
+        self, rows: Tensor | None, num_data: int | None, guides: Sequence[AutoGuide]
+    ) -> None:
+        super().__init__()
+        self.rows, self.num_data, self.guides = rows, num_data, guides
+        self.taken = False
+        self.remembered: list[tuple[AutoGuide, CondIndepStackFrame]] = []
+
+    def __enter__(self) -> "Rows":
+        if self.rows is not None:
+            for guide in self.guides:  # they remember the size of the batch that they saw first
+                for name, frame in guide._prototype_frames.items():
+                    if frame.full_size == self.num_data and frame.size != len(self.rows):
+                        self.remembered.append((guide, frame))
+                        guide._prototype_frames[name] = frame._replace(size=len(self.rows))
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for guide, frame in self.remembered:
+            guide._prototype_frames[frame.name] = frame
+        self.remembered.clear()
+        super().__exit__(*error)
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if self.rows is None or msg["value"] is not None or not site_is_subsample(msg):
+            return
+        if msg["fn"].size == self.num_data and msg["fn"].subsample_size == len(self.rows):
+            msg["value"], msg["done"], self.taken = self.rows, True, True
+
+
+class WiderPlates(Messenger):
+    """Lets plates hold more data than they declare, as predictions may ask."""
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if site_is_subsample(msg) and msg["value"] is None:
+            size, given = msg["fn"].size, msg["fn"].subsample_size
+            if given is not None and given > size:
+                msg["value"], msg["done"] = torch.arange(given, device=msg["fn"].device), True

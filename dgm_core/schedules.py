@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from dgm_core.arguments import shown
+
 
 class Schedule:
     """A weight as a function of the step, linear between the points (steps[i], values[i]) and
@@ -157,7 +159,18 @@ def value_of(weight: float | Callable[[Any], Any] | Any, step: Any) -> Any:
     """`weight(step)` for a schedule or any other function of the step, `weight` itself for a number
     or an array.
 
+    Raises: ValueError for a function that does not give one number for one step.
+
     >>> value_of(0.5, 10), value_of(linear(20), 10)
     (0.5, 0.5)
+    >>> value_of(lambda step: None, 10)
+    Traceback (most recent call last):
+    ValueError: A schedule must give one number at each step, got None.
     """
-    return weight(step) if callable(weight) else weight
+    if not callable(weight):
+        return weight
+    value = weight(step)
+    one = isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
+    if not one and getattr(step, "shape", ()) == ():
+        raise ValueError(f"A schedule must give one number at each step, got {shown(value)}.")
+    return value

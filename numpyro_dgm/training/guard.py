@@ -115,9 +115,9 @@ def explain_nonfinite(epochs: Any, state: State, index: int) -> Where:
     subject = _subject(step.loss, values)
     if notes:
         return notes[0][0], subject, notes[0][1]
-    for weight, term in step.loss.terms:
-        if callable(weight) and not math.isfinite(now := float(value_of(weight, state.step))):
-            return None, subject, f"the weight of {term.name} is {now}"
+    for words, weight in step.loss.schedules:
+        if not math.isfinite(now := float(value_of(weight, state.step))):
+            return None, subject, f"{words} is {now}"
     after = epochs.run(state, index, index + 1)[0]
     if spoiled := epochs.finite.first_bad(after):
         return spoiled[0], subject, f"the step makes {spoiled[1]} not finite"

@@ -189,11 +189,18 @@ class Loss:
         return any(term.guided for _, term in self.terms)
 
     @property
+    def schedules(self) -> list[tuple[str, Callable[[Any], Any]]]:
+        """The weights in this sum that are functions of the step, each with its name in words."""
+        found: list[tuple[str, Weight]] = []
+        for weight, term in self.terms:
+            found += [(f"the weight of {term.name}", weight)]
+            found += [(f"a weight inside {term.name}", inner) for inner in term.weights()]
+        return [(words, weight) for words, weight in found if callable(weight)]
+
+    @property
     def has_schedules(self) -> bool:
         """Whether a weight in this sum changes from step to step."""
-        return any(
-            callable(weight) or any(map(callable, term.weights())) for weight, term in self.terms
-        )
+        return bool(self.schedules)
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -206,6 +213,8 @@ class Loss:
 
     def _names(self) -> list[str]:
         return names_of([term for _, term in self.terms])
+
+    __array_ufunc__ = None  # an array of numbers times a loss is refused as any other weight
 
     def __add__(self, other: "Loss") -> "Loss":
         if not isinstance(other, Loss):

@@ -147,9 +147,9 @@ def explain_nonfinite(
     subject = _subject(step.loss, values)
     if notes:
         return notes[0][0], subject, notes[0][1]
-    for weight, term in step.loss.terms:
-        if callable(weight) and not math.isfinite(now := float(value_of(weight, number))):
-            return None, subject, f"the weight of {term.name} is {now}"
+    for words, weight in step.loss.schedules:
+        if not math.isfinite(now := float(value_of(weight, number))):
+            return None, subject, f"{words} is {now}"
     if spoiled is not None:
         return spoiled[0], subject, f"the step makes {spoiled[1]} not finite"
     return None, subject, "every site is finite"

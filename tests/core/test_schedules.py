@@ -103,3 +103,9 @@ def test_value_of():
 def test_bad_input(build, match):
     with pytest.raises(ValueError, match=match):
         build()
+
+
+@pytest.mark.parametrize("value", [None, "a", [1.0], np.ones(3)])
+def test_a_schedule_that_gives_no_number_is_refused(value):
+    with pytest.raises(ValueError, match="A schedule must give one number at each step, got"):
+        value_of(lambda step: value, 10)

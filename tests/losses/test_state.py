@@ -203,3 +203,14 @@ def test_the_stock_engine_asks_for_attach() -> None:
                 ValueError, match=r"to train write SVI\(model, loss\.attach\(guide\), optim, loss\)"
             ):
                 svi.update(state, backend.array(X))
+
+
+def test_weights_that_are_no_number_are_refused(backend: Any) -> None:
+    losses = backend.losses
+    for weight in (np.ones(3), np.array([float("nan")]), None, "2"):
+        with pytest.raises(ValueError, match="The weight of a loss must be a finite number"):
+            weight * losses.ELBO()
+    for schedule in (lambda step: None, lambda step: backend.array(np.ones(3))):
+        for loss in (losses.ELBO(beta=schedule), schedule * losses.ELBO()):
+            with pytest.raises(ValueError, match="A schedule must give one number at each step"):
+                backend.evaluate(loss, *pair(backend), X)

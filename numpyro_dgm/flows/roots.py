@@ -10,6 +10,8 @@ from jax import Array
 
 # bisection alone needs about as many to halve a bracket of width 1e3 down to the rounding error in
 # float64
+__all__ = ["increasing_root"]
+
 _MAX_STEPS = 64
 
 

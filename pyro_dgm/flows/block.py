@@ -30,7 +30,7 @@ from dgm_core.masks import check_autoregressive
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.masked import Once
-from pyro_dgm.flows.roots import increasing_root
+from pyro_dgm.flows.roots import in_torch_func, increasing_root
 from pyro_dgm.flows.transform import Inverse, Transform
 from pyro_dgm.nn import Linear
 
@@ -119,6 +119,9 @@ class BlockAutoregressive(Transform):
         """u = f^-1(x; c) and log |det du/dx|."""
         if context is not None:
             x = x.expand(*torch.broadcast_shapes(x.shape[:-1], context.shape[:-1]), -1)
+        if in_torch_func():
+            u = self._search_by_passes(x, context)
+            return u, -self.forward_and_log_det(u, context)[1]
         u = self._search(x, context)
         if torch.is_grad_enabled():
             u = _AtRoot.apply(
@@ -156,6 +159,23 @@ class BlockAutoregressive(Transform):
         values, slopes = _network(layers, u)
         alpha, rest = torch.sigmoid(self.gate), torch.sigmoid(-self.gate)
         return alpha * values[-1] + rest * u, (alpha * slopes[-1][..., 0] + rest).log()
+
+    def _search_by_passes(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """u, coordinate by coordinate, by passes of ordinary operations through the network."""
+        layers = self._layers(context)
+        alpha, rest = torch.sigmoid(self.gate), torch.sigmoid(-self.gate)
+        u, places = torch.zeros_like(x), torch.arange(x.shape[-1], device=x.device)
+        for i in self.order:
+
+            def own(v: Tensor, i: int = i, u: Tensor = u) -> tuple[Tensor, Tensor]:
+                value, slope = self._map(layers, torch.where(places == i, v[..., None], u))
+                return value[..., i], slope[..., i]
+
+            target = x[..., i] - own(torch.zeros_like(x[..., i]))[0]  # the network moves by `reach`
+            reach = 2 * alpha * layers[-1][1][i].sum()
+            v = increasing_root(own, x[..., i], (target - reach) / rest, (target + reach) / rest)
+            u = torch.where(places == i, v[..., None], u)
+        return u
 
     @torch.no_grad()
     def _search(self, x: Tensor, context: Tensor | None) -> Tensor:

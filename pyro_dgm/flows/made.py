@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from dgm_core.arguments import check_count
 from dgm_core.masks import check_autoregressive, masking
 from pyro_dgm.flows.masked import solve_masked
+from pyro_dgm.flows.roots import in_torch_func
 from pyro_dgm.flows.scalar import ScalarMap
 from pyro_dgm.nn.layers import Linear, activate, check_activation
 
@@ -107,6 +108,8 @@ class MADE(nn.Module):
             if context is None
             else torch.broadcast_shapes(w.shape[:-1], context.shape[:-1])
         )
+        if in_torch_func():
+            return self._solve_by_passes(w.expand(*batch, -1), scalar, context)
         layers: list[Any] = list(self.layers)
         weights, biases = (
             [layer.weight for layer in layers],
@@ -127,6 +130,15 @@ class MADE(nn.Module):
         )
         log_det = -scalar(v, raw.movedim(1, -1))[1].sum(0)
         return v.T.reshape(*batch, -1), log_det.reshape(batch)
+
+    def _solve_by_passes(
+        self, w: Tensor, scalar: ScalarMap, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The same in D passes, of ordinary operations only."""
+        v, places = torch.zeros_like(w), torch.arange(w.shape[-1], device=w.device)
+        for i in self.masking.order:
+            v = torch.where(places == i, scalar.invert(w, self(v, context))[0], v)
+        return v, -scalar(v, self(v, context))[1].sum(-1)
 
     def __repr__(self) -> str:
         return (

@@ -9,6 +9,8 @@ from torch import Tensor
 
 # bisection alone needs about as many to halve a bracket of width 1e3 down to the rounding error in
 # float64
+__all__ = ["increasing_root"]
+
 _MAX_STEPS = 64
 
 
@@ -49,6 +51,16 @@ def increasing_root(
     return v
 
 
+def in_torch_func() -> bool:
+    """Whether this runs inside vmap, grad or another transform of `torch.func`, which sees neither
+    the numbers of a tensor nor gradients that are written by hand.
+
+    >>> in_torch_func()
+    False
+    """
+    return bool(getattr(torch._C, "_are_functorch_transforms_active", bool)())
+
+
 def _newton_step(gap: Tensor, log_slope: Tensor) -> Tensor:
     return gap * (-log_slope).clamp(max=30.0).exp()  # large but finite where the function is flat
 
@@ -79,6 +91,6 @@ def _search(
         fast = done | (2 * (newton - v).abs() <= step.abs())
         new = torch.where(fast, newton, (lower + upper) / 2)
         v, step = new, new - v
-        if bool(done.all()):
+        if not in_torch_func() and bool(done.all()):
             break
     return v

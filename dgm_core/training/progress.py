@@ -36,7 +36,7 @@ class Progress:
     ) -> None:
         self.enabled, self.title = enabled, ""
         self._values: dict[str, float] = {}
-        self._bar = _Bar(total=num_steps, initial=done, disable=not enabled)
+        self._bar = _Bar(total=num_steps, initial=done, disable=not enabled, nrows=20)
         self._bar.text = self._text
 
     def advance(self, num_steps: int = 1) -> None:
@@ -100,4 +100,4 @@ def _width() -> int:
         columns = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(sys.stderr.fileno())[0]
     except (OSError, ValueError):
         return sys.maxsize
-    return columns - 1
+    return (columns or 80) - 1

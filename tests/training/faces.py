@@ -184,7 +184,7 @@ class NumPyroFace(_Face):
 
     def network(self) -> Any:
         """A VAE with drop-out and batch normalization: all that has a state."""
-        from tests.training.numpyro_killed import NoisyVAE
+        from tests.training.numpyro_pairs import NoisyVAE
 
         return NoisyVAE()
 

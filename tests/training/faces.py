@@ -104,7 +104,7 @@ class PyroFace(_Face):
         return self._VAE(x_dim, 2, hidden=(8,), **options)
 
     def sgd(self, rate: float) -> Any:
-        return functools.partial(self.torch.optim.SGD, lr=rate)
+        return functools.partial(self.torch.optim.SGD, lr=abs(rate), maximize=rate < 0)
 
     def search(self) -> Any:
         return functools.partial(self.torch.optim.LBFGS, lr=0.5)

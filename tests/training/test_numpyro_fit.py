@@ -12,7 +12,7 @@ import pytest
 
 from dgm_core.schedules import linear
 from numpyro_dgm import VAE
-from numpyro_dgm.losses import ELBO, IWAE, NLL
+from numpyro_dgm.losses import IWAE, NLL
 from numpyro_dgm.nn import MLP, BatchNorm, Dropout, Linear, register
 from numpyro_dgm.training import Adam, binarize, fit, trainer
 
@@ -50,33 +50,6 @@ def assert_equal(a, b):
 
 def vae(**kwargs):
     return VAE(16, 2, hidden=(8,), key=jax.random.key(0), **kwargs)
-
-
-def test_steps_are_those_done_by_hand():
-    decay, average, mu, seen = 0.9, None, np.zeros(3), []
-    for step in range(6):
-        gradient = mu - X.mean(0)
-        gradient *= min(1.0, 0.7 / (np.linalg.norm(gradient) + 1e-6))
-        mu = mu - 0.3 * linear(4, 1.0, 0.5)(step) * gradient
-        d = min(decay, (1 + step) / (10 + step)) if step else 0.0
-        average = mu if average is None else d * average + (1 - d) * mu
-        seen.append(mu)
-    arguments = {
-        "loss": NLL(),
-        "optim": optax.sgd(0.3),
-        "num_epochs": 6,
-        "clip_norm": 0.7,
-        "lr_schedule": linear(4, 1.0, 0.5),
-    }
-    np.testing.assert_allclose(quiet(mean_model, None, X, **arguments).params["mu"], mu, rtol=1e-5)
-    run = quiet(mean_model, None, X, average=decay, **arguments)
-    np.testing.assert_allclose(run.params["mu"], average, rtol=1e-5)
-    assert [row["step"] for row in run.history] == [1, 2, 3, 4, 5, 6]
-    expected = 0.5 * (
-        (X - np.array([np.zeros(3), *seen[:-1]])[:, None]) ** 2 + np.log(2 * np.pi)
-    ).sum(-1).mean(-1)
-    np.testing.assert_allclose(run.history.column("loss"), expected, rtol=1e-5)
-    np.testing.assert_allclose(run.history.column("NLL"), expected, rtol=1e-5)
 
 
 def test_every_datum_is_seen_once_per_epoch_in_a_new_order():
@@ -155,25 +128,6 @@ def test_without_compilation_the_numbers_are_the_same():
         )
 
 
-def test_history_and_run():
-    run = quiet(vae().model, vae().guide, BITS, batch_size=32, num_epochs=2, validation=BITS[:20])
-    columns = ["epoch", "step", "loss", "ELBO", "ELBO/log_likelihood", "ELBO/KL"]
-    assert run.history.columns == [
-        *columns,
-        "validation",
-        *(f"validation/{name}" for name in columns[3:]),
-        "seconds",
-    ]
-    assert run.history.last["loss"] == pytest.approx(-run.history.last["ELBO"])
-    assert (run.data_size, run.epoch, run.history.last["step"]) == (70, 2, 6)
-    assert set(run.params) == {
-        f"{name}$params" for name in ("encoder", "posterior", "decoder", "likelihood")
-    }
-    assert repr(run).startswith("Run(epoch 2 of 2, step 6, loss ")
-    assert run.config["batch_size"] == 32
-    assert run.config["loss"] == "ELBO()"
-
-
 def test_training_learns():
     bits = np.repeat(BITS[:2], 50, axis=0)
     run = quiet(
@@ -187,42 +141,6 @@ def test_training_learns():
     )
     assert run.history.column("loss")[0] > 9.0
     assert run.history.last["loss"] < 2.0  # ln 2, and what is left to learn
-
-
-def test_forms_of_data():
-    def model(x, y=None):
-        numpyro.param("scale", 1.0)
-        with numpyro.plate("data", len(x)):
-            numpyro.sample("y", dist.Normal(numpyro.param("a", 0.0) * x, 1.0), obs=y)
-
-    x = np.linspace(-1.0, 1.0, 12).astype(np.float32)
-    y = 3.0 * x
-    batches = [(x[:5], y[:5]), (x[5:], y[5:])]
-    arguments = {"loss": NLL(), "optim": optax.sgd(0.5), "num_epochs": 40}
-    forms = {
-        "tuple": (x, y),
-        "dict": {"y": y, "x": x},
-        "list": batches,
-        "lists": [list(batch) for batch in batches],
-        "dicts": [{"y": b, "x": a} for a, b in batches],
-        "function": lambda: iter(batches),
-    }
-    for name, data in forms.items():
-        size = {"batch_size": 5} if name in ("tuple", "dict") else {}
-        run = quiet(model, None, data, **arguments, **size)
-        np.testing.assert_allclose(run.params["a"], 3.0, atol=1e-2, err_msg=name)
-        assert run.data_size == 12
-        assert run.history.last["step"] in (80, 120)
-    once = quiet(model, None, iter(batches), loss=NLL(), num_epochs=1)
-    assert once.history.last["step"] == 2
-
-
-def test_an_entry_may_be_missing():
-    def model(x, y):
-        assert y is None
-        mean_model(x)
-
-    quiet(model, None, (X, None), loss=NLL(), batch_size=8)
 
 
 def test_transform_is_applied_to_training_batches_with_fresh_randomness():
@@ -246,58 +164,6 @@ def test_transform_is_applied_to_training_batches_with_fresh_randomness():
         0.0,
         1.0,
     }
-
-
-def test_validation_keeps_the_best_weights_and_patience_stops():
-    seen = []
-    held_out = np.ones((4, 3), np.float32)
-    run = quiet(
-        mean_model,
-        None,
-        np.full((6, 3), 5.0, np.float32),
-        loss=NLL(),
-        validation_loss=NLL(),
-        optim=optax.sgd(0.05),
-        num_epochs=100,
-        validation=held_out,
-        patience=3,
-        callbacks=[lambda run: seen.append(float(run.params["mu"][0]))],
-    )
-    best = int(np.argmin(np.abs(np.array(seen) - 1.0)))
-    assert run.best_epoch == best + 1 == run.history.best("validation")["epoch"]
-    assert run.epoch == run.best_epoch + 3 == len(run.history)
-    np.testing.assert_allclose(run.params["mu"], seen[best])
-
-
-def test_validation_uses_the_average():
-    arguments = {
-        "loss": NLL(),
-        "validation_loss": NLL(),
-        "optim": optax.sgd(0.5),
-        "num_epochs": 4,
-        "validation": X,
-    }
-    plain, averaged = (
-        quiet(mean_model, None, X, average=average, **arguments) for average in (None, 0.9)
-    )
-    assert averaged.history.last["validation"] > plain.history.last["validation"] + 1e-4
-    np.testing.assert_allclose(
-        averaged.history.column("loss"), plain.history.column("loss"), rtol=1e-5
-    )
-
-
-def test_callbacks_may_stop():
-    epochs = []
-    run = quiet(
-        mean_model,
-        None,
-        X,
-        loss=NLL(),
-        num_epochs=10,
-        callbacks=[lambda run: epochs.append(run.epoch), lambda run: run.epoch == 3],
-    )
-    assert epochs == [1, 2, 3]
-    assert run.epoch == 3
 
 
 class Regression:
@@ -359,23 +225,6 @@ def test_optimisers_of_both_libraries(optim):
 def test_an_optimiser_with_a_line_search():
     run = quiet(mean_model, None, X, loss=NLL(), optim=optax.lbfgs(), num_epochs=6)
     np.testing.assert_allclose(run.params["mu"], X.mean(0), rtol=1e-4)
-
-
-def test_schedules_inside_the_loss_see_the_step():
-    run = quiet(
-        vae().model, vae().guide, BITS, loss=ELBO(beta=linear(6)), batch_size=35, num_epochs=4
-    )
-    first, *_, last = run.history
-    assert first["loss"] == pytest.approx(-first["ELBO"], rel=1e-6)
-    assert -last["ELBO/log_likelihood"] + last["ELBO/KL"] == pytest.approx(-last["ELBO"], rel=1e-5)
-    assert first["ELBO"] > first["ELBO/log_likelihood"] - first["ELBO/KL"]  # beta was 0 and 1/6
-
-
-def test_the_progress_line_names_every_term(capsys):
-    fit(vae().model, vae().guide, BITS, batch_size=10, num_epochs=2)
-    line = capsys.readouterr().err
-    for word in ("epoch 2 of 2", "14/14", "loss", "ELBO", "ELBO/KL"):
-        assert word in line
 
 
 def test_no_global_state_is_changed(no_warnings):

@@ -21,7 +21,6 @@ from pyro.infer.autoguide import (
 from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import Tensor
 from torch.distributions import constraints
-from torch.utils.data import DataLoader, TensorDataset
 
 from dgm_core.schedules import linear
 from pyro_dgm import ELBO, NLL, VAE
@@ -55,70 +54,6 @@ def test_the_history_has_a_row_per_epoch_and_the_modules_are_trained_in_place() 
     assert (
         pyro.get_param_store()._params["encoder$$$layers.0.weight"] is vae.encoder.layers[0].weight
     )
-
-
-def test_the_steps_are_those_of_a_loop_written_by_hand() -> None:
-    x = torch.randn(40, generator=torch.Generator().manual_seed(1)) * 2 + 3
-    model, guide = density()
-    options = {"clip_norm": 0.3, "lr_schedule": linear(20, start=1.0, end=0.2), "average": 0.9}
-    run = quiet(model, guide, x, loss=NLL(), num_epochs=20, optim=Adam(0.1), **options)
-
-    mean, log_scale = torch.nn.Parameter(torch.tensor(0.0)), torch.nn.Parameter(torch.tensor(0.0))
-    optimiser, averages, losses = (
-        torch.optim.Adam([mean, log_scale], 0.1),
-        [torch.zeros(()), torch.zeros(())],
-        [],
-    )
-    for step in range(20):
-        optimiser.param_groups[0]["lr"] = 0.1 * (1 - 0.04 * step)
-        optimiser.zero_grad()
-        loss = -torch.distributions.Normal(mean, log_scale.exp()).log_prob(x).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([mean, log_scale], 0.3)
-        optimiser.step()
-        decay = min(0.9, (1 + step) / (10 + step)) if step else 0.0
-        averages = [
-            decay * a + (1 - decay) * p.detach() for a, p in zip(averages, (mean, log_scale))
-        ]
-        losses.append(loss.item())
-    torch.testing.assert_close(run.params["mean"], averages[0])
-    torch.testing.assert_close(run.params["scale"], averages[1].exp())
-    torch.testing.assert_close(
-        torch.tensor(run.history.column("loss")), torch.tensor(losses, dtype=torch.float64)
-    )
-
-
-FORMS: dict[str, Callable[[Tensor], object]] = {
-    "numpy": lambda x: x.numpy().astype("float64"),
-    "tuple": lambda x: (x,),
-    "dict": lambda x: {"x": x},
-    "loader": lambda x: DataLoader(TensorDataset(x), batch_size=16, shuffle=True),
-    "list": lambda x: list(x.split(16)),
-    "callable": lambda x: lambda: (part.numpy() for part in x.split(16)),
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_data_may_have_any_form(form: str) -> None:
-    vae, x = VAE(6, 2, hidden=(8,)), binary(40)
-    data = FORMS[form](x)
-    batch_size = 16 if form in ("numpy", "tuple", "dict") else None
-    run = quiet(vae.model, vae.guide, data, num_epochs=2, batch_size=batch_size, validation=data)
-    assert run.history.column("step").tolist() == [3, 6] and run.data_size == 40
-    again = VAE(6, 2, hidden=(8,))
-    again.load_state_dict(vae.state_dict())
-    runs = [
-        quiet(v.model, v.guide, data, num_epochs=2, batch_size=batch_size, seed=3)
-        for v in (vae, again)
-    ]
-    assert runs[0].history.column("loss").tolist() == runs[1].history.column("loss").tolist()
-
-
-def test_an_iterator_serves_one_epoch() -> None:
-    vae, x = VAE(6, 2, hidden=(8,)), binary(40)
-    assert quiet(vae.model, vae.guide, iter(x.split(10))).history.last["step"] == 4
-    with pytest.raises(ValueError, match="used up after one epoch"):
-        quiet(vae.model, vae.guide, iter(x.split(10)), num_epochs=2)
 
 
 def test_binarisation_is_drawn_anew_at_every_pass() -> None:
@@ -319,19 +254,6 @@ def test_statistics_of_batch_normalisation_move_in_training_alone() -> None:
     assert network.encoder[1].num_batches_tracked == 2 * run.best_epoch
 
 
-def test_callbacks_see_the_run_and_may_stop_it() -> None:
-    model, guide = density()
-    seen: list[Run] = []
-
-    def callback(run: Run) -> bool:
-        seen.append(run)
-        return run.epoch == 3
-
-    run = quiet(model, guide, torch.ones(4), loss=NLL(), num_epochs=10, callbacks=[callback])
-    assert [run.epoch for run in seen] == [1, 2, 3] and run.epoch == 3
-    assert seen[0].params["mean"] != seen[2].params["mean"] and len(seen[0].history) == 1
-
-
 def test_the_state_of_the_caller_is_left_alone() -> None:
     vae, x = VAE(6, 2, hidden=(8,)), binary(40)
     pyro.set_rng_seed(7)
@@ -353,36 +275,6 @@ def test_the_state_of_the_caller_is_left_alone() -> None:
     assert dist.is_validation_enabled() and torch.get_num_threads() == threads and "other" in store
     assert torch.tensor(1e-39) * 1.0 > 0
     assert vae.training
-
-
-def test_progress_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    model, guide = density()
-    fit(model, guide, torch.ones(4), loss=NLL(), num_epochs=3)
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "NLL" in error and "epoch 3 of 3" in error
-
-
-def test_a_kl_warm_up_counts_steps() -> None:
-    vae, x = VAE(6, 2, hidden=(8,)), binary(40)
-    run = quiet(
-        vae.model,
-        vae.guide,
-        x,
-        loss=ELBO(beta=linear(4)),
-        batch_size=10,
-        num_epochs=2,
-        optim=functools.partial(torch.optim.SGD, lr=0.0),
-    )
-    second = run.history[1]
-    assert second["loss"] == pytest.approx(
-        -second["ELBO/log_likelihood"] + second["ELBO/KL"], rel=1e-4
-    )
-    first = run.history[0]
-    assert (
-        -first["ELBO/log_likelihood"]
-        < first["loss"]
-        < -first["ELBO/log_likelihood"] + first["ELBO/KL"]
-    )
 
 
 def mixed(model: Callable) -> AutoGuideList:

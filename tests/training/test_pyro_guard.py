@@ -11,11 +11,10 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor
 
-from dgm_core.training.checkpoint import CheckpointError
 from pyro_dgm import ELBO, NLL, VAE
 from pyro_dgm.training import Adam, NonFiniteError, fit
 
-from .pyro_pairs import binary, density, regression
+from .pyro_pairs import binary, regression
 
 quiet = functools.partial(fit, progress=False)
 
@@ -184,51 +183,6 @@ def test_after_a_nan_the_best_weights_are_kept_if_there_is_validation() -> None:
     assert info.value.run.best_epoch == 2
     for name, value in info.value.run.params.items():
         assert torch.equal(value, kept[1][name])
-
-
-@pytest.mark.parametrize("average", [None, 0.9])
-def test_a_gradient_that_is_not_finite_is_found_out(average: float | None) -> None:
-    def model(x: Tensor) -> None:
-        mean = pyro.param("mean", torch.tensor(1.0))
-        with pyro.plate("data", len(x)):
-            pyro.sample("x", dist.Normal(mean - 0.0 * (mean - x).abs().sqrt().sum(), 1.0), obs=x)
-
-    with pytest.raises(NonFiniteError, match=r"gradient .* parameter 'mean'") as info:
-        quiet(model, None, torch.tensor([1.0, 2.0]), loss=NLL(), num_epochs=5, average=average)
-    assert info.value.site == "mean" and info.value.run.params["mean"] == 1.0
-
-
-def test_divergence_names_the_parameter_or_site() -> None:
-    model, guide = density()
-    with pytest.raises(NonFiniteError) as info:
-        quiet(
-            model,
-            guide,
-            torch.ones(5),
-            loss=NLL(),
-            optim=functools.partial(torch.optim.SGD, lr=1e4),
-            num_epochs=50,
-        )
-    assert info.value.site in ("mean", "scale", "x")
-
-
-def test_other_arguments_do_not_resume(tmp_path: Any) -> None:
-    model, guide = density()
-    quiet(model, guide, torch.ones(5), loss=NLL(), checkpoint=tmp_path)
-    with pytest.raises(
-        CheckpointError, match="belongs to a run with other arguments: seed was 0 and is 1"
-    ):
-        quiet(model, guide, torch.ones(5), loss=NLL(), checkpoint=tmp_path, seed=1)
-    with pytest.raises(CheckpointError, match="data"):
-        quiet(model, guide, torch.zeros(5), loss=NLL(), checkpoint=tmp_path)
-    with pytest.raises(CheckpointError, match="loss"):
-        quiet(model, guide, torch.ones(5), loss=2.0 * NLL(), checkpoint=tmp_path)
-    assert (
-        quiet(
-            model, guide, torch.ones(5), loss=NLL(), checkpoint=tmp_path, seed=1, resume=False
-        ).epoch
-        == 1
-    )
 
 
 def test_the_rate_of_an_elbo_with_a_wrong_plate_is_not_hidden() -> None:

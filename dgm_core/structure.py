@@ -178,8 +178,8 @@ def check_sites(model: Mapping[str, Site], guide: Mapping[str, Site]) -> None:
         )
     latent = {name: site for name, site in model.items() if site.kind == "latent"}
     drawn = {name: site for name, site in guide.items() if site.kind == "latent"}
-    summed = [name for name, site in (drawn | latent).items() if site.enumerated]
-    if summed:
+    asking = [site.name for site in (*latent.values(), *drawn.values()) if site.enumerated]
+    if summed := sorted(set(asking)):
         raise ValueError(
             f"The sites {summed} ask to be enumerated (infer={{'enumerate': ...}}), which no loss "
             "of this package does yet: draw them in the guide without it, or sum them out in the "
@@ -301,11 +301,11 @@ def _check_shape(site: Site, plates: Mapping[str, Plate], scanned: bool, unplate
     dims |= {-len(shape)} if scanned else set()
     free = [dim for dim in range(-len(shape), 0) if shape[dim] != 1 and dim not in dims]
     if free:
+        wider = shape != site.batch_shape and f", or give its values the shape {site.batch_shape}"
         raise ValueError(
-            f"Site '{site.name}' has the log-densities of batch shape {shape}, but no plate in "
-            f"dimension {', '.join(map(str, free))}: put the site into a plate there, declare "
-            "event dimensions with .to_event(...), or give the values the shape of their "
-            f"distribution {site.batch_shape}."
+            f"Site '{site.name}' has log-densities of shape {shape}, but no plate in dimension "
+            f"{', '.join(map(str, free))}: put it into a plate there, or declare event dimensions "
+            f"with .to_event(...){wider or ''}."
         )
 
 

@@ -104,7 +104,7 @@ class Joints:
 
     def traces(self) -> Run:
         """The traces of the model and of the guide in one run, with a single particle."""
-        return self._run(nullcontext())
+        return self._run()
 
     def generative(self, index: int = 0) -> Trace:
         """The trace of the model run forward: observed sites are drawn as well (plates keep the
@@ -267,7 +267,7 @@ class Joints:
         }
         num = next(number for number in itertools.count(2) if number not in sizes)
         try:
-            run = self._run(plan.particles(num))
+            run = self._run(plan.particles(num), draws_of(single[1], only=()))
             structure = find_structure_at_once(*run, num, plan.batch_ndim)
             alone = []
             for index in range(num):
@@ -280,7 +280,7 @@ class Joints:
 
     def _one_by_one(self, stopped: bool) -> InferenceJoint:
         """One particle after the other, on the same rows of the data."""
-        first = self._run(nullcontext(), stopped=stopped)
+        first = self._run(stopped=stopped)
         structure = find_structure(*first)
         runs = [first]
         if self.num_particles > 1:
@@ -294,9 +294,10 @@ class Joints:
                 )
         return InferenceJoint(runs, structure)
 
-    def _run(self, context: Any, *, stopped: bool = False) -> Run:
+    def _run(self, *contexts: Any, stopped: bool = False) -> Run:
         with ExitStack() as stack:
-            stack.enter_context(context)
+            for context in contexts:
+                stack.enter_context(context)
             if stopped:
                 stack.enter_context(StoppedValues())
             guide_trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)

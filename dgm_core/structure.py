@@ -7,9 +7,11 @@ decided on records of the sites, alike for both backends.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
+from typing import Any
 
 __all__ = ["Plate", "Site", "Structure", "find_structure", "structure_of_draws"]
 
@@ -25,7 +27,16 @@ LOOP_MESSAGE = (
 def chosen(vectorize: bool | None, *of_terms: bool | None) -> bool | None:
     """Whether particles run at once: as said for the whole loss, else as its terms agree."""
     said = [own for own in (of_terms if vectorize is None else [vectorize]) if own is not None]
+    if any(not isinstance(own, bool) for own in said):
+        raise ValueError(f"vectorize must be True, False or None, got {said[0]!r}.")
     return all(said) if said else None
+
+
+def with_choice(loss: Any, vectorize: bool | None) -> Any:
+    """The same loss, its particles at once (True) or one after the other (False) as chosen."""
+    new = copy(loss)
+    new.vectorize = chosen(vectorize, loss.vectorize)
+    return new
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ class Loss:
 
     can_infer_discrete = True
 
+    vectorize: bool | None = None  # whether particles run at once; None chooses
+
     def __init__(self, terms: tuple[tuple[Weight, "Term"], ...]) -> None:
         if not isinstance(terms, tuple) or not terms:
             refuse("terms", "pairs of a weight and a term", terms)
@@ -280,7 +282,9 @@ class Loss:
             kwargs,
             num_particles=max(term.num_particles for _, term in self.terms),
             share_globals=any(term.shares_globals for _, term in self.terms),
-            vectorize=chosen(vectorize, *(term.vectorize for _, term in self.terms)),
+            vectorize=chosen(
+                vectorize, self.vectorize, *(term.vectorize for _, term in self.terms)
+            ),
             analytic_kl=any(term.analytic_kl for _, term in self.terms),
             mutable_state=mutable_state,
         )
@@ -343,7 +347,6 @@ class Term(Loss):
     details: tuple[str, ...] = ()
     sign: int = 1
     num_particles: int = 1
-    vectorize: bool | None = None
     shares_globals: bool = False
     analytic_kl: bool = False
     num_updates: int = 1

@@ -11,7 +11,7 @@ from jax import Array
 from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution, constraints
 from numpyro.handlers import seed, substitute
 
-from numpyro_dgm.joints.structure import Structure, find_structure
+from numpyro_dgm.joints.structure import Structure, find_structure, kind_of
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.training.batches import Arrays, Stream, is_in_memory, take_rows
 from numpyro_dgm.training.step import State, Step
@@ -86,9 +86,10 @@ def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
             return  # the model itself is written for one batch size
         raise ValueError(
             f"The guide does not follow the batch: at {other} rows instead of {data.batch_size} "
-            f"it fails ({error}). "
-            "Parameters of its own per datum would be shared by all batches: write "
-            f'plate("data", {data.num_data}, subsample_size=len(x)), or amortise them.'
+            f"it fails ({error}). Minibatches need a guide whose latents of a datum are amortized, "
+            f'or lie one by one (AutoNormal) in plate("data", {data.num_data}, '
+            "subsample_size=len(x)); a guide of all latents jointly, such as "
+            "AutoMultivariateNormal, needs all the data at once."
         ) from error
 
 
@@ -103,11 +104,7 @@ def check_observations(step: Step, state: State, data: Arrays | Stream, key: Arr
     def outside(arrays: tuple, rows: Array | None, key: Array) -> dict[str, tuple[Array, Array]]:
         batch, key = step.prepare(form.build(take_rows(arrays, rows)), key)
         _, trace = step.traces(state.params, state.mutable, batch, rows, key)
-        sites = {
-            name: site
-            for name, site in trace.items()
-            if site["type"] == "sample" and site["is_observed"]
-        }
+        sites = {name: site for name, site in trace.items() if kind_of(site) == "observed"}
         found.update({name: _family(site) for name, site in sites.items()})
         return {name: _outside(site) for name, site in sites.items()}
 

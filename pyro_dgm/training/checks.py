@@ -96,9 +96,10 @@ def check_pair(step: Step, data: Arrays, transform: Any = None) -> None:
             return  # the model itself is written for one batch size
         raise ValueError(
             f"The guide does not follow the batch: at {other} rows instead of {data.batch_size} "
-            f"it fails ({error}). Latents with parameters per datum "
-            f'would be shared: write plate("data", {data.num_data}, subsample_size=len(x)), or '
-            "amortise them."
+            f"it fails ({error}). Minibatches need a guide whose latents of a datum are amortized, "
+            f'or lie one by one (AutoNormal) in plate("data", {data.num_data}, '
+            "subsample_size=len(x)); a guide of all latents jointly, such as "
+            "AutoMultivariateNormal, needs all the data at once."
         ) from error
 
 

@@ -8,6 +8,7 @@ import pyro
 import torch
 from pyro import poutine
 
+from dgm_core.structure import with_choice
 from dgm_core.training.checkpoint import usable_folder
 from dgm_core.training.epochs import Plan
 from dgm_core.training.patience import Patience
@@ -63,6 +64,7 @@ def fit(
     seed: int = 0,
     progress: bool = True,
     device: Any = None,
+    vectorize: bool | None = None,
     compile: bool | str = "auto",
 ) -> Run:
     """Train a model and its guide on data:  minimise  loss(model, guide, batch) / data size  over
@@ -107,6 +109,8 @@ def fit(
         seed: decides the shuffling and all random draws; the global random state is left as it was.
         progress: one progress line: loss, validation, best epoch, and the terms that fit.
         device: where to train; the device of the parameters when left out.
+        vectorize: whether the particles of a loss run at once (True) or one after the other
+            (False); None chooses.
         compile: True, False or "auto": compile the step when the run is long enough to repay it.
 
     Returns:
@@ -127,7 +131,8 @@ def fit(
     >>> run.epoch, run.history.column("step")
     (2, array([4., 8.]))
     """
-    loss, validation_loss = loss or ELBO(), validation_loss or ELBO()
+    loss = with_choice(loss or ELBO(), vectorize)
+    validation_loss = with_choice(validation_loss or ELBO(), vectorize)
     optim, callbacks, alone = Adam() if optim is None else optim, tuple(callbacks), guide is None
     guide = _default_guide(model, loss) if guide is None else guide
     arguments = {name: value for name, value in locals().items() if name != "alone"}

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-NAN = float("nan")
 EPS = np.linspace(-1.1, 1.3, 24)
 Y = np.sin(np.arange(24.0))
 
@@ -148,12 +147,12 @@ def two_likelihoods(b: Any) -> tuple[Callable, Callable]:
 
 
 def masked(b: Any) -> tuple[Callable, Callable]:
-    """Missing entries, NaN, beneath a mask around the site and one in the distribution."""
+    """A mask around an observed site and one in the distribution of another."""
     d = b.dist
 
-    def model(y: Any) -> None:
+    def model(y: Any, seen: Any = None) -> None:
         p = leaves(b)
-        seen = y == y
+        seen = (y == y) if seen is None else seen > 0
         with b.plate("data", 4):
             z = b.sample("z", d.Normal(b.array(0.0), b.array(1.0)))
             with b.mask(seen[:4]):
@@ -162,7 +161,7 @@ def masked(b: Any) -> tuple[Callable, Callable]:
             x2 = d.Normal(loc, b.array(1.0)).mask(seen[4:].reshape(4, 5)).to_event(1)
             b.sample("x2", x2, obs=y[4:].reshape(4, 5))
 
-    def guide(y: Any) -> None:
+    def guide(y: Any, seen: Any = None) -> None:
         p = leaves(b)
         with b.plate("data", 4):
             drawn(b, "z", p.a, p.c, EPS[:4])

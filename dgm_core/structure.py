@@ -13,6 +13,8 @@ from itertools import zip_longest
 from math import prod
 from typing import Any
 
+from dgm_core.arguments import check_flag_or_none
+
 __all__ = ["Plate", "Site", "Structure", "find_structure", "structure_of_draws"]
 
 Shape = tuple[int, ...]
@@ -26,9 +28,8 @@ LOOP_MESSAGE = (
 
 def chosen(vectorize: bool | None, *of_terms: bool | None) -> bool | None:
     """Whether particles run at once: as said for the whole loss, else as its terms agree."""
-    said = [own for own in (of_terms if vectorize is None else [vectorize]) if own is not None]
-    if any(not isinstance(own, bool) for own in said):
-        raise ValueError(f"vectorize must be True, False or None, got {said[0]!r}.")
+    choices = of_terms if vectorize is None else (vectorize,)
+    said = [own for own in choices if check_flag_or_none("vectorize", own) is not None]
     return all(said) if said else None
 
 

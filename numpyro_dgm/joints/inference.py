@@ -203,6 +203,17 @@ class InferenceJoint:
         """The latent sites in the order in which the guide draws them, and the model."""
         return list(self.runs.layout.guide_order), list(self.runs.layout.model_order)
 
+    def is_coupled(self) -> bool:
+        """Whether something outside the data plates may depend on local latents: a factor, or a
+        global latent that is drawn after one of them."""
+        inside = self.structure.local_sites
+        late = (
+            name not in inside and any(before in inside for before in order[:index])
+            for order in self.site_orders()
+            for index, name in enumerate(order)
+        )
+        return bool(self.structure.global_factors) or any(late)
+
     def other_subsampled(self) -> tuple[tuple[str, str], ...]:
         """(plate, site) where a plate is subsampled that is not a data plate."""
         return self.structure.other_subsampled

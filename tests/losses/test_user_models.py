@@ -114,3 +114,40 @@ def test_deterministic_sites_leave_the_weights_per_datum(backend: Any) -> None:
     with_, without = (backend.evaluate(loss, *make(flag), x)[:2] for flag in (True, False))
     assert with_ == without
     assert with_[0] == pytest.approx(-50 * with_[1]["IWAE"])
+
+
+@pytest.mark.parametrize("num_particles", [1, 400])
+def test_the_score_function_sees_what_lies_outside_the_plates(
+    backend: Any, num_particles: int
+) -> None:
+    """A factor outside the plate that depends on discrete latents inside, against all states."""
+    d, states = backend.dist, np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+
+    def model(x: Any) -> None:
+        with backend.plate("data", 2):
+            c = backend.sample("c", d.Bernoulli(backend.array(0.3)))
+            backend.sample("x", d.Normal(c, backend.array(1.0)), obs=x)
+        backend.factor("both", 3.0 * c[..., :1] * c[..., 1:])
+
+    def guide(x: Any) -> None:
+        with backend.plate("data", 2):
+            backend.sample("c", d.Bernoulli(logits=backend.param("a")))
+
+    def exact(a: float) -> float:
+        q = 1 / (1 + np.exp(-a))
+        log_q = np.where(states, np.log(q), np.log(1 - q)).sum(1)
+        log_p = np.where(states, np.log(0.3), np.log(0.7)) - 0.5 * (np.ones(2) - states) ** 2
+        log_p = log_p.sum(1) - np.log(2 * np.pi) + 3.0 * states.prod(1)
+        return (np.exp(log_q) * (log_q - log_p)).sum()
+
+    loss = backend.losses.ELBO(num_particles=num_particles)
+    seeds = range(400 if num_particles == 1 else 8)
+    runs = [
+        backend.evaluate(loss, model, guide, np.ones(2), params={"a": 0.2}, seed=seed)
+        for seed in seeds
+    ]
+    slope = (exact(0.2 + 1e-4) - exact(0.2 - 1e-4)) / 2e-4
+    gradients = np.array([float(run[2]["a"]) for run in runs])
+    error = gradients.std() / np.sqrt(len(gradients))
+    assert abs(gradients.mean() - slope) < 4.5 * error
+    assert error < 0.12

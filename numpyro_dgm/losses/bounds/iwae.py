@@ -36,6 +36,7 @@ class IWAE(Term):
             "reparam": through the sampled values; sites that are not reparameterized take the score
             function with the VIMCO baseline; "dreg": doubly reparameterised, whose signal-to-noise
             ratio does not fall with K; every site must be reparameterised.
+        vectorize: as in ELBO.
     Logged: "IWAE".
     Cost: K draws of guide and model in one vectorised pass; "dreg" adds one more pass of each.
     Raises: ValueError for bad arguments, for "dreg" with a site that is not reparameterized, and

@@ -53,7 +53,7 @@ class Reconstruction(Term):
     The reconstruction half of the ELBO, to be added to a divergence between q(z) and p(z)
     (adversarial and Wasserstein autoencoders).
 
-    Args: num_particles, draws of the guide per datum, averaged.
+    Args: num_particles, draws of the guide per datum, averaged; vectorize, as in ELBO.
     Logged: "Reconstruction".
     Cost: one run of guide and model.  Sites that are not reparameterized take the score function,
         as in ELBO.

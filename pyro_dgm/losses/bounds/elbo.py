@@ -43,6 +43,9 @@ class ELBO(Term):
             other data, as a baseline.
         analytic_kl: the KL part of each site in closed form where one is known (guide and model
             must then draw their sites in the same order).
+        vectorize: whether the particles run at once (True) or one after the other (False); None
+            chooses.
+    Factors count with the likelihood: the bound is then one on the unnormalized evidence.
     Logged: "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta).
     Cost: one run of guide and model; "stl" runs the guide twice.
     Raises: ValueError for bad arguments, for "stl" together with analytic_kl, and for sites that
@@ -135,22 +138,24 @@ def score_surrogate(
     """sum_sites log q(site) stop(signal - baseline) per particle, for the sites without a pathwise
     gradient (or every site).
 
-    A local site is credited with the objective of its own datum, a global one with the whole bound.
+    A local site is credited with the objective of its own datum (and with what lies outside the
+    data plates, where that may depend on it), a global one with the whole bound.
     """
     surrogate: Tensor | float = 0.0
+    outside = joint.data_size * (bound - joint.per_datum(objective))  # (num_particles,)
     for name in joint.latent_sites:
         if joint.is_determined(name) or (joint.is_reparameterized(name) and not every_site):
             continue
         log_q = joint.score(name)
         if name in joint.structure.local_sites:
-            signal = centred(objective.detach())
-            surrogate = surrogate + joint.per_datum(log_q * signal)
+            surrogate = surrogate + joint.per_datum(log_q * centred(objective.detach()))
+            if joint.is_coupled():
+                signal = outside - leave_one_out_mean(outside)
+                surrogate = surrogate + joint.per_datum(log_q) * signal.detach()
         else:
-            surrogate = (
-                surrogate
-                + log_q.reshape(log_q.shape[0], -1).sum(1)
-                * (bound - leave_one_out_mean(bound)).detach()
-            )
+            signal = bound - leave_one_out_mean(bound)
+            log_q = log_q.reshape(log_q.shape[0], -1).sum(1)
+            surrogate = surrogate + log_q * signal.detach()
     return surrogate
 
 

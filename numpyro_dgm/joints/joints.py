@@ -16,8 +16,9 @@ from jax import Array
 from numpyro import handlers
 
 from numpyro_dgm.joints.handlers import GivenDraws, PlateSizes, SharedKeys, StoppedValues
-from numpyro_dgm.joints.inference import InferenceJoint, Runs, read_particle, side_by_particle
+from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.particles import map_particles
+from numpyro_dgm.joints.reading import Runs, read_particle, side_by_particle
 from numpyro_dgm.joints.structure import (
     Structure,
     Trace,

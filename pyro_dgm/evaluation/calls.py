@@ -20,7 +20,7 @@ from dgm_core.evaluation import as_numbers, check_run, settled_rows, stacked
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.joints import InferenceJoint, Joints
 from pyro_dgm.joints.handlers import DrawnData, GivenDraws
-from pyro_dgm.joints.inference import seen_value
+from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.joints.structure import kind_of, random_sites
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import modules_of

@@ -26,8 +26,9 @@ from pyro_dgm.joints.handlers import (
     StoppedValues,
     frozen_parameters,
 )
-from pyro_dgm.joints.inference import InferenceJoint, side_by_particle
+from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.particles import Plan, agree, draws_of_particle, shared_sites, signature
+from pyro_dgm.joints.reading import side_by_particle
 from pyro_dgm.joints.structure import (
     Trace,
     declared_size,

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_dgm.joints import Joints
-from pyro_dgm.joints.inference import InferenceJoint, observed_mask
+from pyro_dgm.joints.inference import InferenceJoint
+from pyro_dgm.joints.reading import observed_mask
 from pyro_dgm.joints.structure import random_sites
 from pyro_dgm.losses import Loss
 from pyro_dgm.nn import evaluation_mode

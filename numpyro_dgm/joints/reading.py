@@ -1,0 +1,221 @@
+"""What is read from a run of guide and model: log-densities and values, by particle and datum."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from numpyro.distributions import MaskedDistribution, biject_to, kl_divergence
+
+from numpyro_dgm.conditionals import NoDensityError
+from numpyro_dgm.joints.structure import Site, Structure, Trace, draws_nothing, plates_of, unmasked
+
+__all__: list[str] = []  # for the package, not for users
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the guide drew a latent site from."""
+
+    name: str
+    is_reparameterized: bool
+    is_determined: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is the same for every particle.
+
+    structure: what factorizes;  drawn: latent site -> its distribution in the guide;  model_order,
+    guide_order: the latent sites as they were drawn;  unscored: (part of the record, site) -> why
+    an implicit site is missing there;  event_dims: of every site.
+    """
+
+    structure: Structure
+    drawn: Mapping[str, Drawn]
+    model_order: tuple[str, ...]
+    guide_order: tuple[str, ...]
+    unscored: Mapping[tuple[str, str], str]
+    event_dims: Mapping[str, int]
+
+
+class Runs(NamedTuple):
+    """What was read from the runs of all particles: the layout, and a record of arrays, the
+    particles leading.
+    """
+
+    layout: Layout
+    record: Mapping[str, Any]
+
+
+def side_by_particle(
+    value: Array, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None
+) -> Array:
+    """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as
+    (num_particles, *sizes, entries); no sizes: global."""
+    ndim = 1 + structure.batch_ndim
+    missing = ndim + event_dim - value.ndim
+    value = value.reshape(value.shape[0], *(1,) * missing, *value.shape[1:])
+    kept = [0, *(ndim + dim for dim in structure.plates.values())] if sizes is not None else [0]
+    others = (dim for dim in range(value.ndim) if dim not in kept)
+    value = jnp.transpose(value, (*kept, *others))
+    value = value.reshape(*value.shape[: len(kept)], -1)
+    return jnp.broadcast_to(value, (value.shape[0], *(sizes or ()), value.shape[-1]))
+
+
+def read_particle(
+    model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool
+) -> Runs:
+    """Everything that terms may ask of one run: the layout and a record of arrays (values, log_p,
+    log_q, score, kl).
+
+    What is not read costs nothing under jit.
+    """
+    reader = _Reader(model_trace, guide_trace, structure)
+    latents, observed = structure.latent_sites, structure.observed_sites
+    factors = structure.local_factors + structure.global_factors
+    unconstrained = reader.unconstrained(latents)
+    record = {
+        "unconstrained": {name: u for name, (u, _) in unconstrained.items()},
+        "log_jacobian": {name: log_jacobian for name, (_, log_jacobian) in unconstrained.items()},
+        "observed": {name: model_trace[name]["value"] for name in observed},
+        "values": {name: guide_trace[name]["value"] for name in latents},
+        "log_p": reader.scored(
+            "log_p", [n for n in observed + latents + factors if n in model_trace]
+        ),
+        "log_q": reader.scored("log_q", [n for n in latents + factors if n in guide_trace]),
+        "score": reader.scored("score", latents),
+        "density_scale": {name: reader.density_scale(guide_trace[name]) for name in latents},
+        "kl": reader.scored("kl", latents if analytic_kl else ()),
+    }
+    return Runs(reader.layout(), record)
+
+
+class _Reader:
+    def __init__(self, model_trace: Trace, guide_trace: Trace, structure: Structure) -> None:
+        self.model_trace = model_trace
+        self.guide_trace = guide_trace
+        self.structure = structure
+        self.unscored: dict[tuple[str, str], str] = {}
+
+    def scored(self, which: str, names: Sequence[str]) -> dict[str, Array]:
+        """One part of the record, without the implicit sites."""
+        score: dict[str, Callable[[str], Array]] = {
+            "log_p": lambda name: self.log_prob(self.model_trace[name]),
+            "log_q": lambda name: self.log_prob(self.guide_trace[name]),
+            "score": lambda name: self.log_prob(self.guide_trace[name], raw=True),
+            "kl": self.analytic_kl,
+        }
+        found = {}
+        for name in names:
+            try:
+                found[name] = score[which](name)
+            except NoDensityError as error:
+                self.unscored[which, name] = f"Site '{name}' is implicit. {error}"
+        return found
+
+    def unconstrained(self, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+        """Latent values on the real line with log |dz/du|, of the sites that the model has and
+        whose support can be mapped.
+        """
+        found = {}
+        for name in names:
+            if name not in self.model_trace:
+                continue
+            value, fn = self.guide_trace[name]["value"], self.model_trace[name]["fn"]
+            try:
+                transform = biject_to(fn.support)
+            except NotImplementedError:
+                for which in ("unconstrained", "log_jacobian"):
+                    self.unscored[which, name] = (
+                        f"Site '{name}' has the support {fn.support}, which is not mapped to the "
+                        "real line."
+                    )
+                continue
+            u = transform.inv(value)
+            log_jacobian = transform.log_abs_det_jacobian(u, value)
+            extra = jnp.ndim(log_jacobian) - (jnp.ndim(value) - fn.event_dim)
+            log_jacobian = log_jacobian.sum(tuple(range(-extra, 0))) if extra > 0 else log_jacobian
+            found[name] = u, self.reduce(log_jacobian, self.guide_trace[name], scaled=False)
+        return found
+
+    def layout(self) -> Layout:
+        latents = self.structure.latent_sites
+        fns = {name: self.guide_trace[name]["fn"] for name in latents}
+        traces = (self.model_trace, self.guide_trace)
+        sites = [(name, site) for trace in traces for name, site in trace.items()]
+        return Layout(
+            structure=self.structure,
+            drawn={
+                name: Drawn(type(fn).__name__, bool(fn.has_rsample), draws_nothing(fn))
+                for name, fn in fns.items()
+            },
+            model_order=tuple(name for name in self.model_trace if name in latents),
+            guide_order=tuple(
+                n for n in self.guide_trace if n in latents and n in self.model_trace
+            ),
+            unscored=self.unscored,
+            event_dims={name: s["fn"].event_dim for name, s in sites if s["type"] == "sample"},
+        )
+
+    def log_prob(self, site: Site, *, raw: bool = False) -> Array:
+        fn = unmasked(site["fn"]) if raw else site["fn"]
+        left = site["intermediates"]  # of the draw: a flow is scored without its inverse
+        log_prob = fn.log_prob(site["value"], left) if left else fn.log_prob(site["value"])
+        return self.reduce(log_prob, site, scaled=not raw)
+
+    def analytic_kl(self, name: str) -> Array:
+        q, p = self.guide_trace[name], self.model_trace.get(name)
+        if p is None:
+            return self.log_prob(q)
+        try:
+            kl = self.reduce(kl_divergence(q["fn"], p["fn"]), p)
+        except NotImplementedError:
+            return self.log_prob(q) - self.log_prob(p)
+        difference = _own_scale(q) - _own_scale(p)
+        if isinstance(difference, Array) or difference != 0:
+            kl = kl + self.reduce(q["fn"].log_prob(q["value"]) * (difference / _own_scale(p)), p)
+        return kl
+
+    def reduce(self, log_prob: Array, site: Site, *, scaled: bool = True) -> Array:
+        """Sums all dimensions but the data plates': (*sizes), or (1, ..., 1) for a global site."""
+        local = site["name"] not in self.structure.global_sites + self.structure.global_factors
+        if scaled:
+            log_prob = log_prob * self._scale(site, local)
+        ndim = self.structure.batch_ndim
+        log_prob = log_prob.reshape((1,) * (ndim - log_prob.ndim) + log_prob.shape)
+        kept = [ndim + dim for dim in self.structure.plates.values()] if local else []
+        shape = list(log_prob.shape)
+        for dim, size in zip(kept, self.structure.sizes if kept else (), strict=True):
+            shape[dim] = size
+        log_prob = jnp.broadcast_to(log_prob, shape).sum(
+            tuple(dim for dim in range(ndim) if dim not in kept)
+        )
+        return log_prob if local else log_prob.reshape((1,) * len(self.structure.sizes))
+
+    def density_scale(self, site: Site) -> Array:
+        """How often log q of a site counts, N / B apart: 1, or the scale and the mask around it, to
+        be broadcast to its value.
+        """
+        scale = jnp.asarray(self._scale(site, site["name"] not in self.structure.global_sites))
+        scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
+        fn = site["fn"]
+        while fn is not None:
+            if isinstance(fn, MaskedDistribution):
+                mask = jnp.asarray(fn._mask)
+                scale = scale * mask.reshape(mask.shape + (1,) * fn.event_dim)
+            fn = getattr(fn, "base_dist", None)
+        return scale
+
+    def _scale(self, site: Site, local: bool) -> float | Array:
+        if not local or self.structure.data_scale == 1:
+            return _own_scale(site)
+        inside = self.structure.plates.keys() <= plates_of(site).keys()
+        if not inside and not draws_nothing(site["fn"]):  # those say themselves how they count
+            raise ValueError(self.structure.missing_scale(site["name"]))
+        return _own_scale(site) / self.structure.data_scale
+
+
+def _own_scale(site: Site) -> float | Array:
+    return 1.0 if site["scale"] is None else site["scale"]

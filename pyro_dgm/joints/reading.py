@@ -1,0 +1,68 @@
+"""What is read from a run of guide and model: log-densities and values, by particle and datum."""
+
+from typing import Any
+
+import torch
+from pyro.distributions import MaskedDistribution
+from pyro.poutine.runtime import Message
+from torch import Tensor
+from torch.distributions import biject_to
+
+from pyro_dgm.joints.structure import Structure
+
+__all__: list[str] = []  # for the package, not for users
+
+
+def side_by_particle(
+    value: Tensor, event_dim: int, structure: Structure, sizes: tuple[int, ...] | None
+) -> Tensor:
+    """A value (num_particles, *batch, *event), of which leading batch dimensions may be missing, as
+    (num_particles, *sizes, entries); no sizes: global."""
+    ndim = 1 + structure.batch_ndim
+    missing = ndim + event_dim - value.ndim
+    value = value.reshape((1,) * missing + value.shape)
+    kept = [0, *(ndim + dim for dim in structure.plates.values())] if sizes is not None else [0]
+    value = value.permute(*kept, *(dim for dim in range(value.ndim) if dim not in kept))
+    value = value.reshape(*value.shape[: len(kept)], -1)
+    return value.expand(value.shape[0], *(sizes or ()), -1)
+
+
+def observed_mask(site: Message) -> Tensor | None:
+    """Which entries of the value of a site count, to be broadcast to it; None where all do."""
+    fn, found = site["fn"], None
+    masks = [(site["mask"], fn.event_dim)]
+    while fn is not None:
+        masks.append((fn._mask if isinstance(fn, MaskedDistribution) else None, fn.event_dim))
+        fn = getattr(fn, "base_dist", None)
+    for mask, event_dim in masks:
+        if mask is not None and mask is not True:
+            mask = torch.as_tensor(mask, device=site["value"].device).bool()
+            mask = mask.reshape(mask.shape + (1,) * event_dim)
+            found = mask if found is None else found & mask
+    return found
+
+
+def seen_value(site: Message) -> Any:
+    """The value of a site; of an observed one without what lies beneath a mask, which is replaced
+    by something in the support, so that neither the log-density nor its gradient depends on it.
+    """
+    fn, value = site["fn"], site["value"]
+    if not (site["is_observed"] and isinstance(value, Tensor)):
+        return value
+    mask = observed_mask(site)
+    return value if mask is None else torch.where(mask, value, _feasible(fn.support, value))
+
+
+def _feasible(support: Any, like: Tensor) -> Tensor:
+    """Some value in a support, in the shape of `like`."""
+    try:
+        transform = biject_to(support)
+        return transform(like.new_zeros(transform.inverse_shape(like.shape))).to(like.dtype)
+    except NotImplementedError:  # discrete
+        event_dim = support.event_dim
+        while hasattr(support, "base_constraint"):
+            support = support.base_constraint
+        value = torch.zeros_like(like) + getattr(support, "lower_bound", 0)
+        if support.event_dim == 1 and event_dim:  # one-hot vectors, counts
+            value[..., 0] = getattr(support, "upper_bound", 1)
+        return value.to(like.dtype)

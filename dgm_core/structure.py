@@ -26,17 +26,21 @@ LOOP_MESSAGE = (
 )
 
 
-def chosen(vectorize: bool | None, *of_terms: bool | None) -> bool | None:
-    """Whether particles run at once: as said for the whole loss, else as its terms agree."""
-    choices = of_terms if vectorize is None else (vectorize,)
-    said = [own for own in choices if check_flag_or_none("vectorize", own) is not None]
-    return all(said) if said else None
+def chosen(vectorize: bool | None, loss: Any) -> bool | None:
+    """Whether particles run at once: as said here, else for the loss, else as its terms agree."""
+    of_terms = [term.vectorize for _, term in loss.terms]
+    for choices in ([vectorize], [loss.vectorize], of_terms):
+        said = [own for own in choices if check_flag_or_none("vectorize", own) is not None]
+        if said:
+            return all(said)
+    return None
 
 
 def with_choice(loss: Any, vectorize: bool | None) -> Any:
     """The same loss, its particles at once (True) or one after the other (False) as chosen."""
     new = copy(loss)
-    new.vectorize = chosen(vectorize, loss.vectorize)
+    if check_flag_or_none("vectorize", vectorize) is not None:
+        new.vectorize = vectorize
     return new
 
 

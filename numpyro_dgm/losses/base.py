@@ -61,7 +61,6 @@ class Loss:
     """
 
     can_infer_discrete = True
-
     vectorize: bool | None = None  # whether particles run at once; None chooses
 
     def __init__(self, terms: tuple[tuple[Weight, "Term"], ...]) -> None:
@@ -282,9 +281,7 @@ class Loss:
             kwargs,
             num_particles=max(term.num_particles for _, term in self.terms),
             share_globals=any(term.shares_globals for _, term in self.terms),
-            vectorize=chosen(
-                vectorize, self.vectorize, *(term.vectorize for _, term in self.terms)
-            ),
+            vectorize=chosen(vectorize, self),
             analytic_kl=any(term.analytic_kl for _, term in self.terms),
             mutable_state=mutable_state,
         )

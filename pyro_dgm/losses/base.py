@@ -147,9 +147,7 @@ class Loss:
             kwargs,
             num_particles=max(term.num_particles for _, term in self.terms),
             share_globals=any(term.shares_globals for _, term in self.terms),
-            vectorize=chosen(
-                vectorize, self.vectorize, *(term.vectorize for _, term in self.terms)
-            ),
+            vectorize=chosen(vectorize, self),
             plans=self._plans,
         )
 

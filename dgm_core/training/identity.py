@@ -244,7 +244,8 @@ def loss_parts(loss: Any, inner: Callable[[Any], Any]) -> Any:
     """
     if any(term is not loss for _, term in loss.terms):
         return [[inner(weight), inner(term)] for weight, term in loss.terms]
-    used = vars(next(base for base in type(loss).__mro__ if base.__name__ == "Loss")(()))
+    base = next(base for base in type(loss).__mro__ if base.__name__ == "Loss")
+    used = vars(base(loss.terms))
     kept = {name: x for name, x in attributes(loss).items() if name not in used}
     return {"term": inner(type(loss)), **{name: inner(part) for name, part in kept.items()}}
 

@@ -284,3 +284,26 @@ def test_default_critics_follow_the_shape(backend: Any) -> None:
         (): losses.Critic,
     }
     assert all(kind_of(shape) is kind for shape, kind in kinds.items())
+
+
+def test_the_penalty_of_a_wasserstein_critic_can_be_chosen(backend: Any) -> None:
+    losses, array = backend.losses, backend.array
+    real, fake = array(np.ones((4, 1))), array(np.zeros((4, 1)))
+    key = None if backend.name == "pyro" else backend.jax.random.key(0)
+    for slope, two_sided, one_sided in ((-1.0, 0.0, 0.0), (0.5, 0.25, 0.0), (-3.0, 4.0, 4.0)):
+        for penalty, cost in (
+            (losses.GradientPenalty(2.0), two_sided),
+            (losses.GradientPenalty(2.0, one_sided=True), one_sided),
+        ):
+            found = penalty(lambda x, slope=slope: slope * x[:, 0], real, fake, key)
+            assert float(found) == pytest.approx(2 * cost, abs=1e-5)
+    steps = ", critic_steps=5"
+    assert losses.Wasserstein("x", penalty=None).regularizer is None
+    assert (
+        repr(losses.Wasserstein("x", penalty=None)) == "Wasserstein('x', penalty=None" + steps + ")"
+    )
+    shown = f"Wasserstein('x'{steps}, regularizer=GradientPenalty(10.0, one_sided=True))"
+    assert repr(losses.Wasserstein("x", one_sided=True)) == shown
+    for bad in ({"penalty": losses.R1()}, {"clip": 0.1}, {"penalty": None}):
+        with pytest.raises(ValueError, match="leave out penalty and clip"):
+            losses.Wasserstein("x", one_sided=True, **bad)

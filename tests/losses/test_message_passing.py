@@ -95,3 +95,38 @@ def test_a_linear_gaussian_chain_recovers_its_posterior(backend: Any) -> None:
     )
     found = {name: float(parameter(run, name)) for name in POSTERIOR}
     assert found == pytest.approx(POSTERIOR, abs=0.06)
+
+
+def test_separators_leave_the_divergence_of_the_joints(backend: Any) -> None:
+    """For Gaussians, KL by KL in closed form; the factors alone count what they share twice."""
+    losses, model = backend.losses, chain(backend)[0]
+    names = ["z1", "z2", "x"]
+
+    def joint(a: float, b: float, c: float, d: float) -> np.ndarray:
+        """The covariance of x ~ Normal(0, 1.5625), z2 ~ Normal(a x, e^2b), z1 ~ Normal(c z2, e^2d)
+        in the order of the names."""
+        x, x_z2 = 1.5625, 1.5625 * a
+        z2 = a * x_z2 + math.exp(2 * b)
+        z1, z1_z2, z1_x = c * c * z2 + math.exp(2 * d), c * z2, c * x_z2
+        return np.array([[z1, z1_z2, z1_x], [z1_z2, z2, x_z2], [z1_x, x_z2, x]])
+
+    p, q = joint(**POSTERIOR), joint(0.5, 0.2, 0.6, -0.2)
+
+    def kl(sites: tuple[str, ...]) -> float:
+        index = [names.index(site) for site in sites]
+        of_q, of_p = q[np.ix_(index, index)], p[np.ix_(index, index)]
+        ratio = np.linalg.solve(of_p, of_q)
+        return (np.trace(ratio) - len(index) - np.linalg.slogdet(ratio)[1]) / 2
+
+    def total(separators: bool) -> float:
+        loss = losses.message_passing(
+            model, backend.array(np.zeros(3)), term=losses.MMD, separators=separators
+        )
+        return sum(weight * kl(term.sites) for weight, term in loss.terms)
+
+    assert total(True) == pytest.approx(kl(tuple(names)), rel=1e-10)
+    assert abs(total(False) - total(True)) > 0.02
+    with pytest.raises(ValueError, match="Only a KL adds up over factors and separators"):
+        losses.message_passing(
+            model, backend.array(np.zeros(3)), term=losses.JensenShannon, separators=True
+        )

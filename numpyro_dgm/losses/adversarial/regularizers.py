@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_number
+from dgm_core.arguments import check_flag, check_number
 from numpyro_dgm.losses.adversarial.divergences import Divergence, divergence
 
 __all__ = ["R1", "R2", "GradientPenalty", "NoiseRegularizer", "Regularizer"]
@@ -61,11 +61,20 @@ class GradientPenalty:
     """weight E (|grad_x V(x)| - 1)^2 at random points between data and draws: a critic that is
     1-Lipschitz where it matters.
 
-    Reference: Gulrajani et al. (2017), arXiv:1704.00028, eq. (3).
+    Args:
+        weight: positive.
+        one_sided: only slopes above one cost, max(0, |grad_x V(x)| - 1)^2.  A slope of -1 costs the
+            two-sided penalty nothing, so that a critic with the wrong sign is a local optimum in
+            one dimension; it is none here.
+
+    References:
+        Gulrajani et al. (2017), arXiv:1704.00028, eq. (3); Petzka, Fischer and Lukovnikov (2018),
+        arXiv:1709.08894 (one-sided).
     """
 
-    def __init__(self, weight: float = 10.0) -> None:
+    def __init__(self, weight: float = 10.0, *, one_sided: bool = False) -> None:
         self.weight = check_number("weight", weight, above=0)
+        self.one_sided = check_flag("one_sided", one_sided)
 
     def __call__(
         self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array
@@ -73,10 +82,11 @@ class GradientPenalty:
         n = min(len(real), len(fake))
         mix = jax.random.uniform(key, (n, *[1] * (real.ndim - 1)), real.dtype)
         squared = _steepness(critic, mix * real[:n] + (1 - mix) * fake[:n])[1]
-        return self.weight * ((jnp.sqrt(squared + 1e-12) - 1) ** 2).mean()
+        excess = jnp.sqrt(squared + 1e-12) - 1
+        return self.weight * ((jax.nn.relu(excess) if self.one_sided else excess) ** 2).mean()
 
     def __repr__(self) -> str:
-        return f"GradientPenalty({self.weight!r})"
+        return f"GradientPenalty({self.weight!r}{', one_sided=True' if self.one_sided else ''})"
 
 
 class NoiseRegularizer:

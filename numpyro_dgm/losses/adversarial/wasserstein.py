@@ -1,11 +1,11 @@
 """The Wasserstein distance through its dual: the best critic among those with slope at most one."""
 
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 from jax import Array
 
-from dgm_core.arguments import check_callable, check_number
+from dgm_core.arguments import check_callable, check_flag, check_number
 from numpyro_dgm.losses.adversarial.regularizers import GradientPenalty, Regularizer
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
 from numpyro_dgm.losses.base import Weight
@@ -16,10 +16,16 @@ __all__ = ["Wasserstein"]
 class Wasserstein(AdversarialTerm):
     """W_1(P, Q) = sup_{|V|_Lip <= 1} E_P [V] - E_Q [V]: a Wasserstein GAN.
 
-    Args: as in AdversarialTerm; penalty, what keeps the critic's slope near one (default
-        GradientPenalty(10.0)); clip, the largest absolute value of the critic's weights, after each
-        update (then the slope is bounded by some constant, and there is no penalty by default);
-        critic_steps, 5 by default.
+    Args:
+        sites, critic, optim, instance_noise: as in AdversarialTerm.
+        penalty: a cost that keeps the critic's slope near one; "default" is GradientPenalty(10.0),
+            None no penalty, for a critic that is 1-Lipschitz by itself: one with
+            spectral_norm=True, which takes the place of penalty and clip.
+        one_sided: whether the default penalty counts slopes above one only, as the bound asks; the
+            two-sided one can leave a critic of one dimension with the wrong sign.
+        clip: the largest absolute value of the critic's weights, after each update; the slope is
+            then bounded by some constant, and there is no penalty by default.
+        critic_steps: the updates of the critic in a step, 5 by default.
     Logged: "Wasserstein(<sites>)", E_P [V] - E_Q [V].
     Raises: ValueError for a clip that is not positive, and as AdversarialTerm.
     References: Arjovsky, Chintala and Bottou (2017), arXiv:1701.07875; Gulrajani et al. (2017),
@@ -34,17 +40,24 @@ class Wasserstein(AdversarialTerm):
         sites: str | tuple[str, ...],
         critic: eqx.Module | None = None,
         *,
-        penalty: Regularizer | None = None,
+        penalty: Regularizer | Literal["default"] | None = "default",
+        one_sided: bool = False,
         clip: float | None = None,
         optim: Any = None,
         critic_steps: int = 5,
         instance_noise: Weight = 0.0,
     ) -> None:
-        if penalty is not None:
-            check_callable("penalty", penalty, "a cost of the critic such as GradientPenalty()")
+        if penalty not in ("default", None):
+            check_callable("penalty", penalty, "a cost such as GradientPenalty(), or None")
+        if check_flag("one_sided", one_sided) and (penalty != "default" or clip is not None):
+            raise ValueError(
+                "one_sided=True says which penalty to take: leave out penalty and clip."
+            )
         if clip is not None:
             clip = check_number("clip", clip, above=0)
-        regularizer = GradientPenalty(10.0) if penalty is None and clip is None else penalty
+        regularizer: Any = penalty
+        if penalty == "default":
+            regularizer = GradientPenalty(one_sided=one_sided) if clip is None else None
         super().__init__(
             sites,
             critic,
@@ -64,4 +77,6 @@ class Wasserstein(AdversarialTerm):
         return weight if self.clip is None else weight.clip(-self.clip, self.clip)
 
     def _settings(self) -> str:
-        return "" if self.clip is None else f", clip={self.clip!r}"
+        if self.clip is not None:
+            return f", clip={self.clip!r}"
+        return "" if self.regularizer is not None else ", penalty=None"

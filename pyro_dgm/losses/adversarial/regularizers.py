@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dgm_core.arguments import check_number
+from dgm_core.arguments import check_flag, check_number
 from pyro_dgm.losses.adversarial.divergences import Divergence, divergence
 
 __all__ = ["R1", "R2", "GradientPenalty", "NoiseRegularizer", "Regularizer"]
@@ -60,11 +60,20 @@ class GradientPenalty:
     """weight E (|grad_x V(x)| - 1)^2 at random points between data and draws: a critic that is
     1-Lipschitz where it matters.
 
-    Reference: Gulrajani et al. (2017), arXiv:1704.00028, eq. (3).
+    Args:
+        weight: positive.
+        one_sided: only slopes above one cost, max(0, |grad_x V(x)| - 1)^2.  A slope of -1 costs the
+            two-sided penalty nothing, so that a critic with the wrong sign is a local optimum in
+            one dimension; it is none here.
+
+    References:
+        Gulrajani et al. (2017), arXiv:1704.00028, eq. (3); Petzka, Fischer and Lukovnikov (2018),
+        arXiv:1709.08894 (one-sided).
     """
 
-    def __init__(self, weight: float = 10.0) -> None:
+    def __init__(self, weight: float = 10.0, *, one_sided: bool = False) -> None:
         self.weight = check_number("weight", weight, above=0)
+        self.one_sided = check_flag("one_sided", one_sided)
 
     def __call__(
         self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, key: None = None
@@ -72,10 +81,11 @@ class GradientPenalty:
         n = min(len(real), len(fake))
         mix = torch.rand(n, *[1] * (real.ndim - 1), dtype=real.dtype, device=real.device)
         squared = _steepness(critic, mix * real[:n] + (1 - mix) * fake[:n])[1]
-        return self.weight * ((squared + 1e-12).sqrt() - 1).square().mean()
+        excess = (squared + 1e-12).sqrt() - 1
+        return self.weight * (excess.relu() if self.one_sided else excess).square().mean()
 
     def __repr__(self) -> str:
-        return f"GradientPenalty({self.weight!r})"
+        return f"GradientPenalty({self.weight!r}{', one_sided=True' if self.one_sided else ''})"
 
 
 class NoiseRegularizer:

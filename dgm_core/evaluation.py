@@ -25,6 +25,7 @@ __all__ = [
     "same_draws",
     "settled_rows",
     "stacked",
+    "undrawable",
     "unguided",
     "unknown_mean",
     "weighs_whole",
@@ -224,6 +225,14 @@ def unguided(error: Exception) -> str:
         "predict takes global latents from the guide, which fails on these inputs "
         f"({type(error).__name__}: {error}): it must run on them without the data that are to be "
         "predicted, so let its local part look only at what is given (not None)."
+    )
+
+
+def undrawable(name: str, distribution: str) -> str:
+    """What to say of a site that was to be drawn and cannot be."""
+    return (
+        f"Site '{name}' has a {distribution} distribution, which cannot be drawn from: give it a "
+        "proper prior, or ask for a prediction by a guide that draws it."
     )
 
 

@@ -11,12 +11,13 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from dgm_core.arguments import check_seed
-from dgm_core.evaluation import as_numbers, check_run, settled_rows, stacked
+from dgm_core.evaluation import as_numbers, check_run, settled_rows, stacked, undrawable
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.joints import InferenceJoint, Joints
 from pyro_dgm.joints.handlers import DrawnData, GivenDraws
@@ -195,8 +196,11 @@ class Call:
 
     def _run(self, fn: Callable, values: Mapping[str, Any] | None) -> Trace:
         given = {n: torch.as_tensor(x, device=self.device) for n, x in (values or {}).items()}
-        with self._numbered(self.rows), GivenDraws(given, {}):
-            return poutine.trace(fn).get_trace(*self.args, **self.kwargs)
+        with self._numbered(self.rows), _LastSite() as last, GivenDraws(given, {}):
+            try:
+                return poutine.trace(fn).get_trace(*self.args, **self.kwargs)
+            except NotImplementedError as error:
+                raise ValueError(undrawable(*last.asked)) from error
 
     def _joints(self, args: tuple, kwargs: dict[str, Any], num_particles: int) -> Joints:
         return Joints(
@@ -227,6 +231,15 @@ class Call:
 
         args = tuple(map(changed, self.args))
         return args, {name: changed(x) for name, x in self.kwargs.items()}
+
+
+class _LastSite(Messenger):
+    """Remembers the site that was stated last, and its distribution, for an error."""
+
+    asked = ("", "")
+
+    def _pyro_sample(self, msg: Message) -> None:
+        self.asked = msg["name"], type(msg["fn"]).__name__
 
 
 def kept_sites(trace: Trace) -> dict[str, Message]:

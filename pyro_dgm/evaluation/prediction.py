@@ -68,7 +68,7 @@ def prior_predictive(
     Returns:
         {site: (num_draws, ...)} of all sites of the model in its order, deterministic ones too.
     Raises:
-        ValueError: for bad arguments, and draws that are NaN.
+        ValueError: for bad arguments, draws that are NaN, and an improper prior.
 
     Example:
         >>> from pyro_dgm import VAE
@@ -84,17 +84,23 @@ def prior_predictive(
 
 def _fresh_latents(call: Call, rows: Any) -> set[str] | None:
     """The latents of the guide that come from the prior all the same; None: of those it has all."""
-    sites = random_sites(call.model())
+    drawn: dict[str, Any] = {}
+    failure: Exception | None = None
+    try:
+        drawn = random_sites(call.guide())
+    except Exception as error:
+        failure = error
+    shared = {name: site["value"] for name, site in drawn.items() if not plates_of(site)}
+    sites = random_sites(call.model(shared))  # whose priors may be improper
     if any(kind_of(site) == "observed" for site in sites.values()):
         call.settle(rows)
         return set()
     plates = {name: tuple(plates_of(site)) for name, site in sites.items()}
-    try:
-        return new_latents(plates, random_sites(call.guide()))
-    except Exception as error:
-        if not follows_from_guide(plates):
-            return None
-        raise ValueError(unguided(error)) from error
+    if failure is None:
+        return new_latents(plates, drawn)
+    if not follows_from_guide(plates):
+        return None
+    raise ValueError(unguided(failure)) from failure
 
 
 def _draws(call: Call, num_draws: int, fresh: set[str] | None) -> dict[str, np.ndarray]:

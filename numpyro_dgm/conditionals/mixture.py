@@ -1,5 +1,7 @@
 """Mixtures of normal distributions."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -66,7 +68,17 @@ class MixturePrior(Parametric):
         parts = raw[..., self.num_components :].reshape(*raw.shape[:-1], 2, self.num_components, -1)
         loc, raw_scale = parts[..., 0, :, :], parts[..., 1, :, :]
         components = TypedNormal(loc, self.positive(raw_scale)).to_event(1)
-        return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)
+        return _Mixture(dist.Categorical(logits=logits), components)
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.num_components),)
+
+
+class _Mixture(dist.MixtureSameFamily):
+    """NumPyro's, whose draws are constants: a part of their gradient would be missing."""
+
+    def sample_with_intermediates(
+        self, key: Array, sample_shape: tuple[int, ...] = ()
+    ) -> tuple[Array, list[Any]]:
+        x, parts = super().sample_with_intermediates(key, sample_shape)
+        return jax.lax.stop_gradient(x), parts

@@ -9,7 +9,11 @@ from tests.cases import CONDITIONALS, FLOWS
 from tests.kinds import Conditional
 
 EACH = [pytest.param(case, id=name) for name, case in (CONDITIONALS | FLOWS).items()]
-FAMILIES = [pytest.param(case, id=name) for name, case in CONDITIONALS.items()]
+FAMILIES = [
+    pytest.param(case, id=name)
+    for name, case in CONDITIONALS.items()
+    if name == case.name and not name.startswith("Standard")
+]
 
 
 @pytest.mark.parametrize("lib", ["numpyro"], indirect=True)
@@ -30,3 +34,27 @@ def test_single_precision_stays_single_where_double_is_on(lib: Any, case: Condit
     with lib.jax.enable_x64(True):
         arrays = lib.jax.eval_shape(run, context, value)
     assert {str(array.dtype) for array in arrays} <= {"float32", "int32", "int64"}
+
+
+@pytest.mark.parametrize("case", FAMILIES)
+def test_gradients_and_supports_are_what_the_flags_say(lib: Any, case: Conditional) -> None:
+    """Draws move with the parameters where `has_rsample` says so, and lie in the support."""
+    module = lib.shaken(lib.conditional(case, case.contexts[0]), 0.3)
+    context = [lib.array(np.ones((5, dim))) for dim in case.contexts[:1] if dim]
+    p = module(*context)
+    assert p.has_rsample is case.rsample
+
+    def draw(module: Any, *context: Any) -> Any:
+        return lib.draw(module(*context), (4,)) * 1.0
+
+    def inside(module: Any, *context: Any) -> Any:
+        support = module(*context).support
+        check = support.check if hasattr(support, "check") else support
+        return check(lib.draw(module(*context), (4,)))
+
+    assert lib.numpy(lib.call(lambda *context: inside(module, *context), *context)).all()
+    if case.rsample or lib.package.__name__ == "numpyro_dgm":
+        moves = lib.gradients(draw, module, *context)[0].values()
+        assert any((gradient != 0).any() for gradient in moves) is case.rsample
+    else:
+        assert not draw(module, *context).requires_grad

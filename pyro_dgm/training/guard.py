@@ -1,5 +1,6 @@
 """What to do when a number is not finite: find where it began, and go back to what was good."""
 
+import cmath
 import copy
 import math
 from collections.abc import Iterator, Mapping
@@ -112,9 +113,13 @@ class Everything:
         """
         pairs = [(name, v) for name, v in self.named() if name not in self._odd and v.numel()]
         pairs = [(name, v) for name, v in pairs if v.is_floating_point() or v.is_complex()]
-        largest = torch._foreach_norm([value.detach() for _, value in pairs], math.inf)
-        sizes = torch.stack([size.double() for size in largest]).tolist() if pairs else []
-        return next((name for (name, _), s in zip(pairs, sizes) if not math.isfinite(s)), None)
+        sums = torch.stack([value.detach().sum().to(torch.complex128) for _, value in pairs])
+        for (name, value), total in zip(
+            pairs, sums.tolist(), strict=True
+        ):  # a sum is fast, and ...
+            if not cmath.isfinite(total) and not value.isfinite().all():  # ... may itself overflow
+                return name
+        return None
 
 
 def explain_nonfinite(

@@ -147,12 +147,14 @@ def check_states(loss: Loss, validation_loss: Loss, updates: Any, workers: Any) 
     """
     if loss.stateful and updates.needs_closure:
         raise ValueError(
-            "optim calls the loss several times in a step, which a loss with critics does not "
+            "optim calls the loss several times in a step, which a loss with critics, or other "
+            "terms that keep something, does not "
             "allow: take one that does not, such as Adam(...)."
         )
     if loss.stateful and workers.size > 1:
         raise ValueError(
-            "A loss with critics trains in one process: start this program without torchrun."
+            "A loss with critics, or other terms that keep something, trains in one process: start "
+            "this program without torchrun."
         )
     if unknown := sorted(validation_loss.stateful.keys() - loss.stateful.keys()):
         raise ValueError(

@@ -1,5 +1,6 @@
 """A loss is a description: what its terms keep belongs to a run, not to the loss."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from dgm_core.schedules import linear
+from dgm_core.training.checkpoint import CheckpointError
 from tests.losses.training import fit, package
 
 X = np.random.default_rng(0).normal(1.0, 0.5, (60, 1))
@@ -214,3 +216,14 @@ def test_weights_that_are_no_number_are_refused(backend: Any) -> None:
         for loss in (losses.ELBO(beta=schedule), schedule * losses.ELBO()):
             with pytest.raises(ValueError, match="A schedule must give one number at each step"):
                 backend.evaluate(loss, *pair(backend), X)
+
+
+def test_a_run_is_recognized_by_the_numbers_of_its_losses(backend: Any, tmp_path: Any) -> None:
+    """Terms of a sum and weights of a user's term are compared, none is left unchecked."""
+    losses, settings = backend.losses, {"num_epochs": 1, "checkpoint": tmp_path}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(backend, *pair(backend), X, loss=losses.ELBO() + running_mean(backend), **settings)
+    other = losses.ELBO(beta=0.5) + running_mean(backend)
+    with pytest.raises(CheckpointError, match="beta"):
+        fit(backend, *pair(backend), X, loss=other, **settings)

@@ -96,8 +96,13 @@ LOSSES: dict[str, tuple[Callable, int]] = {
 }
 
 
-@pytest.mark.parametrize("draw", GUIDES)
-@pytest.mark.parametrize("loss", LOSSES)
+# A drawn site beside a factor, and the two ways of stating its density, each where it differs.
+CASES = [("drawn", loss) for loss in LOSSES] + [
+    (draw, loss) for draw in ("determined", "masked") for loss in ("stl", "score", "dreg")
+]
+
+
+@pytest.mark.parametrize(("draw", "loss"), CASES)
 def test_factors_and_determined_values_have_pathwise_gradients(
     backend: Any, loss: str, draw: str
 ) -> None:

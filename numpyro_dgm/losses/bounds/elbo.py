@@ -119,7 +119,9 @@ class ELBO(Term):
         )
 
 
-def sampled_kl(joint: InferenceJoint) -> tuple[Array, Array]:
+def sampled_kl(joint: InferenceJoint) -> tuple[Array, Array | float]:
+    if joint.structure.factorizes:  # nothing is global
+        return joint.log_posterior - joint.log_prior, 0.0
     shared = joint.global_log_posterior - joint.global_log_prior
     return joint.log_posterior - joint.log_prior, shared
 

@@ -83,7 +83,7 @@ def vae_gan(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     """A VAE whose model also answers to a critic:  -ELBO + weight D(p_data(x), p(x)).
 
     (The paper also measures the reconstruction by a layer of the critic; here it is measured by the
-    likelihood.) x must be reparameterised.
+    likelihood.) x must be reparameterized.
 
     Args: weight; divergence, the term D (default JensenShannon("x")).
     Raises: ValueError for a weight that is not positive, and a divergence that is no loss.

@@ -80,7 +80,7 @@ def test_total_mass_is_one_and_the_mean_is_the_mean(lib: Any, case: Conditional)
 
 @pytest.mark.parametrize("case", FAMILIES)
 def test_draws_and_their_gradients_follow_the_density(lib: Any, case: Conditional) -> None:
-    """E f(x) over draws is the integral of f; where draws are reparameterised, so is its gradient
+    """E f(x) over draws is the integral of f; where draws are reparameterized, so is its gradient
     in the parameters (within 5 standard errors).
     """
     module, raw = parameters(lib, case)

@@ -144,7 +144,7 @@ def test_a_guide_without_density_is_named(backend: Any) -> None:
             backend.sample("z", package(backend).nn.register("generator", generator)())
 
     with pytest.raises(
-        package(backend).nn.NoDensityError,
+        package(backend).conditionals.NoDensityError,
         match=r"Site 'z' is implicit.*RatioELBO, JensenShannon, Wasserstein, MMD or EnergyScore",
     ):
         backend.evaluate(backend.losses.ELBO(), model, guide, ones(3))

@@ -34,8 +34,8 @@ class IWAE(Term):
         num_particles: K.
         estimator: of the gradient with respect to the guide.
             "reparam": through the sampled values; sites that are not reparameterized take the score
-            function with the VIMCO baseline; "dreg": doubly reparameterised, whose signal-to-noise
-            ratio does not fall with K; every site must be reparameterised.
+            function with the VIMCO baseline; "dreg": doubly reparameterized, whose signal-to-noise
+            ratio does not fall with K; every site must be reparameterized.
         vectorize: as in ELBO.
     Logged: "IWAE".
     Cost: K draws of guide and model in one vectorised pass; "dreg" adds one more pass of each.
@@ -92,7 +92,7 @@ class IWAE(Term):
                 raise ValueError(
                     "estimator='dreg' differentiates through every latent site, but site "
                     f"'{name}' ({joint.distribution_name(name)}) is not "
-                    "reparameterised: use estimator='reparam', which takes the score function "
+                    "reparameterized: use estimator='reparam', which takes the score function "
                     "there, or a relaxed distribution."
                 )
         scored = joints.rescored(

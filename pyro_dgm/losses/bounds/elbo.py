@@ -35,7 +35,7 @@ class ELBO(Term):
             the bound.
         num_particles: draws of the guide per datum, averaged.
         estimator: of the gradient with respect to the guide.
-            "reparam": through the sampled value where the site is reparameterised, by the score
+            "reparam": through the sampled value where the site is reparameterized, by the score
             function elsewhere; "stl": only along the path through z, with log q's own parameters
             held (zero variance at q = p(z | x)); "score": the score function at every site
             (REINFORCE), for comparison and for teaching.

@@ -25,7 +25,7 @@ class BiGAN(nn.Module):
     Args: x_dim; z_dim; hidden, the sizes of the layers of the default generator and, in reverse
         order, of the default posterior; prior of z (default StandardNormal(z_dim)); generator of x
         given z (default Generator(x_dim, context_dim=z_dim)) and posterior of z given x (default
-        Generator(z_dim, context_dim=x_dim)), conditionals that are reparameterised.
+        Generator(z_dim, context_dim=x_dim)), conditionals that are reparameterized.
     Sites: z (z_dim,), x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, a conditional or the data do not fit.

@@ -18,7 +18,7 @@ class FlowGAN(nn.Module):
     Trained by `NLL()`, by `JensenShannon("x")`, or by a hybrid, `NLL() + 0.1 * JensenShannon("x")`,
     without a guide.
 
-    Args: x_dim; flow of x, any conditional with a density whose draws are reparameterised (default
+    Args: x_dim; flow of x, any conditional with a density whose draws are reparameterized (default
     RealNVP(x_dim)). Sites: x (x_dim,), in the plate "data".
     Shapes: x (batch, x_dim).
     Raises: ValueError if a size, the flow or the data do not fit.

@@ -149,11 +149,12 @@ class _Describer:
         if isinstance(value, ModuleType):
             return value.__name__
         if isinstance(value, BuiltinFunctionType | np.ufunc):
+            owner = getattr(value, "__self__", None)
+            if owner is not None and not isinstance(owner, ModuleType | type):
+                return {"method": value.__name__, "of": self.of(owner)}
             return f"{getattr(value, '__module__', None) or ''}.{value.__name__}".lstrip(".")
         if hasattr(value, "__array__"):
             return self._array(value)
-        if callable(getattr(value, "__wrapped__", None)):  # compiled functions
-            return self.of(value.__wrapped__)
         return self._object(value)
 
     def _array(self, value: Any) -> Any:
@@ -173,7 +174,7 @@ class _Describer:
                 enclosed[name] = self.of(cell.cell_contents)
             except ValueError:  # not bound yet
                 enclosed[name] = None
-        if is_foreign(value.__module__):
+        if value.__module__ not in (None, "builtins") and is_foreign(value.__module__):
             name = f"{value.__module__}.{value.__qualname__}"
             return {"function": name, **enclosed} if enclosed else name
         outside = _globals(value.__code__) & value.__globals__.keys()
@@ -185,8 +186,16 @@ class _Describer:
             **({"defaults": self.of(defaults)} if any(defaults) else {}),
             **({"attributes": self.of(attributes)} if attributes else {}),
             **enclosed,
-            **{name: self.of(value.__globals__[name]) for name in sorted(outside)},
+            **{name: self._outside(value, name) for name in sorted(outside)},
         }
+
+    def _outside(self, function: FunctionType, name: str) -> Any:
+        """What a function finds in its module; of other modules of the user what it names."""
+        found = function.__globals__[name]
+        if not isinstance(found, ModuleType) or is_foreign(found.__name__):
+            return self.of(found)
+        used = sorted(_names(function.__code__) & vars(found).keys())
+        return {"module": found.__name__, **{part: self.of(vars(found)[part]) for part in used}}
 
     def _class(self, value: type) -> Any:
         if is_foreign(value.__module__):
@@ -211,11 +220,17 @@ class _Describer:
             return f"logger {value.name}"
         if isinstance(value, io.IOBase):
             return _unchecked(value)
-        everything, kept = _attributes(value), attributes(value)
-        foreign = is_foreign(kind.__module__)
-        if kept or not (foreign and (everything or not hasattr(value, "__dict__"))):
-            return {"type": self.of(kind), **{name: self.of(part) for name, part in kept.items()}}
-        return _named(value)
+        if kind is object:
+            return "object"
+        kept = attributes(value)
+        if callable(wrapped := getattr(value, "__wrapped__", None)):
+            kept["wrapped"] = wrapped
+        if not kept and is_foreign(kind.__module__):
+            everything, text = _attributes(value), _text_of(value)
+            if text is not None or not (everything or hasattr(value, "__dict__")):
+                return _unchecked(value) if text is None else text
+            kept = everything
+        return {"type": self.of(kind), **{name: self.of(part) for name, part in kept.items()}}
 
 
 def attributes(value: Any) -> dict[str, Any]:
@@ -264,11 +279,11 @@ def _attributes(value: Any) -> dict[str, Any]:
     return parts
 
 
-def _named(value: Any) -> Any:
-    """A library's object that hides its parts: by its text, where that can be trusted."""
+def _text_of(value: Any) -> str | None:
+    """The text of a library's object that hides its parts, where it can be trusted."""
     top, text = type(value).__module__.partition(".")[0], repr(value)
     trusted = top in sys.stdlib_module_names or top in ("numpy", "torch")
-    return text if trusted and not re.search(r" at 0x[0-9a-fA-F]", text) else _unchecked(value)
+    return text if trusted and not re.search(r" at 0x[0-9a-fA-F]", text) else None
 
 
 def _unchecked(value: Any) -> dict[str, str]:
@@ -296,6 +311,12 @@ def _globals(code: CodeType) -> set[str]:
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
     }
     return names.union(*(_globals(c) for c in code.co_consts if isinstance(c, CodeType)))
+
+
+def _names(code: CodeType) -> set[str]:
+    """All names in a function and the functions inside it."""
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _code(code: CodeType, doc: str | None = None) -> list[Any]:

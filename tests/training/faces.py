@@ -109,6 +109,9 @@ class PyroFace(_Face):
     def search(self) -> Any:
         return functools.partial(self.torch.optim.LBFGS, lr=0.5)
 
+    def scaled(self, model: Any, factor: float) -> Any:
+        return self.pyro.poutine.scale(model, scale=factor)
+
     def mask(self, mask: Any) -> Any:
         return self.pyro.poutine.mask(mask=mask)
 
@@ -178,6 +181,9 @@ class NumPyroFace(_Face):
 
     def search(self) -> Any:
         return self.optax.lbfgs()
+
+    def scaled(self, model: Any, factor: float) -> Any:
+        return self.numpyro.handlers.scale(model, factor)
 
     def mask(self, mask: Any) -> Any:
         return self.numpyro.handlers.mask(mask=mask)

@@ -1,15 +1,19 @@
 """A run that goes on is the run that was begun: whatever else decides its numbers is refused."""
 
 import functools
+import operator
 import os
 import subprocess
 import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dgm_core.training import checkpoint
 from dgm_core.training.checkpoint import CheckpointError
+from dgm_core.training.identity import describe, difference, unchecked
 from tests.source_tree import ROOT
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -111,6 +115,8 @@ OTHERS = {
     "more batches": lambda face: {"data": [X[:3], X[3:], X[:3]]},
     "stream": lambda face: {"data": lambda: [X[:3], X[3:]]},
     "optimizer": lambda face: {"optim": face.sgd(0.2)},
+    "method of a dict": lambda face: {"lr_schedule": {0: 1.0}.get},
+    "handler": lambda face: {"model": face.scaled(Problem(face).model, 2.0)},
     "other optimizer": lambda face: {"optim": face.training.Adam(0.1)},
 }
 REFUSED = r"belongs to a run with other arguments: .* was .* and is .*resume=False"
@@ -147,6 +153,33 @@ def test_a_global_that_was_changed(face, tmp_path, monkeypatch):
         train(num_epochs=2)
     monkeypatch.undo()
     assert train(num_epochs=2).epoch == 2
+
+
+def test_wrapped_functions_are_looked_into():
+    """Caches, methods of containers, modules of the user, and classes that only hold functions."""
+    alone = types.ModuleType("alone")
+    alone.RATE = 1.0
+    sys.modules["alone"] = alone
+    scope = {"alone": alone}
+    reads = eval("lambda step: alone.RATE * step", scope)
+    pairs = [
+        (functools.lru_cache(lambda x: x), functools.lru_cache(lambda x: 2 * x)),
+        (np.vectorize(lambda x: x), np.vectorize(lambda x: 2 * x)),
+        ([1.0, 2.0].__getitem__, [1.0, 3.0].__getitem__),
+        (operator.itemgetter(1), operator.itemgetter(2)),
+        (functools.partial(pow, 2), functools.partial(pow, 3)),
+        (Path("a"), Path("b")),
+        ({1, 2}, {1, 3}),
+        (np.ma.masked_array([1.0, 2.0], [0, 1]), np.ma.masked_array([1.0, 2.0], [0, 0])),
+    ]
+    for left, right in pairs:
+        assert describe(left) == describe(left)
+        assert difference(describe(left), describe(right)), left
+        assert not unchecked(describe(left)), left
+    before = describe(reads)
+    alone.RATE = 2.0
+    del sys.modules["alone"]
+    assert difference(before, describe(reads)) == ["alone.RATE was 1.0 and is 2.0"]
 
 
 def test_networks_and_critics_are_recognized(face, tmp_path):

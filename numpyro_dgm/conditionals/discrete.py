@@ -140,7 +140,7 @@ class _Levels(constraints.ParameterFreeConstraint):
         self.num_levels = num_levels
 
     def __call__(self, x: Array) -> Array:
-        scaled = x * (self.num_levels - 1)
+        scaled = x * float(self.num_levels - 1)
         return (abs(scaled - jnp.round(scaled)) < 1e-3) & (x >= 0) & (x <= 1)
 
     def feasible_like(self, prototype: Array) -> Array:
@@ -193,7 +193,7 @@ class _DiscretizedLogisticMixture(Elementwise):
 
     @validate_sample
     def log_prob(self, value: Array) -> Array:
-        return self._score(jnp.asarray(value))
+        return self._score(jnp.asarray(value, self.loc.dtype))
 
     def _score(self, value: Array) -> Array:
         half = 1.0 / (self.num_levels - 1)

@@ -176,6 +176,8 @@ class FlowDistribution(Distribution):
             return intermediates[0]
         if self._drawn and (known := self._drawn.score(value)) is not None:
             return known
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            value = jnp.asarray(value, jnp.result_type(float))
         value = jnp.broadcast_to(
             value, jnp.broadcast_shapes(jnp.shape(value), self.batch_shape + self.event_shape)
         )

@@ -4,12 +4,22 @@ be done to a batch.
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
+
+from dgm_core.training.batches import (
+    Form,
+    as_numbers,
+    check_iterable,
+    length_of,
+    narrowed,
+    num_rows,
+    opened,
+    split_rows,
+)
 
 __all__ = ["binarize"]
 
@@ -20,56 +30,6 @@ def binarize(batch: Any, *, key: Array) -> Any:
     """
     form, (x, *others) = Form.of(batch)
     return form.build((jax.random.bernoulli(key, x).astype(x.dtype), *others))
-
-
-class Form(NamedTuple):
-    """How a batch is put together, kept apart from its arrays because JAX sorts the entries of a
-    dict.
-
-    >>> form, arrays = Form.of({"x": 1, "a": 2})
-    >>> arrays, form.build((3, 4))
-    ((1, 2), {'x': 3, 'a': 4})
-    """
-
-    kind: str
-    names: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, batch: Any) -> tuple["Form", tuple]:
-        """The form of a batch and its arrays in order."""
-        if isinstance(batch, dict):
-            return cls("dict", tuple(batch)), tuple(batch.values())
-        return (
-            (cls("tuple"), tuple(batch))
-            if isinstance(batch, (tuple, list))
-            else (cls("array"), (batch,))
-        )
-
-    def build(self, arrays: tuple) -> Any:
-        """A batch of this form."""
-        if self.kind == "dict":
-            return dict(zip(self.names, arrays, strict=True))
-        return tuple(arrays) if self.kind == "tuple" else arrays[0]
-
-    def call(self, arrays: tuple) -> tuple[tuple, dict[str, Any]]:
-        """The arguments (args, kwargs) with which model and guide are called."""
-        return ((), self.build(arrays)) if self.kind == "dict" else (tuple(arrays), {})
-
-    def label(self, index: int) -> str:
-        """How an error names an array."""
-        return {
-            "dict": f"data[{self.names[index]!r}]" if self.names else "",
-            "tuple": f"data[{index}]",
-        }.get(self.kind, "data")
-
-
-def is_in_memory(data: Any) -> bool:
-    """Whether `data` is one array, a tuple of arrays or a dict of arrays; everything else is an
-    iterable of batches.
-    """
-    return isinstance(data, (tuple, dict)) or (
-        hasattr(data, "__array__") and hasattr(data, "shape")
-    )
 
 
 class Arrays:
@@ -90,36 +50,17 @@ class Arrays:
         *,
         drop_last: bool = False,
         shrink: bool = False,
+        name: str = "data",
         put: Callable[[Any], Any] = jax.device_put,
     ) -> None:
         self.form, entries = Form.of(data)
-        arrays = tuple(
-            None if entry is None else _as_array(entry, self.form.label(i))
-            for i, entry in enumerate(entries)
-        )
-        lengths = {
-            self.form.label(i): len(array) for i, array in enumerate(arrays) if array is not None
-        }
-        if not lengths:
-            raise ValueError(
-                "The data hold no arrays: pass an array, a tuple or a dict of arrays, or an "
-                "iterable of batches."
-            )
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"All arrays of the data must have equally many rows, got {lengths}.")
-        self.num_data = next(iter(lengths.values()))
-        if self.num_data == 0:
-            raise ValueError(f"The data are empty: {', '.join(lengths)} has no rows.")
-        if batch_size is not None and shrink:
+        arrays = tuple(as_array(entry, self.form.label(i, name)) for i, entry in enumerate(entries))
+        self.num_data = num_rows(self.form, arrays, name)
+        if shrink and batch_size is not None:
             batch_size = min(batch_size, self.num_data)
-        if batch_size is not None and not 1 <= batch_size <= self.num_data:
-            raise ValueError(
-                f"batch_size must lie between 1 and the number of data {self.num_data}, got "
-                f"{batch_size}."
-            )
-        self.batch_size = self.num_data if batch_size is None else batch_size
-        self.num_full, rest = divmod(self.num_data, self.batch_size)
-        self.num_batches = self.num_full + (rest > 0 and not drop_last)
+        self.batch_size, self.num_full, self.num_batches = split_rows(
+            self.num_data, batch_size, drop_last
+        )
         self.arrays = put(arrays)
 
     def first(self) -> tuple[Form, tuple[Array | None, ...]]:
@@ -155,23 +96,17 @@ class Stream:
     num_data = batch_size = None
 
     def __init__(
-        self, data: Any, num_epochs: int = 1, *, put: Callable[[Any], Any] = jax.device_put
+        self,
+        data: Any,
+        num_epochs: int = 1,
+        *,
+        name: str = "data",
+        put: Callable[[Any], Any] = jax.device_put,
     ) -> None:
-        if not callable(data) and not hasattr(data, "__iter__"):
-            raise TypeError(
-                "data must be an array, a tuple or a dict of arrays, or an iterable of "
-                "batches, "
-                f"got {type(data).__name__}."
-            )
-        self.data, self.put = data, put
-        self.num_batches = len(data) if hasattr(data, "__len__") else None
+        self.data, self.put, self.name = data, put, name
+        self.used_up = check_iterable(data, num_epochs, name)
+        self.num_batches = length_of(data)
         self._peeked: Iterator[tuple[Form, tuple]] | None = None
-        self.used_up = not callable(data) and iter(data) is data
-        if self.used_up and num_epochs > 1:
-            raise ValueError(
-                "The data are an iterator, which is used up after one epoch: pass a list, a "
-                "loader, or a function that returns an iterator."
-            )
 
     def first(self) -> tuple[Form, tuple[Array | None, ...]]:
         """The first batch, which the next epoch gives again."""
@@ -188,14 +123,13 @@ class Stream:
             peeked, self._peeked = self._peeked, None
             yield from peeked
             return
-        for batch in self.data() if callable(self.data) else self.data:
+        for batch in opened(self.data, self.name):
             form, entries = Form.of(batch)
             yield (
                 form,
                 self.put(
                     tuple(
-                        None if entry is None else _as_array(entry, form.label(i))
-                        for i, entry in enumerate(entries)
+                        as_array(entry, form.label(i, self.name)) for i, entry in enumerate(entries)
                     )
                 ),
             )
@@ -210,11 +144,17 @@ def take_rows(arrays: tuple, rows: Array | None) -> tuple:
     )
 
 
-def _as_array(entry: Any, label: str) -> Any:
-    array = entry if isinstance(entry, jax.Array) else np.asarray(entry)
-    if array.ndim == 0 or not (isinstance(array, jax.Array) or array.dtype.kind in "biufc"):
+def as_array(entry: Any, label: str) -> Any:
+    """In a type that JAX calculates with; half precision in single."""
+    if entry is None:
+        return None
+    if not isinstance(entry, Array):
+        array = as_numbers(entry, label)
+        entry = narrowed(array, jax.dtypes.canonicalize_dtype(array.dtype), label)
+    if entry.ndim == 0:
         raise ValueError(
-            f"{label} must be an array of numbers with one row per datum, got "
-            f"{type(entry).__name__} of shape {array.shape}."
+            f"{label} must be an array of numbers with one row per datum, got a single number."
         )
-    return array
+    if entry.dtype in (jnp.float16, jnp.bfloat16):
+        entry = entry.astype(jnp.result_type(float))
+    return entry

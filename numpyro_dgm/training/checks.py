@@ -1,69 +1,25 @@
-"""What can be found out before the first step: arguments out of range, data outside their support,
-a guide that does not fit its model.
+"""What can be found out before the first step: data outside their support, a guide that does not
+fit its model.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution, constraints
 from numpyro.handlers import seed, substitute
 
+from dgm_core.arguments import refuse
+from dgm_core.training.observations import OPEN, complain
 from numpyro_dgm.joints.structure import Structure, find_structure, kind_of
 from numpyro_dgm.losses import Loss
-from numpyro_dgm.training.batches import Arrays, Stream, is_in_memory, take_rows
+from numpyro_dgm.nn import evaluation_mode
+from numpyro_dgm.nn.requirements import collected_requirements
+from numpyro_dgm.training.batches import Arrays, Stream, take_rows
 from numpyro_dgm.training.step import State, Step
 
 __all__: list[str] = []  # for the package, not for users
-
-
-def check_arguments(**arguments: Any) -> None:
-    """Raises ValueError for an argument of `fit` out of its range, TypeError for a model or guide
-    that cannot be called.
-    """
-    for name in ("model", "guide"):
-        if not callable(arguments[name]):
-            raise TypeError(f"{name} must be callable, got {type(arguments[name]).__name__}.")
-    for name in ("loss", "validation_loss"):
-        if not isinstance(arguments[name], Loss):
-            raise ValueError(f"{name} must be a loss such as ELBO(), got {arguments[name]!r}.")
-    if arguments["num_epochs"] is not None and arguments["num_steps"] is not None:
-        raise ValueError(
-            "The length of a run is num_epochs or num_steps, not both, "
-            f"got {arguments['num_epochs']!r} and {arguments['num_steps']!r}."
-        )
-    for name in ("num_epochs", "num_steps", "batch_size", "checkpoint_every", "patience"):
-        value = arguments[name]
-        if value is None and name != "checkpoint_every":
-            continue
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
-    if not isinstance(arguments["seed"], (int, np.integer)) or isinstance(arguments["seed"], bool):
-        raise ValueError(f"seed must be an integer, got {arguments['seed']!r}.")
-    if arguments["patience"] is not None and arguments["validation"] is None:
-        raise ValueError(
-            "patience counts epochs without a better validation score: pass validation data as "
-            "well."
-        )
-    if arguments["clip_norm"] is not None and not arguments["clip_norm"] > 0:
-        raise ValueError(f"clip_norm must be positive, got {arguments['clip_norm']!r}.")
-    if arguments["average"] is not None and not 0 < arguments["average"] < 1:
-        raise ValueError(f"average must lie between 0 and 1, got {arguments['average']!r}.")
-    for name in ("lr_schedule", "transform"):
-        if arguments[name] is not None and not callable(arguments[name]):
-            raise ValueError(f"{name} must be callable, got {arguments[name]!r}.")
-    if any(not callable(callback) for callback in arguments["callbacks"]):
-        raise ValueError(
-            f"callbacks must be callables that take the run, got {arguments['callbacks']!r}."
-        )
-    if arguments["compile"] not in (True, False, "auto"):
-        raise ValueError(f'compile must be True, False or "auto", got {arguments["compile"]!r}.')
-    if arguments["batch_size"] is not None and not is_in_memory(arguments["data"]):
-        raise ValueError(
-            "batch_size is for arrays; an iterable gives its own batches, so leave it out."
-        )
 
 
 def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
@@ -78,6 +34,15 @@ def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
             f"batch, so that their prior would count {data.num_data / data.batch_size:g} times: "
             f'write plate("data", {data.num_data}, subsample_size=len(x)).'
         )
+    if data.num_batches > data.num_full and data.num_data % data.batch_size == 1:
+        try:
+            _shapes(step, state, data, 1, key)
+        except ValueError as error:
+            if "BatchNorm needs" in str(error):
+                raise ValueError(
+                    "The last batch of an epoch holds a single datum, which batch normalization "
+                    "cannot use: leave it out by drop_last=True, or choose another batch_size."
+                ) from error
     other = max(2, data.batch_size // 2) if data.batch_size != 2 else 1
     try:
         _shapes(step, state, data, other, key)
@@ -94,20 +59,30 @@ def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
 
 
 def check_observations(step: Step, state: State, data: Arrays | Stream, key: Array) -> None:
-    """Raises ValueError for observed values outside the support of their site, in all data in
-    memory or in the first batch of an iterable.
+    """Raises ValueError for observed values outside the support of their site, and for what the
+    model requires of its data, in all data in memory or in the first batch of an iterable.
 
+    Where validation has been switched off, for a site or for all, it warns.
     Cost: one pass through the data, of which compilation leaves only the comparisons.
     """
-    found: dict[str, tuple[str, Any]] = {}
+    known: dict[str, tuple[Any, ...]] = {}
 
     def outside(arrays: tuple, rows: Array | None, key: Array) -> dict[str, tuple[Array, Array]]:
         batch, key = step.prepare(form.build(take_rows(arrays, rows)), key)
-        _, trace = step.traces(state.params, state.mutable, batch, rows, key)
+        with collected_requirements() as required, evaluation_mode(step.model, step.guide):
+            _, trace = step.traces(state.params, state.mutable, batch, rows, key)
         sites = {name: site for name, site in trace.items() if kind_of(site) == "observed"}
-        found.update({name: _family(site) for name, site in sites.items()})
-        return {name: _outside(site) for name, site in sites.items()}
+        known.update(
+            {name: (_family(site), _validates(site["fn"])) for name, site in sites.items()}
+        )
+        found = {name: _outside(site) for name, site in sites.items()}
+        for index, (name, wanted, values, good) in enumerate(required):
+            known[f"requirement {index}"] = name, wanted
+            bad = ~jnp.broadcast_to(good, jnp.shape(values)).ravel()
+            found[f"requirement {index}"] = bad.sum(), jnp.ravel(values)[jnp.argmax(bad)]
+        return found
 
+    warned: set[str] = set()
     compiled = jax.jit(outside)
     form, arrays = (data.form, data.arrays) if isinstance(data, Arrays) else data.first()
     batches: list[Array | None] = [None]
@@ -120,8 +95,13 @@ def check_observations(step: Step, state: State, data: Arrays | Stream, key: Arr
         for name, (count, example) in compiled(
             arrays, rows, jax.random.fold_in(key, index)
         ).items():
-            if count:
-                raise ValueError(_complaint(name, *found[name], int(count), float(example)))
+            if not count or name in warned:
+                continue
+            if name.startswith("requirement "):
+                refuse(known[name][0], known[name][1], example.item())
+            (family, support), validated = known[name]
+            complain(name, family, support, int(count), float(example), validated=validated)
+            warned.add(name)
 
 
 def check_compared(step: Step, state: State, batch: Any, key: Array) -> None:
@@ -211,6 +191,9 @@ def _outside(site: dict[str, Any]) -> tuple[Array, Array]:
         support = support.base_constraint
     inside = support(value)
     inside = inside.reshape(inside.shape + (1,) * (value.ndim - inside.ndim))
+    if _family(site)[0] in OPEN:
+        ends = getattr(support, "lower_bound", 0.0), getattr(support, "upper_bound", 1.0)
+        inside = inside & (value != ends[0]) & (value != ends[1])
     bad = jnp.broadcast_to(~inside & _mask(site), value.shape).ravel()
     return bad.sum(), value.ravel()[jnp.argmax(bad)]
 
@@ -236,21 +219,8 @@ def _family(site: dict[str, Any]) -> tuple[str, str]:
     )
 
 
-def _complaint(name: str, family: str, support: str, count: int, example: float) -> str:
-    advice = "check the data and their scaling"
-    if np.isnan(example):
-        advice = "remove or fill in what is missing, or leave it out with numpyro.handlers.mask"
-    elif family == "Bernoulli":
-        advice = (
-            "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as "
-            "ContinuousBernoulli"
-        )
-    elif family in ("Beta", "Kumaraswamy", "LogitNormal"):
-        advice = (
-            "dequantize the data (dgm_core.data.dequantize), move them inside, as in 0.001 + "
-            "0.998 * x, or use ContinuousBernoulli"
-        )
-    return (
-        f"Site '{name}' observes {example:g}, outside the support of {family} ({support}); "
-        f"{count} values of this batch are: {advice}."
-    )
+def _validates(fn: Any) -> bool:
+    """Whether nobody has switched off validation of a distribution."""
+    while fn._validate_args is not False and hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn._validate_args is not False

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from numpyro_dgm.training.batches import Arrays, Form, Stream, take_rows
+from dgm_core.training.batches import Form
+from numpyro_dgm.training.batches import Arrays, Stream, take_rows
 from numpyro_dgm.training.guard import Finite
 from numpyro_dgm.training.step import State, Step
 

@@ -7,6 +7,14 @@ import jax
 from numpyro.handlers import block
 
 from dgm_core.structure import with_choice
+from dgm_core.training.arguments import check_arguments, check_callbacks, check_rates
+from dgm_core.training.batches import (
+    Form,
+    check_accepts,
+    check_same_form,
+    check_same_rows,
+    is_in_memory,
+)
 from dgm_core.training.checkpoint import usable_folder
 from dgm_core.training.epochs import Plan
 from dgm_core.training.patience import Patience
@@ -15,16 +23,10 @@ from dgm_core.training.resuming import held, record
 from dgm_core.training.saved import seen
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.losses import ELBO, Loss
-from numpyro_dgm.nn.optimizers import Adam, build_optimizer
+from numpyro_dgm.nn.optimizers import Adam, build_optimizer, check_optimizer
 from numpyro_dgm.training import resuming
-from numpyro_dgm.training.batches import Arrays, Form, Stream, is_in_memory
-from numpyro_dgm.training.checks import (
-    check_arguments,
-    check_compared,
-    check_observations,
-    check_pair,
-    check_states,
-)
+from numpyro_dgm.training.batches import Arrays, Stream
+from numpyro_dgm.training.checks import check_compared, check_observations, check_pair, check_states
 from numpyro_dgm.training.compiling import ArrayEpochs, StreamEpochs
 from numpyro_dgm.training.guard import Finite
 from numpyro_dgm.training.parallel import Placement, refuse_after_fork
@@ -123,12 +125,13 @@ def fit(
         CheckpointError: the checkpoint cannot be read, belongs to a run with other arguments, or
             cannot be written, and then holds the run as `error.run`.
     """
-    loss = with_choice(loss or ELBO(), vectorize)
-    validation_loss = with_choice(validation_loss or ELBO(), vectorize)
-    optim, callbacks, alone = Adam() if optim is None else optim, tuple(callbacks), guide is None
+    loss = with_choice(ELBO() if loss is None else loss, vectorize)
+    validation_loss = with_choice(ELBO() if validation_loss is None else validation_loss, vectorize)
+    optim = Adam() if optim is None else check_optimizer(optim)
+    callbacks, alone = check_callbacks(callbacks), guide is None
     guide = _default_guide(model, loss) if guide is None else guide
     arguments = {name: value for name, value in locals().items() if name != "alone"}
-    check_arguments(**arguments)
+    check_arguments(arguments, Loss)
     given = {**arguments, "guide": None} if alone else arguments
     folder = None if checkpoint is None else usable_folder(checkpoint)
     refuse_after_fork()
@@ -136,7 +139,7 @@ def fit(
     keys = dict(
         zip(
             ("init", "check", "validation", "epochs"),
-            jax.random.split(jax.random.key(seed), 4),
+            jax.random.split(seeded_key(seed), 4),
             strict=True,
         )
     )
@@ -152,7 +155,16 @@ def fit(
     form, first = source.first()
     batch = form.build(first)
     init_key, transform_key = jax.random.split(keys["init"])
+    if transform is not None:
+        check_accepts("transform", transform, (batch,), {"key": transform_key})
     example = batch if transform is None else transform(batch, key=transform_key)
+    example_form, example_arrays = Form.of(example)
+    if transform is not None:
+        check_same_rows(source.batch_size or rows_of(first), example_arrays)
+    for name, function in (("model", model), ("guide", guide)):
+        check_accepts(name, function, *example_form.call(example_arrays))
+    if lr_schedule is not None:
+        check_rates(lr_schedule, plan.num_steps or 1000)
     whole = source.arrays if isinstance(source, Arrays) else None
     remembered = seen(*Form.of(example), whole, source.num_data)
     params, transforms, mutable = initialise(model, guide, example, init_key, compiled=compiled)
@@ -192,12 +204,14 @@ def fit(
         if is_in_memory(validation):
             held_out = Arrays(
                 validation,
-                source.batch_size or len(jax.tree.leaves(first)[0]),
+                source.batch_size or rows_of(first),
                 shrink=True,
+                name="validation",
                 put=placement.put,
             )
         else:
-            held_out = Stream(validation, plan.num_epochs, put=placement.put)
+            held_out = Stream(validation, plan.num_epochs, name="validation", put=placement.put)
+        check_same_form(example_form, example_arrays, *held_out.first())
         check_observations(score, state, held_out, keys["check"])
         validate = Validation(score, held_out, keys["validation"], compiled=compiled)
 
@@ -227,6 +241,18 @@ def fit(
                 checkpoint=folder,
                 checkpoint_every=checkpoint_every,
             )
+
+
+def rows_of(arrays: tuple[Any, ...]) -> int:
+    """The number of data in a batch."""
+    return next((len(array) for array in arrays if array is not None), 1)
+
+
+def seeded_key(seed: int) -> jax.Array:
+    """A key from all 64 bits of a seed; JAX itself takes the lower half in single precision."""
+    lower, upper = seed % 2**32, seed // 2**32 % 2**32
+    key = jax.random.key(lower)
+    return jax.random.fold_in(key, upper) if upper else key
 
 
 def _default_guide(model: Callable, loss: Loss) -> Callable:

@@ -14,11 +14,11 @@ from numpyro.distributions.distribution import validation_enabled
 from numpyro.handlers import block, replay, seed, trace
 
 from dgm_core.results import History
+from dgm_core.training.batches import Form
 from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.saved import called_with, check_arrays, read_run, unrunnable, write_run
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.training import resuming
-from numpyro_dgm.training.batches import Form
 
 __all__ = ["NonFiniteError", "Run", "load_run"]
 

@@ -12,10 +12,10 @@ from numpyro.distributions.transforms import Transform
 from numpyro.handlers import replay, seed, substitute, trace
 from numpyro.primitives import Messenger
 
+from dgm_core.training.batches import Form, check_same_rows
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.losses.state import STATES
 from numpyro_dgm.nn.register import Place, shared_places, tied
-from numpyro_dgm.training.batches import Form
 from numpyro_dgm.training.rows import Rows
 from numpyro_dgm.training.updates import Updates
 
@@ -121,7 +121,12 @@ class Step:
         is left for the loss.
         """
         batch, keys = self.spread(batch), jax.random.split(key)
-        return (batch if self.transform is None else self.transform(batch, key=keys[0])), keys[1]
+        if self.transform is None:
+            return batch, keys[1]
+        transformed = self.transform(batch, key=keys[0])
+        before = next(len(array) for array in Form.of(batch)[1] if array is not None)
+        check_same_rows(before, Form.of(transformed)[1])
+        return transformed, keys[1]
 
     def evaluate(
         self,

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from dgm_core.training.batches import Form
 from numpyro_dgm.nn import evaluation_mode
-from numpyro_dgm.training.batches import Arrays, Form, Stream, take_rows
+from numpyro_dgm.training.batches import Arrays, Stream, take_rows
 from numpyro_dgm.training.guard import watched_values
 from numpyro_dgm.training.step import State, Step
 

@@ -45,6 +45,9 @@ class _Bernoulli(dist.Bernoulli):
                 "data, use the likelihood ContinuousBernoulli or switch validation off."
             ) from error
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value.to(self.logits.dtype))
+
     def entropy(self) -> Tensor:
         l = self.logits
         return torch.sigmoid(l) * softplus(-l) + torch.sigmoid(-l) * softplus(l)

@@ -130,7 +130,7 @@ class _Levels(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        scaled = value * (self.num_levels - 1)
+        scaled = value.double() * (self.num_levels - 1)
         return ((scaled - scaled.round()).abs() < 1e-3) & (value >= 0) & (value <= 1)
 
 
@@ -166,7 +166,7 @@ class _DiscretizedLogisticMixture(Elementwise):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return self._score(value)
+        return self._score(value.to(self.loc.dtype))
 
     def _score(self, value: Tensor) -> Tensor:
         half = 1.0 / (self.num_levels - 1)

@@ -171,6 +171,8 @@ class FlowDistribution(TorchDistribution):
         """log p(value): (*batch, *event) -> (*batch,)."""
         if self._drawn and (known := self._drawn.score(value)) is not None:
             return known
+        if not value.is_floating_point():
+            value = value.to(torch.get_default_dtype())
         value = value.expand(
             torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
         )

@@ -9,6 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgm_core.training.batches import (
+    Form,
+    as_numbers,
+    check_iterable,
+    check_same_rows,
+    is_packed,
+    length_of,
+    narrowed,
+    num_rows,
+    opened,
+    split_rows,
+)
+
 __all__ = ["binarize"]
 
 
@@ -18,46 +31,6 @@ def binarize(batch: Any) -> Any:
     """
     form, (x, *others) = Form.of(batch)
     return form.build((torch.bernoulli(x), *others))
-
-
-class Form(NamedTuple):
-    """How a batch is put together, kept apart from its arrays.
-
-    >>> form, arrays = Form.of({"x": 1, "a": 2})
-    >>> arrays, form.build((3, 4))
-    ((1, 2), {'x': 3, 'a': 4})
-    """
-
-    kind: str
-    names: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, batch: Any) -> tuple["Form", tuple]:
-        """The form of a batch and its arrays in order."""
-        if isinstance(batch, dict):
-            return cls("dict", tuple(batch)), tuple(batch.values())
-        return (
-            (cls("tuple"), tuple(batch))
-            if isinstance(batch, (tuple, list))
-            else (cls("array"), (batch,))
-        )
-
-    def build(self, arrays: tuple) -> Any:
-        """A batch of this form."""
-        if self.kind == "dict":
-            return dict(zip(self.names, arrays, strict=True))
-        return tuple(arrays) if self.kind == "tuple" else arrays[0]
-
-    def call(self, arrays: tuple) -> tuple[tuple, dict[str, Any]]:
-        """The arguments (args, kwargs) with which model and guide are called."""
-        return ((), self.build(arrays)) if self.kind == "dict" else (tuple(arrays), {})
-
-    def label(self, index: int) -> str:
-        """How an error names an array."""
-        return {
-            "dict": f"data[{self.names[index]!r}]" if self.names else "",
-            "tuple": f"data[{index}]",
-        }.get(self.kind, "data")
 
 
 class Batch(NamedTuple):
@@ -75,28 +48,20 @@ class Batch(NamedTuple):
         """The batch as the model sees it."""
         if transform is None:
             return self
-        return Batch(*Form.of(transform(self.form.build(self.arrays))), self.rows, self.share)
+        form, arrays = Form.of(transform(self.form.build(self.arrays)))
+        check_same_rows(self.size, arrays)
+        return Batch(form, arrays, self.rows, self.share)
 
     @property
     def device(self) -> torch.device:
         """Where it lies."""
-        return next(
-            (array.device for array in self.arrays if array is not None), torch.get_default_device()
-        )
+        tensors = (array for array in self.arrays if isinstance(array, Tensor))
+        return next((tensor.device for tensor in tensors), torch.get_default_device())
 
     @property
     def size(self) -> int:
         """How many data it holds."""
-        return next((len(array) for array in self.arrays if array is not None), 1)
-
-
-def is_in_memory(data: Any) -> bool:
-    """Whether `data` is one array, a tuple of arrays or a dict of arrays; everything else is an
-    iterable of batches.
-    """
-    return isinstance(data, (tuple, dict)) or (
-        hasattr(data, "__array__") and hasattr(data, "shape")
-    )
+        return next((_rows_of(array) for array in self.arrays if array is not None), 1)
 
 
 class Arrays:
@@ -104,7 +69,7 @@ class Arrays:
     device once.
 
     Args: batch_size, None for all rows; drop_last; shrink, whether a batch may be larger than the
-        data; device.
+        data; name, of the argument; device.
     Attributes: form; arrays; num_data; batch_size; num_full, full batches in an epoch; num_batches,
         with the last, smaller one.
     Raises: ValueError for empty data, unequal lengths, entries that are no arrays and a batch size
@@ -118,37 +83,20 @@ class Arrays:
         *,
         drop_last: bool = False,
         shrink: bool = False,
+        name: str = "data",
         device: torch.device,
     ) -> None:
         self.form, entries = Form.of(data)
         arrays = tuple(
-            _as_tensor(entry, self.form.label(i), device) for i, entry in enumerate(entries)
+            as_tensor(entry, self.form.label(i, name), device) for i, entry in enumerate(entries)
         )
-        lengths = {
-            self.form.label(i): len(array) for i, array in enumerate(arrays) if array is not None
-        }
-        if not lengths:
-            raise ValueError(
-                "The data hold no arrays: pass an array, a tuple or a dict of arrays, or an "
-                "iterable of batches."
-            )
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"All arrays of the data must have equally many rows, got {lengths}.")
-        self.num_data = next(iter(lengths.values()))
-        if self.num_data == 0:
-            raise ValueError(f"The data are empty: {', '.join(lengths)} has no rows.")
+        self.num_data = num_rows(self.form, arrays, name)
         if shrink and batch_size is not None:
             batch_size = min(batch_size, self.num_data)
-        if batch_size is not None and not 1 <= batch_size <= self.num_data:
-            raise ValueError(
-                f"batch_size must lie between 1 and the number of data {self.num_data}, got "
-                f"{batch_size}."
-            )
-        self.batch_size = self.num_data if batch_size is None else batch_size
-        self.num_full, rest = divmod(self.num_data, self.batch_size)
-        self.num_batches: int | None = self.num_full + (rest > 0 and not drop_last)
-        self.arrays = arrays
-        self.device = device
+        self.batch_size, self.num_full, self.num_batches = split_rows(
+            self.num_data, batch_size, drop_last
+        )
+        self.arrays, self.device = arrays, device
 
     def epoch(self, seed: int, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """The batches of an epoch in an order drawn from `seed`; of each the part `share` = (index,
@@ -198,25 +146,14 @@ class Stream:
 
     num_data: int | None = None
 
-    def __init__(self, data: Any, num_epochs: int = 1, *, device: torch.device) -> None:
-        if not callable(data) and not hasattr(data, "__iter__"):
-            raise TypeError(
-                "data must be an array, a tuple or a dict of arrays, or an iterable of "
-                "batches, "
-                f"got {type(data).__name__}."
-            )
-        self.data, self.device = data, device
-        self.num_batches = _length(data)
+    def __init__(
+        self, data: Any, num_epochs: int = 1, *, name: str = "data", device: torch.device
+    ) -> None:
+        self.data, self.device, self.name = data, device, name
+        once = check_iterable(data, num_epochs, name)
+        self.num_batches = length_of(data)
         self._first: Batch | None = None
-        self._peeked: Iterator[Batch] | None = None
-        if not callable(data) and iter(data) is data:
-            if num_epochs > 1:
-                raise ValueError(
-                    "The data are an iterator, which is used up after one epoch: pass a "
-                    "list, a "
-                    "loader, or a function that returns an iterator."
-                )
-            self._peeked = self._batches()
+        self._peeked: Iterator[Batch] | None = self._batches() if once else None
 
     def first(self) -> Batch:
         """The first batch, which the next epoch gives again."""
@@ -244,12 +181,13 @@ class Stream:
         return self.epoch(0)
 
     def _batches(self) -> Iterator[Batch]:
-        for batch in self.data() if callable(self.data) else self.data:
+        for batch in opened(self.data, self.name):
             form, entries = Form.of(batch)
             yield Batch(
                 form,
                 tuple(
-                    _as_tensor(entry, form.label(i), self.device) for i, entry in enumerate(entries)
+                    as_tensor(entry, form.label(i, self.name), self.device)
+                    for i, entry in enumerate(entries)
                 ),
                 None,
             )
@@ -260,29 +198,31 @@ def _chain(first: Batch, others: Iterator[Batch]) -> Iterator[Batch]:
     yield from others
 
 
-def _as_tensor(entry: Any, label: str, device: torch.device) -> Tensor | None:
-    """On the device; numpy's floating-point arrays in torch's default type."""
+def as_tensor(entry: Any, label: str, device: torch.device) -> Any:
+    """On the device; floating-point arrays of numpy, and half precision, in torch's default type;
+    packed sequences as they are.
+    """
     if entry is None:
         return None
+    if is_packed(entry):
+        return entry.to(device)
     if not isinstance(entry, Tensor):
-        array = np.asarray(entry)
-        if array.dtype.kind not in "biufc":
-            raise ValueError(
-                f"{label} must be an array of numbers with one row per datum, got "
-                f"{type(entry).__name__} of type {array.dtype}."
-            )
-        entry = torch.tensor(
-            array, dtype=torch.get_default_dtype() if array.dtype.kind == "f" else None
-        )
+        array = as_numbers(entry, label)
+        if array.dtype.kind == "f":
+            default = torch.empty(0).numpy().dtype
+            array = narrowed(array, default, label)
+        elif array.dtype.kind == "u" and array.dtype.itemsize > 1:
+            array = narrowed(array, np.int64, label)
+        entry = torch.tensor(array)
     if entry.ndim == 0:
         raise ValueError(
             f"{label} must be an array of numbers with one row per datum, got a single number."
         )
+    if entry.dtype in (torch.float16, torch.bfloat16):
+        entry = entry.to(torch.get_default_dtype())
     return entry.detach().to(device)
 
 
-def _length(data: Any) -> int | None:
-    try:
-        return len(data)
-    except TypeError:
-        return None
+def _rows_of(array: Any) -> int:
+    """The number of data in an array or a packed sequence."""
+    return int(array.batch_sizes[0]) if is_packed(array) else len(array)

@@ -1,79 +1,42 @@
-"""What can be found out before the first step: arguments out of range, data outside their support,
-a guide that does not fit its model.
+"""What can be found out before the first step: data outside their support, a guide that does not
+fit its model.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import getattr_static
 from typing import Any
 
-import numpy as np
 import torch
 from pyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 from pyro.poutine.runtime import Message
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
+from dgm_core.training.observations import OPEN, complain
 from pyro_dgm.joints import Joints
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.reading import observed_mask
 from pyro_dgm.joints.structure import random_sites
 from pyro_dgm.losses import Loss
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.training.batches import Arrays, Batch, Stream, is_in_memory
+from pyro_dgm.nn.requirements import check_required, collected_requirements
+from pyro_dgm.training.batches import Arrays, Batch, Stream
 from pyro_dgm.training.step import Step
 
 __all__: list[str] = []  # for the package, not for users
-
-
-def check_arguments(**arguments: Any) -> None:
-    """Raises ValueError for an argument of `fit` out of its range, TypeError for a model or guide
-    that cannot be called.
-    """
-    for name in ("model", "guide"):
-        if not callable(arguments[name]):
-            raise TypeError(f"{name} must be callable, got {type(arguments[name]).__name__}.")
-    for name in ("loss", "validation_loss"):
-        if not isinstance(arguments[name], Loss):
-            raise ValueError(f"{name} must be a loss such as ELBO(), got {arguments[name]!r}.")
-    if arguments["num_epochs"] is not None and arguments["num_steps"] is not None:
-        raise ValueError(
-            "The length of a run is num_epochs or num_steps, not both, "
-            f"got {arguments['num_epochs']!r} and {arguments['num_steps']!r}."
-        )
-    for name in ("num_epochs", "num_steps", "batch_size", "checkpoint_every", "patience"):
-        value = arguments[name]
-        if value is None and name != "checkpoint_every":
-            continue
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
-    if not isinstance(arguments["seed"], (int, np.integer)) or isinstance(arguments["seed"], bool):
-        raise ValueError(f"seed must be an integer, got {arguments['seed']!r}.")
-    if arguments["patience"] is not None and arguments["validation"] is None:
-        raise ValueError(
-            "patience counts epochs without a better validation score: pass validation data as "
-            "well."
-        )
-    if arguments["clip_norm"] is not None and not arguments["clip_norm"] > 0:
-        raise ValueError(f"clip_norm must be positive, got {arguments['clip_norm']!r}.")
-    if arguments["average"] is not None and not 0 < arguments["average"] < 1:
-        raise ValueError(f"average must lie between 0 and 1, got {arguments['average']!r}.")
-    for name in ("lr_schedule", "transform"):
-        if arguments[name] is not None and not callable(arguments[name]):
-            raise ValueError(f"{name} must be callable, got {arguments[name]!r}.")
-    if any(not callable(callback) for callback in arguments["callbacks"]):
-        raise ValueError(
-            f"callbacks must be callables that take the run, got {arguments['callbacks']!r}."
-        )
-    if arguments["compile"] not in (True, False, "auto"):
-        raise ValueError(f'compile must be True, False or "auto", got {arguments["compile"]!r}.')
-    if arguments["batch_size"] is not None and not is_in_memory(arguments["data"]):
-        raise ValueError(
-            "batch_size is for arrays; an iterable gives its own batches, so leave it out."
-        )
 
 
 def check_pair(step: Step, data: Arrays, transform: Any = None) -> None:
     """Raises ValueError where guide and model do not fit each other, or do not fit minibatches."""
     if data.batch_size == data.num_data:
         return
+    has_last = (data.num_batches or 0) > data.num_full
+    if has_last and data.num_data % data.batch_size == 1 and _normalizes(step):
+        raise ValueError(
+            "The last batch of an epoch holds a single datum, which batch normalization cannot "
+            "use: leave it out by drop_last=True, or choose another batch_size."
+        )
     joint = _joint(
         step, data.take(torch.arange(data.batch_size, device=data.device)).transformed(transform)
     )
@@ -104,29 +67,38 @@ def check_pair(step: Step, data: Arrays, transform: Any = None) -> None:
         ) from error
 
 
-def check_observations(step: Step, data: Arrays | Stream, transform: Any = None) -> None:
-    """Raises ValueError for observed values outside the support of their site, in all data in
-    memory or in the first batch of an iterable.
+def check_observations(
+    step: Step, data: Arrays | Stream, transform: Any = None, *, validated: bool = True
+) -> None:
+    """Raises ValueError for observed values outside the support of their site, and for what the
+    model requires of its data, in all data in memory or in the first batch of an iterable.
 
+    Where validation has been switched off, for a site or (not `validated`) for all, it warns.
     Cost: one comparison per number where the data are observed as they are, else one run of guide
         and model without gradients through the data.
     """
     sites: list[Message] | None = None
+    warned: set[str] = set()
     for batch in data.in_order() if isinstance(data, Arrays) else (data.first(),):
         batch = batch.transformed(transform)
         direct = sites is not None and all("position" in site for site in sites)
         if not direct:
-            nodes = random_sites(_joint(step, batch).runs[0][0]).values()
+            with collected_requirements() as required, _validation_unset():
+                nodes = random_sites(_joint(step, batch).runs[0][0]).values()
+            for requirement in required:
+                check_required(*requirement)
             sites = [site for site in nodes if site["is_observed"]]
-            for site in sites:
+            for site in () if required else sites:
                 _locate(site, batch)
         for site in sites or ():
             value = batch.arrays[site["position"]] if direct else site["value"]
             bad = _outside(site, value)
-            if bad.any():
-                raise ValueError(
-                    _complaint(site["name"], site["fn"], int(bad.sum()), float(value[bad][0]))
-                )
+            if site["name"] not in warned and bad.any():
+                fn = _base(site["fn"])
+                family, support = type(fn).__name__.strip("_"), str(fn.support)
+                example, strict = float(value[bad][0]), validated and _validates(site["fn"])
+                complain(site["name"], family, support, int(bad.sum()), example, validated=strict)
+                warned.add(site["name"])
 
 
 def check_compared(step: Step, batch: Batch) -> None:
@@ -184,9 +156,8 @@ def _locate(site: Message, batch: Batch) -> None:
     """Notes at a site which array of the batch it observes as it is, if its support is the same for
     all data.
     """
-    bounds = vars(_support(site["fn"])).values()
-    same = all(not isinstance(bound, Tensor) or bound.numel() == 1 for bound in bounds)
-    if same and observed_mask(site) is None:
+    fixed = not isinstance(getattr_static(type(_base(site["fn"])), "support", None), property)
+    if (fixed or not vars(_support(site["fn"]))) and observed_mask(site) is None:
         for position, array in enumerate(batch.arrays):
             if isinstance(array, Tensor) and array is site["value"]:
                 site["position"] = position
@@ -194,8 +165,12 @@ def _locate(site: Message, batch: Batch) -> None:
 
 def _outside(site: Message, value: Tensor) -> Tensor:
     """Where observed values, NaN among them, lie outside the support; of the value's shape."""
-    inside = _support(site["fn"]).check(value)
+    support, family = _support(site["fn"]), type(_base(site["fn"])).__name__.strip("_")
+    inside = support.check(value)
     inside = inside.reshape(inside.shape + (1,) * (value.ndim - inside.ndim)).expand(value.shape)
+    if family in OPEN:
+        ends = getattr(support, "lower_bound", 0.0), getattr(support, "upper_bound", 1.0)
+        inside = inside & (value != ends[0]) & (value != ends[1])
     mask = observed_mask(site)
     return ~inside if mask is None else ~inside & mask
 
@@ -207,23 +182,49 @@ def _support(fn: Any) -> Any:
     return support
 
 
-def _complaint(name: str, fn: Any, count: int, example: float) -> str:
+def _base(fn: Any) -> Any:
+    """A distribution without what has been wrapped around it."""
     while isinstance(fn, (Independent, MaskedDistribution, ExpandedDistribution)):
         fn = fn.base_dist
-    family, advice = type(fn).__name__.strip("_"), "check the data and their scaling"
-    if np.isnan(example):
-        advice = "remove or fill in what is missing, or leave it out with pyro.poutine.mask"
-    elif family == "Bernoulli":
-        advice = (
-            "binarise the data (transform=binarize) or use a likelihood on [0, 1] such as "
-            "ContinuousBernoulli"
-        )
-    elif family in ("Beta", "Kumaraswamy", "LogitNormal"):
-        advice = (
-            "dequantize the data (dgm_core.data.dequantize), move them inside, as in 0.001 + "
-            "0.998 * x, or use ContinuousBernoulli"
-        )
-    return (
-        f"Site '{name}' observes {example:g}, outside the support of {family} ({fn.support}); "
-        f"{count} values of this batch are: {advice}."
-    )
+    return fn
+
+
+def _validates(fn: Any) -> bool:
+    """Whether nobody has switched off validation of a distribution."""
+    while fn._validate_args is not False and hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn._validate_args is not False
+
+
+@contextmanager
+def _validation_unset() -> Iterator[None]:
+    """A block in which distributions validate nothing, but remember whether that was asked for."""
+    set_default, before = Distribution.set_default_validate_args, Distribution._validate_args
+    set_default(0)  # type: ignore[arg-type]  # neither True nor False
+    try:
+        yield
+    finally:
+        set_default(before)
+
+
+def _normalizes(step: Step) -> bool:
+    """Whether a network of model or guide normalizes over the batch."""
+    parts = (part for network in step.networks for part in network.modules())
+    return any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in parts)
+
+
+@contextmanager
+def types_explained(arrays: tuple[Any, ...]) -> Iterator[None]:
+    """A block whose error about types of numbers says which the data have."""
+    try:
+        yield
+    except RuntimeError as error:
+        kinds = sorted({str(array.dtype) for array in arrays if isinstance(array, Tensor)})
+        if not any(
+            word in str(error) for word in ("dtype", "scalar type", "result type", ("bool tensor"))
+        ):
+            raise
+        raise ValueError(
+            f"The model does not take data of type {', '.join(kinds)}: {error}. Pass them in the "
+            "precision of its weights, as in x.astype('float32')."
+        ) from error

@@ -9,6 +9,8 @@ import torch
 from pyro import poutine
 
 from dgm_core.structure import with_choice
+from dgm_core.training.arguments import check_arguments, check_callbacks, check_rates
+from dgm_core.training.batches import check_accepts, check_same_form, is_in_memory
 from dgm_core.training.checkpoint import usable_folder
 from dgm_core.training.epochs import Plan
 from dgm_core.training.patience import Patience
@@ -18,15 +20,15 @@ from dgm_core.training.saved import seen
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.losses import ELBO, Loss
 from pyro_dgm.nn.modes import modules_of
-from pyro_dgm.nn.optimizers import Adam
+from pyro_dgm.nn.optimizers import Adam, check_optimizer
 from pyro_dgm.training import resuming
-from pyro_dgm.training.batches import Arrays, Stream, is_in_memory
+from pyro_dgm.training.batches import Arrays, Stream
 from pyro_dgm.training.checks import (
-    check_arguments,
     check_compared,
     check_observations,
     check_pair,
     check_states,
+    types_explained,
 )
 from pyro_dgm.training.parallel import Workers, undisturbed
 from pyro_dgm.training.run import Run
@@ -131,12 +133,13 @@ def fit(
     >>> run.epoch, run.history.column("step")
     (2, array([4., 8.]))
     """
-    loss = with_choice(loss or ELBO(), vectorize)
-    validation_loss = with_choice(validation_loss or ELBO(), vectorize)
-    optim, callbacks, alone = Adam() if optim is None else optim, tuple(callbacks), guide is None
+    loss = with_choice(ELBO() if loss is None else loss, vectorize)
+    validation_loss = with_choice(ELBO() if validation_loss is None else validation_loss, vectorize)
+    optim = Adam() if optim is None else check_optimizer(optim)
+    callbacks, alone = check_callbacks(callbacks), guide is None
     guide = _default_guide(model, loss) if guide is None else guide
     arguments = {name: value for name, value in locals().items() if name != "alone"}
-    check_arguments(**arguments)
+    check_arguments(arguments, Loss)
     given = {**arguments, "guide": None} if alone else arguments
     folder = None if checkpoint is None else usable_folder(checkpoint)
     workers = Workers(device)
@@ -150,14 +153,22 @@ def fit(
         plan = Plan(num_epochs, num_steps, source.num_batches)
         seeds = np.random.SeedSequence((seed % 2**64, 0)).generate_state(2)
         pyro.set_rng_seed(int(seeds[0]))
-        example = source.first().transformed(transform)
-        parameters, states = discover(model, guide, loss, example, source.num_data)
+        example = source.first()
+        if transform is not None:
+            check_accepts("transform", transform, (example,), {})
+        example = example.transformed(transform)
+        for name, function in (("model", model), ("guide", guide)):
+            check_accepts(name, function, *example.form.call(example.arrays))
+        if lr_schedule is not None:
+            check_rates(lr_schedule, plan.num_steps or 1000)
+        with types_explained(example.arrays):
+            parameters, states = discover(model, guide, loss, example, source.num_data)
         with parameters.installed():
             step = Step(model, guide, loss, parameters, source.num_data)
             step.states = states
             if isinstance(source, Arrays):
                 check_pair(step, source, transform)
-            check_observations(step, source, transform)
+            check_observations(step, source, transform, validated=user_validates)
             if alone:
                 check_compared(step, example)
             validate = None
@@ -165,11 +176,13 @@ def fit(
                 score = Step(model, guide, validation_loss, parameters)
                 score.states = states
                 held_out = (
-                    Arrays(validation, example.size, shrink=True, device=place)
+                    Arrays(validation, example.size, shrink=True, name="validation", device=place)
                     if is_in_memory(validation)
-                    else Stream(validation, plan.num_epochs, device=place)
+                    else Stream(validation, plan.num_epochs, name="validation", device=place)
                 )
-                check_observations(score, held_out)
+                first = held_out.first()
+                check_same_form(example.form, example.arrays, first.form, first.arrays)
+                check_observations(score, held_out, validated=user_validates)
                 validate = Validation(score, held_out, int(seeds[1]))
             updates = Updates(
                 optim,

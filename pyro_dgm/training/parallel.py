@@ -41,7 +41,7 @@ class Workers:
                 self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
             if self.device is not None:
                 torch.zeros((), device=self.device)
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, TypeError, AssertionError) as error:
             raise ValueError(
                 f"device must be one that torch can use here, got {device!r} "
                 f"({str(error).splitlines()[0]})."

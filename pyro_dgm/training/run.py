@@ -15,10 +15,10 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from dgm_core.results import History
+from dgm_core.training.batches import Form
 from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.saved import called_with, check_arrays, read_run, unrunnable, write_run
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.training.batches import Form
 from pyro_dgm.training.weights import held_by_networks, own_store
 
 __all__ = ["NonFiniteError", "Run", "load_run"]

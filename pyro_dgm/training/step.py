@@ -13,11 +13,12 @@ from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 from torch.distributions import transform_to
 
+from dgm_core.training.batches import Form
 from pyro_dgm.losses import Loss
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import modules_of
 from pyro_dgm.nn.register import settled
-from pyro_dgm.training.batches import Batch, Form
+from pyro_dgm.training.batches import Batch
 from pyro_dgm.training.rows import Rows
 
 __all__: list[str] = []  # for the package, not for users

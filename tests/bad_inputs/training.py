@@ -31,12 +31,19 @@ def arguments_of_fit(twin: Twin) -> Iterator[Row]:
     given: dict[str, Any] = {"model": nothing, "guide": nothing, "data": X, "progress": False}
     loss = (0, "", [], "ELBO", twin.ELBO, None.__class__, 3.5)
     bad: dict[str, tuple[tuple[Any, ...], str]] = {
-        "model": ((None, 3, "vae"), "^model must be a function of the data, got"),
-        "guide": ((3, "auto"), "^guide must be a function of the data, got"),
+        "model": ((None, 3, "vae"), "^model must be callable, got"),
+        "guide": ((3, "auto"), "^guide must be callable, got"),
         "loss": (loss, r"^loss must be a loss such as ELBO\(\), got"),
         "validation_loss": (loss, r"^validation_loss must be a loss such as ELBO\(\), got"),
         "optim": (("adam", 0.001, [], 0), "^optim must be"),
-        "num_epochs": ((*BAD["count"], 0), "^num_epochs must be an integer of at least 1, got"),
+        "num_epochs": (
+            (*BAD["count or none"], 0),
+            "^num_epochs must be an integer of at least 1, got",
+        ),
+        "num_steps": (
+            (*BAD["count or none"], 0),
+            "^num_steps must be an integer of at least 1, got",
+        ),
         "batch_size": (
             ("2", 2.5, True, 0, -1, NAN),
             "^batch_size must be an integer of at least 1, got",
@@ -200,7 +207,7 @@ def models_and_data(twin: Twin) -> Iterator[Row]:
     rate = partial(fit, x, lr_schedule=lambda step: -1.0 - 0 * step)
     yield Row("negative rates", rate, r"^lr_schedule\(0\) must be a number of at least 0, got")
     swapped = partial(twin.fit, vae.guide, vae.model, x, progress=False)
-    yield Row("model and guide swapped", swapped, "^Model and guide look swapped")
+    yield Row("model and guide swapped", swapped, r"^The guide observes \['x'\].* not swapped")
     for family in ("Beta", "Kumaraswamy", "LogitNormal"):
         likelihood = getattr(twin, family)(2, context_dim=3)
         model = twin.VAE(2, 1, hidden=(3,), likelihood=likelihood)

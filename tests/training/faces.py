@@ -103,6 +103,25 @@ class PyroFace(_Face):
         self.torch.manual_seed(0)
         return self._VAE(x_dim, 2, hidden=(8,), **options)
 
+    def normalized(self, *sizes: Any) -> Any:
+        """A network with batch normalization."""
+        from pyro_dgm.nn import MLP
+
+        return MLP(*sizes, batch_norm=True)
+
+    def conditional_vae(self) -> Any:
+        from pyro_dgm import ConditionalVAE
+
+        self.torch.manual_seed(0)
+        return ConditionalVAE(6, 2, 3, hidden=(8,))
+
+    def flow_model(self, dim: int) -> Any:
+        from pyro_dgm import FlowGAN
+        from pyro_dgm.flows import MAF
+
+        self.torch.manual_seed(0)
+        return FlowGAN(dim, flow=MAF(dim, num_layers=1, hidden=(8,))).model
+
     def sgd(self, rate: float) -> Any:
         return functools.partial(self.torch.optim.SGD, lr=abs(rate), maximize=rate < 0)
 
@@ -175,6 +194,24 @@ class NumPyroFace(_Face):
 
     def vae(self, x_dim: int = 6, **options: Any) -> Any:
         return self._VAE(x_dim, 2, hidden=(8,), key=self.jax.random.key(0), **options)
+
+    def normalized(self, *sizes: Any) -> Any:
+        """A network with batch normalization."""
+        from numpyro_dgm.nn import MLP
+
+        return MLP(*sizes, batch_norm=True, key=self.jax.random.key(0))
+
+    def conditional_vae(self) -> Any:
+        from numpyro_dgm import ConditionalVAE
+
+        return ConditionalVAE(6, 2, 3, hidden=(8,), key=self.jax.random.key(0))
+
+    def flow_model(self, dim: int) -> Any:
+        from numpyro_dgm import FlowGAN
+        from numpyro_dgm.flows import MAF
+
+        key = self.jax.random.key(0)
+        return FlowGAN(dim, flow=MAF(dim, num_layers=1, hidden=(8,), key=key), key=key).model
 
     def sgd(self, rate: float) -> Any:
         return self.optax.sgd(rate)

@@ -53,13 +53,13 @@ def local_model(x):
 
 CASES = {
     "empty data": ({"data": BITS[:0]}, ValueError, "data are empty: data has no rows"),
-    "an empty tuple": ({"data": ()}, ValueError, "hold no arrays"),
+    "an empty tuple": ({"data": ()}, ValueError, "infers z from data: call it with x"),
     "an empty list": ({"data": []}, ValueError, "iterable gives no batches"),
     "no data": ({"data": 3}, TypeError, "data must be an array"),
     "a scalar entry": (
         {"data": {"x": BITS, "size": 3}},
         ValueError,
-        r"data\['size'\] must be an array of numbers with one row per datum, got int",
+        r"data\['size'\] must be an array of numbers with one row per datum, got a single number",
     ),
     "texts": ({"data": np.array(["a", "b"])}, ValueError, "data must be an array of numbers"),
     "unequal lengths": (
@@ -147,11 +147,11 @@ CASES = {
         ValueError,
         "patience must be an integer of at least 1",
     ),
-    "clip": ({"clip_norm": 0.0}, ValueError, "clip_norm must be positive"),
-    "average": ({"average": 1.0}, ValueError, "average must lie between 0 and 1"),
-    "schedule": ({"lr_schedule": 0.1}, ValueError, "lr_schedule must be callable"),
-    "transform": ({"transform": "binarize"}, ValueError, "transform must be callable"),
-    "callbacks": ({"callbacks": [1]}, ValueError, "callbacks must be callables"),
+    "clip": ({"clip_norm": 0.0}, ValueError, "clip_norm must be a positive number"),
+    "average": ({"average": 1.0}, ValueError, "average must be a number in \\(0, 1\\)"),
+    "schedule": ({"lr_schedule": 0.1}, ValueError, "lr_schedule must be a schedule"),
+    "transform": ({"transform": "binarize"}, ValueError, "transform must be a function of a batch"),
+    "callbacks": ({"callbacks": [1]}, ValueError, "callbacks must be functions"),
     "seed": ({"seed": 0.5}, ValueError, "seed must be an integer"),
     "compile": ({"compile": "yes"}, ValueError, "compile must be True, False or"),
     "device": ({"device": "abacus"}, ValueError, "device must be a jax.Device"),

@@ -86,8 +86,8 @@ BAD: dict[str, tuple[dict[str, Any], type, str]] = {
     "guide is no function": ({"guide": 3}, TypeError, "guide must be callable"),
     "epochs": ({"num_epochs": 0}, ValueError, "num_epochs must be an integer of at least 1, got 0"),
     "patience alone": ({"patience": 3}, ValueError, "pass validation data as well"),
-    "average": ({"average": 1.5}, ValueError, "average must lie between 0 and 1"),
-    "clip norm": ({"clip_norm": -1.0}, ValueError, "clip_norm must be positive"),
+    "average": ({"average": 1.5}, ValueError, "average must be a number in \\(0, 1\\)"),
+    "clip norm": ({"clip_norm": -1.0}, ValueError, "clip_norm must be a positive number"),
     "compile": ({"compile": "yes"}, ValueError, "compile must be True, False"),
     "device": ({"device": "abacus"}, ValueError, "device must be one that torch can use here"),
     "prior counted often": (

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from dgm_core.arguments import refuse
 from dgm_core.structure import Structure
 
 __all__ = [
@@ -46,9 +47,8 @@ class Caller(Protocol):
         """(size, declared size) of the plates in a run of the guide."""
 
     def guide_draws(self, rows: np.ndarray | None, *, flipped: bool = False) -> dict[str, Any]:
-        """What the guide draws as these rows, always from the same random numbers; flipped: from
-        the
-        data in reverse order.
+        """What the guide draws as these rows, always from the same random numbers; flipped:
+        from the data in reverse order.
         """
 
     def is_other_data(self) -> bool:
@@ -73,6 +73,8 @@ def settled_rows(call: Caller, rows: Any) -> np.ndarray | None:
         if rows is not None:
             raise ValueError("rows are the numbers of data, but no argument here is an array.")
         return None
+    if num_rows == 0:
+        raise ValueError("The data are empty: pass one row or more.")
     declared = _declared(call.guide_plates(), num_rows, call.num_data)
     if rows is not None:
         call.num_data = call.num_data if declared is None else declared
@@ -107,12 +109,20 @@ def as_numbers(entry: Any, label: str) -> np.ndarray:
         >>> as_numbers([1, 2], "data").shape
         (2,)
     """
+    if isinstance(entry, np.ma.MaskedArray) and np.ma.is_masked(entry):
+        raise ValueError(
+            f"{label} has {np.ma.count_masked(entry)} masked entries, and a model does not see "
+            "their mask: fill them in and leave them out by a mask in the model."
+        )
     array = np.asarray(entry)
     if array.dtype.kind not in "biufc":
         raise ValueError(
             f"{label} must be an array of numbers with one row per datum, got "
-            f"{type(entry).__name__} of type {array.dtype}."
+            f"{repr(entry) if isinstance(entry, str) else type(entry).__name__} of type "
+            f"{array.dtype}."
         )
+    if array.ndim and not len(array):
+        raise ValueError(f"The data are empty: {label} has no rows.")
     return array
 
 
@@ -125,13 +135,9 @@ def same_draws(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def check_run(run: Any) -> None:
-    """Raises TypeError for what is no run."""
-    for part in ("model", "guide"):
-        if not callable(getattr(run, part, None)):
-            raise TypeError(
-                "run must be what fit or load_run returns, or an object with callables .model and "
-                f".guide, got {type(run).__name__} without .{part}."
-            )
+    """Raises ValueError for what is no run."""
+    if not (callable(getattr(run, "model", None)) and callable(getattr(run, "guide", None))):
+        refuse("run", "what fit returns, or an object with a model and a guide", run)
 
 
 def check_scored(num_scored: int, num_rows: int | None) -> None:

@@ -169,9 +169,8 @@ class Call:
         return list(found.values())
 
     def guide_draws(self, rows: np.ndarray | None, *, flipped: bool = False) -> dict[str, Any]:
-        """What the guide draws as these rows, always from the same random numbers; flipped: from
-        the
-        data in reverse order.
+        """What the guide draws as these rows, always from the same random numbers; flipped:
+        from the data in reverse order.
         """
         own = copy(self)
         own.rows, own._key, own._drawn = rows, jax.random.key(0), 0
@@ -318,6 +317,7 @@ def _is_array(x: Any) -> bool:
 
 def _array(entry: Any, label: str) -> Any:
     """An array, a table or a list of numbers as an array; what is none of these stays."""
-    if isinstance(entry, Array) or not (hasattr(entry, "__array__") or isinstance(entry, list)):
+    is_data = hasattr(entry, "__array__") or isinstance(entry, list | str)
+    if isinstance(entry, Array) or not is_data:
         return entry
     return jnp.asarray(as_numbers(entry, label))

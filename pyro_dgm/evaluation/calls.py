@@ -154,18 +154,13 @@ class Call:
 
     def guide_plates(self) -> list[tuple[int, int]]:
         """(size, declared size) of the plates in a run of the guide."""
-        frames = {
-            frame.name: frame
-            for site in self.guide().nodes.values()
-            for frame in site.get("cond_indep_stack", ())
-            if frame.vectorized and frame.size > 0
-        }
-        return [(frame.size, frame.full_size or frame.size) for frame in frames.values()]
+        with self._numbered(self.rows), _Plates() as plates:  # not traced: errors stay as they are
+            self.run.guide(*self.args, **self.kwargs)
+        return list(plates.sizes.values())
 
     def guide_draws(self, rows: np.ndarray | None, *, flipped: bool = False) -> dict[str, Any]:
-        """What the guide draws as these rows, always from the same random numbers; flipped: from
-        the
-        data in reverse order.
+        """What the guide draws as these rows, always from the same random numbers; flipped:
+        from the data in reverse order.
         """
         args, kwargs = self._mapped(lambda x: x.flip(0)) if flipped else (self.args, self.kwargs)
         torch.manual_seed(0)
@@ -242,6 +237,19 @@ class _LastSite(Messenger):
         self.asked = msg["name"], type(msg["fn"]).__name__
 
 
+class _Plates(Messenger):
+    """Notes the plates around sample sites: name -> (size, declared size)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[str, tuple[int, int]] = {}
+
+    def _pyro_post_sample(self, msg: Message) -> None:
+        for frame in msg["cond_indep_stack"]:
+            if frame.vectorized and frame.size > 0:
+                self.sizes[frame.name] = frame.size, frame.full_size or frame.size
+
+
 def kept_sites(trace: Trace) -> dict[str, Message]:
     """The latent, observed and deterministic sites of a run of the model, in its order."""
     kinds = ("latent", "observed", "deterministic")
@@ -282,7 +290,7 @@ def _tensor(entry: Any, label: str, like: Tensor) -> Any:
     """An array, a table or a list of numbers as a tensor; what is none of these stays."""
     if isinstance(entry, Tensor):
         x = entry.detach()
-    elif hasattr(entry, "__array__") or isinstance(entry, list):
+    elif hasattr(entry, "__array__") or isinstance(entry, list | str):
         x = torch.tensor(as_numbers(entry, label))
     else:
         return entry

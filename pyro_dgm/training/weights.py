@@ -36,8 +36,9 @@ def in_force(run: Any) -> Iterator[dict[str, Any]]:
         ValueError: the networks are no longer those of the run.
     """
     with ExitStack() as stack:
-        stack.enter_context(own_store(empty=hasattr(run, "params")))
-        if hasattr(run, "params"):
+        owns = bool(getattr(run, "params", None) or getattr(run, "mutable_state", None))
+        stack.enter_context(own_store(empty=owns))
+        if owns:
             stack.enter_context(_swapped(run))
             stack.enter_context(_Handed(run.params))
             stack.callback(settled.reset, settled.set(True))

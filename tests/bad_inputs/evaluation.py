@@ -50,9 +50,3 @@ def evaluation(twin: Twin) -> Iterator[Row]:
             no_run,
             "^run must be what fit returns, or an object with a model and a guide, got 3",
         )
-        two = partial(getattr(twin, name), run, x, x[:2])
-        yield Row(
-            f"{name}: unequal rows",
-            two,
-            "^All arrays of the data must have equally many rows|does not take the data",
-        )

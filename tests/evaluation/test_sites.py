@@ -64,6 +64,20 @@ def test_a_regression_predicts_at_new_covariates(backend: Any, size: int) -> Non
     assert prior["w"].std() == pytest.approx(1.0, rel=0.15)
 
 
+def test_flat_priors_do_not_keep_from_predicting(backend: Any) -> None:
+    dist = backend.dist
+
+    def model(x: Any, y: Any = None) -> None:
+        real = dist.constraints.real
+        w = backend.sample("w", dist.ImproperUniform(real, (), ()))
+        with backend.plate("data", len(x)):
+            backend.sample("y", dist.Normal(w * x, backend.array(0.5)), obs=y)
+
+    run = backend.run(model, regression(backend)[1])
+    new = backend.evaluation.predict(run, np.ones(4), num_draws=20)
+    assert new["y"].mean() == pytest.approx(2.0, abs=0.3)
+
+
 def hierarchy(backend: Any) -> tuple[Callable, Callable]:
     """w global, z_n ~ Normal(w, 1) local, x_n ~ Normal(z_n, 0.1); the guide reads x."""
     dist = backend.dist
@@ -267,5 +281,9 @@ def test_data_in_every_form(backend: Any) -> None:
         np.testing.assert_array_equal(found, expected)
     with pytest.raises(ValueError, match=r"must be an array of numbers.*got list"):
         backend.evaluation.log_weights(run, (x, ["a"] * 30))
-    with pytest.raises(TypeError, match=r"run must be what fit or load_run returns.*got dict"):
+    with pytest.raises(ValueError, match=r"run must be what fit returns.*got \{\}"):
         backend.evaluation.latents({}, x)
+    with pytest.raises(ValueError, match="The data are empty"):
+        backend.evaluation.latents(run, x[:0])
+    with pytest.raises(ValueError, match="has 30 masked entries"):
+        backend.evaluation.latents(run, np.ma.masked_array(x, np.ones(30)))

@@ -15,6 +15,7 @@ from dgm_core.arguments import refuse
 from dgm_core.structure import Structure
 
 __all__ = [
+    "UndrawableError",
     "as_numbers",
     "check_densities",
     "check_no_nan",
@@ -26,7 +27,6 @@ __all__ = [
     "same_draws",
     "settled_rows",
     "stacked",
-    "undrawable",
     "unguided",
     "unknown_mean",
     "weighs_whole",
@@ -234,12 +234,18 @@ def unguided(error: Exception) -> str:
     )
 
 
-def undrawable(name: str, distribution: str) -> str:
-    """What to say of a site that was to be drawn and cannot be."""
-    return (
-        f"Site '{name}' has a {distribution} distribution, which cannot be drawn from: give it a "
-        "proper prior, or ask for a prediction by a guide that draws it."
-    )
+class UndrawableError(ValueError):
+    """A site was to be drawn whose distribution cannot be drawn from, as an improper prior.
+
+    Attributes: site, its name.
+    """
+
+    def __init__(self, site: str, distribution: str) -> None:
+        super().__init__(
+            f"Site '{site}' has a {distribution} distribution, which cannot be drawn from: give it "
+            "a proper prior, or ask for a prediction by a guide that draws it."
+        )
+        self.site = site
 
 
 def unknown_mean(name: str) -> str:

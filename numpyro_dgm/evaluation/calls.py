@@ -14,7 +14,7 @@ from numpyro.infer.autoguide import AutoGuide
 from numpyro.primitives import Messenger
 
 from dgm_core.arguments import check_seed
-from dgm_core.evaluation import as_numbers, check_run, settled_rows, undrawable
+from dgm_core.evaluation import UndrawableError, as_numbers, check_run, settled_rows
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
 from numpyro_dgm.joints.handlers import GivenDraws
@@ -244,7 +244,7 @@ class Call:
         try:
             return handlers.trace(last).get_trace(*self.args, **self.kwargs)
         except NotImplementedError as error:
-            raise ValueError(undrawable(*last.asked)) from error
+            raise UndrawableError(*last.asked) from error
 
     def _next_key(self) -> Array:
         self._drawn += 1

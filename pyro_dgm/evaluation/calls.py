@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from dgm_core.arguments import check_seed
-from dgm_core.evaluation import as_numbers, check_run, settled_rows, stacked, undrawable
+from dgm_core.evaluation import UndrawableError, as_numbers, check_run, settled_rows, stacked
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.joints import InferenceJoint, Joints
 from pyro_dgm.joints.handlers import DrawnData, GivenDraws
@@ -195,7 +195,7 @@ class Call:
             try:
                 return poutine.trace(fn).get_trace(*self.args, **self.kwargs)
             except NotImplementedError as error:
-                raise ValueError(undrawable(*last.asked)) from error
+                raise UndrawableError(*last.asked) from error
 
     def _joints(self, args: tuple, kwargs: dict[str, Any], num_particles: int) -> Joints:
         return Joints(

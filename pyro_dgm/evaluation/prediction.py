@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 
 from dgm_core.arguments import check_count
-from dgm_core.evaluation import check_no_nan, follows_from_guide, new_latents, unguided
+from dgm_core.evaluation import (
+    UndrawableError,
+    check_no_nan,
+    follows_from_guide,
+    new_latents,
+    unguided,
+)
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, calling, kept_sites
 from pyro_dgm.joints.structure import kind_of, plates_of, random_sites
@@ -90,8 +96,7 @@ def _fresh_latents(call: Call, rows: Any) -> set[str] | None:
         drawn = random_sites(call.guide())
     except Exception as error:
         failure = error
-    shared = {name: site["value"] for name, site in drawn.items() if not plates_of(site)}
-    sites = random_sites(call.model(shared))  # whose priors may be improper
+    sites = _model_sites(call, drawn)
     if any(kind_of(site) == "observed" for site in sites.values()):
         call.settle(rows)
         return set()
@@ -101,6 +106,18 @@ def _fresh_latents(call: Call, rows: Any) -> set[str] | None:
     if not follows_from_guide(plates):
         return None
     raise ValueError(unguided(failure)) from failure
+
+
+def _model_sites(call: Call, drawn: dict[str, Any]) -> dict[str, Any]:
+    """The sites of the model; those with improper priors take the value that the guide drew."""
+    values: dict[str, Any] = {}
+    while True:
+        try:
+            return random_sites(call.model(values))
+        except UndrawableError as error:
+            if error.site in values or error.site not in drawn:
+                raise
+            values[error.site] = drawn[error.site]["value"]
 
 
 def _draws(call: Call, num_draws: int, fresh: set[str] | None) -> dict[str, np.ndarray]:

@@ -88,6 +88,22 @@ def test_prior_predictive(backend: Any, make: Any) -> None:
     assert {name: x.shape[1:] for name, x in drawn.items()} == kind.predicted
 
 
+def test_new_groups_under_a_stock_guide(backend: Any) -> None:
+    """Its local draws are of other schools, and of another number: they are not for these."""
+    if backend.name == "pyro":
+        from pyro.infer.autoguide import AutoNormal
+
+        from pyro_dgm import fit
+    else:
+        from numpyro.infer.autoguide import AutoNormal
+
+        from numpyro_dgm import fit
+    kind = m.schools(backend)
+    run = fit(kind.model, AutoNormal(kind.model), kind.data, num_steps=1, progress=False)
+    predicted = backend.evaluation.predict(run, kind.new, num_draws=3)
+    assert {name: x.shape[1:] for name, x in predicted.items()} == kind.predicted
+
+
 def gaussian(x: np.ndarray, covariance: np.ndarray) -> float:
     return -0.5 * (
         x @ np.linalg.solve(covariance, x) + np.linalg.slogdet(2 * np.pi * covariance)[1]

@@ -136,8 +136,13 @@ def test_log_likelihood_and_kl_are_logged(backend: Any) -> None:
 
 
 def test_a_guide_without_density_is_named(backend: Any) -> None:
-    model, _ = conjugate(backend)
     generator = build(backend, package(backend).conditionals.Generator, 1)
+    d, one = backend.dist, backend.array(1.0)
+
+    def model(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            z = backend.sample("z", d.Normal(backend.array(np.zeros(1)), one).to_event(1))
+            backend.sample("x", d.Normal(z[..., 0], one), obs=x)
 
     def guide(x: Any, size: int | None = None) -> None:
         with backend.plate("data", len(x)):

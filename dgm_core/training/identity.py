@@ -257,12 +257,13 @@ def loss_parts(loss: Any, inner: Callable[[Any], Any]) -> Any:
 
     What a term remembers of its use does not count.
     """
-    if any(term is not loss for _, term in loss.terms):
+    (weight, term), *others = loss.terms
+    if others or not _equal(weight, 1.0):
         return [[inner(weight), inner(term)] for weight, term in loss.terms]
     base = next(base for base in type(loss).__mro__ if base.__name__ == "Loss")
     used = vars(base(loss.terms))
-    kept = {name: x for name, x in attributes(loss).items() if name not in used}
-    return {"term": inner(type(loss)), **{name: inner(part) for name, part in kept.items()}}
+    kept = {name: x for name, x in attributes(term).items() if name not in used}
+    return {"term": inner(type(term)), **{name: inner(part) for name, part in kept.items()}}
 
 
 def _knows(base: type, name: str) -> bool:

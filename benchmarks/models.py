@@ -37,8 +37,8 @@ ELBO and IWAE are in nats, of the whole data (per datum for the VAE, whose evide
 at the learned weights; that of eight schools is a quadrature's). The twins end at the same bounds.
 Where the guide's family holds the posterior (regressions, network, HMM, mixtures) means lie within
 0.2 standard deviations of the reference and the spread is right to the noise of 500 draws and of
-the last steps; mean-field and amortized guides (students, factorization, correlations) are too
-narrow, as they must be, and k-hat says so. A scale that starts far off takes time under Adam, which
+the last steps; mean-field and amortized guides (students, garch, correlations) are too narrow, as
+they must be, and k-hat says so. A scale that starts far off takes time under Adam, which
 remembers the first gradients: the HMM and the Gaussian mixture had spreads up to 1.8 times too wide
 after 1,500 and 2,000 steps. Flat priors (kidiq, garch) are refused by `prior_predictive` in words.
 """

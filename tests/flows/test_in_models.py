@@ -204,7 +204,8 @@ def test_a_draw_is_scored_without_another_pass(backend: Any) -> None:
         z = library.sample("z", library.dist.Normal(library.np.zeros(2), 1.0).to_event(1))
         library.sample("y", library.dist.Normal(z, 1.0).to_event(1), obs=library.np.zeros(2))
 
-    library.evaluate(package.ELBO(num_particles=3), model, lambda: library.sample("z", flow()))
+    several = package.ELBO(num_particles=3, vectorize=True)  # without a look at single runs before
+    library.evaluate(several, model, lambda: library.sample("z", flow()))
     assert not calls
     library.evaluate(package.ELBO(estimator="stl"), model, lambda: library.sample("z", flow()))
     assert calls  # which needs log q as a function of the value

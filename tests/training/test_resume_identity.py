@@ -115,7 +115,6 @@ OTHERS = {
     "more batches": lambda face: {"data": [X[:3], X[3:], X[:3]]},
     "stream": lambda face: {"data": lambda: [X[:3], X[3:]]},
     "optimizer": lambda face: {"optim": face.sgd(0.2)},
-    "method of a dict": lambda face: {"lr_schedule": {0: 1.0}.get},
     "handler": lambda face: {"model": face.scaled(Problem(face).model, 2.0)},
     "other optimizer": lambda face: {"optim": face.training.Adam(0.1)},
 }
@@ -166,6 +165,7 @@ def test_wrapped_functions_are_looked_into():
         (functools.lru_cache(lambda x: x), functools.lru_cache(lambda x: 2 * x)),
         (np.vectorize(lambda x: x), np.vectorize(lambda x: 2 * x)),
         ([1.0, 2.0].__getitem__, [1.0, 3.0].__getitem__),
+        ({0: 1.0}.get, {0: 2.0}.get),
         (operator.itemgetter(1), operator.itemgetter(2)),
         (functools.partial(pow, 2), functools.partial(pow, 3)),
         (Path("a"), Path("b")),

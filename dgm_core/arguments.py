@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Set
 from numbers import Integral, Real
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
+
 __all__ = [
     "check_callable",
     "check_choice",
@@ -24,6 +26,7 @@ __all__ = [
     "check_counts",
     "check_flag",
     "check_flag_or_none",
+    "check_floats",
     "check_fraction",
     "check_image_shape",
     "check_instance",
@@ -159,6 +162,22 @@ def check_fraction(name: str, value: Any) -> float:
     ValueError: dropout must be a number in [0, 1), got 1.
     """
     return check_number(name, value, least=0, below=1)
+
+
+def check_floats(name: str, value: Any) -> np.ndarray:
+    """An array of numbers in double precision.
+
+    >>> check_floats("x", [1, 2])
+    array([1., 2.])
+    """
+    try:
+        array = np.asarray(value)
+        is_number = array.dtype.kind in "biuf"
+    except ValueError:  # rows of different lengths
+        is_number = False
+    if not is_number:
+        refuse(name, "an array of numbers", value)
+    return array.astype(np.float64)
 
 
 def check_numbers(name: str, value: Any, *, above: float | None = None) -> tuple[float, ...]:

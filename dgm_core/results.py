@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dgm_core.arguments import check_count, refuse
 from dgm_core.files import plain, replacing
 
 
@@ -144,6 +145,11 @@ def format_table(
     pyro     -20.5
     numpyro   -9.0
     """
+    digits = check_count("digits", digits, 0)
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) for row in rows):
+        refuse("rows", "a sequence of dicts", rows)
+    if isinstance(columns, str) or not (columns is None or hasattr(columns, "__iter__")):
+        refuse("columns", "a sequence of names", columns)
     present = list(dict.fromkeys(name for row in rows for name in row))
     columns = present if columns is None else list(columns)
     if unknown := [name for name in columns if name not in present]:

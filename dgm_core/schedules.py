@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from dgm_core.arguments import shown
+from dgm_core.arguments import check_number, refuse, shown
 
 
 class Schedule:
@@ -48,7 +48,7 @@ class Schedule:
     def __init__(
         self, steps: Sequence[float], values: Sequence[float], *, period: float | None = None
     ) -> None:
-        steps, values = tuple(steps), tuple(float(value) for value in values)
+        steps, values = _points("steps", steps), tuple(map(float, _points("values", values)))
         if not steps or len(steps) != len(values):
             raise ValueError(
                 f"A schedule needs one value per step and at least one, got {len(steps)} steps "
@@ -119,13 +119,20 @@ class Schedule:
         return f"Schedule({self.steps}, {self.values}{period})"
 
 
+def _points(name: str, points: Any) -> tuple[float, ...]:
+    found = tuple(points) if isinstance(points, (Sequence, np.ndarray)) else None
+    if found is None or not all(isinstance(p, numbers.Real) for p in found):
+        refuse(name, "a sequence of numbers", points)
+    return found
+
+
 def constant(value: float) -> Schedule:
     """The same weight at every step.
 
     >>> constant(0.1)(12345)
     0.1
     """
-    return Schedule((0,), (value,))
+    return Schedule((0,), (check_number("value", value),))
 
 
 def linear(num_steps: float, start: float = 0.0, end: float = 1.0) -> Schedule:
@@ -136,9 +143,9 @@ def linear(num_steps: float, start: float = 0.0, end: float = 1.0) -> Schedule:
     >>> linear(1000)(250)
     0.25
     """
-    if not num_steps > 0:
-        raise ValueError(f"num_steps must be positive, got {num_steps}.")
-    return Schedule((0, num_steps), (start, end))
+    check_number("num_steps", num_steps, above=0)
+    ends = check_number("start", start), check_number("end", end)
+    return Schedule((0, num_steps), ends)
 
 
 def cyclical(period: float, ratio: float = 0.5, start: float = 0.0, end: float = 1.0) -> Schedule:
@@ -150,9 +157,10 @@ def cyclical(period: float, ratio: float = 0.5, start: float = 0.0, end: float =
     >>> [cyclical(100)(step) for step in (0, 25, 50, 99, 125)]
     [0.0, 0.5, 1.0, 1.0, 0.5]
     """
-    if not 0 < ratio <= 1:
-        raise ValueError(f"ratio must lie in (0, 1], got {ratio}.")
-    return Schedule((0, ratio * period), (start, end), period=period)
+    check_number("period", period, above=0)
+    check_number("ratio", ratio, above=0, most=1)
+    ends = check_number("start", start), check_number("end", end)
+    return Schedule((0, ratio * period), ends, period=period)
 
 
 def value_of(weight: float | Callable[[Any], Any] | Any, step: Any) -> Any:

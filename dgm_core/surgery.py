@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from dgm_core.arguments import check_count, check_floats
 from dgm_core.samples.two_sample import as_points
 from dgm_core.structure import Structure
 
@@ -54,7 +55,7 @@ def elbo_surgery(log_q: np.ndarray, log_p: np.ndarray) -> ELBOSurgery:
     >>> elbo_surgery(np.log([[0.8, 0.2], [0.2, 0.8]]), np.log([0.5, 0.5]))
     ELBOSurgery(mean_kl=0.47..., mutual_information=0.47..., marginal_kl=...)
     """
-    log_q, log_p = np.asarray(log_q, np.float64), np.asarray(log_p, np.float64)
+    log_q, log_p = check_floats("log_q", log_q), check_floats("log_p", log_p)
     if log_p.ndim != 1 or log_q.shape != (len(log_p), len(log_p)) or not len(log_p):
         raise ValueError(
             f"log_q must be (N, N) and log_p (N,), got shapes {log_q.shape} and {log_p.shape}."
@@ -95,8 +96,7 @@ def ratio_kl(
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedKFold
 
-    if num_folds < 2:
-        raise ValueError(f"num_folds must be at least 2, got {num_folds}.")
+    num_folds = check_count("num_folds", num_folds, 2)
     if np.shape(x)[1:] != np.shape(y)[1:]:
         raise ValueError(
             f"Two samples need equal events, got shapes {np.shape(x)} and {np.shape(y)}."

@@ -11,6 +11,7 @@ import pytest
 from tests.bad_inputs.base import Row, Twin
 from tests.bad_inputs.calls import parts, values
 from tests.bad_inputs.constructors import CONSTRUCTORS, constructors
+from tests.bad_inputs.core import core
 from tests.bad_inputs.training import arguments_of_fit, forms_of_data, models_and_data
 from tests.source_tree import TWINS
 
@@ -66,6 +67,10 @@ def check(rows: Iterable[Row], least: int) -> None:
 @pytest.mark.parametrize("name", TWINS)
 def test_bad_inputs_are_refused_in_words(name: str, rows: Callable[[Twin], Iterable[Row]]) -> None:
     check(rows(Twin(name)), least=20)
+
+
+def test_bad_inputs_without_a_backend_are_refused_in_words() -> None:
+    check(core(), least=300)
 
 
 @pytest.mark.parametrize("name", TWINS)

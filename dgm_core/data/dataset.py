@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dgm_core.arguments import check_count, check_seed, refuse
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -64,6 +66,10 @@ def split_indices(num_data: int, sizes: Sequence[int], seed: int) -> list[np.nda
     >>> sorted([*train, *validation, *test]) == list(range(10))
     True
     """
+    num_data, seed = check_count("num_data", num_data, 0), check_seed("seed", seed, 0)
+    held_out = tuple(sizes) if isinstance(sizes, (tuple, list)) else ()
+    if not held_out or not all(isinstance(size, (int, np.integer)) for size in held_out):
+        refuse("sizes", "a sequence of integers", sizes)
     if min(sizes) < 0 or sum(sizes) >= num_data:
         raise ValueError(
             f"The splits must leave data to train on: {num_data} data, held out {tuple(sizes)}."

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dgm_core.arguments import check_count, check_seed
+from dgm_core.arguments import check_count, check_number, check_seed
 
 PROTOCOLS = ("static", "dynamic", "threshold")
 
@@ -86,8 +86,7 @@ def logit_transform(x: np.ndarray, alpha: float = 1e-6) -> tuple[np.ndarray, np.
     >>> y, log_jacobian / np.log(4)
     (array([[0., 0.]]), array([2.]))
     """
-    if not 0 <= alpha < 0.5:
-        raise ValueError(f"alpha must lie in [0, 0.5), got {alpha}.")
+    alpha = check_number("alpha", alpha, least=0, below=0.5)
     x = _unit_interval(x)
     if alpha == 0 and (np.any(x == 0) or np.any(x == 1)):
         raise ValueError(
@@ -108,6 +107,7 @@ def inverse_logit_transform(y: np.ndarray, alpha: float = 1e-6) -> np.ndarray:
     """
     from scipy.special import expit
 
+    alpha = check_number("alpha", alpha, least=0, below=0.5)
     return np.clip((expit(y) - alpha) / (1 - 2 * alpha), 0, 1)
 
 

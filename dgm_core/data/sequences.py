@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dgm_core.arguments import refuse
 from dgm_core.data.dataset import SPLITS, Dataset
 from dgm_core.data.files import Remote, locate, reading
 
@@ -66,6 +67,11 @@ def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     >>> x.shape, lengths, x.sum(axis=(1, 2))
     ((2, 4, 3), array([2, 4]), array([ 6., 12.], dtype=float32))
     """
+    if not isinstance(sequences, (list, tuple)) or not sequences:
+        refuse("sequences", "a non-empty sequence of arrays (time, x_dim)", sequences)
+    shapes = [np.shape(sequence) for sequence in sequences]
+    if any(len(shape) != 2 or shape[1] != shapes[0][1] for shape in shapes):
+        refuse("sequences", "arrays (time, x_dim) of one x_dim", shapes)
     lengths = np.array([len(sequence) for sequence in sequences])
     padded = np.zeros((len(sequences), lengths.max(), sequences[0].shape[1]), np.float32)
     for row, sequence in zip(padded, sequences, strict=True):

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from scipy.special import comb, logsumexp
 
+from dgm_core.arguments import check_count, check_counts, check_floats
+
 __all__ = [
     "bits_per_dim",
     "checked_log_weights",
@@ -46,6 +48,9 @@ def jvi_coefficients(num_particles: int, order: int) -> np.ndarray:
     >>> jvi_coefficients(8, 1)
     array([ 8., -7.])
     """
+    num_particles = check_count("num_particles", num_particles)
+    if isinstance(order, bool) or not isinstance(order, int | np.integer):
+        check_count("order", order, 0)
     if order < 0:
         raise ValueError(f"order must be at least 0, got {order}.")
     if num_particles <= order:
@@ -118,14 +123,13 @@ def bits_per_dim(
     >>> round(bits_per_dim(0.0, 784), 9)  # the uniform density on [0, 1]
     8.0
     """
-    if num_dims < 1 or levels < 1:
-        raise ValueError(f"num_dims and levels must be at least 1, got {num_dims} and {levels}.")
+    num_dims, levels = check_counts(num_dims=num_dims, levels=levels)
     return -log_likelihood / (num_dims * math.log(2)) + math.log2(levels)
 
 
 def checked_log_weights(log_w: np.ndarray) -> np.ndarray:
     """Log weights in float64. Raises ValueError without particles, and for NaN or +inf."""
-    log_w = np.asarray(log_w, np.float64)
+    log_w = check_floats("log_w", log_w)
     if log_w.ndim == 0 or len(log_w) == 0:
         raise ValueError(
             "log_w must be (num_particles, *batch) with a particle or more, got shape "

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dgm_core.arguments import check_floats, check_number
+
 __all__ = ["LatentKL", "active_units", "point_mass_message", "unused_message"]
 
 _NATS_PER_ENTRY, _NATS = 0.1, 1.0  # below both, the draws say next to nothing about the data
@@ -61,7 +63,11 @@ def active_units(z: np.ndarray, threshold: float = 0.01) -> int:
     >>> active_units(np.array([[0.0, 1.0], [1.0, 1.0]]))
     1
     """
-    z = np.asarray(z, np.float64)
+    z, threshold = check_floats("z", z), check_number("threshold", threshold, least=0)
+    if not np.isfinite(z).all():
+        raise ValueError(
+            f"z must be finite, got {int((~np.isfinite(z)).sum())} values that are not."
+        )
     if z.ndim not in (2, 3) or z.shape[-2] < 2 or (z.ndim == 3 and len(z) < 2):
         raise ValueError(
             "z must be (num_data, z_dim) or (num_draws, num_data, z_dim) with two data and "

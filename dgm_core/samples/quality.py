@@ -16,6 +16,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import xlogy
 
+from dgm_core.arguments import check_count, check_number, check_seed, check_sizes
 from dgm_core.samples.two_sample import as_points
 
 __all__ = [
@@ -75,8 +76,7 @@ def neighbour_scores(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Neighbou
     >>> neighbour_scores(x, x, k=2)
     NeighbourScores(precision=1.0, recall=1.0, density=1.5, coverage=1.0)
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}.")
+    k = check_count("k", k)
     real, fake = as_points(real, "real", k + 1), as_points(fake, "fake", k + 1)
     _check_equal_events(real, fake)
     real_radius, fake_radius = _radii(real, k), _radii(fake, k)
@@ -111,8 +111,8 @@ def mode_counts(
     >>> mode_counts([[0.1], [0.2], [9.0]], [[0.0], [1.0]], sd=0.1)
     ModeCounts(found=1, share=0.6666666666666666, counts=array([2, 0]))
     """
-    if not (sd > 0 and radius > 0 and least >= 1):
-        raise ValueError(f"sd, radius and least must be positive, got {sd}, {radius} and {least}.")
+    sd, radius = check_number("sd", sd, above=0), check_number("radius", radius, above=0)
+    least = check_count("least", least)
     x, modes = as_points(x, "x"), as_points(modes, "modes")
     _check_equal_events(x, modes)
     nearest = [(distance.argmin(1), distance.min(1)) for _, distance in _blocks(x, modes)]
@@ -205,6 +205,8 @@ class FeatureClassifier:
         from sklearn.model_selection import train_test_split
         from sklearn.neural_network import MLPClassifier
 
+        hidden = check_sizes("hidden", hidden, least=1)
+        num_epochs, seed = check_count("num_epochs", num_epochs), check_seed("seed", seed, 0)
         points, labels = as_points(x, "x", 2), np.asarray(labels)
         if labels.shape != (len(points),) or len(np.unique(labels)) < 2:
             raise ValueError(

@@ -14,6 +14,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.stats import hypergeom
 
+from dgm_core.arguments import check_count, check_floats, check_number, check_numbers, check_seed
+
 __all__ = [
     "ClassifierTest",
     "PermutationTest",
@@ -78,9 +80,7 @@ def mmd_test(
         others = np.sort(squared[np.triu_indices(len(pooled), 1)])
         median = np.sqrt(others[(len(others) - 1) // 2]) or 1.0
         length_scales = [multiple * median for multiple in (0.25, 0.5, 1.0, 2.0, 4.0)]
-    scales = np.atleast_1d(np.asarray(length_scales, np.float64))
-    if scales.size == 0 or not (scales > 0).all():
-        raise ValueError(f"length_scales must be positive, one or more, got {length_scales}.")
+    scales = check_numbers("length_scales", length_scales, above=0)
     gram = sum(np.exp(squared / (-2 * scale**2)) for scale in scales) / len(scales)
     return _permutation_test(gram, num_x, num_permutations, seed)
 
@@ -104,8 +104,7 @@ def energy_test(
     >>> energy_test([0.0, 0.0], [3.0, 3.0], num_permutations=1).statistic
     6.0
     """
-    if not 0 < beta < 2:
-        raise ValueError(f"beta must lie between 0 and 2, got {beta}.")
+    beta = check_number("beta", beta, above=0, below=2)
     pooled, num_x = _pooled(x, y)
     return _permutation_test(-(cdist(pooled, pooled) ** beta), num_x, num_permutations, seed)
 
@@ -138,8 +137,7 @@ def classifier_test(
     from sklearn.base import clone
     from sklearn.model_selection import train_test_split
 
-    if not 0 < test_share < 1:
-        raise ValueError(f"test_share must lie between 0 and 1, got {test_share}.")
+    test_share = check_number("test_share", test_share, above=0, below=1)
     pooled, num_x = _pooled(x, y, least=10)
     labels = np.arange(len(pooled)) < num_x
     x_train, x_test, is_train, is_test = train_test_split(
@@ -160,7 +158,7 @@ def as_points(x: np.ndarray, name: str, least: int = 1) -> np.ndarray:
     Raises: ValueError, calling the array by `name`, for fewer than `least` points and for values
         that are not finite.
     """
-    x = np.asarray(x, np.float64)
+    x = check_floats(name, x)
     if x.ndim == 0 or len(x) < least:
         raise ValueError(
             f"{name} must be (num, *event) with at least {least} points, got shape {x.shape}."
@@ -186,9 +184,10 @@ def _permutation_test(
     """MMD^2 with the kernel matrix `gram` of all points, for the given labels and for
     random ones.
     """
-    if num_permutations < 1:
-        raise ValueError(f"num_permutations must be at least 1, got {num_permutations}.")
-    rng = np.random.default_rng(seed)
+    num_permutations = check_count("num_permutations", num_permutations)
+    rng = np.random.default_rng(
+        seed if isinstance(seed, np.random.Generator) else check_seed("seed", seed, 0)
+    )
     given = np.arange(len(gram)) < num_x
     is_x = np.stack([given, *(rng.permutation(given) for _ in range(num_permutations))], 1).astype(
         np.float64

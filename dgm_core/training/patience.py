@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dgm_core.arguments import check_count
+
 
 class Patience:
     """Early stopping: remembers the best score (the smallest) and counts the epochs since.
@@ -23,8 +25,8 @@ class Patience:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        if limit is not None and limit < 1:
-            raise ValueError(f"patience must be at least 1, got {limit}.")
+        if limit is not None:
+            limit = check_count("limit", limit)
         self.limit = limit
         self.best = float("inf")
         self.best_epoch = 0

@@ -92,7 +92,7 @@ def test_logit_at_the_ends_and_in_float32():
         (lambda x: binarize(np.full(3, np.nan)), "without NaN"),
         (lambda x: dequantize(x, 1), "levels must be at least 2, got 1"),
         (lambda x: dequantize(-x), r"must lie in \[0, 1\]"),
-        (lambda x: logit_transform(x, 0.5), r"alpha must lie in \[0, 0.5\), got 0.5"),
+        (lambda x: logit_transform(x, 0.5), r"alpha must be a number in \[0, 0.5\), got 0.5"),
         (lambda x: logit_transform(x, 0.0), "dequantize them"),
         (lambda x: logit_transform(255 * x), r"must lie in \[0, 1\]"),
     ],

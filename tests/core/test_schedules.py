@@ -96,8 +96,8 @@ def test_value_of():
         (lambda: Schedule((0, 0), (1.0, 2.0)), "must increase"),
         (lambda: Schedule((0, 1), (1.0, float("nan"))), "finite"),
         (lambda: Schedule((0, 5), (0.0, 1.0), period=4), "period"),
-        (lambda: linear(0), "num_steps must be positive, got 0"),
-        (lambda: cyclical(10, ratio=1.5), "ratio must lie in"),
+        (lambda: linear(0), "num_steps must be a positive number, got 0"),
+        (lambda: cyclical(10, ratio=1.5), "ratio must be a number in \\(0, 1\\]"),
     ],
 )
 def test_bad_input(build, match):

@@ -71,7 +71,7 @@ def test_ratio_kl_with_another_classifier() -> None:
 def test_bad_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 10 points"):
         ratio_kl(np.zeros(9), np.zeros(20))
-    with pytest.raises(ValueError, match="num_folds must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="num_folds must be an integer of at least 2, got 1"):
         ratio_kl(np.zeros(9), np.zeros(20), num_folds=1)
     with pytest.raises(ValueError, match="equal events"):
         ratio_kl(np.zeros((20, 2)), np.zeros((20, 3)))

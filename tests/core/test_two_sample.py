@@ -158,23 +158,23 @@ BAD = {
     ),
     "length scale": (
         lambda: mmd_test(np.zeros(3), np.ones(3), 0.0),
-        r"length_scales must be positive, one or more, got 0\.0\.",
+        r"length_scales must be a positive number, or .*, got 0\.0\.",
     ),
     "no length scale": (
         lambda: mmd_test(np.zeros(3), np.ones(3), ()),
-        r"length_scales must be positive",
+        r"length_scales must be a positive number",
     ),
     "beta": (
         lambda: energy_test(np.zeros(3), np.ones(3), 2),
-        r"beta must lie between 0 and 2, got 2\.",
+        r"beta must be a number in \(0, 2\), got 2\.",
     ),
     "permutations": (
         lambda: energy_test(np.zeros(3), np.ones(3), num_permutations=0),
-        r"num_permutations must be at least 1, got 0\.",
+        r"num_permutations must be an integer of at least 1, got 0\.",
     ),
     "share": (
         lambda: classifier_test(np.zeros(20), np.ones(20), test_share=1),
-        r"test_share must lie between 0 and 1, got 1\.",
+        r"test_share must be a number in \(0, 1\), got 1\.",
     ),
     "few": (
         lambda: classifier_test(np.zeros(9), np.ones(20)),

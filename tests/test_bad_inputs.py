@@ -12,6 +12,7 @@ from tests.bad_inputs.base import Row, Twin
 from tests.bad_inputs.calls import parts, values
 from tests.bad_inputs.constructors import CONSTRUCTORS, constructors
 from tests.bad_inputs.core import core
+from tests.bad_inputs.evaluation import evaluation
 from tests.bad_inputs.training import arguments_of_fit, forms_of_data, models_and_data
 from tests.source_tree import TWINS
 
@@ -22,6 +23,7 @@ TABLES: tuple[Callable[[Twin], Iterable[Row]], ...] = (
     arguments_of_fit,
     forms_of_data,
     models_and_data,
+    evaluation,
 )
 # Made by the library, wrapped around what another library made, or made of functions alone; a
 # constraint is in the table of parts.

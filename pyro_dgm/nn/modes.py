@@ -82,7 +82,7 @@ def _is_foreign(value: Any) -> bool:
     return (
         isinstance(value, FunctionType)
         and not value.__closure__
-        and value.__module__.split(".")[0] in ("pyro", "torch")
+        and (value.__module__ or "").split(".")[0] in ("pyro", "torch")
     )
 
 

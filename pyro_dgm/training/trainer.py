@@ -223,7 +223,7 @@ class Trainer(Training):
         kept = batch._replace(arrays=()) if in_memory else batch
         self.since.append(_Taken(self.epoch, kept, random))
         if not in_memory and self.workers.size == 1:
-            self.held += sum(array.nbytes for array in batch.arrays if array is not None)
+            self.held += sum(getattr(array, "nbytes", 0) for array in batch.arrays)
         try:
             values = self._step(batch)
         except NotFiniteError:

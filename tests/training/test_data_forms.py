@@ -3,6 +3,7 @@ off stays off; a model may have no arguments.
 """
 
 import functools
+import types
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,35 @@ def test_integers_in_flows(face: Any, kind: str) -> None:
         for data in (x, FEW)
     ]
     np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_a_function_without_module_or_name(face: Any) -> None:
+    made = face.mean_model.__func__
+    bare = types.FunctionType(made.__code__, {"len": len})
+    nameless = functools.partial(bare, face)
+    run = face.quiet(nameless, None, np.zeros((4, 3), np.float32), loss=face.losses.NLL())
+    assert bare.__module__ is None and run.epoch == 1
+
+
+def test_packed_sequences_are_passed_through() -> None:
+    """They are torch's; a batch that is one, and a batch that holds one."""
+    import pyro
+    import torch
+    from torch.nn.utils.rnn import pack_sequence
+
+    from pyro_dgm import NLL, fit
+
+    network = torch.nn.GRU(2, 1)
+
+    def model(packed: Any, y: Any = None) -> None:
+        pyro.module("network", network)
+        _, last = network(packed)
+        y = torch.zeros(2) if y is None else y
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", pyro.distributions.Normal(last[0, :, 0], 1.0), obs=y)
+
+    packed = pack_sequence([torch.ones(4, 2), torch.ones(2, 2)])
+    for batch in (packed, (packed, torch.zeros(2))):
+        run = fit(model, None, [batch], loss=NLL(), num_epochs=2, progress=False)
+        first, second = run.history.column("loss")
+        assert second < first

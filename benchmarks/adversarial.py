@@ -29,7 +29,7 @@ from dgm_core.samples.quality import (
     FeatureClassifier,
     frechet_distance,
     mode_counts,
-    neighbour_scores,
+    neighbor_scores,
 )
 from dgm_core.surgery import ratio_kl
 
@@ -270,7 +270,7 @@ FLOW_GANS = {
 
 def flow_gan(backend: Backend, cell: str, num_epochs: int | None = None) -> dict[str, Any]:
     """Protocol: RealNVP of 8 couplings (two layers of 64 units; digits: of 128) by likelihood,
-    adversarially (JensenShannon with R1(0.1)) and by NLL + w JS (w = 1; digits, dequantised to 64
+    adversarially (JensenShannon with R1(0.1)) and by NLL + w JS (w = 1; digits, dequantized to 64
     numbers in [-2, 2]: 10); Adam 5e-4 (betas 0.5, 0.99), gradients clipped to norm 10, average of
     the weights 0.995, batches of 256 (digits: 64). Reported: -log p of test data in nats;
     precision, recall, density, coverage (k = 5), modes or Frechet distance of as many draws.
@@ -286,7 +286,7 @@ def flow_gan(backend: Backend, cell: str, num_epochs: int | None = None) -> dict
         )
         x, test = (
             (16 * part + rng.random(part.shape)) / 17 for part in (x, test)
-        )  # 17 levels, dequantised
+        )  # 17 levels, dequantized
         x, test = 4 * x - 2, 4 * test - 2
         flow = {"num_layers": 8, "hidden": (128, 128)}
         hidden, epochs, batch = (256, 256), 60, 64
@@ -330,7 +330,7 @@ def flow_gan(backend: Backend, cell: str, num_epochs: int | None = None) -> dict
         "NLL (test)": float(-log_p.mean()),
         "NLL (train)": float(-package.log_weights(run, x, num_particles=1)[0].mean()),
     }
-    scores = neighbour_scores(test, drawn)
+    scores = neighbor_scores(test, drawn)
     found |= {
         "precision": scores.precision,
         "recall": scores.recall,
@@ -367,7 +367,7 @@ digits 17 of 18 runs have both; one WAE (Pyro, seed 1) has 0.37 of the VAE's MMD
 digits the autoencoders without the whole KL part reconstruct up to 16 % worse than the VAE,
 which overfits less, in 14 of 18 runs. The settings were chosen on seeds 1 and 2 (NumPyro).
 Tried before: thresholded digits under a Bernoulli likelihood, where the VAE's own MMD is 0.4
-after 4,000 steps, too near to the noise of its estimate (0.1) to be divided by three; binarised
+after 4,000 steps, too near to the noise of its estimate (0.1) to be divided by three; binarized
 anew at every pass, where it is zero within that noise; after 900 steps it is 1.0 to 1.2, but
 AAE and InfoVAE then failed on two seeds of three (3 and more). Weights of the WAE: 30 is better
 in reconstruction, 60 in MMD.""",
@@ -379,11 +379,11 @@ and a guide whose mean was 0.06 posterior standard deviations off.""",
 Asked: at least 80 % over three seeds. The settings were chosen on NumPyro's seeds 0 to 3, the
 drop-out and the weight of R1 last. What mattered: a generator with one layer of tanh units
 (with two of leaky ReLUs 54 to 76 %), eight to ten noise dimensions (two 57 to 76 %, 32 42 %),
-drop-out in the encoder, which is trained on draws alone and has to read data. Neighbouring
+drop-out in the encoder, which is trained on draws alone and has to read data. Neighboring
 settings vary as much from seed to seed: drop-out 0.3 with R1(0.5) 72 to 86 % over eight runs in
 both backends, drop-out 0.6 with R1(0.5) 77 to 85 % over six, drop-out 0.5 with R1(2) 75 to 84 %
 over eight. At drop-out 0.3, 97 % of the draws were of the class of their code (by their nearest
-neighbours among the digits): what is lost, is lost between draws and data.""",
+neighbors among the digits): what is lost, is lost between draws and data.""",
     "flow_gan": """\
 The published order (Grover, Dhar, Ermon 2018): by the critic alone the likelihood is worse by a
 thousand nats and mostly far more, although the draws in the plane look right; with both terms

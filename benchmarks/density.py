@@ -9,7 +9,7 @@ Protocol: maximum likelihood with Adam 1e-3 (decaying linearly to 1e-4), batches
 scored best there, at most 60 epochs (toys) or 50 (tables).
 Toys: 10,000 / 2,000 / 2,000 points, hidden layers of 64-64; "true" is the mean log-density of the
 same test points under the distribution that they were drawn from, so that the difference to it
-estimates KL(truth, flow). Tables: 80 / 10 / 10 % splits by seed 0, standardised by the training
+estimates KL(truth, flow). Tables: 80 / 10 / 10 % splits by seed 0, standardized by the training
 split; rows that occur twice are kept once (protein has 3 % of them, which would otherwise be both
 in training and in test), and every column gets uniform noise of the width of its smallest step,
 without which a density can rise without bound on values that repeat; hidden layers of 128-128.
@@ -53,12 +53,12 @@ FLOWS: dict[str, tuple[str, dict[str, Any]] | None] = {
 }
 
 
-def mixture_log_density(x: np.ndarray, centres: np.ndarray, scale: float) -> np.ndarray:
-    """The log-density at x (num, 2) of normal distributions with equal weights around the centres
+def mixture_log_density(x: np.ndarray, centers: np.ndarray, scale: float) -> np.ndarray:
+    """The log-density at x (num, 2) of normal distributions with equal weights around the centers
     (components, 2).
     """
-    square = ((x[:, None] - centres) ** 2).sum(-1)
-    return logsumexp(-0.5 * square / scale**2, axis=1) - np.log(2 * np.pi * scale**2 * len(centres))
+    square = ((x[:, None] - centers) ** 2).sum(-1)
+    return logsumexp(-0.5 * square / scale**2, axis=1) - np.log(2 * np.pi * scale**2 * len(centers))
 
 
 def circle() -> np.ndarray:

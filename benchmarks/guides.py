@@ -1,16 +1,16 @@
 """Guides and priors swapped in one VAE: bounds over several seeds, on digits and on dynamically
-binarised MNIST.
+binarized MNIST.
 
     python benchmarks/guides.py [--data digits mnist] [--seeds 0 1 2] [--backends numpyro pyro]
     [--cells Gaussian IAF ...]
 
 Protocol: VAE with ReLU layers of 200-200 units, Bernoulli likelihood and 32 latents (8 for the
 thresholded digits), trained for 15 epochs (150 for digits) in batches of 128 with Adam 1e-3, a
-linear decay to 1e-4 and KL warm-up over the first sixth of the run; MNIST is binarised anew at
+linear decay to 1e-4 and KL warm-up over the first sixth of the run; MNIST is binarized anew at
 every pass. Every cell has the same budget of steps. The first 2,000 test images (all 300 of digits)
-are binarised once (seed 0) and scored with ELBO and L_500. Guides: Gaussian; IAF (4 layers, one
+are binarized once (seed 0) and scored with ELBO and L_500. Guides: Gaussian; IAF (4 layers, one
 hidden layer of 200); planar (16 layers), Householder (8 reflections), Sylvester (4 layers of rank
-16, at most the dimension), all amortised, on top of a diagonal Gaussian. Priors: standard normal;
+16, at most the dimension), all amortized, on top of a diagonal Gaussian. Priors: standard normal;
 MAF (4 layers, one hidden layer of 200). DGM_DATA_DIR may point to a folder that holds mnist/. Each
 run is a process of its own and leaves one JSON file in benchmarks/results/guides; the table of all
 runs goes to benchmarks/results/guides.md. A finished run is not repeated.

@@ -1,13 +1,13 @@
-"""The VAE of the first lecture on dynamically binarised MNIST, in both backends: test bounds over
+"""The VAE of the first lecture on dynamically binarized MNIST, in both backends: test bounds over
 several seeds.
 
     python benchmarks/mnist.py [--epochs 60] [--seeds 0 1 2] [--backends pyro numpyro] [--particles
     500]
 
 Protocol: VAE 784-200-200-50 with one stochastic layer (ReLU, Bernoulli likelihood, Normal(0, I)
-prior, diagonal Gaussian posterior), all 60,000 training images binarised anew at every pass, KL
+prior, diagonal Gaussian posterior), all 60,000 training images binarized anew at every pass, KL
 warm-up over the first sixth of the run, Adam 1e-3 with a linear decay to 1e-4, batches of 128, the
-last weights; the 10,000 test images are binarised once (seed 0) and scored with L_500.
+last weights; the 10,000 test images are binarized once (seed 0) and scored with L_500.
 DGM_DATA_DIR may point to a folder that holds mnist/; otherwise the images are downloaded.  Each run
 is a process of its own and leaves one JSON file in benchmarks/results/mnist; the table of all runs
 goes to benchmarks/results/mnist.md.  A finished run is not repeated.
@@ -179,7 +179,7 @@ def main() -> None:
         (__doc__ or "").split("Protocol: ")[1].split("DGM_DATA_DIR")[0].replace("\n", " ").strip()
     )
     lines = [
-        "# VAE on dynamically binarised MNIST",
+        "# VAE on dynamically binarized MNIST",
         "",
         protocol,
         "",

@@ -5,9 +5,9 @@ plane.
     JensenShannon Wasserstein] [--backends numpyro pyro] [--seeds 0 1 2 3 4]
 
 Protocol: GAN(2, 2) with its default networks; JensenShannon("x", regularizer=R1()) and
-Wasserstein("x", penalty=GradientPenalty(w)) with the default critic, its default optimiser, number
+Wasserstein("x", penalty=GradientPenalty(w)) with the default critic, its default optimizer, number
 of steps and weights, but w = 1 on the grid (its default is 10); batches of 256; the critic's
-optimiser for the generator too, Adam(1e-3, betas=(0.5, 0.99)), and the moving average of its
+optimizer for the generator too, Adam(1e-3, betas=(0.5, 0.99)), and the moving average of its
 weights (0.999). Steps of the generator: 1200 (JensenShannon) and 6000 (Wasserstein) on the circle,
 14,000 on the grid; but for the 1200 its learning rate falls linearly to a twentieth.
 Counted on 10,000 draws: the modes with at least 20 draws within three standard deviations, and the

@@ -62,7 +62,7 @@ def hand_written(x: Any, batch_size: int, *, fused: bool) -> Callable[[], None]:
 
     encoder = nn.Sequential(nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 40))
     decoder = nn.Sequential(nn.Linear(20, 400), nn.ReLU(), nn.Linear(400, 784))
-    optimiser = torch.optim.Adam(
+    optimizer = torch.optim.Adam(
         [*encoder.parameters(), *decoder.parameters()], lr=1e-3, fused=fused
     )
 
@@ -70,14 +70,14 @@ def hand_written(x: Any, batch_size: int, *, fused: bool) -> Callable[[], None]:
         total = 0.0
         for rows in torch.randperm(len(x)).split(batch_size):
             batch = x[rows]
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             mean, log_variance = encoder(batch).chunk(2, -1)
             z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
             reconstruction = F.binary_cross_entropy_with_logits(decoder(z), batch, reduction="sum")
             kl = -0.5 * torch.sum(1 + log_variance - mean.pow(2) - log_variance.exp())
             loss = (reconstruction + kl) / len(batch)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             total += loss.item()
 
     return epoch

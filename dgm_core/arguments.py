@@ -5,8 +5,11 @@ A check returns its value in the plain form that the rest of the code relies on 
 tuple) and
 raises ValueError for everything else: text for a number, True for a size, NaN for a scale.
 
->>> check_count("num_layers", 2), check_number("scale", 1, above=0), check_sizes("hidden", [8, 8])
-(2, 1.0, (8, 8))
+Example:
+    >>> check_count("num_layers", 2), check_number("scale", 1, above=0)
+    (2, 1.0)
+    >>> check_sizes("hidden", [8, 8])
+    (8, 8)
 """
 
 from __future__ import annotations
@@ -49,9 +52,10 @@ T = TypeVar("T")
 def refuse(name: str, wanted: str, value: Any) -> NoReturn:
     """Raises the sentence.
 
-    >>> refuse("batch_size", "an integer of at least 1", "10")
-    Traceback (most recent call last):
-    ValueError: batch_size must be an integer of at least 1, got '10'.
+    Example:
+        >>> refuse("batch_size", "an integer of at least 1", "10")
+        Traceback (most recent call last):
+        ValueError: batch_size must be an integer of at least 1, got '10'.
     """
     raise ValueError(f"{name} must be {wanted}, got {shown(value)}.")
 
@@ -59,8 +63,9 @@ def refuse(name: str, wanted: str, value: Any) -> NoReturn:
 def shown(value: Any) -> str:
     """How a sentence names what came: short values as they are, arrays by their shape.
 
-    >>> shown(0.5), shown([1, "a"]), shown(int)
-    ('0.5', "[1, 'a']", 'the class int')
+    Example:
+        >>> shown(0.5), shown([1, "a"]), shown(int)
+        ('0.5', "[1, 'a']", 'the class int')
     """
     if isinstance(value, type):
         return f"the class {value.__name__}"
@@ -74,9 +79,10 @@ def shown(value: Any) -> str:
 def check_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """An integer of at least `least` and at most `most`: a size, a number of layers or of draws.
 
-    >>> check_count("num_layers", 2.0)
-    Traceback (most recent call last):
-    ValueError: num_layers must be an integer of at least 1, got 2.0.
+    Example:
+        >>> check_count("num_layers", 2.0)
+        Traceback (most recent call last):
+        ValueError: num_layers must be an integer of at least 1, got 2.0.
     """
     if not _is_count(value, least) or (most is not None and value > most):
         range_ = f"of at least {least}" if most is None else f"from {least} to {most}"
@@ -87,8 +93,9 @@ def check_count(name: str, value: Any, least: int = 1, most: int | None = None) 
 def check_counts(**values: Any) -> tuple[int, ...]:
     """Several integers of at least 1, by their names.
 
-    >>> check_counts(x_dim=4, z_dim=2)
-    (4, 2)
+    Example:
+        >>> check_counts(x_dim=4, z_dim=2)
+        (4, 2)
     """
     return tuple(check_count(name, value) for name, value in values.items())
 
@@ -96,9 +103,10 @@ def check_counts(**values: Any) -> tuple[int, ...]:
 def check_sizes(name: str, value: Any, *, least: int = 0) -> tuple[int, ...]:
     """A sequence of integers of at least 1, `least` of them or more: the sizes of hidden layers.
 
-    >>> check_sizes("hidden", 64)
-    Traceback (most recent call last):
-    ValueError: hidden must be a sequence of integers of at least 1 such as (64,), got 64.
+    Example:
+        >>> check_sizes("hidden", 64)
+        Traceback (most recent call last):
+        ValueError: hidden must be a sequence of integers of at least 1 such as (64,), got 64.
     """
     sizes = _sequence(value)
     if sizes is None or len(sizes) < least or not all(map(_is_count, sizes)):
@@ -111,8 +119,9 @@ def check_sizes(name: str, value: Any, *, least: int = 0) -> tuple[int, ...]:
 def check_shape(name: str, value: Any) -> tuple[int, ...]:
     """The shape of a value from a size or a shape.
 
-    >>> check_shape("dim", 3), check_shape("dim", [2, 8])
-    ((3,), (2, 8))
+    Example:
+        >>> check_shape("dim", 3), check_shape("dim", [2, 8])
+        ((3,), (2, 8))
     """
     shape = (value,) if _is_count(value) else _sequence(value)
     if not shape or not all(map(_is_count, shape)):
@@ -123,8 +132,9 @@ def check_shape(name: str, value: Any) -> tuple[int, ...]:
 def check_image_shape(name: str, value: Any) -> tuple[int, int, int]:
     """The shape (channels, height, width) of an image.
 
-    >>> check_image_shape("image_shape", [1, 8, 8])
-    (1, 8, 8)
+    Example:
+        >>> check_image_shape("image_shape", [1, 8, 8])
+        (1, 8, 8)
     """
     shape = _sequence(value)
     if shape is None or len(shape) != 3 or not all(map(_is_count, shape)):
@@ -144,9 +154,10 @@ def check_number(
 ) -> float:
     """A finite number within bounds, of which `above` and `below` are themselves excluded.
 
-    >>> check_number("scale", float("nan"), above=0)
-    Traceback (most recent call last):
-    ValueError: scale must be a positive number, got nan.
+    Example:
+        >>> check_number("scale", float("nan"), above=0)
+        Traceback (most recent call last):
+        ValueError: scale must be a positive number, got nan.
     """
     number = _number(value)
     if number is None or not _inside(number, above, least, below, most):
@@ -157,9 +168,10 @@ def check_number(
 def check_fraction(name: str, value: Any) -> float:
     """A number in [0, 1): a rate of drop-out, the smallest scale.
 
-    >>> check_fraction("dropout", 1)
-    Traceback (most recent call last):
-    ValueError: dropout must be a number in [0, 1), got 1.
+    Example:
+        >>> check_fraction("dropout", 1)
+        Traceback (most recent call last):
+        ValueError: dropout must be a number in [0, 1), got 1.
     """
     return check_number(name, value, least=0, below=1)
 
@@ -183,8 +195,9 @@ def check_floats(name: str, value: Any) -> np.ndarray:
 def check_numbers(name: str, value: Any, *, above: float | None = None) -> tuple[float, ...]:
     """One or more finite numbers above a bound, from a number or a sequence of numbers.
 
-    >>> check_numbers("length_scales", [1, 2.5], above=0)
-    (1.0, 2.5)
+    Example:
+        >>> check_numbers("length_scales", [1, 2.5], above=0)
+        (1.0, 2.5)
     """
     values = (value,) if _number(value) is not None else _sequence(value)
     numbers = [_number(item) for item in values or ()]
@@ -200,9 +213,10 @@ def check_weight(
 ) -> T:
     """A finite number within bounds, or a function of the step such as a schedule; as it came.
 
-    >>> check_weight("beta", -1, least=0)
-    Traceback (most recent call last):
-    ValueError: beta must be a number of at least 0 or a schedule, got -1.
+    Example:
+        >>> check_weight("beta", -1, least=0)
+        Traceback (most recent call last):
+        ValueError: beta must be a number of at least 0 or a schedule, got -1.
     """
     number = _number(value)
     if callable(value):
@@ -220,9 +234,10 @@ def check_weight(
 def check_flag(name: str, value: Any) -> bool:
     """True or False.
 
-    >>> check_flag("drop_last", "no")
-    Traceback (most recent call last):
-    ValueError: drop_last must be True or False, got 'no'.
+    Example:
+        >>> check_flag("drop_last", "no")
+        Traceback (most recent call last):
+        ValueError: drop_last must be True or False, got 'no'.
     """
     if type(value).__name__ not in ("bool", "bool_"):
         refuse(name, "True or False", value)
@@ -232,9 +247,10 @@ def check_flag(name: str, value: Any) -> bool:
 def check_flag_or_none(name: str, value: Any) -> bool | None:
     """True, False or None, which leaves the choice to the library.
 
-    >>> check_flag_or_none("vectorize", "yes")
-    Traceback (most recent call last):
-    ValueError: vectorize must be True, False or None, got 'yes'.
+    Example:
+        >>> check_flag_or_none("vectorize", "yes")
+        Traceback (most recent call last):
+        ValueError: vectorize must be True, False or None, got 'yes'.
     """
     if value is not None and type(value).__name__ not in ("bool", "bool_"):
         refuse(name, "True, False or None", value)
@@ -244,9 +260,10 @@ def check_flag_or_none(name: str, value: Any) -> bool | None:
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """One of some words.
 
-    >>> check_choice("estimator", "stk", ("reparam", "stl"))
-    Traceback (most recent call last):
-    ValueError: estimator must be one of 'reparam', 'stl', got 'stk'.
+    Example:
+        >>> check_choice("estimator", "stk", ("reparam", "stl"))
+        Traceback (most recent call last):
+        ValueError: estimator must be one of 'reparam', 'stl', got 'stk'.
     """
     choices = tuple(choices)
     if not isinstance(value, str) or value not in choices:
@@ -257,8 +274,9 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
 def check_name(name: str, value: Any, what: str = "the name of a sample site") -> str:
     """A name that is not empty.
 
-    >>> check_name("site", "z")
-    'z'
+    Example:
+        >>> check_name("site", "z")
+        'z'
     """
     if not isinstance(value, str) or not value:
         refuse(name, what, value)
@@ -268,8 +286,9 @@ def check_name(name: str, value: Any, what: str = "the name of a sample site") -
 def check_names(name: str, value: Any) -> tuple[str, ...]:
     """The names of one or more sample sites, each once, from a name or a sequence of names.
 
-    >>> check_names("sites", "z"), check_names("sites", ["x", "z"])
-    (('z',), ('x', 'z'))
+    Example:
+        >>> check_names("sites", "z"), check_names("sites", ["x", "z"])
+        (('z',), ('x', 'z'))
     """
     names = (value,) if isinstance(value, str) else _sequence(value)
     good = names and all(isinstance(item, str) and item for item in names)
@@ -281,9 +300,10 @@ def check_names(name: str, value: Any) -> tuple[str, ...]:
 def check_callable(name: str, value: T, what: str = "a function") -> T:
     """Something that can be called and is no class.
 
-    >>> check_callable("transform", "binarize")
-    Traceback (most recent call last):
-    ValueError: transform must be a function, got 'binarize'.
+    Example:
+        >>> check_callable("transform", "binarize")
+        Traceback (most recent call last):
+        ValueError: transform must be a function, got 'binarize'.
     """
     if not callable(value):
         refuse(name, what, value)
@@ -293,9 +313,10 @@ def check_callable(name: str, value: T, what: str = "a function") -> T:
 def check_instance(name: str, value: T, kinds: type | tuple[type, ...], what: str) -> T:
     """An object of a kind, which `what` says in words.
 
-    >>> check_instance("loss", "elbo", int, "a loss such as ELBO()")
-    Traceback (most recent call last):
-    ValueError: loss must be a loss such as ELBO(), got 'elbo'.
+    Example:
+        >>> check_instance("loss", "elbo", int, "a loss such as ELBO()")
+        Traceback (most recent call last):
+        ValueError: loss must be a loss such as ELBO(), got 'elbo'.
     """
     if not isinstance(value, kinds):
         refuse(name, what, value)
@@ -305,9 +326,10 @@ def check_instance(name: str, value: T, kinds: type | tuple[type, ...], what: st
 def check_seed(name: str, value: Any, least: int = -(2**63)) -> int:
     """An integer of 64 bits that random numbers start from.
 
-    >>> check_seed("seed", 2**63)
-    Traceback (most recent call last):
-    ValueError: seed must be an integer from -2^63 to 2^63 - 1, got 9223372036854775808.
+    Example:
+        >>> check_seed("seed", 2**63)
+        Traceback (most recent call last):
+        ValueError: seed must be an integer from -2^63 to 2^63 - 1, got 9223372036854775808.
     """
     if not _is_count(value, least) or value >= 2**63:
         refuse(name, f"an integer from {least if least > -1 else '-2^63'} to 2^63 - 1", value)
@@ -317,9 +339,10 @@ def check_seed(name: str, value: Any, least: int = -(2**63)) -> int:
 def check_permutation(name: str, value: Any, length: int | None = None) -> tuple[int, ...]:
     """A permutation of 0, ..., length - 1 (None: of as many numbers as there are).
 
-    >>> check_permutation("order", (0, 2), 2)
-    Traceback (most recent call last):
-    ValueError: order must be a permutation of 0, ..., 1, got (0, 2).
+    Example:
+        >>> check_permutation("order", (0, 2), 2)
+        Traceback (most recent call last):
+        ValueError: order must be a permutation of 0, ..., 1, got (0, 2).
     """
     order = _sequence(value)
     last = "D - 1" if length is None else f"{length - 1}"

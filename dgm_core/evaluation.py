@@ -36,8 +36,9 @@ __all__ = [
 class Caller(Protocol):
     """What `settled_rows` asks of a backend: a run and its data.
 
-    Attributes: num_rows, of the data (None: no argument is an array); num_data, of the fit (None:
-        unknown).
+    Attributes:
+        num_rows: of the data (None: no argument is an array).
+        num_data: of the fit (None: unknown).
     """
 
     num_rows: int | None
@@ -237,7 +238,8 @@ def unguided(error: Exception) -> str:
 class UndrawableError(ValueError):
     """A site was to be drawn whose distribution cannot be drawn from, as an improper prior.
 
-    Attributes: site, its name.
+    Attributes:
+        site: its name.
     """
 
     def __init__(self, site: str, distribution: str) -> None:

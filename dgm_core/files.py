@@ -28,12 +28,13 @@ def replacing(
         before: called with `path` between the fsync and the move (a checkpoint keeps its
             predecessor here).
 
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp()) / "note.txt"
-    >>> with replacing(target) as file:
-    ...     _ = file.write(b"all or nothing")
-    >>> target.read_text()
-    'all or nothing'
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> with replacing(target) as file:
+        ...     _ = file.write(b"all or nothing")
+        >>> target.read_text()
+        'all or nothing'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,11 +86,12 @@ def claimed(folder: Path) -> Iterator[bool]:
     The hold ends with the block and with the process, and leaves no file behind. Where the system
     cannot lock a folder (some network drives, Windows) it is given to everybody.
 
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> with claimed(folder) as first, claimed(folder) as second:
-    ...     first, second
-    (True, False)
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with claimed(folder) as first, claimed(folder) as second:
+        ...     first, second
+        (True, False)
     """
     try:
         import fcntl

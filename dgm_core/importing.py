@@ -14,11 +14,12 @@ import numpy as np
 def unchanged() -> Iterator[None]:
     """A block after which warning filters and the seeds of numpy and Python are as before.
 
-    >>> before = list(warnings.filters)
-    >>> with unchanged():
-    ...     warnings.simplefilter("error")
-    >>> warnings.filters == before
-    True
+    Example:
+        >>> before = list(warnings.filters)
+        >>> with unchanged():
+        ...     warnings.simplefilter("error")
+        >>> warnings.filters == before
+        True
     """
     numbers, more = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:

@@ -28,13 +28,19 @@ class Masking:
     degree at most t.  Degrees are sorted and spread evenly, so what is known after t steps is a
     prefix of each layer.
 
-    Args: order, a permutation of the coordinates; hidden, the sizes of the hidden layers;
-        num_params, of each coordinate; given, whether there is a context: then some hidden units
-        have degree 0, which see the context only.
-    Reference: Germain et al. (2015), arXiv:1502.03509.
+    Args:
+        order: a permutation of the coordinates.
+        hidden: the sizes of the hidden layers.
+        num_params: of each coordinate.
+        given: whether there is a context: then some hidden units have degree 0, which see the
+            context only.
 
-    >>> Masking((0, 1, 2), (4,), 1, False).degrees[0]
-    array([1, 1, 2, 2])
+    References:
+        Germain et al. (2015), arXiv:1502.03509.
+
+    Example:
+        >>> Masking((0, 1, 2), (4,), 1, False).degrees[0]
+        array([1, 1, 2, 2])
     """
 
     order: tuple[int, ...]
@@ -89,7 +95,10 @@ class Block:
     before step t of the block, t = 0, ..., size; before and after, slices with the values known
     before the block and those known only after it: of coordinates and parameters, which stand in
     their own order, all, so that others must be zero.
-    Args: masking; start and stop, the steps.
+
+    Args:
+        masking: what sees what.
+        start, stop: the steps.
     """
 
     def __init__(self, masking: Masking, start: int, stop: int) -> None:
@@ -137,8 +146,9 @@ def check_autoregressive(
     """The sizes of the hidden layers and the order of the coordinates of an autoregressive network,
     if they are such (order None: 0, ..., dim - 1), with `least` hidden layers or more.
 
-    >>> check_autoregressive(3, [8], None, 0)
-    ((8,), (0, 1, 2))
+    Example:
+        >>> check_autoregressive(3, [8], None, 0)
+        ((8,), (0, 1, 2))
     """
     dim, hidden = check_count("dim", dim), check_sizes("hidden", hidden, least=least)
     check_count("context_dim", context_dim, 0)

@@ -55,8 +55,9 @@ def samples_grid(
     Raises:
         ValueError: when there are no images or `x` does not fit `image_shape`.
 
-    >>> samples_grid(np.zeros((10, 64)), (1, 8, 8)).axes[0].get_title()
-    ''
+    Example:
+        >>> samples_grid(np.zeros((10, 64)), (1, 8, 8)).axes[0].get_title()
+        ''
     """
     images = _images(x, image_shape)
     num_columns = math.ceil(math.sqrt(len(images))) if num_columns is None else num_columns
@@ -102,7 +103,7 @@ def reconstructions(
 def latent_scatter(
     z: np.ndarray, labels: np.ndarray | None = None, *, title: str | None = None
 ) -> Figure:
-    """Latent values as points, coloured by class.
+    """Latent values as points, colored by class.
 
     Args:
         z: (num_data, z_dim). One dimension is shown as histograms, two as they are, more through
@@ -127,27 +128,27 @@ def latent_scatter(
         np.full(len(z), True) if one is None else np.asarray(labels) == one for one in classes
     ]
     names = [None if one is None else str(one) for one in classes]
-    colours: list[Any] = (
+    colors: list[Any] = (
         [f"C{index}" for index in range(10)] if len(classes) <= 10 else _spectrum(len(classes))
     )
     if z.shape[1] == 1:
         edges = np.histogram_bin_edges(z[:, 0], bins=50).tolist()
-        for chosen, name, colour in zip(members, names, colours, strict=False):
-            axes.hist(z[chosen, 0], edges, histtype="step", label=name, color=colour)
+        for chosen, name, color in zip(members, names, colors, strict=False):
+            axes.hist(z[chosen, 0], edges, histtype="step", label=name, color=color)
         axes.set(xlabel="$z$", ylabel="data")
     else:
         points, (across, up) = _two_dimensions(z)
-        for chosen, name, colour in zip(members, names, colours, strict=False):
+        for chosen, name, color in zip(members, names, colors, strict=False):
             shown = points[chosen][:_POINTS]
             axes.scatter(
-                shown[:, 0], shown[:, 1], s=6, alpha=0.7, linewidths=0, label=name, color=colour
+                shown[:, 0], shown[:, 1], s=6, alpha=0.7, linewidths=0, label=name, color=color
             )
         axes.set(xlabel=across, ylabel=up)
-        centre = (points.max(0) + points.min(0)) / 2
+        center = (points.max(0) + points.min(0)) / 2
         reach = 0.525 * max(float(np.ptp(points, axis=0).max()), 1e-6)
         axes.set(
-            xlim=(centre[0] - reach, centre[0] + reach),
-            ylim=(centre[1] - reach, centre[1] + reach),
+            xlim=(center[0] - reach, center[0] + reach),
+            ylim=(center[1] - reach, center[1] + reach),
             box_aspect=1,
         )
     if 1 < len(classes) <= 20:
@@ -277,12 +278,12 @@ def _two_dimensions(z: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     """(num_data, 2) with the names of the axes: z itself or its first two principal components."""
     if z.shape[1] == 2:
         return z, ("$z_1$", "$z_2$")
-    centred = z - z.mean(0)
-    _, scales, directions = np.linalg.svd(centred, full_matrices=False)
+    centered = z - z.mean(0)
+    _, scales, directions = np.linalg.svd(centered, full_matrices=False)
     shares = scales**2 / max(float((scales**2).sum()), np.finfo(float).tiny)
     points = np.zeros((len(z), 2))
     points[:, : len(directions[:2])] = (
-        centred @ directions[:2].T
+        centered @ directions[:2].T
     )  # a single datum has one direction only
     first, second = (*shares, 0.0)[:2]
     return points, (
@@ -337,10 +338,10 @@ def _show(axes: Axes, picture: np.ndarray, title: str | None) -> None:
     axes.set_title(title or "", fontsize=10)
 
 
-def _spectrum(num_colours: int) -> list[Any]:
+def _spectrum(num_colors: int) -> list[Any]:
     from matplotlib import colormaps
 
-    return [tuple(colour) for colour in colormaps["turbo"](np.linspace(0.05, 0.95, num_colours))]
+    return [tuple(color) for color in colormaps["turbo"](np.linspace(0.05, 0.95, num_colors))]
 
 
 def _numeric(history: History, name: str) -> bool:

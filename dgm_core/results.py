@@ -21,11 +21,13 @@ from dgm_core.files import plain, replacing
 class History:
     """One row of metrics per epoch.
 
-    >>> history = History([{"epoch": 1, "loss": 9.0}, {"epoch": 2, "loss": 7.5, "validation": 8.0}])
-    >>> history.column("validation")
-    array([nan,  8.])
-    >>> history.best("loss")["epoch"], history.last["loss"], len(history)
-    (2, 7.5, 2)
+    Example:
+        >>> rows = [{"epoch": 1, "loss": 9.0}, {"epoch": 2, "loss": 7.5, "validation": 8.0}]
+        >>> history = History(rows)
+        >>> history.column("validation")
+        array([nan,  8.])
+        >>> history.best("loss")["epoch"], history.last["loss"], len(history)
+        (2, 7.5, 2)
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -138,12 +140,13 @@ def format_table(
     Raises:
         ValueError: for a column that no row has.
 
-    >>> rows = [{"backend": "pyro", "ELBO": -20.5}, {"backend": "numpyro", "ELBO": -9.0}]
-    >>> print(format_table(rows, digits=1))
-    backend   ELBO
-    -------  -----
-    pyro     -20.5
-    numpyro   -9.0
+    Example:
+        >>> rows = [{"backend": "pyro", "ELBO": -20.5}, {"backend": "numpyro", "ELBO": -9.0}]
+        >>> print(format_table(rows, digits=1))
+        backend   ELBO
+        -------  -----
+        pyro     -20.5
+        numpyro   -9.0
     """
     digits = check_count("digits", digits, 0)
     if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) for row in rows):

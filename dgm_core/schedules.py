@@ -36,13 +36,14 @@ class Schedule:
 
     A number times a schedule is a schedule. Cost: one clip per segment.
 
-    >>> weight = Schedule((0, 10, 20), (0.0, 1.0, 0.5))
-    >>> weight(5), weight(15), weight(1000)
-    (0.5, 0.75, 0.5)
-    >>> weight(np.array([0, 10]))
-    array([0., 1.])
-    >>> 2.0 * linear(1000)
-    linear(1000, end=2.0)
+    Example:
+        >>> weight = Schedule((0, 10, 20), (0.0, 1.0, 0.5))
+        >>> weight(5), weight(15), weight(1000)
+        (0.5, 0.75, 0.5)
+        >>> weight(np.array([0, 10]))
+        array([0., 1.])
+        >>> 2.0 * linear(1000)
+        linear(1000, end=2.0)
     """
 
     def __init__(
@@ -129,8 +130,9 @@ def _points(name: str, points: Any) -> tuple[float, ...]:
 def constant(value: float) -> Schedule:
     """The same weight at every step.
 
-    >>> constant(0.1)(12345)
-    0.1
+    Example:
+        >>> constant(0.1)(12345)
+        0.1
     """
     return Schedule((0,), (check_number("value", value),))
 
@@ -138,10 +140,12 @@ def constant(value: float) -> Schedule:
 def linear(num_steps: float, start: float = 0.0, end: float = 1.0) -> Schedule:
     """From `start` at step 0 to `end` at step `num_steps`, then constant: KL warm-up.
 
-    Reference: Bowman et al. (2016), arXiv:1511.06349; Sonderby et al. (2016), arXiv:1602.02282.
+    References:
+        Bowman et al. (2016), arXiv:1511.06349; Sonderby et al. (2016), arXiv:1602.02282.
 
-    >>> linear(1000)(250)
-    0.25
+    Example:
+        >>> linear(1000)(250)
+        0.25
     """
     check_number("num_steps", num_steps, above=0)
     ends = check_number("start", start), check_number("end", end)
@@ -152,10 +156,12 @@ def cyclical(period: float, ratio: float = 0.5, start: float = 0.0, end: float =
     """Every `period` steps anew from `start` to `end`: rising for `ratio` of the period, constant
     for the rest.
 
-    Reference: Fu et al. (2019), Cyclical annealing schedule, arXiv:1903.10145.
+    References:
+        Fu et al. (2019), Cyclical annealing schedule, arXiv:1903.10145.
 
-    >>> [cyclical(100)(step) for step in (0, 25, 50, 99, 125)]
-    [0.0, 0.5, 1.0, 1.0, 0.5]
+    Example:
+        >>> [cyclical(100)(step) for step in (0, 25, 50, 99, 125)]
+        [0.0, 0.5, 1.0, 1.0, 0.5]
     """
     check_number("period", period, above=0)
     check_number("ratio", ratio, above=0, most=1)
@@ -167,13 +173,15 @@ def value_of(weight: float | Callable[[Any], Any] | Any, step: Any) -> Any:
     """`weight(step)` for a schedule or any other function of the step, `weight` itself for a number
     or an array.
 
-    Raises: ValueError for a function that does not give one number for one step.
+    Raises:
+        ValueError: for a function that does not give one number for one step.
 
-    >>> value_of(0.5, 10), value_of(linear(20), 10)
-    (0.5, 0.5)
-    >>> value_of(lambda step: None, 10)
-    Traceback (most recent call last):
-    ValueError: A schedule must give one number at each step, got None.
+    Example:
+        >>> value_of(0.5, 10), value_of(linear(20), 10)
+        (0.5, 0.5)
+        >>> value_of(lambda step: None, 10)
+        Traceback (most recent call last):
+        ValueError: A schedule must give one number at each step, got None.
     """
     if not callable(weight):
         return weight
@@ -182,3 +190,17 @@ def value_of(weight: float | Callable[[Any], Any] | Any, step: Any) -> Any:
     if not one and getattr(step, "shape", ()) == ():
         raise ValueError(f"A schedule must give one number at each step, got {shown(value)}.")
     return value
+
+
+def product(a: float | Callable[[Any], Any], b: float | Callable[[Any], Any]) -> Any:
+    """The product of two weights, each a number or a callable of the step.
+
+    Example:
+        >>> product(2.0, 3.0), product(2.0, lambda step: step)(5)
+        (6.0, 10.0)
+    """
+    if isinstance(a, numbers.Real) and isinstance(b, numbers.Real):
+        return float(a) * float(b)
+    if b == 1.0:
+        return a
+    return lambda step: value_of(a, step) * value_of(b, step)

@@ -158,6 +158,7 @@ def find_structure(
         model, guide: their sites, in the order in which they were met.
         num_particles, batch_ndim: of a run with the particles in dimension -(batch_ndim + 1).
         unplated: whether a site outside all plates may have batch dimensions (which are summed).
+
     Raises:
         ValueError: where guide and model do not have the same latent sites in the same shapes, and
             for a batch dimension that is neither a plate of its site nor the particles.

@@ -46,14 +46,19 @@ def elbo_surgery(log_q: np.ndarray, log_p: np.ndarray) -> ELBOSurgery:
     mean KL = mean_n [log q(z_n | x_n) - log p(z_n)];  I = mean_n [log q(z_n | x_n) - log q(z_n)];
     KL(q(z), p(z)) = mean_n [log q(z_n) - log p(z_n)].
 
-    Shapes: log_q (N, N), log q(z_n | x_m) in row n and column m;  log_p (N,), log p(z_n).
-    Raises: ValueError for other shapes, and values that are not finite on the diagonal and in
-        log_p.
-    Reference: Hoffman and Johnson (2016), ELBO surgery, NeurIPS workshop on advances in approximate
+    Shapes:
+        log_q (N, N), log q(z_n | x_m) in row n and column m;  log_p (N,), log p(z_n).
+
+    Raises:
+        ValueError: for other shapes, and values that are not finite on the diagonal and in log_p.
+
+    References:
+        Hoffman and Johnson (2016), ELBO surgery, NeurIPS workshop on advances in approximate
         Bayesian inference.
 
-    >>> elbo_surgery(np.log([[0.8, 0.2], [0.2, 0.8]]), np.log([0.5, 0.5]))
-    ELBOSurgery(mean_kl=0.47..., mutual_information=0.47..., marginal_kl=...)
+    Example:
+        >>> elbo_surgery(np.log([[0.8, 0.2], [0.2, 0.8]]), np.log([0.5, 0.5]))
+        ELBOSurgery(mean_kl=0.47..., mutual_information=0.47..., marginal_kl=...)
     """
     log_q, log_p = check_floats("log_q", log_q), check_floats("log_p", log_p)
     if log_p.ndim != 1 or log_q.shape != (len(log_p), len(log_p)) or not len(log_p):
@@ -80,18 +85,25 @@ def ratio_kl(
     For guides and priors that cannot be scored.  An estimate and no bound: too small where the
     classifier misses a difference.
 
-    Args: x and y, samples (num, *event); classifier, of scikit-learn, with `decision_function`
-        (log-odds) or `predict_proba`; None takes logistic regression on all products of two
-        standardised entries, whose log-odds are exact for two Gaussians; num_folds, each scored by
-        what was trained on the others.
-    Raises: ValueError for different events, fewer than two points per fold, values that are not
-        finite, and fewer than two folds.
-    Reference: Sugiyama, Suzuki and Kanamori (2012), Density ratio estimation in machine learning,
-        section 4.
+    Args:
+        x, y: samples (num, *event).
+        classifier: of scikit-learn, with `decision_function` (log-odds) or `predict_proba`; None
+            takes logistic regression on all products of two standardized entries, whose log-odds
+            are exact for two Gaussians.
+        num_folds: each scored by what was trained on the others.
 
-    >>> x = np.random.default_rng(0).standard_normal((2, 4000, 1))
-    >>> abs(ratio_kl(x[0] + 1, x[1]) - 0.5) < 0.06
-    True
+    Raises:
+        ValueError: for different events, fewer than two points per fold, values that are not
+            finite, and fewer than two folds.
+
+    References:
+        Sugiyama, Suzuki and Kanamori (2012), Density ratio estimation in machine learning, section
+        4.
+
+    Example:
+        >>> x = np.random.default_rng(0).standard_normal((2, 4000, 1))
+        >>> abs(ratio_kl(x[0] + 1, x[1]) - 0.5) < 0.06
+        True
     """
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedKFold

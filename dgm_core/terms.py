@@ -13,9 +13,10 @@ __all__ = ["checked_estimate", "names_of"]
 def names_of(terms: Sequence[Any]) -> list[str]:
     """The name of each term, with a number where one occurs again.
 
-    >>> from types import SimpleNamespace
-    >>> names_of([SimpleNamespace(name="KL"), SimpleNamespace(name="KL")])
-    ['KL', 'KL (2)']
+    Example:
+        >>> from types import SimpleNamespace
+        >>> names_of([SimpleNamespace(name="KL"), SimpleNamespace(name="KL")])
+        ['KL', 'KL (2)']
     """
     for term in terms:
         if not hasattr(term, "name"):

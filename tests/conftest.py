@@ -49,7 +49,7 @@ def _reset() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def compilation(request: pytest.FixtureRequest) -> None:
-    """JAX compiles without most optimisations, and random bits of a kind that compiles quickly:
+    """JAX compiles without most optimizations, and random bits of a kind that compiles quickly:
     most tests compile far longer than they run.
 
     Modules that train long, look at compiled code or compare with other processes say

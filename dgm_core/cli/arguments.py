@@ -78,8 +78,9 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
     """The parser of `python -m <backend_name>`. Flags that are not given stay None;
     `read_arguments` fills in the defaults.
 
-    >>> build_parser("pyro_dgm").parse_args(["fit", "vae", "--hidden", "200,100"]).hidden
-    (200, 100)
+    Example:
+        >>> build_parser("pyro_dgm").parse_args(["fit", "vae", "--hidden", "200,100"]).hidden
+        (200, 100)
     """
     parser = _Parser(
         prog=f"python -m {backend_name}",
@@ -114,11 +115,11 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
         model,
         "--binarize",
         choices=PROTOCOLS,
-        help="how grey levels become binary for bernoulli (threshold for digits, else dynamic)",
+        help="how gray levels become binary for bernoulli (threshold for digits, else dynamic)",
     )
 
     training = fit.add_argument_group("training")
-    _add(training, "--loss", choices=LOSSES, help="bound that is maximised")
+    _add(training, "--loss", choices=LOSSES, help="bound that is maximized")
     _add(
         training,
         "--estimator",

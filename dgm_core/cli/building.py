@@ -19,7 +19,7 @@ _OPEN = (
     "beta",
     "kumaraswamy",
     "logit_normal",
-)  # densities on (0, 1), which grey levels of exactly 0 and 1 do not lie in
+)  # densities on (0, 1), which gray levels of exactly 0 and 1 do not lie in
 _REAL = ("normal", "student_t")
 
 
@@ -32,9 +32,9 @@ class Prepared:
         likelihood: the flag, or its default for the data.
         train, validation, test: (num_data, x_dim), or (num_data, channels, height, width) for
             convolutions.
-        redraw: whether the training data are grey levels that are binarised anew at every pass.
-        levels: grey levels that a density of the data is to be corrected for in bits per dimension;
-            1 for probabilities of grey levels; None where bits per dimension mean nothing.
+        redraw: whether the training data are gray levels that are binarized anew at every pass.
+        levels: gray levels that a density of the data is to be corrected for in bits per dimension;
+            1 for probabilities of gray levels; None where bits per dimension mean nothing.
     """
 
     dataset: Dataset
@@ -62,7 +62,7 @@ def prepare(arguments: Namespace) -> Prepared:
     likelihood = arguments.likelihood or ("normal" if dataset.levels is None else "bernoulli")
     if dataset.levels is None and likelihood not in _REAL:
         raise UsageError(
-            f"--likelihood {likelihood} needs grey levels in [0, 1], and --data {dataset.name} "
+            f"--likelihood {likelihood} needs gray levels in [0, 1], and --data {dataset.name} "
             "are real numbers; use normal."
         )
     if arguments.binarize is not None and likelihood != "bernoulli":

@@ -1,9 +1,10 @@
-"""Data sets by name, two-dimensional toys, and what turns grey levels into the support of a
+"""Data sets by name, two-dimensional toys, and what turns gray levels into the support of a
 likelihood.
 
->>> digits = load("digits")
->>> digits.train.shape, digits.validation.shape, digits.test.shape, digits.image_shape
-((1297, 64), (200, 64), (300, 64), (1, 8, 8))
+Example:
+    >>> digits = load("digits")
+    >>> digits.train.shape, digits.validation.shape, digits.test.shape, digits.image_shape
+    ((1297, 64), (200, 64), (300, 64), (1, 8, 8))
 """
 
 from __future__ import annotations
@@ -92,8 +93,9 @@ def names() -> list[str]:
 def describe(name: str) -> str:
     """One line about a data set.
 
-    >>> describe("mnist")
-    '70,000 handwritten digits, 28x28; the published 10,000 test images are the test split.'
+    Example:
+        >>> describe("mnist")
+        '70,000 handwritten digits, 28x28; the published 10,000 test images are the test split.'
     """
     loader = _loader(name)
     function = loader.func if isinstance(loader, partial) else loader

@@ -22,12 +22,12 @@ class Dataset:
             with zeros.
         image_shape: (channels, height, width) when a row is an image, channel first in both
             backends.
-        levels: number of grey levels, on the grid 0, 1 / (levels - 1), ..., 1, when the values are
-            quantised.
+        levels: number of gray levels, on the grid 0, 1 / (levels - 1), ..., 1, when the values are
+            quantized.
         labels: class numbers per split, when there are any.
         lengths: number of time steps of each sequence per split, for sequences.
         scaling: (mean, standard deviation) per column that were taken out, when the columns were
-            standardised.
+            standardized.
     """
 
     name: str
@@ -60,11 +60,12 @@ def split_indices(num_data: int, sizes: Sequence[int], seed: int) -> list[np.nda
     Raises:
         ValueError: when the sizes leave nothing for the first part.
 
-    >>> train, validation, test = split_indices(10, (2, 3), seed=0)
-    >>> len(train), len(validation), len(test)
-    (5, 2, 3)
-    >>> sorted([*train, *validation, *test]) == list(range(10))
-    True
+    Example:
+        >>> train, validation, test = split_indices(10, (2, 3), seed=0)
+        >>> len(train), len(validation), len(test)
+        (5, 2, 3)
+        >>> sorted([*train, *validation, *test]) == list(range(10))
+        True
     """
     num_data, seed = check_count("num_data", num_data, 0), check_seed("seed", seed, 0)
     held_out = tuple(sizes) if isinstance(sizes, (tuple, list)) else ()
@@ -79,7 +80,7 @@ def split_indices(num_data: int, sizes: Sequence[int], seed: int) -> list[np.nda
     return np.split(order, ends[:-1])
 
 
-def standardise(
+def standardize(
     splits: Sequence[np.ndarray], reference: np.ndarray
 ) -> tuple[list[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Each split minus the mean of `reference`, over its standard deviation (1 where a column is

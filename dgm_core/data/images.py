@@ -1,4 +1,4 @@
-"""Grey-level images in [0, 1]: digits, MNIST, Fashion-MNIST, Omniglot."""
+"""Gray-level images in [0, 1]: digits, MNIST, Fashion-MNIST, Omniglot."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ _SHA256 = {
 
 
 def digits(num_validation: int, num_test: int, seed: int) -> Dataset:
-    """1,797 real handwritten digits, 8x8, 17 grey levels; they come with scikit-learn.
+    """1,797 real handwritten digits, 8x8, 17 gray levels; they come with scikit-learn.
 
-    Reference: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine
-        Learning Repository.
+    References:
+        E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
+        Repository.
     """
     from sklearn.datasets import load_digits
 
@@ -65,7 +66,8 @@ def digits(num_validation: int, num_test: int, seed: int) -> Dataset:
 def mnist(num_validation: int, seed: int) -> Dataset:
     """70,000 handwritten digits, 28x28; the published 10,000 test images are the test split.
 
-    Reference: Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database of handwritten digits.
+    References:
+        Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database of handwritten digits.
     """
     return _idx("mnist", _MNIST_URLS, num_validation, seed)
 
@@ -73,7 +75,8 @@ def mnist(num_validation: int, seed: int) -> Dataset:
 def fashion_mnist(num_validation: int, seed: int) -> Dataset:
     """70,000 articles of clothing, 28x28; the published 10,000 test images are the test split.
 
-    Reference: Xiao, Rasul & Vollgraf (2017), arXiv:1708.07747.
+    References:
+        Xiao, Rasul & Vollgraf (2017), arXiv:1708.07747.
     """
     return _idx("fashion_mnist", _FASHION_URLS, num_validation, seed)
 
@@ -84,7 +87,8 @@ def omniglot(num_validation: int, num_test: int, seed: int) -> Dataset:
     Made from the published 105x105 drawings by averaging over boxes, so bounds do not compare with
     those on the 28x28 file of the IWAE paper. All alphabets are in all splits.
 
-    Reference: Lake, Salakhutdinov & Tenenbaum (2015), Human-level concept learning, Science 350.
+    References:
+        Lake, Salakhutdinov & Tenenbaum (2015), Human-level concept learning, Science 350.
     """
     if path := on_disk("omniglot/omniglot28.npz"):
         with reading(path):
@@ -106,8 +110,9 @@ def read_idx(contents: bytes) -> np.ndarray:
         ValueError: when the header is not that of an IDX file of bytes or the length does not fit
             it.
 
-    >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
-    array([7, 8, 9], dtype=uint8)
+    Example:
+        >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
+        array([7, 8, 9], dtype=uint8)
     """
     if len(contents) < 4 or contents[:3] != b"\x00\x00\x08":
         raise ValueError("not an IDX file of bytes")
@@ -142,22 +147,22 @@ def _idx(name: str, urls: tuple[str, ...], num_validation: int, seed: int) -> Da
 
 def _check_images(images: np.ndarray, labels: np.ndarray) -> None:
     if images.ndim != 3 or images.dtype != np.uint8 or 0 in images.shape:
-        raise ValueError(f"no grey images: shape {images.shape}, type {images.dtype}")
+        raise ValueError(f"no gray images: shape {images.shape}, type {images.dtype}")
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise ValueError(f"{len(images)} images, and labels of shape {labels.shape}")
 
 
 def _images(
     name: str,
-    grey: np.ndarray,
+    gray: np.ndarray,
     labels: np.ndarray,
     parts: list[np.ndarray],
     image_shape: tuple[int, int, int],
     levels: int,
 ) -> Dataset:
-    """Rows of grey levels 0, ..., levels - 1 as a data set in [0, 1]."""
+    """Rows of gray levels 0, ..., levels - 1 as a data set in [0, 1]."""
     train, validation, test = (
-        grey[part].astype(np.float32) / np.float32(levels - 1) for part in parts
+        gray[part].astype(np.float32) / np.float32(levels - 1) for part in parts
     )
     classes = {
         split: labels[part].astype(np.int64) for split, part in zip(SPLITS, parts, strict=True)

@@ -1,4 +1,4 @@
-"""From grey levels to the support of a likelihood: binary pixels, continuous pixels, the whole real
+"""From gray levels to the support of a likelihood: binary pixels, continuous pixels, the whole real
 line.
 """
 
@@ -14,7 +14,7 @@ PROTOCOLS = ("static", "dynamic", "threshold")
 def binarize(
     x: np.ndarray, protocol: str = "static", *, seed: int = 0, epoch: int = 0
 ) -> np.ndarray:
-    """Grey levels in [0, 1] as zeros and ones, float32.
+    """Gray levels in [0, 1] as zeros and ones, float32.
 
     Args:
         x: any shape.
@@ -26,8 +26,9 @@ def binarize(
     Raises:
         ValueError: for an unknown protocol or values outside [0, 1].
 
-    >>> binarize(np.array([0.0, 1.0, 0.4]), "threshold")
-    array([0., 1., 0.], dtype=float32)
+    Example:
+        >>> binarize(np.array([0.0, 1.0, 0.4]), "threshold")
+        array([0., 1., 0.], dtype=float32)
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}.")
@@ -40,18 +41,19 @@ def binarize(
 
 
 def dequantize(x: np.ndarray, levels: int = 256, *, seed: int = 0) -> np.ndarray:
-    """Grey levels 0, 1 / (levels - 1), ..., 1 spread uniformly over [0, 1): ((levels - 1) x + u) /
+    """Gray levels 0, 1 / (levels - 1), ..., 1 spread uniformly over [0, 1): ((levels - 1) x + u) /
     levels, u ~ U[0, 1).
 
     The expected log-density of the result, minus x_dim log levels, is a lower bound on the
-    log-probability of the grey levels themselves (Theis et al. 2016, arXiv:1511.01844).
+    log-probability of the gray levels themselves (Theis et al. 2016, arXiv:1511.01844).
 
     Raises:
         ValueError: for levels below 2 or values outside [0, 1].
 
-    >>> y = dequantize(np.array([0.0, 1.0]), levels=2)
-    >>> bool(0 <= y[0] < 0.5 <= y[1] < 1)
-    True
+    Example:
+        >>> y = dequantize(np.array([0.0, 1.0]), levels=2)
+        >>> bool(0 <= y[0] < 0.5 <= y[1] < 1)
+        True
     """
     if isinstance(levels, int | np.integer) and levels < 2:
         raise ValueError(f"levels must be at least 2, got {levels}.")
@@ -82,9 +84,10 @@ def logit_transform(x: np.ndarray, alpha: float = 1e-6) -> tuple[np.ndarray, np.
         ValueError: for alpha outside [0, 0.5), values outside [0, 1], or alpha = 0 with a value at
             either end.
 
-    >>> y, log_jacobian = logit_transform(np.full((1, 2), 0.5), alpha=0.0)
-    >>> y, log_jacobian / np.log(4)
-    (array([[0., 0.]]), array([2.]))
+    Example:
+        >>> y, log_jacobian = logit_transform(np.full((1, 2), 0.5), alpha=0.0)
+        >>> y, log_jacobian / np.log(4)
+        (array([[0., 0.]]), array([2.]))
     """
     alpha = check_number("alpha", alpha, least=0, below=0.5)
     x = _unit_interval(x)
@@ -102,8 +105,9 @@ def logit_transform(x: np.ndarray, alpha: float = 1e-6) -> tuple[np.ndarray, np.
 def inverse_logit_transform(y: np.ndarray, alpha: float = 1e-6) -> np.ndarray:
     """Pixels from the real line: the inverse of `logit_transform`, clipped to [0, 1].
 
-    >>> inverse_logit_transform(np.array([-100.0, 0.0, 100.0]))
-    array([0. , 0.5, 1. ])
+    Example:
+        >>> inverse_logit_transform(np.array([-100.0, 0.0, 100.0]))
+        array([0. , 0.5, 1. ])
     """
     from scipy.special import expit
 

@@ -34,7 +34,8 @@ def polyphonic(name: str) -> Dataset:
 
     The splits are the published ones: JSB chorales 229 / 76 / 77 sequences.
 
-    Reference: Boulanger-Lewandowski, Bengio & Vincent (2012), arXiv:1206.6392.
+    References:
+        Boulanger-Lewandowski, Bengio & Vincent (2012), arXiv:1206.6392.
     """
     from scipy.io import loadmat
 
@@ -63,9 +64,10 @@ def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Sequences (time_i, x_dim) of different lengths as one array (num, max time, x_dim), zeros
     behind, and the lengths.
 
-    >>> x, lengths = pad([np.ones((2, 3)), np.ones((4, 3))])
-    >>> x.shape, lengths, x.sum(axis=(1, 2))
-    ((2, 4, 3), array([2, 4]), array([ 6., 12.], dtype=float32))
+    Example:
+        >>> x, lengths = pad([np.ones((2, 3)), np.ones((4, 3))])
+        >>> x.shape, lengths, x.sum(axis=(1, 2))
+        ((2, 4, 3), array([2, 4]), array([ 6., 12.], dtype=float32))
     """
     if not isinstance(sequences, (list, tuple)) or not sequences:
         refuse("sequences", "a non-empty sequence of arrays (time, x_dim)", sequences)

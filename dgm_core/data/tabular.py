@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dgm_core.data.dataset import SPLITS, Dataset, split_indices, standardise
+from dgm_core.data.dataset import SPLITS, Dataset, split_indices, standardize
 from dgm_core.data.files import Remote, locate, reading
 from dgm_core.data.reading import read_csv, read_frame, read_hdf5, read_lines, read_npy, table
 
@@ -88,10 +88,11 @@ def bsds300() -> Dataset:
 
 
 def uci(name: str, seed: int) -> Dataset:
-    """A regression set, the target in the last column; 80 / 10 / 10 % splits, standardised by the
+    """A regression set, the target in the last column; 80 / 10 / 10 % splits, standardized by the
     training split.
 
-    Reference: UCI Machine Learning Repository, in the form of github.com/treforevans/uci_datasets.
+    References:
+        UCI Machine Learning Repository, in the form of github.com/treforevans/uci_datasets.
     """
     path = locate(Remote(f"uci/{name}.csv.gz", (_UCI_URL.format(name),), _UCI[name]))
     with reading(path):
@@ -113,10 +114,10 @@ def _last_tenths(data: np.ndarray) -> list[np.ndarray]:
 
 
 def _standardized(name: str, parts: Sequence[np.ndarray], reference: int | None = None) -> Dataset:
-    """Standardise by the training split (`reference=0`) or, as the MAF paper did, by training and
+    """Standardize by the training split (`reference=0`) or, as the MAF paper did, by training and
     validation together.
     """
-    scaled, scaling = standardise(
+    scaled, scaling = standardize(
         parts, np.concatenate(parts[:2]) if reference is None else parts[reference]
     )
     return _dataset(name, scaled, scaling)

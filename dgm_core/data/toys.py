@@ -16,13 +16,14 @@ from dgm_core.arguments import check_count, check_seed
 def eight_gaussians(num_samples: int, seed: int = 0) -> np.ndarray:
     """Eight Gaussians (sd 0.5 / 1.414) on a circle of radius 4 / 1.414.
 
-    >>> eight_gaussians(5).shape
-    (5, 2)
+    Example:
+        >>> eight_gaussians(5).shape
+        (5, 2)
     """
     rng = _generator(num_samples, seed)
     angles = 2 * np.pi * rng.integers(8, size=num_samples) / 8
-    centres = 4 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    return _float32((centres + 0.5 * rng.standard_normal((num_samples, 2))) / np.sqrt(2))
+    centers = 4 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    return _float32((centers + 0.5 * rng.standard_normal((num_samples, 2))) / np.sqrt(2))
 
 
 def twenty_five_gaussians(num_samples: int, seed: int = 0) -> np.ndarray:
@@ -36,7 +37,7 @@ def twenty_five_gaussians(num_samples: int, seed: int = 0) -> np.ndarray:
 
 
 def two_moons(num_samples: int, seed: int = 0) -> np.ndarray:
-    """Two interleaved half circles of radius 2 with noise of sd 0.2, centred."""
+    """Two interleaved half circles of radius 2 with noise of sd 0.2, centered."""
     rng = _generator(num_samples, seed)
     upper = rng.integers(2, size=num_samples) == 1
     angles = np.pi * rng.random(num_samples)

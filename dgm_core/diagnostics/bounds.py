@@ -30,10 +30,12 @@ def iwae_bound(log_w: np.ndarray) -> np.ndarray:
     E[L_K] <= log p(x), does not decrease with K and is the ELBO for K = 1; its bias is about -chi^2
     / (2 K).
 
-    Reference: Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.
+    References:
+        Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.
 
-    >>> iwae_bound(np.log([[1.0], [3.0]])) - math.log(2.0) < 1e-15
-    array([ True])
+    Example:
+        >>> iwae_bound(np.log([[1.0], [3.0]])) - math.log(2.0) < 1e-15
+        array([ True])
     """
     log_w = checked_log_weights(log_w)
     return logsumexp(log_w, axis=0) - math.log(len(log_w))
@@ -45,8 +47,9 @@ def jvi_coefficients(num_particles: int, order: int) -> np.ndarray:
 
     They sum to one. Reference: Nowozin (2018), Debiasing evidence approximations, ICLR.
 
-    >>> jvi_coefficients(8, 1)
-    array([ 8., -7.])
+    Example:
+        >>> jvi_coefficients(8, 1)
+        array([ 8., -7.])
     """
     num_particles = check_count("num_particles", num_particles)
     if isinstance(order, bool) or not isinstance(order, int | np.integer):
@@ -80,10 +83,12 @@ def jvi_bound(log_w: np.ndarray, order: int = 1) -> np.ndarray:
         order: m = 0 (the IWAE bound), 1 or 2. NaN where fewer than m + 1 weights of a datum are
             positive.
 
-    Cost: one sort; order 2 about 16 logarithms per particle instead of K / 2, since pairs of small
-    weights are summed by a power series that is exact to rounding.
+    Cost:
+        one sort; order 2 about 16 logarithms per particle instead of K / 2, since pairs of small
+        weights are summed by a power series that is exact to rounding.
 
-    Reference: Nowozin (2018), Debiasing evidence approximations, ICLR.
+    References:
+        Nowozin (2018), Debiasing evidence approximations, ICLR.
     """
     if order not in (0, 1, 2):
         raise ValueError(f"order must be 0, 1 or 2, got {order}.")
@@ -101,8 +106,9 @@ def jvi_bound(log_w: np.ndarray, order: int = 1) -> np.ndarray:
 def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
     """(sum_k w_k)^2 / sum_k w_k^2, between 1 and K, (num_particles, *batch) -> (*batch,).
 
-    >>> effective_sample_size(np.zeros((10, 2)))
-    array([10., 10.])
+    Example:
+        >>> effective_sample_size(np.zeros((10, 2)))
+        array([10., 10.])
     """
     log_w = checked_log_weights(log_w)
     with np.errstate(invalid="ignore"):
@@ -112,16 +118,17 @@ def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
 def bits_per_dim(
     log_likelihood: float | np.ndarray, num_dims: int, levels: int = 256
 ) -> float | np.ndarray:
-    """-log p(x) / (D ln 2) + log2(levels), for a density of pixels that were dequantised to [0, 1].
+    """-log p(x) / (D ln 2) + log2(levels), for a density of pixels that were dequantized to [0, 1].
 
     Args:
         log_likelihood: nats per datum, any shape.
         num_dims: D, pixels times channels.
-        levels: grey levels per pixel; 1 for a likelihood that already gives probabilities of the
-            grey levels.
+        levels: gray levels per pixel; 1 for a likelihood that already gives probabilities of the
+            gray levels.
 
-    >>> round(bits_per_dim(0.0, 784), 9)  # the uniform density on [0, 1]
-    8.0
+    Example:
+        >>> round(bits_per_dim(0.0, 784), 9)  # the uniform density on [0, 1]
+        8.0
     """
     num_dims, levels = check_counts(num_dims=num_dims, levels=levels)
     return -log_likelihood / (num_dims * math.log(2)) + math.log2(levels)
@@ -157,7 +164,7 @@ def _jvi(log_w: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
 
 
 def _log_without_one(log_w: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Mean over i of log (1 - p_i), p the normalised weights; the largest may be close to one, so
+    """Mean over i of log (1 - p_i), p the normalized weights; the largest may be close to one, so
     its term is a sum.
     """
     first = logsumexp(log_w[1:], axis=0) - total

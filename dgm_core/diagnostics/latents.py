@@ -58,10 +58,12 @@ def active_units(z: np.ndarray, threshold: float = 0.01) -> int:
             means of two halves of the draws are covaried over the data, so that the noise of the
             draws does not count as activity.
 
-    Reference: Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.
+    References:
+        Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.
 
-    >>> active_units(np.array([[0.0, 1.0], [1.0, 1.0]]))
-    1
+    Example:
+        >>> active_units(np.array([[0.0, 1.0], [1.0, 1.0]]))
+        1
     """
     z, threshold = check_floats("z", z), check_number("threshold", threshold, least=0)
     if not np.isfinite(z).all():

@@ -27,7 +27,9 @@ class LogWeights(np.ndarray):
     """Log weights (num_particles, *batch) as `log_weights` returns them: an array that also holds
     what was found about the latents, for `summary`.
 
-    Attributes: latents, latent site -> LatentKL; empty for everything computed from these weights.
+    Attributes:
+        latents: latent site -> LatentKL.
+        empty: for everything computed from these weights.
 
     Example:
         >>> log_w = LogWeights(np.zeros((2, 3)), {"z": LatentKL(np.full(3, 0.01), 8)})
@@ -57,12 +59,16 @@ class LogWeights(np.ndarray):
 class Report(Mapping[str, np.ndarray]):
     """Bounds and diagnostics by name, each an array with one number per datum; printed as a table.
 
-    Names: "ELBO", "IWAE", "JVI-1", "JVI-2", "ESS", "k-hat" (as far as there are enough particles)
-    and "KL <site>" of every local latent that the weights know of. `mean` and `standard_error`
-    average over the data, `khat_counts` counts the data per band of k-hat.
+    Names:
+        "ELBO", "IWAE", "JVI-1", "JVI-2", "ESS", "k-hat" (as far as there are enough particles) and
+        "KL <site>" of every local latent that the weights know of. `mean` and `standard_error`
+        average over the data, `khat_counts` counts the data per band of k-hat.
 
-    Attributes: num_particles; num_data; notes, sentences on what the numbers must not hide: a
-        latent that is not used, data without a positive weight.
+    Attributes:
+        num_particles: how many weights each datum has.
+        num_data: how many data there are.
+        notes: sentences on what the numbers must not hide: a latent that is not used, data without
+            a positive weight.
     """
 
     def __init__(

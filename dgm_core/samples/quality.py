@@ -26,7 +26,7 @@ __all__ = [
     "classifier_score",
     "frechet_distance",
     "mode_counts",
-    "neighbour_scores",
+    "neighbor_scores",
 ]
 
 _BLOCK = 1024  # rows of a distance matrix that are held at a time
@@ -53,9 +53,9 @@ class ModeCounts(NamedTuple):
     counts: np.ndarray
 
 
-def neighbour_scores(real: np.ndarray, fake: np.ndarray, k: int = 5) -> NeighbourScores:
+def neighbor_scores(real: np.ndarray, fake: np.ndarray, k: int = 5) -> NeighbourScores:
     """Precision, recall, density and coverage from balls around points that reach to their k-th
-    nearest neighbour in their own sample.
+    nearest neighbor in their own sample.
 
     precision: the share of samples inside any ball of the data;  recall: the share of data inside
     any ball of the samples; density: the number of the data's balls that a sample lies in, divided
@@ -64,17 +64,25 @@ def neighbour_scores(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Neighbou
     for N data and M samples, about 1 - 2^-k. Precision and recall rise with outliers, whose balls
     are large; density and coverage do not.
 
-    Args: real and fake, data and samples (num, *event); k, of the nearest neighbour, itself not
-        counted.
-    Cost: num_real^2 + num_fake^2 + num_real num_fake distances, 1024 rows at a time.
-    Raises: ValueError unless there are more than k points of each, for different events and values
-        that are not finite.
-    Reference: Kynkaanniemi et al. (2019), arXiv:1904.06991; Naeem et al. (2020), arXiv:2002.09797,
-        section 3.
+    Args:
+        real, fake: data and samples (num, *event).
+        k: of the nearest neighbor, itself not counted.
 
-    >>> x = np.arange(10.0)
-    >>> neighbour_scores(x, x, k=2)
-    NeighbourScores(precision=1.0, recall=1.0, density=1.5, coverage=1.0)
+    Cost:
+        num_real^2 + num_fake^2 + num_real num_fake distances, 1024 rows at a time.
+
+    Raises:
+        ValueError: unless there are more than k points of each, for different events and values
+            that are not finite.
+
+    References:
+        Kynkaanniemi et al. (2019), arXiv:1904.06991; Naeem et al. (2020), arXiv:2002.09797, section
+        3.
+
+    Example:
+        >>> x = np.arange(10.0)
+        >>> neighbor_scores(x, x, k=2)
+        NeighbourScores(precision=1.0, recall=1.0, density=1.5, coverage=1.0)
     """
     k = check_count("k", k)
     real, fake = as_points(real, "real", k + 1), as_points(fake, "fake", k + 1)
@@ -101,15 +109,24 @@ def mode_counts(
     """How many modes of a mixture of round Gaussians have samples, and how many samples lie near a
     mode: within `radius` standard deviations of the nearest.
 
-    Args: x, the samples (num, dim); modes, the means (num_modes, dim); sd, their standard
-        deviation; radius; least, the samples that make a mode found. In two dimensions the mixture
-        itself has a share of 1 - exp(-radius^2 / 2), 0.989 for 3.
-    Raises: ValueError for different dimensions, values that are not finite, and sd, radius or least
-        that are not positive.
-    Reference: Srivastava et al. (2017), VEEGAN, arXiv:1705.07761, section 5.1.
+    Args:
+        x: the samples (num, dim).
+        modes: the means (num_modes, dim).
+        sd: their standard deviation.
+        radius: of the neighborhoods.
+        least: the samples that make a mode found. In two dimensions the mixture itself has a share
+            of 1 - exp(-radius^2 / 2), 0.989 for 3.
 
-    >>> mode_counts([[0.1], [0.2], [9.0]], [[0.0], [1.0]], sd=0.1)
-    ModeCounts(found=1, share=0.6666666666666666, counts=array([2, 0]))
+    Raises:
+        ValueError: for different dimensions, values that are not finite, and sd, radius or least
+            that are not positive.
+
+    References:
+        Srivastava et al. (2017), VEEGAN, arXiv:1705.07761, section 5.1.
+
+    Example:
+        >>> mode_counts([[0.1], [0.2], [9.0]], [[0.0], [1.0]], sd=0.1)
+        ModeCounts(found=1, share=0.6666666666666666, counts=array([2, 0]))
     """
     sd, radius = check_number("sd", sd, above=0), check_number("radius", radius, above=0)
     least = check_count("least", least)
@@ -131,14 +148,18 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
     bias falls as 1 / num), so compare samples of equal size, and with the number between two halves
     of the data.
 
-    Args: real and fake, features (num, dim).
-    Raises: ValueError for fewer than two points, different dimensions and values that are not
-        finite.
-    Reference: Dowson and Landau (1982), J. Multivariate Anal. 12; Heusel et al. (2017),
-        arXiv:1706.08500.
+    Args:
+        real, fake: features (num, dim).
 
-    >>> round(frechet_distance([[-1.0], [1.0]], [[1.0], [7.0]]), 6)  # (4 - 0)^2 + 2 (3 - 1)^2
-    24.0
+    Raises:
+        ValueError: for fewer than two points, different dimensions and values that are not finite.
+
+    References:
+        Dowson and Landau (1982), J. Multivariate Anal. 12; Heusel et al. (2017), arXiv:1706.08500.
+
+    Example:
+        >>> round(frechet_distance([[-1.0], [1.0]], [[1.0], [7.0]]), 6)  # (4 - 0)^2 + 2 (3 - 1)^2
+        24.0
     """
     real, fake = as_points(real, "real", 2), as_points(fake, "fake", 2)
     _check_equal_events(real, fake)
@@ -158,12 +179,18 @@ def classifier_score(probabilities: np.ndarray) -> float:
     trained on ImageNet. It does not see whether a class has more than one sample: read it beside
     recall and coverage.
 
-    Args: probabilities, p(y | x) of each sample (num, num_classes).
-    Raises: ValueError unless the rows are probabilities.
-    Reference: Salimans et al. (2016), arXiv:1606.03498, section 4.
+    Args:
+        probabilities: p(y | x) of each sample (num, num_classes).
 
-    >>> classifier_score(np.eye(4))
-    4.0
+    Raises:
+        ValueError: unless the rows are probabilities.
+
+    References:
+        Salimans et al. (2016), arXiv:1606.03498, section 4.
+
+    Example:
+        >>> classifier_score(np.eye(4))
+        4.0
     """
     p = as_points(probabilities, "probabilities")
     if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-4):
@@ -180,16 +207,25 @@ class FeatureClassifier:
     """A small neural network trained to tell the classes of a data set apart, for
     `frechet_distance` and `classifier_score`.
 
-    Args: x, data (num, *event); labels (num,); hidden, the sizes of the layers, of which the last
-        gives the features; num_epochs; seed.
-    Attributes: held_out_accuracy, on a tenth of the data.
-    Raises: ValueError for data and labels of different number, fewer than two classes and values
-        that are not finite.
+    Args:
+        x: data (num, *event).
+        labels: num,.
+        hidden: the sizes of the layers, of which the last gives the features.
+        num_epochs: passes through the points.
+        seed: .
 
-    >>> x = np.repeat(np.eye(3), 40, axis=0)
-    >>> network = FeatureClassifier(x, x.argmax(1), hidden=(16, 8), num_epochs=200)
-    >>> network.features(x).shape, network.held_out_accuracy
-    ((120, 8), 1.0)
+    Attributes:
+        held_out_accuracy: on a tenth of the data.
+
+    Raises:
+        ValueError: for data and labels of different number, fewer than two classes and values that
+            are not finite.
+
+    Example:
+        >>> x = np.repeat(np.eye(3), 40, axis=0)
+        >>> network = FeatureClassifier(x, x.argmax(1), hidden=(16, 8), num_epochs=200)
+        >>> network.features(x).shape, network.held_out_accuracy
+        ((120, 8), 1.0)
     """
 
     def __init__(
@@ -258,7 +294,7 @@ def _blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def _radii(x: np.ndarray, k: int) -> np.ndarray:
-    """The distance of each point to its k-th nearest neighbour; the nearest is the point itself."""
+    """The distance of each point to its k-th nearest neighbor; the nearest is the point itself."""
     return np.concatenate(
         [np.partition(distance, k, axis=1)[:, k] for _, distance in _blocks(x, x)]
     )

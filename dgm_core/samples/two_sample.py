@@ -64,15 +64,21 @@ def mmd_test(
             1).
         seed: of the exchanges.
 
-    Cost: (num_x + num_y)^2 kernel values in memory, and one product of that matrix with (num_x +
+    Cost:
+        (num_x + num_y)^2 kernel values in memory, and one product of that matrix with (num_x +
         num_y, num_permutations).
-    Raises: ValueError for fewer than two points of a sample, different events, values that are not
-        finite, and bad arguments.
-    Reference: Gretton et al. (2012), A kernel two-sample test, JMLR 13.
 
-    >>> x = np.linspace(-1, 1, 20)
-    >>> mmd_test(x, x + 2).p_value < 0.01
-    True
+    Raises:
+        ValueError: for fewer than two points of a sample, different events, values that are not
+            finite, and bad arguments.
+
+    References:
+        Gretton et al. (2012), A kernel two-sample test, JMLR 13.
+
+    Example:
+        >>> x = np.linspace(-1, 1, 20)
+        >>> mmd_test(x, x + 2).p_value < 0.01
+        True
     """
     pooled, num_x = _pooled(x, y)
     squared = cdist(pooled, pooled, "sqeuclidean")
@@ -96,13 +102,20 @@ def energy_test(
     """A permutation test with the unbiased energy distance, 2 E |X - Y|^beta - E |X - X'|^beta - E
     |Y - Y'|^beta.
 
-    Args: x, y, the samples; beta, in (0, 2); num_permutations and seed, as in `mmd_test`.  Cost: as
-        `mmd_test`.
-    Raises: ValueError for beta outside (0, 2), and as `mmd_test`.
-    Reference: Szekely and Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143.
+    Args:
+        x, y: the samples.
+        beta: in (0, 2).
+        num_permutations, seed: as in `mmd_test`.  Cost: as `mmd_test`.
 
-    >>> energy_test([0.0, 0.0], [3.0, 3.0], num_permutations=1).statistic
-    6.0
+    Raises:
+        ValueError: for beta outside (0, 2), and as `mmd_test`.
+
+    References:
+        Szekely and Rizzo (2013), Energy statistics, J. Stat. Plan. Inference 143.
+
+    Example:
+        >>> energy_test([0.0, 0.0], [3.0, 3.0], num_permutations=1).statistic
+        6.0
     """
     beta = check_number("beta", beta, above=0, below=2)
     pooled, num_x = _pooled(x, y)
@@ -122,17 +135,21 @@ def classifier_test(
     Args:
         x, y: the samples.
         classifier: a scikit-learn classifier; None takes a neural network with two hidden layers of
-            64 units on standardised inputs.
+            64 units on standardized inputs.
         test_share: the share of points that are held out, in (0, 1).
         seed: of the split, and of the default classifier.
 
-    Raises: ValueError for fewer than ten points of a sample, different events, values that are not
-        finite, and test_share outside (0, 1).
-    Reference: Lopez-Paz and Oquab (2017), Revisiting classifier two-sample tests, arXiv:1610.06545.
+    Raises:
+        ValueError: for fewer than ten points of a sample, different events, values that are not
+            finite, and test_share outside (0, 1).
 
-    >>> x = np.linspace(-1, 1, 200)
-    >>> classifier_test(x, x + 3).accuracy > 0.9
-    True
+    References:
+        Lopez-Paz and Oquab (2017), Revisiting classifier two-sample tests, arXiv:1610.06545.
+
+    Example:
+        >>> x = np.linspace(-1, 1, 200)
+        >>> classifier_test(x, x + 3).accuracy > 0.9
+        True
     """
     from sklearn.base import clone
     from sklearn.model_selection import train_test_split
@@ -155,8 +172,9 @@ def classifier_test(
 def as_points(x: np.ndarray, name: str, least: int = 1) -> np.ndarray:
     """(num, *event) -> (num, dim) in float64.
 
-    Raises: ValueError, calling the array by `name`, for fewer than `least` points and for values
-        that are not finite.
+    Raises:
+        ValueError: calling the array by `name`, for fewer than `least` points and for values that
+            are not finite.
     """
     x = check_floats(name, x)
     if x.ndim == 0 or len(x) < least:

@@ -72,8 +72,9 @@ def check_arguments(arguments: Mapping[str, Any], loss: type) -> None:
 def check_callbacks(callbacks: Any) -> tuple[Callable, ...]:
     """The callbacks, from a sequence of functions.
 
-    >>> check_callbacks([print])
-    (<built-in function print>,)
+    Example:
+        >>> check_callbacks([print])
+        (<built-in function print>,)
     """
     if (
         callable(callbacks)

@@ -34,9 +34,10 @@ __all__ = [
 class Form(NamedTuple):
     """How a batch is put together, kept apart from its arrays.
 
-    >>> form, arrays = Form.of({"x": 1, "a": 2})
-    >>> arrays, form.build((3, 4))
-    ((1, 2), {'x': 3, 'a': 4})
+    Example:
+        >>> form, arrays = Form.of({"x": 1, "a": 2})
+        >>> arrays, form.build((3, 4))
+        ((1, 2), {'x': 3, 'a': 4})
     """
 
     kind: str
@@ -90,8 +91,9 @@ def is_in_memory(data: Any) -> bool:
     """Whether data are an array, a tuple or a dict of arrays; everything else is an iterable of
     batches.
 
-    >>> is_in_memory(np.zeros(3)), is_in_memory({"x": np.zeros(3)}), is_in_memory([np.zeros(3)])
-    (True, True, False)
+    Example:
+        >>> is_in_memory(np.zeros(3)), is_in_memory({"x": np.zeros(3)}), is_in_memory([np.zeros(3)])
+        (True, True, False)
     """
     is_array = hasattr(data, "__array__") and hasattr(data, "shape")
     return is_array or (isinstance(data, (tuple, Mapping)) and not is_packed(data))
@@ -104,8 +106,9 @@ def as_numbers(entry: Any, label: str) -> np.ndarray:
     precision becomes single. Raises ValueError for text, objects, a single number, and arrays with
     masked entries.
 
-    >>> as_numbers(np.arange(4, dtype=">i2")[::-1], "x").dtype
-    dtype('int16')
+    Example:
+        >>> as_numbers(np.arange(4, dtype=">i2")[::-1], "x").dtype
+        dtype('int16')
     """
     if isinstance(entry, np.ma.MaskedArray) and np.ma.is_masked(entry):
         raise ValueError(
@@ -153,8 +156,9 @@ def narrowed(array: np.ndarray, dtype: Any, label: str) -> np.ndarray:
     """The array in the type that the backend calculates with; ValueError where a finite number does
     not fit into it.
 
-    >>> narrowed(np.array([3]), np.int32, "x")
-    array([3], dtype=int32)
+    Example:
+        >>> narrowed(np.array([3]), np.int32, "x")
+        array([3], dtype=int32)
     """
     dtype = np.dtype(dtype)
     if dtype == array.dtype:
@@ -219,8 +223,9 @@ def check_iterable(data: Any, num_epochs: int, name: str = "data") -> bool:
 def length_of(data: Any) -> int | None:
     """The number of batches of an iterable, None where it does not tell.
 
-    >>> length_of([1, 2]), length_of(iter([1, 2]))
-    (2, None)
+    Example:
+        >>> length_of([1, 2]), length_of(iter([1, 2]))
+        (2, None)
     """
     try:
         return len(data)
@@ -245,8 +250,9 @@ def split_rows(
     """The size of a batch, the number of full batches of an epoch, and that of all: (size, full,
     all).
 
-    >>> split_rows(10, 4), split_rows(10, None), split_rows(10, 4, drop_last=True)
-    ((4, 2, 3), (10, 1, 1), (4, 2, 2))
+    Example:
+        >>> split_rows(10, 4), split_rows(10, None), split_rows(10, 4, drop_last=True)
+        ((4, 2, 3), (10, 1, 1), (4, 2, 2))
     """
     size = num_data if batch_size is None else check_count("batch_size", batch_size)
     if size > num_data:
@@ -291,7 +297,8 @@ def check_accepts(name: str, function: Callable, args: tuple, kwargs: Mapping[st
     """Raises ValueError where a function does not take the arguments that the form of the data
     gives it.
 
-    >>> check_accepts("model", lambda x: None, (1,), {})
+    Example:
+        >>> check_accepts("model", lambda x: None, (1,), {})
     """
     try:
         signature = inspect.signature(function)

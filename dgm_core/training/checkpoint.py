@@ -45,7 +45,9 @@ _HEADER, _CHECKSUM, _ARRAY = "header", "checksum", "arrays/"
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written or read; the message says which file and why.
 
-    Attributes: run, from `fit`: a Run with the weights that could not be saved; else None.
+    Attributes:
+        run: from `fit`: a Run with the weights that could not be saved.
+        else: None.
     """
 
     run: Any = None
@@ -64,15 +66,17 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
         CheckpointError: when the file cannot be written (full disk, no permission).
         ValueError: for names and arrays that `.npz` cannot hold without pickling.
 
-    Cost: one copy of the arrays on disk, an fsync, and two hashes (about 1 GB/s): of what is
-    written, and of the file that becomes the predecessor.
+    Cost:
+        one copy of the arrays on disk, an fsync, and two hashes (about 1 GB/s): of what is written,
+        and of the file that becomes the predecessor.
 
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "last.npz"
-    >>> save(path, {"weight": np.eye(2), "epoch": 3}, {"loss": "ELBO()"})
-    >>> arrays, meta = load(path)
-    >>> arrays["epoch"], arrays["weight"].shape, meta
-    (3, (2, 2), {'loss': 'ELBO()'})
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "last.npz"
+        >>> save(path, {"weight": np.eye(2), "epoch": 3}, {"loss": "ELBO()"})
+        >>> arrays, meta = load(path)
+        >>> arrays["epoch"], arrays["weight"].shape, meta
+        (3, (2, 2), {'loss': 'ELBO()'})
     """
     path = Path(path)
     scalars = {_storable_name(name): value for name, value in arrays.items() if is_scalar(value)}
@@ -134,8 +138,9 @@ def exists(path: str | os.PathLike[str]) -> bool:
 def previous(path: str | os.PathLike[str]) -> Path:
     """Where `save` keeps the checkpoint that it replaces.
 
-    >>> previous("run/last.npz").name
-    'last.npz.previous'
+    Example:
+        >>> previous("run/last.npz").name
+        'last.npz.previous'
     """
     path = Path(path)
     return path.with_name(path.name + ".previous")
@@ -151,9 +156,10 @@ def usable_folder(folder: Any) -> Path:
         ValueError: for anything but the path of a folder.
         CheckpointError: when the folder cannot be created or written to.
 
-    >>> usable_folder(5)
-    Traceback (most recent call last):
-    ValueError: checkpoint must be the path of a folder, got 5.
+    Example:
+        >>> usable_folder(5)
+        Traceback (most recent call last):
+        ValueError: checkpoint must be the path of a folder, got 5.
     """
     text = os.fspath(folder) if isinstance(folder, str | os.PathLike) else None
     if not isinstance(text, str) or not text.strip() or "\0" in text:

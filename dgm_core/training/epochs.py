@@ -27,14 +27,16 @@ class Plan:
         num_epochs: passes through the data; 1 where `num_steps` is left out as well.
         num_steps: steps in all, instead of epochs.
         num_batches: batches in a pass, None where that is unknown.
+
     Attributes:
         num_epochs: epochs of the whole run.
         num_steps: steps of the whole run, None where they are unknown.
         length: steps in an epoch, None for one pass, however long it is.
 
-    >>> plan = Plan(num_steps=1500, num_batches=7)
-    >>> plan.length, plan.num_epochs, plan.next_length(1498)
-    (14, 108, 2)
+    Example:
+        >>> plan = Plan(num_steps=1500, num_batches=7)
+        >>> plan.length, plan.num_epochs, plan.next_length(1498)
+        (14, 108, 2)
     """
 
     def __init__(

@@ -46,12 +46,13 @@ def describe(value: Any, special: Special | None = None) -> Any:
         special: `special(value, inner)` gives the description of what the backend knows better,
             with `inner` for the parts, and NotImplemented for all else.
 
-    >>> describe({"weights": np.zeros(3, np.float32), "loss": len, "size": (2, None)})["size"]
-    [2, None]
-    >>> describe(np.zeros(3, np.float32))[:12]
-    'float32 (3,)'
-    >>> describe(lambda x: 2 * x) == describe(lambda x: 3 * x)
-    False
+    Example:
+        >>> describe({"weights": np.zeros(3, np.float32), "loss": len, "size": (2, None)})["size"]
+        [2, None]
+        >>> describe(np.zeros(3, np.float32))[:12]
+        'float32 (3,)'
+        >>> describe(lambda x: 2 * x) == describe(lambda x: 3 * x)
+        False
     """
     return _Describer(special).of(value)
 
@@ -59,8 +60,9 @@ def describe(value: Any, special: Special | None = None) -> Any:
 def unchecked(description: Any, path: str = "") -> list[str]:
     """The places of a description that could not be looked into, with their types.
 
-    >>> unchecked(describe({"rng": np.random.default_rng()}))
-    ['rng (numpy.random._generator.Generator)']
+    Example:
+        >>> unchecked(describe({"rng": np.random.default_rng()}))
+        ['rng (numpy.random._generator.Generator)']
     """
     if isinstance(description, list):
         description = {f"[{index}]": item for index, item in enumerate(description)}
@@ -74,8 +76,10 @@ def unchecked(description: Any, path: str = "") -> list[str]:
 def difference(before: Any, now: Any, path: str = "") -> list[str]:
     """Where two descriptions differ, each place in words.
 
-    >>> difference({"seed": 0, "sizes": [2, 3]}, {"seed": 0, "sizes": [2, 4], "drop_last": False})
-    ['drop_last was absent and is False', 'sizes[1] was 3 and is 4']
+    Example:
+        >>> now = {"seed": 0, "sizes": [2, 4], "drop_last": False}
+        >>> difference({"seed": 0, "sizes": [2, 3]}, now)
+        ['drop_last was absent and is False', 'sizes[1] was 3 and is 4']
     """
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         before, now = (

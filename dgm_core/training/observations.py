@@ -20,9 +20,10 @@ def complain(
 
     Where the distribution's author has switched validation off it warns instead, but for NaN.
 
-    >>> complain("x", "Bernoulli", "Boolean()", 12, 0.5)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ValueError: Site 'x' observes 0.5, outside the support of Bernoulli (Boolean()); 12 values ...
+    Example:
+        >>> complain("x", "Bernoulli", "Boolean()", 12, 0.5)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: Site 'x' observes 0.5, outside the support of Bernoulli (Boolean()); ...
     """
     advice = "check the data and their scaling"
     if math.isnan(example):

@@ -11,17 +11,24 @@ from dgm_core.arguments import check_count
 class Patience:
     """Early stopping: remembers the best score (the smallest) and counts the epochs since.
 
-    Args: limit, the number of epochs without a better score after which `exhausted` is true (None:
-        never).
-    Attributes: best, the best score (infinity before the first); best_epoch; waited.
-    Raises: ValueError if limit is below 1.
+    Args:
+        limit: the number of epochs without a better score after which `exhausted` is true (None:
+            never).
 
-    >>> patience = Patience(2)
-    >>> scores = (3.0, 2.0, 2.5, float("nan"))
-    >>> [patience.better(score, epoch) for epoch, score in enumerate(scores, start=1)]
-    [True, True, False, False]
-    >>> patience.exhausted, patience.best, patience.best_epoch
-    (True, 2.0, 2)
+    Attributes:
+        best: the best score (infinity before the first).
+        best_epoch: ; waited.
+
+    Raises:
+        ValueError: if limit is below 1.
+
+    Example:
+        >>> patience = Patience(2)
+        >>> scores = (3.0, 2.0, 2.5, float("nan"))
+        >>> [patience.better(score, epoch) for epoch, score in enumerate(scores, start=1)]
+        [True, True, False, False]
+        >>> patience.exhausted, patience.best, patience.best_epoch
+        (True, 2.0, 2)
     """
 
     def __init__(self, limit: int | None = None) -> None:

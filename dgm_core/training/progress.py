@@ -23,12 +23,16 @@ class _Bar(tqdm):
 class Progress:
     """One line on stderr: epoch, loss, validation and best epoch, steps, and terms as space allows.
 
-    Args: num_steps, of the whole run (None: unknown); done, the steps done before; enabled, False
-    shows nothing. Cost: below a microsecond a step; the line is redrawn ten times a second at most.
+    Args:
+        num_steps: of the whole run (None: unknown).
+        done: the steps done before.
+        enabled: False shows nothing. Cost: below a microsecond a step; the line is redrawn ten
+            times a second at most.
 
-    >>> with Progress(10, enabled=False) as progress:
-    ...     progress.advance(5)
-    ...     progress.show("epoch 1 of 2", {"loss": 105.2, "ELBO": -105.2})
+    Example:
+        >>> with Progress(10, enabled=False) as progress:
+        ...     progress.advance(5)
+        ...     progress.show("epoch 1 of 2", {"loss": 105.2, "ELBO": -105.2})
     """
 
     def __init__(
@@ -78,10 +82,12 @@ _SCORES = ("validation", "best epoch")
 def fitting(title: str, values: Mapping[str, float], steps: list[str], width: int) -> str:
     """The line: title, loss, validation, best epoch, steps, then the other values that fit.
 
-    >>> fitting("epoch 2 of 9", {"loss": 4.0, "ELBO": -4.0, "validation": 5.5}, ["8/36 steps"], 60)
-    'epoch 2 of 9: loss 4, validation 5.5, 8/36 steps, ELBO -4'
-    >>> fitting("epoch 2 of 9", {"loss": 4.0, "ELBO": -4.0, "validation": 5.5}, ["8/36 steps"], 40)
-    'epoch 2 of 9: loss 4, validation 5.5'
+    Example:
+        >>> values = {"loss": 4.0, "ELBO": -4.0, "validation": 5.5}
+        >>> fitting("epoch 2 of 9", values, ["8/36 steps"], 60)
+        'epoch 2 of 9: loss 4, validation 5.5, 8/36 steps, ELBO -4'
+        >>> fitting("epoch 2 of 9", values, ["8/36 steps"], 40)
+        'epoch 2 of 9: loss 4, validation 5.5'
     """
     first = ("loss", *_SCORES)
     wanted = [f"{name} {values[name]:.5g}" for name in first if name in values] + steps

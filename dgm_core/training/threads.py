@@ -17,8 +17,9 @@ def one_at_a_time(function: Callable[P, T]) -> Callable[P, T]:
     those of the whole process: two programs that are traced at once would mix.  A call inside a
     call, in the same thread, does not wait.
 
-    >>> one_at_a_time(len)([1, 2])
-    2
+    Example:
+        >>> one_at_a_time(len)([1, 2])
+        2
     """
 
     @functools.wraps(function)

@@ -25,8 +25,9 @@ def flatten(tree: Any) -> dict[str, Any]:
     Raises:
         TypeError: for a leaf or key that a checkpoint cannot hold, naming its path.
 
-    >>> flatten({"state": {0: {"step": 5}}, "betas": (0.9, 0.999)})
-    {'state/#0/step': 5, 'betas/(0)': 0.9, 'betas/(1)': 0.999}
+    Example:
+        >>> flatten({"state": {0: {"step": 5}}, "betas": (0.9, 0.999)})
+        {'state/#0/step': 5, 'betas/(0)': 0.9, 'betas/(1)': 0.999}
     """
     flat: dict[str, Any] = {}
     _flatten(tree, [], flat)
@@ -36,8 +37,9 @@ def flatten(tree: Any) -> dict[str, Any]:
 def unflatten(flat: Mapping[str, Any]) -> Any:
     """The tree that `flatten` took apart; its arrays are numpy arrays.
 
-    >>> unflatten(flatten({"state": {0: {"step": 5}}, "groups": [], "betas": (0.9, 0.999)}))
-    {'state': {0: {'step': 5}}, 'groups': [], 'betas': (0.9, 0.999)}
+    Example:
+        >>> unflatten(flatten({"state": {0: {"step": 5}}, "groups": [], "betas": (0.9, 0.999)}))
+        {'state': {0: {'step': 5}}, 'groups': [], 'betas': (0.9, 0.999)}
     """
     if list(flat) == [""]:
         return flat[""]

@@ -245,7 +245,7 @@ for ax, (name, game) in zip(axes, games.items()):
     arrows = np.array(
         [[field(theta, psi, *game) for theta in axis] for psi in axis]
     )  # (psi, theta, 2)
-    ax.quiver(axis, axis, arrows[..., 0], arrows[..., 1], color="grey", width=0.004)
+    ax.quiver(axis, axis, arrows[..., 0], arrows[..., 1], color="gray", width=0.004)
     path = [np.array([1.0, 0.0])]
     for _ in range(50 if FAST else 200):
         path.append(path[-1] + 0.1 * field(*path[-1], *game))

@@ -54,7 +54,7 @@ keys = iter(jax.random.split(jax.random.key(0), 100))  # every network takes the
 # The data are the handwritten digits of scikit-learn, 8 x 8 pixels between 0 and 1, under a normal
 # likelihood with standard deviation 0.2 and two latents.
 #
-# | | objective, minimised |
+# | | objective, minimized |
 # |---|---|
 # | VAE | $-\mathbb{E}_q[\log p(x \mid z)] + \mathrm{KL}(q(z \mid x), p(z))$ |
 # | $\beta$-VAE | the same with $\beta\,\mathrm{KL}(q(z \mid x), p(z))$ |
@@ -209,7 +209,7 @@ print(format_table(table))
 
 # %%
 fig, axes = plt.subplots(1, 4, figsize=(14, 3.6), sharex=True, sharey=True, layout="constrained")
-axes[0].scatter(*held_out.T, s=2, color="grey")
+axes[0].scatter(*held_out.T, s=2, color="gray")
 axes[0].set(title="data", aspect="equal", xlim=(-4.5, 4.5), ylim=(-4.5, 4.5))
 for ax, row, run in zip(axes[1:], table, flows.values()):
     ax.scatter(*generate(run, size=2000)["x"].T, s=2, color="C3")

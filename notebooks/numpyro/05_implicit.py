@@ -293,7 +293,7 @@ axes[0].set(ylabel="log tau")
 plt.show()
 
 # %% [markdown]
-# Grey is the exact posterior: where the schools are alike (small $\tau$) the effect of one school
+# Gray is the exact posterior: where the schools are alike (small $\tau$) the effect of one school
 # cannot be far from the others', so the picture is a funnel. Mean field draws $\tau$ without
 # looking at the rest and is too narrow; the implicit guide opens with the funnel. Its means and
 # standard deviations are right within about a tenth of a posterior standard deviation, those of

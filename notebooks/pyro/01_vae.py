@@ -114,7 +114,7 @@ print(f"log p(x)      {evidence:.3f}")
 #
 # The bound is an average over draws from $q$, and we want its gradient with respect to the
 # parameters of $q$, the distribution that is drawn from. Two ways lead there. The **score
-# function** estimator differentiates the density, the **reparameterised** one the draw,
+# function** estimator differentiates the density, the **reparameterized** one the draw,
 #
 # $$\nabla_\mu\, \mathbb{E}_{q}[f(z)] = \mathbb{E}_{q}\bigl[f(z)\, \nabla_\mu \log q(z)\bigr]
 # \qquad\text{and}\qquad \nabla_\mu\, \mathbb{E}_{q}[f(z)] =
@@ -134,7 +134,7 @@ def gradients(estimator, dim, num_draws=2000 if FAST else 20_000):
     mean = torch.zeros(num_draws, dim, requires_grad=True)
     q = dist.Normal(mean, 0.8)
     z = q.rsample()
-    if estimator == "reparameterised":
+    if estimator == "reparameterized":
         surrogate = log_weight(z, q).sum(-1)
     else:
         f = log_weight(z, q).sum(-1).detach()
@@ -143,7 +143,7 @@ def gradients(estimator, dim, num_draws=2000 if FAST else 20_000):
     return torch.autograd.grad(surrogate.sum(), mean)[0][:, 0].numpy()
 
 
-estimators = ("score function", "score function, baseline", "reparameterised")
+estimators = ("score function", "score function, baseline", "reparameterized")
 dims = (1, 4, 16, 64, 256)
 fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.5), layout="constrained")
 for estimator in estimators:
@@ -164,7 +164,7 @@ plt.show()
 # %% [markdown]
 # The true gradient is 1 (dashed). One component of the score function estimator feels the noise of
 # all $D$ dimensions, because $f$ is one number for all of them; its error grows like $D$, with a
-# baseline like $\sqrt D$. The reparameterised gradient knows which dimension did what, and its
+# baseline like $\sqrt D$. The reparameterized gradient knows which dimension did what, and its
 # error does not grow at all. This made variational autoencoders practical; the score function
 # remains for latent variables that are discrete.
 #
@@ -280,7 +280,7 @@ ax.set(
 plt.show()
 
 # %% [markdown]
-# One digit turns into the next without a break: neighbouring codes give similar images. How good is
+# One digit turns into the next without a break: neighboring codes give similar images. How good is
 # the model in nats? Draws from the guide are importance weights, and averaging $K$ of them *inside*
 # the logarithm gives a tighter bound (IWAE), corrected for its bias a still better estimate (JVI).
 # The statistic $\hat k$ says for each image whether the weights can be trusted; above 0.7 they
@@ -375,7 +375,7 @@ with torch.no_grad():
 (bmi_mean, y_mean), (bmi_sd, y_sd) = raw.mean(0), raw.std(0)
 fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
 axis = grid[:, 0].numpy() * bmi_sd + bmi_mean
-left.plot(raw[:342, 0], raw[:342, 1], ".", color="grey", markersize=4, label="patients")
+left.plot(raw[:342, 0], raw[:342, 1], ".", color="gray", markersize=4, label="patients")
 left.fill_between(
     axis, *(band * y_sd + y_mean), color="C1", alpha=0.2, label="90 % of new patients"
 )

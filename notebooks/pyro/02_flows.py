@@ -274,7 +274,7 @@ print(
 #
 # $$\mathrm{KL}\bigl(\pi(x) \,\|\, p(x)\bigr) = \mathrm{KL}\bigl(q(u) \,\|\, p(u)\bigr).$$
 #
-# The left side is what maximum likelihood minimises. The right side is the negative ELBO of a model
+# The left side is what maximum likelihood minimizes. The right side is the negative ELBO of a model
 # whose posterior is the noise, with a guide that starts from $\pi(x)$ and takes one pass to draw:
 # the *implicit IAF*. **Are the two really the same number?** We train a MAF by maximum likelihood
 # on draws of a planar flow of eight layers, which plays $\pi(x)$, and stop now and then to estimate
@@ -379,7 +379,7 @@ plt.show()
 # %% [markdown]
 # The same number all the way down, up to the noise of the draws. At the start the inverse hardly
 # does anything and the data look like data; at the end the ring has been opened and smoothed into a
-# normal cloud (colours mark the angle in the data, so one can see what went where). What remains is
+# normal cloud (colors mark the angle in the data, so one can see what went where). What remains is
 # the thin gap between the crescents, which no smooth bijection can remove.
 #
 # ## Distillation
@@ -567,7 +567,7 @@ for row, name in zip(axes, runs):
 plt.show()
 
 # %% [markdown]
-# Grey is the exact posterior of each model, the lines are what its guide believes, for the four
+# Gray is the exact posterior of each model, the lines are what its guide believes, for the four
 # training images on which the Gaussian loses most. Posteriors with two hills, or long and bent
 # ones, are what it cannot do: it lies across, or beside. The IAF leans and bends, and yet misses
 # hills as well: it serves all 1,500 images with one network, and a family that contains the

@@ -24,8 +24,9 @@ __all__ = ["Conditional", "Parametric", "positive", "size_of"]
 def size_of(dim: int | tuple[int, ...]) -> int:
     """The number of entries of a value of size or shape `dim`.
 
-    >>> size_of((3, 8, 8))
-    192
+    Example:
+        >>> size_of((3, 8, 8))
+        192
     """
     return prod(check_shape("dim", dim))
 
@@ -37,8 +38,9 @@ def positive(raw: Array, floor: float = 0.0) -> Array:
     Linear for large `raw`, so its gradient neither explodes nor is clipped. Raises: ValueError if
     `floor` is not in [0, 1).
 
-    >>> positive(jnp.array(0.0), 0.1)
-    Array(1., dtype=float32, weak_type=True)
+    Example:
+        >>> positive(jnp.array(0.0), 0.1)
+        Array(1., dtype=float32, weak_type=True)
     """
     if type(floor) is not float or not 0.0 <= floor < 1.0:
         floor = check_fraction("floor", floor)
@@ -54,12 +56,21 @@ def required_key(key: Array | None, name: str) -> Array:
 class Conditional(eqx.Module):
     """A conditional distribution p(value | context): `conditional(context=None) -> Distribution`.
 
-    Args: dim, the size of a value or its shape; context_dim (0 = unconditional).
-    Attributes: event_shape (tuple), the shape of one value; context_dim.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape; without context
+    Args:
+        dim: the size of a value or its shape.
+        context_dim: 0 = unconditional.
+
+    Attributes:
+        event_shape: (tuple), the shape of one value.
+        context_dim: .
+
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape; without context
         batch_shape ().
-    Raises: ValueError if a context is missing, not expected or of the wrong size.
-    A subclass defines `condition(context)`, which is called with a context that has been checked.
+
+    Raises:
+        ValueError: if a context is missing, not expected or of the wrong size; A subclass defines
+            `condition(context)`, which is called with a context that has been checked.
     """
 
     event_shape: tuple[int, ...] = eqx.field(static=True)
@@ -110,12 +121,17 @@ class Parametric(Conditional):
     raw = W context + b (the layer `head`), or a free vector (`free`) without a context; the
     subclass turns raw into a distribution by `build(raw)`.
 
-    Args: dim; num_params, of one value; context_dim (0 = free parameters); initial, a function that
-        gives the free parameters to start from (default zeros); pixelwise: the value is an image
-        (channels, height, width), the context a flattened feature image (features, height, width),
-        and the head one 1x1 convolution for all pixels; floor, the smallest value of
-        `positive(raw)`.
-    Raises: ValueError if pixelwise and the shapes do not allow it, or if floor is not in [0, 1).
+    Args:
+        dim: a size or a shape.
+        num_params: of one value.
+        context_dim: 0 = free parameters.
+        initial: a function that gives the free parameters to start from (default zeros).
+        pixelwise: the value is an image (channels, height, width), the context a flattened feature
+            image (features, height, width), and the head one 1x1 convolution for all pixels.
+        floor: the smallest value of `positive(raw)`.
+
+    Raises:
+        ValueError: if pixelwise and the shapes do not allow it, or if floor is not in [0, 1).
     """
 
     num_params: int = eqx.field(static=True)

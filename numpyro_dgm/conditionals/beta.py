@@ -20,13 +20,21 @@ class Beta(Parametric):
     """Independent entries in (0, 1):  x_i ~ Beta(a_i(c), b_i(c)), uniform where the raw parameters
     are zero.
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest
-        a and b; pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        min_concentration: the smallest a and b.
+        pixelwise: as in `Parametric`.
 
-    >>> abs(Beta(2)().log_prob(jnp.array([0.1, 0.3]))) < 1e-6
-    Array(True, dtype=bool)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Raises:
+        with validation on, ValueError for values that are not strictly between 0 and 1.
+
+    Example:
+        >>> abs(Beta(2)().log_prob(jnp.array([0.1, 0.3]))) < 1e-6
+        Array(True, dtype=bool)
     """
 
     def __init__(
@@ -60,14 +68,24 @@ class Kumaraswamy(Parametric):
 
     log p(x) = sum_i log a_i + log b_i + (a_i - 1) log x_i + (b_i - 1) log(1 - x_i^a_i).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest
-        a and b; pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
-    Reference: Kumaraswamy (1980), J. Hydrology 46:79.
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        min_concentration: the smallest a and b.
+        pixelwise: as in `Parametric`.
 
-    >>> abs(Kumaraswamy(2)().log_prob(jnp.array([0.1, 0.3]))) < 1e-6
-    Array(True, dtype=bool)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Raises:
+        with validation on, ValueError for values that are not strictly between 0 and 1.
+
+    References:
+        Kumaraswamy (1980), J. Hydrology 46:79.
+
+    Example:
+        >>> abs(Kumaraswamy(2)().log_prob(jnp.array([0.1, 0.3]))) < 1e-6
+        Array(True, dtype=bool)
     """
 
     def __init__(

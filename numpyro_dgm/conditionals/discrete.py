@@ -20,14 +20,22 @@ from numpyro_dgm.nn.special import log1mexp
 class Categorical(Parametric):
     """Independent classes:  x_i ~ Categorical(softmax(l_i(c))),  x_i in 0, ..., num_classes - 1.
 
-    Args: dim, a size or a shape; num_classes; context_dim (0 = free parameters); pixelwise, as in
-        `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are
-        integers.
-    Raises: ValueError if num_classes < 2.
+    Args:
+        dim: a size or a shape.
+        num_classes: the number of classes, K.
+        context_dim: 0 = free parameters.
+        pixelwise: as in `Parametric`.
 
-    >>> round(Categorical(2, 4)().log_prob(jnp.array([0, 3])).item(), 4)
-    -2.7726
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are
+        integers.
+
+    Raises:
+        ValueError: if num_classes < 2.
+
+    Example:
+        >>> round(Categorical(2, 4)().log_prob(jnp.array([0, 3])).item(), 4)
+        -2.7726
     """
 
     num_classes: int = eqx.field(static=True)
@@ -66,17 +74,28 @@ class DiscretizedLogisticMixture(Parametric):
     so the probabilities of the L levels sum to one. The difference is taken as log s(a) - log s(b)
     = log s(a) + log s(-b) + log(1 - e^(b - a)), exact however far t is from m_j.
 
-    Args: dim, a size or a shape; num_components; num_levels (L, 256 for data x / 255); context_dim
-        (0 = free parameters); min_scale, the smallest s_j; pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in
-        [0, 1].
-    Raises: ValueError if num_components < 1 or num_levels < 2.
-    Reference: Salimans et al. (2017), arXiv:1701.05517, here without the coupling of colour
-        channels.
+    Args:
+        dim: a size or a shape.
+        num_components: the number of components, K.
+        num_levels: L, 256 for data x / 255.
+        context_dim: 0 = free parameters.
+        min_scale: the smallest s_j.
+        pixelwise: as in `Parametric`.
 
-    >>> pixel = DiscretizedLogisticMixture(1, 5)()
-    >>> round(jnp.exp(pixel.log_prob(jnp.arange(256.0)[:, None] / 255)).sum().item(), 4)
-    1.0
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in [0,
+        1].
+
+    Raises:
+        ValueError: if num_components < 1 or num_levels < 2.
+
+    References:
+        Salimans et al. (2017), arXiv:1701.05517, here without the coupling of color channels.
+
+    Example:
+        >>> pixel = DiscretizedLogisticMixture(1, 5)()
+        >>> round(jnp.exp(pixel.log_prob(jnp.arange(256.0)[:, None] / 255)).sum().item(), 4)
+        1.0
     """
 
     num_components: int = eqx.field(static=True)
@@ -198,8 +217,8 @@ class _DiscretizedLogisticMixture(Elementwise):
     def _score(self, value: Array) -> Array:
         half = 1.0 / (self.num_levels - 1)
         level = value[..., None]
-        centred = 2 * level - 1 - self.loc
-        upper, lower = (centred + half) / self.scale, (centred - half) / self.scale
+        centered = 2 * level - 1 - self.loc
+        upper, lower = (centered + half) / self.scale, (centered - half) / self.scale
         inner = log_sigmoid(upper) + log_sigmoid(-lower) + log1mexp(2 * half / self.scale)
         lowest, highest = level < half / 2, level > 1 - half / 2
         log_probs = jnp.where(

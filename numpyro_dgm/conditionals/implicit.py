@@ -27,14 +27,20 @@ class NoDensityError(ValueError):
 class ImplicitDistribution(Distribution):
     """The distribution of what a sampler returns.
 
-    Args: sampler, called with a batch shape (and in NumPyro a key), returns independent draws
-        (*batch, *event); batch_shape; event_shape.
-    Raises: NoDensityError when it is asked for log_prob.
+    Args:
+        sampler: called with a batch shape (and in NumPyro a key), returns independent draws
+            (*batch, *event).
+        batch_shape: the shape of a batch of values.
+        event_shape: .
 
-    >>> draw = lambda shape, key: jax.random.normal(key, (*shape, 2)).cumsum(-1)
-    >>> d = ImplicitDistribution(draw, (3,), (2,))
-    >>> d.sample(jax.random.key(0), (5,)).shape
-    (5, 3, 2)
+    Raises:
+        NoDensityError: when it is asked for log_prob.
+
+    Example:
+        >>> draw = lambda shape, key: jax.random.normal(key, (*shape, 2)).cumsum(-1)
+        >>> d = ImplicitDistribution(draw, (3,), (2,))
+        >>> d.sample(jax.random.key(0), (5,)).shape
+        (5, 3, 2)
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -72,15 +78,25 @@ class Generator(Conditional):
 
     As prior, guide or likelihood where the loss needs no density of it.
 
-    Args: dim, a size or a shape; noise_dim, of eps (default: the size of x); hidden and activation,
-        of g; context_dim (0 = unconditional).
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Cost: one pass of g per draw; no log_prob.
-    Raises: ValueError for a size below 1 or an unknown activation; NoDensityError when its
-        distribution is asked for log_prob.
+    Args:
+        dim: a size or a shape.
+        noise_dim: of eps (default: the size of x).
+        hidden, activation: of g.
+        context_dim: 0 = unconditional.
 
-    >>> Generator(2, noise_dim=4, key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
-    (5, 2)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Cost:
+        one pass of g per draw; no log_prob.
+
+    Raises:
+        ValueError: for a size below 1 or an unknown activation.
+        NoDensityError: when its distribution is asked for log_prob.
+
+    Example:
+        >>> Generator(2, noise_dim=4, key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
+        (5, 2)
     """
 
     noise_dim: int = eqx.field(static=True)

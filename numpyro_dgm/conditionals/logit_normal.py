@@ -20,13 +20,21 @@ from numpyro_dgm.conditionals.elementwise import OpenInterval, inside, open_unit
 class LogitNormal(Parametric):
     """Independent entries in (0, 1):  x_i = sigmoid(y_i),  y_i ~ Normal(loc_i(c), scale_i(c)).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale;
-        pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        min_scale: the smallest scale.
+        pixelwise: as in `Parametric`.
 
-    >>> round(LogitNormal(2)().log_prob(jnp.array([0.5, 0.5])).item(), 4)
-    0.9347
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Raises:
+        with validation on, ValueError for values that are not strictly between 0 and 1.
+
+    Example:
+        >>> round(LogitNormal(2)().log_prob(jnp.array([0.5, 0.5])).item(), 4)
+        0.9347
     """
 
     def __init__(

@@ -20,14 +20,24 @@ class MixturePrior(Parametric):
     Sampling picks a component, so it is not reparameterized: as a posterior it needs the
     score-function estimator.
 
-    Args: dim (D); num_components (K); context_dim (0 = free parameters); min_scale, the smallest
-        scale.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: K (2 D + 1) parameters per value; log_prob K diagonal densities.
-    Raises: ValueError if num_components < 1.
+    Args:
+        dim: D.
+        num_components: K.
+        context_dim: 0 = free parameters.
+        min_scale: the smallest scale.
 
-    >>> MixturePrior(2, 3, key=jax.random.key(0))
-    MixturePrior(2, 3)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        K (2 D + 1) parameters per value; log_prob K diagonal densities.
+
+    Raises:
+        ValueError: if num_components < 1.
+
+    Example:
+        >>> MixturePrior(2, 3, key=jax.random.key(0))
+        MixturePrior(2, 3)
     """
 
     num_components: int = eqx.field(static=True)

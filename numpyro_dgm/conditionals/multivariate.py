@@ -24,15 +24,25 @@ class LowRankNormal(Parametric):
     """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~
     Normal(loc(c), S (I + V V') S),  S = diag(scale(c)).
 
-    Args: dim (D); rank (R), the number of columns of V(c); context_dim (0 = free parameters);
-        min_scale, the smallest scale.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (R + 2) parameters per value; log_prob, by a QR factorization, R^2 (D + R)
-        operations; its error stays small however small a scale is.
-    Raises: ValueError if rank < 1.
+    Args:
+        dim: D.
+        rank: (R), the number of columns of V(c).
+        context_dim: 0 = free parameters.
+        min_scale: the smallest scale.
 
-    >>> LowRankNormal(5, 2, key=jax.random.key(0))().event_shape
-    (5,)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        D (R + 2) parameters per value; log_prob, by a QR factorization, R^2 (D + R) operations; its
+        error stays small however small a scale is.
+
+    Raises:
+        ValueError: if rank < 1.
+
+    Example:
+        >>> LowRankNormal(5, 2, key=jax.random.key(0))().event_shape
+        (5,)
     """
 
     rank: int = eqx.field(static=True)
@@ -81,12 +91,20 @@ class FullRankNormal(Parametric):
     """A normal distribution with any covariance:  z ~ Normal(loc(c), L L'),  L = diag(scale(c)) (I
     + N(c)),  N lower triangular without a diagonal.
 
-    Args: dim (D); context_dim (0 = free parameters); min_scale, the smallest scale.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: D (D + 3) / 2 parameters per value; log_prob solves one triangular system.
+    Args:
+        dim: D.
+        context_dim: 0 = free parameters.
+        min_scale: the smallest scale.
 
-    >>> round(FullRankNormal(2)().log_prob(jnp.zeros(2)).item(), 4)
-    -1.8379
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        D (D + 3) / 2 parameters per value; log_prob solves one triangular system.
+
+    Example:
+        >>> round(FullRankNormal(2)().log_prob(jnp.zeros(2)).item(), 4)
+        -1.8379
     """
 
     def __init__(

@@ -15,14 +15,22 @@ from numpyro_dgm.nn.special import digamma_gap, log_beta
 class StudentT(Parametric):
     """Independent entries with heavy tails:  x_i ~ StudentT(df_i(c), loc_i(c), scale_i(c)).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); df, the degrees of freedom
-        (None: learned, above 1, so that the mean exists); min_scale, the smallest scale; pixelwise,
-        as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Raises: ValueError if df is not positive.
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        df: the degrees of freedom (None: learned, above 1, so that the mean exists).
+        min_scale: the smallest scale.
+        pixelwise: as in `Parametric`.
 
-    >>> round(StudentT(2, df=1.0)().log_prob(jnp.zeros(2)).item(), 4)
-    -2.2895
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Raises:
+        ValueError: if df is not positive.
+
+    Example:
+        >>> round(StudentT(2, df=1.0)().log_prob(jnp.zeros(2)).item(), 4)
+        -2.2895
     """
 
     df: float | None = eqx.field(static=True)

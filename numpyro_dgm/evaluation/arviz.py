@@ -38,11 +38,13 @@ def to_arviz(
     of
     a run, as ArviZ takes them.
 
-    Groups: posterior (the guide's draws of the model's latent sites, in the model's order, and its
-    deterministic sites), log_likelihood (of every observed site, element by element, for `az.loo`),
-    posterior_predictive, observed_data, sample_stats (k-hat per datum, from `num_particles` weights
-    of their own; left out where there is no weight per datum), losses (the history of the run).
-    Dimensions are called as the plates, that of the data "datum" where it is the only one.
+    Groups:
+        posterior (the guide's draws of the model's latent sites, in the model's order, and its
+        deterministic sites), log_likelihood (of every observed site, element by element, for
+        `az.loo`), posterior_predictive, observed_data, sample_stats (k-hat per datum, from
+        `num_particles` weights of their own; left out where there is no weight per datum), losses
+        (the history of the run). Dimensions are called as the plates, that of the data "datum"
+        where it is the only one.
 
     Args:
         run, data, rows, vectorize, seed: as `log_weights` takes them.
@@ -51,6 +53,7 @@ def to_arviz(
 
     Cost:
         num_draws runs of the guide, and twice as many of the model.
+
     Raises:
         ValueError: for bad arguments, draws that are NaN, and as `log_weights`.
 

@@ -39,6 +39,7 @@ def latents(
     Returns:
         {site: (num_draws, ...)}, with means {site: (...)}, the batch dimensions as the guide has
         them.
+
     Raises:
         ValueError: for bad arguments, draws that are NaN, and when a mean is asked of a
             distribution
@@ -73,6 +74,7 @@ def reconstruct(run: Any, *data: Any, rows: Any = None, seed: int = 0) -> dict[s
 
     Returns:
         {site: as observed}.
+
     Raises:
         ValueError: when a distribution has no mean.
 

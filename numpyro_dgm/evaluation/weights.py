@@ -47,8 +47,10 @@ def log_weights(
 
     Returns:
         An array (num_particles, num_data), or (num_particles, 1) of the whole data.
+
     Cost:
         num_particles passes of guide and model.
+
     Raises:
         ValueError: for bad arguments; where the model subsamples the data by itself, or was given a
             part of data that do not factorize; for a guide with parameters of other data; for

@@ -1,13 +1,7 @@
 """Normalizing flows: fast in both directions, as priors, posteriors and densities."""
 
-from numpyro_dgm.flows.autoregressive import (
-    IAF,
-    MAF,
-    NAF,
-    Autoregressive,
-    AutoregressiveNSF,
-    MAFMoG,
-)
+from numpyro_dgm.flows.autoregressive import IAF, MAF, Autoregressive
+from numpyro_dgm.flows.autoregressive_maps import NAF, AutoregressiveNSF, MAFMoG
 from numpyro_dgm.flows.block import BNAF, BlockAutoregressive
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.context_linear.householder import Householder, Reflection
@@ -17,11 +11,12 @@ from numpyro_dgm.flows.context_linear.sylvester import Sylvester, SylvesterLayer
 from numpyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from numpyro_dgm.flows.external import ExternalFlow
 from numpyro_dgm.flows.flow import Flow, FlowDistribution
-from numpyro_dgm.flows.images import FactoredOut, ImageCoupling, MultiScaleRealNVP, Squeezed
+from numpyro_dgm.flows.images import ImageCoupling, MultiScaleRealNVP
 from numpyro_dgm.flows.linear import LU, Diagonal, Orthogonal, Permutation
 from numpyro_dgm.flows.made import MADE
 from numpyro_dgm.flows.norm import Normalization
 from numpyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Shift, Sigmoidal, Spline
+from numpyro_dgm.flows.scales import FactoredOut, Squeezed
 from numpyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = [

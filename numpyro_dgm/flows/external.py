@@ -22,19 +22,29 @@ class ExternalFlow(Conditional):
     """A flow of another library, wherever a conditional is accepted: in Pyro a zuko flow, in
     NumPyro a FlowJAX distribution.
 
-    Args: flow, the other library's object; dim, the size of its values; context_dim (0 =
-        unconditional); support, of its values (None: what the flow says, else all real vectors).
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Cost: the other library's, which inverts an autoregressive flow in dim passes.
-    Raises: ValueError if the flow is not what it must be, its sizes are others, it cannot be drawn
-        from, or its support is not known; mixtures give draws without gradients.
+    Args:
+        flow: the other library's object.
+        dim: the size of its values.
+        context_dim: 0 = unconditional.
+        support: of its values (None: what the flow says, else all real vectors).
 
-    >>> from flowjax.distributions import StandardNormal
-    >>> from flowjax.flows import coupling_flow
-    >>> inner = coupling_flow(jax.random.key(0), base_dist=StandardNormal((2,)), cond_dim=3)
-    >>> flow = ExternalFlow(inner, 2, context_dim=3)
-    >>> flow(jnp.zeros((5, 3))).log_prob(jnp.zeros(2)).shape
-    (5,)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Cost:
+        the other library's, which inverts an autoregressive flow in dim passes.
+
+    Raises:
+        ValueError: if the flow is not what it must be, its sizes are others, it cannot be drawn
+            from, or its support is not known; mixtures give draws without gradients.
+
+    Example:
+        >>> from flowjax.distributions import StandardNormal
+        >>> from flowjax.flows import coupling_flow
+        >>> inner = coupling_flow(jax.random.key(0), base_dist=StandardNormal((2,)), cond_dim=3)
+        >>> flow = ExternalFlow(inner, 2, context_dim=3)
+        >>> flow(jnp.zeros((5, 3))).log_prob(jnp.zeros(2)).shape
+        (5,)
     """
 
     flow: Any

@@ -28,13 +28,22 @@ class Flow(Conditional):
     As prior, posterior or likelihood, like any conditional; named flows (MAF, RealNVP, ...) are
     stacks made for you.
 
-    Args: dim, a size or a shape; transforms, from the noise to the data; context_dim (0 =
-        unconditional); base, a conditional of the noise (default StandardNormal(dim), with a
-        context DiagonalNormal(dim, context_dim=context_dim), which is the standard normal times a
-        learned location and scale).
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Cost: that of its transforms in each direction; `repr` shows it.
-    Raises: ValueError if the base does not fit.
+    Args:
+        dim: a size or a shape.
+        transforms: from the noise to the data.
+        context_dim: 0 = unconditional.
+        base: a conditional of the noise (default StandardNormal(dim), with a context
+            DiagonalNormal(dim, context_dim=context_dim), which is the standard normal times a
+            learned location and scale).
+
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Cost:
+        that of its transforms in each direction; `repr` shows it.
+
+    Raises:
+        ValueError: if the base does not fit.
     """
 
     base: Conditional
@@ -76,7 +85,8 @@ class Flow(Conditional):
         """The flow with its directions exchanged, sharing the parameters: the implicit IAF of a
         MAF, and the other way round.
 
-        Args: base, of the other side (default: standard normal).
+        Args:
+            base: of the other side (default: standard normal).
         """
         dim = self.event_shape if len(self.event_shape) > 1 else self.event_shape[0]
         transforms = [
@@ -118,9 +128,13 @@ class FlowDistribution(Distribution):
     `TransformedDistribution` of a flow keeps the draw too; in Pyro its transforms must have a
     cache for that, as `biject_to(constraint).with_cache()` has.
 
-    Args: base, the distribution of the noise; transforms, from the noise to the data; context
-        (*batch, context_dim) or None.
-    Shapes: those of the base.
+    Args:
+        base: the distribution of the noise.
+        transforms: from the noise to the data.
+        context: (*batch, context_dim) or None.
+
+    Shapes:
+        those of the base.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}

@@ -22,11 +22,20 @@ __all__ = ["LU", "Diagonal", "Orthogonal", "Permutation"]
 class Diagonal(Transform):
     """x_i = exp(s_i) u_i,  log |det dx/du| = sum_i s_i.
 
-    Args: dim (D).
-    Attributes: log_scale (D,), s.
-    Shapes: u and x (*batch, D).
-    Raises: ValueError if dim < 1.
-    Reference: Dinh et al. (2014), arXiv:1410.8516, section 3.3.
+    Args:
+        dim: D.
+
+    Attributes:
+        log_scale: (D,), s.
+
+    Shapes:
+        u and x (*batch, D).
+
+    Raises:
+        ValueError: if dim < 1.
+
+    References:
+        Dinh et al. (2014), arXiv:1410.8516, section 3.3.
     """
 
     log_scale: Array
@@ -47,12 +56,18 @@ class Diagonal(Transform):
 class Permutation(Transform):
     """x_i = u_{order[i]}: the same entries in another order.
 
-    Args: order, a permutation of 0, ..., D - 1.
-    Shapes: u and x (*batch, D).
-    Raises: ValueError if order is no permutation.
+    Args:
+        order: a permutation of 0, ..., D - 1.
 
-    >>> Permutation((2, 0, 1)).forward_and_log_det(jnp.array([10.0, 11.0, 12.0]))[0]
-    Array([12., 10., 11.], dtype=float32)
+    Shapes:
+        u and x (*batch, D).
+
+    Raises:
+        ValueError: if order is no permutation.
+
+    Example:
+        >>> Permutation((2, 0, 1)).forward_and_log_det(jnp.array([10.0, 11.0, 12.0]))[0]
+        Array([12., 10., 11.], dtype=float32)
     """
 
     order: tuple[int, ...] = eqx.field(static=True)
@@ -73,14 +88,25 @@ class Permutation(Transform):
 class Orthogonal(Transform):
     """A rotation:  x = exp(A) u,  A' = -A,  log |det dx/du| = 0.
 
-    Args: dim (D, at least 2).
-    Attributes: angles (D (D - 1) / 2,), the entries of A below the diagonal, row by row; zero is
-        the identity.
-    Shapes: u and x (*batch, D).
-    Cost: one matrix exponential, D^3 operations, and a product per value.
-    Raises: ValueError if dim < 2.
-    Reference: Golinski et al. (2019), Improving normalizing flows via better orthogonal
-        parameterizations (ICML INNF workshop).
+    Args:
+        dim: D, at least 2.
+
+    Attributes:
+        angles: (D (D - 1) / 2,), the entries of A below the diagonal, row by row.
+        zero: is the identity.
+
+    Shapes:
+        u and x (*batch, D).
+
+    Cost:
+        one matrix exponential, D^3 operations, and a product per value.
+
+    Raises:
+        ValueError: if dim < 2.
+
+    References:
+        Golinski et al. (2019), Improving normalizing flows via better orthogonal parameterizations
+        (ICML INNF workshop).
     """
 
     dim: int = eqx.field(static=True)
@@ -116,13 +142,24 @@ class LU(Transform):
     L is lower triangular with ones on its diagonal, U upper triangular with a positive one. Of an
     array (C, height, width) it maps the channels of each pixel: an invertible 1x1 convolution.
 
-    Args: dim, the size D of a vector or the shape (C, height, width) of an array, where D = C.
-    Attributes: weight (D, D), L below its diagonal, U above it, log U_ii on it; bias (D,). Zero is
-        the identity.
-    Shapes: u and x (*batch, D) or (*batch, C, height, width).
-    Cost: one pass: two triangular products in one direction, two triangular systems in the other.
-    Raises: ValueError if dim is neither a size nor the shape of an array.
-    Reference: Kingma & Dhariwal (2018), arXiv:1807.03039, eqs. (9) to (11); Durkan et al. (2019),
+    Args:
+        dim: the size D of a vector or the shape (C, height, width) of an array, where D = C.
+
+    Attributes:
+        weight: (D, D), L below its diagonal, U above it, log U_ii on it.
+        bias: (D,). Zero is the identity.
+
+    Shapes:
+        u and x (*batch, D) or (*batch, C, height, width).
+
+    Cost:
+        one pass: two triangular products in one direction, two triangular systems in the other.
+
+    Raises:
+        ValueError: if dim is neither a size nor the shape of an array.
+
+    References:
+        Kingma & Dhariwal (2018), arXiv:1807.03039, eqs. (9) to (11); Durkan et al. (2019),
         arXiv:1906.04032, section 3.2.
     """
 

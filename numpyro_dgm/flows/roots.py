@@ -32,16 +32,24 @@ def increasing_root(
     dfunction) / slope: a Newton step at the root changes nothing but has these derivatives, and two
     steps have those of up to third order.
 
-    Args: function, v and params -> values and the logarithm of the slope; target; lower and upper,
-        values around the root; params, the tensors that the function depends on.
-    Shapes: all broadcast against each other, as far as the function allows.
-    Cost: about 10 evaluations of the function for a whole batch, at most 64; then two with
-        gradients. The search stops when every entry has converged, so that in torch, where a
-        captured graph cannot stop early, a step with a root search is not compiled.
+    Args:
+        function: v and params -> values and the logarithm of the slope.
+        target: what the function shall be equal to.
+        lower, upper: values around the root.
+        params: the tensors that the function depends on.
 
-    >>> cubic = lambda v: (v + v**3, jnp.log(1 + 3 * v**2))
-    >>> increasing_root(cubic, jnp.array(10.0), jnp.array(0.0), jnp.array(10.0))
-    Array(2., dtype=float32)
+    Shapes:
+        all broadcast against each other, as far as the function allows.
+
+    Cost:
+        about 10 evaluations of the function for a whole batch, at most 64; then two with gradients.
+        The search stops when every entry has converged, so that in torch, where a captured graph
+        cannot stop early, a step with a root search is not compiled.
+
+    Example:
+        >>> cubic = lambda v: (v + v**3, jnp.log(1 + 3 * v**2))
+        >>> increasing_root(cubic, jnp.array(10.0), jnp.array(0.0), jnp.array(10.0))
+        Array(2., dtype=float32)
     """
     v = _search(function, *map(jax.lax.stop_gradient, (target, lower, upper, *params)))
     for _ in range(2):

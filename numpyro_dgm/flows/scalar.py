@@ -26,8 +26,12 @@ __all__ = ["Affine", "MixtureCDF", "ScalarMap", "Shift", "Sigmoidal", "Spline"]
 class ScalarMap(ABC):
     """An increasing map of one number, given `num_params` real parameters.
 
-    Attributes: num_params; inverse_cost, in words: "closed form" or "root search".
-    Shapes: v and w (*batch,), raw (*batch, num_params) -> value and log-slope (*batch,), broadcast
+    Attributes:
+        num_params: how many numbers there are for each coordinate or layer.
+        inverse_cost: in words: "closed form" or "root search".
+
+    Shapes:
+        v and w (*batch,), raw (*batch, num_params) -> value and log-slope (*batch,), broadcast
         against each other.
     """
 
@@ -52,10 +56,12 @@ class Affine(ScalarMap):
     """w = m + exp(a) v,  a = 5 tanh(raw_a / 5): smoothly bounded, so that exp(a) neither overflows
     nor vanishes.
 
-    Reference: Papamakarios et al. (2017), arXiv:1705.07057, eq. (4).
+    References:
+        Papamakarios et al. (2017), arXiv:1705.07057, eq. (4).
 
-    >>> Affine()(jnp.array(2.0), jnp.zeros(2))
-    (Array(2., dtype=float32), Array(0., dtype=float32))
+    Example:
+        >>> Affine()(jnp.array(2.0), jnp.zeros(2))
+        (Array(2., dtype=float32), Array(0., dtype=float32))
     """
 
     num_params = 2
@@ -79,10 +85,12 @@ def _shift_and_log_scale(raw: Array) -> tuple[Array, Array]:
 class Shift(ScalarMap):
     """w = v + m, which keeps volumes.
 
-    Reference: Dinh et al. (2014), arXiv:1410.8516, additive coupling.
+    References:
+        Dinh et al. (2014), arXiv:1410.8516, additive coupling.
 
-    >>> Shift()(jnp.array(2.0), jnp.ones(1))
-    (Array(3., dtype=float32), Array(0., dtype=float32))
+    Example:
+        >>> Shift()(jnp.array(2.0), jnp.ones(1))
+        (Array(3., dtype=float32), Array(0., dtype=float32))
     """
 
     num_params = 1
@@ -104,12 +112,19 @@ class Spline(ScalarMap):
     Widths and heights of the bins are softmaxes, the slopes at the inner knots positive, those at
     the ends one: 3 num_bins - 1 parameters.
 
-    Args: num_bins; bound.
-    Raises: ValueError if num_bins is not in [2, 500] or bound is not positive.
-    Reference: Durkan et al. (2019), arXiv:1906.04032, eqs. (4) to (8).
+    Args:
+        num_bins: the number of bins.
+        bound: .
 
-    >>> Spline().invert(jnp.array(2.0), jnp.zeros(23))[0]
-    Array(2., dtype=float32)
+    Raises:
+        ValueError: if num_bins is not in [2, 500] or bound is not positive.
+
+    References:
+        Durkan et al. (2019), arXiv:1906.04032, eqs. (4) to (8).
+
+    Example:
+        >>> Spline().invert(jnp.array(2.0), jnp.zeros(23))[0]
+        Array(2., dtype=float32)
     """
 
     num_bins: int = 8
@@ -207,10 +222,17 @@ class MixtureCDF(ScalarMap):
     Under a `StandardLogistic` base the density of v is the mixture's. At raw = 0 the components are
     spread over (-1.5, 1.5) and F has the variance of the logistic distribution.
 
-    Args: num_components.
-    Cost: the inverse is a root search.
-    Raises: ValueError if num_components < 1.
-    Reference: Papamakarios et al. (2017), arXiv:1705.07057, section 3.2 (MoG conditionals).
+    Args:
+        num_components: .
+
+    Cost:
+        the inverse is a root search.
+
+    Raises:
+        ValueError: if num_components < 1.
+
+    References:
+        Papamakarios et al. (2017), arXiv:1705.07057, section 3.2 (MoG conditionals).
     """
 
     num_components: int = 8
@@ -257,13 +279,21 @@ class Sigmoidal(ScalarMap):
     """w = logit sum_k p_k sigmoid(a_k v + b_k),  a_k > 0: a network with one hidden layer,
     increasing, from the real line onto itself.
 
-    Args: num_components.
-    Cost: the inverse is a root search.
-    Raises: ValueError if num_components < 1.
-    Reference: Huang et al. (2018), arXiv:1804.00779, eq. (8), deep sigmoidal flow.
+    Args:
+        num_components: .
 
-    >>> round(Sigmoidal(3).invert(jnp.array(2.0), jnp.zeros(9))[0].item(), 4)
-    2.0
+    Cost:
+        the inverse is a root search.
+
+    Raises:
+        ValueError: if num_components < 1.
+
+    References:
+        Huang et al. (2018), arXiv:1804.00779, eq. (8), deep sigmoidal flow.
+
+    Example:
+        >>> round(Sigmoidal(3).invert(jnp.array(2.0), jnp.zeros(9))[0].item(), 4)
+        2.0
     """
 
     num_components: int = 8

@@ -18,11 +18,14 @@ class Transform(eqx.Module):
     """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may
     depend on a context c.
 
-    Attributes: forward_cost and inverse_cost, what each direction costs, in words: "one pass", "one
-        pass in 64 steps", "root search".
-    Shapes: u and x (*batch, *event); context (*batch, context_dim) or None, broadcast against the
-    batch; log-determinants (*batch,). A subclass defines `forward_and_log_det` and
-    `inverse_and_log_det`; both are differentiable in value, context and parameters.
+    Attributes:
+        forward_cost: and inverse_cost, what each direction costs, in words: "one pass", "one pass
+            in 64 steps", "root search".
+
+    Shapes:
+        u and x (*batch, *event); context (*batch, context_dim) or None, broadcast against the
+        batch; log-determinants (*batch,). A subclass defines `forward_and_log_det` and
+        `inverse_and_log_det`; both are differentiable in value, context and parameters.
     """
 
     def __init__(self) -> None:
@@ -50,7 +53,8 @@ class Transform(eqx.Module):
 class Inverse(Transform):
     """The same bijection with its directions exchanged; it shares the parameters.
 
-    Args: transform.
+    Args:
+        transform: .
     """
 
     transform: Transform

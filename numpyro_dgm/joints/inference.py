@@ -151,7 +151,8 @@ class InferenceJoint:
         """A latent site on the real line, where its support in the model is mapped to: its entries
         u, and log |dz/du| as the local quantities are shaped.
 
-        Raises: ValueError when the support cannot be mapped, as that of a discrete site.
+        Raises:
+            ValueError: when the support cannot be mapped, as that of a discrete site.
         """
         u, log_jacobian = (self._read(which, name) for which in ("unconstrained", "log_jacobian"))
         return self._entries(name, u), log_jacobian

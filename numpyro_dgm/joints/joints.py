@@ -52,6 +52,7 @@ class Joints:
         plans: what earlier runs of the same model and guide have found, in and out (Pyro).
         rng_key, params, mutable_state: in NumPyro also, the constrained values of all parameters
             and the mutable sites (afterwards averaged over the particles).
+
     Raises:
         ValueError: when the guide misses a latent site or draws one that the model has not, and for
             what else `dgm_core.structure.find_structure` refuses.
@@ -145,9 +146,9 @@ class Joints:
 
         Values of a Categorical are one-hot vectors, (num, *event, num_classes).
 
-        Raises: ValueError for a site that the model has not, or one whose distribution is learned
-            but
-        through whose draws no gradient passes.
+        Raises:
+            ValueError: for a site that the model has not, or one whose distribution is learned but
+                through whose draws no gradient passes.
         """
         nodes = random_sites(self.generative())
         if unknown := [name for name in sites if name not in nodes]:
@@ -227,7 +228,8 @@ class Joints:
         """Model and frozen guide scored at the draws, with the gradient through `sites` multiplied
         by constant weights w, or by 1 - s (1 - w) where log q counts s times (0 under a mask).
 
-        Shapes: weights (num_particles, *sizes), or (num_particles,) for those of the whole joint.
+        Shapes:
+            weights (num_particles, *sizes), or (num_particles,) for those of the whole joint.
         """
         values = {}
         for name in (name for name in sites if not joint.is_determined(name)):

@@ -17,8 +17,10 @@ def map_particles(
 ) -> Any:
     """What one particle gives, for all of them, leading.
 
-    Args: particle, of a key and an entry of each of the mapped trees;  vectorize: at once (True, by
-    `jax.vmap`), one after the other (False, by `jax.lax.map`), or at once if that can be (None).
+    Args:
+        particle: of a key and an entry of each of the mapped trees.
+        vectorize: at once (True, by `jax.vmap`), one after the other (False, by `jax.lax.map`), or
+            at once if that can be (None).
     """
 
     def one_by_one() -> Any:

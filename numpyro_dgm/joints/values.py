@@ -33,8 +33,9 @@ def with_vectors(value: tuple[Array, int], fn: Any) -> tuple[Array, int]:
     """A value of a site and its number of event dimensions, the labels of a Categorical as one-hot
     vectors.
 
-    Raises: ValueError for labels outside 0, ..., num_classes - 1; inside compiled code, which
-        cannot look at them, their vectors are NaN.
+    Raises:
+        ValueError: for labels outside 0, ..., num_classes - 1; inside compiled code, which cannot
+            look at them, their vectors are NaN.
     """
     base, (labels, event_dim) = base_of(fn), value
     if not isinstance(base, CategoricalProbs | CategoricalLogits):

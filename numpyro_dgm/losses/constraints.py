@@ -1,4 +1,4 @@
-"""The Lagrangian view: minimise one term while another keeps to a target, with the multiplier
+"""The Lagrangian view: minimize one term while another keeps to a target, with the multiplier
 learned by gradient ascent.
 
 `KL() + Constraint(Reconstruction(), at_most=80.0)` asks for the smallest rate that reconstructs as
@@ -28,14 +28,21 @@ _DEFAULT = Adam(1e-2)
 class KL(Term):
     """The rate KL(q(z | x), p(z)), in nats per datum: the ELBO's other half, beside Reconstruction.
 
-    Args: num_particles, draws of the guide per datum, averaged; analytic_kl, in closed form where
-        one is known (guide and model must then draw their sites in the same order).
-    Logged: "KL".
-    Cost: one run of guide and model.  Sites that are not reparameterized take the score function,
-        as in ELBO.
+    Args:
+        num_particles: draws of the guide per datum, averaged.
+        analytic_kl: in closed form where one is known (guide and model must then draw their sites
+            in the same order).
 
-    >>> KL(analytic_kl=True)
-    KL(analytic_kl=True)
+    Logged:
+        "KL".
+
+    Cost:
+        one run of guide and model.  Sites that are not reparameterized take the score function, as
+        in ELBO.
+
+    Example:
+        >>> KL(analytic_kl=True)
+        KL(analytic_kl=True)
     """
 
     name = "KL"
@@ -59,12 +66,17 @@ class KL(Term):
 class Multiplier(eqx.Module):
     """A Lagrange multiplier: violations v (batch,) -> multiplier * v.
 
-    Args: initial; signed, whether it may be negative (of an equality); otherwise it is the
-        exponential of the parameter, and stays positive.
-    Raises: ValueError for an initial multiplier that is not positive unless signed.
+    Args:
+        initial: the multiplier's first value.
+        signed: whether it may be negative (of an equality); otherwise it is the exponential of the
+            parameter, and stays positive.
 
-    >>> float(Multiplier(2.0)())
-    2.0
+    Raises:
+        ValueError: for an initial multiplier that is not positive unless signed.
+
+    Example:
+        >>> float(Multiplier(2.0)())
+        2.0
     """
 
     raw: Array
@@ -85,26 +97,37 @@ class Constraint(AdversarialTerm):
     """lambda (term - target) with a multiplier lambda that gradient ascent learns: at the saddle
     point the term keeps to its target.
 
-    The multiplier is a player like a critic: it has its own optimiser, is saved, resumed and logged
+    The multiplier is a player like a critic: it has its own optimizer, is saved, resumed and logged
     with the run, and takes a step before each of the model's. Of an inequality lambda = exp(raw) >
     0, which falls towards zero where the constraint is met without it; of an equality it may have
     any sign.
 
-    Args: term, the quantity that is constrained, under the sign it is logged with; one of at_most,
-        at_least and equal, the target in nats per datum; initial, the multiplier to start from;
-        optim, of the multiplier's parameter (default Adam(1e-2)).
-    Logged: "Constraint(<term>)", lambda (term - target), "/value" of the term, and "/multiplier".
-    Cost: the term's, twice where it is not part of a compiled step.
-    Raises: ValueError unless there is one target, and for a term that has a critic or a schedule of
-        its own.
-    References: Rezende and Viola (2018), arXiv:1810.00597 (GECO: a target for the reconstruction);
-        Alemi et al. (2018), arXiv:1711.00464 (for the rate).
+    Args:
+        term: the quantity that is constrained, under the sign it is logged with; one of at_most,
+            at_least and equal, the target in nats per datum.
+        initial: the multiplier to start from.
+        optim: of the multiplier's parameter (default Adam(1e-2)).
 
-    >>> from numpyro_dgm.losses import Reconstruction
-    >>> KL() + Constraint(Reconstruction(), at_most=80.0)
-    KL() + Constraint(Reconstruction(), at_most=80.0)
-    >>> Reconstruction() + Constraint(KL(), equal=10.0)
-    Reconstruction() + Constraint(KL(), equal=10.0)
+    Logged:
+        "Constraint(<term>)", lambda (term - target), "/value" of the term, and "/multiplier".
+
+    Cost:
+        the term's, twice where it is not part of a compiled step.
+
+    Raises:
+        ValueError: unless there is one target, and for a term that has a critic or a schedule of
+            its own.
+
+    References:
+        Rezende and Viola (2018), arXiv:1810.00597 (GECO: a target for the reconstruction); Alemi et
+        al. (2018), arXiv:1711.00464 (for the rate).
+
+    Example:
+        >>> from numpyro_dgm.losses import Reconstruction
+        >>> KL() + Constraint(Reconstruction(), at_most=80.0)
+        KL() + Constraint(Reconstruction(), at_most=80.0)
+        >>> Reconstruction() + Constraint(KL(), equal=10.0)
+        Reconstruction() + Constraint(KL(), equal=10.0)
     """
 
     details = ("value", "multiplier")
@@ -152,7 +175,7 @@ class Constraint(AdversarialTerm):
         return violation, violation
 
     def bound(self, real: Array, fake: Array) -> Array:
-        """lambda times the violation, which the multiplier maximises and the model minimises."""
+        """lambda times the violation, which the multiplier maximizes and the model minimizes."""
         return real.mean()
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:

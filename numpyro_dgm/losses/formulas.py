@@ -1,6 +1,7 @@
 """The formulas behind the losses: plain functions of arrays, without models, guides or traces.
 
-Shapes: particles lead, then the data: log_w (num_particles, *data).
+Shapes:
+    particles lead, then the data: log_w (num_particles, *data).
 """
 
 import math
@@ -23,8 +24,9 @@ def attach_gradient(value: Array, surrogate: Array) -> Array:
     """The number `value` with the gradient of `surrogate`: value and gradient of an estimator in
     one array.
 
-    Shapes: value and surrogate (*batch) -> (*batch).  The value is exact: s - stop(s) is zero for
-        every finite s.
+    Shapes:
+        value and surrogate (*batch) -> (*batch).  The value is exact: s - stop(s) is zero for every
+        finite s.
     """
     return jax.lax.stop_gradient(value) + (surrogate - jax.lax.stop_gradient(surrogate))
 
@@ -32,8 +34,11 @@ def attach_gradient(value: Array, surrogate: Array) -> Array:
 def iwae_bound(log_w: Array) -> Array:
     """L_K = log 1/K sum_k w_k, at most log p(x) in expectation and not decreasing in K.
 
-    Shapes: log_w (num_particles, *data) -> (*data).
-    Reference: Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, eq. (8).
+    Shapes:
+        log_w (num_particles, *data) -> (*data).
+
+    References:
+        Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, eq. (8).
     """
     return logsumexp(log_w, 0) - math.log(log_w.shape[0])
 
@@ -63,7 +68,9 @@ def vimco_signal(log_w: Array) -> Array:
 
     The learning signal of the score-function gradient of the IWAE bound.  Shapes: (num_particles,
     *data) -> the same.
-    Reference: Mnih and Rezende (2016), arXiv:1602.06725, eq. (10).
+
+    References:
+        Mnih and Rezende (2016), arXiv:1602.06725, eq. (10).
     """
     log_w = jax.lax.stop_gradient(log_w)
     num_particles = log_w.shape[0]

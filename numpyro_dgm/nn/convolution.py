@@ -106,15 +106,27 @@ class ConvEncoder(eqx.Module):
     """From images to features: convolutions with 4x4 kernels and stride 2, each halving height and
     width, then an affine layer; each is followed by the activation.
 
-    Args: image_shape (channels, height, width); hidden_channels, the channels after each
-        convolution; out_dim; activation, as in `MLP`.
-    Attributes: convolutions, output, out_dim.
-    Shapes: x (*batch, channels, height, width) -> (*batch, out_dim).
-    Raises: ValueError if the image is too small to be halved that often, and for an x of the wrong
-        shape.
+    Args:
+        image_shape: channels, height, width.
+        hidden_channels: the channels after each convolution.
+        out_dim: the number of features.
+        activation: as in `MLP`.
 
-    >>> ConvEncoder((1, 8, 8), key=jax.random.key(0))(jax.numpy.zeros((7, 1, 8, 8))).shape
-    (7, 256)
+    Attributes:
+        convolutions: the layers before the last.
+        output: the affine layer.
+        out_dim: the number of features.
+
+    Shapes:
+        x (*batch, channels, height, width) -> (*batch, out_dim).
+
+    Raises:
+        ValueError: if the image is too small to be halved that often, and for an x of the wrong
+            shape.
+
+    Example:
+        >>> ConvEncoder((1, 8, 8), key=jax.random.key(0))(jax.numpy.zeros((7, 1, 8, 8))).shape
+        (7, 256)
     """
 
     image_shape: tuple[int, ...] = eqx.field(static=True)
@@ -174,17 +186,28 @@ class ConvDecoder(eqx.Module):
 
     The output is flattened, the context of a likelihood with `pixelwise=True`.
 
-    Args: in_dim; image_shape (channels, height, width), of which the channels do not matter;
-        hidden_channels, the channels before each transposed convolution; out_channels, the features
-        of a pixel; activation, as in `MLP`.
-    Attributes: input, convolutions, out_dim = out_channels * height * width.
-    Shapes: h (*batch, in_dim) -> (*batch, out_dim), a flattened image (out_channels, height,
-        width).
-    Raises: ValueError if the image is too small to be halved that often, and for an h of the wrong
-        size.
+    Args:
+        in_dim: the size of what comes in.
+        image_shape: (channels, height, width), of which the channels do not matter.
+        hidden_channels: the channels before each transposed convolution.
+        out_channels: the features of a pixel.
+        activation: as in `MLP`.
 
-    >>> ConvDecoder(2, (1, 8, 8), key=jax.random.key(0))(jax.numpy.zeros((7, 2))).shape
-    (7, 1024)
+    Attributes:
+        input: the affine layer.
+        convolutions: the layers after it.
+        out_dim: out_channels * height * width.
+
+    Shapes:
+        h (*batch, in_dim) -> (*batch, out_dim), a flattened image (out_channels, height, width).
+
+    Raises:
+        ValueError: if the image is too small to be halved that often, and for an h of the wrong
+            size.
+
+    Example:
+        >>> ConvDecoder(2, (1, 8, 8), key=jax.random.key(0))(jax.numpy.zeros((7, 2))).shape
+        (7, 1024)
     """
 
     in_dim: int = eqx.field(static=True)
@@ -248,8 +271,9 @@ def halvings(image_shape: tuple[int, ...], times: int) -> list[tuple[int, int]]:
     """Height and width of an image (channels, height, width) before and after each halving, rounded
     down.
 
-    >>> halvings((1, 28, 28), 2)
-    [(28, 28), (14, 14), (7, 7)]
+    Example:
+        >>> halvings((1, 28, 28), 2)
+        [(28, 28), (14, 14), (7, 7)]
     """
     sizes = [(image_shape[1] >> i, image_shape[2] >> i) for i in range(times + 1)]
     if not times or min(sizes[-1]) < 1:

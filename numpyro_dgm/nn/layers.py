@@ -1,4 +1,4 @@
-"""Layers with the same layout, initialisation and constants in both twins, applied over any leading
+"""Layers with the same layout, initialization and constants in both twins, applied over any leading
 dimensions.
 """
 
@@ -37,8 +37,9 @@ def check_activation(name: str) -> str:
     """The name of an activation, if there is one: elu, gelu, leaky_relu, relu, sigmoid, silu,
     softplus or tanh.
 
-    >>> check_activation("tanh")
-    'tanh'
+    Example:
+        >>> check_activation("tanh")
+        'tanh'
     """
     return check_choice("activation", name, _ACTIVATIONS)
 
@@ -52,8 +53,12 @@ class Linear(eqx.Module):
     """An affine map over the last dimension, W x + b, with W and b drawn from U(-1/sqrt(in_dim),
     1/sqrt(in_dim)).
 
-    Args: in_dim; out_dim.  Attributes: weight (out_dim, in_dim), bias (out_dim,).
-    Shapes: x (*batch, in_dim) -> (*batch, out_dim).
+    Args:
+        in_dim: the size of what comes in.
+        out_dim: .  Attributes: weight (out_dim, in_dim), bias (out_dim,).
+
+    Shapes:
+        x (*batch, in_dim) -> (*batch, out_dim).
     """
 
     weight: Array
@@ -88,16 +93,21 @@ class RunningStatistics:
 
 
 class BatchNorm(eqx.Module):
-    """Batch normalisation over all leading dimensions, y = weight (x - mean) / sqrt(variance +
+    """Batch normalization over all leading dimensions, y = weight (x - mean) / sqrt(variance +
     1e-5) + bias.
 
     Training uses the statistics of the batch and moves the running ones towards them (momentum 0.1,
     unbiased variance); inside `evaluation_mode` the running statistics are used and left alone.
 
-    Args: dim.  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
-    Raises: ValueError for a batch of one value in training, which has no variance, and for a wrong
-        last dimension.
-    Reference: Ioffe & Szegedy (2015), arXiv:1502.03167.
+    Args:
+        dim: .  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
+
+    Raises:
+        ValueError: for a batch of one value in training, which has no variance, and for a wrong
+            last dimension.
+
+    References:
+        Ioffe & Szegedy (2015), arXiv:1502.03167.
     """
 
     weight: Array
@@ -120,7 +130,7 @@ class BatchNorm(eqx.Module):
         return self.running.site[self.running.name] if self.running else self._initial()
 
     def __call__(self, x: Array) -> Array:
-        """Normalise x (*batch, dim)."""
+        """Normalize x (*batch, dim)."""
         count = prod(x.shape[:-1])
         if x.shape[-1] != self.dim:
             raise ValueError(
@@ -149,8 +159,11 @@ class Dropout(eqx.Module):
     """Set each entry to zero with probability `rate` in training and divide the others by 1 - rate;
     the identity inside `evaluation_mode`.
 
-    Args: rate in [0, 1).  Shapes: any.
-    Reference: Srivastava et al. (2014), JMLR 15:1929.
+    Args:
+        rate: in [0, 1).  Shapes: any.
+
+    References:
+        Srivastava et al. (2014), JMLR 15:1929.
     """
 
     rate: float = eqx.field(static=True)

@@ -1,4 +1,4 @@
-"""Optimisers: `Adam`, and those of the backend's own libraries."""
+"""Optimizers: `Adam`, and those of the backend's own libraries."""
 
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -16,12 +16,20 @@ __all__ = ["Adam"]
 class Adam:
     """Adam (Kingma & Ba 2015), the default of `fit`.
 
-    Args: learning_rate; betas, decays of the two moments; eps, added to the root of the second.
-    Raises: ValueError if an argument is out of range.
-    Reference: arXiv:1412.6980.
+    Args:
+        learning_rate: the size of a step.
+        betas: decays of the two moments.
+        eps: added to the root of the second.
 
-    >>> Adam(3e-4)
-    Adam(0.0003)
+    Raises:
+        ValueError: if an argument is out of range.
+
+    References:
+        arXiv:1412.6980.
+
+    Example:
+        >>> Adam(3e-4)
+        Adam(0.0003)
     """
 
     learning_rate: float = 1e-3
@@ -60,13 +68,13 @@ def check_optimizer(optim: Any) -> Any:
 def _refuse(optim: Any) -> NoReturn:
     raise ValueError(
         "optim must be Adam(...), an optax.GradientTransformation or a numpyro.optim "
-        "optimiser, "
+        "optimizer, "
         f"got {shown(optim)}."
     )
 
 
 def build_optimizer(optim: Any, lr_schedule: Any = None) -> optax.GradientTransformationExtraArgs:
-    """`Adam(...)`, an optax or a numpyro.optim optimiser as an optax transformation; ValueError for
+    """`Adam(...)`, an optax or a numpyro.optim optimizer as an optax transformation; ValueError for
     anything else.
     """
     if isinstance(optim, Adam):
@@ -76,7 +84,7 @@ def build_optimizer(optim: Any, lr_schedule: Any = None) -> optax.GradientTransf
     if isinstance(optim, _NumPyroOptim) and not isinstance(optim, Minimize):
         if lr_schedule is not None:
             raise ValueError(
-                "lr_schedule needs Adam(...) or an optax optimiser; numpyro.optim takes the "
+                "lr_schedule needs Adam(...) or an optax optimizer; numpyro.optim takes the "
                 "schedule as its step_size."
             )
         return _from_numpyro(optim)

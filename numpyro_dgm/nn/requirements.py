@@ -23,13 +23,16 @@ _collected: ContextVar[list[tuple[str, str, Array, Array]] | None] = ContextVar(
 def require(name: str, wanted: str, values: Array, good: Array) -> None:
     """Ask of data that they are good, entry by entry; ValueError with the first entry that is not.
 
-    Args: name, of the argument, and wanted, what it must be, as the sentence says it; values; good,
-        of their shape.
+    Args:
+        name: of the argument, and wanted, what it must be, as the sentence says it.
+        values: what is looked at.
+        good: of their shape.
 
-    >>> y = jnp.array([0, 3])
-    >>> require("y", "labels from 0 to 2", y, y < 3)
-    Traceback (most recent call last):
-    ValueError: y must be labels from 0 to 2, got 3.
+    Example:
+        >>> y = jnp.array([0, 3])
+        >>> require("y", "labels from 0 to 2", y, y < 3)
+        Traceback (most recent call last):
+        ValueError: y must be labels from 0 to 2, got 3.
     """
     found = _collected.get()
     if found is not None:

@@ -25,7 +25,7 @@ __all__ = ["binarize"]
 
 
 def binarize(batch: Any, *, key: Array) -> Any:
-    """x ~ Bernoulli(x) anew at every pass: dynamic binarisation, of the array, of the first array
+    """x ~ Bernoulli(x) anew at every pass: dynamic binarization, of the array, of the first array
     of a tuple or of the first entry of a dict.
     """
     form, (x, *others) = Form.of(batch)
@@ -36,11 +36,18 @@ class Arrays:
     """Data in memory: an array, a tuple or a dict of arrays with equally many rows, put on the
     device once.
 
-    Attributes: form; arrays; num_data; batch_size; num_full, full batches in an epoch; num_batches,
-    with the last, smaller one. `shrink` takes a batch size beyond the number of data for all of
-    them.
-    Raises: ValueError for empty data, unequal lengths, entries that are no arrays and a batch size
-        that does not fit.
+    Attributes:
+        form: how they are put together.
+        arrays: the data, row by row.
+        num_data: how many data there are.
+        batch_size: rows of a batch.
+        num_full: full batches in an epoch.
+        num_batches: with the last, smaller one. `shrink` takes a batch size beyond the number of
+            data for all of them.
+
+    Raises:
+        ValueError: for empty data, unequal lengths, entries that are no arrays and a batch size
+            that does not fit.
     """
 
     def __init__(
@@ -89,8 +96,9 @@ class Arrays:
 class Stream:
     """Batches from an iterable, or from a callable that returns one, run through once per epoch.
 
-    Raises: ValueError for an epoch without batches and for an iterator where there are several
-        epochs, TypeError for what cannot be iterated.
+    Raises:
+        ValueError: for an epoch without batches and for an iterator where there are several epochs.
+        TypeError: for what cannot be iterated.
     """
 
     num_data = batch_size = None

@@ -63,7 +63,9 @@ def check_observations(step: Step, state: State, data: Arrays | Stream, key: Arr
     model requires of its data, in all data in memory or in the first batch of an iterable.
 
     Where validation has been switched off, for a site or for all, it warns.
-    Cost: one pass through the data, of which compilation leaves only the comparisons.
+
+    Cost:
+        one pass through the data, of which compilation leaves only the comparisons.
     """
     known: dict[str, tuple[Any, ...]] = {}
 
@@ -138,7 +140,7 @@ def check_states(loss: Loss, validation_loss: Loss) -> None:
 def _shapes(
     step: Step, state: State, data: Arrays, num_rows: int, key: Array
 ) -> tuple[Structure, bool]:
-    """What factorises in model and guide, and whether the data are scaled, from a run on shapes
+    """What factorizes in model and guide, and whether the data are scaled, from a run on shapes
     alone.
     """
     found: list[tuple[Structure, bool]] = []

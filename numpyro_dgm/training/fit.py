@@ -31,7 +31,7 @@ from numpyro_dgm.training.compiling import ArrayEpochs, StreamEpochs
 from numpyro_dgm.training.guard import Finite
 from numpyro_dgm.training.parallel import Placement, refuse_after_fork
 from numpyro_dgm.training.run import Run
-from numpyro_dgm.training.step import Step, initialise
+from numpyro_dgm.training.step import Step, initialize
 from numpyro_dgm.training.trainer import Trainer
 from numpyro_dgm.training.updates import Updates
 from numpyro_dgm.training.validating import Validation
@@ -68,7 +68,7 @@ def fit(
     vectorize: bool | None = None,
     compile: bool | str = "auto",
 ) -> Run:
-    """Train a model and its guide on data:  minimise  loss(model, guide, batch) / data size  over
+    """Train a model and its guide on data:  minimize  loss(model, guide, batch) / data size  over
     epochs of minibatches.
 
     Works on any model/guide pair with plates, subsampling, global latents, free parameters and
@@ -81,8 +81,8 @@ def fit(
         data: an array, called as model(batch); a tuple of arrays, called as model(*batch); a dict,
             called as model(**batch); or any iterable of such batches, or a callable that returns
             one, run through once per epoch. Arrays are moved to the device once and shuffled there.
-        loss: what is minimised, a sum of terms; ELBO() when left out.
-        optim: Adam(1e-3) when left out; or any optimiser of the backend.
+        loss: what is minimized, a sum of terms; ELBO() when left out.
+        optim: Adam(1e-3) when left out; or any optimizer of the backend.
         num_epochs: passes through the data in all, also when a run is resumed; 1 when left out.
         num_steps: steps in all, instead of epochs.  An "epoch" is then a whole number of passes, as
             many as give a run of about a hundred epochs (a hundredth of the steps where nobody
@@ -116,6 +116,7 @@ def fit(
 
     Returns:
         Run.
+
     Raises:
         ValueError: bad arguments or data, observations outside their support, a guide that does not
             fit the model.
@@ -124,6 +125,14 @@ def fit(
             as it was before that step.
         CheckpointError: the checkpoint cannot be read, belongs to a run with other arguments, or
             cannot be written, and then holds the run as `error.run`.
+
+    Example:
+        >>> from numpyro_dgm.models import VAE
+        >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
+        >>> x = jnp.ones((20, 4))
+        >>> run = fit(vae.model, vae.guide, x, batch_size=5, num_epochs=2, progress=False)
+        >>> run.epoch, run.history.column("step")
+        (2, array([4., 8.]))
     """
     loss = with_choice(ELBO() if loss is None else loss, vectorize)
     validation_loss = with_choice(ELBO() if validation_loss is None else validation_loss, vectorize)
@@ -167,7 +176,7 @@ def fit(
         check_rates(lr_schedule, plan.num_steps or 1000)
     whole = source.arrays if isinstance(source, Arrays) else None
     remembered = seen(*Form.of(example), whole, source.num_data)
-    params, transforms, mutable = initialise(model, guide, example, init_key, compiled=compiled)
+    params, transforms, mutable = initialize(model, guide, example, init_key, compiled=compiled)
     common: dict[str, Any] = {
         "num_data": source.num_data,
         "batch_size": source.batch_size,

@@ -16,12 +16,16 @@ class Placement:
     """One device, or several: then every device holds all parameters and data, and computes its
     part of each batch.
 
-    Args: device: None, where the parameters are; a jax.Device or a name such as "cpu", "gpu" or
-        "gpu:1"; a list of them, or "all".
-    Raises: ValueError for a device that there is not.
+    Args:
+        device: None, where the parameters are; a jax.Device or a name such as "cpu", "gpu" or
+            "gpu:1"; a list of them, or "all".
 
-    >>> _Placement("cpu").num_devices
-    1
+    Raises:
+        ValueError: for a device that there is not.
+
+    Example:
+        >>> _Placement("cpu").num_devices
+        1
     """
 
     def __init__(self, device: Any = None) -> None:

@@ -22,7 +22,8 @@ __all__: list[str] = []  # for the package, not for users
 def save(folder: Path, tree: Any, header: Mapping[str, Any]) -> None:
     """Write the arrays of a tree and a JSON header to `<folder>/last.npz`.
 
-    Raises: CheckpointError if that cannot be done.
+    Raises:
+        CheckpointError: if that cannot be done.
     """
     arrays = {name: to_numpy(leaf) for name, leaf in _leaves(tree).items()}
     resuming.save(folder, arrays, header)
@@ -33,7 +34,8 @@ def load(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """The saved arrays and the header; None where there is no checkpoint.
 
-    Raises: CheckpointError if it belongs to a run with other arguments or cannot be read.
+    Raises:
+        CheckpointError: if it belongs to a run with other arguments or cannot be read.
     """
     return resuming.load(folder, identity)
 
@@ -41,7 +43,8 @@ def load(
 def rebuilt(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
     """The saved tree, in the form and types of `like`.
 
-    Raises: CheckpointError where it has another form.
+    Raises:
+        CheckpointError: where it has another form.
     """
     leaves = _leaves(like)
     plain = {name: to_numpy(leaf) for name, leaf in leaves.items()}

@@ -14,8 +14,11 @@ class Rows(Messenger):
     """Hands the numbers of a batch's rows to the plates that hold a subsample of the data, also
     where an automatic guide remembers the size of a full batch.
 
-    Args: fn; rows; num_data, the size that such plates declare; batch_size, the size of full
-        batches.
+    Args:
+        fn: a distribution.
+        rows: which data these are.
+        num_data: the size that such plates declare.
+        batch_size: the size of full batches.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ __all__: list[str] = []  # for the package, not for users
 
 
 class State(NamedTuple):
-    """All that a step changes: unconstrained params, the optimiser's state, the average of the
+    """All that a step changes: unconstrained params, the optimizer's state, the average of the
     params, mutable sites, the number of steps done.
     """
 
@@ -199,7 +199,7 @@ class Constrained:
         return tied(values, self.shared)
 
 
-def initialise(
+def initialize(
     model: Callable, guide: Callable, batch: Any, key: Array, *, compiled: bool
 ) -> tuple[dict[str, Any], Constrained, dict[str, Any]]:
     """Unconstrained parameters, the transforms that constrain them, and mutable sites, from one run

@@ -41,7 +41,7 @@ class Updates:
         value: Array,
         value_fn: Callable[[Any], Array],
     ) -> tuple[Any, Any]:
-        """The parameters after one update, and the state of the optimiser."""
+        """The parameters after one update, and the state of the optimizer."""
         if self.clip_norm is not None:
             factor = jnp.minimum(1.0, self.clip_norm / (optax.tree.norm(grads) + 1e-6))
             grads = jax.tree.map(lambda grad: grad * factor.astype(grad.dtype), grads)

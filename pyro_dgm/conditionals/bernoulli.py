@@ -12,14 +12,22 @@ class Bernoulli(Parametric):
     """Independent binary entries:  x_i ~ Bernoulli(sigmoid(l_i(c))),  log p(x) = sum_i x_i l_i -
     softplus(l_i).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are
-        0.0 and 1.0.
-    Raises: with validation on, ValueError for grey values; binarise the data or use
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        pixelwise: as in `Parametric`.
+
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are 0.0
+        and 1.0.
+
+    Raises:
+        with validation on, ValueError for gray values; binarize the data or use
         `ContinuousBernoulli`.
 
-    >>> round(Bernoulli(2)().log_prob(torch.tensor([0.0, 1.0])).item(), 4)
-    -1.3863
+    Example:
+        >>> round(Bernoulli(2)().log_prob(torch.tensor([0.0, 1.0])).item(), 4)
+        -1.3863
     """
 
     def __init__(
@@ -41,7 +49,7 @@ class _Bernoulli(dist.Bernoulli):
             if torch.all((value == 0) | (value == 1)):  # the shape was wrong
                 raise
             raise ValueError(
-                "Bernoulli expects values 0 and 1, got others (grey levels or NaN); binarise the "
+                "Bernoulli expects values 0 and 1, got others (gray levels or NaN); binarize the "
                 "data, use the likelihood ContinuousBernoulli or switch validation off."
             ) from error
 

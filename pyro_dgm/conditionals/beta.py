@@ -18,13 +18,21 @@ class Beta(Parametric):
     """Independent entries in (0, 1):  x_i ~ Beta(a_i(c), b_i(c)), uniform where the raw parameters
     are zero.
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest
-        a and b; pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        min_concentration: the smallest a and b.
+        pixelwise: as in `Parametric`.
 
-    >>> Beta(2)().log_prob(torch.tensor([0.1, 0.3])).abs() < 1e-6
-    tensor(True)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Raises:
+        with validation on, ValueError for values that are not strictly between 0 and 1.
+
+    Example:
+        >>> Beta(2)().log_prob(torch.tensor([0.1, 0.3])).abs() < 1e-6
+        tensor(True)
     """
 
     def __init__(
@@ -56,14 +64,24 @@ class Kumaraswamy(Parametric):
 
     log p(x) = sum_i log a_i + log b_i + (a_i - 1) log x_i + (b_i - 1) log(1 - x_i^a_i).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_concentration, the smallest
-        a and b; pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Raises: with validation on, ValueError for values that are not strictly between 0 and 1.
-    Reference: Kumaraswamy (1980), J. Hydrology 46:79.
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        min_concentration: the smallest a and b.
+        pixelwise: as in `Parametric`.
 
-    >>> Kumaraswamy(2)().log_prob(torch.tensor([0.1, 0.3])).abs() < 1e-6
-    tensor(True)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Raises:
+        with validation on, ValueError for values that are not strictly between 0 and 1.
+
+    References:
+        Kumaraswamy (1980), J. Hydrology 46:79.
+
+    Example:
+        >>> Kumaraswamy(2)().log_prob(torch.tensor([0.1, 0.3])).abs() < 1e-6
+        tensor(True)
     """
 
     def __init__(

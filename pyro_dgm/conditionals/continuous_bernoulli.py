@@ -1,4 +1,4 @@
-"""Grey levels in [0, 1]: the continuous Bernoulli distribution."""
+"""Gray levels in [0, 1]: the continuous Bernoulli distribution."""
 
 from math import log
 from typing import ClassVar
@@ -15,19 +15,27 @@ from pyro_dgm.nn.special import log1mexp, series
 
 
 class ContinuousBernoulli(Parametric):
-    """Independent grey levels:  p(x_i) proportional to s^x_i (1 - s)^(1 - x_i) on [0, 1],  s =
+    """Independent gray levels:  p(x_i) proportional to s^x_i (1 - s)^(1 - x_i) on [0, 1],  s =
     sigmoid(l_i(c)).
 
     log p(x) = sum_i x_i l_i - softplus(l_i) + log(l_i / tanh(l_i / 2)).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Reference: Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845. The normaliser is a Taylor series
-    where abs(l) < 0.1, exact to 1e-13, and is taken in l rather than s elsewhere, so that it keeps
-    its precision and gradient for any l.
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        pixelwise: as in `Parametric`.
 
-    >>> round(ContinuousBernoulli(2)().log_prob(torch.tensor([0.0, 0.3])).item(), 4)
-    0.0
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    References:
+        Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845. The normalizer is a Taylor series where
+        abs(l) < 0.1, exact to 1e-13, and is taken in l rather than s elsewhere, so that it keeps
+        its precision and gradient for any l.
+
+    Example:
+        >>> round(ContinuousBernoulli(2)().log_prob(torch.tensor([0.0, 0.3])).item(), 4)
+        0.0
     """
 
     def __init__(

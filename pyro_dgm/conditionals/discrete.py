@@ -17,14 +17,22 @@ from pyro_dgm.nn.special import log1mexp
 class Categorical(Parametric):
     """Independent classes:  x_i ~ Categorical(softmax(l_i(c))),  x_i in 0, ..., num_classes - 1.
 
-    Args: dim, a size or a shape; num_classes; context_dim (0 = free parameters); pixelwise, as in
-        `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are
-        integers.
-    Raises: ValueError if num_classes < 2.
+    Args:
+        dim: a size or a shape.
+        num_classes: the number of classes, K.
+        context_dim: 0 = free parameters.
+        pixelwise: as in `Parametric`.
 
-    >>> round(Categorical(2, 4)().log_prob(torch.tensor([0, 3])).item(), 4)
-    -2.7726
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are
+        integers.
+
+    Raises:
+        ValueError: if num_classes < 2.
+
+    Example:
+        >>> round(Categorical(2, 4)().log_prob(torch.tensor([0, 3])).item(), 4)
+        -2.7726
     """
 
     def __init__(
@@ -60,17 +68,28 @@ class DiscretizedLogisticMixture(Parametric):
     so the probabilities of the L levels sum to one. The difference is taken as log s(a) - log s(b)
     = log s(a) + log s(-b) + log(1 - e^(b - a)), exact however far t is from m_j.
 
-    Args: dim, a size or a shape; num_components; num_levels (L, 256 for data x / 255); context_dim
-        (0 = free parameters); min_scale, the smallest s_j; pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in
-        [0, 1].
-    Raises: ValueError if num_components < 1 or num_levels < 2.
-    Reference: Salimans et al. (2017), arXiv:1701.05517, here without the coupling of colour
-        channels.
+    Args:
+        dim: a size or a shape.
+        num_components: the number of components, K.
+        num_levels: L, 256 for data x / 255.
+        context_dim: 0 = free parameters.
+        min_scale: the smallest s_j.
+        pixelwise: as in `Parametric`.
 
-    >>> pixel = DiscretizedLogisticMixture(1, 5)()
-    >>> round(pixel.log_prob(torch.arange(256.0)[:, None] / 255).exp().sum().item(), 4)
-    1.0
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in [0,
+        1].
+
+    Raises:
+        ValueError: if num_components < 1 or num_levels < 2.
+
+    References:
+        Salimans et al. (2017), arXiv:1701.05517, here without the coupling of color channels.
+
+    Example:
+        >>> pixel = DiscretizedLogisticMixture(1, 5)()
+        >>> round(pixel.log_prob(torch.arange(256.0)[:, None] / 255).exp().sum().item(), 4)
+        1.0
     """
 
     def __init__(
@@ -170,8 +189,8 @@ class _DiscretizedLogisticMixture(Elementwise):
 
     def _score(self, value: Tensor) -> Tensor:
         half = 1.0 / (self.num_levels - 1)
-        centred = 2 * value[..., None] - 1 - self.loc
-        upper, lower = (centred + half) / self.scale, (centred - half) / self.scale
+        centered = 2 * value[..., None] - 1 - self.loc
+        upper, lower = (centered + half) / self.scale, (centered - half) / self.scale
         inner = logsigmoid(upper) + logsigmoid(-lower) + log1mexp(2 * half / self.scale)
         lowest, highest = value[..., None] < half / 2, value[..., None] > 1 - half / 2
         log_probs = torch.where(

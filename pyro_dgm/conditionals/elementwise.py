@@ -89,6 +89,6 @@ def check_inside(distribution: object, value: Tensor) -> None:
         raise ValueError(
             f"{type(distribution).__name__.strip('_')} expects values strictly between 0 and 1, "
             "got others, where its density is "
-            "zero, infinite or not defined; dequantise the data or move them inside, as in 0.001 "
+            "zero, infinite or not defined; dequantize the data or move them inside, as in 0.001 "
             "+ 0.998 * x."
         )

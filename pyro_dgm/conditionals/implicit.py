@@ -25,13 +25,19 @@ class NoDensityError(ValueError):
 class ImplicitDistribution(TorchDistribution):
     """The distribution of what a sampler returns.
 
-    Args: sampler, called with a batch shape (and in NumPyro a key), returns independent draws
-        (*batch, *event); batch_shape; event_shape.
-    Raises: NoDensityError when it is asked for log_prob.
+    Args:
+        sampler: called with a batch shape (and in NumPyro a key), returns independent draws
+            (*batch, *event).
+        batch_shape: the shape of a batch of values.
+        event_shape: .
 
-    >>> d = ImplicitDistribution(lambda shape: torch.randn(*shape, 2).cumsum(-1), (3,), (2,))
-    >>> d.rsample((5,)).shape
-    torch.Size([5, 3, 2])
+    Raises:
+        NoDensityError: when it is asked for log_prob.
+
+    Example:
+        >>> d = ImplicitDistribution(lambda shape: torch.randn(*shape, 2).cumsum(-1), (3,), (2,))
+        >>> d.rsample((5,)).shape
+        torch.Size([5, 3, 2])
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -69,15 +75,25 @@ class Generator(Conditional):
 
     As prior, guide or likelihood where the loss needs no density of it.
 
-    Args: dim, a size or a shape; noise_dim, of eps (default: the size of x); hidden and activation,
-        of g; context_dim (0 = unconditional).
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Cost: one pass of g per draw; no log_prob.
-    Raises: ValueError for a size below 1 or an unknown activation; NoDensityError when its
-        distribution is asked for log_prob.
+    Args:
+        dim: a size or a shape.
+        noise_dim: of eps (default: the size of x).
+        hidden, activation: of g.
+        context_dim: 0 = unconditional.
 
-    >>> Generator(2, noise_dim=4)().rsample((5,)).shape
-    torch.Size([5, 2])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Cost:
+        one pass of g per draw; no log_prob.
+
+    Raises:
+        ValueError: for a size below 1 or an unknown activation.
+        NoDensityError: when its distribution is asked for log_prob.
+
+    Example:
+        >>> Generator(2, noise_dim=4)().rsample((5,)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(

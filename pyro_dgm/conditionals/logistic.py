@@ -13,11 +13,16 @@ class StandardLogistic(Conditional):
 
     The noise under flows that are made of distribution functions, such as `MixtureCDF`.
 
-    Args: dim, a size or a shape; context_dim: a context gives the batch shape and nothing else.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+    Args:
+        dim: a size or a shape.
+        context_dim: a context gives the batch shape and nothing else.
 
-    >>> round(StandardLogistic(2)().log_prob(torch.zeros(2)).item(), 4)
-    -2.7726
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Example:
+        >>> round(StandardLogistic(2)().log_prob(torch.zeros(2)).item(), 4)
+        -2.7726
     """
 
     loc: Tensor

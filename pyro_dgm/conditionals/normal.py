@@ -19,11 +19,16 @@ __all__ = ["DiagonalNormal", "Normal", "StandardNormal"]
 class StandardNormal(Conditional):
     """The standard normal distribution:  z ~ Normal(0, I).
 
-    Args: dim, a size or a shape; context_dim: a context gives the batch shape and nothing else.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+    Args:
+        dim: a size or a shape.
+        context_dim: a context gives the batch shape and nothing else.
 
-    >>> round(StandardNormal(2)().log_prob(torch.zeros(2)).item(), 4)
-    -1.8379
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Example:
+        >>> round(StandardNormal(2)().log_prob(torch.zeros(2)).item(), 4)
+        -1.8379
     """
 
     loc: Tensor
@@ -73,13 +78,22 @@ class Normal(Parametric):
     With a linear decoder this is the likelihood of probabilistic PCA. For one scale per entry, from
     the context, use `DiagonalNormal`.
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); scale (None: one learned
-        number, `raw_scale`); min_scale, the smallest learned scale; pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
-    Raises: ValueError if scale is not positive.
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        scale: None: one learned number, `raw_scale`.
+        min_scale: the smallest learned scale.
+        pixelwise: as in `Parametric`.
 
-    >>> round(Normal(2, scale=1.0)().log_prob(torch.zeros(2)).item(), 4)
-    -1.8379
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Raises:
+        ValueError: if scale is not positive.
+
+    Example:
+        >>> round(Normal(2, scale=1.0)().log_prob(torch.zeros(2)).item(), 4)
+        -1.8379
     """
 
     def __init__(
@@ -113,12 +127,18 @@ class Normal(Parametric):
 class DiagonalNormal(Parametric):
     """A normal distribution with independent entries:  z_i ~ Normal(loc_i(c), scale_i(c)).
 
-    Args: dim, a size or a shape; context_dim (0 = free parameters); min_scale, the smallest scale;
-        pixelwise, as in `Parametric`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+    Args:
+        dim: a size or a shape.
+        context_dim: 0 = free parameters.
+        min_scale: the smallest scale.
+        pixelwise: as in `Parametric`.
 
-    >>> round(DiagonalNormal(2)().log_prob(torch.zeros(2)).item(), 4)
-    -1.8379
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+
+    Example:
+        >>> round(DiagonalNormal(2)().log_prob(torch.zeros(2)).item(), 4)
+        -1.8379
     """
 
     def __init__(

@@ -40,8 +40,10 @@ def predict(
 
     Returns:
         {site: (num_draws, ...)} of all sites of the model in its order, deterministic ones too.
+
     Cost:
         num_draws runs of guide and model.
+
     Raises:
         ValueError: for bad arguments, draws that are NaN, and where the guide draws latents that
             are needed, but cannot run on these inputs.
@@ -73,6 +75,7 @@ def prior_predictive(
 
     Returns:
         {site: (num_draws, ...)} of all sites of the model in its order, deterministic ones too.
+
     Raises:
         ValueError: for bad arguments, draws that are NaN, and an improper prior.
 

@@ -28,6 +28,7 @@ def elbo_surgery(run: Any, *data: Any, rows: Any = None, seed: int = 0) -> ELBOS
 
     Cost:
         num_data^2 log-densities of the guide, 256 draws at a time.
+
     Raises:
         ValueError: for models with global latents, more than one batch dimension, or point masses;
             NoDensityError for a guide or prior without a density (whose mismatch

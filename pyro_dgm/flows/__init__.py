@@ -1,6 +1,7 @@
 """Normalizing flows: fast in both directions, as priors, posteriors and densities."""
 
-from pyro_dgm.flows.autoregressive import IAF, MAF, NAF, Autoregressive, AutoregressiveNSF, MAFMoG
+from pyro_dgm.flows.autoregressive import IAF, MAF, Autoregressive
+from pyro_dgm.flows.autoregressive_maps import NAF, AutoregressiveNSF, MAFMoG
 from pyro_dgm.flows.block import BNAF, BlockAutoregressive
 from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.context_linear.householder import Householder, Reflection
@@ -10,11 +11,12 @@ from pyro_dgm.flows.context_linear.sylvester import Sylvester, SylvesterLayer
 from pyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from pyro_dgm.flows.external import ExternalFlow
 from pyro_dgm.flows.flow import Flow, FlowDistribution
-from pyro_dgm.flows.images import FactoredOut, ImageCoupling, MultiScaleRealNVP, Squeezed
+from pyro_dgm.flows.images import ImageCoupling, MultiScaleRealNVP
 from pyro_dgm.flows.linear import LU, Diagonal, Orthogonal, Permutation
 from pyro_dgm.flows.made import MADE
 from pyro_dgm.flows.norm import Normalization
 from pyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Shift, Sigmoidal, Spline
+from pyro_dgm.flows.scales import FactoredOut, Squeezed
 from pyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = [

@@ -11,30 +11,39 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from dgm_core.arguments import check_count, check_instance
-from pyro_dgm.conditionals import Conditional, StandardLogistic
+from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.made import MADE
-from pyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Sigmoidal, Spline
+from pyro_dgm.flows.scalar import Affine, ScalarMap
 from pyro_dgm.flows.transform import Inverse, Transform
 
-__all__ = ["IAF", "MAF", "NAF", "Autoregressive", "AutoregressiveNSF", "MAFMoG"]
+__all__ = ["IAF", "MAF", "Autoregressive"]
 
 
 class Autoregressive(Transform):
     """A masked autoregressive transform:  x_i = h(u_i; raw_i(u_<i, c)),  raw from a `MADE`.
 
-    Args: dim (D); scalar, the map h (default `Affine()`); the others as in `MADE`.
-    Shapes: u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and
-        log-determinant (*batch,).
-    Cost: forward one pass; inverse about one pass of arithmetic in D steps, times what the scalar
-        map's inverse costs.
-    Raises: ValueError as `MADE` does.
+    Args:
+        dim: D.
+        scalar: the map h (default `Affine()`); the others as in `MADE`.
 
-    >>> u = torch.randn(7, 3)
-    >>> transform = Autoregressive(3)
-    >>> x, _ = transform.forward_and_log_det(u)
-    >>> torch.allclose(transform.inverse_and_log_det(x)[0], u, atol=1e-5)
-    True
+    Shapes:
+        u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and log-determinant
+        (*batch,).
+
+    Cost:
+        forward one pass; inverse about one pass of arithmetic in D steps, times what the scalar
+        map's inverse costs.
+
+    Raises:
+        ValueError: as `MADE` does.
+
+    Example:
+        >>> u = torch.randn(7, 3)
+        >>> transform = Autoregressive(3)
+        >>> x, _ = transform.forward_and_log_det(u)
+        >>> torch.allclose(transform.inverse_and_log_det(x)[0], u, atol=1e-5)
+        True
     """
 
     def __init__(
@@ -86,7 +95,7 @@ class Autoregressive(Transform):
         return f"Autoregressive({self.scalar}, {self.made})"
 
 
-class _AutoregressiveFlow(Flow):
+class AutoregressiveFlow(Flow):
     """A stack of autoregressive transforms, one for each scalar map, or of their inverses, the
     order of the coordinates reversed from one to the next.
     """
@@ -126,22 +135,32 @@ def _itself(transform: Transform) -> Transform:
     return transform
 
 
-class MAF(_AutoregressiveFlow):
+class MAF(AutoregressiveFlow):
     """Masked autoregressive flow, the density p(x | c) of x in R^D:  layer by layer u_i = m_i(x_<i,
     c) + exp(a_i(x_<i, c)) x_i,  noise ~ Normal(0, I).
 
     log p(x | c) = log p(noise) + sum_layers sum_i a_i.
 
-    Args: dim (D); context_dim (0 = unconditional); num_layers, the order of the coordinates is
-        reversed from one to the next; hidden and activation, of each layer's network; base, as in
-        `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps.
-    Raises: ValueError if num_layers < 1, and as `MADE` does.
-    Reference: Papamakarios et al. (2017), arXiv:1705.07057.
+    Args:
+        dim: D.
+        context_dim: 0 = unconditional.
+        num_layers: the order of the coordinates is reversed from one to the next.
+        hidden, activation: of each layer's network.
+        base: as in `Flow`.
 
-    >>> MAF(3)().log_prob(torch.zeros(7, 3)).shape
-    torch.Size([7])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        layer: log_prob one pass; draws about one pass of arithmetic in D steps.
+
+    Raises:
+        ValueError: if num_layers < 1, and as `MADE` does.
+
+    References:
+        Papamakarios et al. (2017), arXiv:1705.07057.
+
+    Example:
+        >>> MAF(3)().log_prob(torch.zeros(7, 3)).shape
+        torch.Size([7])
     """
 
     def __init__(
@@ -166,22 +185,30 @@ class MAF(_AutoregressiveFlow):
         )
 
 
-class IAF(_AutoregressiveFlow):
+class IAF(AutoregressiveFlow):
     """Inverse autoregressive flow, which draws x in R^D in one pass:  layer by layer x_i =
     m_i(u_<i, c) + exp(a_i(u_<i, c)) u_i,  noise ~ Normal(0, I).
 
     log p(x | c) = log p(noise) - sum_layers sum_i a_i.
 
-    Args: as for `MAF`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: draws with their log-density one pass; log_prob of any other value about
-        one pass of arithmetic in D steps.
-    Raises: ValueError if num_layers < 1, and as `MADE` does.
-    Reference: Kingma et al. (2016), arXiv:1606.04934.
+    Args:
+        as for `MAF`.
 
-    >>> x, log_prob = IAF(3)().rsample_and_log_prob((7,))
-    >>> x.shape, log_prob.shape
-    (torch.Size([7, 3]), torch.Size([7]))
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        layer: draws with their log-density one pass; log_prob of any other value about one pass of
+        arithmetic in D steps.
+
+    Raises:
+        ValueError: if num_layers < 1, and as `MADE` does.
+
+    References:
+        Kingma et al. (2016), arXiv:1606.04934.
+
+    Example:
+        >>> x, log_prob = IAF(3)().rsample_and_log_prob((7,))
+        >>> x.shape, log_prob.shape
+        (torch.Size([7, 3]), torch.Size([7]))
     """
 
     def __init__(
@@ -199,131 +226,6 @@ class IAF(_AutoregressiveFlow):
             dim,
             scalars,
             _itself,
-            context_dim=context_dim,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-        )
-
-
-class MAFMoG(_AutoregressiveFlow):
-    """Autoregressive mixtures of normal distributions under masked autoregressive layers:  noise_i
-    | noise_<i ~ sum_k p_ik Normal(m_ik, s_ik^2).
-
-    The mixtures are a layer of `MixtureCDF` maps on standard logistic noise, so their parameters
-    come from one more network.
-
-    Args: dim (D); context_dim (0 = unconditional); num_layers, the first the one of mixtures, the
-        others affine: 1 gives an autoregressive model with mixture conditionals, 6 the paper's MAF
-        MoG (5); num_components, of each mixture; hidden and activation, of each layer's network;
-        base (default StandardLogistic(dim)).
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, a root
-        search at each step in the layer of mixtures.
-    Raises: ValueError if num_layers < 1 or num_components < 1, and as `MADE` does.
-    Reference: Papamakarios et al. (2017), arXiv:1705.07057, section 3.1, MAF MoG.
-
-    >>> MAFMoG(3)().log_prob(torch.zeros(7, 3)).shape
-    torch.Size([7])
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        context_dim: int = 0,
-        num_layers: int = 6,
-        num_components: int = 10,
-        hidden: Sequence[int] = (64, 64),
-        activation: str = "relu",
-        base: Conditional | None = None,
-    ) -> None:
-        scalars = [
-            MixtureCDF(num_components),
-            *[Affine()] * (check_count("num_layers", num_layers) - 1),
-        ]
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_dim=context_dim,
-            hidden=hidden,
-            activation=activation,
-            base=StandardLogistic(dim) if base is None else base,
-        )
-
-
-class NAF(_AutoregressiveFlow):
-    """Neural autoregressive flow: every conditional distribution is a small increasing network
-    (`Sigmoidal`) of x_i, whose weights depend on x_<i and c.
-
-    Args: dim (D); context_dim (0 = unconditional); num_layers; num_components, hidden units of each
-        increasing network; the others as for `MAF`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a
-        root search at each.
-    Raises: ValueError if num_layers < 1 or num_components < 1, and as `MADE` does.
-    Reference: Huang et al. (2018), arXiv:1804.00779.
-
-    >>> NAF(3)().log_prob(torch.zeros(7, 3)).shape
-    torch.Size([7])
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        context_dim: int = 0,
-        num_layers: int = 5,
-        num_components: int = 16,
-        hidden: Sequence[int] = (64, 64),
-        activation: str = "relu",
-        base: Conditional | None = None,
-    ) -> None:
-        scalars = [Sigmoidal(num_components)] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_dim=context_dim,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-        )
-
-
-class AutoregressiveNSF(_AutoregressiveFlow):
-    """Neural spline flow with autoregressive layers: monotone rational-quadratic splines of x_i,
-    whose knots depend on x_<i and c.
-
-    Args: dim (D); context_dim (0 = unconditional); num_layers; num_bins and bound of the splines,
-        which are the identity outside [-bound, bound]; the others as for `MAF`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps.
-    Raises: ValueError if num_layers < 1, num_bins < 2 or bound is not positive, and as `MADE` does.
-    Reference: Durkan et al. (2019), arXiv:1906.04032, RQ-NSF (AR).
-
-    >>> AutoregressiveNSF(3)().log_prob(torch.zeros(7, 3)).shape
-    torch.Size([7])
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        context_dim: int = 0,
-        num_layers: int = 5,
-        num_bins: int = 8,
-        bound: float = 5.0,
-        hidden: Sequence[int] = (64, 64),
-        activation: str = "relu",
-        base: Conditional | None = None,
-    ) -> None:
-        scalars = [Spline(num_bins, bound)] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
             context_dim=context_dim,
             hidden=hidden,
             activation=activation,

@@ -56,20 +56,32 @@ class BlockAutoregressive(Transform):
     Weights are exp(s) W' / |W'|, row by row, with W' = exp(W) between units of one coordinate, and
     W from earlier coordinates.
 
-    Args: dim (D); hidden, the units of each hidden layer per coordinate; order, a permutation of 0,
-        ..., D - 1 (default: 0, 1, ...); context_dim.
-    Shapes: u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and
-        log-determinant (*batch,).
-    Cost: forward one pass of a network with D * hidden units; inverse about one pass of arithmetic,
-        and D root searches in the small networks of single coordinates.
-    Raises: ValueError for a size below 1, no hidden layer, or an order that is no permutation.
-    Reference: De Cao et al. (2019), arXiv:1904.04676, section 3.
+    Args:
+        dim: D.
+        hidden: the units of each hidden layer per coordinate.
+        order: a permutation of 0, ..., D - 1 (default: 0, 1, ...).
+        context_dim: .
 
-    >>> u = torch.randn(7, 3)
-    >>> transform = BlockAutoregressive(3)
-    >>> x, _ = transform.forward_and_log_det(u)
-    >>> torch.allclose(transform.inverse_and_log_det(x)[0], u, atol=1e-5)
-    True
+    Shapes:
+        u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and log-determinant
+        (*batch,).
+
+    Cost:
+        forward one pass of a network with D * hidden units; inverse about one pass of arithmetic,
+        and D root searches in the small networks of single coordinates.
+
+    Raises:
+        ValueError: for a size below 1, no hidden layer, or an order that is no permutation.
+
+    References:
+        De Cao et al. (2019), arXiv:1904.04676, section 3.
+
+    Example:
+        >>> u = torch.randn(7, 3)
+        >>> transform = BlockAutoregressive(3)
+        >>> x, _ = transform.forward_and_log_det(u)
+        >>> torch.allclose(transform.inverse_and_log_det(x)[0], u, atol=1e-5)
+        True
     """
 
     same: Tensor
@@ -272,16 +284,27 @@ class BNAF(Flow):
     """Block neural autoregressive flow: a stack of `BlockAutoregressive` transforms as a density,
     the order of the coordinates reversed from one to the next.
 
-    Args: dim (D); context_dim (0 = unconditional); num_layers; hidden, the units of each hidden
-        layer per coordinate; base, as in `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost, of each layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a
-        root search at each.
-    Raises: ValueError if num_layers < 1, and as `BlockAutoregressive` does.
-    Reference: De Cao et al. (2019), arXiv:1904.04676.
+    Args:
+        dim: D.
+        context_dim: 0 = unconditional.
+        num_layers: the number of layers.
+        hidden: the units of each hidden layer per coordinate.
+        base: as in `Flow`.
 
-    >>> BNAF(3)().log_prob(torch.zeros(7, 3)).shape
-    torch.Size([7])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a root search
+        at each.
+
+    Raises:
+        ValueError: if num_layers < 1, and as `BlockAutoregressive` does.
+
+    References:
+        De Cao et al. (2019), arXiv:1904.04676.
+
+    Example:
+        >>> BNAF(3)().log_prob(torch.zeros(7, 3)).shape
+        torch.Size([7])
     """
 
     def __init__(

@@ -28,17 +28,30 @@ class Coupling(Transform):
     As in a masked autoregressive flow the network reads the data's side; it is equal on both sides,
     so neither direction is slow.
 
-    Args: dim (D); scalar, the map h; context_dim; hidden and activation of the network; swap: keep
-        the second half (the last D - D // 2 entries) and map the first, instead of the other way
-        round.
-    Shapes: u and x (*batch, D), context (*batch, context_dim); log-determinants (*batch,).
-    Cost: one pass of the network in each direction, and what the scalar map costs.
-    Raises: ValueError if dim < 2.
-    Reference: Dinh et al. (2017), arXiv:1605.08803, eqs. (4) to (8).
+    Args:
+        dim: D.
+        scalar: the map h.
+        context_dim: the size of the context (0 = none).
+        hidden, activation: of the network.
+        swap: keep the second half (the last D - D // 2 entries) and map the first, instead of the
+            other way round.
 
-    >>> x, log_det = Coupling(3).forward_and_log_det(torch.zeros(5, 3))
-    >>> x.shape, log_det.shape
-    (torch.Size([5, 3]), torch.Size([5]))
+    Shapes:
+        u and x (*batch, D), context (*batch, context_dim); log-determinants (*batch,).
+
+    Cost:
+        one pass of the network in each direction, and what the scalar map costs.
+
+    Raises:
+        ValueError: if dim < 2.
+
+    References:
+        Dinh et al. (2017), arXiv:1605.08803, eqs. (4) to (8).
+
+    Example:
+        >>> x, log_det = Coupling(3).forward_and_log_det(torch.zeros(5, 3))
+        >>> x.shape, log_det.shape
+        (torch.Size([5, 3]), torch.Size([5]))
     """
 
     def __init__(
@@ -159,15 +172,28 @@ class NICE(_CouplingFlow):
     """Additive couplings, which keep volumes, under a diagonal scaling:  x = exp(s) g(u),  log |det
     dx/du| = sum_i s_i.
 
-    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and
-        activation of their networks; base, as in `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: one pass in each direction.
-    Raises: ValueError if dim < 2 or num_layers < 1.
-    Reference: Dinh et al. (2014), arXiv:1410.8516.
+    Args:
+        dim: D, at least 2.
+        context_dim: 0 = unconditional.
+        num_layers: couplings.
+        hidden, activation: of their networks.
+        base: as in `Flow`.
 
-    >>> NICE(4)().sample((5,)).shape
-    torch.Size([5, 4])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        one pass in each direction.
+
+    Raises:
+        ValueError: if dim < 2 or num_layers < 1.
+
+    References:
+        Dinh et al. (2014), arXiv:1410.8516.
+
+    Example:
+        >>> NICE(4)().sample((5,)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(
@@ -190,15 +216,28 @@ class RealNVP(_CouplingFlow):
     """Affine couplings, in which halves take turns:  u_i = m_i(x_kept, c) + exp(a_i(x_kept, c))
     x_i.
 
-    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; hidden and
-        activation of their networks; base, as in `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: one pass in each direction.
-    Raises: ValueError if dim < 2 or num_layers < 1.
-    Reference: Dinh et al. (2017), arXiv:1605.08803.
+    Args:
+        dim: D, at least 2.
+        context_dim: 0 = unconditional.
+        num_layers: couplings.
+        hidden, activation: of their networks.
+        base: as in `Flow`.
 
-    >>> RealNVP(4)().sample((5,)).shape
-    torch.Size([5, 4])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        one pass in each direction.
+
+    Raises:
+        ValueError: if dim < 2 or num_layers < 1.
+
+    References:
+        Dinh et al. (2017), arXiv:1605.08803.
+
+    Example:
+        >>> RealNVP(4)().sample((5,)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(
@@ -219,16 +258,29 @@ class NSF(_CouplingFlow):
     """Neural spline flow with couplings: monotone rational-quadratic splines, and between them
     learned linear maps.
 
-    Args: dim (D, at least 2); context_dim (0 = unconditional); num_layers, couplings; num_bins and
-        bound of the splines, which are the identity outside [-bound, bound]; hidden and activation
-        of the networks; base, as in `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: one pass in each direction, and two triangular systems in one of them.
-    Raises: ValueError if dim < 2, num_layers < 1, num_bins < 2 or bound is not positive.
-    Reference: Durkan et al. (2019), arXiv:1906.04032, RQ-NSF (C).
+    Args:
+        dim: D, at least 2.
+        context_dim: 0 = unconditional.
+        num_layers: couplings.
+        num_bins, bound: of the splines, which are the identity outside [-bound, bound].
+        hidden, activation: of the networks.
+        base: as in `Flow`.
 
-    >>> NSF(4)().sample((5,)).shape
-    torch.Size([5, 4])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        one pass in each direction, and two triangular systems in one of them.
+
+    Raises:
+        ValueError: if dim < 2, num_layers < 1, num_bins < 2 or bound is not positive.
+
+    References:
+        Durkan et al. (2019), arXiv:1906.04032, RQ-NSF (C).
+
+    Example:
+        >>> NSF(4)().sample((5,)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(

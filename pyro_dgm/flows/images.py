@@ -4,7 +4,6 @@ All scales of the noise lie in one array of the image's shape: half of what a sc
 as it is, the other half goes on to the next.
 """
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -22,11 +21,12 @@ from dgm_core.arguments import (
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.scalar import Affine, ScalarMap
+from pyro_dgm.flows.scales import FactoredOut, Squeezed, WithinImage
 from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn import Linear
 from pyro_dgm.nn.layers import activate, check_activation
 
-__all__ = ["FactoredOut", "ImageCoupling", "MultiScaleRealNVP", "Squeezed"]
+__all__ = ["ImageCoupling", "MultiScaleRealNVP"]
 
 
 class _ConvNet(nn.Module):
@@ -67,14 +67,25 @@ class ImageCoupling(Transform):
     """u_i = x_i on one half of an image, by a mask;  u_i = h(x_i; raw_i),  raw = network(masked x,
     c), on the other.
 
-    Args: image_shape (C, H, W); mask, "checkerboard" (every other pixel) or "channels" (the first C
-        // 2 channels are kept); swap: keep the other half; scalar, the map h; context_dim;
-        hidden_channels and activation of the network, of 3x3 convolutions.
-    Shapes: u and x (*batch, C, H, W), context (*batch, context_dim); log-determinants (*batch,).
-    Cost: one pass of the network in each direction, and what the scalar map costs.
-    Raises: ValueError for another mask, a single channel under the mask "channels", or sizes below
-        1.
-    Reference: Dinh et al. (2017), arXiv:1605.08803, section 3.4.
+    Args:
+        image_shape: C, H, W.
+        mask: "checkerboard" (every other pixel) or "channels" (the first C // 2 channels are kept).
+        swap: keep the other half.
+        scalar: the map h.
+        context_dim: the size of the context (0 = none).
+        hidden_channels, activation: of the network, of 3x3 convolutions.
+
+    Shapes:
+        u and x (*batch, C, H, W), context (*batch, context_dim); log-determinants (*batch,).
+
+    Cost:
+        one pass of the network in each direction, and what the scalar map costs.
+
+    Raises:
+        ValueError: for another mask, a single channel under the mask "channels", or sizes below 1.
+
+    References:
+        Dinh et al. (2017), arXiv:1605.08803, section 3.4.
     """
 
     def __init__(
@@ -146,7 +157,8 @@ class ImageCoupling(Transform):
 def check_mask(mask: str, image_shape: tuple[int, ...]) -> None:
     """Refuse masks that are not known, and shapes that they do not divide.
 
-    >>> check_mask("checkerboard", (1, 8, 8))
+    Example:
+        >>> check_mask("checkerboard", (1, 8, 8))
     """
     check_choice("mask", mask, ("checkerboard", "channels"))
     if (mask == "channels" and image_shape[0] < 2) or (
@@ -158,107 +170,38 @@ def check_mask(mask: str, image_shape: tuple[int, ...]) -> None:
         )
 
 
-class _Within(Transform):
-    """A transform of a part, or of another arrangement, of an image."""
-
-    def __init__(self, transform: Transform) -> None:
-        super().__init__()
-        self.transform = check_instance(
-            "transform", transform, Transform, "a transform such as LU(dim)"
-        )
-
-    @property
-    def forward_cost(self) -> str:
-        """What `forward_and_log_det` costs."""
-        return self.transform.forward_cost
-
-    @property
-    def inverse_cost(self) -> str:
-        """What `inverse_and_log_det` costs."""
-        return self.transform.inverse_cost
-
-    def forward_and_log_det(
-        self, u: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """x = f(u; c) and log |det dx/du|."""
-        x, log_det = self.transform.forward_and_log_det(self._enter(u), context)
-        return self._leave(u, x), log_det
-
-    def inverse_and_log_det(
-        self, x: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """u = f^-1(x; c) and log |det du/dx|."""
-        u, log_det = self.transform.inverse_and_log_det(self._enter(x), context)
-        return self._leave(x, u), log_det
-
-    @abstractmethod
-    def _enter(self, image: Tensor) -> Tensor:
-        """What the transform is applied to."""
-
-    @abstractmethod
-    def _leave(self, image: Tensor, result: Tensor) -> Tensor:
-        """The image with the result in its place."""
-
-
-class Squeezed(_Within):
-    """A transform of images with a quarter of the pixels and four times the channels: blocks of 2 x
-    2 pixels become the channels of one.
-
-    Args: transform, of shape (4 C, H / 2, W / 2).
-    Shapes: u and x (*batch, C, H, W), H and W even.
-    Reference: Dinh et al. (2017), arXiv:1605.08803, section 3.6.
-    """
-
-    def _enter(self, image: Tensor) -> Tensor:
-        channels, height, width = image.shape[-3:]
-        blocks = image.unflatten(-1, (width // 2, 2)).unflatten(
-            -3, (height // 2, 2)
-        )  # (*batch, C, H / 2, 2, W / 2, 2)
-        return blocks.movedim((-3, -1), (-5, -4)).reshape(
-            *image.shape[:-3], 4 * channels, height // 2, width // 2
-        )
-
-    def _leave(self, image: Tensor, result: Tensor) -> Tensor:
-        blocks = result.unflatten(-3, (2, 2, -1))  # (*batch, 2, 2, C, H / 2, W / 2)
-        return blocks.movedim((-5, -4), (-3, -1)).reshape(*result.shape[:-3], *image.shape[-3:])
-
-
-class FactoredOut(_Within):
-    """A transform of the second half of the channels; the first half is noise already and left as
-    it is.
-
-    Args: transform, of shape (C - C // 2, H, W).
-    Shapes: u and x (*batch, C, H, W).
-    Reference: Dinh et al. (2017), arXiv:1605.08803, section 3.6.
-    """
-
-    def _enter(self, image: Tensor) -> Tensor:
-        return image[..., image.shape[-3] // 2 :, :, :]
-
-    def _leave(self, image: Tensor, result: Tensor) -> Tensor:
-        done = image[..., : image.shape[-3] // 2, :, :]
-        return torch.cat([done.expand(*result.shape[:-3], -1, -1, -1), result], -3)
-
-
 class MultiScaleRealNVP(Flow):
     """RealNVP for images, at several scales: couplings with checkerboard masks; squeeze; couplings
     with channel masks; half of the channels are factored out; and the same again on the other half.
     The last scale has checkerboard masks only, and one coupling more.
 
-    Pixels are real numbers: map data in [0, 1] to the real line beforehand (dequantise, then take
+    Pixels are real numbers: map data in [0, 1] to the real line beforehand (dequantize, then take
     logits).
 
-    Args: image_shape (C, H, W); context_dim (0 = unconditional); num_scales; num_layers, couplings
-        for each mask and scale; hidden_channels and activation of their networks, of 3x3
-        convolutions; base, as in `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (C, H, W).
-    Cost: one pass in each direction.
-    Raises: ValueError if the image cannot be halved num_scales - 1 times, for num_scales < 1 or
-        num_layers < 1.
-    Reference: Dinh et al. (2017), arXiv:1605.08803.
+    Args:
+        image_shape: C, H, W.
+        context_dim: 0 = unconditional.
+        num_scales: the number of scales.
+        num_layers: couplings for each mask and scale.
+        hidden_channels, activation: of their networks, of 3x3 convolutions.
+        base: as in `Flow`.
 
-    >>> MultiScaleRealNVP((1, 8, 8))().sample((5,)).shape
-    torch.Size([5, 1, 8, 8])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (C, H, W).
+
+    Cost:
+        one pass in each direction.
+
+    Raises:
+        ValueError: if the image cannot be halved num_scales - 1 times, for num_scales < 1 or
+            num_layers < 1.
+
+    References:
+        Dinh et al. (2017), arXiv:1605.08803.
+
+    Example:
+        >>> MultiScaleRealNVP((1, 8, 8))().sample((5,)).shape
+        torch.Size([5, 1, 8, 8])
     """
 
     def __init__(
@@ -303,12 +246,13 @@ class MultiScaleRealNVP(Flow):
 
 def multi_scale(
     image_shape: tuple[int, int, int], num_scales: int, num_layers: int
-) -> list[tuple[tuple[int, int, int], str, bool, list[type[_Within]]]]:
+) -> list[tuple[tuple[int, int, int], str, bool, list[type[WithinImage]]]]:
     """The couplings of a multi-scale flow, from the data to the noise: shape, mask, swap, and what
     they are wrapped in, from the outside.
 
-    >>> [shape for shape, *_ in multi_scale((1, 8, 8), 2, 1)]
-    [(1, 8, 8), (4, 4, 4), (2, 4, 4), (2, 4, 4)]
+    Example:
+        >>> [shape for shape, *_ in multi_scale((1, 8, 8), 2, 1)]
+        [(1, 8, 8), (4, 4, 4), (2, 4, 4), (2, 4, 4)]
     """
     num_scales = check_count("num_scales", num_scales)
     channels, height, width = check_image_shape("image_shape", image_shape)
@@ -317,7 +261,7 @@ def multi_scale(
             "image_shape must be (channels, height, width), both sizes divisible by "
             f"2^{num_scales - 1}, got {tuple(image_shape)}."
         )
-    place: list[type[_Within]] = []
+    place: list[type[WithinImage]] = []
     couplings = []
     for scale in range(num_scales):
         last = scale == num_scales - 1

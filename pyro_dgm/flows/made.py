@@ -34,18 +34,31 @@ class MADE(nn.Module):
     h_1 = activation((W_1 * M_1) v + b_1 + C c);  h_l = activation((W_l * M_l) h_{l-1} + b_l);  raw
     = (W * M) h_L + b,  with masks M of zeros and ones.
 
-    Args: dim (D); num_params, outputs of each coordinate; hidden, the sizes of the hidden layers,
-        at best D or more: of fewer units only some can see the first coordinates and some the last;
-        order, a permutation of 0, ..., D - 1, from the coordinate that sees nothing to the one that
-        sees all others (default: 0, 1, ...); context_dim (0 = none); activation, as in `MLP`.
-    Shapes: v (*batch, D), context (*batch, context_dim) -> raw (*batch, D, num_params).
-    Cost: one pass of a dense network; `solve` about as much arithmetic, in D steps.
-    Raises: ValueError for a size below 1, an order that is no permutation, or an unknown
-        activation.
-    Reference: Germain et al. (2015), arXiv:1502.03509.
+    Args:
+        dim: D.
+        num_params: outputs of each coordinate.
+        hidden: the sizes of the hidden layers, at best D or more: of fewer units only some can see
+            the first coordinates and some the last.
+        order: a permutation of 0, ..., D - 1, from the coordinate that sees nothing to the one that
+            sees all others (default: 0, 1, ...).
+        context_dim: 0 = none.
+        activation: as in `MLP`.
 
-    >>> MADE(3, 2)(torch.zeros(7, 3)).shape
-    torch.Size([7, 3, 2])
+    Shapes:
+        v (*batch, D), context (*batch, context_dim) -> raw (*batch, D, num_params).
+
+    Cost:
+        one pass of a dense network; `solve` about as much arithmetic, in D steps.
+
+    Raises:
+        ValueError: for a size below 1, an order that is no permutation, or an unknown activation.
+
+    References:
+        Germain et al. (2015), arXiv:1502.03509.
+
+    Example:
+        >>> MADE(3, 2)(torch.zeros(7, 3)).shape
+        torch.Size([7, 3, 2])
     """
 
     context_weight: Any  # a parameter (units, context_dim); None without a context

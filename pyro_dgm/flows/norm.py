@@ -1,4 +1,4 @@
-"""Batch normalisation as a layer of a flow: it keeps what deep flows compute on a common scale."""
+"""Batch normalization as a layer of a flow: it keeps what deep flows compute on a common scale."""
 
 from torch import Tensor
 
@@ -17,16 +17,26 @@ class Normalization(Transform):
     drawing at all times, use the running ones, so that draws and evaluated densities belong to one
     distribution.
 
-    Args: dim (D).
-    Attributes: norm, a `BatchNorm`.
-    Shapes: u and x (*batch, D).
-    Raises: ValueError if dim < 1, and in training for a batch of one value.
-    Reference: Papamakarios et al. (2017), arXiv:1705.07057, section 3.4 (and appendix B); Dinh et
-        al. (2017), arXiv:1605.08803, section 3.7.
+    Args:
+        dim: D.
 
-    >>> Normalization(2).inverse_and_log_det(torch.tensor([[0.0, 1.0], [2.0, 5.0]]))[0].detach()
-    tensor([[-1.0000, -1.0000],
-            [ 1.0000,  1.0000]])
+    Attributes:
+        norm: a `BatchNorm`.
+
+    Shapes:
+        u and x (*batch, D).
+
+    Raises:
+        ValueError: if dim < 1, and in training for a batch of one value.
+
+    References:
+        Papamakarios et al. (2017), arXiv:1705.07057, section 3.4 (and appendix B); Dinh et al.
+        (2017), arXiv:1605.08803, section 3.7.
+
+    Example:
+        >>> Normalization(2).inverse_and_log_det(torch.tensor([[0.0, 1.0], [2.0, 5.0]]))[0].detach()
+        tensor([[-1.0000, -1.0000],
+                [ 1.0000,  1.0000]])
     """
 
     def __init__(self, dim: int) -> None:

@@ -31,16 +31,24 @@ def increasing_root(
     dfunction) / slope: a Newton step at the root changes nothing but has these derivatives, and two
     steps have those of up to third order.
 
-    Args: function, v and params -> values and the logarithm of the slope; target; lower and upper,
-        values around the root; params, the tensors that the function depends on.
-    Shapes: all broadcast against each other, as far as the function allows.
-    Cost: about 10 evaluations of the function for a whole batch, at most 64; then two with
-        gradients. The search stops when every entry has converged, so that in torch, where a
-        captured graph cannot stop early, a step with a root search is not compiled.
+    Args:
+        function: v and params -> values and the logarithm of the slope.
+        target: what the function shall be equal to.
+        lower, upper: values around the root.
+        params: the tensors that the function depends on.
 
-    >>> cubic = lambda v: (v + v**3, torch.log(1 + 3 * v**2))
-    >>> increasing_root(cubic, torch.tensor(10.0), torch.tensor(0.0), torch.tensor(10.0))
-    tensor(2.)
+    Shapes:
+        all broadcast against each other, as far as the function allows.
+
+    Cost:
+        about 10 evaluations of the function for a whole batch, at most 64; then two with gradients.
+        The search stops when every entry has converged, so that in torch, where a captured graph
+        cannot stop early, a step with a root search is not compiled.
+
+    Example:
+        >>> cubic = lambda v: (v + v**3, torch.log(1 + 3 * v**2))
+        >>> increasing_root(cubic, torch.tensor(10.0), torch.tensor(0.0), torch.tensor(10.0))
+        tensor(2.)
     """
     with torch.no_grad():
         v = _search(function, target, lower, upper, *params)
@@ -55,8 +63,9 @@ def in_torch_func() -> bool:
     """Whether this runs inside vmap, grad or another transform of `torch.func`, which sees neither
     the numbers of a tensor nor gradients that are written by hand.
 
-    >>> in_torch_func()
-    False
+    Example:
+        >>> in_torch_func()
+        False
     """
     return bool(getattr(torch._C, "_are_functorch_transforms_active", bool)())
 

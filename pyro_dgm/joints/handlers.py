@@ -22,7 +22,8 @@ class ParticlePlate(Messenger):
     """Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites
     in `shared` once for all particles.
 
-    Cost: one vectorized pass; the user's networks see the particles as a leading dimension.
+    Cost:
+        one vectorized pass; the user's networks see the particles as a leading dimension.
     """
 
     def __init__(

@@ -171,7 +171,8 @@ class InferenceJoint:
         """A latent site on the real line, where its support in the model is mapped to: its entries
         u, and log |dz/du| as the local quantities are shaped.
 
-        Raises: ValueError when the support cannot be mapped, as that of a discrete site.
+        Raises:
+            ValueError: when the support cannot be mapped, as that of a discrete site.
         """
         parts = [self._unconstrained(name, run) for run in self.runs]
         entries, log_jacobians = zip(*parts, strict=True)

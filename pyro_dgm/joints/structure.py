@@ -73,7 +73,8 @@ def plates_of(site: Message) -> dict[str, int]:
 def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
     """Reads the factorization from one run of the guide and the model replayed against it.
 
-    Raises: ValueError as `dgm_core.structure.find_structure`.
+    Raises:
+        ValueError: as `dgm_core.structure.find_structure`.
     """
     _check_factors(guide_trace)
     return structure.find_structure(_sites(model_trace), _sites(guide_trace))

@@ -3,7 +3,7 @@ the stock SVI engine.
 
 A term gives one quantity per datum (a bound, a divergence); the loss is N sum_i weight_i sign_i
 quantity_i, with the data size N that the plates declare, so a weight means the same at every batch
-size.  Bounds have sign -1: a loss is minimised.
+size.  Bounds have sign -1: a loss is minimized.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_instance, check_weight, refuse, shown
-from dgm_core.schedules import value_of
+from dgm_core.schedules import product, value_of
 from dgm_core.structure import chosen
 from dgm_core.terms import checked_estimate, names_of
 from pyro_dgm.joints.joints import Joints
@@ -55,7 +55,9 @@ class Loss:
     `a + b` and `2.0 * a` give losses; a weight may be a schedule, a callable of the step.  The
     value of the total is the quantity itself, its gradient that of the estimator; `evaluate`
     returns the terms too.
-    Errors: TypeError for anything but a number, a schedule or a loss as operand.
+
+    Raises:
+        TypeError: for anything but a number, a schedule or a loss as operand.
     """
 
     vectorize: bool | None = None  # whether particles run at once; None chooses
@@ -230,7 +232,7 @@ class Loss:
 
     def __mul__(self, weight: Weight) -> "Loss":
         check_weight("The weight of a loss", weight)
-        return Loss(tuple((_product(weight, own), term) for own, term in self.terms))
+        return Loss(tuple((product(weight, own), term) for own, term in self.terms))
 
     __rmul__ = __mul__
 
@@ -246,7 +248,7 @@ class Term(Loss):
     A subclass writes `estimate(joints, step)`, which returns the quantity per datum, with its
     gradient, and the dict of details, and gives name: under which the quantity is logged;  details:
     further quantities, logged as "name/detail";
-    sign: -1 for a bound, which is maximised, +1 for a divergence or a cost;  num_particles: how
+    sign: -1 for a bound, which is maximized, +1 for a divergence or a cost;  num_particles: how
     many draws of the guide it needs; shares_globals: whether global latents must be drawn once for
     all particles;  analytic_kl: whether it asks for KL parts in closed form; guided: whether it
     makes no sense without a guide.
@@ -332,14 +334,6 @@ class _Engine:
         if total.requires_grad:
             total.backward()
         return total
-
-
-def _product(a: Weight, b: Weight) -> Weight:
-    if isinstance(a, Real) and isinstance(b, Real):
-        return float(a) * float(b)
-    if b == 1.0:
-        return a
-    return lambda step: value_of(a, step) * value_of(b, step)
 
 
 # pyro.infer.SVI takes `loss` and `loss_and_grads` of an ELBO once: every engine has its own states.

@@ -1,6 +1,7 @@
 """The formulas behind the losses: plain functions of arrays, without models, guides or traces.
 
-Shapes: particles lead, then the data: log_w (num_particles, *data).
+Shapes:
+    particles lead, then the data: log_w (num_particles, *data).
 """
 
 import math
@@ -21,8 +22,9 @@ def attach_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
     """The number `value` with the gradient of `surrogate`: value and gradient of an estimator in
     one array.
 
-    Shapes: value and surrogate (*batch) -> (*batch).  The value is exact: s - stop(s) is zero for
-        every finite s.
+    Shapes:
+        value and surrogate (*batch) -> (*batch).  The value is exact: s - stop(s) is zero for every
+        finite s.
     """
     return value.detach() + (surrogate - surrogate.detach())
 
@@ -30,8 +32,11 @@ def attach_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
 def iwae_bound(log_w: Tensor) -> Tensor:
     """L_K = log 1/K sum_k w_k, at most log p(x) in expectation and not decreasing in K.
 
-    Shapes: log_w (num_particles, *data) -> (*data).
-    Reference: Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, eq. (8).
+    Shapes:
+        log_w (num_particles, *data) -> (*data).
+
+    References:
+        Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, eq. (8).
     """
     return torch.logsumexp(log_w, 0) - math.log(log_w.shape[0])
 
@@ -61,7 +66,9 @@ def vimco_signal(log_w: Tensor) -> Tensor:
 
     The learning signal of the score-function gradient of the IWAE bound.  Shapes: (num_particles,
     *data) -> the same.
-    Reference: Mnih and Rezende (2016), arXiv:1602.06725, eq. (10).
+
+    References:
+        Mnih and Rezende (2016), arXiv:1602.06725, eq. (10).
     """
     log_w = log_w.detach()
     num_particles = log_w.shape[0]

@@ -25,14 +25,22 @@ def info_vae(alpha: float, lambda_: float, divergence: Loss | None = None) -> Lo
     alpha = 1 - beta, lambda = beta the beta-VAE, alpha = lambda = 1 with D = JensenShannon("z") the
     adversarial autoencoder.
 
-    Args: alpha, at most 1; lambda_, at least 1 - alpha; divergence, the term D (default MMD("z")).
-    Raises: ValueError for weights out of range, and a divergence that is no loss.
-    Reference: Zhao, Song and Ermon (2019), arXiv:1706.02262, eq. (6).
+    Args:
+        alpha: at most 1.
+        lambda_: at least 1 - alpha.
+        divergence: the term D (default MMD("z")).
 
-    >>> info_vae(0.5, 10.0)
-    ELBO(beta=0.5) + 9.5 * MMD('z')
-    >>> info_vae(0.0, 1.0)
-    ELBO()
+    Raises:
+        ValueError: for weights out of range, and a divergence that is no loss.
+
+    References:
+        Zhao, Song and Ermon (2019), arXiv:1706.02262, eq. (6).
+
+    Example:
+        >>> info_vae(0.5, 10.0)
+        ELBO(beta=0.5) + 9.5 * MMD('z')
+        >>> info_vae(0.0, 1.0)
+        ELBO()
     """
     alpha = check_number("alpha", alpha, most=1)
     lambda_ = check_number("lambda_", lambda_, least=1 - alpha)
@@ -50,12 +58,19 @@ def aae(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     Where labels y are a site of the model, JensenShannon(("z", "y")) as the divergence gives each
     class its own part of the prior.
 
-    Args: weight; divergence, the term D (default JensenShannon("z")).
-    Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
-    Reference: Makhzani et al. (2016), arXiv:1511.05644, section 2.
+    Args:
+        weight: of the divergence.
+        divergence: the term D (default JensenShannon("z")).
 
-    >>> aae()
-    Reconstruction() + JensenShannon('z')
+    Raises:
+        ValueError: for a weight that is not positive, and a divergence that is no loss.
+
+    References:
+        Makhzani et al. (2016), arXiv:1511.05644, section 2.
+
+    Example:
+        >>> aae()
+        Reconstruction() + JensenShannon('z')
     """
     weight = check_number("weight", weight, above=0)
     return Reconstruction() + weight * _given(divergence, JensenShannon("z"))
@@ -67,13 +82,20 @@ def wae(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
     The cost c is -log p(x | z), the squared error over 2 scale^2 plus a constant for the likelihood
     Normal(x_dim, scale=scale).
 
-    Args: weight, lambda of the paper; divergence, the term D (default MMD("z", IMQ()), the WAE-MMD;
-        JensenShannon("z") gives the WAE-GAN).
-    Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
-    Reference: Tolstikhin et al. (2018), arXiv:1711.01558, eq. (4).
+    Args:
+        weight: lambda of the paper.
+        divergence: the term D (default MMD("z", IMQ()), the WAE-MMD; JensenShannon("z") gives the
+            WAE-GAN).
 
-    >>> wae()
-    Reconstruction() + 10.0 * MMD('z', IMQ((1.0,)))
+    Raises:
+        ValueError: for a weight that is not positive, and a divergence that is no loss.
+
+    References:
+        Tolstikhin et al. (2018), arXiv:1711.01558, eq. (4).
+
+    Example:
+        >>> wae()
+        Reconstruction() + 10.0 * MMD('z', IMQ((1.0,)))
     """
     weight = check_number("weight", weight, above=0)
     return Reconstruction() + weight * _given(divergence, MMD("z", IMQ()))
@@ -85,12 +107,19 @@ def vae_gan(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
     (The paper also measures the reconstruction by a layer of the critic; here it is measured by the
     likelihood.) x must be reparameterized.
 
-    Args: weight; divergence, the term D (default JensenShannon("x")).
-    Raises: ValueError for a weight that is not positive, and a divergence that is no loss.
-    Reference: Larsen et al. (2016), arXiv:1512.09300.
+    Args:
+        weight: of the divergence.
+        divergence: the term D (default JensenShannon("x")).
 
-    >>> vae_gan(0.1)
-    ELBO() + 0.1 * JensenShannon('x')
+    Raises:
+        ValueError: for a weight that is not positive, and a divergence that is no loss.
+
+    References:
+        Larsen et al. (2016), arXiv:1512.09300.
+
+    Example:
+        >>> vae_gan(0.1)
+        ELBO() + 0.1 * JensenShannon('x')
     """
     weight = check_number("weight", weight, above=0)
     return ELBO() + weight * _given(divergence, JensenShannon("x"))
@@ -99,12 +128,18 @@ def vae_gan(weight: float = 1.0, divergence: Loss | None = None) -> Loss:
 def factor_vae(gamma: float = 10.0) -> Loss:
     """A VAE with independent latents:  -ELBO + gamma TC(z), with the total correlation of q(z).
 
-    Args: gamma, positive.
-    Raises: ValueError for a weight that is not positive.
-    Reference: Kim and Mnih (2018), arXiv:1802.05983, eq. (2).
+    Args:
+        gamma: positive.
 
-    >>> factor_vae(6.4)
-    ELBO() + 6.4 * TotalCorrelation('z')
+    Raises:
+        ValueError: for a weight that is not positive.
+
+    References:
+        Kim and Mnih (2018), arXiv:1802.05983, eq. (2).
+
+    Example:
+        >>> factor_vae(6.4)
+        ELBO() + 6.4 * TotalCorrelation('z')
     """
     gamma = check_number("gamma", gamma, above=0)
     return ELBO() + gamma * TotalCorrelation("z")

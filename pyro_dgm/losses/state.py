@@ -42,8 +42,9 @@ def detached(state: Any) -> Any:
 def snapshot(state: Any) -> Any:
     """A copy that later steps do not touch, of plain trees: dicts, lists, tensors and numbers.
 
-    >>> snapshot({"mean": torch.tensor(2.0)})
-    {'mean': tensor(2.)}
+    Example:
+        >>> snapshot({"mean": torch.tensor(2.0)})
+        {'mean': tensor(2.)}
     """
     if isinstance(state, Mapping):
         return {name: snapshot(part) for name, part in state.items()}
@@ -56,8 +57,9 @@ def restored(state: Any, saved: Any) -> Any:
     """The state as it was when `saved` was taken of it: tensors are replaced, networks and
     optimizers changed in place.
 
-    >>> restored({"mean": torch.tensor(3.0)}, snapshot({"mean": torch.tensor(2.0)}))
-    {'mean': tensor(2.)}
+    Example:
+        >>> restored({"mean": torch.tensor(3.0)}, snapshot({"mean": torch.tensor(2.0)}))
+        {'mean': tensor(2.)}
     """
     if isinstance(state, Mapping):
         return {name: restored(part, saved[name]) for name, part in state.items()}
@@ -73,8 +75,9 @@ def tensors_of(state: Any, path: str = "") -> dict[str, Tensor]:
     """The tensors of a state by their paths, weights and buffers of its networks among them (those
     of optimizers are not).
 
-    >>> tensors_of({"a": {"mean": torch.tensor(2.0)}})
-    {'a.mean': tensor(2.)}
+    Example:
+        >>> tensors_of({"a": {"mean": torch.tensor(2.0)}})
+        {'a.mean': tensor(2.)}
     """
     if isinstance(state, Tensor):
         return {path: state}

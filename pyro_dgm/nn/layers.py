@@ -1,4 +1,4 @@
-"""Layers with the same layout, initialisation and constants in both twins, applied over any leading
+"""Layers with the same layout, initialization and constants in both twins, applied over any leading
 dimensions.
 """
 
@@ -16,8 +16,9 @@ __all__ = ["BatchNorm", "Dropout", "Linear", "activate", "check_activation"]
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp x), linear from where that is exact in double precision.
 
-    >>> softplus(torch.tensor(0.0))
-    tensor(0.6931)
+    Example:
+        >>> softplus(torch.tensor(0.0))
+        tensor(0.6931)
     """
     return F.softplus(x, threshold=40.0)
 
@@ -38,8 +39,9 @@ def check_activation(name: str) -> str:
     """The name of an activation, if there is one: elu, gelu, leaky_relu, relu, sigmoid, silu,
     softplus or tanh.
 
-    >>> check_activation("tanh")
-    'tanh'
+    Example:
+        >>> check_activation("tanh")
+        'tanh'
     """
     return check_choice("activation", name, _ACTIVATIONS)
 
@@ -53,8 +55,12 @@ class Linear(nn.Linear):
     """An affine map over the last dimension, W x + b, with W and b drawn from U(-1/sqrt(in_dim),
     1/sqrt(in_dim)).
 
-    Args: in_dim; out_dim.  Attributes: weight (out_dim, in_dim), bias (out_dim,).
-    Shapes: x (*batch, in_dim) -> (*batch, out_dim).
+    Args:
+        in_dim: the size of what comes in.
+        out_dim: .  Attributes: weight (out_dim, in_dim), bias (out_dim,).
+
+    Shapes:
+        x (*batch, in_dim) -> (*batch, out_dim).
     """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
@@ -71,23 +77,28 @@ class Linear(nn.Linear):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over all leading dimensions, y = weight (x - mean) / sqrt(variance +
+    """Batch normalization over all leading dimensions, y = weight (x - mean) / sqrt(variance +
     1e-5) + bias.
 
     Training uses the statistics of the batch and moves the running ones towards them (momentum 0.1,
     unbiased variance); inside `evaluation_mode` the running statistics are used and left alone.
 
-    Args: dim.  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
-    Raises: ValueError for a batch of one value in training, which has no variance, and for a wrong
-        last dimension.
-    Reference: Ioffe & Szegedy (2015), arXiv:1502.03167.
+    Args:
+        dim: .  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
+
+    Raises:
+        ValueError: for a batch of one value in training, which has no variance, and for a wrong
+            last dimension.
+
+    References:
+        Ioffe & Szegedy (2015), arXiv:1502.03167.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__(check_count("dim", dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (*batch, dim)."""
+        """Normalize x (*batch, dim)."""
         if x.shape[-1] != self.num_features:
             raise ValueError(
                 f"BatchNorm expects a last dimension of {self.num_features}, got shape "
@@ -106,8 +117,11 @@ class Dropout(nn.Dropout):
     """Set each entry to zero with probability `rate` in training and divide the others by 1 - rate;
     the identity inside `evaluation_mode`.
 
-    Args: rate in [0, 1).  Shapes: any.
-    Reference: Srivastava et al. (2014), JMLR 15:1929.
+    Args:
+        rate: in [0, 1).  Shapes: any.
+
+    References:
+        Srivastava et al. (2014), JMLR 15:1929.
     """
 
     def __init__(self, rate: float) -> None:

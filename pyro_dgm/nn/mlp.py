@@ -13,18 +13,29 @@ class MLP(nn.Module):
     """Multilayer perceptron over the last dimension: h_0 = x;  h_l =
     dropout(activation(batch_norm(W_l h_{l-1} + b_l)));  an affine output layer.
 
-    Args: in_dim; hidden, the sizes of the hidden layers; out_dim (None: no output layer, the last
-        hidden layer is the output); activation, one of elu, gelu, leaky_relu, relu, sigmoid, silu,
-        softplus, tanh; batch_norm before each activation; dropout, the rate after it.
-    Attributes: layers (the affine ones), norms, out_dim.  With `hidden=()` and no out_dim it is the
-        identity.
-    Shapes: x (*batch, in_dim) -> (*batch, out_dim).
-    Raises: ValueError for a size below 1, an unknown activation, a rate outside [0, 1) or an x of
-        the wrong size.
+    Args:
+        in_dim: the size of what comes in.
+        hidden: the sizes of the hidden layers.
+        out_dim: None: no output layer, the last hidden layer is the output.
+        activation: one of elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh.
+        batch_norm: before each activation.
+        dropout: the rate after it.
 
-    >>> import torch
-    >>> MLP(784, (200, 200))(torch.zeros(7, 784)).shape
-    torch.Size([7, 200])
+    Attributes:
+        layers: (the affine ones), norms, out_dim.  With `hidden=()` and no out_dim it is the
+            identity.
+
+    Shapes:
+        x (*batch, in_dim) -> (*batch, out_dim).
+
+    Raises:
+        ValueError: for a size below 1, an unknown activation, a rate outside [0, 1) or an x of the
+            wrong size.
+
+    Example:
+        >>> import torch
+        >>> MLP(784, (200, 200))(torch.zeros(7, 784)).shape
+        torch.Size([7, 200])
     """
 
     def __init__(

@@ -17,10 +17,11 @@ __all__ = ["evaluation_mode"]
 @contextmanager
 def evaluation_mode(*callables: Callable[..., Any]) -> Iterator[None]:
     """Inside this block the models and guides given run in evaluation: drop-out is off, batch
-    normalisation uses its running statistics.
+    normalization uses its running statistics.
 
-    Args: the models, guides or networks that are called inside the block.
-    Afterwards everything is as it was before.
+    Args:
+        the models, guides or networks that are called inside the block. Afterwards everything is as
+        it was before.
     """
     modules = {
         part for module in modules_of(*callables) for part in module.modules() if part.training

@@ -1,4 +1,4 @@
-"""Optimisers: `Adam`, and those of the backend's own libraries."""
+"""Optimizers: `Adam`, and those of the backend's own libraries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,20 @@ __all__ = ["Adam"]
 class Adam:
     """Adam (Kingma & Ba 2015), the default of `fit`.
 
-    Args: learning_rate; betas, decays of the two moments; eps, added to the root of the second.
-    Raises: ValueError if an argument is out of range.
-    Reference: arXiv:1412.6980.
+    Args:
+        learning_rate: the size of a step.
+        betas: decays of the two moments.
+        eps: added to the root of the second.
 
-    >>> Adam(3e-4)
-    Adam(0.0003)
+    Raises:
+        ValueError: if an argument is out of range.
+
+    References:
+        arXiv:1412.6980.
+
+    Example:
+        >>> Adam(3e-4)
+        Adam(0.0003)
     """
 
     learning_rate: float = 1e-3
@@ -66,14 +74,14 @@ def _refuse(optim: Any) -> NoReturn:
     raise ValueError(
         "optim must be Adam(...), a callable that makes a torch.optim.Optimizer from parameters, "
         "such as torch.optim.RMSprop or "
-        "functools.partial(torch.optim.SGD, lr=0.1), or an optimiser of pyro.optim, got "
+        "functools.partial(torch.optim.SGD, lr=0.1), or an optimizer of pyro.optim, got "
         f"{shown(optim)}."
     )
 
 
 def build_optimizer(optim: Any, params: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """One torch optimiser over all parameters, from `Adam(...)`, a callable that takes parameters,
-    or an optimiser of pyro.optim.
+    """One torch optimizer over all parameters, from `Adam(...)`, a callable that takes parameters,
+    or an optimizer of pyro.optim.
     """
     if isinstance(optim, PyroOptim):
         return _from_pyro(optim, params)
@@ -87,7 +95,7 @@ def build_optimizer(optim: Any, params: Mapping[str, nn.Parameter]) -> torch.opt
 def _from_pyro(optim: PyroOptim, params: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
     if isinstance(optim, PyroLRScheduler):
         raise ValueError(
-            "optim must be an optimiser, not a scheduler of pyro.optim: pass the schedule as "
+            "optim must be an optimizer, not a scheduler of pyro.optim: pass the schedule as "
             "lr_schedule."
         )
     if optim.pt_clip_args:

@@ -20,8 +20,9 @@ _DIGAMMA = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
 def series(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
     """The sum of coefficients[k] x^k.
 
-    >>> series(torch.tensor(2.0), (1.0, 1.0, 3.0))
-    tensor(15.)
+    Example:
+        >>> series(torch.tensor(2.0), (1.0, 1.0, 3.0))
+        tensor(15.)
     """
     total = torch.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
@@ -32,8 +33,9 @@ def series(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
 def log1mexp(x: Tensor) -> Tensor:
     """log(1 - exp(-x)) for x > 0.
 
-    >>> log1mexp(torch.tensor(20.0))
-    tensor(-2.0612e-09)
+    Example:
+        >>> log1mexp(torch.tensor(20.0))
+        tensor(-2.0612e-09)
     """
     small = x < log(2)
     low, high = torch.where(small, x, 1.0), torch.where(small, 1.0, x)
@@ -43,8 +45,9 @@ def log1mexp(x: Tensor) -> Tensor:
 def log1p_gap(x: Tensor) -> Tensor:
     """x - log(1 + x) for abs(x) < 0.3, by the series of artanh in r = x / (2 + x).
 
-    >>> log1p_gap(torch.tensor(1e-4))
-    tensor(4.9997e-09)
+    Example:
+        >>> log1p_gap(torch.tensor(1e-4))
+        tensor(4.9997e-09)
     """
     r = x / (2 + x)
     return r * x - 2 * r**3 * series(r**2, tuple(1 / (2 * k + 3) for k in range(11)))
@@ -53,8 +56,9 @@ def log1p_gap(x: Tensor) -> Tensor:
 def binet(x: Tensor) -> Tensor:
     """log Gamma(x) - (x - 1/2) log x + x - log(2 pi) / 2 for x > 0.
 
-    >>> binet(torch.tensor(100.0))
-    tensor(0.0008)
+    Example:
+        >>> binet(torch.tensor(100.0))
+        tensor(0.0008)
     """
     far = x > 10
     low, high = torch.where(far, 1.0, x), torch.where(far, x, x + 8)
@@ -67,8 +71,9 @@ def binet(x: Tensor) -> Tensor:
 def digamma_gap(x: Tensor) -> Tensor:
     """log x - digamma(x) for x > 0, which falls like 1 / (2 x).
 
-    >>> digamma_gap(torch.tensor(100.0))
-    tensor(0.0050)
+    Example:
+        >>> digamma_gap(torch.tensor(100.0))
+        tensor(0.0050)
     """
     far = x > 10
     low, high = torch.where(far, 1.0, x), torch.where(far, x, 10.0)
@@ -79,8 +84,9 @@ def digamma_gap(x: Tensor) -> Tensor:
 def log_beta(a: Tensor, b: Tensor) -> Tensor:
     """log B(a, b) for a, b > 0.
 
-    >>> log_beta(torch.tensor(1e7), torch.tensor(0.5))
-    tensor(-7.4867)
+    Example:
+        >>> log_beta(torch.tensor(1e7), torch.tensor(0.5))
+        tensor(-7.4867)
     """
     rest = binet(a) + binet(b) - binet(a + b) + 0.5 * log(2 * pi)
     logs = a.log() - torch.log1p(a / b)  # of a b / (a + b)
@@ -90,7 +96,8 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
 def sech_squared(x: Tensor) -> Tensor:
     """1 - tanh(x)^2.
 
-    >>> sech_squared(torch.tensor(20.0))
-    tensor(1.6993e-17)
+    Example:
+        >>> sech_squared(torch.tensor(20.0))
+        tensor(1.6993e-17)
     """
     return 4 * torch.sigmoid(2 * x) * torch.sigmoid(-2 * x)

@@ -26,7 +26,7 @@ __all__ = ["binarize"]
 
 
 def binarize(batch: Any) -> Any:
-    """x ~ Bernoulli(x) anew at every pass: dynamic binarisation, of the array, of the first array
+    """x ~ Bernoulli(x) anew at every pass: dynamic binarization, of the array, of the first array
     of a tuple or of the first entry of a dict.
     """
     form, (x, *others) = Form.of(batch)
@@ -68,12 +68,24 @@ class Arrays:
     """Data in memory: an array, a tuple or a dict of arrays with equally many rows, put on the
     device once.
 
-    Args: batch_size, None for all rows; drop_last; shrink, whether a batch may be larger than the
-        data; name, of the argument; device.
-    Attributes: form; arrays; num_data; batch_size; num_full, full batches in an epoch; num_batches,
-        with the last, smaller one.
-    Raises: ValueError for empty data, unequal lengths, entries that are no arrays and a batch size
-        that does not fit.
+    Args:
+        batch_size: None for all rows.
+        drop_last: whether the last, smaller batch is left out.
+        shrink: whether a batch may be larger than the data.
+        name: of the argument.
+        device: .
+
+    Attributes:
+        form: how they are put together.
+        arrays: the data, row by row.
+        num_data: how many data there are.
+        batch_size: rows of a batch.
+        num_full: full batches in an epoch.
+        num_batches: with the last, smaller one.
+
+    Raises:
+        ValueError: for empty data, unequal lengths, entries that are no arrays and a batch size
+            that does not fit.
     """
 
     def __init__(
@@ -140,8 +152,9 @@ class Arrays:
 class Stream:
     """Batches from an iterable, or from a callable that returns one, run through once per epoch.
 
-    Raises: ValueError for an epoch without batches and for an iterator where there are several
-        epochs, TypeError for what cannot be iterated.
+    Raises:
+        ValueError: for an epoch without batches and for an iterator where there are several epochs.
+        TypeError: for what cannot be iterated.
     """
 
     num_data: int | None = None

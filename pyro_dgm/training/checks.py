@@ -74,8 +74,10 @@ def check_observations(
     model requires of its data, in all data in memory or in the first batch of an iterable.
 
     Where validation has been switched off, for a site or (not `validated`) for all, it warns.
-    Cost: one comparison per number where the data are observed as they are, else one run of guide
-        and model without gradients through the data.
+
+    Cost:
+        one comparison per number where the data are observed as they are, else one run of guide and
+        model without gradients through the data.
     """
     sites: list[Message] | None = None
     warned: set[str] = set()

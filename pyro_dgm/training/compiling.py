@@ -31,10 +31,13 @@ class _Compiled:
     The step is exported (`torch.export`), differentiated (`torch.func`), and compiled (Inductor)
     into one graph.  Then it is compared with the plain step, in the same random state: value,
     gradients and running statistics.
-    Raises: any exception of torch where the step cannot be exported or compiled, RuntimeError where
-        the two steps differ.
-    Cost: 5 to 15 s, most of it the C++ compiler; later processes find its output in Inductor's
-        cache.
+
+    Raises:
+        any exception of torch where the step cannot be exported or compiled, RuntimeError where the
+        two steps differ.
+
+    Cost:
+        5 to 15 s, most of it the C++ compiler; later processes find its output in Inductor's cache.
     """
 
     def __init__(self, step: Step, parameters: Mapping[str, nn.Parameter], example: Batch) -> None:

@@ -109,7 +109,8 @@ class Everything:
     def first_bad(self) -> tuple[str | None, str] | None:
         """The first tensor that is not finite, by site and name; those that began so do not count.
 
-        Cost: one pass over all numbers.
+        Cost:
+            one pass over all numbers.
         """
         pairs = [(name, v) for name, v in self.named() if name not in self._odd and v.numel()]
         pairs = [(name, v) for name, v in pairs if v.is_floating_point() or v.is_complex()]

@@ -18,8 +18,11 @@ class Workers:
     """One process, or the processes that `torchrun` has started: each holds all parameters and
     computes its part of each batch.
 
-    Args: device, None: where the parameters are.  Several processes on GPUs take one each.
-    Raises: ValueError for a device that there is not.
+    Args:
+        device: None: where the parameters are.  Several processes on GPUs take one each.
+
+    Raises:
+        ValueError: for a device that there is not.
     """
 
     def __init__(self, device: Any = None) -> None:

@@ -25,7 +25,8 @@ _BITS = "bfloat16"  # numpy does not know this type: its bits are kept
 def save(folder: Path, tree: Any, header: Mapping[str, Any]) -> None:
     """Write the tensors of a tree and a JSON header to `<folder>/last.npz`.
 
-    Raises: CheckpointError if that cannot be done.
+    Raises:
+        CheckpointError: if that cannot be done.
     """
     try:
         arrays = flatten(mapped(tree, _to_numpy))
@@ -37,7 +38,8 @@ def save(folder: Path, tree: Any, header: Mapping[str, Any]) -> None:
 def load(folder: Path, identity: Mapping[str, Any]) -> tuple[Any, dict[str, Any]] | None:
     """The saved tree and header; None where there is no checkpoint.
 
-    Raises: CheckpointError if it belongs to a run with other arguments or cannot be read.
+    Raises:
+        CheckpointError: if it belongs to a run with other arguments or cannot be read.
     """
     found = resuming.load(folder, identity)
     return found and (_to_tensors(unflatten(found[0])), found[1])

@@ -83,8 +83,10 @@ class Run:
 class NonFiniteError(ArithmeticError):
     """The loss, a gradient or a weight became NaN or infinite.
 
-    Attributes: site, the first site with a number that is not finite (None when there is none);
-        step and epoch; run, a Run with the last good weights.
+    Attributes:
+        site: the first site with a number that is not finite (None when there is none).
+        step, epoch:
+        run: a Run with the last good weights.
     """
 
     def __init__(self, message: str, *, site: str | None, step: int, epoch: int, run: Run) -> None:

@@ -32,8 +32,11 @@ class Parameters(Messenger):
     modules' own.  A free `pyro.param` lives on as an unconstrained torch Parameter, from the
     parameter store if it is there in the same shape and constraint; else from its initial value.
 
-    Attributes: sites, name -> unconstrained Parameter; free, those of `pyro.param` alone; modules,
-    all networks that the callables use; wants_rows, whether a plate holds a subsample of the data.
+    Attributes:
+        sites: name -> unconstrained Parameter.
+        free: those of `pyro.param` alone.
+        modules: all networks that the callables use.
+        wants_rows: whether a plate holds a subsample of the data.
     """
 
     def __init__(self, model: Callable, guide: Callable, device: torch.device) -> None:

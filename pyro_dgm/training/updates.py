@@ -99,10 +99,10 @@ class Updates:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside the weights."""
-        return {"optimiser": self.optimizer.state_dict(), "average": self.average}
+        return {"optimizer": self.optimizer.state_dict(), "average": self.average}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self.optimizer.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             torch._foreach_copy_(self.average, list(state["average"]))

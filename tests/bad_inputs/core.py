@@ -63,7 +63,7 @@ def core() -> Iterator[Row]:
             },
         ),
         (
-            quality.neighbour_scores,
+            quality.neighbor_scores,
             {"real": z, "fake": z},
             {
                 "k": counts,

@@ -178,13 +178,13 @@ def models_and_data(twin: Twin) -> Iterator[Row]:
         "a number": (3, "^validation must be an array"),
         "text": ("abc", "^validation must be an array"),
         "a mask": (np.ma.masked_array(x, x), "^validation has 6 masked entries"),
-        "grey levels": (x / 2, "^Site 'x' observes 0.5, outside the support of Bernoulli"),
+        "gray levels": (x / 2, "^Site 'x' observes 0.5, outside the support of Bernoulli"),
         "another width": (x[:, :1], r"^x must have shape \(batch, 2\), got \(6, 1\)"),
     }
     for situation, (validation, sentence) in forms.items():
         yield Row(f"validation: {situation}", partial(fit, x, validation=validation), sentence)
     yield Row(
-        "grey levels",
+        "gray levels",
         partial(fit, x / 2),
         "^Site 'x' observes 0.5, outside the support of Bernoulli.*binarize",
     )

@@ -1,4 +1,4 @@
-"""Batch normalisation in a flow: the batch's statistics when scoring in training, the running ones
+"""Batch normalization in a flow: the batch's statistics when scoring in training, the running ones
 in evaluation and for draws.
 """
 

@@ -107,9 +107,9 @@ def test_parts_that_do_not_fit_are_refused(
         lib.build("models", name, *case.sizes, **case.settings, **{role: conditional})
 
 
-def test_grey_pixels_are_refused_in_words(lib: Any) -> None:
+def test_gray_pixels_are_refused_in_words(lib: Any) -> None:
     vae = lib.model(MODELS["VAE"])
-    with pytest.raises(ValueError, match="binarise the data"):
+    with pytest.raises(ValueError, match="binarize the data"):
         lib.trace(vae.model, lib.array(np.full((5, 9), 0.5)))
 
 
@@ -126,7 +126,7 @@ def test_repr_shows_the_parts(lib: Any) -> None:
 
 
 def normed(lib: Any) -> Any:
-    """A VAE whose networks have batch normalisation and drop-out."""
+    """A VAE whose networks have batch normalization and drop-out."""
     encoder = lib.build("nn", "MLP", 9, (7, 6), batch_norm=True)
     decoder = lib.build("nn", "MLP", 2, (6, 7), batch_norm=True, dropout=0.2)
     return lib.build("models", "VAE", 9, 2, encoder=encoder, decoder=decoder)

@@ -148,7 +148,7 @@ def test_a_new_instance_replaces_a_stale_one(lib: PyroLibrary) -> None:
         assert lib.package.nn.register("net", network) is network
         assert set(store.keys()) == {"net$$$layers.0.weight", "net$$$layers.0.bias"}
         assert store["net$$$layers.0.weight"] is network.layers[0].weight
-    optimiser = lib.pyro.optim.Adam({"lr": 0.1})
+    optimizer = lib.pyro.optim.Adam({"lr": 0.1})
     svis = []
     for network in (first, second):
 
@@ -156,7 +156,7 @@ def test_a_new_instance_replaces_a_stale_one(lib: PyroLibrary) -> None:
             y = lib.package.nn.register("net", network)(lib.array(np.ones((1, 5))))
             lib.sample("y", lib.dist.Normal(y, 1.0).to_event(2), obs=lib.array(np.ones((1, 2))))
 
-        svis.append(lib.pyro.infer.SVI(model, lambda: None, optimiser, lib.pyro.infer.Trace_ELBO()))
+        svis.append(lib.pyro.infer.SVI(model, lambda: None, optimizer, lib.pyro.infer.Trace_ELBO()))
     for _ in range(3):
         for network, svi in zip((first, second), svis):
             before = lib.weights(network)

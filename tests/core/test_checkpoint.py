@@ -249,7 +249,7 @@ def test_a_killed_writer_loses_nothing(tmp_path):
 
 
 TREES = {
-    "optimiser": {
+    "optimizer": {
         "state": {0: {"step": 5}, 10: {"step": 6.5}},
         "param_groups": [{"betas": (0.9, 0.999), "amsgrad": None}],
     },
@@ -273,12 +273,12 @@ def test_flatten_is_inverted(tmp_path, tree):
     assert repr(checkpoint.unflatten(loaded)) == repr(tree)  # kinds and orders as well
 
 
-def test_a_torch_optimiser_comes_back(tmp_path):
+def test_a_torch_optimizer_comes_back(tmp_path):
     weight = torch.nn.Parameter(torch.ones(3))
-    optimiser = torch.optim.Adam([weight], lr=0.1)
+    optimizer = torch.optim.Adam([weight], lr=0.1)
     weight.sum().backward()
-    optimiser.step()
-    state = optimiser.state_dict()
+    optimizer.step()
+    state = optimizer.state_dict()
     loaded = checkpoint.unflatten(
         save_and_load(tmp_path / "optim.npz", checkpoint.flatten(state))[0]
     )

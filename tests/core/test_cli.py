@@ -129,10 +129,10 @@ def test_the_parts_fit_together(flags, contexts):
     ("likelihood", "kind", "values", "bits"),
     [
         ("bernoulli", "Bernoulli", "binary", False),
-        ("continuous_bernoulli", "ContinuousBernoulli", "grey", False),
-        ("normal", "Normal", "grey", False),
+        ("continuous_bernoulli", "ContinuousBernoulli", "gray", False),
+        ("normal", "Normal", "gray", False),
         ("logit_normal", "LogitNormal", "open", True),
-        ("discretized_logistic", "DiscretizedLogisticMixture", "grey", True),
+        ("discretized_logistic", "DiscretizedLogisticMixture", "gray", True),
     ],
 )
 def test_every_likelihood_gets_its_kind_of_data(likelihood, kind, values, bits):
@@ -155,7 +155,7 @@ def test_every_likelihood_gets_its_kind_of_data(likelihood, kind, values, bits):
     call = fake.calls[0]
     assert call["model"].kwargs["likelihood"].kind == kind
     levels = np.unique(call["data"])
-    assert (len(levels) == 17) == (values == "grey")
+    assert (len(levels) == 17) == (values == "gray")
     if values == "open":
         assert 0 < levels[0] < levels[-1] < 1
     if likelihood == "discretized_logistic":

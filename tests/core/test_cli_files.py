@@ -50,7 +50,7 @@ def test_the_home_folder(capsys, monkeypatch, tmp_path):
 
 
 WRONG = {
-    "unknown": {"colour": "red"},
+    "unknown": {"color": "red"},
     "command": {"command": "list"},
     "resume": {"resume": False},
     "output": {"output": "elsewhere"},

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("here")
         (["fit", "vae", "--data", "two_moons", "--binarize", "static"], "not for normal"),
         (
             ["fit", "vae", "--data", "two_moons", "--likelihood", "beta"],
-            "needs grey levels in [0, 1]",
+            "needs gray levels in [0, 1]",
         ),
         (["fit", "conv_vae", "--data", "two_moons"], "conv_vae needs images"),
         (["fit", "vae", "--z-dim", "101"], "z_dim is too large, got 101."),

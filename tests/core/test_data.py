@@ -38,7 +38,7 @@ def test_digits_are_the_real_ones():
     )
     together = np.concatenate([digits.train, digits.validation, digits.test])
     assert set(np.unique(together * 16)) == set(range(17))
-    assert together.sum() == pytest.approx(561_718 / 16)  # the sum of all grey levels
+    assert together.sum() == pytest.approx(561_718 / 16)  # the sum of all gray levels
     assert digits.labels["test"].shape == (300,)
 
 

@@ -134,7 +134,7 @@ def test_bad_requests(use, match):
 
 
 @pytest.mark.parametrize("name", data.TOYS)
-def test_toys_are_seeded_and_centred(name):
+def test_toys_are_seeded_and_centered(name):
     x = data.TOYS[name](20_000, 3)
     assert x.shape == (20_000, 2)
     assert x.dtype == np.float32

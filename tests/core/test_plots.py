@@ -26,7 +26,7 @@ HISTORY = History(
 )
 FIGURES = {
     "grid": lambda: plots.samples_grid(RNG.random((10, 64)), (1, 8, 8), title="samples"),
-    "colour grid": lambda: plots.samples_grid(RNG.random((4, 3, 5, 7)), (3, 5, 7)),
+    "color grid": lambda: plots.samples_grid(RNG.random((4, 3, 5, 7)), (3, 5, 7)),
     "one image": lambda: plots.samples_grid(RNG.random((1, 784)), (1, 28, 28)),
     "reconstructions": lambda: plots.reconstructions(
         RNG.random((13, 64)), RNG.random((13, 64)), (1, 8, 8)
@@ -75,7 +75,7 @@ def test_grid_holds_the_images_in_order():
     np.testing.assert_array_equal(picture[80:144, 152:], 1.0)  # an empty place is white
 
 
-def test_colour_images_are_channel_first():
+def test_color_images_are_channel_first():
     x = np.zeros((1, 3, 64, 64))
     x[:, 0] = 1.0
     picture = pixels(plots.samples_grid(x, (3, 64, 64)))

@@ -1,4 +1,4 @@
-"""Binarisation, dequantisation, and the logit transform against numerical differentiation."""
+"""Binarization, dequantization, and the logit transform against numerical differentiation."""
 
 import numpy as np
 import pytest
@@ -13,36 +13,36 @@ from dgm_core.data import (
 
 
 @pytest.fixture
-def grey():
+def gray():
     return np.random.default_rng(0).integers(17, size=(400, 64)).astype(np.float32) / 16
 
 
 @pytest.mark.parametrize("protocol", ["static", "dynamic"])
-def test_binarisation_is_a_bernoulli_draw(grey, protocol):
-    draws = np.stack([binarize(grey, protocol, seed=seed) for seed in range(30)])
+def test_binarization_is_a_bernoulli_draw(gray, protocol):
+    draws = np.stack([binarize(gray, protocol, seed=seed) for seed in range(30)])
     assert set(np.unique(draws)) == {0.0, 1.0}
     assert draws.dtype == np.float32
-    for level in np.unique(grey):
-        chosen = draws[:, grey == level]
+    for level in np.unique(gray):
+        chosen = draws[:, gray == level]
         assert chosen.mean() == pytest.approx(level, abs=5 * np.sqrt(0.25 / chosen.size))
 
 
-def test_what_the_draw_depends_on(grey):
+def test_what_the_draw_depends_on(gray):
     np.testing.assert_array_equal(
-        binarize(grey, "static", epoch=1), binarize(grey, "static", epoch=2)
+        binarize(gray, "static", epoch=1), binarize(gray, "static", epoch=2)
     )
     np.testing.assert_array_equal(
-        binarize(grey, "dynamic", epoch=1), binarize(grey, "dynamic", epoch=1)
+        binarize(gray, "dynamic", epoch=1), binarize(gray, "dynamic", epoch=1)
     )
     assert not np.array_equal(
-        binarize(grey, "dynamic", epoch=1), binarize(grey, "dynamic", epoch=2)
+        binarize(gray, "dynamic", epoch=1), binarize(gray, "dynamic", epoch=2)
     )
-    assert not np.array_equal(binarize(grey, "static", seed=1), binarize(grey, "static", seed=2))
-    np.testing.assert_array_equal(binarize(grey, "threshold"), grey > 0.5)
+    assert not np.array_equal(binarize(gray, "static", seed=1), binarize(gray, "static", seed=2))
+    np.testing.assert_array_equal(binarize(gray, "threshold"), gray > 0.5)
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_dequantisation_is_uniform_within_each_level(levels):
+def test_dequantization_is_uniform_within_each_level(levels):
     x = np.repeat(np.arange(levels) / (levels - 1), 2000)
     y = dequantize(x.astype(np.float32), levels)
     assert y.dtype == np.float32
@@ -97,9 +97,9 @@ def test_logit_at_the_ends_and_in_float32():
         (lambda x: logit_transform(255 * x), r"must lie in \[0, 1\]"),
     ],
 )
-def test_bad_input(grey, use, match):
+def test_bad_input(gray, use, match):
     with pytest.raises(ValueError, match=match):
-        use(grey)
+        use(gray)
 
 
 @pytest.mark.parametrize(

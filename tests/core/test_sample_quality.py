@@ -16,7 +16,7 @@ from dgm_core.samples.quality import (
     classifier_score,
     frechet_distance,
     mode_counts,
-    neighbour_scores,
+    neighbor_scores,
 )
 
 # ------------------------------------------------------------------------------ precision, recall,
@@ -36,26 +36,26 @@ def brute_force(real, fake, k):
 
 
 @pytest.mark.parametrize("block", [7, 1024])
-def test_neighbour_scores_equal_brute_force(block, monkeypatch):
+def test_neighbor_scores_equal_brute_force(block, monkeypatch):
     monkeypatch.setattr(dgm_core.samples.quality, "_BLOCK", block)
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=(40, 3)), rng.normal(0.5, 0.8, size=(25, 3))
-    assert neighbour_scores(real, fake, k=3) == pytest.approx(brute_force(real, fake, 3))
-    assert neighbour_scores(real[:, None], fake[:, None], k=3) == neighbour_scores(real, fake, k=3)
+    assert neighbor_scores(real, fake, k=3) == pytest.approx(brute_force(real, fake, 3))
+    assert neighbor_scores(real[:, None], fake[:, None], k=3) == neighbor_scores(real, fake, k=3)
 
 
 def test_identical_samples_cover_each_other():
     """Also where points are repeated, whose balls have no extent."""
     x = np.random.default_rng(1).normal(size=(50, 2))
-    scores = neighbour_scores(x, x)
+    scores = neighbor_scores(x, x)
     assert scores.precision == scores.recall == scores.coverage == 1.0
     repeated = np.repeat(x[:5], 10, axis=0)
-    assert neighbour_scores(repeated, repeated).coverage == 1.0
+    assert neighbor_scores(repeated, repeated).coverage == 1.0
 
 
 def test_samples_that_are_far_away():
     x = np.random.default_rng(2).normal(size=(50, 2))
-    assert neighbour_scores(x, x + 100) == (0.0, 0.0, 0.0, 0.0)
+    assert neighbor_scores(x, x + 100) == (0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("num_real", "num_fake", "k"), [(30, 30, 5), (40, 20, 3)])
@@ -66,7 +66,7 @@ def test_expectations_for_equal_distributions(num_real, num_fake, k):
     rng = np.random.default_rng(3)
     found = np.array(
         [
-            neighbour_scores(rng.normal(size=(num_real, 2)), rng.normal(size=(num_fake, 2)), k)
+            neighbor_scores(rng.normal(size=(num_real, 2)), rng.normal(size=(num_fake, 2)), k)
             for _ in range(400)
         ]
     )
@@ -80,9 +80,9 @@ def test_a_dropped_mode_costs_recall_and_coverage_and_an_added_one_precision_and
     rng = np.random.default_rng(4)
     one, two = rng.normal(size=(400, 2)), rng.normal(size=(400, 2)) + np.array([20, 0])
     both = np.concatenate([one[:200], two[:200]])
-    dropped = neighbour_scores(both, one[200:])
+    dropped = neighbor_scores(both, one[200:])
     assert dropped.precision > 0.9 and dropped.recall < 0.51 and dropped.coverage < 0.51
-    added = neighbour_scores(one[200:], both)
+    added = neighbor_scores(one[200:], both)
     assert (
         added.precision < 0.51
         and added.density < 0.6
@@ -98,7 +98,7 @@ def test_an_outlier_of_the_data_raises_precision_and_not_density():
     rng = np.random.default_rng(5)
     real = np.concatenate([rng.normal(size=(200, 2)), [[40.0, 0.0]]])
     noise = rng.uniform(-8, 8, size=(200, 2)) + np.array([30, 0])
-    scores = neighbour_scores(real, noise)
+    scores = neighbor_scores(real, noise)
     assert scores.precision == 1.0 and scores.density < 0.25 and scores.coverage < 0.1
 
 
@@ -258,11 +258,11 @@ BAD = {
         ),
     ),
     "few": (
-        lambda: neighbour_scores(np.zeros(5), np.zeros(9), 5),
+        lambda: neighbor_scores(np.zeros(5), np.zeros(9), 5),
         r"real must be \(num, \*event\) with at least 6 points, got shape \(5,\)\.",
     ),
     "events": (
-        lambda: neighbour_scores(np.zeros((9, 2)), np.zeros((9, 3))),
+        lambda: neighbor_scores(np.zeros((9, 2)), np.zeros((9, 3))),
         r"points of equal size, got 2 and 3 entries\.",
     ),
     "sd": (

@@ -42,8 +42,8 @@ def ppca(x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
 def log_likelihood(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, scale: float) -> float:
     """mean_n log Normal(x_n; b, W W' + s2 I)."""
     cov = weight @ weight.T + scale**2 * np.eye(x.shape[1])
-    centred = x.astype(np.float64) - bias
-    mahalanobis = (centred * np.linalg.solve(cov, centred.T).T).sum(1).mean()
+    centered = x.astype(np.float64) - bias
+    mahalanobis = (centered * np.linalg.solve(cov, centered.T).T).sum(1).mean()
     return -0.5 * (x.shape[1] * math.log(2 * math.pi) + np.linalg.slogdet(cov)[1] + mahalanobis)
 
 

@@ -65,7 +65,7 @@ def test_a_loss_of_schedules_needs_attach() -> None:
 
 
 def eight_schools(backend: Any) -> tuple[Callable, np.ndarray]:
-    """Eight schools, non-centred: two global latents, one of them positive, and a local one."""
+    """Eight schools, non-centered: two global latents, one of them positive, and a local one."""
     dist = backend.dist
     y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
     sigma = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])

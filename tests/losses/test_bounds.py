@@ -155,7 +155,7 @@ def test_sums_weights_and_repr(backend: Any) -> None:
 
 
 def test_scales_and_masks_of_the_model_count(backend: Any) -> None:
-    """A weight on the model's prior alone is honoured by the closed KL (Pyro's TraceMeanField_ELBO
+    """A weight on the model's prior alone is honored by the closed KL (Pyro's TraceMeanField_ELBO
     ignores it).
     """
     dist = backend.dist
@@ -183,7 +183,7 @@ def test_scales_and_masks_of_the_model_count(backend: Any) -> None:
     assert sampled["ELBO/log_likelihood"] == pytest.approx(exact_fit, abs=0.02)
 
 
-def test_local_factorisation_ignores_inner_plates(backend: Any) -> None:
+def test_local_factorization_ignores_inner_plates(backend: Any) -> None:
     """Pixels in a plate of their own inside the data plate: the datum stays the unit of the
     importance-weighted bound.
     """

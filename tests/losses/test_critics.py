@@ -26,13 +26,13 @@ def critics_module(backend: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", MATRICES)
-def test_normalised_weights_have_norm_one_and_the_exact_derivative(backend: Any, name: str) -> None:
+def test_normalized_weights_have_norm_one_and_the_exact_derivative(backend: Any, name: str) -> None:
     """d tr(A' W / s) = (A - tr(A' W) / s u v') / s for the largest singular value s of W, with its
     vectors u and v.
     """
     weight, a = MATRICES[name], np.random.default_rng(1).standard_normal(MATRICES[name].shape)
-    normalised = critics_module(backend)._normalised
-    found, (gradient, _) = value_and_gradients(backend, lambda w, a: a * normalised(w), weight, a)
+    normalized = critics_module(backend)._normalized
+    found, (gradient, _) = value_and_gradients(backend, lambda w, a: a * normalized(w), weight, a)
     u, s, vt = np.linalg.svd(weight)
     np.testing.assert_allclose(found, a * weight / s[0], rtol=1e-8)
     assert np.linalg.norm(found / a, 2) == pytest.approx(1.0, abs=1e-6)
@@ -70,7 +70,7 @@ def test_critics_with_spectral_norms_are_lipschitz(backend: Any, cls: str) -> No
     assert 0 < _call(backend, lambda x: steep(critic, x)[1], x).max() <= 1
     if cls == "ImageCritic":
         kernel = np.random.default_rng(2).standard_normal((3, 2, 4, 4))
-        kernel = _call(backend, critics_module(backend)._normalised, kernel)
+        kernel = _call(backend, critics_module(backend)._normalized, kernel)
         norm = np.linalg.norm(_as_matrix(kernel, 8), 2)
         assert 0.5 < norm <= 1
 
@@ -96,7 +96,7 @@ def _as_matrix(kernel: np.ndarray, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("f", [None, "kl", "pearson", "squared_hellinger", "jensen_shannon"])
-def test_the_noise_regulariser_of_a_linear_critic(backend: Any, f: str | None) -> None:
+def test_the_noise_regularizer_of_a_linear_critic(backend: Any, f: str | None) -> None:
     """V(x) = a . x + b has the slope |a| everywhere; f*''(g(v)) g'(v)^2 by hand."""
     a, b, weight = np.array([0.5, -1.0]), 0.3, 0.7
     real, fake = RNG.standard_normal((2, 6, 2))
@@ -120,7 +120,7 @@ def test_the_noise_regulariser_of_a_linear_critic(backend: Any, f: str | None) -
     assert float(found) == pytest.approx(weight / 2 * factors[f] * (a @ a), rel=1e-10)
 
 
-def labelled(backend: Any) -> Any:
+def labeled(backend: Any) -> Any:
     """y_n ~ Categorical(1/4, 1/4, 1/2), x_n = shift + Normal(y_n, 1)."""
     dist, array = backend.dist, backend.array
 
@@ -143,7 +143,7 @@ def test_labels_enter_as_one_hot_vectors(backend: Any) -> None:
     own = (
         () if backend.name == "pyro" else (backend.jax.random.key(0), {"shift": backend.array(2.0)})
     )
-    joints = backend.joints.Joints(*own, labelled(backend), lambda x, y: None, data)
+    joints = backend.joints.Joints(*own, labeled(backend), lambda x, y: None, data)
     both, alone = joints.samples(("x", "y")), joints.samples(("y",))
     vectors = np.eye(3)[y]
     (real, fake), (labels, drawn) = (
@@ -250,7 +250,7 @@ def test_what_does_not_fit_is_refused(backend: Any) -> None:
         build(backend, losses.Critic, 2, activation="gelu", spectral_norm=True)
     with pytest.raises(ValueError, match=r"instance_noise must be .* got -0\.1"):
         losses.JensenShannon("x", instance_noise=-0.1)
-    with pytest.raises(ValueError, match="nothing to regularise"):
+    with pytest.raises(ValueError, match="nothing to regularize"):
         losses.NoiseRegularizer(f="total_variation")
     with pytest.raises(ValueError, match="num_classes must be an integer of at least 2, got 1"):
         build(backend, losses.ProjectionCritic, 2, 1)

@@ -29,7 +29,7 @@ def linear_critic(backend: Any, psi: Any) -> Any:
 
 def field(backend: Any, term: Any, regularizer: Any) -> Callable[[Any], Any]:
     """(theta, psi) -> what simultaneous gradient descent follows, by the term's own bound,
-    surrogate and regulariser.
+    surrogate and regularizer.
     """
     np_ = backend.np
 
@@ -86,7 +86,7 @@ EIGENVALUES = {
 
 @pytest.mark.parametrize("name", EIGENVALUES)
 def test_eigenvalues_at_the_equilibrium(backend: Any, name: str) -> None:
-    """[[0, f'(0)], [-f'(0), -gamma]] with f'(0) = 1/2: a rotation without regulariser, critically
+    """[[0, f'(0)], [-f'(0), -gamma]] with f'(0) = 1/2: a rotation without regularizer, critically
     damped with one at gamma = 1.
     """
     run = field(backend, *terms(backend)[name])
@@ -127,7 +127,7 @@ def descend(
 
 
 def test_simultaneous_descent(backend: Any) -> None:
-    """The unregularised GAN spirals outwards, the WGAN at the exact rate sqrt(1 + h^2) per step;
+    """The unregularized GAN spirals outwards, the WGAN at the exact rate sqrt(1 + h^2) per step;
     with R1 or R2 they come to rest at the equilibrium.
     """
     radius = {
@@ -149,8 +149,8 @@ def test_simultaneous_descent(backend: Any) -> None:
     assert radius["R2"][-1] < 1e-6
 
 
-@pytest.mark.parametrize("regularised", [False, True])
-def test_training_by_fit(backend: Any, regularised: bool) -> None:
+@pytest.mark.parametrize("regularized", [False, True])
+def test_training_by_fit(backend: Any, regularized: bool) -> None:
     """Alternating steps of a real run: with R1 the model finds the data; without it keeps circling
     at about the distance where it started.
     """
@@ -167,7 +167,7 @@ def test_training_by_fit(backend: Any, regularised: bool) -> None:
         critic,
         generator="saturating",
         optim=optim,
-        regularizer=losses.R1(1.0) if regularised else None,
+        regularizer=losses.R1(1.0) if regularized else None,
     )
     dist = backend.dist
 
@@ -180,4 +180,4 @@ def test_training_by_fit(backend: Any, regularised: bool) -> None:
     outputs = trained_critic(backend, term, run)(backend.array([[1.0], [0.0]]))
     slope = np.diff(outputs.detach().numpy() if backend.name == "pyro" else outputs)[0]
     distance = np.hypot(parameter(run, "theta"), slope)
-    assert distance < 1e-3 if regularised else distance > 0.7, distance
+    assert distance < 1e-3 if regularized else distance > 0.7, distance

@@ -133,7 +133,7 @@ def test_trained_wasserstein_critic(backend: Any) -> None:
     )
     assert (
         0.93 < run.history.column("Wasserstein(x)")[-5:].mean() < 1.08
-    )  # the best penalised critic has slope 1.05
+    )  # the best penalized critic has slope 1.05
 
 
 @pytest.mark.parametrize(

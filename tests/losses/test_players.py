@@ -369,7 +369,7 @@ def test_fit_is_repeatable_and_resumes_with_its_critics(fit: Any, tmp_path: Any)
 
 
 @pytest.mark.parametrize("fit", [pyro_fit, numpyro_fit])
-def test_each_player_moves_by_its_own_optimiser_only(fit: Any) -> None:
+def test_each_player_moves_by_its_own_optimizer_only(fit: Any) -> None:
     """Where the model's learning rate is zero, it stays; the critics do not."""
     start, end = (
         fit(None, 1, lr_schedule=lambda step: 0.0),

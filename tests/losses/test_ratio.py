@@ -100,7 +100,7 @@ def test_with_the_exact_ratio_it_is_the_elbo(backend: Any, contrast: str) -> Non
 
 
 def test_adaptive_contrast(backend: Any) -> None:
-    """With P particles, whose own moments standardise them, value and gradient are known too and
+    """With P particles, whose own moments standardize them, value and gradient are known too and
     tend to the ELBO's.
     """
     particles = 8

@@ -154,11 +154,11 @@ def test_total_correlation_is_learned(backend: Any) -> None:
     assert run.history.column("TotalCorrelation(z)")[-10:].mean() == pytest.approx(TC, rel=0.08)
 
 
-CENTRES = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.5]])
+CENTERS = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.5]])
 PRIOR_MEANS, PRIOR_SCALE = np.array([-2.0, 0.0, 2.0]), 0.5
 
 
-def labelled(backend: Any) -> tuple[Callable, Callable]:
+def labeled(backend: Any) -> tuple[Callable, Callable]:
     """y_n of three classes, z_n ~ Normal(m(y_n), 1/2), x_n in the plane; the guide's mean is affine
     in x_n, so that it can reach each p(z | y) exactly.
     """
@@ -189,7 +189,7 @@ def test_aae_with_labels(backend: Any) -> None:
     """
     dgm, rng = package(backend), np.random.default_rng(0)
     y = rng.integers(3, size=3000)
-    x = CENTRES[y] + 0.2 * rng.standard_normal((3000, 2))
+    x = CENTERS[y] + 0.2 * rng.standard_normal((3000, 2))
     critic = build(backend, dgm.losses.Critic, 4, hidden=(32, 32))
     adam = dgm.Adam(5e-3, betas=(0.5, 0.99))
     loss = dgm.losses.aae(
@@ -198,7 +198,7 @@ def test_aae_with_labels(backend: Any) -> None:
     )
     run = fit(
         backend,
-        *labelled(backend),
+        *labeled(backend),
         (x, y),
         loss=loss,
         optim=adam,
@@ -208,5 +208,5 @@ def test_aae_with_labels(backend: Any) -> None:
         seed=0,
     )
     weight, bias, scale = (parameter(run, name) for name in ("weight", "bias", "scale"))
-    assert CENTRES @ weight + bias == pytest.approx(PRIOR_MEANS, abs=0.2)
+    assert CENTERS @ weight + bias == pytest.approx(PRIOR_MEANS, abs=0.2)
     assert math.sqrt(scale**2 + 0.2**2 * (weight**2).sum()) == pytest.approx(PRIOR_SCALE, rel=0.2)

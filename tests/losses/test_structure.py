@@ -12,7 +12,7 @@ import pytest
 X, LABELS = np.array([0.3, 1.2, -0.7, 2.0]), np.array([0, 1, 2, 2])
 
 
-def labelled(b: Any) -> tuple[Callable, Callable]:
+def labeled(b: Any) -> tuple[Callable, Callable]:
     """y ~ Categorical, z ~ Normal(0, 1), x ~ Normal(z + y, 1); the guide draws y where it is not
     given, and z from its posterior: the weights are log p(y, x) / q(y)."""
     d = b.dist
@@ -41,7 +41,7 @@ def log_joint(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("given_first", [True, False])
 def test_a_site_that_is_observed_in_some_calls(backend: Any, given_first: bool) -> None:
     """One loss, labels given and not: exact either way, in both orders."""
-    model, guide = labelled(backend)
+    model, guide = labeled(backend)
     loss = backend.losses.IWAE(num_particles=1000)
     evidence = np.log(np.exp(log_joint(X[:, None], np.arange(3))).sum(1)).mean()
     assert evidence == pytest.approx(-1.6707864)
@@ -98,7 +98,7 @@ def test_a_loss_keeps_no_model_alive(backend: Any) -> None:
     loss = backend.losses.ELBO(num_particles=3)
     gone = []
     for _ in range(2):
-        model, guide = labelled(backend)
+        model, guide = labeled(backend)
         args = (backend.array(X),)
         if backend.name == "pyro":
             loss.evaluate(model, guide, args)

@@ -13,7 +13,7 @@ import numpy as np
 
 X = np.random.default_rng(0).normal(1.0, 2.0, (20, 3)).astype(np.float32)
 BITS = (np.random.default_rng(1).random((40, 6)) < 0.4).astype(np.float32)
-GREY = np.full((20, 6), 0.25, np.float32)
+GRAY = np.full((20, 6), 0.25, np.float32)
 
 
 class _Face:

@@ -8,7 +8,7 @@ from numpyro_dgm.nn import MLP, register
 
 
 class NoisyVAE:
-    """A VAE whose encoder has drop-out and batch normalisation."""
+    """A VAE whose encoder has drop-out and batch normalization."""
 
     def __init__(self) -> None:
         keys = jax.random.split(jax.random.key(0))

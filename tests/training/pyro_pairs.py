@@ -24,7 +24,7 @@ def density(loc: float = 0.0) -> tuple[Callable, None]:
 
 
 class Network(nn.Module):
-    """A small VAE with everything that has a state: drop-out and batch normalisation."""
+    """A small VAE with everything that has a state: drop-out and batch normalization."""
 
     def __init__(self, rate: float = 0.2) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ def pair() -> Callable:
 
 
 def options() -> dict[str, Any]:
-    """An optimiser in which the size of the gradient counts; the last batch has six rows, and
+    """An optimizer in which the size of the gradient counts; the last batch has six rows, and
     shares of nine rows are unequal.
     """
     return {

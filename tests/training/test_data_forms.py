@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.training.faces import BITS, GREY
+from tests.training.faces import BITS, GRAY
 
 FEW = BITS[:8]
 FORMS: dict[str, Any] = {
@@ -96,20 +96,20 @@ def test_seeds_of_64_bits_are_different_seeds(face: Any) -> None:
     assert len(losses) == 3
 
 
-def grey(face: Any, **options: Any) -> Any:
+def gray(face: Any, **options: Any) -> Any:
     def model(x: Any) -> None:
         logits = face.param("logits", face.np.zeros(6))
         with face.plate("data", len(x)):
             face.sample("x", face.dist.Bernoulli(logits=logits, **options).to_event(1), obs=x)
 
-    return functools.partial(face.quiet, model, None, GREY, loss=face.losses.NLL())
+    return functools.partial(face.quiet, model, None, GRAY, loss=face.losses.NLL())
 
 
 def test_validation_that_the_author_switched_off_stays_off(face: Any) -> None:
     with pytest.raises(ValueError, match=r"observes 0.25, outside .* Bernoulli"):
-        grey(face)()
+        gray(face)()
     with pytest.warns(UserWarning, match="observes 0.25, outside .* scored all the same") as told:
-        run = grey(face, validate_args=False)(batch_size=5)
+        run = gray(face, validate_args=False)(batch_size=5)
     assert len(told) == 1
     np.testing.assert_allclose(run.history.column("loss")[0], 6 * np.log(2.0), rtol=1e-3)
 

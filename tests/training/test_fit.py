@@ -189,9 +189,9 @@ def test_binarization_is_drawn_anew_at_every_pass(face) -> None:
             p = face.param("p", face.np.full((3,), 0.5), constraint=unit)
             face.sample("x", face.dist.Bernoulli(p).to_event(1), obs=x)
 
-    grey = np.full((200, 3), 0.3, np.float32)
+    gray = np.full((200, 3), 0.3, np.float32)
     options = {"loss": face.losses.NLL(), "transform": face.training.binarize, "num_epochs": 60}
-    run = face.quiet(model, None, grey, optim=face.training.Adam(0.1), **options)
+    run = face.quiet(model, None, gray, optim=face.training.Adam(0.1), **options)
     assert len(set(run.history.column("loss").tolist())) == 60
     np.testing.assert_allclose(run.params["p"], 0.3, atol=0.1)
 

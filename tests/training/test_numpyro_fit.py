@@ -144,11 +144,11 @@ def test_training_learns():
 
 
 def test_transform_is_applied_to_training_batches_with_fresh_randomness():
-    grey = np.full((64, 16), 0.3, np.float32)
+    gray = np.full((64, 16), 0.3, np.float32)
     run = quiet(
         vae().model,
         vae().guide,
-        grey,
+        gray,
         batch_size=16,
         num_epochs=3,
         transform=binarize,
@@ -167,7 +167,7 @@ def test_transform_is_applied_to_training_batches_with_fresh_randomness():
 
 
 class Regression:
-    """y ~ Normal(net(x), 1) with drop-out and batch normalisation."""
+    """y ~ Normal(net(x), 1) with drop-out and batch normalization."""
 
     def __init__(self):
         keys = jax.random.split(jax.random.key(0))
@@ -216,13 +216,13 @@ def test_layers_used_above_are_those_of_the_package():
     "optim",
     [numpyro.optim.Adam(0.05), optax.adam(0.05), numpyro.optim.optax_to_numpyro(optax.adam(0.05))],
 )
-def test_optimisers_of_both_libraries(optim):
+def test_optimizers_of_both_libraries(optim):
     run = quiet(mean_model, None, X, loss=NLL(), optim=optim, num_epochs=5)
     expected = quiet(mean_model, None, X, loss=NLL(), optim=Adam(0.05), num_epochs=5)
     np.testing.assert_allclose(run.params["mu"], expected.params["mu"], rtol=1e-4)
 
 
-def test_an_optimiser_with_a_line_search():
+def test_an_optimizer_with_a_line_search():
     run = quiet(mean_model, None, X, loss=NLL(), optim=optax.lbfgs(), num_epochs=6)
     np.testing.assert_allclose(run.params["mu"], X.mean(0), rtol=1e-4)
 

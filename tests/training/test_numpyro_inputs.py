@@ -14,7 +14,7 @@ from numpyro_dgm.losses import ELBO, NLL
 from numpyro_dgm.training import binarize, fit
 
 BITS = (np.random.default_rng(0).random((20, 6)) < 0.5).astype(np.float32)
-GREY, NAN = (
+GRAY, NAN = (
     np.full((20, 6), 0.5, np.float32),
     np.where(np.arange(120).reshape(20, 6) == 77, np.nan, BITS).astype(np.float32),
 )
@@ -90,18 +90,18 @@ CASES = {
     "epochs": ({"num_epochs": 0}, ValueError, "num_epochs must be an integer of at least 1, got 0"),
     "wrong width": ({"data": BITS[:, :5]}, ValueError, "6"),
     "wrong rank": ({"data": BITS[0]}, ValueError, "6"),
-    "grey pixels": (
-        {"data": GREY},
+    "gray pixels": (
+        {"data": GRAY},
         ValueError,
         r"Site 'x' observes 0.5, outside the support of Bernoulli.*transform=binarize",
     ),
-    "grey pixels in the last batch": (
-        {"data": np.r_[BITS, GREY[:1]], "batch_size": 20},
+    "gray pixels in the last batch": (
+        {"data": np.r_[BITS, GRAY[:1]], "batch_size": 20},
         ValueError,
         "Site 'x' observes 0.5",
     ),
-    "grey pixels in an iterable": ({"data": [GREY]}, ValueError, "Site 'x' observes 0.5"),
-    "grey validation": ({"validation": GREY}, ValueError, "Site 'x' observes 0.5"),
+    "gray pixels in an iterable": ({"data": [GRAY]}, ValueError, "Site 'x' observes 0.5"),
+    "gray validation": ({"validation": GRAY}, ValueError, "Site 'x' observes 0.5"),
     "NaN data": (
         {"data": NAN, "batch_size": 5},
         ValueError,
@@ -122,8 +122,8 @@ CASES = {
         ValueError,
         "validation_loss must be a loss",
     ),
-    "unknown optimiser": ({"optim": "adam"}, ValueError, r"optim must be Adam\(...\).*got 'adam'"),
-    "an optimiser that minimises by itself": (
+    "unknown optimizer": ({"optim": "adam"}, ValueError, r"optim must be Adam\(...\).*got 'adam'"),
+    "an optimizer that minimizes by itself": (
         {"optim": numpyro.optim.Minimize()},
         ValueError,
         "optim must be",
@@ -194,11 +194,11 @@ def test_bad_input_is_refused(name):
 
 
 def test_what_is_not_refused():
-    """Grey pixels that a transform makes binary; masked NaN; a global latent when a batch holds all
+    """Gray pixels that a transform makes binary; masked NaN; a global latent when a batch holds all
     data, or whose likelihood is scaled by hand.
     """
     quiet = {"progress": False, "optim": optax.sgd(1e-3)}
-    fit(VAE6.model, VAE6.guide, GREY, transform=binarize, batch_size=5, **quiet)
+    fit(VAE6.model, VAE6.guide, GRAY, transform=binarize, batch_size=5, **quiet)
     fit(global_model, global_guide, BITS, **quiet)
 
     def scaled(x):

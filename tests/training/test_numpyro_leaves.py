@@ -36,7 +36,7 @@ def small(folder, num_epochs, **changes):
 
 @pytest.mark.parametrize("name", ["adam", "chain", "numpyro", "schedule"])
 def test_numbers_inside_functions_count(tmp_path, name):
-    optimisers = {
+    optimizers = {
         "adam": optax.adam,
         "chain": lambda rate: optax.chain(optax.clip(1.0), optax.sgd(rate)),
         "numpyro": numpyro.optim.Adam,
@@ -46,7 +46,7 @@ def test_numbers_inside_functions_count(tmp_path, name):
         return (
             {"lr_schedule": lambda step: rate}
             if name == "schedule"
-            else {"optim": optimisers[name](rate)}
+            else {"optim": optimizers[name](rate)}
         )
 
     small(tmp_path, 1, **arguments(0.1))

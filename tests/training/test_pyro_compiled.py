@@ -63,7 +63,7 @@ def network() -> tuple[Callable, Callable]:
     return made.model, made.guide
 
 
-def test_it_follows_the_plain_path_with_drop_out_and_batch_normalisation(
+def test_it_follows_the_plain_path_with_drop_out_and_batch_normalization(
     compilations: list[Any],
 ) -> None:
     options = {

@@ -1,4 +1,4 @@
-"""The Pyro training loop: what it optimises, what it takes, what it returns and what it leaves
+"""The Pyro training loop: what it optimizes, what it takes, what it returns and what it leaves
 alone.
 """
 
@@ -56,7 +56,7 @@ def test_the_history_has_a_row_per_epoch_and_the_modules_are_trained_in_place() 
     )
 
 
-def test_binarisation_is_drawn_anew_at_every_pass() -> None:
+def test_binarization_is_drawn_anew_at_every_pass() -> None:
     seen: list[Tensor] = []
 
     def model(x: Tensor) -> None:
@@ -187,7 +187,7 @@ def test_free_parameters_go_on_from_the_store_unless_they_are_of_another_shape()
     )
 
 
-OPTIMISERS = {
+OPTIMIzERS = {
     "class": torch.optim.RMSprop,
     "partial": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9),
     "pyro": pyro.optim.ClippedAdam({"lr": 0.1}),
@@ -196,15 +196,15 @@ OPTIMISERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
-def test_any_optimiser_serves(name: str) -> None:
+@pytest.mark.parametrize("name", OPTIMIzERS)
+def test_any_optimizer_serves(name: str) -> None:
     model, guide = density()
     run = quiet(
         model,
         guide,
         torch.tensor([1.0, 2.0, 3.0]),
         loss=NLL(),
-        optim=OPTIMISERS[name],
+        optim=OPTIMIzERS[name],
         num_epochs=40,
     )
     assert run.history.last["loss"] < run.history[0]["loss"] - 0.5
@@ -248,7 +248,7 @@ def test_validation_is_in_evaluation_mode_with_the_same_numbers_and_the_best_wei
     assert expected.item() == pytest.approx(scores.min(), rel=1e-5)
 
 
-def test_statistics_of_batch_normalisation_move_in_training_alone() -> None:
+def test_statistics_of_batch_normalization_move_in_training_alone() -> None:
     network, x = Network(), binary(60)
     run = quiet(network.model, network.guide, x, batch_size=30, num_epochs=2, validation=x)
     assert network.encoder[1].num_batches_tracked == 2 * run.best_epoch

@@ -53,7 +53,7 @@ BAD: dict[str, tuple[dict[str, Any], type, str]] = {
         ValueError,
         "an iterable gives its own batches",
     ),
-    "grey": (
+    "gray": (
         {"data": torch.full((10, 6), 0.25)},
         ValueError,
         r"Site 'x' observes 0.25, outside the support of Bernoulli .*transform=binarize",
@@ -68,14 +68,14 @@ BAD: dict[str, tuple[dict[str, Any], type, str]] = {
         ValueError,
         "Site 'x' observes nan",
     ),
-    "grey iterable": ({"data": [torch.full((10, 6), 0.25)]}, ValueError, "Site 'x' observes 0.25"),
-    "unknown optimiser": ({"optim": "adam"}, ValueError, "optim must be Adam"),
-    "optimiser object": (
+    "gray iterable": ({"data": [torch.full((10, 6), 0.25)]}, ValueError, "Site 'x' observes 0.25"),
+    "unknown optimizer": ({"optim": "adam"}, ValueError, "optim must be Adam"),
+    "optimizer object": (
         {"optim": torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)},
         ValueError,
         "optim must be Adam",
     ),
-    "clipping optimiser": (
+    "clipping optimizer": (
         {"optim": pyro.optim.Adam({"lr": 0.1}, {"clip_norm": 1.0})},
         ValueError,
         "clip_norm",

@@ -19,8 +19,9 @@ def reflect(value: Array, normal: Array) -> Array:
     """value - 2 v (v' value) / (v' v), the mirror image of `value` (*batch, D) in the hyperplane
     with normal v (*batch, D).
 
-    >>> reflect(jnp.array([3.0, 4.0]), jnp.array([2.0, 0.0]))
-    Array([-3.,  4.], dtype=float32)
+    Example:
+        >>> reflect(jnp.array([3.0, 4.0]), jnp.array([2.0, 0.0]))
+        Array([-3.,  4.], dtype=float32)
     """
     square = (normal**2).sum(-1, keepdims=True).clip(jnp.finfo(normal.dtype).tiny)
     # not a sum of products: compiled into the subtraction that was wrong on large batches
@@ -33,8 +34,9 @@ def times(row: Array, matrix: Array) -> Array:
     """row' matrix: (*batch, A), (*batch, A, B) -> (*batch, B), in one product where all rows share
     the matrix.
 
-    >>> times(jnp.array([1.0, 2.0]), jnp.array([[1.0, 2.0], [5.0, 6.0]]))
-    Array([11., 14.], dtype=float32)
+    Example:
+        >>> times(jnp.array([1.0, 2.0]), jnp.array([[1.0, 2.0], [5.0, 6.0]]))
+        Array([11., 14.], dtype=float32)
     """
     return row @ matrix if matrix.ndim == 2 else (row[..., None, :] @ matrix)[..., 0, :]
 
@@ -45,11 +47,14 @@ def reflections(value: Array, normals: Array) -> Array:
 
     With unit normals as the rows of V it is value - V'(L^-1 V value), L = I / 2 + the part of V V'
     below the diagonal: three products instead of K steps.
-    Reference: Joffrain et al. (2006), Accumulating Householder transformations, revisited, ACM
-        Trans. Math. Softw. 32.
 
-    >>> reflections(jnp.array([3.0, 4.0]), jnp.eye(2))
-    Array([-3., -4.], dtype=float32)
+    References:
+        Joffrain et al. (2006), Accumulating Householder transformations, revisited, ACM Trans.
+        Math. Softw. 32.
+
+    Example:
+        >>> reflections(jnp.array([3.0, 4.0]), jnp.eye(2))
+        Array([-3., -4.], dtype=float32)
     """
     units = normals * jax.lax.rsqrt(
         (normals**2).sum(-1, keepdims=True).clip(jnp.finfo(normals.dtype).tiny)
@@ -70,9 +75,15 @@ class Reflection(ParametricTransform):
     """x = (I - 2 v v' / |v|^2) u, with determinant -1, which is its own inverse; v is free or
     linear in the context.
 
-    Args: dim (D); context_dim (0 = a free v).
-    Shapes: u and x (*batch, D), context (*batch, context_dim).
-    Cost: 4 D operations in each direction.
+    Args:
+        dim: D.
+        context_dim: 0 = a free v.
+
+    Shapes:
+        u and x (*batch, D), context (*batch, context_dim).
+
+    Cost:
+        4 D operations in each direction.
     """
 
     def __init__(self, dim: int, *, context_dim: int = 0, key: Array) -> None:
@@ -95,16 +106,27 @@ class Householder(Flow):
     The base is a diagonal normal distribution also without a context: every reflection of the
     standard normal distribution is the standard normal distribution.
 
-    Args: dim (D); context_dim (0 = unconditional); num_layers, reflections: D of them give every
-        orthogonal matrix; base, as in `Flow`, but by default DiagonalNormal(dim,
-        context_dim=context_dim).
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: 4 D num_layers operations in each direction; D num_layers parameters per value.
-    Raises: ValueError if num_layers < 1.
-    Reference: Tomczak & Welling (2016), arXiv:1611.09630.
+    Args:
+        dim: D.
+        context_dim: 0 = unconditional.
+        num_layers: reflections: D of them give every orthogonal matrix.
+        base: as in `Flow`, but by default DiagonalNormal(dim, context_dim=context_dim).
 
-    >>> Householder(4, key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
-    (5, 4)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        4 D num_layers operations in each direction; D num_layers parameters per value.
+
+    Raises:
+        ValueError: if num_layers < 1.
+
+    References:
+        Tomczak & Welling (2016), arXiv:1611.09630.
+
+    Example:
+        >>> Householder(4, key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
+        (5, 4)
     """
 
     num_layers: int = eqx.field(static=True)

@@ -18,8 +18,9 @@ __all__ = ["Planar", "PlanarLayer"]
 def bend(v: Array, size: Array, slope: Array, shift: Array) -> tuple[Array, Array]:
     """v + size tanh(slope v + shift), increasing in v if size * slope > -1, and its log-slope.
 
-    >>> bend(jnp.array(0.0), jnp.array(2.0), jnp.array(1.0), jnp.array(0.0))
-    (Array(0., dtype=float32...), Array(1.0986123, dtype=float32...))
+    Example:
+        >>> bend(jnp.array(0.0), jnp.array(2.0), jnp.array(1.0), jnp.array(0.0))
+        (Array(0., dtype=float32...), Array(1.0986123, dtype=float32...))
     """
     inner = slope * v + shift
     bent = jnp.log1p(size * slope * sech_squared(inner))
@@ -29,8 +30,9 @@ def bend(v: Array, size: Array, slope: Array, shift: Array) -> tuple[Array, Arra
 def unbend(value: Array, size: Array, slope: Array, shift: Array) -> Array:
     """v with `bend(v, size, slope, shift)` = (value, ...), by a safeguarded root search.
 
-    >>> unbend(jnp.array(0.0), jnp.array(2.0), jnp.array(1.0), jnp.array(0.0))
-    Array(0., dtype=float32...)
+    Example:
+        >>> unbend(jnp.array(0.0), jnp.array(2.0), jnp.array(1.0), jnp.array(0.0))
+        Array(0., dtype=float32...)
     """
     return increasing_root(
         bend, value, value - jnp.abs(size), value + jnp.abs(size), size, slope, shift
@@ -44,10 +46,18 @@ class PlanarLayer(ParametricTransform):
     v = v_free + (m - w'v_free) w / |w|^2 has w'v = m = positive(w'v_free) - 1 > -1; v, w and b are
     free or linear in the context.
 
-    Args: dim (D); context_dim (0 = free parameters).
-    Shapes: u and x (*batch, D), context (*batch, context_dim).
-    Cost: 2 D + 1 parameters; forward 6 D operations; the inverse a root search in one number, w'u.
-    Reference: Rezende & Mohamed (2015), arXiv:1505.05770, eqs. (10) to (12) and appendix A.1.
+    Args:
+        dim: D.
+        context_dim: 0 = free parameters.
+
+    Shapes:
+        u and x (*batch, D), context (*batch, context_dim).
+
+    Cost:
+        2 D + 1 parameters; forward 6 D operations; the inverse a root search in one number, w'u.
+
+    References:
+        Rezende & Mohamed (2015), arXiv:1505.05770, eqs. (10) to (12) and appendix A.1.
     """
 
     dim: int = eqx.field(static=True)
@@ -88,16 +98,28 @@ class PlanarLayer(ParametricTransform):
 class Planar(Flow):
     """A stack of planar layers:  u_l = u_{l-1} + v_l tanh(w_l'u_{l-1} + b_l),  w_l'v_l > -1.
 
-    Args: dim (D); context_dim (0 = unconditional; else v, w and b are linear in the context);
-        num_layers; base, as in `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers
-        operations; any other value num_layers root searches.
-    Raises: ValueError if num_layers < 1.
-    Reference: Rezende & Mohamed (2015), arXiv:1505.05770.
+    Args:
+        dim: D.
+        context_dim: 0 = unconditional; else v, w and b are linear in the context.
+        num_layers: the number of layers.
+        base: as in `Flow`.
 
-    >>> Planar(4, key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
-    (5, 4)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers operations;
+        any other value num_layers root searches.
+
+    Raises:
+        ValueError: if num_layers < 1.
+
+    References:
+        Rezende & Mohamed (2015), arXiv:1505.05770.
+
+    Example:
+        >>> Planar(4, key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
+        (5, 4)
     """
 
     num_layers: int = eqx.field(static=True)

@@ -20,11 +20,19 @@ class RadialLayer(ParametricTransform):
     + a^2 s) / (r + a)^2). z, a = positive(raw_a) and s = positive(raw_s) are free or linear in the
     context.
 
-    Args: dim (D); context_dim (0 = free parameters).
-    Shapes: u and x (*batch, D), context (*batch, context_dim).
-    Cost: D + 2 parameters; about 6 D operations in each direction: |x - z| is a quadratic equation
-        in r.
-    Reference: Rezende & Mohamed (2015), arXiv:1505.05770, eq. (14) and appendix A.2.
+    Args:
+        dim: D.
+        context_dim: 0 = free parameters.
+
+    Shapes:
+        u and x (*batch, D), context (*batch, context_dim).
+
+    Cost:
+        D + 2 parameters; about 6 D operations in each direction: |x - z| is a quadratic equation in
+        r.
+
+    References:
+        Rezende & Mohamed (2015), arXiv:1505.05770, eq. (14) and appendix A.2.
     """
 
     dim: int = eqx.field(static=True)
@@ -69,15 +77,27 @@ class Radial(Flow):
     """A stack of radial layers:  u_l = u_{l-1} + b_l (u_{l-1} - z_l) / (a_l + |u_{l-1} - z_l|),
     b_l > -a_l.
 
-    Args: dim (D); context_dim (0 = unconditional; else z, a and b depend on the context);
-        num_layers; base, as in `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: (D + 2) num_layers parameters and about 6 D num_layers operations, in each direction.
-    Raises: ValueError if num_layers < 1.
-    Reference: Rezende & Mohamed (2015), arXiv:1505.05770.
+    Args:
+        dim: D.
+        context_dim: 0 = unconditional; else z, a and b depend on the context.
+        num_layers: the number of layers.
+        base: as in `Flow`.
 
-    >>> Radial(4, key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
-    (5, 4)
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        (D + 2) num_layers parameters and about 6 D num_layers operations, in each direction.
+
+    Raises:
+        ValueError: if num_layers < 1.
+
+    References:
+        Rezende & Mohamed (2015), arXiv:1505.05770.
+
+    Example:
+        >>> Radial(4, key=jax.random.key(0))().sample(jax.random.key(1), (5,)).shape
+        (5, 4)
     """
 
     num_layers: int = eqx.field(static=True)

@@ -1,5 +1,5 @@
 """Lower bounds on the mutual information of two sites of the model, which model, guide and critic
-maximise together.
+maximize together.
 """
 
 from collections.abc import Mapping
@@ -33,27 +33,40 @@ class MutualInformation(AdversarialTerm):
         exp T(c_j, x_i))], at most the log of the batch size: a critic T sees pairs of the two
         sites, and there may be no guide.
 
-    Args: site, c; other, the site x that the critic sees beside it ("barber_agakov" has none: the
-        guide sees all that is observed); critic, from c and x, flattened side by side, to one
-        number; estimator; arguments, for "barber_agakov": in which argument, by position or
-        keyword, the guide takes the draws of an observed site, {"x": 0}; needed only where the
-        model does not observe an argument as it is; optim, critic_steps and regularizer of the
-        critic.
-    Logged: "MutualInformation(<sites>)", the bound in nats per datum, with "/log_q" and "/entropy"
-        (of c, where it is known, else -log p at the draws) or the critic's mean outputs "/real" and
+    Args:
+        site: c.
+        other: the site x that the critic sees beside it ("barber_agakov" has none: the guide sees
+            all that is observed).
+        critic: from c and x, flattened side by side, to one number.
+        estimator: of the bound.
+        arguments: for "barber_agakov": in which argument, by position or keyword, the guide takes
+            the draws of an observed site, {"x": 0}; needed only where the model does not observe an
+            argument as it is.
+        optim, critic_steps, regularizer: of the critic.
+
+    Logged:
+        "MutualInformation(<sites>)", the bound in nats per datum, with "/log_q" and "/entropy" (of
+        c, where it is known, else -log p at the draws) or the critic's mean outputs "/real" and
         "/fake".
-    Cost: one run of the model, and one of the guide ("barber_agakov") or batch (nwj) or batch^2
+
+    Cost:
+        one run of the model, and one of the guide ("barber_agakov") or batch (nwj) or batch^2
         (infonce) further passes of the critic.
-    Raises: ValueError for bad arguments, sites that model and guide have not, an x through which no
-        gradient passes, and an argument that is not found.
-    References: Barber and Agakov (2003), NeurIPS 16; Chen et al. (2016), arXiv:1606.03657, eq. (5);
-        Nguyen, Wainwright and Jordan (2010), arXiv:0809.0853; van den Oord, Li and Vinyals (2018),
+
+    Raises:
+        ValueError: for bad arguments, sites that model and guide have not, an x through which no
+            gradient passes, and an argument that is not found.
+
+    References:
+        Barber and Agakov (2003), NeurIPS 16; Chen et al. (2016), arXiv:1606.03657, eq. (5); Nguyen,
+        Wainwright and Jordan (2010), arXiv:0809.0853; van den Oord, Li and Vinyals (2018),
         arXiv:1807.03748; Poole et al. (2019), arXiv:1905.06922.
 
-    >>> MutualInformation("c")
-    MutualInformation('c')
-    >>> MutualInformation("c", "x", estimator="infonce")
-    MutualInformation('c', 'x', estimator='infonce')
+    Example:
+        >>> MutualInformation("c")
+        MutualInformation('c')
+        >>> MutualInformation("c", "x", estimator="infonce")
+        MutualInformation('c', 'x', estimator='infonce')
     """
 
     sign = -1
@@ -98,7 +111,7 @@ class MutualInformation(AdversarialTerm):
         return f"MutualInformation({', '.join(self.compared)})"
 
     def samples(self, joints: Joints) -> tuple[Array, Array]:
-        """Pairs as the model draws them, and pairs from the product: each with its neighbour's
+        """Pairs as the model draws them, and pairs from the product: each with its neighbor's
         (nwj), or all with all, (num^2, entries) (infonce).
         """
         nodes = _model_sites(joints, self.compared)
@@ -121,7 +134,7 @@ class MutualInformation(AdversarialTerm):
         return real, jnp.concatenate([jnp.tile(c, (num, 1)), jnp.repeat(x, num, 0)], 1)
 
     def bound(self, real: Array, fake: Array) -> Array:
-        """The bound of a critic, which it maximises like everyone."""
+        """The bound of a critic, which it maximizes like everyone."""
         if self.estimator == "nwj":
             return real.mean() - jnp.exp(fake - 1).mean()
         return real.mean() - logsumexp(fake.reshape(len(real), -1), 1).mean() + log(len(real))

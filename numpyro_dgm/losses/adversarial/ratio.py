@@ -42,17 +42,26 @@ class RatioELBO(AdversarialTerm):
                 from simulated ones whatever they are.
         num_particles: draws of the guide per datum.
         optim, critic_steps, regularizer: of the critic, as in AdversarialTerm.
-    Logged: "RatioELBO", and "RatioELBO/log_likelihood" (zero for "joint"), "/KL", "/real", "/fake".
-        An estimate: a bad critic makes it no bound.
-    Cost: one run of guide and model, one more of the model for the other draws, and the critic's as
-        in AdversarialTerm.
-    Raises: ValueError for bad arguments, latents partly inside and partly outside the data plates,
-        and "adaptive" with one particle.
-    References: Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722; Huszar (2017),
-        arXiv:1702.08235; Tran, Ranganath and Blei (2017), arXiv:1702.08896.
 
-    >>> RatioELBO(contrast="adaptive", num_particles=8)
-    RatioELBO(contrast='adaptive', num_particles=8)
+    Logged:
+        "RatioELBO", and "RatioELBO/log_likelihood" (zero for "joint"), "/KL", "/real", "/fake". An
+        estimate: a bad critic makes it no bound.
+
+    Cost:
+        one run of guide and model, one more of the model for the other draws, and the critic's as
+        in AdversarialTerm.
+
+    Raises:
+        ValueError: for bad arguments, latents partly inside and partly outside the data plates, and
+            "adaptive" with one particle.
+
+    References:
+        Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722; Huszar (2017), arXiv:1702.08235;
+        Tran, Ranganath and Blei (2017), arXiv:1702.08896.
+
+    Example:
+        >>> RatioELBO(contrast="adaptive", num_particles=8)
+        RatioELBO(contrast='adaptive', num_particles=8)
     """
 
     details = ("log_likelihood", "KL", "real", "fake")
@@ -91,7 +100,7 @@ class RatioELBO(AdversarialTerm):
         return "RatioELBO"
 
     def bound(self, real: Array, fake: Array) -> Array:
-        """E_q [log sigmoid(T)] + E_other [log sigmoid(-T)], which the critic maximises."""
+        """E_q [log sigmoid(T)] + E_other [log sigmoid(-T)], which the critic maximizes."""
         return log_sigmoid(real).mean() + log_sigmoid(-fake).mean()
 
     def samples(self, joints: Joints) -> tuple[Array, Array]:
@@ -104,7 +113,7 @@ class RatioELBO(AdversarialTerm):
             [joint.entries(name) for name in joint.structure.observed_sites] if is_local else []
         )
         if self.contrast == "adaptive":
-            real = _standardised(
+            real = _standardized(
                 jnp.concatenate([joint.unconstrained(name)[0] for name in latents], -1)
             )[0]
             fake = jax.random.normal(joints._key(self.name), real.shape, real.dtype)
@@ -133,7 +142,7 @@ class RatioELBO(AdversarialTerm):
         )  # T at the guide's draws
         if self.contrast == "adaptive":
             unconstrained = [joint.unconstrained(name) for name in latents]
-            log_r = _standardised(jnp.concatenate([u for u, _ in unconstrained], -1))[1].reshape(
+            log_r = _standardized(jnp.concatenate([u for u, _ in unconstrained], -1))[1].reshape(
                 log_ratio.shape
             )
             log_p = (joint.log_prior if is_local else joint.global_log_prior) + sum(
@@ -172,7 +181,7 @@ def _latent_sites(joint: InferenceJoint) -> tuple[tuple[str, ...], bool]:
     return tuple(joint.site_orders()[1]), bool(structure.local_sites)
 
 
-def _standardised(u: Array) -> tuple[Array, Array]:
+def _standardized(u: Array) -> tuple[Array, Array]:
     """(u - m) / s, and log Normal(u; m, s^2), with the moments m and s over the particles as
     constants: (num_particles, ..., entries) -> same, (...).
     """

@@ -1,7 +1,7 @@
 """Terms with a critic: two players in one loss.
 
-The critic V maximises a bound on a divergence between the two joints at the named sites; model and
-guide minimise it.  The critic is trained on detached samples, with an optimiser of its own; model
+The critic V maximizes a bound on a divergence between the two joints at the named sites; model and
+guide minimize it.  The critic is trained on detached samples, with an optimizer of its own; model
 and guide see it frozen: neither ever receives the other's gradient.
 P is the inference joint (the data, the draws of the guide), "real"; Q the generative joint, "fake".
 """
@@ -44,25 +44,36 @@ class AdversarialTerm(Term):
     model and guide are then scored by the new critic on the same samples.  With `critic_steps` k >
     1 the critic takes k - 1 updates before, on fresh draws of model and guide for the same batch.
 
-    Args: sites, a name or a tuple of names that are compared jointly; critic, any module from the
-        values to one number each: those of one site (batch, *event) as they are, those of several
-        flattened and side by side (batch, entries), those of a Categorical as one-hot vectors; left
-        out, an `ImageCritic` for one site with images (channels, height, width) and a `Critic` for
-        all else, built on the first batch (in NumPyro by `fit`; the stock engine needs one given);
-        optim of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))); critic_steps, its
-        updates per step of the model; regularizer, a cost added for the critic, such as R1() or
-        GradientPenalty(); instance_noise, the standard deviation of normal noise that "real" and
-        "fake" are given before the critic sees them, a number or a schedule: distributions that do
-        not overlap are then compared as if they did.
-    Logged: the bound under the term's name, and the critic's mean output as "<name>/real" and
+    Args:
+        sites: a name or a tuple of names that are compared jointly.
+        critic: any module from the values to one number each: those of one site (batch, *event) as
+            they are, those of several flattened and side by side (batch, entries), those of a
+            Categorical as one-hot vectors; left out, an `ImageCritic` for one site with images
+            (channels, height, width) and a `Critic` for all else, built on the first batch (in
+            NumPyro by `fit`; the stock engine needs one given).
+        optim: of the critic, as in `fit` (default Adam(1e-3, betas=(0.5, 0.99))).
+        critic_steps: its updates per step of the model.
+        regularizer: a cost added for the critic, such as R1() or GradientPenalty().
+        instance_noise: the standard deviation of normal noise that "real" and "fake" are given
+            before the critic sees them, a number or a schedule: distributions that do not overlap
+            are then compared as if they did.
+
+    Logged:
+        the bound under the term's name, and the critic's mean output as "<name>/real" and
         "<name>/fake"; where "real" are data, which give model and guide no gradient, those of the
         critic's update, so that it need not look at them again.
-    Cost: one run of the model (and of the guide, if latent sites are compared), and three passes of
+
+    Cost:
+        one run of the model (and of the guide, if latent sites are compared), and three passes of
         the critic (four, if they are) and three backwards.
-    Raises: ValueError for critic_steps below 1, negative instance_noise, a site that the model has
-        not, or one through which no gradient passes.
-    Reference: on instance noise Sonderby et al. (2017), arXiv:1610.04490, and Arjovsky and Bottou
-        (2017), arXiv:1701.04862.
+
+    Raises:
+        ValueError: for critic_steps below 1, negative instance_noise, a site that the model has
+            not, or one through which no gradient passes.
+
+    References:
+        on instance noise Sonderby et al. (2017), arXiv:1610.04490, and Arjovsky and Bottou (2017),
+        arXiv:1701.04862.
     """
 
     details: tuple[str, ...] = ("real", "fake")
@@ -104,10 +115,10 @@ class AdversarialTerm(Term):
 
     @abstractmethod
     def bound(self, real: Array, fake: Array) -> Array:
-        """What the critic maximises, from its outputs (num_real,) and (num_fake,)."""
+        """What the critic maximizes, from its outputs (num_real,) and (num_fake,)."""
 
     def surrogate(self, real: Array, fake: Array) -> Array:
-        """What model and guide minimise."""
+        """What model and guide minimize."""
         return self.bound(real, fake)
 
     def value(self, real: Array, fake: Array) -> Array:
@@ -225,7 +236,7 @@ class AdversarialTerm(Term):
             "value": value,
             "grad": gradients,
             "value_fn": lambda weights: objective(weights)[0],
-        }  # for optimisers that search along a line
+        }  # for optimizers that search along a line
         updates, optim = build_optimizer(self.optim).update(
             gradients, state["optim"], state["weights"], **searched
         )

@@ -26,13 +26,20 @@ class Wasserstein(AdversarialTerm):
         clip: the largest absolute value of the critic's weights, after each update; the slope is
             then bounded by some constant, and there is no penalty by default.
         critic_steps: the updates of the critic in a step, 5 by default.
-    Logged: "Wasserstein(<sites>)", E_P [V] - E_Q [V].
-    Raises: ValueError for a clip that is not positive, and as AdversarialTerm.
-    References: Arjovsky, Chintala and Bottou (2017), arXiv:1701.07875; Gulrajani et al. (2017),
+
+    Logged:
+        "Wasserstein(<sites>)", E_P [V] - E_Q [V].
+
+    Raises:
+        ValueError: for a clip that is not positive, and as AdversarialTerm.
+
+    References:
+        Arjovsky, Chintala and Bottou (2017), arXiv:1701.07875; Gulrajani et al. (2017),
         arXiv:1704.00028.
 
-    >>> Wasserstein("x", clip=0.01)
-    Wasserstein('x', clip=0.01, critic_steps=5)
+    Example:
+        >>> Wasserstein("x", clip=0.01)
+        Wasserstein('x', clip=0.01, critic_steps=5)
     """
 
     def __init__(

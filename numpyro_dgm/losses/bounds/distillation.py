@@ -22,25 +22,35 @@ class Distillation(Term):
     slow direction is used.  Probability density distillation is the idea behind Parallel WaveNet.
     The values observed at the site are ignored, only their number counts.
 
-    Args: teacher, a conditional without context, or a callable of the model's arguments that
-        returns a distribution; its parameters stay as they are; site, the sample site of the
-        student, the only one of its model.
-    Logged: "Distillation", an estimate of the divergence, at least zero in expectation.
-    Cost: one run of the model, one scoring by the teacher.
-    Raises: ValueError when the model has other sites than the student's, or one through whose draws
-        no gradient passes.
-    Reference: van den Oord et al. (2018), arXiv:1711.10433, eq. (5).
+    Args:
+        teacher: a conditional without context, or a callable of the model's arguments that returns
+            a distribution; its parameters stay as they are.
+        site: the sample site of the student, the only one of its model.
 
-    >>> from numpyro_dgm.conditionals.normal import DiagonalNormal, StandardNormal
-    >>> from numpyro_dgm.nn import register
-    >>> student = DiagonalNormal(2)
-    >>> def model(x):
-    ...     with numpyro.plate("data", len(x)):
-    ...         numpyro.sample("x", register("student", student)(), obs=x)
-    >>> params = {"student$params": student}
-    >>> loss, x = Distillation(StandardNormal(2)), jnp.zeros((5, 2))
-    >>> loss.loss(jax.random.key(0), params, model, lambda x: None, x).item()
-    0.0
+    Logged:
+        "Distillation", an estimate of the divergence, at least zero in expectation.
+
+    Cost:
+        one run of the model, one scoring by the teacher.
+
+    Raises:
+        ValueError: when the model has other sites than the student's, or one through whose draws no
+            gradient passes.
+
+    References:
+        van den Oord et al. (2018), arXiv:1711.10433, eq. (5).
+
+    Example:
+        >>> from numpyro_dgm.conditionals.normal import DiagonalNormal, StandardNormal
+        >>> from numpyro_dgm.nn import register
+        >>> student = DiagonalNormal(2)
+        >>> def model(x):
+        ...     with numpyro.plate("data", len(x)):
+        ...         numpyro.sample("x", register("student", student)(), obs=x)
+        >>> params = {"student$params": student}
+        >>> loss, x = Distillation(StandardNormal(2)), jnp.zeros((5, 2))
+        >>> loss.loss(jax.random.key(0), params, model, lambda x: None, x).item()
+        0.0
     """
 
     name = "Distillation"

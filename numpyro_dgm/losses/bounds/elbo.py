@@ -47,21 +47,31 @@ class ELBO(Term):
             must then draw their sites in the same order).
         vectorize: whether the particles run at once (True) or one after the other (False); None
             chooses.
+
     Factors count with the likelihood: the bound is then one on the unnormalized evidence.
-    Logged: "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta).
-    Cost: one run of guide and model; "stl" runs the guide twice.
-    Raises: ValueError for bad arguments, for "stl" together with analytic_kl, and for sites that
-        guide and model do not share.
-    References: Kingma and Welling (2014), arXiv:1312.6114; Roeder, Wu and Duvenaud (2017),
+
+    Logged:
+        "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta).
+
+    Cost:
+        one run of guide and model; "stl" runs the guide twice.
+
+    Raises:
+        ValueError: for bad arguments, for "stl" together with analytic_kl, and for sites that guide
+            and model do not share.
+
+    References:
+        Kingma and Welling (2014), arXiv:1312.6114; Roeder, Wu and Duvenaud (2017),
         arXiv:1703.09194; Mnih and Gregor (2014), arXiv:1402.0030.
 
-    >>> from numpyro_dgm import VAE
-    >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
-    >>> svi = numpyro.infer.SVI(vae.model, vae.guide, optax.adam(1e-3), ELBO(beta=0.5))
-    >>> state = svi.init(jax.random.key(1), jnp.ones((3, 4)))
-    >>> state, loss = svi.update(state, jnp.ones((3, 4)))
-    >>> bool(loss > 0)
-    True
+    Example:
+        >>> from numpyro_dgm import VAE
+        >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
+        >>> svi = numpyro.infer.SVI(vae.model, vae.guide, optax.adam(1e-3), ELBO(beta=0.5))
+        >>> state = svi.init(jax.random.key(1), jnp.ones((3, 4)))
+        >>> state, loss = svi.update(state, jnp.ones((3, 4)))
+        >>> bool(loss > 0)
+        True
     """
 
     name = "ELBO"
@@ -158,7 +168,7 @@ def score_surrogate(
         log_q = joint.score(name)
         if name in joint.structure.local_sites:
             surrogate = surrogate + joint.per_datum(
-                log_q * centred(jax.lax.stop_gradient(objective))
+                log_q * centered(jax.lax.stop_gradient(objective))
             )
             if joint.is_coupled():
                 signal = outside - leave_one_out_mean(outside)
@@ -170,7 +180,7 @@ def score_surrogate(
     return surrogate
 
 
-def centred(signal: Array) -> Array:
+def centered(signal: Array) -> Array:
     """The signal minus the mean of the other particles; with a single particle, of the
     other data.
     """

@@ -37,21 +37,30 @@ class IWAE(Term):
             function with the VIMCO baseline; "dreg": doubly reparameterized, whose signal-to-noise
             ratio does not fall with K; every site must be reparameterized.
         vectorize: as in ELBO.
-    Logged: "IWAE".
-    Cost: K draws of guide and model in one vectorised pass; "dreg" adds one more pass of each.
-    Raises: ValueError for bad arguments, for "dreg" with a site that is not reparameterized, and
-        when a plate is subsampled that is not a data plate.
-    References: Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519; Tucker et al. (2019),
+
+    Logged:
+        "IWAE".
+
+    Cost:
+        K draws of guide and model in one vectorized pass; "dreg" adds one more pass of each.
+
+    Raises:
+        ValueError: for bad arguments, for "dreg" with a site that is not reparameterized, and when
+            a plate is subsampled that is not a data plate.
+
+    References:
+        Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519; Tucker et al. (2019),
         arXiv:1810.04152; Mnih and Rezende (2016), arXiv:1602.06725.
 
-    >>> from numpyro_dgm import VAE
-    >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
-    >>> loss = IWAE(num_particles=16, estimator="dreg")
-    >>> svi = numpyro.infer.SVI(vae.model, vae.guide, optax.adam(1e-3), loss)
-    >>> state = svi.init(jax.random.key(1), jnp.ones((3, 4)))
-    >>> state, loss = svi.update(state, jnp.ones((3, 4)))
-    >>> bool(loss > 0)
-    True
+    Example:
+        >>> from numpyro_dgm import VAE
+        >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
+        >>> loss = IWAE(num_particles=16, estimator="dreg")
+        >>> svi = numpyro.infer.SVI(vae.model, vae.guide, optax.adam(1e-3), loss)
+        >>> state = svi.init(jax.random.key(1), jnp.ones((3, 4)))
+        >>> state, loss = svi.update(state, jnp.ones((3, 4)))
+        >>> bool(loss > 0)
+        True
     """
 
     name = "IWAE"

@@ -18,19 +18,26 @@ class NLL(Term):
     flow, a regression).
 
     The guide draws nothing: `lambda *args, **kwargs: None` will do.
-    Logged: "NLL".
-    Cost: one run of the model.
-    Raises: ValueError when the model has latent sites, whose likelihood is an integral: use ELBO or
-        IWAE.
 
-    >>> from numpyro_dgm.nn import register
-    >>> from numpyro_dgm.conditionals.normal import DiagonalNormal
-    >>> density = DiagonalNormal(2, key=jax.random.key(0))
-    >>> def model(x):
-    ...     with numpyro.plate("data", len(x)):
-    ...         numpyro.sample("x", register("density", density)(), obs=x)
-    >>> bool(NLL().loss(jax.random.key(1), {}, model, lambda x: None, jnp.zeros((5, 2))) > 0)
-    True
+    Logged:
+        "NLL".
+
+    Cost:
+        one run of the model.
+
+    Raises:
+        ValueError: when the model has latent sites, whose likelihood is an integral: use ELBO or
+            IWAE.
+
+    Example:
+        >>> from numpyro_dgm.nn import register
+        >>> from numpyro_dgm.conditionals.normal import DiagonalNormal
+        >>> density = DiagonalNormal(2, key=jax.random.key(0))
+        >>> def model(x):
+        ...     with numpyro.plate("data", len(x)):
+        ...         numpyro.sample("x", register("density", density)(), obs=x)
+        >>> bool(NLL().loss(jax.random.key(1), {}, model, lambda x: None, jnp.zeros((5, 2))) > 0)
+        True
     """
 
     name = "NLL"
@@ -53,16 +60,23 @@ class Reconstruction(Term):
     The reconstruction half of the ELBO, to be added to a divergence between q(z) and p(z)
     (adversarial and Wasserstein autoencoders).
 
-    Args: num_particles, draws of the guide per datum, averaged; vectorize, as in ELBO.
-    Logged: "Reconstruction".
-    Cost: one run of guide and model.  Sites that are not reparameterized take the score function,
-        as in ELBO.
+    Args:
+        num_particles: draws of the guide per datum, averaged.
+        vectorize: as in ELBO.
 
-    >>> from numpyro_dgm import VAE
-    >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
-    >>> x = jnp.ones((3, 4))
-    >>> bool(Reconstruction().loss(jax.random.key(1), {}, vae.model, vae.guide, x) > 0)
-    True
+    Logged:
+        "Reconstruction".
+
+    Cost:
+        one run of guide and model.  Sites that are not reparameterized take the score function, as
+        in ELBO.
+
+    Example:
+        >>> from numpyro_dgm import VAE
+        >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
+        >>> x = jnp.ones((3, 4))
+        >>> bool(Reconstruction().loss(jax.random.key(1), {}, vae.model, vae.guide, x) > 0)
+        True
     """
 
     name = "Reconstruction"

@@ -23,10 +23,13 @@ class Kernel(ABC):
     """A kernel of the distance, averaged over length scales:  k(x, y) = 1/J sum_j profile(|x - y|^2
     / l_j^2),  k(x, x) = 1.
 
-    Args: length_scales, one or several; None sets them from the data, at each call: the median
-        distance of all points of both samples, a constant without a gradient, times `multiples`.
-        Fixed scales cost less and mean the same at every step.
-    Raises: ValueError for a length scale that is not positive.
+    Args:
+        length_scales: one or several; None sets them from the data, at each call: the median
+            distance of all points of both samples, a constant without a gradient, times
+            `multiples`. Fixed scales cost less and mean the same at every step.
+
+    Raises:
+        ValueError: for a length scale that is not positive.
     """
 
     multiples: tuple[float, ...] = (1.0,)
@@ -48,11 +51,13 @@ class RBF(Kernel):
     """The Gaussian kernel, exp(-|x - y|^2 / (2 l^2)); without length scales a mixture at 1/4, 1/2,
     1, 2 and 4 times the median distance.
 
-    Reference: Gretton et al. (2012), A kernel two-sample test, JMLR 13; Li, Swersky and Zemel
-        (2015), arXiv:1502.02761 (mixtures).
+    References:
+        Gretton et al. (2012), A kernel two-sample test, JMLR 13; Li, Swersky and Zemel (2015),
+        arXiv:1502.02761 (mixtures).
 
-    >>> RBF((0.5, 1.0))
-    RBF((0.5, 1.0))
+    Example:
+        >>> RBF((0.5, 1.0))
+        RBF((0.5, 1.0))
     """
 
     multiples = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -67,12 +72,19 @@ class IMQ(Kernel):
     y|^2 under Normal(0, s^2 I) in d dimensions.
 
     Its slow decay gives gradients to points far from all others.
-    Args: length_scales, one or several s: the standard deviation of the prior.
-    Raises: ValueError for a length scale that is not positive, or None.
-    Reference: Tolstikhin et al. (2018), arXiv:1711.01558, section 4.
 
-    >>> IMQ()
-    IMQ((1.0,))
+    Args:
+        length_scales: one or several s: the standard deviation of the prior.
+
+    Raises:
+        ValueError: for a length scale that is not positive, or None.
+
+    References:
+        Tolstikhin et al. (2018), arXiv:1711.01558, section 4.
+
+    Example:
+        >>> IMQ()
+        IMQ((1.0,))
     """
 
     def __init__(self, length_scales: float | Sequence[float] = 1.0) -> None:
@@ -87,13 +99,19 @@ class RationalQuadratic(Kernel):
     """The rational quadratic kernel, (1 + |x - y|^2 / (2 a l^2))^-a, averaged over a; without
     length scales l is the median distance.
 
-    Args: length_scales, as in Kernel; alphas, the a: small ones have heavy tails, large ones come
-        close to RBF.
-    Raises: ValueError for a length scale or an a that is not positive.
-    Reference: Binkowski et al. (2018), arXiv:1801.01401, section 4.
+    Args:
+        length_scales: as in Kernel.
+        alphas: the a: small ones have heavy tails, large ones come close to RBF.
 
-    >>> RationalQuadratic(1.0)
-    RationalQuadratic((1.0,))
+    Raises:
+        ValueError: for a length scale or an a that is not positive.
+
+    References:
+        Binkowski et al. (2018), arXiv:1801.01401, section 4.
+
+    Example:
+        >>> RationalQuadratic(1.0)
+        RationalQuadratic((1.0,))
     """
 
     def __init__(
@@ -113,16 +131,25 @@ def mmd2(x: Array, y: Array, kernel: Kernel, unbiased: bool = True) -> Array:
     """MMD^2 of two samples; unbiased (a U-statistic, which may be negative) or biased (at least 0,
     and too large by about 2 (1 - E k) / n).
 
-    Args: x and y, draws of P and Q; kernel; unbiased, whether a point is left out of the mean over
-        its own partners.
-    Shapes: x (num_x, *event), y (num_y, *event) -> one number.  Cost: (num_x + num_y)^2 kernel
-        values, and their median if no length scale is given.
-    Raises: ValueError for events of different shapes, and for fewer than two points of each sample
-        if unbiased.
-    Reference: Gretton et al. (2012), JMLR 13, lemma 6.
+    Args:
+        x, y: draws of P and Q.
+        kernel: a Kernel.
+        unbiased: whether a point is left out of the mean over its own partners.
 
-    >>> round(mmd2(jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0]), RBF(1.0)).item(), 4)
-    -0.3935
+    Shapes:
+        x (num_x, *event), y (num_y, *event) -> one number.  Cost: (num_x + num_y)^2 kernel values,
+        and their median if no length scale is given.
+
+    Raises:
+        ValueError: for events of different shapes, and for fewer than two points of each sample if
+            unbiased.
+
+    References:
+        Gretton et al. (2012), JMLR 13, lemma 6.
+
+    Example:
+        >>> round(mmd2(jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0]), RBF(1.0)).item(), 4)
+        -0.3935
     """
     x, y = as_points(x, y, least=2 if unbiased else 1)
     xx, yy, xy = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
@@ -136,14 +163,23 @@ def linear_mmd2(x: Array, y: Array, kernel: Kernel) -> Array:
     """MMD^2 from n / 2 independent pairs:  2/n sum_i [k(x_i, x'_i) + k(y_i, y'_i) - k(x_i, y'_i) -
     k(x'_i, y_i)],  unbiased, noisier than `mmd2`.
 
-    Args: x and y, as many draws of P as of Q, in random order: the first half is paired with the
-        second, an odd last one is left out; kernel.
-    Shapes: x and y (num, *event) -> one number.  Cost: 2 num kernel values.
-    Raises: ValueError for samples of different shapes, and for fewer than two points of each.
-    Reference: Gretton et al. (2012), JMLR 13, lemma 14.
+    Args:
+        x, y: as many draws of P as of Q, in random order: the first half is paired with the second,
+            an odd last one is left out.
+        kernel: .
 
-    >>> round(linear_mmd2(jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0]), RBF(1.0)).item(), 4)
-    0.0
+    Shapes:
+        x and y (num, *event) -> one number.  Cost: 2 num kernel values.
+
+    Raises:
+        ValueError: for samples of different shapes, and for fewer than two points of each.
+
+    References:
+        Gretton et al. (2012), JMLR 13, lemma 14.
+
+    Example:
+        >>> round(linear_mmd2(jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0]), RBF(1.0)).item(), 4)
+        0.0
     """
     if x.shape != y.shape:
         raise ValueError(

@@ -14,7 +14,8 @@ __all__ = ["as_points", "distances", "squared_distances"]
 def as_points(x: Array, y: Array, least: int = 1) -> tuple[Array, Array]:
     """Two samples as rows: (num_x, *event) and (num_y, *event) -> (num_x, dim) and (num_y, dim).
 
-    Raises: ValueError for events of different shapes and for fewer than `least` points.
+    Raises:
+        ValueError: for events of different shapes and for fewer than `least` points.
     """
     if x.ndim == 0 or y.ndim == 0 or x.shape[1:] != y.shape[1:]:
         raise ValueError(
@@ -58,7 +59,7 @@ def distances(x: Array, y: Array) -> Array:
 
 
 def _by_products(x: Array, y: Array) -> Array:
-    """|x_i|^2 + |y_j|^2 - 2 x_i y_j, of points that are centred first: no digits are lost to a
+    """|x_i|^2 + |y_j|^2 - 2 x_i y_j, of points that are centered first: no digits are lost to a
     common offset.
     """
     center = stop_gradient(x).mean(-2, keepdims=True)

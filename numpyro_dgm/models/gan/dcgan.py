@@ -31,21 +31,31 @@ class DCGAN(eqx.Module):
     Train it by `fit(gan.model, None, x, loss=JensenShannon("x", regularizer=R1()))`, or any other
     loss that needs no density of x.
 
-    Args: image_shape (channels, height, width); z_dim; hidden_channels, before each transposed
-        convolution, which doubles height and width; pixel_features, of a pixel before the last map;
-        generator, a network with an attribute `out_dim`, to pixel_features * height * width numbers
-        (default ConvDecoder); prior of z (default StandardNormal(z_dim)).
-    Sites: z (z_dim,), x (channels, height, width), in the plate "data".
-    Shapes: x (batch, channels, height, width).
-    Raises: ValueError if a size, the generator, the prior or the data do not fit; NoDensityError
-        when a loss asks for the density of x.
-    Reference: Radford, Metz and Chintala (2016), arXiv:1511.06434, here without batch
-        normalisation.
+    Args:
+        image_shape: channels, height, width.
+        z_dim: the size of its code.
+        hidden_channels: before each transposed convolution, which doubles height and width.
+        pixel_features: of a pixel before the last map.
+        generator: a network with an attribute `out_dim`, to pixel_features * height * width numbers
+            (default ConvDecoder).
+        prior: of z (default StandardNormal(z_dim)). Sites: z (z_dim,), x (channels, height, width),
+            in the plate "data".
 
-    >>> gan = DCGAN((1, 8, 8), 4, key=jax.random.key(0))
-    >>> with numpyro.handlers.seed(rng_seed=0):
-    ...     gan.model(size=5).shape
-    (5, 1, 8, 8)
+    Shapes:
+        x (batch, channels, height, width).
+
+    Raises:
+        ValueError: if a size, the generator, the prior or the data do not fit.
+        NoDensityError: when a loss asks for the density of x.
+
+    References:
+        Radford, Metz and Chintala (2016), arXiv:1511.06434, here without batch normalization.
+
+    Example:
+        >>> gan = DCGAN((1, 8, 8), 4, key=jax.random.key(0))
+        >>> with numpyro.handlers.seed(rng_seed=0):
+        ...     gan.model(size=5).shape
+        (5, 1, 8, 8)
     """
 
     image_shape: tuple[int, ...] = eqx.field(static=True)

@@ -29,18 +29,29 @@ class GAN(eqx.Module):
     Train it by `fit(gan.model, None, x, loss=JensenShannon("x", regularizer=R1()))`, or any other
     loss that needs no density of x.
 
-    Args: x_dim; z_dim; hidden, the sizes of the generator's hidden layers; generator, a network
-        from z to x (default MLP(z_dim, hidden, x_dim)); prior of z (default StandardNormal(z_dim)).
-    Sites: z (z_dim,), x (x_dim,), in the plate "data".
-    Shapes: x (batch, x_dim).
-    Raises: ValueError if a size, the generator, the prior or the data do not fit; NoDensityError
-        when a loss asks for the density of x.
-    Reference: Goodfellow et al. (2014), arXiv:1406.2661.
+    Args:
+        x_dim: the size of a datum.
+        z_dim: the size of its code.
+        hidden: the sizes of the generator's hidden layers.
+        generator: a network from z to x (default MLP(z_dim, hidden, x_dim)).
+        prior: of z (default StandardNormal(z_dim)). Sites: z (z_dim,), x (x_dim,), in the plate
+            "data".
 
-    >>> gan = GAN(2, 4, key=jax.random.key(0))
-    >>> with numpyro.handlers.seed(rng_seed=0):
-    ...     gan.model(size=5).shape
-    (5, 2)
+    Shapes:
+        x (batch, x_dim).
+
+    Raises:
+        ValueError: if a size, the generator, the prior or the data do not fit.
+        NoDensityError: when a loss asks for the density of x.
+
+    References:
+        Goodfellow et al. (2014), arXiv:1406.2661.
+
+    Example:
+        >>> gan = GAN(2, 4, key=jax.random.key(0))
+        >>> with numpyro.handlers.seed(rng_seed=0):
+        ...     gan.model(size=5).shape
+        (5, 2)
     """
 
     x_dim: int = eqx.field(static=True)

@@ -23,20 +23,30 @@ from numpyro_dgm.nn import MLP, register
 class InfoGAN(eqx.Module):
     """A generative adversarial network with codes that its draws reveal (Chen et al. 2016).
 
-    Args: x_dim; noise_dim, of z; num_classes, of the code c, at least 2; num_codes, of the
-        continuous codes s (0: there are none); hidden, the layers of the generator, which the
-        encoder has in reverse order; generator and encoder, networks with attributes `in_dim` and
-        `out_dim` (default MLP; the generator's output is x itself, the encoder's last hidden layer
-        the features of x).
-    Sites: z (noise_dim,), c (1,), s (num_codes,) if there are any, x (x_dim,), in the plate "data".
-    The guide draws z from its prior.
-    Shapes: x (batch, x_dim).
-    Raises: ValueError if a size, a network or the data do not fit.
-    Reference: Chen et al. (2016), arXiv:1606.03657.
+    Args:
+        x_dim: the size of a datum.
+        noise_dim: of z.
+        num_classes: of the code c, at least 2.
+        num_codes: of the continuous codes s (0: there are none).
+        hidden: the layers of the generator, which the encoder has in reverse order.
+        generator, encoder: networks with attributes `in_dim` and `out_dim` (default MLP; the
+            generator's output is x itself, the encoder's last hidden layer the features of x).
+            Sites: z (noise_dim,), c (1,), s (num_codes,) if there are any, x (x_dim,), in the plate
+            "data". The guide draws z from its prior.
 
-    >>> with numpyro.handlers.seed(rng_seed=0):
-    ...     InfoGAN(64, 16, 10, key=jax.random.key(0)).model(size=5).shape
-    (5, 64)
+    Shapes:
+        x (batch, x_dim).
+
+    Raises:
+        ValueError: if a size, a network or the data do not fit.
+
+    References:
+        Chen et al. (2016), arXiv:1606.03657.
+
+    Example:
+        >>> with numpyro.handlers.seed(rng_seed=0):
+        ...     InfoGAN(64, 16, 10, key=jax.random.key(0)).model(size=5).shape
+        (5, 64)
     """
 
     x_dim: int = eqx.field(static=True)

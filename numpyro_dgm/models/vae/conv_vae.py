@@ -19,23 +19,35 @@ from numpyro_dgm.nn import ConvDecoder, ConvEncoder, register
 class ConvVAE(eqx.Module):
     """A variational autoencoder of images with convolutional networks.
 
-    Args: image_shape (channels, height, width); z_dim; hidden_channels, of the encoder's
-        convolutions, each of which halves height and width, and which the decoder has in reverse
-        order; features, of an image in the encoder; pixel_features, of a pixel in the decoder;
-        encoder and decoder, networks with an attribute `out_dim` (default ConvEncoder and
-        ConvDecoder);
-        prior of z (default StandardNormal(z_dim)); posterior of z given the encoder's features
-        (default DiagonalNormal(z_dim)); likelihood of x given the decoder's pixel_features * height
-        * width features (default Bernoulli(image_shape, pixelwise=True)).
-    Sites: z (z_dim,), x (channels, height, width), in the plate "data".
-    Shapes: x (batch, channels, height, width).
-    Raises: ValueError if a size, a conditional or the data do not fit.
-    Reference: Kingma & Welling (2014), arXiv:1312.6114.
+    Args:
+        image_shape: channels, height, width.
+        z_dim: the size of its code.
+        hidden_channels: of the encoder's convolutions, each of which halves height and width, and
+            which the decoder has in reverse order.
+        features: of an image in the encoder.
+        pixel_features: of a pixel in the decoder.
+        encoder, decoder: networks with an attribute `out_dim` (default ConvEncoder and
+            ConvDecoder).
+        prior: of z (default StandardNormal(z_dim)).
+        posterior: of z given the encoder's features (default DiagonalNormal(z_dim)).
+        likelihood: of x given the decoder's pixel_features * height * width features (default
+            Bernoulli(image_shape, pixelwise=True)). Sites: z (z_dim,), x (channels, height, width),
+            in the plate "data".
 
-    >>> vae = ConvVAE((1, 8, 8), 2, key=jax.random.key(0))
-    >>> with numpyro.handlers.seed(rng_seed=0):
-    ...     vae.model(size=5).shape
-    (5, 1, 8, 8)
+    Shapes:
+        x (batch, channels, height, width).
+
+    Raises:
+        ValueError: if a size, a conditional or the data do not fit.
+
+    References:
+        Kingma & Welling (2014), arXiv:1312.6114.
+
+    Example:
+        >>> vae = ConvVAE((1, 8, 8), 2, key=jax.random.key(0))
+        >>> with numpyro.handlers.seed(rng_seed=0):
+        ...     vae.model(size=5).shape
+        (5, 1, 8, 8)
     """
 
     image_shape: tuple[int, ...] = eqx.field(static=True)

@@ -21,21 +21,32 @@ from numpyro_dgm.nn import MLP, register
 class VAE(eqx.Module):
     """A variational autoencoder of vectors (Kingma & Welling 2014).
 
-    Args: x_dim; z_dim; hidden, the sizes of the encoder's hidden layers, which the decoder has in
-        reverse order (empty: a linear VAE); encoder and decoder, networks with an attribute
-        `out_dim`, the number of their features (default MLP, with hidden[-1] and hidden[0]
-        features); prior of z (default StandardNormal(z_dim)); posterior of z given the encoder's
-        features (default DiagonalNormal(z_dim)); likelihood of x given the decoder's features
-        (default Bernoulli(x_dim)).
-    Sites: z (z_dim,), x (x_dim,), in the plate "data".
-    Shapes: x (batch, x_dim).
-    Raises: ValueError if a size, a conditional or the data do not fit.
-    Reference: Kingma & Welling (2014), arXiv:1312.6114.
+    Args:
+        x_dim: the size of a datum.
+        z_dim: the size of its code.
+        hidden: the sizes of the encoder's hidden layers, which the decoder has in reverse order
+            (empty: a linear VAE).
+        encoder, decoder: networks with an attribute `out_dim`, the number of their features
+            (default MLP, with hidden[-1] and hidden[0] features).
+        prior: of z (default StandardNormal(z_dim)).
+        posterior: of z given the encoder's features (default DiagonalNormal(z_dim)).
+        likelihood: of x given the decoder's features (default Bernoulli(x_dim)). Sites: z (z_dim,),
+            x (x_dim,), in the plate "data".
 
-    >>> vae = VAE(64, 2, hidden=(100,), key=jax.random.key(0))
-    >>> with numpyro.handlers.seed(rng_seed=0):
-    ...     vae.model(size=5).shape
-    (5, 64)
+    Shapes:
+        x (batch, x_dim).
+
+    Raises:
+        ValueError: if a size, a conditional or the data do not fit.
+
+    References:
+        Kingma & Welling (2014), arXiv:1312.6114.
+
+    Example:
+        >>> vae = VAE(64, 2, hidden=(100,), key=jax.random.key(0))
+        >>> with numpyro.handlers.seed(rng_seed=0):
+        ...     vae.model(size=5).shape
+        (5, 64)
     """
 
     x_dim: int = eqx.field(static=True)

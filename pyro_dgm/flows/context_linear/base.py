@@ -1,7 +1,7 @@
 """Transforms whose few parameters are linear in the context, or free without one: planar, radial,
 Sylvester, Householder.
 
-With the features of an encoder as context every datum has a flow of its own (amortised flows).
+With the features of an encoder as context every datum has a flow of its own (amortized flows).
 """
 
 import torch
@@ -18,11 +18,17 @@ class ParametricTransform(Transform):
     """A transform with `num_params` real parameters:  raw = W context + b (the layer `head`), or a
     free vector (`free`) without a context.
 
-    Args: num_params; context_dim (0 = free parameters, which start from Normal(0,
-        initial_scale^2)); initial_scale.
-    Shapes: context (*batch, context_dim) -> `raw(context)` (*batch, num_params), or (num_params,)
+    Args:
+        num_params: how many numbers there are for each coordinate or layer.
+        context_dim: (0 = free parameters, which start from Normal(0, initial_scale^2)).
+        initial_scale: .
+
+    Shapes:
+        context (*batch, context_dim) -> `raw(context)` (*batch, num_params), or (num_params,)
         without.
-    Reference: van den Berg et al. (2018), arXiv:1803.05649, section 4 (amortisation).
+
+    References:
+        van den Berg et al. (2018), arXiv:1803.05649, section 4 (amortization).
     """
 
     def __init__(

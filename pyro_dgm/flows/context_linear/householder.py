@@ -17,8 +17,9 @@ def reflect(value: Tensor, normal: Tensor) -> Tensor:
     """value - 2 v (v' value) / (v' v), the mirror image of `value` (*batch, D) in the hyperplane
     with normal v (*batch, D).
 
-    >>> reflect(torch.tensor([3.0, 4.0]), torch.tensor([2.0, 0.0]))
-    tensor([-3.,  4.])
+    Example:
+        >>> reflect(torch.tensor([3.0, 4.0]), torch.tensor([2.0, 0.0]))
+        tensor([-3.,  4.])
     """
     square = normal.square().sum(-1, keepdim=True).clamp(min=torch.finfo(normal.dtype).tiny)
     return value - (2 * (normal * value).sum(-1, keepdim=True) / square) * normal
@@ -28,8 +29,9 @@ def times(row: Tensor, matrix: Tensor) -> Tensor:
     """row' matrix: (*batch, A), (*batch, A, B) -> (*batch, B), in one product where all rows share
     the matrix.
 
-    >>> times(torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 2.0], [5.0, 6.0]]))
-    tensor([11., 14.])
+    Example:
+        >>> times(torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 2.0], [5.0, 6.0]]))
+        tensor([11., 14.])
     """
     return row @ matrix if matrix.ndim == 2 else (row[..., None, :] @ matrix)[..., 0, :]
 
@@ -40,11 +42,14 @@ def reflections(value: Tensor, normals: Tensor) -> Tensor:
 
     With unit normals as the rows of V it is value - V'(L^-1 V value), L = I / 2 + the part of V V'
     below the diagonal: three products instead of K steps.
-    Reference: Joffrain et al. (2006), Accumulating Householder transformations, revisited, ACM
-        Trans. Math. Softw. 32.
 
-    >>> reflections(torch.tensor([3.0, 4.0]), torch.eye(2))
-    tensor([-3., -4.])
+    References:
+        Joffrain et al. (2006), Accumulating Householder transformations, revisited, ACM Trans.
+        Math. Softw. 32.
+
+    Example:
+        >>> reflections(torch.tensor([3.0, 4.0]), torch.eye(2))
+        tensor([-3., -4.])
     """
     units = (
         normals
@@ -67,9 +72,15 @@ class Reflection(ParametricTransform):
     """x = (I - 2 v v' / |v|^2) u, with determinant -1, which is its own inverse; v is free or
     linear in the context.
 
-    Args: dim (D); context_dim (0 = a free v).
-    Shapes: u and x (*batch, D), context (*batch, context_dim).
-    Cost: 4 D operations in each direction.
+    Args:
+        dim: D.
+        context_dim: 0 = a free v.
+
+    Shapes:
+        u and x (*batch, D), context (*batch, context_dim).
+
+    Cost:
+        4 D operations in each direction.
     """
 
     def __init__(self, dim: int, *, context_dim: int = 0) -> None:
@@ -96,16 +107,27 @@ class Householder(Flow):
     The base is a diagonal normal distribution also without a context: every reflection of the
     standard normal distribution is the standard normal distribution.
 
-    Args: dim (D); context_dim (0 = unconditional); num_layers, reflections: D of them give every
-        orthogonal matrix; base, as in `Flow`, but by default DiagonalNormal(dim,
-        context_dim=context_dim).
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: 4 D num_layers operations in each direction; D num_layers parameters per value.
-    Raises: ValueError if num_layers < 1.
-    Reference: Tomczak & Welling (2016), arXiv:1611.09630.
+    Args:
+        dim: D.
+        context_dim: 0 = unconditional.
+        num_layers: reflections: D of them give every orthogonal matrix.
+        base: as in `Flow`, but by default DiagonalNormal(dim, context_dim=context_dim).
 
-    >>> Householder(4)().sample((5,)).shape
-    torch.Size([5, 4])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        4 D num_layers operations in each direction; D num_layers parameters per value.
+
+    Raises:
+        ValueError: if num_layers < 1.
+
+    References:
+        Tomczak & Welling (2016), arXiv:1611.09630.
+
+    Example:
+        >>> Householder(4)().sample((5,)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(

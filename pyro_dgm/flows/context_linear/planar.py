@@ -16,8 +16,9 @@ __all__ = ["Planar", "PlanarLayer"]
 def bend(v: Tensor, size: Tensor, slope: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """v + size tanh(slope v + shift), increasing in v if size * slope > -1, and its log-slope.
 
-    >>> bend(torch.tensor(0.0), torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.0))
-    (tensor(0.), tensor(1.0986))
+    Example:
+        >>> bend(torch.tensor(0.0), torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.0))
+        (tensor(0.), tensor(1.0986))
     """
     inner = slope * v + shift
     bent = torch.log1p(size * slope * sech_squared(inner))
@@ -27,8 +28,9 @@ def bend(v: Tensor, size: Tensor, slope: Tensor, shift: Tensor) -> tuple[Tensor,
 def unbend(value: Tensor, size: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
     """v with `bend(v, size, slope, shift)` = (value, ...), by a safeguarded root search.
 
-    >>> unbend(torch.tensor(0.0), torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.0))
-    tensor(0.)
+    Example:
+        >>> unbend(torch.tensor(0.0), torch.tensor(2.0), torch.tensor(1.0), torch.tensor(0.0))
+        tensor(0.)
     """
     return increasing_root(bend, value, value - size.abs(), value + size.abs(), size, slope, shift)
 
@@ -40,10 +42,18 @@ class PlanarLayer(ParametricTransform):
     v = v_free + (m - w'v_free) w / |w|^2 has w'v = m = positive(w'v_free) - 1 > -1; v, w and b are
     free or linear in the context.
 
-    Args: dim (D); context_dim (0 = free parameters).
-    Shapes: u and x (*batch, D), context (*batch, context_dim).
-    Cost: 2 D + 1 parameters; forward 6 D operations; the inverse a root search in one number, w'u.
-    Reference: Rezende & Mohamed (2015), arXiv:1505.05770, eqs. (10) to (12) and appendix A.1.
+    Args:
+        dim: D.
+        context_dim: 0 = free parameters.
+
+    Shapes:
+        u and x (*batch, D), context (*batch, context_dim).
+
+    Cost:
+        2 D + 1 parameters; forward 6 D operations; the inverse a root search in one number, w'u.
+
+    References:
+        Rezende & Mohamed (2015), arXiv:1505.05770, eqs. (10) to (12) and appendix A.1.
     """
 
     def __init__(self, dim: int, *, context_dim: int = 0) -> None:
@@ -86,16 +96,28 @@ class PlanarLayer(ParametricTransform):
 class Planar(Flow):
     """A stack of planar layers:  u_l = u_{l-1} + v_l tanh(w_l'u_{l-1} + b_l),  w_l'v_l > -1.
 
-    Args: dim (D); context_dim (0 = unconditional; else v, w and b are linear in the context);
-        num_layers; base, as in `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers
-        operations; any other value num_layers root searches.
-    Raises: ValueError if num_layers < 1.
-    Reference: Rezende & Mohamed (2015), arXiv:1505.05770.
+    Args:
+        dim: D.
+        context_dim: 0 = unconditional; else v, w and b are linear in the context.
+        num_layers: the number of layers.
+        base: as in `Flow`.
 
-    >>> Planar(4)().sample((5,)).shape
-    torch.Size([5, 4])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers operations;
+        any other value num_layers root searches.
+
+    Raises:
+        ValueError: if num_layers < 1.
+
+    References:
+        Rezende & Mohamed (2015), arXiv:1505.05770.
+
+    Example:
+        >>> Planar(4)().sample((5,)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(

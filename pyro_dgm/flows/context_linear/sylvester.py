@@ -24,13 +24,24 @@ class SylvesterLayer(ParametricTransform):
     (M, M) are upper triangular, their diagonals in (-1, 1), so that R_ii S_ii > -1. All are free or
     linear in the context (the diagonals by a tanh).
 
-    Args: dim (D); rank (M, at most D); num_reflections: M of them give every Q; context_dim (0 =
-        free parameters).
-    Shapes: u and x (*batch, D), context (*batch, context_dim).
-    Cost: D num_reflections + M (M + 2) parameters; forward 8 D num_reflections + 4 M^2 operations;
+    Args:
+        dim: D.
+        rank: M, at most D.
+        num_reflections: M of them give every Q.
+        context_dim: 0 = free parameters.
+
+    Shapes:
+        u and x (*batch, D), context (*batch, context_dim).
+
+    Cost:
+        D num_reflections + M (M + 2) parameters; forward 8 D num_reflections + 4 M^2 operations;
         the inverse M root searches in one number, from the last coordinate of Q'u to the first.
-    Raises: ValueError if rank is not in [1, dim] or num_reflections < 1.
-    Reference: van den Berg et al. (2018), arXiv:1803.05649, eqs. (9) to (16).
+
+    Raises:
+        ValueError: if rank is not in [1, dim] or num_reflections < 1.
+
+    References:
+        van den Berg et al. (2018), arXiv:1803.05649, eqs. (9) to (16).
     """
 
     rows: Tensor
@@ -139,17 +150,30 @@ class Sylvester(Flow):
     With rank = 1 it is a planar flow. Q_l is a product of Householder reflections, which covers the
     orthogonal variant (rank below D) and the Householder variant (rank = D) of the paper.
 
-    Args: dim (D); rank (M; None: the smaller of D and 16); num_reflections (None: M, which give
-        every Q); context_dim (0 = unconditional; else all parameters are functions of the context);
-        num_layers; base, as in `Flow`.
-    Shapes: context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
-    Cost: a draw and its density (D num_reflections + M (M + 2)) num_layers parameters and as many
-        operations, times 8; any other value M num_layers root searches in one number.
-    Raises: ValueError if rank is not in [1, dim], num_reflections < 1 or num_layers < 1.
-    Reference: van den Berg et al. (2018), arXiv:1803.05649.
+    Args:
+        dim: D.
+        rank: M; None: the smaller of D and 16.
+        num_reflections: None: M, which give every Q.
+        context_dim: 0 = unconditional; else all parameters are functions of the context.
+        num_layers: the number of layers.
+        base: as in `Flow`.
 
-    >>> Sylvester(4)().sample((5,)).shape
-    torch.Size([5, 4])
+    Shapes:
+        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+
+    Cost:
+        a draw and its density (D num_reflections + M (M + 2)) num_layers parameters and as many
+        operations, times 8; any other value M num_layers root searches in one number.
+
+    Raises:
+        ValueError: if rank is not in [1, dim], num_reflections < 1 or num_layers < 1.
+
+    References:
+        van den Berg et al. (2018), arXiv:1803.05649.
+
+    Example:
+        >>> Sylvester(4)().sample((5,)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(

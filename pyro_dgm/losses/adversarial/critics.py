@@ -5,9 +5,13 @@ network is applied, so that with activations of slope at most one a critic is 1-
 of convolution counts as a matrix (out, in * height * width) and is halved as well: with 4x4 kernels
 and stride 2 each pixel lies in four patches.  The norms are exact and computed anew, so that a
 critic has no state beside its weights.
-Cost: one eigendecomposition per layer and pass, of the smaller of its two sizes (128: about a
+
+Cost:
+    one eigendecomposition per layer and pass, of the smaller of its two sizes (128: about a
     millisecond).
-Reference: Miyato et al. (2018), arXiv:1802.05957.
+
+References:
+    Miyato et al. (2018), arXiv:1802.05957.
 """
 
 from collections.abc import Sequence
@@ -28,15 +32,23 @@ class Critic(nn.Module):
     """The default critic of vectors and of several sites: an MLP from the flattened values to one
     number.
 
-    Args: dim, the number of entries of all compared sites together; hidden; activation, as in MLP;
-        spectral_norm, whether all weights are divided by their spectral norms, which makes it
-        1-Lipschitz.
-    Shapes: x (batch, *event) with dim entries each -> (batch,).
-    Raises: ValueError for a size below 1, an unknown activation, and with spectral_norm for one
-        that is steeper than one (gelu, silu).
+    Args:
+        dim: the number of entries of all compared sites together.
+        hidden: the sizes of the hidden layers.
+        activation: as in MLP.
+        spectral_norm: whether all weights are divided by their spectral norms, which makes it
+            1-Lipschitz.
 
-    >>> Critic(64)(torch.zeros(5, 64)).shape
-    torch.Size([5])
+    Shapes:
+        x (batch, *event) with dim entries each -> (batch,).
+
+    Raises:
+        ValueError: for a size below 1, an unknown activation, and with spectral_norm for one that
+            is steeper than one (gelu, silu).
+
+    Example:
+        >>> Critic(64)(torch.zeros(5, 64)).shape
+        torch.Size([5])
     """
 
     def __init__(
@@ -60,13 +72,20 @@ class ImageCritic(nn.Module):
     """The default critic of images: a convolutional encoder, and a linear map from its features to
     one number.
 
-    Args: image_shape (channels, height, width); hidden_channels, features and activation, of the
-        `ConvEncoder`; spectral_norm, as in `Critic`.
-    Shapes: x (batch, channels, height, width), or flattened -> (batch,).
-    Raises: ValueError if the image is too small to be halved that often, and as `Critic`.
+    Args:
+        image_shape: channels, height, width.
+        hidden_channels, features, activation: of the `ConvEncoder`.
+        spectral_norm: as in `Critic`.
 
-    >>> ImageCritic((1, 8, 8))(torch.zeros(5, 1, 8, 8)).shape
-    torch.Size([5])
+    Shapes:
+        x (batch, channels, height, width), or flattened -> (batch,).
+
+    Raises:
+        ValueError: if the image is too small to be halved that often, and as `Critic`.
+
+    Example:
+        >>> ImageCritic((1, 8, 8))(torch.zeros(5, 1, 8, 8)).shape
+        torch.Size([5])
     """
 
     def __init__(
@@ -104,17 +123,26 @@ class ProjectionCritic(nn.Module):
     For JensenShannon(("x", "y"), ...) of a conditional GAN: the logarithm of p(x, y) / q(x, y) has
     this form for features phi(x) that are good enough.
 
-    Args: dim, the size or the shape of x; num_classes, of y; encoder, the network phi, with an
-        attribute `out_dim` (default MLP(dim, (128, 128)), for images (channels, height, width)
-        ConvEncoder(dim), with activation "leaky_relu"); spectral_norm, whether all weights are
-        divided by their norms.
-    Shapes: x and y side by side, (batch, entries of x + num_classes), as a term with these two
-        sites hands them over -> (batch,).
-    Raises: ValueError for fewer than two classes, an x of another size, and as `Critic`.
-    Reference: Miyato and Koyama (2018), arXiv:1802.05637, eq. (3).
+    Args:
+        dim: the size or the shape of x.
+        num_classes: of y.
+        encoder: the network phi, with an attribute `out_dim` (default MLP(dim, (128, 128)), for
+            images (channels, height, width) ConvEncoder(dim), with activation "leaky_relu").
+        spectral_norm: whether all weights are divided by their norms.
 
-    >>> ProjectionCritic(2, 3)(torch.zeros(5, 2 + 3)).shape
-    torch.Size([5])
+    Shapes:
+        x and y side by side, (batch, entries of x + num_classes), as a term with these two sites
+        hands them over -> (batch,).
+
+    Raises:
+        ValueError: for fewer than two classes, an x of another size, and as `Critic`.
+
+    References:
+        Miyato and Koyama (2018), arXiv:1802.05637, eq. (3).
+
+    Example:
+        >>> ProjectionCritic(2, 3)(torch.zeros(5, 2 + 3)).shape
+        torch.Size([5])
     """
 
     def __init__(
@@ -171,7 +199,7 @@ def _applied(network: nn.Module, x: Tensor, spectral_norm: bool) -> Tensor:
     return functional_call(
         network,
         {
-            path: _normalised(weight)
+            path: _normalized(weight)
             for path, weight in network.named_parameters()
             if weight.ndim > 1
         },
@@ -179,7 +207,7 @@ def _applied(network: nn.Module, x: Tensor, spectral_norm: bool) -> Tensor:
     )
 
 
-def _normalised(weight: Tensor) -> Tensor:
+def _normalized(weight: Tensor) -> Tensor:
     """A weight divided by the norm of the linear map, of a convolution by the bound on it that is
     said above.
     """

@@ -32,8 +32,9 @@ W is Lambert's function at exp(1 - t).  "jensen_shannon" is twice the usual dive
 0; "gan" is the value of the GAN game, smaller by log 4. Pearson's f* is that of (u - 1)^2 on the
 whole line, which is equal where the best critic lies (t >= -2) and otherwise keeps F a lower bound.
 
-References: Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, tables 5 and 6; Nguyen, Wainwright
-    and Jordan (2010), arXiv:0809.0853.
+References:
+    Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, tables 5 and 6; Nguyen, Wainwright and
+    Jordan (2010), arXiv:0809.0853.
 """
 
 from collections.abc import Callable
@@ -71,8 +72,9 @@ class Divergence:
         conjugate_of_activation: f*(g(v)), written so that nothing overflows or cancels on the way.
         optimal_output: the v with g(v) = f'(r), a function of log r.
 
-    >>> divergence("kl").optimal_critic(torch.ones(1))
-    tensor([1.])
+    Example:
+        >>> divergence("kl").optimal_critic(torch.ones(1))
+        tensor([1.])
     """
 
     name: str
@@ -91,14 +93,18 @@ class Divergence:
 def divergence(name: str | Divergence, **params: float) -> Divergence:
     """The row of the table with this name; a Divergence is handed through.
 
-    Args: name: total_variation, kl, reverse_kl, pearson, neyman, squared_hellinger, jeffrey,
-        jensen_shannon, weighted_jensen_shannon (needs pi, the weight of P, between 0 and 1), gan or
-        alpha (needs alpha, not 0 or 1).
-    Raises: ValueError for an unknown name, and for parameters that are missing, not known to the
-        row, or out of range.
+    Args:
+        name: total_variation, kl, reverse_kl, pearson, neyman, squared_hellinger, jeffrey,
+            jensen_shannon, weighted_jensen_shannon (needs pi, the weight of P, between 0 and 1),
+            gan or alpha (needs alpha, not 0 or 1).
 
-    >>> divergence("alpha", alpha=0.5)
-    Divergence(name='alpha(0.5)', domain='t < 2')
+    Raises:
+        ValueError: for an unknown name, and for parameters that are missing, not known to the row,
+            or out of range.
+
+    Example:
+        >>> divergence("alpha", alpha=0.5)
+        Divergence(name='alpha(0.5)', domain='t < 2')
     """
     if isinstance(name, Divergence):
         if params:
@@ -115,38 +121,52 @@ def divergence(name: str | Divergence, **params: float) -> Divergence:
 
 
 def variational_bound(f: str | Divergence, real: Tensor, fake: Tensor) -> Tensor:
-    """F = E_P [g(V)] - E_Q [f*(g(V))] <= D_f(P, Q): what the critic maximises, and the model
-    minimises.
+    """F = E_P [g(V)] - E_Q [f*(g(V))] <= D_f(P, Q): what the critic maximizes, and the model
+    minimizes.
 
-    Args: f, a Divergence or a name; real and fake, the critic's outputs V at draws of P (num_real,)
-        and of Q (num_fake,).
-    Shapes: one number.
-    Reference: Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, eq. (6).
+    Args:
+        f: a Divergence or a name.
+        real, fake: the critic's outputs V at draws of P (num_real,) and of Q (num_fake,).
 
-    >>> variational_bound("jensen_shannon", torch.zeros(3), torch.zeros(5))
-    tensor(0.)
+    Shapes:
+        one number.
+
+    References:
+        Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, eq. (6).
+
+    Example:
+        >>> variational_bound("jensen_shannon", torch.zeros(3), torch.zeros(5))
+        tensor(0.)
     """
     f = divergence(f)
     return f.activation(real).mean() - f.conjugate_of_activation(fake).mean()
 
 
 def bregman_objective(f: str | Divergence, real: Tensor, fake: Tensor) -> Tensor:
-    """E_Q [s f'(s) - f(s)] - E_P [f'(s)]: what a model s of the density ratio r = p/q minimises.
+    """E_Q [s f'(s) - f(s)] - E_P [f'(s)]: what a model s of the density ratio r = p/q minimizes.
 
     It is E_Q [f(r) - f(s) - f'(s) (r - s)] - D_f(P, Q), a Bregman divergence between r and s less a
     constant.  "pearson" is least-squares importance fitting, "kl" is KLIEP without its constraint,
     "gan" is logistic regression.
 
-    Args: f, a Divergence or a name; real and fake, log s at draws of P (num_real,) and of Q
-        (num_fake,).
-    Shapes: one number.
-    Raises: ValueError for total_variation, whose generator is straight on both sides of 1 and tells
-        no ratios apart.
-    Reference: Uehara et al. (2016), Generative adversarial nets from a density ratio estimation
+    Args:
+        f: a Divergence or a name.
+        real, fake: log s at draws of P (num_real,) and of Q (num_fake,).
+
+    Shapes:
+        one number.
+
+    Raises:
+        ValueError: for total_variation, whose generator is straight on both sides of 1 and tells no
+            ratios apart.
+
+    References:
+        Uehara et al. (2016), Generative adversarial nets from a density ratio estimation
         perspective (b-GAN), arXiv:1610.02920.
 
-    >>> bregman_objective("gan", torch.zeros(3), torch.zeros(5))
-    tensor(1.3863)
+    Example:
+        >>> bregman_objective("gan", torch.zeros(3), torch.zeros(5))
+        tensor(1.3863)
     """
     f = divergence(f)
     if f.name == "total_variation":
@@ -159,14 +179,17 @@ def bregman_objective(f: str | Divergence, real: Tensor, fake: Tensor) -> Tensor
 
 def plug_in_divergence(f: str | Divergence, fake: Tensor) -> Tensor:
     """E_Q [f(s)], D_f(P, Q) with a model s of the density ratio in place of p/q: what the model
-    minimises in a b-GAN.
+    minimizes in a b-GAN.
 
     Neither an upper nor a lower bound.  Args: f, a Divergence or a name; fake, log s at draws of Q
     (num_fake,).  Shapes: one number.
-    Reference: Uehara et al. (2016), arXiv:1610.02920.
 
-    >>> plug_in_divergence("kl", torch.zeros(5))
-    tensor(0.)
+    References:
+        Uehara et al. (2016), arXiv:1610.02920.
+
+    Example:
+        >>> plug_in_divergence("kl", torch.zeros(5))
+        tensor(0.)
     """
     return divergence(f).generator(fake.exp()).mean()
 

@@ -1,5 +1,5 @@
 """f-GANs: a critic's variational bound on an f-divergence of the two joints, which model and guide
-minimise.
+minimize.
 """
 
 from typing import Any
@@ -24,17 +24,25 @@ __all__ = ["DensityRatio", "FDivergence", "JensenShannon"]
 class FDivergence(AdversarialTerm):
     """The bound F = E_P [g(V)] - E_Q [f*(g(V))] <= D_f(P, Q): an f-GAN.
 
-    Args: as in AdversarialTerm; f, the name of a row of `divergences` or a row with parameters, as
-        in divergence("alpha", alpha=0.5); generator, what model and guide minimise: "saturating", F
+    Args:
+        as in AdversarialTerm; f, the name of a row of `divergences` or a row with parameters, as in
+        divergence("alpha", alpha=0.5); generator, what model and guide minimize: "saturating", F
         itself, or "non_saturating", E_P [f*(g(V))] - E_Q [g(V)], which has a gradient also where
         the critic is sure.
-    Logged: "FDivergence(<sites>)", F, below the divergence by as much as the critic is short of the
-        best one.
-    Raises: ValueError for an unknown divergence, and as AdversarialTerm.
-    Reference: Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, eq. (6) and section 3.2.
 
-    >>> FDivergence("x", f="pearson")
-    FDivergence('x', f='pearson')
+    Logged:
+        "FDivergence(<sites>)", F, below the divergence by as much as the critic is short of the
+        best one.
+
+    Raises:
+        ValueError: for an unknown divergence, and as AdversarialTerm.
+
+    References:
+        Nowozin, Cseke and Tomioka (2016), arXiv:1606.00709, eq. (6) and section 3.2.
+
+    Example:
+        >>> FDivergence("x", f="pearson")
+        FDivergence('x', f='pearson')
     """
 
     def __init__(
@@ -65,7 +73,7 @@ class FDivergence(AdversarialTerm):
         return variational_bound(self.f, real, fake)
 
     def surrogate(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What model and guide minimise."""
+        """What model and guide minimize."""
         if self.generator == "saturating":
             return self.bound(real, fake)
         return self.f.conjugate_of_activation(real).mean() - self.f.activation(fake).mean()
@@ -80,14 +88,20 @@ class JensenShannon(FDivergence):
     """The GAN objective:  E_P [log D] + E_Q [log(1 - D)] + log 4,  D = sigmoid(V);  at the best
     critic twice the Jensen-Shannon divergence of P and Q.
 
-    Args: as in AdversarialTerm; generator, "non_saturating" (model and guide minimise E_Q [-log D]
-        + E_P [-log(1 - D)], which has a gradient also where the critic is sure) or "saturating"
-        (they minimise the value itself).
-    Logged: "JensenShannon(<sites>)", in [0, log 4] for a good critic and below for a bad one.
-    Reference: Goodfellow et al. (2014), arXiv:1406.2661, eq. (1) and theorem 1.
+    Args:
+        as in AdversarialTerm; generator, "non_saturating" (model and guide minimize E_Q [-log D] +
+        E_P [-log(1 - D)], which has a gradient also where the critic is sure) or "saturating" (they
+        minimize the value itself).
 
-    >>> JensenShannon("x", critic_steps=2)
-    JensenShannon('x', critic_steps=2)
+    Logged:
+        "JensenShannon(<sites>)", in [0, log 4] for a good critic and below for a bad one.
+
+    References:
+        Goodfellow et al. (2014), arXiv:1406.2661, eq. (1) and theorem 1.
+
+    Example:
+        >>> JensenShannon("x", critic_steps=2)
+        JensenShannon('x', critic_steps=2)
     """
 
     def __init__(
@@ -117,17 +131,24 @@ class JensenShannon(FDivergence):
 
 class DensityRatio(AdversarialTerm):
     """A b-GAN: the critic's output log s models the log-ratio log p/q by a Bregman divergence;
-    model and guide minimise D_f with s in place of p/q.
+    model and guide minimize D_f with s in place of p/q.
 
-    Args: as in AdversarialTerm; f, as in FDivergence ("pearson": least-squares importance fitting).
-    Logged: "DensityRatio(<sites>)", E_Q [f(s)], neither an upper nor a lower bound on the
-        divergence; the critic minimises E_Q [s f'(s) - f(s)] - E_P [f'(s)].
-    Raises: ValueError for an unknown divergence and for total_variation, which tells no ratios
-        apart.
-    Reference: Uehara et al. (2016), arXiv:1610.02920.
+    Args:
+        as in AdversarialTerm; f, as in FDivergence ("pearson": least-squares importance fitting).
 
-    >>> DensityRatio("x")
-    DensityRatio('x', f='pearson')
+    Logged:
+        "DensityRatio(<sites>)", E_Q [f(s)], neither an upper nor a lower bound on the divergence;
+        the critic minimizes E_Q [s f'(s) - f(s)] - E_P [f'(s)].
+
+    Raises:
+        ValueError: for an unknown divergence and for total_variation, which tells no ratios apart.
+
+    References:
+        Uehara et al. (2016), arXiv:1610.02920.
+
+    Example:
+        >>> DensityRatio("x")
+        DensityRatio('x', f='pearson')
     """
 
     def __init__(
@@ -157,11 +178,11 @@ class DensityRatio(AdversarialTerm):
             )
 
     def bound(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the critic maximises: the Bregman objective with the opposite sign."""
+        """What the critic maximizes: the Bregman objective with the opposite sign."""
         return -bregman_objective(self.f, real, fake)
 
     def surrogate(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What model and guide minimise."""
+        """What model and guide minimize."""
         return plug_in_divergence(self.f, fake)
 
     def value(self, real: Tensor, fake: Tensor) -> Tensor:

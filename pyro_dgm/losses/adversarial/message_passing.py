@@ -20,9 +20,12 @@ def cliques(model: Callable, *args: Any, **kwargs: Any) -> tuple[tuple[str, ...]
     """The sites of each factor p(v | parents) of a model, (*parents, v), in the order in which they
     are drawn.
 
-    Cost: one or two runs of the model on `args` and `kwargs`, by the inspection of the library.
-    Raises: ValueError for a model with implicit sites that have parents, which are read from
-        densities.
+    Cost:
+        one or two runs of the model on `args` and `kwargs`, by the inspection of the library.
+
+    Raises:
+        ValueError: for a model with implicit sites that have parents, which are read from
+            densities.
     """
     try:
         found = get_dependencies(model, args, kwargs)["prior_dependencies"]
@@ -63,20 +66,24 @@ def message_passing(
             separators the f-divergence "kl"; a function such as
             `lambda sites: Wasserstein(sites, critic_steps=2)` for others).
         separators: whether they are taken off; for a KL, which alone adds up like this.
+
     Raises:
         ValueError: as `cliques`, and for separators with an f-divergence that is no KL.
-    Reference: Karaletsos (2016), arXiv:1612.05048.
 
-    >>> from pyro.distributions import Normal
-    >>> def chain(x):
-    ...     with pyro.plate("data", len(x)):
-    ...         z = pyro.sample("z", Normal(0.0, 1.0))
-    ...         w = pyro.sample("w", Normal(z, 1.0))
-    ...         pyro.sample("x", Normal(w, 1.0), obs=x)
-    >>> message_passing(chain, torch.zeros(3))
-    JensenShannon('z') + JensenShannon(('z', 'w')) + JensenShannon(('w', 'x'))
-    >>> repr(message_passing(chain, torch.zeros(3), separators=True)).split(" + ")[2]
-    "-1.0 * FDivergence('w', f='kl')"
+    References:
+        Karaletsos (2016), arXiv:1612.05048.
+
+    Example:
+        >>> from pyro.distributions import Normal
+        >>> def chain(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         z = pyro.sample("z", Normal(0.0, 1.0))
+        ...         w = pyro.sample("w", Normal(z, 1.0))
+        ...         pyro.sample("x", Normal(w, 1.0), obs=x)
+        >>> message_passing(chain, torch.zeros(3))
+        JensenShannon('z') + JensenShannon(('z', 'w')) + JensenShannon(('w', 'x'))
+        >>> repr(message_passing(chain, torch.zeros(3), separators=True)).split(" + ")[2]
+        "-1.0 * FDivergence('w', f='kl')"
     """
     found = Counter(cliques(model, *args, **kwargs))
     if not separators:

@@ -40,17 +40,26 @@ class RatioELBO(AdversarialTerm):
                 from simulated ones whatever they are.
         num_particles: draws of the guide per datum.
         optim, critic_steps, regularizer: of the critic, as in AdversarialTerm.
-    Logged: "RatioELBO", and "RatioELBO/log_likelihood" (zero for "joint"), "/KL", "/real", "/fake".
-        An estimate: a bad critic makes it no bound.
-    Cost: one run of guide and model, one more of the model for the other draws, and the critic's as
-        in AdversarialTerm.
-    Raises: ValueError for bad arguments, latents partly inside and partly outside the data plates,
-        and "adaptive" with one particle.
-    References: Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722; Huszar (2017),
-        arXiv:1702.08235; Tran, Ranganath and Blei (2017), arXiv:1702.08896.
 
-    >>> RatioELBO(contrast="adaptive", num_particles=8)
-    RatioELBO(contrast='adaptive', num_particles=8)
+    Logged:
+        "RatioELBO", and "RatioELBO/log_likelihood" (zero for "joint"), "/KL", "/real", "/fake". An
+        estimate: a bad critic makes it no bound.
+
+    Cost:
+        one run of guide and model, one more of the model for the other draws, and the critic's as
+        in AdversarialTerm.
+
+    Raises:
+        ValueError: for bad arguments, latents partly inside and partly outside the data plates, and
+            "adaptive" with one particle.
+
+    References:
+        Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722; Huszar (2017), arXiv:1702.08235;
+        Tran, Ranganath and Blei (2017), arXiv:1702.08896.
+
+    Example:
+        >>> RatioELBO(contrast="adaptive", num_particles=8)
+        RatioELBO(contrast='adaptive', num_particles=8)
     """
 
     details = ("log_likelihood", "KL", "real", "fake")
@@ -89,7 +98,7 @@ class RatioELBO(AdversarialTerm):
         return "RatioELBO"
 
     def bound(self, real: Tensor, fake: Tensor) -> Tensor:
-        """E_q [log sigmoid(T)] + E_other [log sigmoid(-T)], which the critic maximises."""
+        """E_q [log sigmoid(T)] + E_other [log sigmoid(-T)], which the critic maximizes."""
         return logsigmoid(real).mean() + logsigmoid(-fake).mean()
 
     def samples(self, joints: Joints) -> tuple[Tensor, Tensor]:
@@ -102,7 +111,7 @@ class RatioELBO(AdversarialTerm):
             [joint.entries(name) for name in joint.structure.observed_sites] if is_local else []
         )
         if self.contrast == "adaptive":
-            real = _standardised(torch.cat([joint.unconstrained(name)[0] for name in latents], -1))[
+            real = _standardized(torch.cat([joint.unconstrained(name)[0] for name in latents], -1))[
                 0
             ]
             fake = torch.randn_like(real)
@@ -131,7 +140,7 @@ class RatioELBO(AdversarialTerm):
         )  # T at the guide's draws
         if self.contrast == "adaptive":
             unconstrained = [joint.unconstrained(name) for name in latents]
-            log_r = _standardised(torch.cat([u for u, _ in unconstrained], -1))[1].reshape(
+            log_r = _standardized(torch.cat([u for u, _ in unconstrained], -1))[1].reshape(
                 log_ratio.shape
             )
             log_p = (joint.log_prior if is_local else joint.global_log_prior) + sum(
@@ -170,7 +179,7 @@ def _latent_sites(joint: InferenceJoint) -> tuple[tuple[str, ...], bool]:
     return tuple(joint.site_orders()[1]), bool(structure.local_sites)
 
 
-def _standardised(u: Tensor) -> tuple[Tensor, Tensor]:
+def _standardized(u: Tensor) -> tuple[Tensor, Tensor]:
     """(u - m) / s, and log Normal(u; m, s^2), with the moments m and s over the particles as
     constants: (num_particles, ..., entries) -> same, (...).
     """

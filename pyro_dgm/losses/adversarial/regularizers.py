@@ -26,7 +26,8 @@ class R1:
     """weight / 2 E_P |grad_x V(x)|^2: the gradient penalty on data alone, with which GAN training
     converges locally.
 
-    Reference: Mescheder, Geiger and Nowozin (2018), arXiv:1801.04406, eq. (9).
+    References:
+        Mescheder, Geiger and Nowozin (2018), arXiv:1801.04406, eq. (9).
     """
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -44,7 +45,8 @@ class R1:
 class R2(R1):
     """weight / 2 E_Q |grad_x V(x)|^2: the same on draws of the model.
 
-    Reference: Mescheder, Geiger and Nowozin (2018), arXiv:1801.04406, eq. (10).
+    References:
+        Mescheder, Geiger and Nowozin (2018), arXiv:1801.04406, eq. (10).
     """
 
     def __call__(
@@ -97,14 +99,21 @@ class NoiseRegularizer:
     another f-GAN, weight / 2 E_Q [f*''(T) |grad_x T|^2], T = g(V); for f="jensen_shannon" this is
     weight / 2 E_Q [D |grad_x V|^2], which is the two-sided form at the best critic.
 
-    Args: weight, the variance; f, left out or the name of a row of `divergences` or a row with
-        parameters, that of the term.
-    Raises: ValueError for a weight that is not positive, an unknown divergence, and
-        total_variation, whose conjugate has no curvature.
-    Reference: Roth, Lucchi, Nowozin and Hofmann (2017), arXiv:1705.09367.
+    Args:
+        weight: the variance.
+        f: left out or the name of a row of `divergences` or a row with parameters, that of the
+            term.
 
-    >>> NoiseRegularizer(0.1, f="kl")
-    NoiseRegularizer(0.1, f='kl')
+    Raises:
+        ValueError: for a weight that is not positive, an unknown divergence, and total_variation,
+            whose conjugate has no curvature.
+
+    References:
+        Roth, Lucchi, Nowozin and Hofmann (2017), arXiv:1705.09367.
+
+    Example:
+        >>> NoiseRegularizer(0.1, f="kl")
+        NoiseRegularizer(0.1, f='kl')
     """
 
     def __init__(self, weight: float = 1.0, *, f: str | Divergence | None = None) -> None:
@@ -113,7 +122,7 @@ class NoiseRegularizer:
         if self.f is not None and self.f.name == "total_variation":
             raise ValueError(
                 "The conjugate of total_variation is linear: noise does not change its bound, "
-                "and there is nothing to regularise."
+                "and there is nothing to regularize."
             )
 
     def __call__(
@@ -140,7 +149,7 @@ class NoiseRegularizer:
 
 
 class Once:
-    """A critic as a regulariser sees it in a step: its outputs at "real" and "fake" are kept, so
+    """A critic as a regularizer sees it in a step: its outputs at "real" and "fake" are kept, so
     that a gradient there costs no second pass.
     """
 

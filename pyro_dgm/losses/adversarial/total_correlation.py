@@ -25,18 +25,28 @@ class TotalCorrelation(AdversarialTerm):
     batch itself: each dimension is permuted over it by itself. The critic learns by logistic
     regression; the guide alone follows the estimate, which is no bound.
 
-    Args: sites, local latent sites, a name or a tuple of names, flattened and side by side;
-        num_particles, draws of the guide per datum; critic, optim, critic_steps and regularizer as
-        in AdversarialTerm.
-    Logged: "TotalCorrelation(<sites>)", and the critic's mean output as "/real" (of the guide's
-        draws, the estimate itself) and "/fake".
-    Cost: one run of guide and model, and the critic's as in AdversarialTerm.
-    Raises: ValueError for sites that are not local latents or not reparameterized, and as
-        AdversarialTerm.
-    Reference: Kim and Mnih (2018), arXiv:1802.05983, eq. (2) and (3).
+    Args:
+        sites: local latent sites, a name or a tuple of names, flattened and side by side.
+        num_particles: draws of the guide per datum.
+        critic, optim, critic_steps, regularizer: as in AdversarialTerm.
 
-    >>> TotalCorrelation("z")
-    TotalCorrelation('z')
+    Logged:
+        "TotalCorrelation(<sites>)", and the critic's mean output as "/real" (of the guide's draws,
+        the estimate itself) and "/fake".
+
+    Cost:
+        one run of guide and model, and the critic's as in AdversarialTerm.
+
+    Raises:
+        ValueError: for sites that are not local latents or not reparameterized, and as
+            AdversarialTerm.
+
+    References:
+        Kim and Mnih (2018), arXiv:1802.05983, eq. (2) and (3).
+
+    Example:
+        >>> TotalCorrelation("z")
+        TotalCorrelation('z')
     """
 
     guided = True
@@ -77,11 +87,11 @@ class TotalCorrelation(AdversarialTerm):
         return real, real.gather(0, order)
 
     def bound(self, real: Tensor, fake: Tensor) -> Tensor:
-        """E_q [log sigmoid(V)] + E_product [log sigmoid(-V)], which the critic maximises."""
+        """E_q [log sigmoid(V)] + E_product [log sigmoid(-V)], which the critic maximizes."""
         return logsigmoid(real).mean() + logsigmoid(-fake).mean()
 
     def surrogate(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What model and guide minimise."""
+        """What model and guide minimize."""
         return real.mean()
 
     def value(self, real: Tensor, fake: Tensor) -> Tensor:

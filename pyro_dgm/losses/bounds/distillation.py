@@ -23,23 +23,33 @@ class Distillation(Term):
     slow direction is used.  Probability density distillation is the idea behind Parallel WaveNet.
     The values observed at the site are ignored, only their number counts.
 
-    Args: teacher, a conditional without context, or a callable of the model's arguments that
-        returns a distribution; its parameters stay as they are; site, the sample site of the
-        student, the only one of its model.
-    Logged: "Distillation", an estimate of the divergence, at least zero in expectation.
-    Cost: one run of the model, one scoring by the teacher.
-    Raises: ValueError when the model has other sites than the student's, or one through whose draws
-        no gradient passes.
-    Reference: van den Oord et al. (2018), arXiv:1711.10433, eq. (5).
+    Args:
+        teacher: a conditional without context, or a callable of the model's arguments that returns
+            a distribution; its parameters stay as they are.
+        site: the sample site of the student, the only one of its model.
 
-    >>> from pyro_dgm.conditionals.normal import DiagonalNormal, StandardNormal
-    >>> from pyro_dgm.nn import register
-    >>> student = DiagonalNormal(2)
-    >>> def model(x):
-    ...     with pyro.plate("data", len(x)):
-    ...         pyro.sample("x", register("student", student)(), obs=x)
-    >>> Distillation(StandardNormal(2))(model, lambda x: None, torch.zeros(5, 2)).item()
-    0.0
+    Logged:
+        "Distillation", an estimate of the divergence, at least zero in expectation.
+
+    Cost:
+        one run of the model, one scoring by the teacher.
+
+    Raises:
+        ValueError: when the model has other sites than the student's, or one through whose draws no
+            gradient passes.
+
+    References:
+        van den Oord et al. (2018), arXiv:1711.10433, eq. (5).
+
+    Example:
+        >>> from pyro_dgm.conditionals.normal import DiagonalNormal, StandardNormal
+        >>> from pyro_dgm.nn import register
+        >>> student = DiagonalNormal(2)
+        >>> def model(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("x", register("student", student)(), obs=x)
+        >>> Distillation(StandardNormal(2))(model, lambda x: None, torch.zeros(5, 2)).item()
+        0.0
     """
 
     name = "Distillation"

@@ -45,19 +45,30 @@ class ELBO(Term):
             must then draw their sites in the same order).
         vectorize: whether the particles run at once (True) or one after the other (False); None
             chooses.
+
     Factors count with the likelihood: the bound is then one on the unnormalized evidence.
-    Logged: "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta).
-    Cost: one run of guide and model; "stl" runs the guide twice.
-    Raises: ValueError for bad arguments, for "stl" together with analytic_kl, and for sites that
-        guide and model do not share.
-    References: Kingma and Welling (2014), arXiv:1312.6114; Roeder, Wu and Duvenaud (2017),
+
+    Logged:
+        "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta).
+
+    Cost:
+        one run of guide and model; "stl" runs the guide twice.
+
+    Raises:
+        ValueError: for bad arguments, for "stl" together with analytic_kl, and for sites that guide
+            and model do not share.
+
+    References:
+        Kingma and Welling (2014), arXiv:1312.6114; Roeder, Wu and Duvenaud (2017),
         arXiv:1703.09194; Mnih and Gregor (2014), arXiv:1402.0030.
 
-    >>> from pyro_dgm import VAE
-    >>> vae = VAE(4, 2, hidden=(8,))
-    >>> svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), ELBO(beta=0.5))
-    >>> svi.step(torch.ones(3, 4)) > 0
-    True
+    Example:
+        >>> from pyro_dgm import VAE
+        >>> vae = VAE(4, 2, hidden=(8,))
+        >>> optim = pyro.optim.Adam({"lr": 1e-3})
+        >>> svi = pyro.infer.SVI(vae.model, vae.guide, optim, ELBO(beta=0.5))
+        >>> svi.step(torch.ones(3, 4)) > 0
+        True
     """
 
     name = "ELBO"
@@ -150,7 +161,7 @@ def score_surrogate(
             continue
         log_q = joint.score(name)
         if name in joint.structure.local_sites:
-            surrogate = surrogate + joint.per_datum(log_q * centred(objective.detach()))
+            surrogate = surrogate + joint.per_datum(log_q * centered(objective.detach()))
             if joint.is_coupled():
                 signal = outside - leave_one_out_mean(outside)
                 surrogate = surrogate + joint.per_datum(log_q) * signal.detach()
@@ -161,7 +172,7 @@ def score_surrogate(
     return surrogate
 
 
-def centred(signal: Tensor) -> Tensor:
+def centered(signal: Tensor) -> Tensor:
     """The signal minus the mean of the other particles; with a single particle, of the
     other data.
     """

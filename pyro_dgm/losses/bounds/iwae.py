@@ -31,19 +31,28 @@ class IWAE(Term):
             function with the VIMCO baseline; "dreg": doubly reparameterized, whose signal-to-noise
             ratio does not fall with K; every site must be reparameterized.
         vectorize: as in ELBO.
-    Logged: "IWAE".
-    Cost: K draws of guide and model in one vectorised pass; "dreg" adds one more pass of each.
-    Raises: ValueError for bad arguments, for "dreg" with a site that is not reparameterized, and
-        when a plate is subsampled that is not a data plate.
-    References: Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519; Tucker et al. (2019),
+
+    Logged:
+        "IWAE".
+
+    Cost:
+        K draws of guide and model in one vectorized pass; "dreg" adds one more pass of each.
+
+    Raises:
+        ValueError: for bad arguments, for "dreg" with a site that is not reparameterized, and when
+            a plate is subsampled that is not a data plate.
+
+    References:
+        Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519; Tucker et al. (2019),
         arXiv:1810.04152; Mnih and Rezende (2016), arXiv:1602.06725.
 
-    >>> from pyro_dgm import VAE
-    >>> vae = VAE(4, 2, hidden=(8,))
-    >>> loss = IWAE(num_particles=16, estimator="dreg")
-    >>> svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss)
-    >>> svi.step(torch.ones(3, 4)) > 0
-    True
+    Example:
+        >>> from pyro_dgm import VAE
+        >>> vae = VAE(4, 2, hidden=(8,))
+        >>> loss = IWAE(num_particles=16, estimator="dreg")
+        >>> svi = pyro.infer.SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss)
+        >>> svi.step(torch.ones(3, 4)) > 0
+        True
     """
 
     name = "IWAE"

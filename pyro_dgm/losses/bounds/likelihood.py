@@ -18,20 +18,27 @@ class NLL(Term):
     flow, a regression).
 
     The guide draws nothing: `lambda *args, **kwargs: None` will do.
-    Logged: "NLL".
-    Cost: one run of the model.
-    Raises: ValueError when the model has latent sites, whose likelihood is an integral: use ELBO or
-        IWAE.
 
-    >>> from pyro_dgm.nn import register
-    >>> from pyro_dgm.conditionals.normal import DiagonalNormal
-    >>> density = DiagonalNormal(2)
-    >>> def model(x):
-    ...     register("density", density)
-    ...     with pyro.plate("data", len(x)):
-    ...         pyro.sample("x", density(), obs=x)
-    >>> NLL()(model, lambda x: None, torch.zeros(5, 2)).item() > 0
-    True
+    Logged:
+        "NLL".
+
+    Cost:
+        one run of the model.
+
+    Raises:
+        ValueError: when the model has latent sites, whose likelihood is an integral: use ELBO or
+            IWAE.
+
+    Example:
+        >>> from pyro_dgm.nn import register
+        >>> from pyro_dgm.conditionals.normal import DiagonalNormal
+        >>> density = DiagonalNormal(2)
+        >>> def model(x):
+        ...     register("density", density)
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("x", density(), obs=x)
+        >>> NLL()(model, lambda x: None, torch.zeros(5, 2)).item() > 0
+        True
     """
 
     name = "NLL"
@@ -54,15 +61,22 @@ class Reconstruction(Term):
     The reconstruction half of the ELBO, to be added to a divergence between q(z) and p(z)
     (adversarial and Wasserstein autoencoders).
 
-    Args: num_particles, draws of the guide per datum, averaged; vectorize, as in ELBO.
-    Logged: "Reconstruction".
-    Cost: one run of guide and model.  Sites that are not reparameterized take the score function,
-        as in ELBO.
+    Args:
+        num_particles: draws of the guide per datum, averaged.
+        vectorize: as in ELBO.
 
-    >>> from pyro_dgm import VAE
-    >>> vae = VAE(4, 2, hidden=(8,))
-    >>> Reconstruction()(vae.model, vae.guide, torch.ones(3, 4)).item() > 0
-    True
+    Logged:
+        "Reconstruction".
+
+    Cost:
+        one run of guide and model.  Sites that are not reparameterized take the score function, as
+        in ELBO.
+
+    Example:
+        >>> from pyro_dgm import VAE
+        >>> vae = VAE(4, 2, hidden=(8,))
+        >>> Reconstruction()(vae.model, vae.guide, torch.ones(3, 4)).item() > 0
+        True
     """
 
     name = "Reconstruction"

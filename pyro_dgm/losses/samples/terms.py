@@ -43,16 +43,25 @@ class MMD(_Discrepancy):
     `Reconstruction() + 10.0 * MMD("z")` is WAE-MMD, `ELBO() + 9.0 * MMD("z")` of the InfoVAE
     family, `MMD("x")` alone a generative moment matching network.
 
-    Args: sites, a name or a tuple of names, flattened and side by side; kernel (default RBF(), a
-        mixture around the median distance); unbiased, the U-statistic, which can be negative;
-        linear, the estimate in linear time.
-    Logged: "MMD(<sites>)", MMD squared.
-    Cost: one run of the model (and of the guide, if latent sites are compared) and batch^2 kernel
-        values (linear: batch).
-    Reference: Gretton et al. (2012), JMLR 13; Li, Swersky and Zemel (2015), arXiv:1502.02761.
+    Args:
+        sites: a name or a tuple of names, flattened and side by side.
+        kernel: (default RBF(), a mixture around the median distance).
+        unbiased: the U-statistic, which can be negative.
+        linear: the estimate in linear time.
 
-    >>> MMD("z")
-    MMD('z')
+    Logged:
+        "MMD(<sites>)", MMD squared.
+
+    Cost:
+        one run of the model (and of the guide, if latent sites are compared) and batch^2 kernel
+        values (linear: batch).
+
+    References:
+        Gretton et al. (2012), JMLR 13; Li, Swersky and Zemel (2015), arXiv:1502.02761.
+
+    Example:
+        >>> MMD("z")
+        MMD('z')
     """
 
     def __init__(
@@ -91,16 +100,27 @@ class EnergyScore(_Discrepancy):
     Strictly proper: least only where the model's distribution, given what the datum is conditioned
     on, is the data's.
 
-    Args: sites, observed ones; beta in (0, 2); num_samples, draws of the model per datum, at least
-        2.
-    Logged: "EnergyScore(<sites>)", half the energy distance plus a constant of the data.
-    Cost: num_samples runs of the model.
-    Raises: ValueError for arguments out of range, and sites that are not observed.
-    Reference: Bouchacourt, Mudigonda and Nowozin (2016), arXiv:1606.02556; Gneiting and Raftery
-        (2007), J. Am. Stat. Assoc. 102.
+    Args:
+        sites: observed ones.
+        beta: in (0, 2).
+        num_samples: draws of the model per datum, at least 2.
 
-    >>> EnergyScore("x", num_samples=4)
-    EnergyScore('x', num_samples=4)
+    Logged:
+        "EnergyScore(<sites>)", half the energy distance plus a constant of the data.
+
+    Cost:
+        num_samples runs of the model.
+
+    Raises:
+        ValueError: for arguments out of range, and sites that are not observed.
+
+    References:
+        Bouchacourt, Mudigonda and Nowozin (2016), arXiv:1606.02556; Gneiting and Raftery (2007), J.
+        Am. Stat. Assoc. 102.
+
+    Example:
+        >>> EnergyScore("x", num_samples=4)
+        EnergyScore('x', num_samples=4)
     """
 
     def __init__(
@@ -124,16 +144,27 @@ class EnergyScore(_Discrepancy):
 class SlicedWasserstein(_Discrepancy):
     """The mean over random directions of W_p^p between the projected samples of the two joints.
 
-    Args: sites, a name or a tuple of names, flattened and side by side; num_directions, drawn anew
-        at each step; p, at least 1.
-    Logged: "SlicedWasserstein(<sites>)".
-    Cost: num_directions projections and sorts.
-    Raises: ValueError for arguments out of range.
-    Reference: Bonneel et al. (2015), J. Math. Imaging Vis. 51; Deshpande, Zhang and Schwing (2018),
+    Args:
+        sites: a name or a tuple of names, flattened and side by side.
+        num_directions: drawn anew at each step.
+        p: at least 1.
+
+    Logged:
+        "SlicedWasserstein(<sites>)".
+
+    Cost:
+        num_directions projections and sorts.
+
+    Raises:
+        ValueError: for arguments out of range.
+
+    References:
+        Bonneel et al. (2015), J. Math. Imaging Vis. 51; Deshpande, Zhang and Schwing (2018),
         arXiv:1803.11188.
 
-    >>> SlicedWasserstein("x")
-    SlicedWasserstein('x')
+    Example:
+        >>> SlicedWasserstein("x")
+        SlicedWasserstein('x')
     """
 
     def __init__(

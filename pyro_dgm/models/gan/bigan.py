@@ -22,18 +22,29 @@ class BiGAN(nn.Module):
 
     Trained by `JensenShannon(("x", "z"))`, or any other divergence of pairs.
 
-    Args: x_dim; z_dim; hidden, the sizes of the layers of the default generator and, in reverse
-        order, of the default posterior; prior of z (default StandardNormal(z_dim)); generator of x
-        given z (default Generator(x_dim, context_dim=z_dim)) and posterior of z given x (default
-        Generator(z_dim, context_dim=x_dim)), conditionals that are reparameterized.
-    Sites: z (z_dim,), x (x_dim,), in the plate "data".
-    Shapes: x (batch, x_dim).
-    Raises: ValueError if a size, a conditional or the data do not fit.
-    References: Donahue, Krahenbuhl and Darrell (2017), arXiv:1605.09782; Dumoulin et al. (2017),
+    Args:
+        x_dim: the size of a datum.
+        z_dim: the size of its code.
+        hidden: the sizes of the layers of the default generator and, in reverse order, of the
+            default posterior.
+        prior: of z (default StandardNormal(z_dim)).
+        generator: of x given z (default Generator(x_dim, context_dim=z_dim)) and posterior of z
+            given x (default Generator(z_dim, context_dim=x_dim)), conditionals that are
+            reparameterized. Sites: z (z_dim,), x (x_dim,), in the plate "data".
+
+    Shapes:
+        x (batch, x_dim).
+
+    Raises:
+        ValueError: if a size, a conditional or the data do not fit.
+
+    References:
+        Donahue, Krahenbuhl and Darrell (2017), arXiv:1605.09782; Dumoulin et al. (2017),
         arXiv:1606.00704.
 
-    >>> BiGAN(64, 2).model(size=5).shape
-    torch.Size([5, 64])
+    Example:
+        >>> BiGAN(64, 2).model(size=5).shape
+        torch.Size([5, 64])
     """
 
     def __init__(

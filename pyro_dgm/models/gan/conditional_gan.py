@@ -25,18 +25,31 @@ class ConditionalGAN(nn.Module):
     num_classes), regularizer=R1()))`: y is observed in the data and drawn by the model, x is drawn
     given it, and the pairs are compared.
 
-    Args: x_dim; z_dim; num_classes of y; hidden, the sizes of the generator's hidden layers;
-        frequencies, of the classes (default all equal); generator, a network from z and a one-hot y
-        to x (default MLP(z_dim + num_classes, hidden, x_dim)); prior of z (default
-        StandardNormal(z_dim)). Sites: z (z_dim,), y (), x (x_dim,), in the plate "data".
-    Shapes: x (batch, x_dim), y (batch,) integers.
-    Raises: ValueError if a size, the frequencies, the generator, the prior or the data do not fit;
-        NoDensityError when a loss asks for the density of x.
-    Reference: Mirza and Osindero (2014), arXiv:1411.1784.
+    Args:
+        x_dim: the size of a datum.
+        z_dim: the size of its code.
+        num_classes: of y.
+        hidden: the sizes of the generator's hidden layers.
+        frequencies: of the classes (default all equal).
+        generator: a network from z and a one-hot y to x (default MLP(z_dim + num_classes, hidden,
+            x_dim)).
+        prior: of z (default StandardNormal(z_dim)). Sites: z (z_dim,), y (), x (x_dim,), in the
+            plate "data".
 
-    >>> gan = ConditionalGAN(2, 4, 10)
-    >>> gan.model(y=torch.arange(10)).shape
-    torch.Size([10, 2])
+    Shapes:
+        x (batch, x_dim), y (batch,) integers.
+
+    Raises:
+        ValueError: if a size, the frequencies, the generator, the prior or the data do not fit.
+        NoDensityError: when a loss asks for the density of x.
+
+    References:
+        Mirza and Osindero (2014), arXiv:1411.1784.
+
+    Example:
+        >>> gan = ConditionalGAN(2, 4, 10)
+        >>> gan.model(y=torch.arange(10)).shape
+        torch.Size([10, 2])
     """
 
     def __init__(

@@ -18,14 +18,23 @@ class FlowGAN(nn.Module):
     Trained by `NLL()`, by `JensenShannon("x")`, or by a hybrid, `NLL() + 0.1 * JensenShannon("x")`,
     without a guide.
 
-    Args: x_dim; flow of x, any conditional with a density whose draws are reparameterized (default
-    RealNVP(x_dim)). Sites: x (x_dim,), in the plate "data".
-    Shapes: x (batch, x_dim).
-    Raises: ValueError if a size, the flow or the data do not fit.
-    Reference: Grover, Dhar and Ermon (2018), arXiv:1705.08868.
+    Args:
+        x_dim: the size of a datum.
+        flow: of x, any conditional with a density whose draws are reparameterized (default
+            RealNVP(x_dim)). Sites: x (x_dim,), in the plate "data".
 
-    >>> FlowGAN(2).model(size=5).shape
-    torch.Size([5, 2])
+    Shapes:
+        x (batch, x_dim).
+
+    Raises:
+        ValueError: if a size, the flow or the data do not fit.
+
+    References:
+        Grover, Dhar and Ermon (2018), arXiv:1705.08868.
+
+    Example:
+        >>> FlowGAN(2).model(size=5).shape
+        torch.Size([5, 2])
     """
 
     def __init__(self, x_dim: int, *, flow: Conditional | None = None) -> None:

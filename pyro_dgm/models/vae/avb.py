@@ -17,16 +17,26 @@ class AVB(VAE):
     Trained by `RatioELBO()`; with `RatioELBO(contrast="adaptive", num_particles=...)` the critic's
     task is smaller.
 
-    Args: x_dim; z_dim; noise_dim, of eps (default: z_dim); noise_hidden, the layers of g; all
-        others as in VAE (posterior: default Generator(z_dim, context_dim=...), any conditional will
-        do).
-    Sites: z (z_dim,), x (x_dim,), in the plate "data".
-    Shapes: x (batch, x_dim).
-    Raises: ValueError if a size, a conditional or the data do not fit.
-    Reference: Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722.
+    Args:
+        x_dim: the size of a datum.
+        z_dim: the size of its code.
+        noise_dim: of eps (default: z_dim).
+        noise_hidden: the layers of g; all others as in VAE (posterior: default Generator(z_dim,
+            context_dim=...), any conditional will do). Sites: z (z_dim,), x (x_dim,), in the plate
+            "data".
 
-    >>> AVB(64, 2, hidden=(100,)).guide(torch.zeros(5, 64)).shape
-    torch.Size([5, 2])
+    Shapes:
+        x (batch, x_dim).
+
+    Raises:
+        ValueError: if a size, a conditional or the data do not fit.
+
+    References:
+        Mescheder, Nowozin and Geiger (2017), arXiv:1701.04722.
+
+    Example:
+        >>> AVB(64, 2, hidden=(100,)).guide(torch.zeros(5, 64)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Conditional variational autoencoder:  z_n | y_n ~ prior(y_n);  x_n | z_n, y_n ~
 likelihood(decoder(z_n, y_n)); q(z_n | x_n, y_n) = posterior(encoder(x_n, y_n)).
 
-The context y_n is a label or an image; it is given, not modelled.
+The context y_n is a label or an image; it is given, not modeled.
 """
 
 from collections.abc import Sequence
@@ -19,23 +19,33 @@ from pyro_dgm.nn import MLP, register, require
 class ConditionalVAE(nn.Module):
     """A variational autoencoder of x given y.
 
-    Args: x_dim; z_dim; context_dim, the number of classes of a label y or the number of entries of
-        any other context; hidden, the sizes of the encoder's hidden layers, which the decoder has
-        in reverse order;
-        encoder of (x, y) and decoder of (z, y), networks with an attribute `out_dim` (default MLP,
-        with hidden[-1] and hidden[0] features); prior of z, without context or given y (default
-        StandardNormal(z_dim)); posterior of z given the encoder's features (default
-        DiagonalNormal(z_dim)); likelihood of x given the decoder's features (default
-        Bernoulli(x_dim)).
-    Sites: z (z_dim,), x (x_dim,), in the plate "data".
-    Shapes: x (batch, x_dim); y (batch,) integer labels, or (batch, ...) with context_dim entries
-        each: one-hot labels, images, anything.
-    Raises: ValueError if a size, a conditional, the data or the context do not fit.
-    Reference: Sohn, Lee & Yan (2015), NeurIPS 28.
+    Args:
+        x_dim: the size of a datum.
+        z_dim: the size of its code.
+        context_dim: the number of classes of a label y or the number of entries of any other
+            context.
+        hidden: the sizes of the encoder's hidden layers, which the decoder has in reverse order.
+        encoder: of (x, y) and decoder of (z, y), networks with an attribute `out_dim` (default MLP,
+            with hidden[-1] and hidden[0] features).
+        prior: of z, without context or given y (default StandardNormal(z_dim)).
+        posterior: of z given the encoder's features (default DiagonalNormal(z_dim)).
+        likelihood: of x given the decoder's features (default Bernoulli(x_dim)). Sites: z (z_dim,),
+            x (x_dim,), in the plate "data".
 
-    >>> vae = ConditionalVAE(64, 2, 10)
-    >>> vae.model(y=torch.arange(10)).shape
-    torch.Size([10, 64])
+    Shapes:
+        x (batch, x_dim); y (batch,) integer labels, or (batch, ...) with context_dim entries each:
+        one-hot labels, images, anything.
+
+    Raises:
+        ValueError: if a size, a conditional, the data or the context do not fit.
+
+    References:
+        Sohn, Lee & Yan (2015), NeurIPS 28.
+
+    Example:
+        >>> vae = ConditionalVAE(64, 2, 10)
+        >>> vae.model(y=torch.arange(10)).shape
+        torch.Size([10, 64])
     """
 
     def __init__(

@@ -1,15 +1,11 @@
-"""Checks of arguments, each with one sentence: "<name> must be <what was expected>, got <what
-came>."
+"""Checks of arguments, each with one sentence: "<name> must be <what was expected>, got <what>."
 
 A check returns its value in the plain form that the rest of the code relies on (an int, a float, a
-tuple) and
-raises ValueError for everything else: text for a number, True for a size, NaN for a scale.
+tuple) and raises ValueError for all else: text for a number, True for a size, NaN for a scale.
 
 Example:
     >>> check_count("num_layers", 2), check_number("scale", 1, above=0)
     (2, 1.0)
-    >>> check_sizes("hidden", [8, 8])
-    (8, 8)
 """
 
 from __future__ import annotations
@@ -179,8 +175,9 @@ def check_fraction(name: str, value: Any) -> float:
 def check_floats(name: str, value: Any) -> np.ndarray:
     """An array of numbers in double precision.
 
-    >>> check_floats("x", [1, 2])
-    array([1., 2.])
+    Example:
+        >>> check_floats("x", [1, 2])
+        array([1., 2.])
     """
     try:
         array = np.asarray(value)
@@ -377,13 +374,9 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _inside(
-    number: float,
-    above: float | None,
-    least: float | None,
-    below: float | None,
-    most: float | None,
-) -> bool:
+def _inside(number: float, *bounds: float | None) -> bool:
+    """Whether a number is above, at least, below and at most these, where they are given."""
+    above, least, below, most = bounds
     limits = ((above, operator.gt), (least, operator.ge), (below, operator.lt), (most, operator.le))
     return all(limit is None or holds(number, limit) for limit, holds in limits)
 

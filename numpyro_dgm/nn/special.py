@@ -22,8 +22,9 @@ _DIGAMMA = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
 def series(x: Array, coefficients: tuple[float, ...]) -> Array:
     """The sum of coefficients[k] x^k.
 
-    >>> series(jnp.array(2.0), (1.0, 1.0, 3.0))
-    Array(15., dtype=float32...)
+    Example:
+        >>> series(jnp.array(2.0), (1.0, 1.0, 3.0))
+        Array(15., dtype=float32...)
     """
     total = jnp.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
@@ -34,8 +35,9 @@ def series(x: Array, coefficients: tuple[float, ...]) -> Array:
 def log1mexp(x: Array) -> Array:
     """log(1 - exp(-x)) for x > 0.
 
-    >>> log1mexp(jnp.array(20.0))
-    Array(-2.06115...e-09, dtype=float32...)
+    Example:
+        >>> log1mexp(jnp.array(20.0))
+        Array(-2.06115...e-09, dtype=float32...)
     """
     small = x < log(2)
     low, high = jnp.where(small, x, 1.0), jnp.where(small, 1.0, x)
@@ -45,8 +47,9 @@ def log1mexp(x: Array) -> Array:
 def log1p_gap(x: Array) -> Array:
     """x - log(1 + x) for abs(x) < 0.3, by the series of artanh in r = x / (2 + x).
 
-    >>> log1p_gap(jnp.array(1e-4))
-    Array(4.9996...e-09, dtype=float32...)
+    Example:
+        >>> log1p_gap(jnp.array(1e-4))
+        Array(4.9996...e-09, dtype=float32...)
     """
     r = x / (2 + x)
     return r * x - 2 * r**3 * series(r**2, tuple(1 / (2 * k + 3) for k in range(11)))
@@ -55,8 +58,9 @@ def log1p_gap(x: Array) -> Array:
 def binet(x: Array) -> Array:
     """log Gamma(x) - (x - 1/2) log x + x - log(2 pi) / 2 for x > 0.
 
-    >>> binet(jnp.array(100.0))
-    Array(0.00083..., dtype=float32...)
+    Example:
+        >>> binet(jnp.array(100.0))
+        Array(0.00083..., dtype=float32...)
     """
     far = x > 10
     low, high = jnp.where(far, 1.0, x), jnp.where(far, x, x + 8)
@@ -69,8 +73,9 @@ def binet(x: Array) -> Array:
 def digamma_gap(x: Array) -> Array:
     """log x - digamma(x) for x > 0, which falls like 1 / (2 x).
 
-    >>> digamma_gap(jnp.array(100.0))
-    Array(0.00500..., dtype=float32...)
+    Example:
+        >>> digamma_gap(jnp.array(100.0))
+        Array(0.00500..., dtype=float32...)
     """
     far = x > 10
     low, high = jnp.where(far, 1.0, x), jnp.where(far, x, 10.0)
@@ -81,8 +86,9 @@ def digamma_gap(x: Array) -> Array:
 def log_beta(a: Array, b: Array) -> Array:
     """log B(a, b) for a, b > 0.
 
-    >>> log_beta(jnp.array(1e7), jnp.array(0.5))
-    Array(-7.486..., dtype=float32...)
+    Example:
+        >>> log_beta(jnp.array(1e7), jnp.array(0.5))
+        Array(-7.486..., dtype=float32...)
     """
     rest = binet(a) + binet(b) - binet(a + b) + 0.5 * log(2 * pi)
     logs = jnp.log(a) - jnp.log1p(a / b)  # of a b / (a + b)
@@ -92,7 +98,8 @@ def log_beta(a: Array, b: Array) -> Array:
 def sech_squared(x: Array) -> Array:
     """1 - tanh(x)^2.
 
-    >>> sech_squared(jnp.array(20.0))
-    Array(1.6993...e-17, dtype=float32...)
+    Example:
+        >>> sech_squared(jnp.array(20.0))
+        Array(1.6993...e-17, dtype=float32...)
     """
     return 4 * sigmoid(2 * x) * sigmoid(-2 * x)

@@ -251,7 +251,7 @@ def test_equal_seeds_give_equal_features(digits):
 
 BAD = {
     "k": (
-        lambda: neighbour_scores(np.zeros(9), np.zeros(9), 0),
+        lambda: neighbor_scores(np.zeros(9), np.zeros(9), 0),
         (
             r"k must be an integer of at "
             r"least 1, got 0\."

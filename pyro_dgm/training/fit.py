@@ -1,5 +1,6 @@
 """The training loop: arguments, checks, epochs, and the run that comes out."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -217,6 +218,14 @@ def fit(
             with held(folder if workers.first else None):
                 if folder is not None and resume:
                     trainer.restore(folder)
+                if parameters.restarted and not trainer.num_steps:
+                    warnings.warn(
+                        f"Pyro's parameter store holds other values of {parameters.restarted}; "
+                        "this fit starts from those that pyro.param states. To go on from the "
+                        "store's, state them there.",
+                        UserWarning,
+                        stacklevel=2,
+                    )
                 shown = progress and workers.first
                 with Progress(plan.num_steps, done=trainer.num_steps, enabled=shown) as bar:
                     return trainer.run(

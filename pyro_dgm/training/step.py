@@ -30,13 +30,14 @@ class Parameters(Messenger):
 
     Parameters of modules (`pyro.module`, `register`, PyroModules, automatic guides) stay the
     modules' own.  A free `pyro.param` lives on as an unconstrained torch Parameter, from the
-    parameter store if it is there in the same shape and constraint; else from its initial value.
+    initial value that it states; one that states none, from the parameter store.
 
     Attributes:
         sites: name -> unconstrained Parameter.
         free: those of `pyro.param` alone.
         modules: all networks that the callables use.
         wants_rows: whether a plate holds a subsample of the data.
+        restarted: those of which the parameter store held another value.
     """
 
     def __init__(self, model: Callable, guide: Callable, device: torch.device) -> None:
@@ -56,6 +57,7 @@ class Parameters(Messenger):
         }
         self.complete = False
         self.wants_rows = False
+        self.restarted: list[str] = []
 
     @contextmanager
     def discovery(self) -> Iterator[None]:
@@ -136,20 +138,14 @@ class Parameters(Messenger):
 
     def _adopt(self, name: str, initial: Any, constraint: Any) -> Tensor:
         with torch.no_grad():
-            before, old_constraint = self._before.get(name, (None, constraint))
-            start: Any = None
-            if initial is not None:
-                start = (
-                    transform_to(constraint)
-                    .inv(initial() if callable(initial) else initial.detach())
-                    .contiguous()
-                )
-            if (
-                before is not None
-                and str(old_constraint) == str(constraint)
-                and (start is None or before.shape == start.shape)
-            ):
-                start = before
+            if initial is None:
+                start = self._before[name][0]
+            else:
+                initial = initial() if callable(initial) else initial.detach()
+                start = transform_to(constraint).inv(initial).contiguous()
+                held = self._before[name][0] if name in self._before else start
+                if held.shape != start.shape or not torch.equal(held.to(start), start):
+                    self.restarted.append(name)
         parameter = nn.Parameter(start.to(self.device, copy=True))
         self._index[name] = len(self.free)
         self.free.append(parameter)

@@ -68,6 +68,7 @@ def test_public_names_have_docstrings(path: Path) -> None:
     assert not missing, f"without a docstring in {module.__name__}: {missing}"
 
 
+@pytest.mark.slow
 def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(

@@ -10,6 +10,8 @@ import pytest
 
 from tests.source_tree import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*/*.py"))
 
 

@@ -180,6 +180,8 @@ class _Describer:
                 enclosed[name] = None
         if value.__module__ not in (None, "builtins") and is_foreign(value.__module__):
             name = f"{value.__module__}.{value.__qualname__}"
+            if "<" in value.__qualname__:  # the name does not say which one
+                name += f" {_hash(_code(value.__code__, value.__doc__))}"
             return {"function": name, **enclosed} if enclosed else name
         outside = _globals(value.__code__) & value.__globals__.keys()
         defaults = (value.__defaults__ or (), value.__kwdefaults__ or {})

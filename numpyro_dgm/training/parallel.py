@@ -24,7 +24,7 @@ class Placement:
         ValueError: for a device that there is not.
 
     Example:
-        >>> _Placement("cpu").num_devices
+        >>> Placement("cpu").num_devices
         1
     """
 

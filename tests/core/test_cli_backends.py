@@ -9,6 +9,8 @@ import pytest
 from dgm_core.results import History, read_json
 from tests.source_tree import TWINS
 
+pytestmark = pytest.mark.slow
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import arviz as az

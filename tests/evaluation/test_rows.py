@@ -37,6 +37,7 @@ def fitted(backend: Any, batch_size: int | None) -> Any:
     return RUNS[key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [4, None])
 def test_rows_say_which_data_these_are(backend: Any, batch_size: int | None) -> None:
     evaluation, run = backend.evaluation, fitted(backend, batch_size)

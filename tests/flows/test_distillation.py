@@ -11,6 +11,8 @@ from dgm_core.schedules import Schedule
 from tests.contracts.libraries import PyroLibrary
 from tests.flows.test_theorem import shaken
 
+pytestmark = pytest.mark.slow
+
 AS_USERS_COMPILE = True
 
 NUM, STEPS = 20_000, 1500

@@ -73,6 +73,7 @@ def test_a_density_fits_a_normal_distribution(package: Any, name: str) -> None:
     assert best - 0.3 < run.history.last["NLL"] < best + 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("posterior", "prior", "estimator"),
     [
@@ -115,6 +116,7 @@ def test_flows_in_a_vae(package: Any, posterior: str, prior: str | None, estimat
     assert package.latents(run, x, num_draws=8, means=True)["z"].shape == (60, 2)
 
 
+@pytest.mark.slow
 def test_a_flow_prior_under_nuts_and_a_stock_guide() -> None:
     """z ~ flow, y ~ Normal(z, 1), where the flow is affine, so that the posterior is normal: NUTS
     finds its mean, AutoNormal its evidence bound.
@@ -147,6 +149,7 @@ def test_a_flow_prior_under_nuts_and_a_stock_guide() -> None:
     np.testing.assert_allclose(-np.mean(result.losses[-300:]), log_evidence, atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_flow_prior_under_pyros_nuts_and_stock_guide() -> None:
     """The same in Pyro."""
     import pyro

@@ -165,6 +165,7 @@ def test_round_trip_in_single_precision(
     np.testing.assert_allclose(log_det, -log_slope, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["Autoregressive", "BlockAutoregressive"])
 def test_derivatives_of_any_order_and_mode_in_jax(name: str) -> None:

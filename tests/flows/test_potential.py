@@ -15,6 +15,8 @@ import pytest
 from dgm_core.schedules import Schedule
 from tests.contracts.libraries import PyroLibrary
 
+pytestmark = pytest.mark.slow
+
 AS_USERS_COMPILE = True
 
 LOG_Z = 1.87750

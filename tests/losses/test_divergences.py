@@ -353,7 +353,7 @@ def test_look_up(backend: Any) -> None:
         (
             "KL",
             {},
-            r"must be one of total_variation, kl, .*, weighted_jensen_shannon, alpha, got 'KL'\.",
+            r"must be one of 'total_variation', 'kl', .*, 'weighted_jensen_shannon', 'alpha', got",
         ),
         ("alpha", {}, r"'alpha' takes alpha, got none\."),
         ("weighted_jensen_shannon", {"alpha": 0.5}, r"takes pi, got alpha\."),

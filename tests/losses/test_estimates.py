@@ -60,6 +60,7 @@ def test_f_divergences(backend: Any, name: str) -> None:
     assert error < 0.25 * abs(NORMALS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kl", "jensen_shannon", "squared_hellinger"])
 def test_trained_critics_reach_the_divergence(backend: Any, name: str) -> None:
     """A network that is trained against a model which does not move reports the divergence of the
@@ -189,6 +190,7 @@ def latent(backend: Any) -> tuple[Callable, Callable]:
     return model, guide
 
 
+@pytest.mark.slow
 def test_weights_mean_the_same_at_every_batch_size(backend: Any) -> None:
     """The gradient of a weighted sum has equal expectations for batches of 16 and 256 out of 1024,
     and for all at once.
@@ -303,6 +305,7 @@ def test_a_model_that_was_not_written_for_it(backend: Any) -> None:
         assert (before == pytest.approx(after, abs=1e-12)) == is_equal
 
 
+@pytest.mark.slow
 def test_it_trains_in_fit(backend: Any) -> None:
     """Both players move in a run over minibatches of such a model, and the moments of the data are
     found.

@@ -16,6 +16,8 @@ from scipy.stats import norm
 from tests.losses.test_divergences import FITS
 from tests.losses.training import build, fit, package, parameter, trained_critic
 
+pytestmark = pytest.mark.slow
+
 AS_USERS_COMPILE = True
 
 BATCH, STEPS = 1024, 768

@@ -70,6 +70,7 @@ def test_one_term_for_each_site_with_its_parents(backend: Any) -> None:
         losses.message_passing(implicit, array(np.zeros((3, 1))))
 
 
+@pytest.mark.slow
 def test_a_linear_gaussian_chain_recovers_its_posterior(backend: Any) -> None:
     dgm = package(backend)
     model, guide = chain(backend)

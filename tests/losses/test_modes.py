@@ -3,10 +3,13 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from dgm_core.data.toys import eight_gaussians
 from dgm_core.samples.quality import mode_counts
 from tests.losses.training import build, fit, package
+
+pytestmark = pytest.mark.slow
 
 
 def test_eight_gaussians(backend: Any) -> None:

@@ -261,6 +261,7 @@ def errors_in_posterior_sds(backend: Any, run: Any) -> tuple[np.ndarray, np.ndar
     return np.abs(found.mean(0) - MEANS) / SDS, np.abs(found.std(0) - SDS) / SDS
 
 
+@pytest.mark.slow
 def test_implicit_guide_of_eight_schools(backend: Any) -> None:
     """Within 0.2 posterior standard deviations everywhere, where the best mean-field guide is not;
     the bound is better than that of the best normal guide.

@@ -72,6 +72,7 @@ GUIDES: dict[str, Callable] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GUIDES)
 def test_annealed_guides_have_the_gradients_of_the_stock_bound(jax_x64: None, name: str) -> None:
     model, guide = GUIDES[name]()

@@ -274,7 +274,8 @@ def test_statistics_move_in_training_alone(face) -> None:
     assert len(set(run.history.column("validation").tolist())) == 1
 
 
-def test_the_progress_line_names_every_term(face, capsys) -> None:
+def test_the_progress_line_names_every_term(face, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     vae = face.vae()
     face.fit(vae.model, vae.guide, BITS, batch_size=10, num_epochs=2, validation=BITS)
     line = capsys.readouterr().err

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import jax, numpy as np
 from numpyro_dgm import VAE
@@ -38,13 +42,13 @@ else:
 # What is compiled really computes on both halves of a batch.
 from numpyro_dgm.training import compiling
 seen = []
-original = compiling._ArrayEpochs.run
+original = compiling.ArrayEpochs.run
 def spy(self, state, start, stop):
     lowered = self._loop.lower(state, self.data.arrays, self._order, self._key, start, stop)
     text = lowered.compile().as_text()
     seen.append(("all-reduce" in text, "[4,6]" in text.replace("f32", "")))
     return original(self, state, start, stop)
-compiling._ArrayEpochs.run = spy
+compiling.ArrayEpochs.run = spy
 fit(vae.model, vae.guide, x, batch_size=8, device="all", progress=False)
 assert seen[0] == (True, True), seen
 print("equal")

@@ -255,5 +255,5 @@ def test_a_named_device():
 
 def test_adam_refuses_bad_arguments():
     assert repr(Adam(1e-2, betas=(0.5, 0.9))) == "Adam(0.01, betas=(0.5, 0.9))"
-    with pytest.raises(ValueError, match="positive learning_rate"):
+    with pytest.raises(ValueError, match="learning_rate must be a positive number"):
         Adam(-1.0)

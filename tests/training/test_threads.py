@@ -46,6 +46,7 @@ def test_fits_in_threads_end_as_they_do_alone(face) -> None:
         np.testing.assert_array_equal(found[seed], value)
 
 
+@pytest.mark.filterwarnings("ignore:Pyro.s parameter store holds other values")
 def test_a_fit_inside_a_callback_does_not_wait(face) -> None:
     options = {"loss": face.losses.NLL(), "progress": False}
     inner: list[int] = []

@@ -147,6 +147,7 @@ def branching() -> tuple[Callable, None]:
     return model, None
 
 
+@pytest.mark.filterwarnings("ignore:Pyro.s parameter store holds other values")
 def test_a_model_that_cannot_be_exported_takes_the_plain_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -183,6 +184,7 @@ def test_a_step_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> Non
         quiet(model, guide, torch.ones(5), loss=NLL(), compile=True)
 
 
+@pytest.mark.filterwarnings("ignore:Pyro.s parameter store holds other values")
 def test_the_number_of_planned_steps_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     decisions: list[bool] = []
     monkeypatch.setattr(

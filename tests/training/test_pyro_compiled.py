@@ -147,7 +147,6 @@ def branching() -> tuple[Callable, None]:
     return model, None
 
 
-@pytest.mark.filterwarnings("ignore:Pyro.s parameter store holds other values")
 def test_a_model_that_cannot_be_exported_takes_the_plain_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -156,6 +155,7 @@ def test_a_model_that_cannot_be_exported_takes_the_plain_path(
         run = quiet(model, guide, torch.ones(5), loss=NLL(), compile=True, num_epochs=3)
     assert run.epoch == 3
     monkeypatch.setattr(compiling, "_REPAID_AFTER", 1)
+    pyro.clear_param_store()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert quiet(model, guide, torch.ones(5), loss=NLL(), num_epochs=3).epoch == 3

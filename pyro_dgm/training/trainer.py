@@ -33,10 +33,9 @@ from pyro_dgm.training.weights import held_by_networks
 __all__: list[str] = []  # for the package, not for users
 
 _STEPS = 20  # between two looks at the loss where those would wait for a GPU or another process
-_KEPT = 100  # steps between two copies of a good state, with their batches: what is repeated ...
-_BYTES = (
-    16e6  # ... after a number that is not finite; fewer where the batches of a stream are large
-)
+# Steps between two copies of a good state, with their batches: what is repeated after a number that
+# is not finite; fewer where the batches of a stream are large.
+_KEPT, _BYTES = 100, 16e6
 
 
 class _Taken(NamedTuple):

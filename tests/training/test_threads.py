@@ -1,9 +1,11 @@
 """Several fits in one process: in threads they wait for each other, after a fork JAX is refused."""
 
+import importlib
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,27 @@ def test_a_fit_inside_a_callback_does_not_wait(face) -> None:
         face.fit(face.mean_model, None, X, callbacks=[callback], num_epochs=2, **options).epoch == 2
     )
     assert inner == [1, 1]
+
+
+def test_evaluations_in_threads_wait_for_each_other(face) -> None:
+    inside, most = 0, 0
+
+    def model(x: Any) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)  # lets another thread in that does not wait
+        face.mean_model(x)
+        inside -= 1
+
+    run = face.fit(model, None, X, progress=False, loss=face.losses.NLL())
+    generate = importlib.import_module(f"{face.name}_dgm.evaluation").generate
+    threads = [threading.Thread(target=generate, args=(run, X)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1 and inside == 0
 
 
 FORK = """

@@ -10,6 +10,7 @@ import pages  # noqa: E402
 
 project = "pyro_dgm and numpyro_dgm"
 author = "the ppl-dgm authors"
+html_show_copyright = False
 extensions = [
     "myst_nb",
     "sphinx_design",

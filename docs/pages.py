@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 import shutil
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -139,15 +140,16 @@ def _page(module: str, name: str, value: Any) -> str:
 
 
 def _in_numpyro(family: str, name: str, value: Any) -> str:
+    if not (inspect.isroutine(value) or inspect.isclass(value)):
+        return ""
     try:
-        signature = str(inspect.signature(value))
+        signature = inspect.signature(value)
     except (TypeError, ValueError):
         return ""
-    return (
-        f"\n## In NumPyro\n\n```python\nnumpyro_dgm.{family}.{name}{signature}\n```\n"
-        if inspect.isroutine(value) or inspect.isclass(value)
-        else ""
-    )
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    call = f"numpyro_dgm.{family}.{name}{inspect.Signature(bare)}"
+    lines = textwrap.wrap(call, 80, subsequent_indent="    ", break_long_words=False)
+    return "\n## In NumPyro\n\n```python\n" + "\n".join(lines) + "\n```\n"
 
 
 def _write_lessons(folder: Path, notebooks: Path) -> None:

@@ -33,7 +33,7 @@ class DCGAN(eqx.Module):
 
     Args:
         image_shape: channels, height, width.
-        z_dim: the size of its code.
+        z_dim: the size of the latent vector.
         hidden_channels: before each transposed convolution, which doubles height and width.
         pixel_features: of a pixel before the last map.
         generator: a network with an attribute `out_dim`, to pixel_features * height * width numbers

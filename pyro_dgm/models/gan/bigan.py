@@ -24,7 +24,7 @@ class BiGAN(nn.Module):
 
     Args:
         x_dim: the size of a datum.
-        z_dim: the size of its code.
+        z_dim: the size of the latent vector.
         hidden: the sizes of the layers of the default generator and, in reverse order, of the
             default posterior.
         prior: of z (default StandardNormal(z_dim)).

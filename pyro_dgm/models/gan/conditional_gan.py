@@ -27,7 +27,7 @@ class ConditionalGAN(nn.Module):
 
     Args:
         x_dim: the size of a datum.
-        z_dim: the size of its code.
+        z_dim: the size of the latent vector.
         num_classes: of y.
         hidden: the sizes of the generator's hidden layers.
         frequencies: of the classes (default all equal).

@@ -23,7 +23,7 @@ class GAN(nn.Module):
 
     Args:
         x_dim: the size of a datum.
-        z_dim: the size of its code.
+        z_dim: the size of the latent vector.
         hidden: the sizes of the generator's hidden layers.
         generator: a network from z to x (default MLP(z_dim, hidden, x_dim)).
         prior: of z (default StandardNormal(z_dim)). Sites: z (z_dim,), x (x_dim,), in the plate

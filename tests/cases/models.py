@@ -1,0 +1,114 @@
+"""Models, and pairs that a critic trains together with their guides."""
+
+from tests.kinds import Model, Pair
+
+SMALL = {"hidden": (7, 6)}
+MODELS: dict[str, Model] = {
+    "VAE": Model("VAE", (9, 2), (9,), SMALL),
+    "VAE-linear": Model(
+        "VAE",
+        (9, 2),
+        (9,),
+        {"hidden": ()},
+        {
+            "posterior": ("conditionals", "FullRankNormal", (2,), {"context_dim": 9}),
+            "likelihood": ("conditionals", "Normal", (9,), {"context_dim": 2}),
+        },
+        support="real",
+    ),
+    "VAE-mixture": Model(
+        "VAE",
+        (9, 2),
+        (9,),
+        SMALL,
+        {
+            "prior": ("conditionals", "MixturePrior", (2, 3), {}),
+            "posterior": ("conditionals", "LowRankNormal", (2, 1), {"context_dim": 6}),
+            "likelihood": (
+                "conditionals",
+                "DiscretizedLogisticMixture",
+                (9, 2),
+                {"context_dim": 7},
+            ),
+        },
+        support="levels",
+    ),
+    "ConvVAE": Model(
+        "ConvVAE",
+        ((1, 8, 8), 2),
+        (1, 8, 8),
+        {"hidden_channels": (3, 4), "features": 6, "pixel_features": 2},
+    ),
+    "ConditionalVAE": Model("ConditionalVAE", (9, 2, 4), (9,), SMALL, labels=()),
+    "ConditionalVAE-prior": Model(
+        "ConditionalVAE",
+        (9, 2, 6),
+        (9,),
+        SMALL,
+        {"prior": ("conditionals", "DiagonalNormal", (2,), {"context_dim": 6})},
+        labels=(2, 3),
+    ),
+}
+
+# Models whose x has no density.
+GANS: dict[str, Model] = {
+    "GAN": Model("GAN", (3, 2), (3,), SMALL, support="real"),
+    "DCGAN": Model(
+        "DCGAN",
+        ((2, 8, 9), 2),
+        (2, 8, 9),
+        {"hidden_channels": (4, 5), "pixel_features": 6},
+        support="unit",
+    ),
+    "ConditionalGAN": Model("ConditionalGAN", (3, 2, 4), (3,), SMALL, labels=(), support="real"),
+}
+
+# Models that a critic trains together with their guides.
+PAIRS: dict[str, Pair] = {
+    "BiGAN": Pair(
+        "BiGAN",
+        (3, 2),
+        (3,),
+        SMALL,
+        support="real",
+        latents={"z": (2,)},
+        loss=lambda l: l.JensenShannon(("x", "z")),
+    ),
+    "AVB": Pair(
+        "AVB",
+        (9, 2),
+        (9,),
+        {**SMALL, "noise_dim": 3, "noise_hidden": (5,)},
+        latents={"z": (2,)},
+        loss=lambda l: l.RatioELBO(),
+    ),
+    "FlowGAN": Pair(
+        "FlowGAN",
+        (3,),
+        (3,),
+        {},
+        {"flow": ("flows", "RealNVP", (3,), {"num_layers": 2, "hidden": (5,)})},
+        support="real",
+        loss=lambda l: l.NLL() + 0.1 * l.JensenShannon("x"),
+    ),
+    "InfoGAN": Pair(
+        "InfoGAN",
+        (3, 2, 4, 2),
+        (3,),
+        SMALL,
+        support="real",
+        latents={"z": (2,), "c": (1,), "s": (2,)},
+        loss=lambda l: (
+            l.JensenShannon("x") + l.MutualInformation("c") + 0.1 * l.MutualInformation("s")
+        ),
+    ),
+    "InfoGAN-classes": Pair(
+        "InfoGAN",
+        (3, 2, 4),
+        (3,),
+        SMALL,
+        support="real",
+        latents={"z": (2,), "c": (1,)},
+        loss=lambda l: l.JensenShannon("x") + l.MutualInformation("c"),
+    ),
+}

@@ -1,0 +1,31 @@
+"""Networks and layers."""
+
+from tests.kinds import Network
+
+NETWORKS: dict[str, Network] = {
+    "Linear": Network("Linear", (5, 3), (5,), 3),
+    "MLP": Network("MLP", (5, (7, 6)), (5,), 6),
+    "MLP-out": Network("MLP", (5, (7,), 2), (5,), 2, {"activation": "tanh"}),
+    "MLP-linear": Network("MLP", (5, (), 2), (5,), 2),
+    "MLP-batch-norm": Network(
+        "MLP", (5, (7, 6)), (5,), 6, {"activation": "gelu", "batch_norm": True}
+    ),
+    "MLP-dropout": Network("MLP", (5, (7, 6)), (5,), 6, {"activation": "elu", "dropout": 0.5}),
+    "BatchNorm": Network("BatchNorm", (5,), (5,), 5),
+    "ConvEncoder": Network(
+        "ConvEncoder",
+        ((2, 9, 8),),
+        (2, 9, 8),
+        10,
+        {"hidden_channels": (3, 4), "out_dim": 10, "activation": "tanh"},
+    ),
+    "ConvDecoder": Network(
+        "ConvDecoder",
+        (5, (2, 9, 7)),
+        (5,),
+        3 * 9 * 7,
+        {"hidden_channels": (4, 3), "out_channels": 3, "activation": "softplus"},
+    ),
+}
+for _activation in ("leaky_relu", "sigmoid", "silu", "softplus"):
+    NETWORKS[f"MLP-{_activation}"] = Network("MLP", (5, (7,)), (5,), 7, {"activation": _activation})

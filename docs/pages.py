@@ -17,6 +17,7 @@ FAMILIES = {
     "flows": "Normalizing flows, conditionals as well",
     "losses": "Training objectives",
     "joints": "The two joints, for authors of terms",
+    "mcmc": "Transition kernels on unconstrained values",
     "nn": "Networks",
     "training": "Training",
     "evaluation": "Evaluation",

@@ -8,7 +8,17 @@ asked of a trained model (`evaluation`).
 from dgm_core.importing import unchanged
 
 with unchanged():  # the libraries add warning filters and draw random numbers
-    from numpyro_dgm import conditionals, evaluation, flows, joints, losses, models, nn, training
+    from numpyro_dgm import (
+        conditionals,
+        evaluation,
+        flows,
+        joints,
+        losses,
+        mcmc,
+        models,
+        nn,
+        training,
+    )
     from numpyro_dgm.evaluation import (
         generate,
         latents,
@@ -62,6 +72,7 @@ __all__ = [
     "load_run",
     "log_weights",
     "losses",
+    "mcmc",
     "models",
     "nn",
     "predict",

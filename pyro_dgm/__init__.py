@@ -8,7 +8,7 @@ asked of a trained model (`evaluation`).
 from dgm_core.importing import unchanged
 
 with unchanged():  # the libraries add warning filters and draw random numbers
-    from pyro_dgm import conditionals, evaluation, flows, joints, losses, models, nn, training
+    from pyro_dgm import conditionals, evaluation, flows, joints, losses, mcmc, models, nn, training
     from pyro_dgm.evaluation import (
         generate,
         latents,
@@ -62,6 +62,7 @@ __all__ = [
     "load_run",
     "log_weights",
     "losses",
+    "mcmc",
     "models",
     "nn",
     "predict",

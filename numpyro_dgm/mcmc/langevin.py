@@ -1,0 +1,69 @@
+"""Langevin steps without a correction, for energies and wherever a bias is borne for speed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from dgm_core.arguments import check_count, check_number
+from dgm_core.kernels import check_scale
+from numpyro_dgm.mcmc.base import Info, LogDensity, Noise, State, start
+
+__all__ = ["Langevin"]
+
+
+class Langevin:
+    """Unadjusted Langevin steps  x' = x + e^2 g / 2 + e sqrt(T) xi,  g the gradient of log pi.
+
+    Nothing is ever refused, so chains end in a distribution that is pi^(1/T) only up to O(e^2):
+    for Normal(0, s^2) they end in the variance T s^2 / (1 - e^2 / (4 s^2)) instead of T s^2, and
+    for e >= 2 s they run away. `MALA` with the same e has no bias.
+
+    Args:
+        step_size: e > 0, a number or an array that broadcasts to the position. (Papers on energies
+            often write lambda = e^2.)
+        num_steps: steps of one transition.
+        temperature: T; 0 climbs the density without noise, below 1 samples a sharper one.
+
+    Cost:
+        num_steps values and gradients of the log-density.
+
+    Raises:
+        ValueError: for bad arguments.
+
+    References:
+        Roberts and Tweedie (1996), Bernoulli 2; Welling and Teh (2011), Bayesian learning via
+        stochastic gradient Langevin dynamics, ICML.
+
+    Example:
+        >>> def log_density(x):
+        ...     return -(x**2).sum(-1) / 2
+        >>> kernel, state = Langevin(0.1, 20), start(log_density, jnp.ones((4, 2)))
+        >>> state, _ = kernel(log_density, state, kernel.noise(state, key=jax.random.key(0)))
+        >>> state.position.shape
+        (4, 2)
+    """
+
+    def __init__(self, step_size: Any, num_steps: int = 1, *, temperature: float = 1.0) -> None:
+        self.step_size = check_scale("step_size", step_size)
+        self.num_steps = check_count("num_steps", num_steps)
+        self.temperature = check_number("temperature", temperature, least=0)
+
+    def noise(self, state: State, *, key: Array) -> Noise:
+        """Standard normal numbers (num_steps, *batch, *event); no uniform ones are needed."""
+        x = state.position
+        normal = jax.random.normal(key, (self.num_steps, *x.shape), x.dtype)
+        return Noise(normal, jnp.zeros_like(state.log_density))
+
+    def __call__(self, log_density: LogDensity, state: State, noise: Noise) -> tuple[State, Info]:
+        """All steps of all chains."""
+
+        def step(state: State, normal: Array) -> tuple[State, None]:
+            moved = state.position + 0.5 * self.step_size**2 * state.gradient
+            moved = moved + self.step_size * self.temperature**0.5 * normal
+            return start(log_density, moved), None
+
+        state, _ = jax.lax.scan(step, state, noise.normal)
+        one = jnp.ones_like(state.log_density)
+        return state, Info(one, one > 0, jnp.zeros_like(one))

@@ -5,6 +5,8 @@ public names.
 import ast
 import importlib
 import inspect
+import re
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 TWINS = ("pyro_dgm", "numpyro_dgm")
 PACKAGES = ("dgm_core", *TWINS)
+OWN = ("self", "cls", "super()")  # an object of the class that uses it
 LIBRARIES = {
     "pyro_dgm": {"torch", "pyro", "zuko"},
     "numpyro_dgm": {
@@ -64,6 +67,48 @@ def imports(path: Path) -> set[str]:
                     else origin
                 )
     return found
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def definitions(tree: ast.Module) -> set[str]:
+    """The names that a file defines: functions, classes, variables, and attributes of `self`."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found |= {node.attr} if ast.unparse(node.value) in OWN else set()
+    return found
+
+
+def private_uses(tree: ast.Module, *, strings: bool) -> list[tuple[int, str, str, str]]:
+    """(line, owner, name, source) of every name with one leading underscore that a file looks up in
+    an object or a module, gives as an argument by name or, with `strings`, spells in a string.
+    """
+    found: list[tuple[int, str, str, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            found.append((node.lineno, owner, node.attr, f"{owner}.{node.attr}"))
+        elif isinstance(node, ast.ImportFrom):
+            parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            found += [(node.lineno, "", part, f"import of {part}") for part in parts]
+        elif isinstance(node, ast.Import):
+            parts = [part for alias in node.names for part in alias.name.split(".")]
+            found += [(node.lineno, "", part, f"import of {part}") for part in parts]
+        elif isinstance(node, ast.keyword) and node.arg:
+            found.append((node.value.lineno, "", node.arg, f"{node.arg}="))
+        elif strings and isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append((node.lineno, "", node.value, repr(node.value)))
+    return [use for use in found if re.fullmatch(r"_[A-Za-z]\w*", use[2])]
 
 
 def public_names(module: ModuleType) -> dict[str, Any]:

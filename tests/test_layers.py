@@ -1,20 +1,36 @@
 """The architecture, read from the imports.
 
-`dgm_core | nn -> mcmc -> conditionals -> flows, joints -> guides, models -> losses -> training ->
-evaluation -> __main__`.
+`dgm_core | compat -> nn -> mcmc -> conditionals -> flows, joints -> guides, models -> losses ->
+training -> evaluation -> __main__`.
 """
 
 import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.source_tree import LIBRARIES, PACKAGES, ROOT, TWINS, imports, module_name, sources, top
+from tests.source_tree import (
+    LIBRARIES,
+    OWN,
+    PACKAGES,
+    ROOT,
+    TWINS,
+    definitions,
+    imports,
+    load,
+    module_name,
+    private_uses,
+    sources,
+    top,
+    tree_of,
+)
 
 LAYERS = (
+    {"compat"},
     {"nn"},
     {"mcmc"},
     {"conditionals"},
@@ -38,6 +54,7 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
 }  # what a library is called on PyPI, where that differs
 MAX_LINES = 400
+NAMED_TUPLE = {"_replace", "_fields", "_asdict"}  # public, whatever their names say
 
 
 ALL = [
@@ -105,6 +122,35 @@ def test_no_private_name_is_imported(path: Path) -> None:
         if alias.name.startswith("_")
     ]
     assert not ours, f"{module_name(path)} imports private names of other modules: {ours}."
+
+
+@cache
+def inherited(package: str) -> set[str]:
+    """What a class may use of itself: the names that the package defines, and the libraries' own
+    that its `compat` lists."""
+    table = getattr(load(ROOT / package / "compat.py"), "INHERITED", {})
+    return set().union(*table.values(), *(definitions(tree_of(path)) for path in sources(package)))
+
+
+@pytest.mark.parametrize("path", [p for p in ALL if not p.id.endswith(".compat")])
+def test_private_parts_are_used_in_compat_alone(path: Path) -> None:
+    """Of the libraries, and of our own modules those of another file."""
+    package = module_name(path).partition(".")[0]
+    own = inherited(package)
+    used = [
+        f"{place} (line {line})"
+        for line, owner, name, place in private_uses(tree_of(path), strings=package in TWINS)
+        if not (
+            name in NAMED_TUPLE
+            or name in definitions(tree_of(path))
+            or (owner in OWN and name in own)
+        )
+    ]
+    assert not used, (
+        f"{module_name(path)} uses private parts: {used}. Those of a library go into "
+        f"{package}/compat.py and its table; those of our modules are made public, or functions of "
+        "the file that has them."
+    )
 
 
 @pytest.mark.parametrize("package", PACKAGES)

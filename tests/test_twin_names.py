@@ -34,6 +34,7 @@ ENGINE |= {
     for distribution in ("FlowDistribution", "ImplicitDistribution")
     for name in DISTRIBUTION
 }
+ENGINE |= {"Joints.key"}  # where a term's own draws come from in JAX
 # Made by the library from the traces of its backend, never by a user: only their methods must
 # agree.
 MADE_INSIDE = {"Joints", "InferenceJoint", "Evaluation"}

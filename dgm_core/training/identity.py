@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from dgm_core.compat import COMPUTED, GIVEN
+
 _OURS = ("dgm_core", "pyro_dgm", "numpyro_dgm")
 _DEPTH, _SHOWN = 60, 60
 _WRAPPERS: dict[type, str] = {
@@ -28,8 +30,6 @@ _WRAPPERS: dict[type, str] = {
     classmethod: "__func__",
     functools.cached_property: "func",
 }
-# Distributions keep here what they were given; what they computed from it comes and goes.
-_TELLING = ("_param", "_categorical", "_unbroadcasted_scale_tril")
 
 Special = Callable[[Any, Callable[[Any], Any]], Any]
 
@@ -246,12 +246,11 @@ def attributes(value: Any) -> dict[str, Any]:
     """
     classes = type(value).__mro__
     theirs = [base for base in classes if is_foreign(base.__module__) and base is not object]
-    lazy = ("lazy_property", "cached_property", "_lazy_property_and_property")
 
     def tells(name: str) -> bool:
-        if type(getattr(type(value), name, None)).__name__ in lazy:
+        if type(getattr(type(value), name, None)).__name__ in COMPUTED:
             return False
-        if not name.startswith("_") or name in _TELLING:
+        if not name.startswith("_") or name in GIVEN:
             return True
         return theirs[:1] != [classes[0]] and not any(_knows(base, name) for base in theirs)
 

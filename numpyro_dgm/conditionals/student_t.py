@@ -79,9 +79,7 @@ class _StudentT(dist.StudentT):
         """Normal noise over the root of a chi-square variable, which may round to zero."""
         key_noise, key_spread = jax.random.split(key)
         noise = jax.random.normal(key_noise, (*sample_shape, *self.batch_shape), self.df.dtype)
-        spread = jnp.maximum(self._chi2.sample(key_spread, sample_shape), 1e-36).astype(
-            self.df.dtype
-        )
+        spread = dist.Chi2(self.df).sample(key_spread, sample_shape).astype(self.df.dtype)
         return self.loc + self.scale * noise * jnp.sqrt(self.df / jnp.maximum(spread, 1e-36))
 
     def entropy(self) -> Array:

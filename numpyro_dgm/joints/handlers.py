@@ -9,6 +9,7 @@ import jax
 from jax import Array
 from numpyro.primitives import Messenger
 
+from numpyro_dgm.compat import is_scanned
 from numpyro_dgm.joints.structure import draws_nothing
 
 __all__: list[str] = []  # for the package, not for users
@@ -83,7 +84,7 @@ class GivenDraws(Messenger):
                 msg["value"] = self.indices[msg["name"]]
         elif msg["type"] == "control_flow":
             msg["kwargs"]["substitute_stack"].append(("substitute", dict(self.values)))
-        elif msg["type"] == "sample" and not (msg["is_observed"] or msg.get("_control_flow_done")):
+        elif msg["type"] == "sample" and not (msg["is_observed"] or is_scanned(msg)):
             msg["value"] = self.values.get(msg["name"], msg["value"])
 
 

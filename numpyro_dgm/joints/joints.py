@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro import handlers
 
+from numpyro_dgm.compat import is_scanned
 from numpyro_dgm.joints.handlers import GivenDraws, PlateSizes, SharedKeys, StoppedValues
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.particles import map_particles
@@ -121,8 +122,8 @@ class Joints:
             self.mutable_state = {**self.mutable_state, **mutable_sites(self._forward[-1])}
         return self._forward[index]
 
-    def _key(self, name: str) -> Array:
-        """A random key for a term that draws by itself."""
+    def key(self, name: str) -> Array:
+        """A random key for what a term of this name draws by itself."""
         return jax.random.fold_in(self._rng_key, zlib.crc32(name.encode()) % 2**31)
 
     def state(self, term: Any) -> Any:
@@ -130,7 +131,7 @@ class Joints:
         nothing is known.
         """
         if term not in self.states:
-            self.states[term] = term.init_state(self, key=self._key(term.name))
+            self.states[term] = term.init_state(self, key=self.key(term.name))
         return self.states[term]
 
     @property
@@ -166,7 +167,7 @@ class Joints:
                 real.append((joint.values(name), site["fn"].event_dim))
         for name in _up_to(list(nodes), sites):
             fn = nodes[name]["fn"]
-            if not fn.has_rsample and self._is_learned(fn):
+            if not fn.has_rsample and is_learned(self, fn):
                 raise ValueError(no_gradient_message(name, type(base_of(fn)).__name__, "model"))
         fake = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
         fns = [nodes[name]["fn"] for name in sites]
@@ -174,14 +175,6 @@ class Joints:
             side_by_side(list(map(with_vectors, real, fns))),
             side_by_side(list(map(with_vectors, fake, fns))),
         )
-
-    def _is_learned(self, fn: Any) -> bool:
-        """Whether a distribution, or a value, depends on the parameters: while they are
-        differentiated they are tracers of another kind than the key.
-        """
-        kinds = {type(leaf) for leaf in jax.tree.leaves(self.params)}
-        kinds -= {type(self._rng_key), type(jnp.zeros(()))}
-        return any(type(leaf) in kinds for leaf in jax.tree.leaves(fn))
 
     def prior(self, names: tuple[str, ...]) -> dict[str, Array]:
         """Draws of latent sites by the model alone, as many as the guide's, shaped as
@@ -194,7 +187,7 @@ class Joints:
             trace = self._run(forward, key, self.params, self.mutable_state)
             return {name: trace[name]["value"] for name in names}
 
-        keys = jax.random.split(self._key("prior"), self.num_particles)
+        keys = jax.random.split(self.key("prior"), self.num_particles)
         drawn = jax.lax.stop_gradient(map_particles(draw, keys, vectorize=self.vectorize))
         sizes = {name: None if name in structure.global_sites else joint.sizes for name in names}
         return {
@@ -318,7 +311,7 @@ class Joints:
         def probe() -> None:
             with evaluation_mode(self.model, self.guide):
                 model_trace, guide_trace = self.traces()
-            scanned = [n for n, site in guide_trace.items() if site.get("_control_flow_done")]
+            scanned = [n for n, site in guide_trace.items() if is_scanned(site)]
             found.append((find_structure(model_trace, guide_trace), scanned))
 
         jax.eval_shape(probe)
@@ -373,6 +366,15 @@ def _replayed(model: Callable, guide_trace: Trace) -> GivenDraws:
     drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
     plates = {name: site for name, site in guide_trace.items() if site["type"] == "plate"}
     return GivenDraws(model, drawn, {name: site["value"] for name, site in plates.items()})
+
+
+def is_learned(joints: Joints, fn: Any) -> bool:
+    """Whether a distribution, or a value, depends on the parameters: while they are differentiated
+    they are tracers of another kind than the key.
+    """
+    kinds = {type(leaf) for leaf in jax.tree.leaves(joints.params)}
+    kinds -= {type(joints._rng_key), type(jnp.zeros(()))}
+    return any(type(leaf) in kinds for leaf in jax.tree.leaves(fn))
 
 
 def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from numpyro.distributions import MaskedDistribution, biject_to, kl_divergence
+from numpyro.distributions import biject_to, kl_divergence
 
+from numpyro_dgm.compat import mask_of
 from numpyro_dgm.conditionals import NoDensityError
 from numpyro_dgm.joints.structure import Site, Structure, Trace, draws_nothing, plates_of, unmasked
 
@@ -202,8 +203,8 @@ class _Reader:
         scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
         fn = site["fn"]
         while fn is not None:
-            if isinstance(fn, MaskedDistribution):
-                mask = jnp.asarray(fn._mask)
+            if (own := mask_of(fn)) is not None:
+                mask = jnp.asarray(own)
                 scale = scale * mask.reshape(mask.shape + (1,) * fn.event_dim)
             fn = getattr(fn, "base_dist", None)
         return scale

@@ -13,6 +13,7 @@ from numpyro.distributions import (
 
 from dgm_core import structure
 from dgm_core.structure import Plate, Structure
+from numpyro_dgm.compat import is_scanned
 
 Site: TypeAlias = dict[str, Any]
 Trace: TypeAlias = dict[str, Site]
@@ -105,7 +106,7 @@ def _site(name: str, kind: str, trace: Trace) -> structure.Site:
         batch_shape=tuple(fn.batch_shape),
         event_shape=tuple(fn.event_shape),
         value_shape=value_shape[: max(0, len(value_shape) - len(fn.event_shape))],
-        scanned=bool(site.get("_control_flow_done")),
+        scanned=is_scanned(site),
         auxiliary=bool(site["infer"].get("is_auxiliary")),
         enumerated=site["infer"].get("enumerate") is not None,
     )

@@ -122,13 +122,6 @@ class BatchNorm(eqx.Module):
         self.weight, self.bias = jnp.ones(dim), jnp.zeros(dim)
         self.running, self.dim = None, dim
 
-    def _initial(self) -> dict[str, Array]:
-        return {"running_mean": jnp.zeros(self.dim), "running_var": jnp.ones(self.dim)}
-
-    def _stored(self) -> dict[str, Array]:
-        """The running statistics."""
-        return self.running.site[self.running.name] if self.running else self._initial()
-
     def __call__(self, x: Array) -> Array:
         """Normalize x (*batch, dim)."""
         count = prod(x.shape[:-1])
@@ -136,7 +129,7 @@ class BatchNorm(eqx.Module):
             raise ValueError(
                 f"BatchNorm expects a last dimension of {self.dim}, got shape {x.shape}."
             )
-        stored = self._stored()
+        stored = statistics_of(self)
         if EVALUATION.get():
             mean, variance = stored["running_mean"], stored["running_var"]
         else:
@@ -153,6 +146,16 @@ class BatchNorm(eqx.Module):
                     {name: 0.9 * stored[name] + 0.1 * value for name, value in new.items()}
                 )
         return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * self.weight + self.bias
+
+
+def initial_statistics(norm: BatchNorm) -> dict[str, Array]:
+    """The running statistics before the first step."""
+    return {"running_mean": jnp.zeros(norm.dim), "running_var": jnp.ones(norm.dim)}
+
+
+def statistics_of(norm: BatchNorm) -> dict[str, Array]:
+    """The running statistics as they are."""
+    return norm.running.site[norm.running.name] if norm.running else initial_statistics(norm)
 
 
 class Dropout(eqx.Module):

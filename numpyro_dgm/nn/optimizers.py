@@ -5,9 +5,10 @@ from typing import Any, NoReturn
 
 import jax
 import optax
-from numpyro.optim import Minimize, _NumPyroOptim
+from numpyro.optim import Minimize
 
 from dgm_core.arguments import check_fraction, check_number, refuse, shown
+from numpyro_dgm.compat import NumPyroOptim
 
 __all__ = ["Adam"]
 
@@ -81,7 +82,7 @@ def build_optimizer(optim: Any, lr_schedule: Any = None) -> optax.GradientTransf
         optim = optim()
     if isinstance(optim, optax.GradientTransformation):
         return optax.with_extra_args_support(optim)
-    if isinstance(optim, _NumPyroOptim) and not isinstance(optim, Minimize):
+    if isinstance(optim, NumPyroOptim) and not isinstance(optim, Minimize):
         if lr_schedule is not None:
             raise ValueError(
                 "lr_schedule needs Adam(...) or an optax optimizer; numpyro.optim takes the "
@@ -91,7 +92,7 @@ def build_optimizer(optim: Any, lr_schedule: Any = None) -> optax.GradientTransf
     _refuse(optim)
 
 
-def _from_numpyro(optim: _NumPyroOptim) -> optax.GradientTransformationExtraArgs:
+def _from_numpyro(optim: NumPyroOptim) -> optax.GradientTransformationExtraArgs:
     """Its state holds the parameters; the update is the way from ours to those."""
 
     def update(grads: Any, state: Any, params: Any, *, value: Any, **_: Any) -> tuple[Any, Any]:

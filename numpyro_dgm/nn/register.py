@@ -8,7 +8,7 @@ import jax
 import numpyro
 from numpyro.primitives import mutable
 
-from numpyro_dgm.nn.layers import BatchNorm, RunningStatistics
+from numpyro_dgm.nn.layers import BatchNorm, RunningStatistics, initial_statistics
 
 __all__ = ["register"]
 
@@ -45,7 +45,9 @@ def register(name: str, module: M) -> M:
     }
     if not norms:
         return module
-    state = mutable(f"{name}$state", {path: part._initial() for path, part in norms.items()})
+    state = mutable(
+        f"{name}$state", {path: initial_statistics(part) for path, part in norms.items()}
+    )
     running = iter([RunningStatistics(state, path) for path in norms])
     return jax.tree.map(
         lambda part: (

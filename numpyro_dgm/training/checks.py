@@ -12,6 +12,7 @@ from numpyro.handlers import seed, substitute
 
 from dgm_core.arguments import refuse
 from dgm_core.training.observations import OPEN, complain
+from numpyro_dgm.compat import mask_of, validates
 from numpyro_dgm.joints.structure import Structure, find_structure, kind_of
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.nn import evaluation_mode
@@ -74,9 +75,7 @@ def check_observations(step: Step, state: State, data: Arrays | Stream, key: Arr
         with collected_requirements() as required, evaluation_mode(step.model, step.guide):
             _, trace = step.traces(state.params, state.mutable, batch, rows, key)
         sites = {name: site for name, site in trace.items() if kind_of(site) == "observed"}
-        known.update(
-            {name: (_family(site), _validates(site["fn"])) for name, site in sites.items()}
-        )
+        known.update({name: (_family(site), validates(site["fn"])) for name, site in sites.items()})
         found = {name: _outside(site) for name, site in sites.items()}
         for index, (name, wanted, values, good) in enumerate(required):
             known[f"requirement {index}"] = name, wanted
@@ -204,8 +203,8 @@ def _mask(site: dict[str, Any]) -> Any:
     fn: Any = site["fn"]
     mask: Any = True
     while True:
-        if isinstance(fn, MaskedDistribution):
-            own = jnp.asarray(fn._mask)
+        if (own := mask_of(fn)) is not None:
+            own = jnp.asarray(own)
             mask = mask & own.reshape(own.shape + (1,) * fn.event_dim)
         if not hasattr(fn, "base_dist"):
             return mask
@@ -219,10 +218,3 @@ def _family(site: dict[str, Any]) -> tuple[str, str]:
     return type(fn).__name__.lstrip("_").removesuffix("Logits").removesuffix("Probs"), str(
         fn.support
     )
-
-
-def _validates(fn: Any) -> bool:
-    """Whether nobody has switched off validation of a distribution."""
-    while fn._validate_args is not False and hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return fn._validate_args is not False

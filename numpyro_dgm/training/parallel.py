@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import xla_bridge
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from numpyro_dgm.compat import jax_is_running
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -92,7 +93,7 @@ _fork = {"used": False, "of JAX": False}
 
 
 def _before_fork() -> None:
-    _fork["used"] = xla_bridge.backends_are_initialized()
+    _fork["used"] = jax_is_running()
 
 
 def _after_fork() -> None:

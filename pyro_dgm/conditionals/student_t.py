@@ -73,7 +73,7 @@ class _StudentT(dist.StudentT):
         """Normal noise over the root of a chi-square variable, which may round to zero."""
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = torch.randn(shape, dtype=self.df.dtype, device=self.df.device)
-        spread = self._chi2.rsample(torch.Size(sample_shape)).clamp(min=1e-36)
+        spread = dist.Chi2(self.df).rsample(torch.Size(sample_shape)).clamp(min=1e-36)
         return self.loc + self.scale * noise * torch.sqrt(self.df / spread)
 
     def entropy(self) -> Tensor:

@@ -14,11 +14,11 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from dgm_core.arguments import check_seed
 from dgm_core.evaluation import UndrawableError, as_numbers, check_run, settled_rows, stacked
 from dgm_core.training.saved import fingerprint
+from pyro_dgm.compat import tree_map
 from pyro_dgm.joints import InferenceJoint, Joints
 from pyro_dgm.joints.handlers import DrawnData, GivenDraws
 from pyro_dgm.joints.reading import seen_value

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from pyro_dgm.compat import version_of
+
 __all__: list[str] = []
 
 
@@ -17,7 +19,7 @@ class Drawn:
         self.value, self.log_prob = value, log_prob
         self.graded = torch.is_grad_enabled()
         self.copy = None if value.requires_grad else value.clone()
-        self.version = _version(value)
+        self.version = version_of(value)
 
     def score(self, value: Tensor) -> Tensor | None:
         """The log-density of `value` if it is this draw, and None if it may be anything else."""
@@ -25,7 +27,7 @@ class Drawn:
         return self.log_prob if known and self._unchanged() else None
 
     def _unchanged(self) -> bool:
-        if _version(self.value) != self.version:
+        if version_of(self.value) != self.version:
             return False
         if self.copy is None or torch.compiler.is_compiling() or torch.compiler.is_exporting():
             return True
@@ -33,7 +35,3 @@ class Drawn:
             return torch.equal(self.value, self.copy)
         except RuntimeError:  # a tensor without numbers, on the device "meta" or under vmap
             return False
-
-
-def _version(value: Tensor) -> int:
-    return -1 if value.is_inference() else value._version

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyro_dgm.compat import in_torch_func
+
 # bisection alone needs about as many to halve a bracket of width 1e3 down to the rounding error in
 # float64
 __all__ = ["increasing_root"]
@@ -57,17 +59,6 @@ def increasing_root(
         gap = value - target
         v = v - _newton_step(gap - gap.detach(), log_slope)
     return v
-
-
-def in_torch_func() -> bool:
-    """Whether this runs inside vmap, grad or another transform of `torch.func`, which sees neither
-    the numbers of a tensor nor gradients that are written by hand.
-
-    Example:
-        >>> in_torch_func()
-        False
-    """
-    return bool(getattr(torch._C, "_are_functorch_transforms_active", bool)())
 
 
 def _newton_step(gap: Tensor, log_slope: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
+from pyro_dgm.compat import is_computed, tree_map
 from pyro_dgm.joints.structure import draws_nothing
 
 __all__: list[str] = []  # for the package, not for users
@@ -75,7 +75,7 @@ class DrawnData(Messenger):
     """
 
     def _pyro_sample(self, msg: Message) -> None:
-        computed = msg["infer"].get("_deterministic") or isinstance(msg["fn"], Unit)
+        computed = is_computed(msg) or isinstance(msg["fn"], Unit)
         if msg["is_observed"] and not computed:
             msg["is_observed"], msg["done"] = False, False
             msg["infer"]["was_observed"], msg["infer"]["obs"] = True, msg["value"]

@@ -199,16 +199,6 @@ class InferenceJoint:
         """(plate, site) where a plate is subsampled that is not a data plate."""
         return self.structure.other_subsampled
 
-    def _density_scale(self, site: Message) -> Any:
-        """How often log q of a site counts, N / B apart: 1, or the scale and the mask around it, to
-        be broadcast to its value.
-        """
-        scale = self._scale(site, site["name"] not in self.structure.global_sites)
-        if isinstance(scale, Tensor):
-            scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
-        mask = observed_mask(site)
-        return scale if mask is None else scale * mask.to(torch.get_default_dtype())
-
     def _each(self, read: Callable[[tuple[Trace, Trace]], Tensor]) -> Tensor:
         parts = [read(run) for run in self.runs]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -293,3 +283,14 @@ class InferenceJoint:
         if not inside and not draws_nothing(site["fn"]):  # those say themselves how they count
             raise ValueError(self.structure.missing_scale(site["name"]))
         return site["scale"] / self.data_scale
+
+
+def density_scale(joint: InferenceJoint, site: Message) -> Any:
+    """How often log q of a site counts, N / B apart: 1, or the scale and the mask around it, to
+    be broadcast to its value.
+    """
+    scale = joint._scale(site, site["name"] not in joint.structure.global_sites)
+    if isinstance(scale, Tensor):
+        scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
+    mask = observed_mask(site)
+    return scale if mask is None else scale * mask.to(torch.get_default_dtype())

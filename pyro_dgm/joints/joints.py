@@ -26,7 +26,7 @@ from pyro_dgm.joints.handlers import (
     StoppedValues,
     frozen_parameters,
 )
-from pyro_dgm.joints.inference import InferenceJoint
+from pyro_dgm.joints.inference import InferenceJoint, density_scale
 from pyro_dgm.joints.particles import Plan, agree, draws_of_particle, shared_sites, signature
 from pyro_dgm.joints.reading import side_by_particle
 from pyro_dgm.joints.structure import (
@@ -351,7 +351,7 @@ def _rescaled(site: Message, weights: Tensor, joint: InferenceJoint) -> Tensor:
     for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
         shape[dim] = size
     factor = weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
-    factor = 1 - joint._density_scale(site) * (1 - factor)
+    factor = 1 - density_scale(joint, site) * (1 - factor)
     value = site["value"]
     return value.detach() + (factor * (value - value.detach())).reshape(value.shape)
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from pyro.distributions import MaskedDistribution
 from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import biject_to
 
+from pyro_dgm.compat import mask_of
 from pyro_dgm.joints.structure import Structure
 
 __all__: list[str] = []  # for the package, not for users
@@ -32,7 +32,7 @@ def observed_mask(site: Message) -> Tensor | None:
     fn, found = site["fn"], None
     masks = [(site["mask"], fn.event_dim)]
     while fn is not None:
-        masks.append((fn._mask if isinstance(fn, MaskedDistribution) else None, fn.event_dim))
+        masks.append((mask_of(fn), fn.event_dim))
         fn = getattr(fn, "base_dist", None)
     for mask, event_dim in masks:
         if mask is not None and mask is not True:

@@ -17,6 +17,7 @@ from pyro.poutine.util import site_is_subsample
 
 from dgm_core import structure
 from dgm_core.structure import Plate, Site, Structure
+from pyro_dgm.compat import is_computed, mask_of
 
 __all__ = ["Structure", "find_structure"]
 
@@ -32,9 +33,9 @@ def kind_of(site: Message) -> str:
     fn, infer = site["fn"], site["infer"]
     if not (site["is_observed"] or infer.get("was_observed")):
         return "latent"
-    if infer.get("_deterministic"):
+    if is_computed(site):
         return "deterministic"
-    if isinstance(fn, MaskedDistribution) and fn._mask is False and isinstance(fn.base_dist, Delta):
+    if mask_of(fn) is False and isinstance(fn.base_dist, Delta):
         return "deterministic"
     if isinstance(fn, Delta) and fn.v is (site["value"] if site["is_observed"] else infer["obs"]):
         return "factor"

@@ -8,6 +8,8 @@ import torch
 from pyro.params import param_with_module_name
 from torch import nn
 
+from pyro_dgm.compat import stored_parameter
+
 __all__ = ["register"]
 
 M = TypeVar("M", bound=nn.Module)
@@ -27,15 +29,13 @@ def register(name: str, module: M) -> M:
     """
     if settled.get():
         return module
-    store = pyro.get_param_store()
-    known = store._params
     tracing = (
         torch.compiler.is_compiling() or torch.compiler.is_exporting()
     )  # parameters are stand-ins then
     for path, parameter in module.named_parameters():
         if parameter.requires_grad:
             site = param_with_module_name(name, path)
-            if not tracing and known.get(site, parameter) is not parameter:
-                del store[site]
+            if not tracing and stored_parameter(site, parameter) is not parameter:
+                del pyro.get_param_store()[site]
             pyro.param(site, parameter)
     return module

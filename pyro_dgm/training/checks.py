@@ -11,9 +11,10 @@ import torch
 from pyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 from pyro.poutine.runtime import Message
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from dgm_core.training.observations import OPEN, complain
+from pyro_dgm.compat import is_batch_norm, validates, validation_unset
 from pyro_dgm.joints import Joints
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.reading import observed_mask
@@ -85,7 +86,7 @@ def check_observations(
         batch = batch.transformed(transform)
         direct = sites is not None and all("position" in site for site in sites)
         if not direct:
-            with collected_requirements() as required, _validation_unset():
+            with collected_requirements() as required, validation_unset():
                 nodes = random_sites(_joint(step, batch).runs[0][0]).values()
             for requirement in required:
                 check_required(*requirement)
@@ -98,7 +99,7 @@ def check_observations(
             if site["name"] not in warned and bad.any():
                 fn = _base(site["fn"])
                 family, support = type(fn).__name__.strip("_"), str(fn.support)
-                example, strict = float(value[bad][0]), validated and _validates(site["fn"])
+                example, strict = float(value[bad][0]), validated and validates(site["fn"])
                 complain(site["name"], family, support, int(bad.sum()), example, validated=strict)
                 warned.add(site["name"])
 
@@ -191,28 +192,10 @@ def _base(fn: Any) -> Any:
     return fn
 
 
-def _validates(fn: Any) -> bool:
-    """Whether nobody has switched off validation of a distribution."""
-    while fn._validate_args is not False and hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return fn._validate_args is not False
-
-
-@contextmanager
-def _validation_unset() -> Iterator[None]:
-    """A block in which distributions validate nothing, but remember whether that was asked for."""
-    set_default, before = Distribution.set_default_validate_args, Distribution._validate_args
-    set_default(0)  # type: ignore[arg-type]  # neither True nor False
-    try:
-        yield
-    finally:
-        set_default(before)
-
-
 def _normalizes(step: Step) -> bool:
     """Whether a network of model or guide normalizes over the batch."""
     parts = (part for network in step.networks for part in network.modules())
-    return any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in parts)
+    return any(map(is_batch_norm, parts))
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 
+from pyro_dgm.compat import as_graph, forget_processor
 from pyro_dgm.training.batches import Batch
 from pyro_dgm.training.step import Step
 
@@ -45,8 +45,6 @@ class _Compiled:
         number = torch.tensor(0, device=example.device)
         inputs = (number, example.rows, *example.arrays)
         step.form = example.form
-        from torch._inductor import cpu_vec_isa  # slow to import, and only needed here
-
         with (
             pyro.get_param_store().scope()
         ):  # PyroModules must not find their real parameters there
@@ -59,16 +57,12 @@ class _Compiled:
             raise RuntimeError("Some parameters are used in ways that torch.export cannot follow.")
         buffers = dict(module.named_buffers())
         self.buffer_names, self.buffers = tuple(buffers), tuple(buffers.values())
-        graph = make_fx(
-            _with_gradients(module, self.names, self.buffer_names),
-            tracing_mode="fake",
-            _allow_non_fake_inputs=True,
-        )
+        graph = as_graph(_with_gradients(module, self.names, self.buffer_names))
         differentiated = graph(self.trained, list(self.buffers), *inputs)
         try:
             self._use(differentiated, _FAST_OPTIONS, step, example)
         except Exception:  # a compiler older than the processor
-            cpu_vec_isa.valid_vec_isa_list.cache_clear()
+            forget_processor()
             self._use(differentiated, _OPTIONS, step, example)
 
     def _use(self, graph: nn.Module, options: dict[str, Any], step: Step, example: Batch) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dgm_core.training import resuming
 from dgm_core.training.identity import attributes, loss_parts
 from dgm_core.training.trees import flatten, unflatten
+from pyro_dgm.compat import MODULE_NOTES, priors_of
 from pyro_dgm.losses import Loss
 
 __all__: list[str] = []  # for the package, not for users
@@ -87,12 +88,12 @@ def _special(value: Any, inner: Callable[[Any], Any]) -> Any:
 def _structure(module: nn.Module, inner: Callable[[Any], Any]) -> dict[str, Any]:
     """A network without the weights that are trained and the state that changes with them."""
     parts = {"type": inner(type(module)), "training": module.training}
-    forgotten = {*vars(nn.Module()), "_pyro_name", "_pyro_context"}
+    forgotten = MODULE_NOTES | vars(nn.Module()).keys()
     if isinstance(module, AutoGuide):
         forgotten |= {"plates", "prototype_trace"}  # of its first call
     kept = {name: x for name, x in attributes(module).items() if name not in forgotten}
     if isinstance(module, PyroModule):  # priors and constraints of its parameters
-        kept |= {"samples": module._pyro_samples, "constraints": module._pyro_params}
+        kept |= priors_of(module)
     parts |= {name: inner(part) for name, part in kept.items()}
     for name, weight in module.named_parameters(recurse=False):
         parts[name] = form(weight) if weight.requires_grad else inner(weight)

@@ -11,6 +11,8 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from pyro_dgm.compat import plate_frames
+
 __all__: list[str] = []  # for the package, not for users
 
 
@@ -30,15 +32,16 @@ class Rows(Messenger):
     def __enter__(self) -> "Rows":
         if self.rows is not None:
             for guide in self.guides:  # they remember the size of the batch that they saw first
-                for name, frame in guide._prototype_frames.items():
+                frames = plate_frames(guide)
+                for name, frame in frames.items():
                     if frame.full_size == self.num_data and frame.size != len(self.rows):
                         self.remembered.append((guide, frame))
-                        guide._prototype_frames[name] = frame._replace(size=len(self.rows))
+                        frames[name] = frame._replace(size=len(self.rows))
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         for guide, frame in self.remembered:
-            guide._prototype_frames[frame.name] = frame
+            plate_frames(guide)[frame.name] = frame
         self.remembered.clear()
         super().__exit__(*error)
 

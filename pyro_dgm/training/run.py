@@ -18,8 +18,9 @@ from dgm_core.results import History
 from dgm_core.training.batches import Form
 from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.saved import called_with, check_arrays, read_run, unrunnable, write_run
+from pyro_dgm.compat import own_store
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.training.weights import held_by_networks, own_store
+from pyro_dgm.training.weights import held_by_networks
 
 __all__ = ["NonFiniteError", "Run", "load_run"]
 

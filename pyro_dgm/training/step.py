@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import transform_to
 
 from dgm_core.training.batches import Form
+from pyro_dgm.compat import store_parameter, stored_constraint
 from pyro_dgm.losses import Loss
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import modules_of
@@ -50,10 +51,9 @@ class Parameters(Messenger):
         self.free = nn.ParameterList()
         self._index: dict[str, int] = {}
         self._constraints: dict[str, Any] = {}
-        store = pyro.get_param_store()
         self._before = {
-            name: (value.detach(), store._constraints[name])
-            for name, value in store.named_parameters()
+            name: (value.detach(), stored_constraint(name))
+            for name, value in pyro.get_param_store().named_parameters()
         }
         self.complete = False
         self.wants_rows = False
@@ -99,13 +99,8 @@ class Parameters(Messenger):
             self._into_store()
 
     def _into_store(self) -> None:
-        store = pyro.get_param_store()
         for name, parameter in self.sites.items():
-            if name in store:
-                del store[name]
-            store._constraints[name] = self._constraints[name]
-            store._params[name] = parameter
-            store._param_to_name[parameter] = name
+            store_parameter(name, parameter, self._constraints[name])
 
     def _pyro_param(self, msg: Message) -> None:
         if msg["done"]:
@@ -134,7 +129,7 @@ class Parameters(Messenger):
                 msg["kwargs"].get("constraint") or torch.distributions.constraints.real
             )
             if name in pyro.get_param_store():  # of a PyroModule, which says its constraint there
-                self._constraints[name] = pyro.get_param_store()._constraints[name]
+                self._constraints[name] = stored_constraint(name)
 
     def _adopt(self, name: str, initial: Any, constraint: Any) -> Tensor:
         with torch.no_grad():

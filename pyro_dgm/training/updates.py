@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.schedules import value_of
+from pyro_dgm.compat import copy_all, lerp_all
 from pyro_dgm.nn.optimizers import build_optimizer
 
 __all__: list[str] = []  # for the package, not for users
@@ -66,7 +67,7 @@ class Updates:
         if self.average is not None:
             decay = min(self.decay or 0.0, (1 + num_steps) / (10 + num_steps)) if num_steps else 0.0
             weights = [weight.detach() for weight in self.weights]
-            torch._foreach_lerp_(self.average, weights, 1.0 - decay)
+            lerp_all(self.average, weights, 1.0 - decay)
         return values
 
     def factor(self, num_steps: int) -> float:
@@ -91,11 +92,11 @@ class Updates:
         kept = None if self.average is None else [weight.clone() for weight in weights]
         try:
             if self.average is not None:
-                torch._foreach_copy_(weights, self.average)
+                copy_all(weights, self.average)
             yield
         finally:
             if kept is not None:
-                torch._foreach_copy_(weights, kept)
+                copy_all(weights, kept)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside the weights."""
@@ -105,4 +106,4 @@ class Updates:
         """Go on from `state`."""
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
-            torch._foreach_copy_(self.average, list(state["average"]))
+            copy_all(self.average, state["average"])

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import pyro
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 
+from pyro_dgm.compat import own_store, tensor_slots
 from pyro_dgm.nn.modes import modules_of
 from pyro_dgm.nn.register import settled
 
@@ -73,7 +73,7 @@ def _slots(model: Callable, guide: Callable) -> Iterator[tuple[str, dict[str, An
     outermost = [module for module in found if id(module) not in inside]
     for number, module in enumerate(outermost):
         for path, part in module.named_modules():
-            for slot in (part._parameters, part._buffers):
+            for slot in tensor_slots(part):
                 for key, tensor in slot.items():
                     if tensor is not None:
                         yield ".".join(filter(None, (str(number), path, key))), slot, key
@@ -91,19 +91,6 @@ def _check_slots(slots: list[tuple[str, dict[str, Any], str]], own: Mapping[str,
             f"'{changed[0]}'): a run keeps its weights, but needs networks of the form that they "
             "had."
         )
-
-
-@contextmanager
-def own_store(*, empty: bool) -> Iterator[None]:
-    """A parameter store for this block, empty or a copy; the one outside stays as it is."""
-    store = vars(pyro.get_param_store())
-    kept = dict(store)
-    names = ("_params", "_param_to_name", "_constraints")
-    store.update({name: type(kept[name])(() if empty else kept[name]) for name in names})
-    try:
-        yield
-    finally:
-        store.update(kept)
 
 
 class _Handed(Messenger):

@@ -198,7 +198,7 @@ def _guide_on_draws(joints: Joints, name: str, arguments: Mapping[str, int | str
     }
     guide = GivenDraws(joints.guide, {name: nodes[name]["value"]} if name in nodes else {}, indices)
     fn = handlers.substitute(
-        handlers.seed(guide, joints._key("guide_on_draws")),
+        handlers.seed(guide, joints.key("guide_on_draws")),
         data={**joints.params, **joints.mutable_state},
     )
     trace = handlers.trace(fn).get_trace(*args, **kwargs)

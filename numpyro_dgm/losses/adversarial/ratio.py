@@ -116,7 +116,7 @@ class RatioELBO(AdversarialTerm):
             real = _standardized(
                 jnp.concatenate([joint.unconstrained(name)[0] for name in latents], -1)
             )[0]
-            fake = jax.random.normal(joints._key(self.name), real.shape, real.dtype)
+            fake = jax.random.normal(joints.key(self.name), real.shape, real.dtype)
         else:
             real = jnp.concatenate([joint.entries(name) for name in latents], -1)
             drawn = joints.prior(

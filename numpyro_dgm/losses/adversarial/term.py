@@ -24,7 +24,7 @@ from dgm_core.arguments import (
     check_weight,
 )
 from dgm_core.schedules import value_of
-from numpyro_dgm.joints.joints import Joints
+from numpyro_dgm.joints.joints import Joints, is_learned
 from numpyro_dgm.losses.adversarial.critics import default_critic
 from numpyro_dgm.losses.adversarial.regularizers import Once, Regularizer
 from numpyro_dgm.losses.base import Term, Weight
@@ -137,16 +137,16 @@ class AdversarialTerm(Term):
     def scores(self, joints: Joints, step: int | Array = 0) -> tuple[Array, Array]:
         """The outputs of the frozen critic at "real" and "fake" samples, (num,) each."""
         real, fake = self._noisy(
-            self.samples(joints), step, lambda: joints._key(f"instance noise of {self.name}")
+            self.samples(joints), step, lambda: joints.key(f"instance noise of {self.name}")
         )
         return self._score(joints, real), self._score(joints, fake)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         real, fake = self._noisy(
-            self.samples(joints), step, lambda: joints._key(f"instance noise of {self.name}")
+            self.samples(joints), step, lambda: joints.key(f"instance noise of {self.name}")
         )
         before, at_fake = joints.outputs.get(self), self._score(joints, fake)
-        if before is None or joints._is_learned(real):
+        if before is None or is_learned(joints, real):
             before = self._score(joints, real), at_fake
         return attach_gradient(self.value(*before), self.surrogate(before[0], at_fake)), {
             "real": before[0].mean(),

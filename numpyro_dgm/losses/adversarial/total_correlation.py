@@ -84,7 +84,7 @@ class TotalCorrelation(AdversarialTerm):
             )
         real = jnp.concatenate([joint.entries(name) for name in self.sites], -1)
         real = real.reshape(-1, real.shape[-1])
-        return real, jax.random.permutation(joints._key(self.name), real, independent=True)
+        return real, jax.random.permutation(joints.key(self.name), real, independent=True)
 
     def bound(self, real: Array, fake: Array) -> Array:
         """E_q [log sigmoid(V)] + E_product [log sigmoid(-V)], which the critic maximizes."""

@@ -178,7 +178,7 @@ class SlicedWasserstein(_Discrepancy):
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         real, fake = joints.samples(self.sites)
         directions = jax.random.normal(
-            joints._key(self.name), (self.num_directions, *fake.shape[1:]), fake.dtype
+            joints.key(self.name), (self.num_directions, *fake.shape[1:]), fake.dtype
         )
         return sliced_wasserstein(real, fake, directions, self.p), {}
 

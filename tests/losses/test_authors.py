@@ -8,7 +8,8 @@ import pytest
 from tests.backends import NumPyroBackend, PyroBackend
 from tests.losses.toys import Q, conjugate, ones
 
-EXPLICIT_STATE = {"params", "mutable_state"}  # what NumPyro hands over and Pyro keeps in its store
+# What NumPyro hands over, and Pyro keeps in its stores.
+EXPLICIT_STATE = {"params", "mutable_state", "key"}
 
 
 def joints_of(backend: Any, **how: Any) -> Any:

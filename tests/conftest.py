@@ -20,6 +20,8 @@ for name, value in {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "JAX_PLATFORMS": "cpu",
+    # Fused code is emitted so that it runs a little faster and compiles three times longer.
+    "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
     "MPLBACKEND": "Agg",
 }.items():
     os.environ.setdefault(name, value)

@@ -9,9 +9,10 @@ decided on records of the sites, alike for both backends.
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from dgm_core.arguments import check_flag_or_none
 
@@ -44,8 +45,7 @@ def with_choice(loss: Any, vectorize: bool | None) -> Any:
     return new
 
 
-@dataclass(frozen=True)
-class Plate:
+class Plate(NamedTuple):
     """A plate around a site: its dimension (negative; None where it is run through one by one),
     how many data are present (-1: as many as the site has there) and how many it declares."""
 
@@ -55,8 +55,7 @@ class Plate:
     full_size: int
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """A sample site of one run, without arrays.
 
     kind: "latent", "observed" or "factor";  batch_shape and event_shape, of its distribution;
@@ -154,6 +153,8 @@ def find_structure(
 ) -> Structure:
     """Reads the factorization from one run of the guide and the model replayed against it.
 
+    It depends on these records alone, so those met before need not be gone through again.
+
     Args:
         model, guide: their sites, in the order in which they were met.
         num_particles, batch_ndim: of a run with the particles in dimension -(batch_ndim + 1).
@@ -163,6 +164,20 @@ def find_structure(
         ValueError: where guide and model do not have the same latent sites in the same shapes, and
             for a batch dimension that is neither a plate of its site nor the particles.
     """
+    sites = tuple(model.values()), tuple(guide.values())
+    return _found(*sites, num_particles, batch_ndim, unplated)
+
+
+@lru_cache(maxsize=256)
+def _found(
+    model_sites: tuple[Site, ...],
+    guide_sites: tuple[Site, ...],
+    num_particles: int,
+    batch_ndim: int | None,
+    unplated: bool,
+) -> Structure:
+    model = {site.name: site for site in model_sites}
+    guide = {site.name: site for site in guide_sites}
     if batch_ndim is not None:
         model, guide = (
             {name: _one_particle(site, batch_ndim, num_particles) for name, site in sites.items()}
@@ -298,12 +313,8 @@ def _one_particle(site: Site, batch_ndim: int, num_particles: int) -> Site:
             )
         return own
 
-    return Site(
-        **{
-            **vars(site),
-            "batch_shape": trimmed(site.batch_shape),
-            "value_shape": trimmed(site.value_shape),
-        }
+    return site._replace(
+        batch_shape=trimmed(site.batch_shape), value_shape=trimmed(site.value_shape)
     )
 
 

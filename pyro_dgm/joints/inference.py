@@ -95,6 +95,11 @@ class InferenceJoint:
             return mean + global_.reshape(-1) / self.data_size
         return mean + global_ if global_ else mean
 
+    def fits(self) -> Tensor:
+        """The whole log-likelihood, global factors included, per datum: (num_particles,)."""
+        shared = self.global_log_likelihood if self.structure.global_factors else 0.0
+        return self.per_datum(self.log_likelihood, shared)
+
     @property
     def latent_sites(self) -> tuple[str, ...]:
         """The names of the sites that the guide drew."""

@@ -103,7 +103,7 @@ class ELBO(Term):
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
         local_kl, global_kl = closed_kl(joint) if self.analytic_kl else sampled_kl(scored)
-        fits = joint.per_datum(joint.log_likelihood, joint.global_log_likelihood)
+        fits = joint.fits()
         kls = joint.per_datum(local_kl, global_kl)  # (num_particles,) each
         fit, kl = fits.mean(), kls.mean()
         quantity = fit - beta * kl

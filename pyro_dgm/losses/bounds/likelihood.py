@@ -51,7 +51,7 @@ class NLL(Term):
                 f"{sorted(joint.latent_sites)} are latent: their likelihood is an integral, "
                 "which ELBO and IWAE bound."
             )
-        return -joint.per_datum(joint.log_likelihood, joint.global_log_likelihood).mean(), {}
+        return -joint.fits().mean(), {}
 
 
 class Reconstruction(Term):
@@ -88,7 +88,7 @@ class Reconstruction(Term):
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         joint = joints.inference()
-        fit = joint.per_datum(joint.log_likelihood, joint.global_log_likelihood)
+        fit = joint.fits()
         surrogate = fit + score_surrogate(joint, joint.log_likelihood, fit, every_site=False)
         return -attach_gradient(fit.mean(), surrogate.mean()), {}
 

@@ -97,7 +97,7 @@ def autoencoders(backend: Backend, cell: str, num_steps: int = 4000) -> dict[str
     losses, adam = backend.package.losses, backend.package.Adam(1e-3, betas=(0.5, 0.99))
     data = load("digits")
     x = np.concatenate([data.train, data.validation])
-    likelihood = backend.build("conditionals", "Normal", 64, context_dim=128, scale=0.2)
+    likelihood = backend.build("conditionals", "Normal", 64, context_shape=128, scale=0.2)
     vae = backend.build("models", "VAE", 64, 2, hidden=(128, 128), likelihood=likelihood)
     loss = AUTOENCODERS[cell](losses, lambda: backend.build("losses", "Critic", 2), adam)
     epochs = num_steps // -(-len(x) // 512)
@@ -150,8 +150,8 @@ def bigan(backend: Backend, cell: str, num_epochs: int = 80) -> dict[str, Any]:
     x = (1 + 1.2 * rng.standard_normal((8192, 1)) + 0.9 * rng.standard_normal((8192, 1))).astype(
         np.float32
     )
-    generator = backend.build("conditionals", "Normal", 1, context_dim=1, scale=0.9)
-    posterior = backend.build("conditionals", "DiagonalNormal", 1, context_dim=1)
+    generator = backend.build("conditionals", "Normal", 1, context_shape=1, scale=0.9)
+    posterior = backend.build("conditionals", "DiagonalNormal", 1, context_shape=1)
     pair = backend.build("models", "BiGAN", 1, 1, generator=generator, posterior=posterior)
     critic = backend.build("losses", "Critic", 2, hidden=(64, 64), activation="tanh")
     loss = package.losses.JensenShannon(

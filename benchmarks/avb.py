@@ -55,7 +55,7 @@ def run_one(backend: str, guide: str, seed: int) -> dict[str, Any]:
         keys = [{"key": key} for key in jax.random.split(jax.random.key(seed))]
     adam = package.Adam(1e-3, betas=(0.5, 0.99))
     posterior = (
-        package.nn.Generator(2, noise_dim=4, hidden=HIDDEN, context_dim=HIDDEN[-1], **keys[0])
+        package.nn.Generator(2, noise_dim=4, hidden=HIDDEN, context_shape=HIDDEN[-1], **keys[0])
         if guide == "implicit"
         else None
     )

@@ -79,7 +79,7 @@ def build(backend: str, data: str, cell: str, x_dim: int, seed: int) -> tuple[An
     parts: dict[str, Any] = {}
     if (spec := GUIDES[guide]) is not None:
         parts["posterior"] = getattr(package.flows, spec[0])(
-            z_dim, *spec[1], context_dim=FEATURES, **spec[2], **keys[0]
+            z_dim, *spec[1], context_shape=FEATURES, **spec[2], **keys[0]
         )
     if prior == "MAF":
         parts["prior"] = package.flows.MAF(z_dim, **NET, **keys[1])

@@ -141,15 +141,14 @@ def masking(
 
 
 def check_autoregressive(
-    dim: Any, hidden: Any, order: Any, context_dim: Any, *, least: int = 0
+    dim: Any, hidden: Any, order: Any, *, least: int = 0
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The sizes of the hidden layers and the order of the coordinates of an autoregressive network,
     if they are such (order None: 0, ..., dim - 1), with `least` hidden layers or more.
 
     Example:
-        >>> check_autoregressive(3, [8], None, 0)
+        >>> check_autoregressive(3, [8], None)
         ((8,), (0, 1, 2))
     """
     dim, hidden = check_count("dim", dim), check_sizes("hidden", hidden, least=least)
-    check_count("context_dim", context_dim, 0)
     return hidden, check_permutation("order", range(dim) if order is None else order, dim)

@@ -20,7 +20,7 @@ VALUES: dict[str, Callable[[Rng, tuple[int, ...]], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Conditional:
-    """A conditional distribution: `module.name(*sizes, context_dim=..., **settings)`."""
+    """A conditional distribution: `module.name(*sizes, context_shape=..., **settings)`."""
 
     name: str
     module: str
@@ -41,13 +41,13 @@ class Conditional:
         return VALUES[self.support](rng, (*batch_shape, *self.event_shape))
 
 
-GIVEN = "the context_dim of the case"
+GIVEN = "the context_shape of the case"
 
 
 @dataclass(frozen=True)
 class Flow(Conditional):
-    """A flow: `flows.name(*sizes, context_dim=..., **settings)`; a stack `Flow(dim, transforms)` of
-    transforms (name, sizes, settings).
+    """A flow: `flows.name(*sizes, context_shape=..., **settings)`; a stack `Flow(dim, transforms)`
+    of transforms (name, sizes, settings).
     """
 
     module: str = "flows"
@@ -55,7 +55,7 @@ class Flow(Conditional):
     support: str = "real"
     small: tuple[Any, ...] = (2,)  # of one whose density can be integrated over a grid; () for none
     transforms: Callable[[int], list[tuple[str, tuple[Any, ...], dict[str, Any]]]] | None = (
-        None  # of the dimension; context_dim may be GIVEN
+        None  # of the dimension; context_shape may be GIVEN
     )
     base: str | None = None  # a prior, where it is not the default
     slow: str = ""  # "sample" or "log_prob": the direction that is not one pass

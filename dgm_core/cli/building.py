@@ -121,8 +121,8 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
             shape,
             z_dim,
             prior=make(backend.conditional(PRIORS[arguments.prior]), z_dim),
-            posterior=make(posterior, z_dim, *rank, context_dim=encoded),
-            likelihood=make(likelihood, shape, context_dim=decoded, **levels, **pixelwise),
+            posterior=make(posterior, z_dim, *rank, context_shape=encoded),
+            likelihood=make(likelihood, shape, context_shape=decoded, **levels, **pixelwise),
             **options,
         )
 

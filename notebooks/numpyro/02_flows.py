@@ -514,7 +514,7 @@ x_train, x_test = (
 parts = {
     "Gaussian, standard normal": {},
     "IAF, MAF": {
-        "posterior": IAF(2, context_dim=64, num_layers=4, hidden=(64,), key=next(keys)),
+        "posterior": IAF(2, context_shape=64, num_layers=4, hidden=(64,), key=next(keys)),
         "prior": MAF(2, num_layers=4, hidden=(64,), key=next(keys)),
     },
 }

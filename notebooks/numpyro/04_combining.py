@@ -85,7 +85,7 @@ if FAST:
 runs = {}
 for name, loss in objectives.items():
     vae = VAE(
-        64, 2, likelihood=Normal(64, context_dim=200, scale=0.2, key=next(keys)), key=next(keys)
+        64, 2, likelihood=Normal(64, context_shape=200, scale=0.2, key=next(keys)), key=next(keys)
     )
     runs[name] = fit(
         vae.model,

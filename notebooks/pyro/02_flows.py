@@ -480,7 +480,7 @@ x_train, x_test = (
 parts = {
     "Gaussian, standard normal": {},
     "IAF, MAF": {
-        "posterior": IAF(2, context_dim=64, num_layers=4, hidden=(64,)),
+        "posterior": IAF(2, context_shape=64, num_layers=4, hidden=(64,)),
         "prior": MAF(2, num_layers=4, hidden=(64,)),
     },
 }

@@ -75,7 +75,7 @@ if FAST:
 # %%
 runs = {}
 for name, loss in objectives.items():
-    vae = VAE(64, 2, likelihood=Normal(64, context_dim=200, scale=0.2))
+    vae = VAE(64, 2, likelihood=Normal(64, context_shape=200, scale=0.2))
     runs[name] = fit(
         vae.model,
         vae.guide,

@@ -78,7 +78,7 @@ pairs = {
         ELBO(beta=linear(num_epochs // 4)),
     ),  # without the warm-up it may end up ignoring its codes
     "implicit": (
-        Generator(2, noise_dim=4, hidden=(64, 64), context_dim=64),
+        Generator(2, noise_dim=4, hidden=(64, 64), context_shape=64),
         RatioELBO(contrast="adaptive", num_particles=16, optim=adam),
     ),
 }
@@ -344,7 +344,7 @@ def outcomes(num):
 
 
 features = MLP(2, (64, 64), activation="elu")
-posterior = Generator(2, noise_dim=8, hidden=(128, 128), activation="elu", context_dim=64)
+posterior = Generator(2, noise_dim=8, hidden=(128, 128), activation="elu", context_shape=64)
 
 
 def guide(x):

@@ -15,7 +15,15 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution
 
-from dgm_core.arguments import check_count, check_flag, check_fraction, check_shape, shown
+from dgm_core.arguments import check_flag, check_fraction, check_shape
+from dgm_core.contexts import (
+    ContextShape,
+    check_context,
+    check_context_shape,
+    context_size,
+    shown_shape,
+)
+from numpyro_dgm.nn.contexts import flat, visible
 from numpyro_dgm.nn.layers import Linear
 
 __all__ = ["Conditional", "Parametric", "positive", "size_of"]
@@ -58,50 +66,44 @@ class Conditional(eqx.Module):
 
     Args:
         dim: the size of a value or its shape.
-        context_dim: 0 = unconditional.
+        context_shape: of a context: an int (a vector of that size; 0 = unconditional), a tuple (an
+            array of that shape), `Labels(num_classes)`, or a tuple of these, for several contexts
+            side by side.
+
+    A subclass defines `condition(context)`, which is called with a context that has been checked,
+    whose labels are one-hot, and which `flat(context)` makes a vector.
 
     Attributes:
         event_shape: (tuple), the shape of one value.
-        context_dim: .
+        context_shape: (tuple), () without a context.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape; without context
-        batch_shape ().
+        context (*batch, *context_shape), labels (*batch,), several a tuple of arrays -> batch_shape
+        (*batch,), event_shape; without context batch_shape ().
 
     Raises:
-        ValueError: if a context is missing, not expected or of the wrong size; A subclass defines
-            `condition(context)`, which is called with a context that has been checked.
+        ValueError: if a context is missing, not expected or of the wrong shape, and for labels out
+            of range.
     """
 
     event_shape: tuple[int, ...] = eqx.field(static=True)
-    context_dim: int = eqx.field(static=True)
+    context_shape: tuple[Any, ...] = eqx.field(static=True)
 
-    def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0) -> None:
+    def __init__(self, dim: int | tuple[int, ...], *, context_shape: ContextShape = 0) -> None:
         self.event_shape = check_shape("dim", dim)
-        self.context_dim = check_count("context_dim", context_dim, least=0)
+        self.context_shape = check_context_shape("context_shape", context_shape)
 
-    def __call__(self, context: Array | None = None) -> Distribution:
-        """The distribution given `context` (*batch, context_dim), or the unconditional one."""
-        if context is None and self.context_dim:
-            raise ValueError(
-                f"{self} needs a context of shape (*batch, {self.context_dim}), got none."
-            )
-        if context is not None:
-            shape = tuple(getattr(context, "shape", ()))
-            if not self.context_dim:
-                raise ValueError(
-                    f"{self} takes no context, got one of shape {shape}; build it with "
-                    "context_dim=..."
-                )
-            if shape[-1:] != (self.context_dim,):
-                raise ValueError(
-                    f"{self} needs a context of shape (*batch, {self.context_dim}), got "
-                    f"{shape if hasattr(context, 'shape') else shown(context)}."
-                )
-        return self.condition(context)
+    def __call__(self, context: Any = None) -> Distribution:
+        """The distribution given `context` (*batch, *context_shape), or the unconditional one."""
+        check_context(self, context, self.context_shape)
+        return self.condition(visible(context, self.context_shape))
+
+    def flat(self, context: Any) -> Array:
+        """A checked context as a vector (*batch, entries)."""
+        return flat(context, self.context_shape)
 
     @abstractmethod
-    def condition(self, context: Array | None) -> Distribution:
+    def condition(self, context: Any) -> Distribution:
         """The distribution given a checked context."""
 
     def _sizes(self) -> tuple[str, ...]:
@@ -109,8 +111,10 @@ class Conditional(eqx.Module):
         return ()
 
     def __repr__(self) -> str:
-        dim = self.event_shape[0] if len(self.event_shape) == 1 else self.event_shape
-        context = (f"context_dim={self.context_dim}",) if self.context_dim else ()
+        dim = shown_shape(self.event_shape)
+        context = (
+            (f"context_shape={shown_shape(self.context_shape)}",) if self.context_shape else ()
+        )
         return f"{type(self).__name__}({', '.join((str(dim), *self._sizes(), *context))})"
 
 
@@ -124,7 +128,7 @@ class Parametric(Conditional):
     Args:
         dim: a size or a shape.
         num_params: of one value.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         initial: a function that gives the free parameters to start from (default zeros).
         pixelwise: the value is an image (channels, height, width), the context a flattened feature
             image (features, height, width), and the head one 1x1 convolution for all pixels.
@@ -145,39 +149,38 @@ class Parametric(Conditional):
         dim: int | tuple[int, ...],
         num_params: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         pixelwise: bool = False,
         floor: float = 1e-4,
         initial: Callable[[], Array] | None = None,
         key: Array | None = None,
     ) -> None:
-        super().__init__(dim, context_dim=context_dim)
+        super().__init__(dim, context_shape=context_shape)
+        size = context_size(self.context_shape)
         self.floor = check_fraction("floor", floor)
         self.num_params = num_params
         self.num_pixels = prod(self.event_shape[1:]) if check_flag("pixelwise", pixelwise) else 1
-        if pixelwise and (
-            len(self.event_shape) != 3 or not context_dim or context_dim % self.num_pixels
-        ):
+        if pixelwise and (len(self.event_shape) != 3 or not size or size % self.num_pixels):
             raise ValueError(
-                "pixelwise needs a value of shape (channels, height, width) and a context_dim "
-                "that is a multiple of "
-                f"height * width, got a value of shape {self.event_shape} and "
-                f"context_dim={context_dim}."
+                "pixelwise needs a value of shape (channels, height, width) and a context of a "
+                f"multiple of height * width entries, got a value of shape {self.event_shape} and "
+                f"context_shape={context_shape}."
             )
         self.head = self.free = None
-        if context_dim:
+        if size:
             self.head = Linear(
-                context_dim // self.num_pixels,
+                size // self.num_pixels,
                 num_params // self.num_pixels,
                 key=required_key(key, type(self).__name__),
             )
         else:
             self.free = jnp.zeros(num_params) if initial is None else initial()
 
-    def condition(self, context: Array | None) -> Distribution:
+    def condition(self, context: Any) -> Distribution:
         """The distribution given a checked context."""
         if context is None:
             return self.build(self.free)
+        context = self.flat(context)
         if self.num_pixels == 1:
             return self.build(self.head(context))
         pixels = context.reshape(*context.shape[:-1], -1, self.num_pixels)

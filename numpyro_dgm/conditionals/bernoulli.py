@@ -6,6 +6,7 @@ import numpyro.distributions as dist
 from jax import Array
 from jax.nn import sigmoid, softplus
 
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, size_of
 
 
@@ -15,12 +16,12 @@ class Bernoulli(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are 0.0
-        and 1.0.
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values are
+        0.0 and 1.0.
 
     Raises:
         with validation on, ValueError for gray values; binarize the data or use
@@ -35,11 +36,13 @@ class Bernoulli(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
-        super().__init__(dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise, key=key)
+        super().__init__(
+            dim, size_of(dim), context_shape=context_shape, pixelwise=pixelwise, key=key
+        )
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

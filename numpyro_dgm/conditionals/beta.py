@@ -11,6 +11,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
 from dgm_core.arguments import check_fraction
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, size_of
 from numpyro_dgm.conditionals.elementwise import OpenInterval, check_inside, inside, open_unit
 from numpyro_dgm.nn.special import binet, digamma_gap, log1mexp, log1p_gap, log_beta
@@ -22,12 +23,12 @@ class Beta(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_concentration: the smallest a and b.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Raises:
         with validation on, ValueError for values that are not strictly between 0 and 1.
@@ -41,7 +42,7 @@ class Beta(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_concentration: float = 1e-2,
         pixelwise: bool = False,
         key: Array | None = None,
@@ -50,7 +51,7 @@ class Beta(Parametric):
         super().__init__(
             dim,
             num_params,
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_concentration", min_concentration),
             key=key,
@@ -70,12 +71,12 @@ class Kumaraswamy(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_concentration: the smallest a and b.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Raises:
         with validation on, ValueError for values that are not strictly between 0 and 1.
@@ -92,7 +93,7 @@ class Kumaraswamy(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_concentration: float = 1e-2,
         pixelwise: bool = False,
         key: Array | None = None,
@@ -101,7 +102,7 @@ class Kumaraswamy(Parametric):
         super().__init__(
             dim,
             num_params,
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_concentration", min_concentration),
             key=key,

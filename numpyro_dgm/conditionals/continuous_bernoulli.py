@@ -10,6 +10,7 @@ from jax.nn import log_sigmoid
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, size_of
 from numpyro_dgm.conditionals.elementwise import Elementwise
 from numpyro_dgm.nn.special import log1mexp, series
@@ -23,11 +24,11 @@ class ContinuousBernoulli(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     References:
         Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845. The normalizer is a Taylor series where
@@ -43,11 +44,13 @@ class ContinuousBernoulli(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
-        super().__init__(dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise, key=key)
+        super().__init__(
+            dim, size_of(dim), context_shape=context_shape, pixelwise=pixelwise, key=key
+        )
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

@@ -12,6 +12,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
 from dgm_core.arguments import check_count, check_fraction
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, size_of
 from numpyro_dgm.conditionals.elementwise import Elementwise
 from numpyro_dgm.nn.special import log1mexp
@@ -23,11 +24,11 @@ class Categorical(Parametric):
     Args:
         dim: a size or a shape.
         num_classes: the number of classes, K.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values are
         integers.
 
     Raises:
@@ -45,13 +46,17 @@ class Categorical(Parametric):
         dim: int | tuple[int, ...],
         num_classes: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
         num_classes = check_count("num_classes", num_classes, 2)
         super().__init__(
-            dim, num_classes * size_of(dim), context_dim=context_dim, pixelwise=pixelwise, key=key
+            dim,
+            num_classes * size_of(dim),
+            context_shape=context_shape,
+            pixelwise=pixelwise,
+            key=key,
         )
         self.num_classes = num_classes
 
@@ -78,12 +83,12 @@ class DiscretizedLogisticMixture(Parametric):
         dim: a size or a shape.
         num_components: the number of components, K.
         num_levels: L, 256 for data x / 255.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest s_j.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values in [0,
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values in [0,
         1].
 
     Raises:
@@ -107,7 +112,7 @@ class DiscretizedLogisticMixture(Parametric):
         num_components: int = 5,
         *,
         num_levels: int = 256,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_scale: float = 1e-3,
         pixelwise: bool = False,
         key: Array | None = None,
@@ -125,7 +130,7 @@ class DiscretizedLogisticMixture(Parametric):
         super().__init__(
             dim,
             3 * num_components * size,
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             initial=initial,

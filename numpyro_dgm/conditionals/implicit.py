@@ -14,6 +14,7 @@ from jax import Array
 from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape, context_size
 from numpyro_dgm.conditionals.base import Conditional, size_of
 from numpyro_dgm.nn.mlp import MLP
 
@@ -82,10 +83,10 @@ class Generator(Conditional):
         dim: a size or a shape.
         noise_dim: of eps (default: the size of x).
         hidden, activation: of g.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Cost:
         one pass of g per draw; no log_prob.
@@ -109,18 +110,23 @@ class Generator(Conditional):
         noise_dim: int | None = None,
         hidden: Sequence[int] = (128, 128),
         activation: str = "relu",
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         key: Array,
     ) -> None:
-        super().__init__(dim, context_dim=context_dim)
+        super().__init__(dim, context_shape=context_shape)
         entries = size_of(dim)
         self.noise_dim = entries if noise_dim is None else check_count("noise_dim", noise_dim)
         self.network = MLP(
-            self.noise_dim + context_dim, hidden, size_of(dim), activation=activation, key=key
+            self.noise_dim + context_size(context_shape),
+            hidden,
+            size_of(dim),
+            activation=activation,
+            key=key,
         )
 
-    def condition(self, context: Array | None) -> ImplicitDistribution:
+    def condition(self, context: Any) -> ImplicitDistribution:
         """The distribution given a checked context."""
+        context = None if context is None else self.flat(context)
 
         def sampler(batch_shape: tuple[int, ...], key: Array) -> Array:
             inputs = jax.random.normal(
@@ -128,7 +134,7 @@ class Generator(Conditional):
             )
             if context is not None:
                 inputs = jnp.concatenate(
-                    [inputs, jnp.broadcast_to(context, (*batch_shape, self.context_dim))], -1
+                    [inputs, jnp.broadcast_to(context, (*batch_shape, context.shape[-1]))], -1
                 )
             return self.network(inputs).reshape(*batch_shape, *self.event_shape)
 

@@ -1,10 +1,14 @@
 """The standard logistic distribution."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Conditional
+from numpyro_dgm.nn.contexts import batch_shape_of
 
 
 class StandardLogistic(Conditional):
@@ -15,10 +19,10 @@ class StandardLogistic(Conditional):
 
     Args:
         dim: a size or a shape.
-        context_dim: a context gives the batch shape and nothing else.
+        context_shape: a context gives the batch shape and nothing else.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Example:
         >>> round(StandardLogistic(2)().log_prob(jnp.zeros(2)).item(), 4)
@@ -26,13 +30,17 @@ class StandardLogistic(Conditional):
     """
 
     def __init__(
-        self, dim: int | tuple[int, ...], *, context_dim: int = 0, key: Array | None = None
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_shape: ContextShape = 0,
+        key: Array | None = None,
     ) -> None:
-        super().__init__(dim, context_dim=context_dim)
+        super().__init__(dim, context_shape=context_shape)
 
-    def condition(self, context: Array | None) -> dist.Distribution:
+    def condition(self, context: Any) -> dist.Distribution:
         """The distribution given a checked context."""
-        batch_shape = () if context is None else context.shape[:-1]
+        batch_shape = batch_shape_of(context, self.context_shape)
         one = 1.0 if context is None else jnp.ones((), context.dtype)
         standard = _Logistic(0 * one, one).expand((*batch_shape, *self.event_shape))
         return standard.to_event(len(self.event_shape))

@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from dgm_core.arguments import check_count, check_fraction
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, required_key
 from numpyro_dgm.conditionals.normal import TypedNormal
 
@@ -23,11 +24,11 @@ class MixturePrior(Parametric):
     Args:
         dim: D.
         num_components: K.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest scale.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         K (2 D + 1) parameters per value; log_prob K diagonal densities.
@@ -47,7 +48,7 @@ class MixturePrior(Parametric):
         dim: int,
         num_components: int = 10,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_scale: float = 1e-3,
         key: Array | None = None,
     ) -> None:
@@ -63,7 +64,7 @@ class MixturePrior(Parametric):
         super().__init__(
             dim,
             num_params,
-            context_dim=context_dim,
+            context_shape=context_shape,
             floor=check_fraction("min_scale", min_scale),
             initial=initial,
             key=key,

@@ -17,6 +17,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
 from dgm_core.arguments import check_count, check_fraction
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, required_key
 
 
@@ -27,11 +28,11 @@ class LowRankNormal(Parametric):
     Args:
         dim: D.
         rank: (R), the number of columns of V(c).
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest scale.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         D (R + 2) parameters per value; log_prob, by a QR factorization, R^2 (D + R) operations; its
@@ -52,7 +53,7 @@ class LowRankNormal(Parametric):
         dim: int,
         rank: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_scale: float = 1e-4,
         key: Array | None = None,
     ) -> None:
@@ -68,7 +69,7 @@ class LowRankNormal(Parametric):
         super().__init__(
             dim,
             dim * (rank + 2),
-            context_dim=context_dim,
+            context_shape=context_shape,
             floor=check_fraction("min_scale", min_scale),
             initial=initial,
             key=key,
@@ -93,11 +94,11 @@ class FullRankNormal(Parametric):
 
     Args:
         dim: D.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest scale.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         D (D + 3) / 2 parameters per value; log_prob solves one triangular system.
@@ -108,13 +109,18 @@ class FullRankNormal(Parametric):
     """
 
     def __init__(
-        self, dim: int, *, context_dim: int = 0, min_scale: float = 1e-4, key: Array | None = None
+        self,
+        dim: int,
+        *,
+        context_shape: ContextShape = 0,
+        min_scale: float = 1e-4,
+        key: Array | None = None,
     ) -> None:
         dim = check_count("dim", dim)
         super().__init__(
             dim,
             dim * (dim + 3) // 2,
-            context_dim=context_dim,
+            context_shape=context_shape,
             floor=check_fraction("min_scale", min_scale),
             key=key,
         )

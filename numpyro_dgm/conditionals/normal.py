@@ -4,13 +4,17 @@ Raw parameters that are zero give the standard normal distribution; scales have 
 that no density becomes infinite.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 
 from dgm_core.arguments import check_fraction, check_number
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Conditional, Parametric, size_of
+from numpyro_dgm.nn.contexts import batch_shape_of
 
 __all__ = ["DiagonalNormal", "Normal", "StandardNormal"]
 
@@ -20,10 +24,10 @@ class StandardNormal(Conditional):
 
     Args:
         dim: a size or a shape.
-        context_dim: a context gives the batch shape and nothing else.
+        context_shape: a context gives the batch shape and nothing else.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Example:
         >>> round(StandardNormal(2)().log_prob(jnp.zeros(2)).item(), 4)
@@ -31,13 +35,17 @@ class StandardNormal(Conditional):
     """
 
     def __init__(
-        self, dim: int | tuple[int, ...], *, context_dim: int = 0, key: Array | None = None
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_shape: ContextShape = 0,
+        key: Array | None = None,
     ) -> None:
-        super().__init__(dim, context_dim=context_dim)
+        super().__init__(dim, context_shape=context_shape)
 
-    def condition(self, context: Array | None) -> dist.Distribution:
+    def condition(self, context: Any) -> dist.Distribution:
         """The distribution given a checked context."""
-        batch_shape = () if context is None else context.shape[:-1]
+        batch_shape = batch_shape_of(context, self.context_shape)
         one = 1.0 if context is None else jnp.ones((), context.dtype)
         standard = TypedNormal(0 * one, one).expand((*batch_shape, *self.event_shape))
         return standard.to_event(len(self.event_shape))
@@ -59,13 +67,13 @@ class Normal(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         scale: None: one learned number, `raw_scale`.
         min_scale: the smallest learned scale.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Raises:
         ValueError: if scale is not positive.
@@ -82,7 +90,7 @@ class Normal(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         scale: float | None = None,
         min_scale: float = 1e-4,
         pixelwise: bool = False,
@@ -93,7 +101,7 @@ class Normal(Parametric):
         super().__init__(
             dim,
             size_of(dim),
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             key=key,
@@ -116,12 +124,12 @@ class DiagonalNormal(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest scale.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Example:
         >>> round(DiagonalNormal(2)().log_prob(jnp.zeros(2)).item(), 4)
@@ -132,7 +140,7 @@ class DiagonalNormal(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_scale: float = 1e-4,
         pixelwise: bool = False,
         key: Array | None = None,
@@ -141,7 +149,7 @@ class DiagonalNormal(Parametric):
         super().__init__(
             dim,
             num_params,
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             key=key,

@@ -8,6 +8,7 @@ from jax import Array
 from numpyro.distributions.util import validate_sample
 
 from dgm_core.arguments import check_fraction, check_number
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, size_of
 from numpyro_dgm.nn.special import digamma_gap, log_beta
 
@@ -17,13 +18,13 @@ class StudentT(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         df: the degrees of freedom (None: learned, above 1, so that the mean exists).
         min_scale: the smallest scale.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Raises:
         ValueError: if df is not positive.
@@ -39,7 +40,7 @@ class StudentT(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         df: float | None = None,
         min_scale: float = 1e-4,
         pixelwise: bool = False,
@@ -51,7 +52,7 @@ class StudentT(Parametric):
         super().__init__(
             dim,
             num_params,
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             key=key,

@@ -13,6 +13,7 @@ import jax
 from jax import Array
 
 from dgm_core.arguments import check_count, check_instance
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.made import MADE
@@ -30,8 +31,8 @@ class Autoregressive(Transform):
         scalar: the map h (default `Affine()`); the others as in `MADE`.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and log-determinant
-        (*batch,).
+        u and x (*batch, D), context (*batch, *context_shape) -> value (*batch, D) and log-
+        determinant (*batch,).
 
     Cost:
         forward one pass; inverse about one pass of arithmetic in D steps, times what the scalar
@@ -58,7 +59,7 @@ class Autoregressive(Transform):
         *,
         hidden: Sequence[int] = (64, 64),
         order: Sequence[int] | None = None,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         activation: str = "relu",
         key: Array,
     ) -> None:
@@ -69,7 +70,7 @@ class Autoregressive(Transform):
             self.scalar.num_params,
             hidden=hidden,
             order=order,
-            context_dim=context_dim,
+            context_shape=context_shape,
             activation=activation,
             key=key,
         )
@@ -110,7 +111,7 @@ class AutoregressiveFlow(Flow):
         scalars: Sequence[ScalarMap],
         direction: Callable[[Transform], Transform],
         *,
-        context_dim: int,
+        context_shape: ContextShape,
         hidden: Sequence[int],
         activation: str,
         base: Conditional | None,
@@ -123,7 +124,7 @@ class AutoregressiveFlow(Flow):
                 scalar,
                 hidden=hidden,
                 order=range(dim)[::-1] if index % 2 else None,
-                context_dim=context_dim,
+                context_shape=context_shape,
                 activation=activation,
                 key=k,
             )
@@ -132,7 +133,7 @@ class AutoregressiveFlow(Flow):
         super().__init__(
             dim,
             [direction(layer) for layer in layers],
-            context_dim=context_dim,
+            context_shape=context_shape,
             base=base,
             key=base_key,
         )
@@ -154,13 +155,13 @@ class MAF(AutoregressiveFlow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: the order of the coordinates is reversed from one to the next.
         hidden, activation: of each layer's network.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,). Cost, of each
         layer: log_prob one pass; draws about one pass of arithmetic in D steps.
 
     Raises:
@@ -178,7 +179,7 @@ class MAF(AutoregressiveFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 5,
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
@@ -190,7 +191,7 @@ class MAF(AutoregressiveFlow):
             dim,
             scalars,
             Inverse,
-            context_dim=context_dim,
+            context_shape=context_shape,
             hidden=hidden,
             activation=activation,
             base=base,
@@ -208,7 +209,7 @@ class IAF(AutoregressiveFlow):
         as for `MAF`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,). Cost, of each
         layer: draws with their log-density one pass; log_prob of any other value about one pass of
         arithmetic in D steps.
 
@@ -229,7 +230,7 @@ class IAF(AutoregressiveFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 5,
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
@@ -241,7 +242,7 @@ class IAF(AutoregressiveFlow):
             dim,
             scalars,
             _itself,
-            context_dim=context_dim,
+            context_shape=context_shape,
             hidden=hidden,
             activation=activation,
             base=base,

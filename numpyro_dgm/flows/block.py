@@ -30,12 +30,14 @@ from jax.lax import dynamic_slice_in_dim, dynamic_update_slice_in_dim
 from jax.nn import sigmoid
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape, check_context_shape, context_size
 from dgm_core.masks import check_autoregressive
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.roots import increasing_root
 from numpyro_dgm.flows.transform import Inverse, Transform
 from numpyro_dgm.nn import Linear
+from numpyro_dgm.nn.contexts import batch_shape_of, flat
 
 __all__ = ["BNAF", "BlockAutoregressive"]
 
@@ -65,11 +67,11 @@ class BlockAutoregressive(Transform):
         dim: D.
         hidden: the units of each hidden layer per coordinate.
         order: a permutation of 0, ..., D - 1 (default: 0, 1, ...).
-        context_dim: .
+        context_shape: .
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and log-determinant
-        (*batch,).
+        u and x (*batch, D), context (*batch, *context_shape) -> value (*batch, D) and log-
+        determinant (*batch,).
 
     Cost:
         forward one pass of a network with D * hidden units; inverse about one pass of arithmetic,
@@ -91,7 +93,8 @@ class BlockAutoregressive(Transform):
 
     order: tuple[int, ...] = eqx.field(static=True)
     layers: list[_BlockLinear]
-    context_weight: Any  # an array (units, context_dim); None without a context
+    context_shape: tuple[Any, ...] = eqx.field(static=True)
+    context_weight: Any  # an array (units, entries of a context); None without a context
     gate: Array
 
     def __init__(
@@ -100,21 +103,21 @@ class BlockAutoregressive(Transform):
         *,
         hidden: Sequence[int] = (8, 8),
         order: Sequence[int] | None = None,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         key: Array,
     ) -> None:
-        hidden, order = check_autoregressive(dim, hidden, order, context_dim, least=1)
+        hidden, order = check_autoregressive(dim, hidden, order, least=1)
+        self.context_shape = check_context_shape("context_shape", context_shape)
+        entries = context_size(self.context_shape)
         self.order = order
         context_key, *keys = jax.random.split(key, len(hidden) + 2)
         self.layers = [
             _BlockLinear(dim, a, b, key=k) for (a, b), k in zip(pairwise((1, *hidden, 1)), keys)
         ]
-        limit = 1.0 / sqrt(max(context_dim, 1))
+        limit = 1.0 / sqrt(max(entries, 1))
         self.context_weight = (
-            jax.random.uniform(
-                context_key, (dim * hidden[0], context_dim), minval=-limit, maxval=limit
-            )
-            if context_dim
+            jax.random.uniform(context_key, (dim * hidden[0], entries), minval=-limit, maxval=limit)
+            if entries
             else None
         )
         self.gate = jnp.zeros(())
@@ -131,10 +134,8 @@ class BlockAutoregressive(Transform):
 
     def inverse_and_log_det(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         """u = f^-1(x; c) and log |det du/dx|."""
-        if context is not None:
-            x = jnp.broadcast_to(
-                x, (*jnp.broadcast_shapes(x.shape[:-1], context.shape[:-1]), x.shape[-1])
-            )
+        given = batch_shape_of(context, self.context_shape)
+        x = jnp.broadcast_to(x, (*jnp.broadcast_shapes(x.shape[:-1], given), x.shape[-1]))
         u = _invert(self, x, context)
         return u, -self.forward_and_log_det(u, context)[1]
 
@@ -162,7 +163,11 @@ class BlockAutoregressive(Transform):
             )
         if context is not None:
             weight, blocks, bias = found[0]
-            found[0] = weight, blocks, bias + context @ self.context_weight.T
+            found[0] = (
+                weight,
+                blocks,
+                bias + flat(context, self.context_shape) @ self.context_weight.T,
+            )
         return found
 
     def _map(self, layers: _Layers, u: Array) -> tuple[Array, Array]:
@@ -292,13 +297,13 @@ class BNAF(Flow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: the number of layers.
         hidden: the units of each hidden layer per coordinate.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,). Cost, of each
         layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a root search
         at each.
 
@@ -319,7 +324,7 @@ class BNAF(Flow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 5,
         hidden: Sequence[int] = (8, 8),
         base: Conditional | None = None,
@@ -331,7 +336,7 @@ class BNAF(Flow):
                 dim,
                 hidden=hidden,
                 order=range(dim)[::-1] if index % 2 else None,
-                context_dim=context_dim,
+                context_shape=context_shape,
                 key=k,
             )
             for index, k in enumerate(keys)
@@ -339,7 +344,7 @@ class BNAF(Flow):
         super().__init__(
             dim,
             [Inverse(layer) for layer in layers],
-            context_dim=context_dim,
+            context_shape=context_shape,
             base=base,
             key=base_key,
         )

@@ -7,6 +7,7 @@ Jacobian is triangular.
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,12 +15,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count, check_flag, check_instance
+from dgm_core.contexts import ContextShape, check_context_shape, context_size
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.linear import LU, Diagonal
 from numpyro_dgm.flows.scalar import Affine, ScalarMap, Shift, Spline
 from numpyro_dgm.flows.transform import Transform
 from numpyro_dgm.nn import MLP
+from numpyro_dgm.nn.contexts import flat
 
 __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
 
@@ -33,13 +36,13 @@ class Coupling(Transform):
     Args:
         dim: D.
         scalar: the map h.
-        context_dim: the size of the context (0 = none).
+        context_shape: of the context (0 = none).
         hidden, activation: of the network.
         swap: keep the second half (the last D - D // 2 entries) and map the first, instead of the
             other way round.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim); log-determinants (*batch,).
+        u and x (*batch, D), context (*batch, *context_shape); log-determinants (*batch,).
 
     Cost:
         one pass of the network in each direction, and what the scalar map costs.
@@ -59,7 +62,7 @@ class Coupling(Transform):
     scalar: ScalarMap = eqx.field(static=True)
     first: int = eqx.field(static=True)
     swap: bool = eqx.field(static=True)
-    context_dim: int = eqx.field(static=True)
+    context_shape: tuple[Any, ...] = eqx.field(static=True)
     network: MLP
 
     def __init__(
@@ -67,7 +70,7 @@ class Coupling(Transform):
         dim: int,
         scalar: ScalarMap = Affine(),  # noqa: B008, it is frozen
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
         swap: bool = False,
@@ -75,16 +78,15 @@ class Coupling(Transform):
     ) -> None:
         dim = check_count("dim", dim, 2)
         check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
-        context_dim = check_count("context_dim", context_dim, 0)
-        self.scalar, self.first, self.swap, self.context_dim = (
+        self.scalar, self.first, self.swap, self.context_shape = (
             scalar,
             dim // 2,
             check_flag("swap", swap),
-            check_count("context_dim", context_dim, 0),
+            check_context_shape("context_shape", context_shape),
         )
         kept = dim - self.first if swap else self.first
         network = MLP(
-            kept + context_dim,
+            kept + context_size(context_shape),
             hidden,
             (dim - kept) * scalar.num_params,
             activation=activation,
@@ -122,7 +124,8 @@ class Coupling(Transform):
         if self.swap:
             kept, mapped = mapped, kept
         features = kept
-        if context is not None and self.context_dim:
+        if context is not None and self.context_shape:
+            context = flat(context, self.context_shape)
             batch_shape = jnp.broadcast_shapes(value.shape[:-1], context.shape[:-1])
             kept = jnp.broadcast_to(kept, (*batch_shape, kept.shape[-1]))
             features = jnp.concatenate(
@@ -139,7 +142,7 @@ def _couplings(
     dim: int,
     scalar: ScalarMap,
     num_layers: int,
-    context_dim: int,
+    context_shape: ContextShape,
     hidden: Sequence[int],
     activation: str,
     key: Array,
@@ -150,7 +153,7 @@ def _couplings(
         Coupling(
             dim,
             scalar,
-            context_dim=context_dim,
+            context_shape=context_shape,
             hidden=hidden,
             activation=activation,
             swap=i % 2 == 1,
@@ -173,11 +176,11 @@ class _CouplingFlow(Flow):
         num_layers: int,
         hidden: Sequence[int],
         *,
-        context_dim: int,
+        context_shape: ContextShape,
         base: Conditional | None,
         key: Array,
     ) -> None:
-        super().__init__(dim, transforms, context_dim=context_dim, base=base, key=key)
+        super().__init__(dim, transforms, context_shape=context_shape, base=base, key=key)
         self.num_layers, self.hidden = num_layers, tuple(hidden)
 
     def _sizes(self) -> tuple[str, ...]:
@@ -190,13 +193,13 @@ class NICE(_CouplingFlow):
 
     Args:
         dim: D, at least 2.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: couplings.
         hidden, activation: of their networks.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         one pass in each direction.
@@ -216,7 +219,7 @@ class NICE(_CouplingFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
@@ -224,13 +227,13 @@ class NICE(_CouplingFlow):
         key: Array,
     ) -> None:
         key_base, key = jax.random.split(key)
-        couplings = _couplings(dim, Shift(), num_layers, context_dim, hidden, activation, key)
+        couplings = _couplings(dim, Shift(), num_layers, context_shape, hidden, activation, key)
         super().__init__(
             dim,
             [*couplings, Diagonal(dim)],
             num_layers,
             hidden,
-            context_dim=context_dim,
+            context_shape=context_shape,
             base=base,
             key=key_base,
         )
@@ -242,13 +245,13 @@ class RealNVP(_CouplingFlow):
 
     Args:
         dim: D, at least 2.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: couplings.
         hidden, activation: of their networks.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         one pass in each direction.
@@ -268,7 +271,7 @@ class RealNVP(_CouplingFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
@@ -276,9 +279,9 @@ class RealNVP(_CouplingFlow):
         key: Array,
     ) -> None:
         key_base, key = jax.random.split(key)
-        couplings = _couplings(dim, Affine(), num_layers, context_dim, hidden, activation, key)
+        couplings = _couplings(dim, Affine(), num_layers, context_shape, hidden, activation, key)
         super().__init__(
-            dim, couplings, num_layers, hidden, context_dim=context_dim, base=base, key=key_base
+            dim, couplings, num_layers, hidden, context_shape=context_shape, base=base, key=key_base
         )
 
 
@@ -288,14 +291,14 @@ class NSF(_CouplingFlow):
 
     Args:
         dim: D, at least 2.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: couplings.
         num_bins, bound: of the splines, which are the identity outside [-bound, bound].
         hidden, activation: of the networks.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         one pass in each direction, and two triangular systems in one of them.
@@ -315,7 +318,7 @@ class NSF(_CouplingFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         num_bins: int = 8,
         bound: float = 5.0,
@@ -326,9 +329,15 @@ class NSF(_CouplingFlow):
     ) -> None:
         key_base, key = jax.random.split(key)
         couplings = _couplings(
-            dim, Spline(num_bins, bound), num_layers, context_dim, hidden, activation, key
+            dim, Spline(num_bins, bound), num_layers, context_shape, hidden, activation, key
         )
         mixed = chain.from_iterable((coupling, LU(dim)) for coupling in couplings)
         super().__init__(
-            dim, list(mixed), num_layers, hidden, context_dim=context_dim, base=base, key=key_base
+            dim,
+            list(mixed),
+            num_layers,
+            hidden,
+            context_shape=context_shape,
+            base=base,
+            key=key_base,
         )

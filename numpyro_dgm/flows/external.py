@@ -12,6 +12,7 @@ from jax import Array
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
+from dgm_core.contexts import ContextShape, context_size
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.drawn import Drawn
 
@@ -25,11 +26,11 @@ class ExternalFlow(Conditional):
     Args:
         flow: the other library's object.
         dim: the size of its values.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         support: of its values (None: what the flow says, else all real vectors).
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Cost:
         the other library's, which inverts an autoregressive flow in dim passes.
@@ -42,7 +43,7 @@ class ExternalFlow(Conditional):
         >>> from flowjax.distributions import StandardNormal
         >>> from flowjax.flows import coupling_flow
         >>> inner = coupling_flow(jax.random.key(0), base_dist=StandardNormal((2,)), cond_dim=3)
-        >>> flow = ExternalFlow(inner, 2, context_dim=3)
+        >>> flow = ExternalFlow(inner, 2, context_shape=3)
         >>> flow(jnp.zeros((5, 3))).log_prob(jnp.zeros(2)).shape
         (5,)
     """
@@ -55,19 +56,20 @@ class ExternalFlow(Conditional):
         flow: Any,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         support: constraints.Constraint | None = None,
     ) -> None:
-        super().__init__(dim, context_dim=context_dim)
+        super().__init__(dim, context_shape=context_shape)
+        entries = context_size(context_shape)
         known = isinstance(flow, eqx.Module) and hasattr(flow, "cond_shape")
         if not known:
             raise ValueError(
                 "flow must be a FlowJAX distribution, such as "
                 f"flowjax.flows.masked_autoregressive_flow(...), got {flow!r}."
             )
-        if flow.cond_shape != ((context_dim,) if context_dim else None):
+        if flow.cond_shape != ((entries,) if entries else None):
             raise ValueError(
-                f"The flow does not take a context of {context_dim} entries: its cond_shape is "
+                f"The flow does not take a context of {entries} entries: its cond_shape is "
                 f"{flow.cond_shape}."
             )
         if flow.shape != self.event_shape:
@@ -88,14 +90,15 @@ class ExternalFlow(Conditional):
                     "support=constraints.independent(constraints.positive, 1))."
                 )
 
-    def condition(self, context: Array | None) -> Distribution:
+    def condition(self, context: Any) -> Distribution:
         """The distribution given a checked context."""
+        context = None if context is None else self.flat(context)
         batch_shape = () if context is None else context.shape[:-1]
         return _External(self.flow, context, batch_shape, self.given_support)
 
     def _nothing(self) -> Array | None:
         """A context of zeros, or None without one."""
-        return jnp.zeros(self.context_dim) if self.context_dim else None
+        return jnp.zeros(self.context_shape) if self.context_shape else None
 
 
 class _External(Distribution):

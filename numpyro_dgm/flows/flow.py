@@ -15,9 +15,11 @@ from jax import Array
 from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_instance, refuse
+from dgm_core.contexts import ContextShape, shown_shape
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from numpyro_dgm.flows.drawn import Drawn
 from numpyro_dgm.flows.transform import Inverse, Transform
+from numpyro_dgm.nn.contexts import batch_shape_of
 
 __all__ = ["Flow", "FlowDistribution"]
 
@@ -31,13 +33,13 @@ class Flow(Conditional):
     Args:
         dim: a size or a shape.
         transforms: from the noise to the data.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         base: a conditional of the noise (default StandardNormal(dim), with a context
-            DiagonalNormal(dim, context_dim=context_dim), which is the standard normal times a
+            DiagonalNormal(dim, context_shape=context_shape), which is the standard normal times a
             learned location and scale).
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Cost:
         that of its transforms in each direction; `repr` shows it.
@@ -54,31 +56,34 @@ class Flow(Conditional):
         dim: int | tuple[int, ...],
         transforms: Sequence[Transform],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         base: Conditional | None = None,
         key: Array | None = None,
     ) -> None:
-        super().__init__(dim, context_dim=context_dim)
+        super().__init__(dim, context_shape=context_shape)
         if base is None:
             base = (
-                DiagonalNormal(dim, context_dim=context_dim, key=key)
-                if context_dim
+                DiagonalNormal(dim, context_shape=context_shape, key=key)
+                if context_shape
                 else StandardNormal(dim)
             )
         check_instance("base", base, Conditional, "a conditional such as StandardNormal(dim)")
-        if base.event_shape != self.event_shape or base.context_dim not in (0, context_dim):
+        if base.event_shape != self.event_shape or base.context_shape not in (
+            (),
+            self.context_shape,
+        ):
             raise ValueError(
                 f"The base of a flow must give values of shape {self.event_shape} with "
-                f"context_dim=0 or context_dim={context_dim}, got {base!r}."
+                f"context_shape=0 or context_shape={shown_shape(self.context_shape)}, got {base!r}."
             )
         self.base = base
         self.transforms = check_transforms(transforms)
 
-    def condition(self, context: Array | None) -> "FlowDistribution":
+    def condition(self, context: Any) -> "FlowDistribution":
         """The distribution given a checked context."""
-        base = self.base(context if self.base.context_dim else None)
-        if context is not None and not self.base.context_dim:
-            base = base.expand(context.shape[:-1])
+        base = self.base.condition(context if self.base.context_shape else None)
+        if context is not None and not self.base.context_shape:
+            base = base.expand(batch_shape_of(context, self.context_shape))
         return FlowDistribution(base, self.transforms, context)
 
     def inverse(self, base: Conditional | None = None) -> "Flow":
@@ -93,7 +98,7 @@ class Flow(Conditional):
             t.transform if isinstance(t, Inverse) else Inverse(t) for t in reversed(self.transforms)
         ]
         base = StandardNormal(dim) if base is None else base
-        return Flow(dim, transforms, context_dim=self.context_dim, base=base)
+        return Flow(dim, transforms, context_shape=self.context_shape, base=base)
 
     @property
     def sample_cost(self) -> str:
@@ -131,7 +136,7 @@ class FlowDistribution(Distribution):
     Args:
         base: the distribution of the noise.
         transforms: from the noise to the data.
-        context: (*batch, context_dim) or None.
+        context: (*batch, *context_shape) or None.
 
     Shapes:
         those of the base.

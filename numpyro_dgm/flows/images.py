@@ -6,6 +6,7 @@ as it is, the other half goes on to the next.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,12 +22,14 @@ from dgm_core.arguments import (
     check_instance,
     check_sizes,
 )
+from dgm_core.contexts import ContextShape, check_context_shape, context_size
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.scalar import Affine, ScalarMap
 from numpyro_dgm.flows.scales import FactoredOut, Squeezed, WithinImage
 from numpyro_dgm.flows.transform import Transform
 from numpyro_dgm.nn import Linear
+from numpyro_dgm.nn.contexts import flat
 from numpyro_dgm.nn.convolution import uniform_weights
 from numpyro_dgm.nn.layers import activate, check_activation
 
@@ -57,6 +60,7 @@ class _ConvNet(eqx.Module):
 
     convolutions: list[_Conv3x3]
     context: Linear | None
+    context_shape: tuple[Any, ...] = eqx.field(static=True)
     activation: str = eqx.field(static=True)
 
     def __init__(
@@ -64,7 +68,7 @@ class _ConvNet(eqx.Module):
         in_channels: int,
         hidden_channels: Sequence[int],
         out_channels: int,
-        context_dim: int,
+        context_shape: ContextShape,
         activation: str,
         *,
         key: Array,
@@ -72,6 +76,7 @@ class _ConvNet(eqx.Module):
         hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
         sizes = (in_channels, *hidden_channels, out_channels)
         self.activation = check_activation(activation)
+        self.context_shape = check_context_shape("context_shape", context_shape)
         key_context, *keys = jax.random.split(key, len(sizes))
         *first, last = (_Conv3x3(a, b, key=k) for (a, b), k in zip(pairwise(sizes), keys))
         self.convolutions = [
@@ -79,8 +84,8 @@ class _ConvNet(eqx.Module):
             jax.tree.map(lambda weight: 0.01 * weight, last),
         ]  # near raw = 0, the identity
         self.context = (
-            Linear(context_dim, sizes[1], key=key_context)
-            if check_count("context_dim", context_dim, 0)
+            Linear(context_size(context_shape), sizes[1], key=key_context)
+            if context_size(context_shape)
             else None
         )
 
@@ -90,7 +95,7 @@ class _ConvNet(eqx.Module):
             y = convolution(x.reshape(-1, *x.shape[-3:]))
             x = y.reshape(*x.shape[:-3], *y.shape[1:])
             if index == 0 and self.context is not None and context is not None:
-                x = x + self.context(context)[..., None, None]
+                x = x + self.context(flat(context, self.context_shape))[..., None, None]
         return x
 
 
@@ -103,11 +108,11 @@ class ImageCoupling(Transform):
         mask: "checkerboard" (every other pixel) or "channels" (the first C // 2 channels are kept).
         swap: keep the other half.
         scalar: the map h.
-        context_dim: the size of the context (0 = none).
+        context_shape: of the context (0 = none).
         hidden_channels, activation: of the network, of 3x3 convolutions.
 
     Shapes:
-        u and x (*batch, C, H, W), context (*batch, context_dim); log-determinants (*batch,).
+        u and x (*batch, C, H, W), context (*batch, *context_shape); log-determinants (*batch,).
 
     Cost:
         one pass of the network in each direction, and what the scalar map costs.
@@ -131,7 +136,7 @@ class ImageCoupling(Transform):
         *,
         swap: bool = False,
         scalar: ScalarMap = Affine(),  # noqa: B008, it is frozen
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         hidden_channels: Sequence[int] = (32, 32),
         activation: str = "relu",
         key: Array,
@@ -144,7 +149,7 @@ class ImageCoupling(Transform):
             image_shape[0],
             hidden_channels,
             image_shape[0] * scalar.num_params,
-            context_dim,
+            context_shape,
             activation,
             key=key,
         )
@@ -210,14 +215,14 @@ class MultiScaleRealNVP(Flow):
 
     Args:
         image_shape: C, H, W.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_scales: the number of scales.
         num_layers: couplings for each mask and scale.
         hidden_channels, activation: of their networks, of 3x3 convolutions.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (C, H, W).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (C, H, W).
 
     Cost:
         one pass in each direction.
@@ -243,7 +248,7 @@ class MultiScaleRealNVP(Flow):
         self,
         image_shape: tuple[int, int, int],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_scales: int = 2,
         num_layers: int = 3,
         hidden_channels: Sequence[int] = (32, 32),
@@ -260,7 +265,7 @@ class MultiScaleRealNVP(Flow):
                 shape,
                 mask,
                 swap=swap,
-                context_dim=context_dim,
+                context_shape=context_shape,
                 hidden_channels=hidden_channels,
                 activation=activation,
                 key=k,
@@ -268,7 +273,9 @@ class MultiScaleRealNVP(Flow):
             for wrap in reversed(place):
                 transform = wrap(transform)
             transforms.insert(0, transform)
-        super().__init__(image_shape, transforms, context_dim=context_dim, base=base, key=key_base)
+        super().__init__(
+            image_shape, transforms, context_shape=context_shape, base=base, key=key_base
+        )
         self.num_scales, self.num_layers, self.hidden_channels = (
             num_scales,
             num_layers,

@@ -18,9 +18,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape, check_context_shape, context_size
 from dgm_core.masks import Masking, check_autoregressive, masking
 from numpyro_dgm.flows.masked import solve_masked
 from numpyro_dgm.flows.scalar import ScalarMap
+from numpyro_dgm.nn.contexts import batch_shape_of, flat
 from numpyro_dgm.nn.layers import Linear, activate, check_activation
 
 __all__ = ["MADE"]
@@ -40,11 +42,11 @@ class MADE(eqx.Module):
             the first coordinates and some the last.
         order: a permutation of 0, ..., D - 1, from the coordinate that sees nothing to the one that
             sees all others (default: 0, 1, ...).
-        context_dim: 0 = none.
+        context_shape: 0 = none.
         activation: as in `MLP`.
 
     Shapes:
-        v (*batch, D), context (*batch, context_dim) -> raw (*batch, D, num_params).
+        v (*batch, D), context (*batch, *context_shape) -> raw (*batch, D, num_params).
 
     Cost:
         one pass of a dense network; `solve` about as much arithmetic, in D steps.
@@ -61,9 +63,10 @@ class MADE(eqx.Module):
     """
 
     masking: Masking = eqx.field(static=True)
+    context_shape: tuple[Any, ...] = eqx.field(static=True)
     activation: str = eqx.field(static=True)
     layers: list[Linear]
-    context_weight: Any  # an array (units, context_dim); None without a context
+    context_weight: Any  # an array (units, entries of a context); None without a context
 
     def __init__(
         self,
@@ -72,26 +75,28 @@ class MADE(eqx.Module):
         *,
         hidden: Sequence[int] = (64, 64),
         order: Sequence[int] | None = None,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         activation: str = "relu",
         key: Array,
     ) -> None:
-        hidden, order = check_autoregressive(dim, hidden, order, context_dim)
+        hidden, order = check_autoregressive(dim, hidden, order)
+        self.context_shape = check_context_shape("context_shape", context_shape)
+        entries = context_size(self.context_shape)
         num_params = check_count("num_params", num_params)
-        self.masking = masking(order, hidden, num_params, context_dim > 0)
+        self.masking = masking(order, hidden, num_params, entries > 0)
         self.activation = check_activation(activation)
         sizes = (dim, *hidden, dim * num_params)
         context_key, *keys = jax.random.split(key, len(sizes))
         layers = [Linear(a, b, key=k) for a, b, k in zip(sizes, sizes[1:], keys)]
-        limit = 1.0 / sqrt(max(context_dim, 1))
+        limit = 1.0 / sqrt(max(entries, 1))
         context_weight = jax.random.uniform(
-            context_key, (sizes[1], context_dim), minval=-limit, maxval=limit
+            context_key, (sizes[1], entries), minval=-limit, maxval=limit
         )
         # Near raw = 0, which is the identity for most scalar maps.
         layers[-1] = jax.tree.map(lambda parameter: 0.01 * parameter, layers[-1])
         self.layers, self.context_weight = (
             layers,
-            (context_weight if hidden else 0.01 * context_weight) if context_dim else None,
+            (context_weight if hidden else 0.01 * context_weight) if entries else None,
         )
 
     def __call__(self, v: Array, context: Array | None = None) -> Array:
@@ -99,7 +104,7 @@ class MADE(eqx.Module):
         for index, (layer, mask) in enumerate(zip(self.layers, self.masking.masks)):
             v = v @ jnp.where(mask, layer.weight, 0.0).T + layer.bias
             if context is not None and index == 0:
-                v = v + context @ self.context_weight.T
+                v = v + flat(context, self.context_shape) @ self.context_weight.T
             if index + 1 < len(self.layers):
                 v = activate(self.activation, v)
         return v.reshape(*v.shape[:-1], self.masking.dim, -1)
@@ -110,17 +115,13 @@ class MADE(eqx.Module):
         """v (*batch, D) with scalar(v, forward(v, context)) = w, and log |det dv/dw| (*batch,);
         differentiable in w, context and the weights.
         """
-        batch = (
-            w.shape[:-1]
-            if context is None
-            else jnp.broadcast_shapes(w.shape[:-1], context.shape[:-1])
-        )
+        batch = jnp.broadcast_shapes(w.shape[:-1], batch_shape_of(context, self.context_shape))
         weights, biases = (
             [layer.weight for layer in self.layers],
             [layer.bias[:, None] for layer in self.layers],
         )
         if context is not None:
-            given = context @ self.context_weight.T
+            given = flat(context, self.context_shape) @ self.context_weight.T
             biases[0] = (
                 biases[0]
                 + jnp.broadcast_to(given, (*batch, given.shape[-1])).reshape(-1, given.shape[-1]).T

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count, check_instance, refuse, shown
+from dgm_core.contexts import ContextShape, check_context_shape, shown_shape
 from numpyro_dgm.conditionals import Conditional, ImplicitDistribution
 
 __all__ = ["check_fit", "given", "num_data"]
@@ -33,18 +34,19 @@ def check_conditionals(**parts: Any) -> None:
 
 
 def check_fit(
-    role: str, conditional: Conditional, event_shape: tuple[int, ...], *context_dims: int
+    role: str, conditional: Conditional, event_shape: tuple[int, ...], *context_shapes: ContextShape
 ) -> None:
     """Raise a ValueError unless `conditional` gives values of shape `event_shape` from contexts of
-    one of the sizes `context_dims`.
+    one of the shapes `context_shapes`.
     """
-    if tuple(conditional.event_shape) != event_shape or conditional.context_dim not in context_dims:
-        wanted = " or ".join(f"context_dim={dim}" for dim in context_dims)
+    shapes = [check_context_shape("context_shape", shape) for shape in context_shapes]
+    if conditional.event_shape != event_shape or conditional.context_shape not in shapes:
+        wanted = " or ".join(f"context_shape={shown_shape(shape)}" for shape in shapes)
         raise ValueError(
             f"The {role} must give values of shape {event_shape} with {wanted}, got "
             f"{conditional!r} "
             f"with values of shape {tuple(conditional.event_shape)} and "
-            f"context_dim={conditional.context_dim}."
+            f"context_shape={shown_shape(conditional.context_shape)}."
         )
 
 

@@ -5,6 +5,7 @@ from pyro import distributions as dist
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric, size_of
 
 
@@ -14,12 +15,12 @@ class Bernoulli(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,). Values are 0.0
-        and 1.0.
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values are
+        0.0 and 1.0.
 
     Raises:
         with validation on, ValueError for gray values; binarize the data or use
@@ -31,9 +32,13 @@ class Bernoulli(Parametric):
     """
 
     def __init__(
-        self, dim: int | tuple[int, ...], *, context_dim: int = 0, pixelwise: bool = False
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_shape: ContextShape = 0,
+        pixelwise: bool = False,
     ) -> None:
-        super().__init__(dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise)
+        super().__init__(dim, size_of(dim), context_shape=context_shape, pixelwise=pixelwise)
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

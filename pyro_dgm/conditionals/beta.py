@@ -9,6 +9,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from dgm_core.arguments import check_fraction
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric, size_of
 from pyro_dgm.conditionals.elementwise import OpenInterval, check_inside, inside, open_unit
 from pyro_dgm.nn.special import binet, digamma_gap, log1mexp, log1p_gap, log_beta
@@ -20,12 +21,12 @@ class Beta(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_concentration: the smallest a and b.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Raises:
         with validation on, ValueError for values that are not strictly between 0 and 1.
@@ -39,7 +40,7 @@ class Beta(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_concentration: float = 1e-2,
         pixelwise: bool = False,
     ) -> None:
@@ -47,7 +48,7 @@ class Beta(Parametric):
         super().__init__(
             dim,
             num_params,
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_concentration", min_concentration),
         )
@@ -66,12 +67,12 @@ class Kumaraswamy(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_concentration: the smallest a and b.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Raises:
         with validation on, ValueError for values that are not strictly between 0 and 1.
@@ -88,7 +89,7 @@ class Kumaraswamy(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_concentration: float = 1e-2,
         pixelwise: bool = False,
     ) -> None:
@@ -96,7 +97,7 @@ class Kumaraswamy(Parametric):
         super().__init__(
             dim,
             num_params,
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_concentration", min_concentration),
         )

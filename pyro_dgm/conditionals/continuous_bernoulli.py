@@ -9,6 +9,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric, size_of
 from pyro_dgm.conditionals.elementwise import Elementwise
 from pyro_dgm.nn.special import log1mexp, series
@@ -22,11 +23,11 @@ class ContinuousBernoulli(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     References:
         Loaiza-Ganem & Cunningham (2019), arXiv:1907.06845. The normalizer is a Taylor series where
@@ -39,9 +40,13 @@ class ContinuousBernoulli(Parametric):
     """
 
     def __init__(
-        self, dim: int | tuple[int, ...], *, context_dim: int = 0, pixelwise: bool = False
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_shape: ContextShape = 0,
+        pixelwise: bool = False,
     ) -> None:
-        super().__init__(dim, size_of(dim), context_dim=context_dim, pixelwise=pixelwise)
+        super().__init__(dim, size_of(dim), context_shape=context_shape, pixelwise=pixelwise)
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

@@ -5,13 +5,14 @@ without a density.
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape, context_size
 from pyro_dgm.conditionals.base import Conditional, size_of
 from pyro_dgm.nn.mlp import MLP
 
@@ -79,10 +80,10 @@ class Generator(Conditional):
         dim: a size or a shape.
         noise_dim: of eps (default: the size of x).
         hidden, activation: of g.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Cost:
         one pass of g per draw; no log_prob.
@@ -103,23 +104,27 @@ class Generator(Conditional):
         noise_dim: int | None = None,
         hidden: Sequence[int] = (128, 128),
         activation: str = "relu",
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
     ) -> None:
-        super().__init__(dim, context_dim=context_dim)
+        super().__init__(dim, context_shape=context_shape)
         entries = size_of(dim)
         self.noise_dim = entries if noise_dim is None else check_count("noise_dim", noise_dim)
         self.network = MLP(
-            self.noise_dim + context_dim, hidden, size_of(dim), activation=activation
+            self.noise_dim + context_size(context_shape),
+            hidden,
+            size_of(dim),
+            activation=activation,
         )
 
-    def condition(self, context: Tensor | None) -> ImplicitDistribution:
+    def condition(self, context: Any) -> ImplicitDistribution:
         """The distribution given a checked context."""
+        context = None if context is None else self.flat(context)
 
         def sampler(batch_shape: torch.Size) -> Tensor:
             like = next(self.parameters())
             inputs = torch.randn(*batch_shape, self.noise_dim, dtype=like.dtype, device=like.device)
             if context is not None:
-                inputs = torch.cat([inputs, context.expand(*batch_shape, self.context_dim)], -1)
+                inputs = torch.cat([inputs, context.expand(*batch_shape, -1)], -1)
             return self.network(inputs).reshape(*batch_shape, *self.event_shape)
 
         return ImplicitDistribution(

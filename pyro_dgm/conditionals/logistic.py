@@ -1,10 +1,14 @@
 """The standard logistic distribution."""
 
+from typing import Any
+
 import torch
 from pyro import distributions as dist
 from torch import Tensor
 
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Conditional
+from pyro_dgm.nn.contexts import batch_shape_of
 
 
 class StandardLogistic(Conditional):
@@ -15,10 +19,10 @@ class StandardLogistic(Conditional):
 
     Args:
         dim: a size or a shape.
-        context_dim: a context gives the batch shape and nothing else.
+        context_shape: a context gives the batch shape and nothing else.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Example:
         >>> round(StandardLogistic(2)().log_prob(torch.zeros(2)).item(), 4)
@@ -28,14 +32,14 @@ class StandardLogistic(Conditional):
     loc: Tensor
     scale: Tensor
 
-    def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0) -> None:
-        super().__init__(dim, context_dim=context_dim)
+    def __init__(self, dim: int | tuple[int, ...], *, context_shape: ContextShape = 0) -> None:
+        super().__init__(dim, context_shape=context_shape)
         self.register_buffer("loc", torch.zeros(self.event_shape), persistent=False)
         self.register_buffer("scale", torch.ones(self.event_shape), persistent=False)
 
-    def condition(self, context: Tensor | None) -> dist.TorchDistribution:
+    def condition(self, context: Any) -> dist.TorchDistribution:
         """The distribution given a checked context."""
-        batch_shape = () if context is None else context.shape[:-1]
+        batch_shape = batch_shape_of(context, self.context_shape)
         return (
             _Logistic(self.loc, self.scale)
             .expand((*batch_shape, *self.event_shape))

@@ -9,6 +9,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from dgm_core.arguments import check_fraction
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric, size_of
 from pyro_dgm.conditionals.elementwise import OpenInterval, inside, open_unit, smallest
 
@@ -18,12 +19,12 @@ class LogitNormal(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest scale.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Raises:
         with validation on, ValueError for values that are not strictly between 0 and 1.
@@ -37,7 +38,7 @@ class LogitNormal(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_scale: float = 1e-2,
         pixelwise: bool = False,
     ) -> None:
@@ -45,7 +46,7 @@ class LogitNormal(Parametric):
         super().__init__(
             dim,
             num_params,
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
         )

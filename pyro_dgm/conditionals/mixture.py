@@ -5,6 +5,7 @@ from pyro import distributions as dist
 from torch import Tensor
 
 from dgm_core.arguments import check_count, check_fraction
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric
 
 
@@ -18,11 +19,11 @@ class MixturePrior(Parametric):
     Args:
         dim: D.
         num_components: K.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest scale.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         K (2 D + 1) parameters per value; log_prob K diagonal densities.
@@ -36,7 +37,12 @@ class MixturePrior(Parametric):
     """
 
     def __init__(
-        self, dim: int, num_components: int = 10, *, context_dim: int = 0, min_scale: float = 1e-3
+        self,
+        dim: int,
+        num_components: int = 10,
+        *,
+        context_shape: ContextShape = 0,
+        min_scale: float = 1e-3,
     ) -> None:
         dim = check_count("dim", dim)
         num_components = check_count("num_components", num_components)
@@ -48,7 +54,7 @@ class MixturePrior(Parametric):
         super().__init__(
             dim,
             num_components + 2 * size,
-            context_dim=context_dim,
+            context_shape=context_shape,
             floor=check_fraction("min_scale", min_scale),
             initial=initial,
         )

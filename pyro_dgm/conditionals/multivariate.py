@@ -12,6 +12,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from dgm_core.arguments import check_count, check_fraction
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric
 
 
@@ -22,11 +23,11 @@ class LowRankNormal(Parametric):
     Args:
         dim: D.
         rank: (R), the number of columns of V(c).
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest scale.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         D (R + 2) parameters per value; log_prob, by a QR factorization, R^2 (D + R) operations; its
@@ -41,7 +42,7 @@ class LowRankNormal(Parametric):
     """
 
     def __init__(
-        self, dim: int, rank: int, *, context_dim: int = 0, min_scale: float = 1e-4
+        self, dim: int, rank: int, *, context_shape: ContextShape = 0, min_scale: float = 1e-4
     ) -> None:
         dim = check_count("dim", dim)
         rank = check_count("rank", rank, most=dim)
@@ -54,7 +55,7 @@ class LowRankNormal(Parametric):
         super().__init__(
             dim,
             dim * (rank + 2),
-            context_dim=context_dim,
+            context_shape=context_shape,
             floor=check_fraction("min_scale", min_scale),
             initial=initial,
         )
@@ -78,11 +79,11 @@ class FullRankNormal(Parametric):
 
     Args:
         dim: D.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest scale.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         D (D + 3) / 2 parameters per value; log_prob solves one triangular system.
@@ -95,12 +96,14 @@ class FullRankNormal(Parametric):
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, dim: int, *, context_dim: int = 0, min_scale: float = 1e-4) -> None:
+    def __init__(
+        self, dim: int, *, context_shape: ContextShape = 0, min_scale: float = 1e-4
+    ) -> None:
         dim = check_count("dim", dim)
         super().__init__(
             dim,
             dim * (dim + 3) // 2,
-            context_dim=context_dim,
+            context_shape=context_shape,
             floor=check_fraction("min_scale", min_scale),
         )
         rows, columns = torch.tril_indices(dim, dim, -1)

@@ -5,13 +5,16 @@ that no density becomes infinite.
 """
 
 from math import log, pi
+from typing import Any
 
 import torch
 from pyro import distributions as dist
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_fraction, check_number
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Conditional, Parametric, size_of
+from pyro_dgm.nn.contexts import batch_shape_of
 
 __all__ = ["DiagonalNormal", "Normal", "StandardNormal"]
 
@@ -21,10 +24,10 @@ class StandardNormal(Conditional):
 
     Args:
         dim: a size or a shape.
-        context_dim: a context gives the batch shape and nothing else.
+        context_shape: a context gives the batch shape and nothing else.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Example:
         >>> round(StandardNormal(2)().log_prob(torch.zeros(2)).item(), 4)
@@ -34,14 +37,14 @@ class StandardNormal(Conditional):
     loc: Tensor
     scale: Tensor
 
-    def __init__(self, dim: int | tuple[int, ...], *, context_dim: int = 0) -> None:
-        super().__init__(dim, context_dim=context_dim)
+    def __init__(self, dim: int | tuple[int, ...], *, context_shape: ContextShape = 0) -> None:
+        super().__init__(dim, context_shape=context_shape)
         self.register_buffer("loc", torch.zeros(self.event_shape), persistent=False)
         self.register_buffer("scale", torch.ones(self.event_shape), persistent=False)
 
-    def condition(self, context: Tensor | None) -> dist.TorchDistribution:
+    def condition(self, context: Any) -> dist.TorchDistribution:
         """The distribution given a checked context."""
-        batch_shape = () if context is None else context.shape[:-1]
+        batch_shape = batch_shape_of(context, self.context_shape)
         return (
             _StandardNormal(self.loc, self.scale)
             .expand((*batch_shape, *self.event_shape))
@@ -80,13 +83,13 @@ class Normal(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         scale: None: one learned number, `raw_scale`.
         min_scale: the smallest learned scale.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Raises:
         ValueError: if scale is not positive.
@@ -100,7 +103,7 @@ class Normal(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         scale: float | None = None,
         min_scale: float = 1e-4,
         pixelwise: bool = False,
@@ -110,7 +113,7 @@ class Normal(Parametric):
         super().__init__(
             dim,
             size_of(dim),
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
         )
@@ -129,12 +132,12 @@ class DiagonalNormal(Parametric):
 
     Args:
         dim: a size or a shape.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
         min_scale: the smallest scale.
         pixelwise: as in `Parametric`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Example:
         >>> round(DiagonalNormal(2)().log_prob(torch.zeros(2)).item(), 4)
@@ -145,7 +148,7 @@ class DiagonalNormal(Parametric):
         self,
         dim: int | tuple[int, ...],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         min_scale: float = 1e-4,
         pixelwise: bool = False,
     ) -> None:
@@ -153,7 +156,7 @@ class DiagonalNormal(Parametric):
         super().__init__(
             dim,
             num_params,
-            context_dim=context_dim,
+            context_shape=context_shape,
             pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
         )

@@ -5,6 +5,7 @@ networks, splines.
 from collections.abc import Sequence
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals import Conditional, StandardLogistic
 from pyro_dgm.flows.autoregressive import AutoregressiveFlow
 from pyro_dgm.flows.scalar import Affine, MixtureCDF, Sigmoidal, Spline
@@ -22,7 +23,7 @@ class MAFMoG(AutoregressiveFlow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: the first the one of mixtures, the others affine: 1 gives an autoregressive
             model with mixture conditionals, 6 the paper's MAF MoG (5).
         num_components: of each mixture.
@@ -30,7 +31,7 @@ class MAFMoG(AutoregressiveFlow):
         base: (default StandardLogistic(dim)).
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,). Cost, of each
         layer: log_prob one pass; draws about one pass of arithmetic in D steps, a root search at
         each step in the layer of mixtures.
 
@@ -49,7 +50,7 @@ class MAFMoG(AutoregressiveFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 6,
         num_components: int = 10,
         hidden: Sequence[int] = (64, 64),
@@ -64,7 +65,7 @@ class MAFMoG(AutoregressiveFlow):
             dim,
             scalars,
             Inverse,
-            context_dim=context_dim,
+            context_shape=context_shape,
             hidden=hidden,
             activation=activation,
             base=StandardLogistic(dim) if base is None else base,
@@ -77,12 +78,12 @@ class NAF(AutoregressiveFlow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: the number of layers.
         num_components, hidden: units of each increasing network; the others as for `MAF`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,). Cost, of each
         layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a root search
         at each.
 
@@ -101,7 +102,7 @@ class NAF(AutoregressiveFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 5,
         num_components: int = 16,
         hidden: Sequence[int] = (64, 64),
@@ -113,7 +114,7 @@ class NAF(AutoregressiveFlow):
             dim,
             scalars,
             Inverse,
-            context_dim=context_dim,
+            context_shape=context_shape,
             hidden=hidden,
             activation=activation,
             base=base,
@@ -126,13 +127,13 @@ class AutoregressiveNSF(AutoregressiveFlow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: the number of layers.
         num_bins, bound: of the splines, which are the identity outside [-bound, bound]; the others
             as for `MAF`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,). Cost, of each
         layer: log_prob one pass; draws about one pass of arithmetic in D steps.
 
     Raises:
@@ -150,7 +151,7 @@ class AutoregressiveNSF(AutoregressiveFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 5,
         num_bins: int = 8,
         bound: float = 5.0,
@@ -163,7 +164,7 @@ class AutoregressiveNSF(AutoregressiveFlow):
             dim,
             scalars,
             Inverse,
-            context_dim=context_dim,
+            context_shape=context_shape,
             hidden=hidden,
             activation=activation,
             base=base,

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape, check_context_shape, context_size
 from dgm_core.masks import check_autoregressive
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
@@ -33,6 +34,7 @@ from pyro_dgm.flows.masked import Once
 from pyro_dgm.flows.roots import in_torch_func, increasing_root
 from pyro_dgm.flows.transform import Inverse, Transform
 from pyro_dgm.nn import Linear
+from pyro_dgm.nn.contexts import batch_shape_of, flat
 
 __all__ = ["BNAF", "BlockAutoregressive"]
 
@@ -60,11 +62,11 @@ class BlockAutoregressive(Transform):
         dim: D.
         hidden: the units of each hidden layer per coordinate.
         order: a permutation of 0, ..., D - 1 (default: 0, 1, ...).
-        context_dim: .
+        context_shape: .
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim) -> value (*batch, D) and log-determinant
-        (*batch,).
+        u and x (*batch, D), context (*batch, *context_shape) -> value (*batch, D) and log-
+        determinant (*batch,).
 
     Cost:
         forward one pass of a network with D * hidden units; inverse about one pass of arithmetic,
@@ -86,7 +88,7 @@ class BlockAutoregressive(Transform):
 
     same: Tensor
     earlier: Tensor
-    context_weight: Any  # a parameter (units, context_dim); None without a context
+    context_weight: Any  # a parameter (units, entries of a context); None without a context
 
     def __init__(
         self,
@@ -94,16 +96,18 @@ class BlockAutoregressive(Transform):
         *,
         hidden: Sequence[int] = (8, 8),
         order: Sequence[int] | None = None,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
     ) -> None:
         super().__init__()
-        hidden, order = check_autoregressive(dim, hidden, order, context_dim, least=1)
+        hidden, order = check_autoregressive(dim, hidden, order, least=1)
+        self.context_shape = check_context_shape("context_shape", context_shape)
+        entries = context_size(self.context_shape)
         self.order = order
         self.layers = nn.ModuleList(_BlockLinear(dim, a, b) for a, b in pairwise((1, *hidden, 1)))
-        limit = 1.0 / sqrt(max(context_dim, 1))
+        limit = 1.0 / sqrt(max(entries, 1))
         self.context_weight = (
-            nn.Parameter(torch.empty(dim * hidden[0], context_dim).uniform_(-limit, limit))
-            if context_dim
+            nn.Parameter(torch.empty(dim * hidden[0], entries).uniform_(-limit, limit))
+            if entries
             else None
         )
         self.gate = nn.Parameter(torch.zeros(()))
@@ -129,8 +133,8 @@ class BlockAutoregressive(Transform):
         self, x: Tensor, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """u = f^-1(x; c) and log |det du/dx|."""
-        if context is not None:
-            x = x.expand(*torch.broadcast_shapes(x.shape[:-1], context.shape[:-1]), -1)
+        given = batch_shape_of(context, self.context_shape)
+        x = x.expand(*torch.broadcast_shapes(x.shape[:-1], given), -1)
         if in_torch_func():
             u = self._search_by_passes(x, context)
             return u, -self.forward_and_log_det(u, context)[1]
@@ -163,7 +167,11 @@ class BlockAutoregressive(Transform):
             found.append((weight, blocks, layer.bias))
         if context is not None:
             weight, blocks, bias = found[0]
-            found[0] = weight, blocks, bias + F.linear(context, self.context_weight)
+            found[0] = (
+                weight,
+                blocks,
+                bias + F.linear(flat(context, self.context_shape), self.context_weight),
+            )
         return found
 
     def _map(self, layers: _Layers, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -286,13 +294,13 @@ class BNAF(Flow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: the number of layers.
         hidden: the units of each hidden layer per coordinate.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,). Cost, of each
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,). Cost, of each
         layer: log_prob one pass; draws about one pass of arithmetic in D steps, with a root search
         at each.
 
@@ -311,7 +319,7 @@ class BNAF(Flow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 5,
         hidden: Sequence[int] = (8, 8),
         base: Conditional | None = None,
@@ -321,12 +329,12 @@ class BNAF(Flow):
                 dim,
                 hidden=hidden,
                 order=range(dim)[::-1] if index % 2 else None,
-                context_dim=context_dim,
+                context_shape=context_shape,
             )
             for index in range(check_count("num_layers", num_layers))
         ]
         super().__init__(
-            dim, [Inverse(layer) for layer in layers], context_dim=context_dim, base=base
+            dim, [Inverse(layer) for layer in layers], context_shape=context_shape, base=base
         )
         self.hidden = tuple(hidden)
 

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_count, check_flag, check_instance
+from dgm_core.contexts import ContextShape, check_context_shape, context_size
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.linear import LU, Diagonal
 from pyro_dgm.flows.scalar import Affine, ScalarMap, Shift, Spline
 from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn import MLP
+from pyro_dgm.nn.contexts import flat
 
 __all__ = ["NICE", "NSF", "Coupling", "RealNVP"]
 
@@ -31,13 +33,13 @@ class Coupling(Transform):
     Args:
         dim: D.
         scalar: the map h.
-        context_dim: the size of the context (0 = none).
+        context_shape: of the context (0 = none).
         hidden, activation: of the network.
         swap: keep the second half (the last D - D // 2 entries) and map the first, instead of the
             other way round.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim); log-determinants (*batch,).
+        u and x (*batch, D), context (*batch, *context_shape); log-determinants (*batch,).
 
     Cost:
         one pass of the network in each direction, and what the scalar map costs.
@@ -59,7 +61,7 @@ class Coupling(Transform):
         dim: int,
         scalar: ScalarMap = Affine(),  # noqa: B008, it is frozen
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
         swap: bool = False,
@@ -67,16 +69,18 @@ class Coupling(Transform):
         super().__init__()
         dim = check_count("dim", dim, 2)
         check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
-        context_dim = check_count("context_dim", context_dim, 0)
-        self.scalar, self.first, self.swap, self.context_dim = (
+        self.scalar, self.first, self.swap, self.context_shape = (
             scalar,
             dim // 2,
             check_flag("swap", swap),
-            check_count("context_dim", context_dim, 0),
+            check_context_shape("context_shape", context_shape),
         )
         kept = dim - self.first if swap else self.first
         self.network = MLP(
-            kept + context_dim, hidden, (dim - kept) * scalar.num_params, activation=activation
+            kept + context_size(context_shape),
+            hidden,
+            (dim - kept) * scalar.num_params,
+            activation=activation,
         )
         with torch.no_grad():  # near raw = 0, which is the identity for most scalar maps
             for parameter in self.network.layers[-1].parameters():
@@ -113,7 +117,8 @@ class Coupling(Transform):
         if self.swap:
             kept, mapped = mapped, kept
         features = kept
-        if context is not None and self.context_dim:
+        if context is not None and self.context_shape:
+            context = flat(context, self.context_shape)
             batch_shape = torch.broadcast_shapes(value.shape[:-1], context.shape[:-1])
             kept = kept.expand(*batch_shape, -1)
             features = torch.cat([kept, context.expand(*batch_shape, -1)], -1)
@@ -127,7 +132,7 @@ def _couplings(
     dim: int,
     scalar: ScalarMap,
     num_layers: int,
-    context_dim: int,
+    context_shape: ContextShape,
     hidden: Sequence[int],
     activation: str,
 ) -> list[Transform]:
@@ -136,7 +141,7 @@ def _couplings(
         Coupling(
             dim,
             scalar,
-            context_dim=context_dim,
+            context_shape=context_shape,
             hidden=hidden,
             activation=activation,
             swap=i % 2 == 1,
@@ -158,10 +163,10 @@ class _CouplingFlow(Flow):
         num_layers: int,
         hidden: Sequence[int],
         *,
-        context_dim: int,
+        context_shape: ContextShape,
         base: Conditional | None,
     ) -> None:
-        super().__init__(dim, transforms, context_dim=context_dim, base=base)
+        super().__init__(dim, transforms, context_shape=context_shape, base=base)
         self.num_layers, self.hidden = num_layers, tuple(hidden)
 
     def _sizes(self) -> tuple[str, ...]:
@@ -174,13 +179,13 @@ class NICE(_CouplingFlow):
 
     Args:
         dim: D, at least 2.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: couplings.
         hidden, activation: of their networks.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         one pass in each direction.
@@ -200,15 +205,20 @@ class NICE(_CouplingFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        couplings = _couplings(dim, Shift(), num_layers, context_dim, hidden, activation)
+        couplings = _couplings(dim, Shift(), num_layers, context_shape, hidden, activation)
         super().__init__(
-            dim, [*couplings, Diagonal(dim)], num_layers, hidden, context_dim=context_dim, base=base
+            dim,
+            [*couplings, Diagonal(dim)],
+            num_layers,
+            hidden,
+            context_shape=context_shape,
+            base=base,
         )
 
 
@@ -218,13 +228,13 @@ class RealNVP(_CouplingFlow):
 
     Args:
         dim: D, at least 2.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: couplings.
         hidden, activation: of their networks.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         one pass in each direction.
@@ -244,14 +254,14 @@ class RealNVP(_CouplingFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
         base: Conditional | None = None,
     ) -> None:
-        couplings = _couplings(dim, Affine(), num_layers, context_dim, hidden, activation)
-        super().__init__(dim, couplings, num_layers, hidden, context_dim=context_dim, base=base)
+        couplings = _couplings(dim, Affine(), num_layers, context_shape, hidden, activation)
+        super().__init__(dim, couplings, num_layers, hidden, context_shape=context_shape, base=base)
 
 
 class NSF(_CouplingFlow):
@@ -260,14 +270,14 @@ class NSF(_CouplingFlow):
 
     Args:
         dim: D, at least 2.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: couplings.
         num_bins, bound: of the splines, which are the identity outside [-bound, bound].
         hidden, activation: of the networks.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         one pass in each direction, and two triangular systems in one of them.
@@ -287,7 +297,7 @@ class NSF(_CouplingFlow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         num_bins: int = 8,
         bound: float = 5.0,
@@ -296,7 +306,9 @@ class NSF(_CouplingFlow):
         base: Conditional | None = None,
     ) -> None:
         couplings = _couplings(
-            dim, Spline(num_bins, bound), num_layers, context_dim, hidden, activation
+            dim, Spline(num_bins, bound), num_layers, context_shape, hidden, activation
         )
         mixed = chain.from_iterable((coupling, LU(dim)) for coupling in couplings)
-        super().__init__(dim, list(mixed), num_layers, hidden, context_dim=context_dim, base=base)
+        super().__init__(
+            dim, list(mixed), num_layers, hidden, context_shape=context_shape, base=base
+        )

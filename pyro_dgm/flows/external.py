@@ -9,6 +9,7 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from dgm_core.contexts import ContextShape, context_size
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.drawn import Drawn
 
@@ -22,11 +23,11 @@ class ExternalFlow(Conditional):
     Args:
         flow: the other library's object.
         dim: the size of its values.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         support: of its values (None: what the flow says, else all real vectors).
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Cost:
         the other library's, which inverts an autoregressive flow in dim passes.
@@ -37,7 +38,7 @@ class ExternalFlow(Conditional):
 
     Example:
         >>> import zuko
-        >>> flow = ExternalFlow(zuko.flows.NSF(2, context=3), 2, context_dim=3)
+        >>> flow = ExternalFlow(zuko.flows.NSF(2, context=3), 2, context_shape=3)
         >>> flow(torch.zeros(5, 3)).log_prob(torch.zeros(2)).shape
         torch.Size([5])
     """
@@ -47,25 +48,26 @@ class ExternalFlow(Conditional):
         flow: Any,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         support: constraints.Constraint | None = None,
     ) -> None:
-        super().__init__(dim, context_dim=context_dim)
+        super().__init__(dim, context_shape=context_shape)
+        entries = context_size(context_shape)
         if not isinstance(flow, nn.Module):
             raise ValueError(
                 f"flow must be a zuko flow, such as zuko.flows.NSF({dim}, "
-                f"context={context_dim}), got {flow!r}."
+                f"context={entries}), got {flow!r}."
             )
         self.flow, self.given_support = flow, support
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             like = next(flow.parameters(), torch.zeros(()))
             try:
-                distribution = flow(torch.zeros(context_dim).to(like) if context_dim else None)
+                distribution = flow(torch.zeros(entries).to(like) if entries else None)
                 found = tuple(distribution.event_shape)
                 distribution.log_prob(torch.zeros(found).to(like))
             except Exception as error:
                 raise ValueError(
-                    f"The flow does not take a context of {context_dim} entries: {error}."
+                    f"The flow does not take a context of {entries} entries: {error}."
                 ) from error
             if found != self.event_shape:
                 raise ValueError(
@@ -77,9 +79,9 @@ class ExternalFlow(Conditional):
                 raise ValueError(f"The flow cannot be drawn from: {error!r}.") from error
             self.wraps = support is None and _wraps(distribution)
 
-    def condition(self, context: Tensor | None) -> TorchDistribution:
+    def condition(self, context: Any) -> TorchDistribution:
         """The distribution given a checked context."""
-        inner = self.flow(context)
+        inner = self.flow(None if context is None else self.flat(context))
         return _External(inner, _support(inner.base) if self.wraps else self.given_support)
 
 

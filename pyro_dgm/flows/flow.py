@@ -6,16 +6,18 @@ one that was never drawn.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_instance, refuse
+from dgm_core.contexts import ContextShape, shown_shape
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from pyro_dgm.flows.drawn import Drawn
 from pyro_dgm.flows.transform import Inverse, Transform
+from pyro_dgm.nn.contexts import batch_shape_of
 
 __all__ = ["Flow", "FlowDistribution"]
 
@@ -29,13 +31,13 @@ class Flow(Conditional):
     Args:
         dim: a size or a shape.
         transforms: from the noise to the data.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         base: a conditional of the noise (default StandardNormal(dim), with a context
-            DiagonalNormal(dim, context_dim=context_dim), which is the standard normal times a
+            DiagonalNormal(dim, context_shape=context_shape), which is the standard normal times a
             learned location and scale).
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (dim,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
 
     Cost:
         that of its transforms in each direction; `repr` shows it.
@@ -49,28 +51,33 @@ class Flow(Conditional):
         dim: int | tuple[int, ...],
         transforms: Sequence[Transform],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         base: Conditional | None = None,
     ) -> None:
-        super().__init__(dim, context_dim=context_dim)
+        super().__init__(dim, context_shape=context_shape)
         if base is None:
             base = (
-                DiagonalNormal(dim, context_dim=context_dim) if context_dim else StandardNormal(dim)
+                DiagonalNormal(dim, context_shape=context_shape)
+                if context_shape
+                else StandardNormal(dim)
             )
         check_instance("base", base, Conditional, "a conditional such as StandardNormal(dim)")
-        if base.event_shape != self.event_shape or base.context_dim not in (0, context_dim):
+        if base.event_shape != self.event_shape or base.context_shape not in (
+            (),
+            self.context_shape,
+        ):
             raise ValueError(
                 f"The base of a flow must give values of shape {self.event_shape} with "
-                f"context_dim=0 or context_dim={context_dim}, got {base!r}."
+                f"context_shape=0 or context_shape={shown_shape(self.context_shape)}, got {base!r}."
             )
         self.base = base
         self.transforms = nn.ModuleList(check_transforms(transforms))
 
-    def condition(self, context: Tensor | None) -> "FlowDistribution":
+    def condition(self, context: Any) -> "FlowDistribution":
         """The distribution given a checked context."""
-        base = self.base(context if self.base.context_dim else None)
-        if context is not None and not self.base.context_dim:
-            base = base.expand(context.shape[:-1])
+        base = self.base.condition(context if self.base.context_shape else None)
+        if context is not None and not self.base.context_shape:
+            base = base.expand(batch_shape_of(context, self.context_shape))
         return FlowDistribution(base, self._stack, context)
 
     def inverse(self, base: Conditional | None = None) -> "Flow":
@@ -85,7 +92,7 @@ class Flow(Conditional):
             t.transform if isinstance(t, Inverse) else Inverse(t) for t in reversed(self._stack)
         ]
         base = StandardNormal(dim) if base is None else base
-        return Flow(dim, transforms, context_dim=self.context_dim, base=base)
+        return Flow(dim, transforms, context_shape=self.context_shape, base=base)
 
     @property
     def _stack(self) -> tuple[Transform, ...]:
@@ -127,7 +134,7 @@ class FlowDistribution(TorchDistribution):
     Args:
         base: the distribution of the noise.
         transforms: from the noise to the data.
-        context: (*batch, context_dim) or None.
+        context: (*batch, *context_shape) or None.
 
     Shapes:
         those of the base.

@@ -18,12 +18,14 @@ from dgm_core.arguments import (
     check_instance,
     check_sizes,
 )
+from dgm_core.contexts import ContextShape, check_context_shape, context_size
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.scalar import Affine, ScalarMap
 from pyro_dgm.flows.scales import FactoredOut, Squeezed, WithinImage
 from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn import Linear
+from pyro_dgm.nn.contexts import flat
 from pyro_dgm.nn.layers import activate, check_activation
 
 __all__ = ["ImageCoupling", "MultiScaleRealNVP"]
@@ -39,16 +41,17 @@ class _ConvNet(nn.Module):
         in_channels: int,
         hidden_channels: Sequence[int],
         out_channels: int,
-        context_dim: int,
+        context_shape: ContextShape,
         activation: str,
     ) -> None:
         super().__init__()
         hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
         sizes = (in_channels, *hidden_channels, out_channels)
         self.activation = check_activation(activation)
+        self.context_shape = check_context_shape("context_shape", context_shape)
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
         self.context = (
-            Linear(context_dim, sizes[1]) if check_count("context_dim", context_dim, 0) else None
+            Linear(context_size(context_shape), sizes[1]) if context_size(context_shape) else None
         )
         with torch.no_grad():  # near raw = 0, the identity
             for parameter in self.convolutions[-1].parameters():
@@ -59,7 +62,7 @@ class _ConvNet(nn.Module):
             x = activate(self.activation, x) if index else x
             x = convolution(x.reshape(-1, *x.shape[-3:])).reshape(*x.shape[:-3], -1, *x.shape[-2:])
             if index == 0 and self.context is not None and context is not None:
-                x = x + self.context(context)[..., None, None]
+                x = x + self.context(flat(context, self.context_shape))[..., None, None]
         return x
 
 
@@ -72,11 +75,11 @@ class ImageCoupling(Transform):
         mask: "checkerboard" (every other pixel) or "channels" (the first C // 2 channels are kept).
         swap: keep the other half.
         scalar: the map h.
-        context_dim: the size of the context (0 = none).
+        context_shape: of the context (0 = none).
         hidden_channels, activation: of the network, of 3x3 convolutions.
 
     Shapes:
-        u and x (*batch, C, H, W), context (*batch, context_dim); log-determinants (*batch,).
+        u and x (*batch, C, H, W), context (*batch, *context_shape); log-determinants (*batch,).
 
     Cost:
         one pass of the network in each direction, and what the scalar map costs.
@@ -95,7 +98,7 @@ class ImageCoupling(Transform):
         *,
         swap: bool = False,
         scalar: ScalarMap = Affine(),  # noqa: B008, it is frozen
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         hidden_channels: Sequence[int] = (32, 32),
         activation: str = "relu",
     ) -> None:
@@ -108,7 +111,7 @@ class ImageCoupling(Transform):
             image_shape[0],
             hidden_channels,
             image_shape[0] * scalar.num_params,
-            context_dim,
+            context_shape,
             activation,
         )
 
@@ -180,14 +183,14 @@ class MultiScaleRealNVP(Flow):
 
     Args:
         image_shape: C, H, W.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_scales: the number of scales.
         num_layers: couplings for each mask and scale.
         hidden_channels, activation: of their networks, of 3x3 convolutions.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (C, H, W).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (C, H, W).
 
     Cost:
         one pass in each direction.
@@ -208,7 +211,7 @@ class MultiScaleRealNVP(Flow):
         self,
         image_shape: tuple[int, int, int],
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_scales: int = 2,
         num_layers: int = 3,
         hidden_channels: Sequence[int] = (32, 32),
@@ -222,14 +225,14 @@ class MultiScaleRealNVP(Flow):
                 shape,
                 mask,
                 swap=swap,
-                context_dim=context_dim,
+                context_shape=context_shape,
                 hidden_channels=hidden_channels,
                 activation=activation,
             )
             for wrap in reversed(place):
                 transform = wrap(transform)
             transforms.insert(0, transform)
-        super().__init__(image_shape, transforms, context_dim=context_dim, base=base)
+        super().__init__(image_shape, transforms, context_shape=context_shape, base=base)
         self.num_scales, self.num_layers, self.hidden_channels = (
             num_scales,
             num_layers,

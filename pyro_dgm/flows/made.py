@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape, check_context_shape, context_size
 from dgm_core.masks import check_autoregressive, masking
 from pyro_dgm.flows.masked import solve_masked
 from pyro_dgm.flows.roots import in_torch_func
 from pyro_dgm.flows.scalar import ScalarMap
+from pyro_dgm.nn.contexts import batch_shape_of, flat
 from pyro_dgm.nn.layers import Linear, activate, check_activation
 
 __all__ = ["MADE"]
@@ -41,11 +43,11 @@ class MADE(nn.Module):
             the first coordinates and some the last.
         order: a permutation of 0, ..., D - 1, from the coordinate that sees nothing to the one that
             sees all others (default: 0, 1, ...).
-        context_dim: 0 = none.
+        context_shape: 0 = none.
         activation: as in `MLP`.
 
     Shapes:
-        v (*batch, D), context (*batch, context_dim) -> raw (*batch, D, num_params).
+        v (*batch, D), context (*batch, *context_shape) -> raw (*batch, D, num_params).
 
     Cost:
         one pass of a dense network; `solve` about as much arithmetic, in D steps.
@@ -61,7 +63,7 @@ class MADE(nn.Module):
         torch.Size([7, 3, 2])
     """
 
-    context_weight: Any  # a parameter (units, context_dim); None without a context
+    context_weight: Any  # a parameter (units, entries of a context); None without a context
 
     def __init__(
         self,
@@ -70,26 +72,28 @@ class MADE(nn.Module):
         *,
         hidden: Sequence[int] = (64, 64),
         order: Sequence[int] | None = None,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        hidden, order = check_autoregressive(dim, hidden, order, context_dim)
+        hidden, order = check_autoregressive(dim, hidden, order)
+        self.context_shape = check_context_shape("context_shape", context_shape)
+        entries = context_size(self.context_shape)
         num_params = check_count("num_params", num_params)
-        self.masking = masking(order, hidden, num_params, context_dim > 0)
+        self.masking = masking(order, hidden, num_params, entries > 0)
         self.activation = check_activation(activation)
         sizes = (dim, *hidden, dim * num_params)
         self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))
-        limit = 1.0 / sqrt(max(context_dim, 1))
+        limit = 1.0 / sqrt(max(entries, 1))
         self.context_weight = (
-            nn.Parameter(torch.empty(sizes[1], context_dim).uniform_(-limit, limit))
-            if context_dim
+            nn.Parameter(torch.empty(sizes[1], entries).uniform_(-limit, limit))
+            if entries
             else None
         )
         with torch.no_grad():  # near raw = 0, which is the identity for most scalar maps
             for parameter in (
                 *self.layers[-1].parameters(),
-                *([] if hidden or not context_dim else [self.context_weight]),
+                *([] if hidden or not entries else [self.context_weight]),
             ):
                 parameter *= 0.01
         for index, mask in enumerate(self.masking.masks):
@@ -105,7 +109,7 @@ class MADE(nn.Module):
         for index, layer in enumerate(layers):
             v = F.linear(v, layer.weight * getattr(self, f"mask_{index}"), layer.bias)
             if context is not None and index == 0:
-                v = v + F.linear(context, self.context_weight)
+                v = v + F.linear(flat(context, self.context_shape), self.context_weight)
             if index + 1 < len(layers):
                 v = activate(self.activation, v)
         return v.unflatten(-1, (self.masking.dim, -1))
@@ -116,11 +120,7 @@ class MADE(nn.Module):
         """v (*batch, D) with scalar(v, forward(v, context)) = w, and log |det dv/dw| (*batch,);
         differentiable in w, context and the weights.
         """
-        batch = (
-            w.shape[:-1]
-            if context is None
-            else torch.broadcast_shapes(w.shape[:-1], context.shape[:-1])
-        )
+        batch = torch.broadcast_shapes(w.shape[:-1], batch_shape_of(context, self.context_shape))
         if in_torch_func():
             return self._solve_by_passes(w.expand(*batch, -1), scalar, context)
         layers: list[Any] = list(self.layers)
@@ -132,7 +132,7 @@ class MADE(nn.Module):
         if context is not None:
             biases[0] = (
                 biases[0]
-                + F.linear(context, self.context_weight)
+                + F.linear(flat(context, self.context_shape), self.context_weight)
                 .expand(*batch, -1)
                 .reshape(-1, self.context_weight.shape[0])
                 .T

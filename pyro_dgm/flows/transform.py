@@ -22,7 +22,7 @@ class Transform(nn.Module, ABC):
             in 64 steps", "root search".
 
     Shapes:
-        u and x (*batch, *event); context (*batch, context_dim) or None, broadcast against the
+        u and x (*batch, *event); context (*batch, *context_shape) or None, broadcast against the
         batch; log-determinants (*batch,). A subclass defines `forward_and_log_det` and
         `inverse_and_log_det`; both are differentiable in value, context and parameters.
     """

@@ -95,6 +95,7 @@ def signature(function: Any) -> dict[str, inspect.Parameter]:
 # What no argument of a kind may be.
 BAD: dict[str, tuple[Any, ...]] = {
     "count": ("2", 2.5, 2.0, True, -1, NAN, None, (2,)),
+    "context": ("2", 2.5, 2.0, True, -1, NAN, None, (2, 0), (2, "2"), (2.5,), ((2, 3), -1), {2}),
     "count or none": ("2", 2.5, True, -1, (2,)),
     "shape": ("2", 2.5, True, 0, -1, (), (2, 0), (2, "2"), None),
     "image": ("188", 8, (8, 8), (1, 8, 8.0), (1, 0, 8), (1, 8, True), None),

@@ -13,7 +13,7 @@ def values(twin: Twin) -> Iterator[Row]:
     """Calls of networks, conditionals and formulas with arrays that do not fit."""
     array = twin.array
     four, image = array(np.zeros((5, 4), np.float32)), array(np.zeros((5, 1, 6, 6), np.float32))
-    given = twin.DiagonalNormal(2, context_dim=3)
+    given = twin.DiagonalNormal(2, context_shape=3)
     cases: dict[str, tuple[Callable[[], Any], str]] = {
         "MLP": (
             partial(twin.MLP(3, (8,)), four),
@@ -52,7 +52,7 @@ def values(twin: Twin) -> Iterator[Row]:
         ),
         "a context too many": (
             partial(twin.DiagonalNormal(2), four),
-            "takes no context, got one of shape",
+            "takes no context, got",
         ),
         "text as context": (
             partial(given, "context"),
@@ -169,12 +169,12 @@ def parts(twin: Twin) -> Iterator[Row]:
             r"^The prior must give values of shape \(2,\)",
         ),
         "a prior with a context": (
-            partial(vae, prior=twin.MAF(2, context_dim=3)),
+            partial(vae, prior=twin.MAF(2, context_shape=3)),
             r"^The prior must give values of shape \(2,\)",
         ),
         "a posterior of another context": (
-            partial(vae, posterior=twin.IAF(2, context_dim=3)),
-            r"^The posterior must give values of shape \(2,\) with context_dim=8",
+            partial(vae, posterior=twin.IAF(2, context_shape=3)),
+            r"^The posterior must give values of shape \(2,\) with context_shape=8",
         ),
         "a class as prior": (
             partial(vae, prior=twin.plain("StandardNormal")),
@@ -262,7 +262,7 @@ def parts(twin: Twin) -> Iterator[Row]:
             r"^The mask 'channels' needs two channels",
         ),
         "pixelwise vectors": (
-            partial(twin.Bernoulli, 3, context_dim=3, pixelwise=True),
+            partial(twin.Bernoulli, 3, context_shape=3, pixelwise=True),
             "^pixelwise needs a value of shape",
         ),
         "pixelwise without context": (
@@ -384,7 +384,7 @@ def parts(twin: Twin) -> Iterator[Row]:
             "^length_scales must be a positive number",
         ),
         "a teacher that needs a context": (
-            partial(twin.Distillation, twin.MAF(2, context_dim=3)),
+            partial(twin.Distillation, twin.MAF(2, context_shape=3)),
             "^teacher needs a context",
         ),
         "a pair of terms": (partial(twin.Wasserstein, "x", penalty=NAN), "^penalty must be"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.bad_inputs.base import BAD, Row, Twin
 
-CONTEXT = {"context_dim": "count"}
+CONTEXT = {"context_shape": "context"}
 PIXELWISE = {**CONTEXT, "pixelwise": "flag"}
 HIDDEN = {"hidden": "sizes", "activation": "word"}
 FLOW = {"dim": "count", **CONTEXT, "num_layers": "count", "base": "conditional"}
@@ -181,7 +181,7 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         {
             "x_dim": "count",
             "z_dim": "count",
-            "context_dim": "count",
+            "context_shape": "count",
             "hidden": "sizes",
             **CODERS,
             **PARTS,

@@ -209,7 +209,7 @@ def models_and_data(twin: Twin) -> Iterator[Row]:
     swapped = partial(twin.fit, vae.guide, vae.model, x, progress=False)
     yield Row("model and guide swapped", swapped, r"^The guide observes \['x'\].* not swapped")
     for family in ("Beta", "Kumaraswamy", "LogitNormal"):
-        likelihood = getattr(twin, family)(2, context_dim=3)
+        likelihood = getattr(twin, family)(2, context_shape=3)
         model = twin.VAE(2, 1, hidden=(3,), likelihood=likelihood)
         ends = partial(twin.fit, model.model, model.guide, x, progress=False)
         yield Row(

@@ -48,7 +48,7 @@ FLOWS: dict[str, Flow] = {
             (
                 "ImageCoupling",
                 (dim, "channels"),
-                {"context_dim": GIVEN, "hidden_channels": (2,), "swap": True},
+                {"context_shape": GIVEN, "hidden_channels": (2,), "swap": True},
             ),
         ],
         small=(),
@@ -68,9 +68,9 @@ FLOWS: dict[str, Flow] = {
             (
                 "Coupling",
                 (dim, ("MixtureCDF", 3)),
-                {"context_dim": GIVEN, "hidden": (7,), "swap": True},
+                {"context_shape": GIVEN, "hidden": (7,), "swap": True},
             ),
-            ("Coupling", (dim, ("Sigmoidal", 2)), {"context_dim": GIVEN, "hidden": (7,)}),
+            ("Coupling", (dim, ("Sigmoidal", 2)), {"context_shape": GIVEN, "hidden": (7,)}),
         ],
         base="StandardLogistic",
         slow="sample",
@@ -98,12 +98,12 @@ FLOWS |= {
             (
                 "Autoregressive",
                 (dim,),
-                {"context_dim": GIVEN, "hidden": (), "order": (*range(1, dim), 0)},
+                {"context_shape": GIVEN, "hidden": (), "order": (*range(1, dim), 0)},
             ),
             (
                 "Autoregressive",
                 (dim, ("Shift",)),
-                {"context_dim": GIVEN, "hidden": (2, 5), "activation": "tanh"},
+                {"context_shape": GIVEN, "hidden": (2, 5), "activation": "tanh"},
             ),
         ],
         slow="log_prob",

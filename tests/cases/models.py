@@ -11,8 +11,8 @@ MODELS: dict[str, Model] = {
         (9,),
         {"hidden": ()},
         {
-            "posterior": ("conditionals", "FullRankNormal", (2,), {"context_dim": 9}),
-            "likelihood": ("conditionals", "Normal", (9,), {"context_dim": 2}),
+            "posterior": ("conditionals", "FullRankNormal", (2,), {"context_shape": 9}),
+            "likelihood": ("conditionals", "Normal", (9,), {"context_shape": 2}),
         },
         support="real",
     ),
@@ -23,12 +23,12 @@ MODELS: dict[str, Model] = {
         SMALL,
         {
             "prior": ("conditionals", "MixturePrior", (2, 3), {}),
-            "posterior": ("conditionals", "LowRankNormal", (2, 1), {"context_dim": 6}),
+            "posterior": ("conditionals", "LowRankNormal", (2, 1), {"context_shape": 6}),
             "likelihood": (
                 "conditionals",
                 "DiscretizedLogisticMixture",
                 (9, 2),
-                {"context_dim": 7},
+                {"context_shape": 7},
             ),
         },
         support="levels",
@@ -45,7 +45,7 @@ MODELS: dict[str, Model] = {
         (9, 2, 6),
         (9,),
         SMALL,
-        {"prior": ("conditionals", "DiagonalNormal", (2,), {"context_dim": 6})},
+        {"prior": ("conditionals", "DiagonalNormal", (2,), {"context_shape": 6})},
         labels=(2, 3),
     ),
 }

@@ -27,17 +27,17 @@ class Library:
         raise TypeError("A library builds modules.")
 
     def conditional(
-        self, case: Conditional, context_dim: int, *, small: bool = False, seed: int = 0
+        self, case: Conditional, context_shape: int, *, small: bool = False, seed: int = 0
     ) -> Any:
         sizes = case.small if small else case.sizes
         if isinstance(case, Flow):
-            return self.flow(case, sizes[0], context_dim, seed)
+            return self.flow(case, sizes[0], context_shape, seed)
         return self.build(
-            case.module, case.name, *sizes, seed=seed, context_dim=context_dim, **case.settings
+            case.module, case.name, *sizes, seed=seed, context_shape=context_shape, **case.settings
         )
 
-    def flow(self, case: Flow, dim: Any, context_dim: int, seed: int) -> Any:
-        settings = {**case.settings, "context_dim": context_dim}
+    def flow(self, case: Flow, dim: Any, context_shape: int, seed: int) -> Any:
+        settings = {**case.settings, "context_shape": context_shape}
         if case.base:
             settings["base"] = self.build("conditionals", case.base, dim)
         sizes = (dim,)
@@ -54,7 +54,7 @@ class Library:
                     ],
                     seed=seed + index,
                     **{
-                        key: context_dim if value is GIVEN else value
+                        key: context_shape if value is GIVEN else value
                         for key, value in options.items()
                     },
                 )

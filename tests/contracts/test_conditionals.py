@@ -36,24 +36,24 @@ EACH = [pytest.param(case, id=name) for name, case in CONDITIONALS.items()]
 
 
 def called(
-    lib: Any, module: Any, context_dim: int, rng: np.random.Generator, *batch: int
+    lib: Any, module: Any, context_shape: int, rng: np.random.Generator, *batch: int
 ) -> tuple[Any, tuple[Any, ...]]:
     """The distribution, and the context that it was called with."""
-    context = (lib.array(rng.standard_normal((*batch, context_dim))),) if context_dim else ()
+    context = (lib.array(rng.standard_normal((*batch, context_shape))),) if context_shape else ()
     return module(*context), context
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_shapes(lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator) -> None:
-    module = lib.conditional(case, context_dim)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
+def test_shapes(lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator) -> None:
+    module = lib.conditional(case, context_shape)
     assert module.event_shape == case.event_shape
-    assert module.context_dim == context_dim
+    assert module.context_shape == ((context_shape,) if context_shape else ())
     for batch in ((), (5,), (2, 5)):
-        batch_shape = batch if context_dim else ()
+        batch_shape = batch if context_shape else ()
         value_shapes = (batch_shape, (7, *batch_shape), (7, 2, 5))
 
         def run() -> list[Any]:
-            p, _ = called(lib, module, context_dim, rng, *batch)  # noqa: B023
+            p, _ = called(lib, module, context_shape, rng, *batch)  # noqa: B023
             assert tuple(p.batch_shape) == batch_shape  # noqa: B023
             assert tuple(p.event_shape) == case.event_shape
             assert p.has_rsample is case.rsample
@@ -66,15 +66,15 @@ def test_shapes(lib: Any, case: Conditional, context_dim: int, rng: np.random.Ge
         assert scores == [np.broadcast_shapes(shape, batch_shape) for shape in value_shapes]
 
 
-@pytest.mark.parametrize(("case", "context_dim"), FAMILIES)
+@pytest.mark.parametrize(("case", "context_shape"), FAMILIES)
 def test_values_are_finite_also_those_of_draws(
-    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
 ) -> None:
-    module = lib.conditional(case, context_dim)
+    module = lib.conditional(case, context_shape)
     value = lib.array(case.values(rng, 5))
 
     def run() -> list[Any]:
-        p, _ = called(lib, module, context_dim, rng, 5)
+        p, _ = called(lib, module, context_shape, rng, 5)
         draws = lib.draw(p, (500,))
         mean = [] if case.name == "Categorical" else [p.mean.reshape(p.batch_shape + p.event_shape)]
         return [p.log_prob(value), draws, p.log_prob(draws), *mean]
@@ -84,16 +84,16 @@ def test_values_are_finite_also_those_of_draws(
 
 
 @pytest.mark.parametrize(
-    ("case", "context_dim"), FAMILIES + [p for p in EVERY if p.id.rsplit("-", 1)[0] in KINDS]
+    ("case", "context_shape"), FAMILIES + [p for p in EVERY if p.id.rsplit("-", 1)[0] in KINDS]
 )
 def test_expand_and_to_event(
-    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
 ) -> None:
-    module = lib.conditional(case, context_dim)
+    module = lib.conditional(case, context_shape)
     value = lib.array(case.values(rng, 5))
 
     def run() -> tuple[Any, ...]:
-        p, _ = called(lib, module, context_dim, rng, 5)
+        p, _ = called(lib, module, context_shape, rng, 5)
         wide = p.expand((4, 5))
         joint = wide.to_event(1)
         assert tuple(wide.batch_shape) == (4, 5)
@@ -104,18 +104,20 @@ def test_expand_and_to_event(
         return p.log_prob(value), wide.log_prob(value), joint.log_prob(value)
 
     once, wide, joint = map(lib.numpy, lib.call(run))
-    draw = lib.shapes(lambda: lib.draw(called(lib, module, context_dim, rng, 5)[0].expand((4, 5))))
+    draw = lib.shapes(
+        lambda: lib.draw(called(lib, module, context_shape, rng, 5)[0].expand((4, 5)))
+    )
     assert tuple(draw.shape) == (4, 5, *case.event_shape)
     np.testing.assert_allclose(wide, np.broadcast_to(once, (4, 5)), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(joint, np.full(4, once.sum()), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_every_parameter_and_the_context_get_gradients(
-    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
 ) -> None:
-    module = lib.shaken(lib.conditional(case, context_dim), 0.1)
-    _, context = called(lib, module, context_dim, rng, 5)
+    module = lib.shaken(lib.conditional(case, context_shape), 0.1)
+    _, context = called(lib, module, context_shape, rng, 5)
     value = lib.array(case.values(rng, 5))
     if case.name.startswith("Standard"):
         return
@@ -158,15 +160,15 @@ def test_extreme_parameters_stay_finite(
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_in_every_place(
-    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
 ) -> None:
     """As prior, posterior and likelihood, in a plate, with and without a plate of particles
     outside.
     """
-    module = lib.conditional(case, context_dim)
-    context = (lib.array(rng.standard_normal((5, context_dim))),) if context_dim else ()
+    module = lib.conditional(case, context_shape)
+    context = (lib.array(rng.standard_normal((5, context_shape))),) if context_shape else ()
     x = lib.array(case.values(rng, 5))
 
     def latent() -> None:
@@ -182,7 +184,7 @@ def test_in_every_place(
             latent()
 
     def particles_in_the_context() -> None:
-        wide = tuple(lib.array(rng.standard_normal((3, 5, context_dim))) for _ in context)
+        wide = tuple(lib.array(rng.standard_normal((3, 5, context_shape))) for _ in context)
         with lib.plate("particles", 3, dim=-2), lib.plate("data", 5, dim=-1):
             lib.sample("x", module(*wide), obs=x)
 
@@ -202,15 +204,15 @@ def test_in_every_place(
             assert tuple(value.shape) == (*shape, *case.event_shape)
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_weights_are_saved(
-    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator, tmp_path: Path
+    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator, tmp_path: Path
 ) -> None:
     module, other = (
-        lib.conditional(case, context_dim, seed=1),
-        lib.conditional(case, context_dim, seed=2),
+        lib.conditional(case, context_shape, seed=1),
+        lib.conditional(case, context_shape, seed=2),
     )
-    context = (lib.array(rng.standard_normal((5, context_dim))),) if context_dim else ()
+    context = (lib.array(rng.standard_normal((5, context_shape))),) if context_shape else ()
     value = lib.array(case.values(rng, 5))
     lib.save(module, tmp_path / "weights")
     restored = lib.load(other, tmp_path / "weights")
@@ -220,24 +222,24 @@ def test_weights_are_saved(
     np.testing.assert_allclose(lib.numpy(ours), lib.numpy(theirs), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_repr(lib: Any, case: Conditional, context_dim: int) -> None:
-    text = repr(lib.conditional(case, context_dim))
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
+def test_repr(lib: Any, case: Conditional, context_shape: int) -> None:
+    text = repr(lib.conditional(case, context_shape))
     assert text.startswith(f"{case.name}({case.sizes[0]}")
-    assert ("context_dim" in text) is bool(context_dim)
+    assert ("context_shape" in text) is bool(context_shape)
     assert len(text) < 160
 
 
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_can_be_exported(
-    lib: Any, case: Conditional, context_dim: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
 ) -> None:
     """In NumPyro all these contracts run compiled; here the graph that `torch.export` captures
     gives the same numbers.
     """
-    module = lib.conditional(case, context_dim)
-    _, context = called(lib, module, context_dim, rng, 5)
+    module = lib.conditional(case, context_shape)
+    _, context = called(lib, module, context_shape, rng, 5)
     value = lib.array(case.values(rng, 5))
 
     def score(module: Any, value: Any, *context: Any) -> Any:
@@ -258,17 +260,18 @@ def test_can_be_exported(
 
 @pytest.mark.parametrize("case", EACH)
 def test_wrong_contexts_are_refused(lib: Any, case: Conditional, rng: np.random.Generator) -> None:
-    for context_dim in case.contexts:
-        module = lib.conditional(case, context_dim)
-        if context_dim:
+    for context_shape in case.contexts:
+        module = lib.conditional(case, context_shape)
+        if context_shape:
             with pytest.raises(
-                ValueError, match=rf"needs a context of shape \(\*batch, {context_dim}\), got none"
+                ValueError,
+                match=rf"needs a context of shape \(\*batch, {context_shape}\), got none",
             ):
                 module()
-            with pytest.raises(ValueError, match=rf"got \(5, {context_dim + 1}\)"):
-                module(lib.array(np.zeros((5, context_dim + 1))))
+            with pytest.raises(ValueError, match=rf"got \(5, {context_shape + 1}\)"):
+                module(lib.array(np.zeros((5, context_shape + 1))))
         else:
-            with pytest.raises(ValueError, match=r"takes no context, got one of shape \(5, 4\)"):
+            with pytest.raises(ValueError, match=r"takes no context, got \(5, 4\)"):
                 module(lib.array(np.zeros((5, 4))))
 
 

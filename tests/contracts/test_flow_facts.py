@@ -27,7 +27,7 @@ def test_planar_layers_stay_invertible(
     lib: Any, x64: None, rng: np.random.Generator, size: float
 ) -> None:
     """w'v > -1 whatever a network sends, and the inverse finds the way back."""
-    layer = lib.build("flows", "PlanarLayer", 4, context_dim=9)
+    layer = lib.build("flows", "PlanarLayer", 4, context_shape=9)
     context = lib.array(size * rng.standard_normal((200, 9)))
     u = lib.array(rng.standard_normal((200, 4)))
 
@@ -45,12 +45,12 @@ def test_planar_layers_stay_invertible(
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("context_dim", [0, 2])
+@pytest.mark.parametrize("context_shape", [0, 2])
 def test_each_householder_reflection_has_determinant_minus_one(
-    lib: Any, x64: None, rng: np.random.Generator, num_layers: int, context_dim: int
+    lib: Any, x64: None, rng: np.random.Generator, num_layers: int, context_shape: int
 ) -> None:
-    flow = lib.build("flows", "Householder", 4, num_layers=num_layers, context_dim=context_dim)
-    context = (rng.standard_normal(context_dim),) if context_dim else ()
+    flow = lib.build("flows", "Householder", 4, num_layers=num_layers, context_shape=context_shape)
+    context = (rng.standard_normal(context_shape),) if context_shape else ()
     _, log_det, jacobian = both(lib, flow, rng.standard_normal(4), *context)
     assert np.linalg.det(jacobian) == pytest.approx((-1) ** num_layers)
     np.testing.assert_allclose(jacobian @ jacobian.T, np.eye(4), atol=1e-12)
@@ -112,7 +112,7 @@ def test_sylvester_of_rank_one_is_planar(lib: Any, x64: None, rng: np.random.Gen
 def test_sylvester_layers_stay_invertible(
     lib: Any, x64: None, rng: np.random.Generator, size: float
 ) -> None:
-    layer = lib.build("flows", "SylvesterLayer", 5, 3, 2, context_dim=6)
+    layer = lib.build("flows", "SylvesterLayer", 5, 3, 2, context_shape=6)
     context, u = (
         lib.array(size * rng.standard_normal((100, 6))),
         lib.array(rng.standard_normal((100, 5))),

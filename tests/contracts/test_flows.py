@@ -11,9 +11,9 @@ from tests.cases import FLOWS
 from tests.kinds import Flow
 
 EVERY = [
-    pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}")
+    pytest.param(case, context_shape, id=f"{name}-{'given' if context_shape else 'alone'}")
     for name, case in FLOWS.items()
-    for context_dim in case.contexts
+    for context_shape in case.contexts
 ]
 PLANE = [pytest.param(*p.values, id=p.id) for p in EVERY if p.values[0].small]
 PRECISION = {"single": 1e-5, "double": 1e-10}
@@ -27,22 +27,22 @@ def tolerance(request: pytest.FixtureRequest) -> float:
     return PRECISION[request.param]
 
 
-def context_of(lib: Any, context_dim: int, *batch: int) -> tuple[Any, ...]:
+def context_of(lib: Any, context_shape: int, *batch: int) -> tuple[Any, ...]:
     return (
-        (lib.array(np.random.default_rng(7).standard_normal((*batch, context_dim))),)
-        if context_dim
+        (lib.array(np.random.default_rng(7).standard_normal((*batch, context_shape))),)
+        if context_shape
         else ()
     )
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_directions_agree(
-    lib: Any, case: Flow, context_dim: int, tolerance: float, rng: np.random.Generator
+    lib: Any, case: Flow, context_shape: int, tolerance: float, rng: np.random.Generator
 ) -> None:
     """Of values that were never drawn, and of draws: there and back, and both ways to
     the density.
     """
-    module = lib.shaken(lib.conditional(case, context_dim), 0.3)
+    module = lib.shaken(lib.conditional(case, context_shape), 0.3)
 
     value = case.values(rng, 2, 5)
 
@@ -54,7 +54,7 @@ def test_directions_agree(
 
     arrays = [
         lib.numpy(array)
-        for array in lib.call(run, lib.array(value), *context_of(lib, context_dim, 5))
+        for array in lib.call(run, lib.array(value), *context_of(lib, context_shape, 5))
     ]
     u, into, back, out, drawn, scored = arrays
     assert into.shape == out.shape == drawn.shape == scored.shape == (2, 5)
@@ -65,12 +65,12 @@ def test_directions_agree(
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_log_determinants_are_those_of_the_jacobian(
-    lib: Any, case: Flow, context_dim: int, rng: np.random.Generator
+    lib: Any, case: Flow, context_shape: int, rng: np.random.Generator
 ) -> None:
-    module = lib.shaken(lib.conditional(case, context_dim), 0.3)
-    p = module(*context_of(lib, context_dim))
+    module = lib.shaken(lib.conditional(case, context_shape), 0.3)
+    p = module(*context_of(lib, context_shape))
 
     def both(value: Any) -> tuple[Any, list[Any]]:
         (x, out), (u, into) = p.forward_and_log_det(value), p.inverse_and_log_det(value)
@@ -85,10 +85,10 @@ def test_log_determinants_are_those_of_the_jacobian(
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("case", "context_dim"), PLANE)
-def test_total_mass_is_one(lib: Any, case: Flow, context_dim: int) -> None:
+@pytest.mark.parametrize(("case", "context_shape"), PLANE)
+def test_total_mass_is_one(lib: Any, case: Flow, context_shape: int) -> None:
     """Over a grid of the plane, for parameters that are not the ones it starts from."""
-    module = lib.shaken(lib.conditional(case, context_dim, small=True), 0.3)
+    module = lib.shaken(lib.conditional(case, context_shape, small=True), 0.3)
     u = np.linspace(-5.0, 5.0, 301)  # x = sinh(u): dense around zero, and out to 74
     points, weights = np.sinh(u), (u[1] - u[0]) * np.cosh(u)
     pairs = np.stack(np.meshgrid(points, points), -1).reshape(-1, 2)
@@ -96,7 +96,7 @@ def test_total_mass_is_one(lib: Any, case: Flow, context_dim: int) -> None:
         lib.call(
             lambda x, *context: module(*context).log_prob(x),
             lib.array(pairs),
-            *context_of(lib, context_dim),
+            *context_of(lib, context_shape),
         )
     )
     np.testing.assert_allclose(
@@ -104,9 +104,9 @@ def test_total_mass_is_one(lib: Any, case: Flow, context_dim: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_dim: int) -> None:
-    module = lib.conditional(case, context_dim)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
+def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_shape: int) -> None:
+    module = lib.conditional(case, context_shape)
     text = repr(module)
     assert all(
         f"{name}={value}" in text
@@ -119,13 +119,13 @@ def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_dim: int) -> N
 
 
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_everything_stays_on_the_device_of_the_module(
-    lib: Any, case: Flow, context_dim: int
+    lib: Any, case: Flow, context_shape: int
 ) -> None:
     """On a device without values; a root search needs values to see when it has converged."""
-    module = lib.conditional(case, context_dim).to("meta")
-    context = [array.to("meta") for array in context_of(lib, context_dim, 5)]
+    module = lib.conditional(case, context_shape).to("meta")
+    context = [array.to("meta") for array in context_of(lib, context_shape, 5)]
     value = lib.torch.zeros(2, 5, *case.event_shape, device="meta")
     with lib.pyro.validation_enabled(False):
         p = module(*context)

@@ -118,7 +118,7 @@ def test_repr_shows_the_parts(lib: Any) -> None:
     for part in (
         "VAE(",
         "MixturePrior(2, 3)",
-        "LowRankNormal(2, 1, context_dim=6)",
+        "LowRankNormal(2, 1, context_shape=6)",
         "MLP(9, (7, 6), activation='relu')",
     ):
         assert part in text

@@ -71,17 +71,21 @@ def test_wrong_data_are_refused(lib: Any, case: Pair) -> None:
             "BiGAN",
             "generator",
             (
-                r"The generator must give values of shape \(3,\) with context_dim=2, got "
+                r"The generator must give values of shape \(3,\) with context_shape=2, got "
                 r"StandardNormal\(5\)"
             ),
         ),
         (
             "BiGAN",
             "posterior",
-            r"The posterior must give values of shape \(2,\) with context_dim=3",
+            r"The posterior must give values of shape \(2,\) with context_shape=3",
         ),
-        ("AVB", "posterior", r"The posterior must give values of shape \(2,\) with context_dim=6"),
-        ("FlowGAN", "flow", r"The flow must give values of shape \(3,\) with context_dim=0"),
+        (
+            "AVB",
+            "posterior",
+            r"The posterior must give values of shape \(2,\) with context_shape=6",
+        ),
+        ("FlowGAN", "flow", r"The flow must give values of shape \(3,\) with context_shape=0"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(lib: Any, name: str, role: str, message: str) -> None:

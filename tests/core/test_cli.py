@@ -116,7 +116,7 @@ def test_the_parts_fit_together(flags, contexts):
     )
     assert sorted(os.listdir("run")) == FILES
     model = fake.calls[0]["model"]
-    assert {name: (model.kwargs[name].kwargs["context_dim"],) for name in contexts} == contexts
+    assert {name: (model.kwargs[name].kwargs["context_shape"],) for name in contexts} == contexts
     assert model.kwargs["likelihood"].args[0] == model.args[0]
     if flags[0] == "conv_vae":
         assert model.kind == "ConvVAE"

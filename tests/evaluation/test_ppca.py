@@ -85,21 +85,21 @@ def linear_vae(name: str, dim: int) -> Any:
             dim,
             Z_DIM,
             hidden=(),
-            posterior=conditionals.FullRankNormal(Z_DIM, context_dim=dim),
-            likelihood=conditionals.Normal(dim, context_dim=Z_DIM),
+            posterior=conditionals.FullRankNormal(Z_DIM, context_shape=dim),
+            likelihood=conditionals.Normal(dim, context_shape=Z_DIM),
         )
     import jax
 
     from numpyro_dgm import VAE, conditionals
 
     keys = jax.random.split(jax.random.key(0), 3)
-    posterior = conditionals.FullRankNormal(Z_DIM, context_dim=dim, key=keys[0])
+    posterior = conditionals.FullRankNormal(Z_DIM, context_shape=dim, key=keys[0])
     return VAE(
         dim,
         Z_DIM,
         hidden=(),
         posterior=posterior,
-        likelihood=conditionals.Normal(dim, context_dim=Z_DIM, key=keys[1]),
+        likelihood=conditionals.Normal(dim, context_shape=Z_DIM, key=keys[1]),
         key=keys[2],
     )
 

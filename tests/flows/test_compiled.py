@@ -16,7 +16,7 @@ AS_USERS_COMPILE = True
 @pytest.mark.parametrize("name", ["Householder", "Planar", "Radial", "Sylvester"])
 def test_large_batches(name: str) -> None:
     keys = jax.random.split(jax.random.key(0), 3)
-    flow = getattr(flows, name)(8, context_dim=5, num_layers=2, key=keys[0])
+    flow = getattr(flows, name)(8, context_shape=5, num_layers=2, key=keys[0])
     context, u = jax.random.normal(keys[1], (300, 5)), jax.random.normal(keys[2], (64, 300, 8))
     expected = flow(context).forward_and_log_det(u)
     for a, b in zip(expected, jax.jit(lambda u: flow(context).forward_and_log_det(u))(u)):

@@ -90,7 +90,7 @@ def test_flows_in_a_vae(package: Any, posterior: str, prior: str | None, estimat
     x = (X[:, :1] + X > 0).astype(np.float32)
     parts = {
         "posterior": getattr(package.flows, posterior)(
-            2, context_dim=8, num_layers=2, **keyed(package, 1)
+            2, context_shape=8, num_layers=2, **keyed(package, 1)
         )
     }
     if prior:

@@ -15,7 +15,7 @@ from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.twins.copying import copy_weights, shake
 from tests.twins.test_conditionals import close, compare
 
-# dim, hidden, context_dim, the seed of the order (None: natural), activation
+# dim, hidden, context_shape, the seed of the order (None: natural), activation
 NETWORKS: dict[str, tuple[int, tuple[int, ...], int, int | None, str]] = {
     "one coordinate": (1, (3,), 0, None, "relu"),
     "one coordinate given": (1, (3,), 2, None, "tanh"),
@@ -40,14 +40,19 @@ def order_of(dim: int, seed: int | None) -> list[int]:
 
 
 def network(
-    lib: Any, dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str
+    lib: Any,
+    dim: int,
+    hidden: tuple[int, ...],
+    context_shape: int,
+    seed: int | None,
+    activation: str,
 ) -> Any:
     """A MADE with two parameters per coordinate and weights that are nothing special, the same in
     both libraries.
     """
     settings = {
         "hidden": hidden,
-        "context_dim": context_dim,
+        "context_shape": context_shape,
         "order": order_of(dim, seed),
         "activation": activation,
     }
@@ -62,12 +67,12 @@ def network(
     )
 
 
-def values(dim: int, context_dim: int) -> list[np.ndarray]:
-    """Values (3, 5, dim), and a context (5, context_dim), if there is one."""
+def values(dim: int, context_shape: int) -> list[np.ndarray]:
+    """Values (3, 5, dim), and a context (5, context_shape), if there is one."""
     rng = np.random.default_rng(5)
     return [
         rng.standard_normal((3, 5, dim)),
-        *([rng.standard_normal((5, context_dim))] if context_dim else []),
+        *([rng.standard_normal((5, context_shape))] if context_shape else []),
     ]
 
 
@@ -93,17 +98,22 @@ def total(v: Any, log_det: Any) -> Any:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("dim", "hidden", "context_dim", "seed", "activation"), SMALL)
+@pytest.mark.parametrize(("dim", "hidden", "context_shape", "seed", "activation"), SMALL)
 def test_parameters_depend_on_what_comes_before(
-    lib: Any, dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str
+    lib: Any,
+    dim: int,
+    hidden: tuple[int, ...],
+    context_shape: int,
+    seed: int | None,
+    activation: str,
 ) -> None:
     """On nothing else, and on all of it where there are units enough; on the context always."""
-    made = network(lib, dim, hidden, context_dim, seed, "tanh")  # no unit is off
+    made = network(lib, dim, hidden, context_shape, seed, "tanh")  # no unit is off
     rank = np.argsort(order_of(dim, seed))
-    point = np.random.default_rng(0).standard_normal(dim + context_dim)
+    point = np.random.default_rng(0).standard_normal(dim + context_shape)
 
     def parameters(x: Any) -> tuple[Any, Any]:
-        return made(x[:dim], *([x[dim:]] if context_dim else [])), 0.0
+        return made(x[:dim], *([x[dim:]] if context_shape else [])), 0.0
 
     seen = np.any(lib.numpy(lib.jacobian(parameters, lib.array(point))[0]) != 0, 1)
     before = rank[:, None] > rank
@@ -114,16 +124,16 @@ def test_parameters_depend_on_what_comes_before(
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("dim", "hidden", "context_dim", "seed", "activation"), EACH)
+@pytest.mark.parametrize(("dim", "hidden", "context_shape", "seed", "activation"), EACH)
 def test_solution_and_its_gradients(
-    dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str
+    dim: int, hidden: tuple[int, ...], context_shape: int, seed: int | None, activation: str
 ) -> None:
     """Equal to the usual inverse, differentiated automatically, in all weights, values and
     contexts, at 1e-10; and the twins are equal.
     """
     libs = PyroLibrary(), NumPyroLibrary()
-    modules = [network(lib, dim, hidden, context_dim, seed, activation) for lib in libs]
-    arrays = values(dim, context_dim)
+    modules = [network(lib, dim, hidden, context_shape, seed, activation) for lib in libs]
+    arrays = values(dim, context_shape)
 
     def solved(made: Any, w: Any, *context: Any) -> Any:
         return total(*made.solve(w, libs[made is not modules[0]].package.flows.Affine(), *context))
@@ -145,12 +155,17 @@ def test_solution_and_its_gradients(
     compare(libs, solved, tuple(modules), *arrays)
 
 
-@pytest.mark.parametrize(("dim", "hidden", "context_dim", "seed", "activation"), EACH)
+@pytest.mark.parametrize(("dim", "hidden", "context_shape", "seed", "activation"), EACH)
 def test_round_trip_in_single_precision(
-    lib: Any, dim: int, hidden: tuple[int, ...], context_dim: int, seed: int | None, activation: str
+    lib: Any,
+    dim: int,
+    hidden: tuple[int, ...],
+    context_shape: int,
+    seed: int | None,
+    activation: str,
 ) -> None:
     made, scalar = (
-        network(lib, dim, hidden, context_dim, seed, activation),
+        network(lib, dim, hidden, context_shape, seed, activation),
         lib.package.flows.Affine(),
     )
 
@@ -159,7 +174,7 @@ def test_round_trip_in_single_precision(
         back, log_slope = scalar(v, made(v, *context))
         return [back, log_det, log_slope.sum(-1)]
 
-    w, *context = map(lib.array, values(dim, context_dim))
+    w, *context = map(lib.array, values(dim, context_shape))
     back, log_det, log_slope = map(lib.numpy, lib.call(run, w, *context))
     np.testing.assert_allclose(back, lib.numpy(w), atol=1e-5)
     np.testing.assert_allclose(log_det, -log_slope, atol=1e-5)

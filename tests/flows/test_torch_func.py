@@ -16,12 +16,12 @@ EACH = [pytest.param(case, id=name) for name, case in FLOWS.items()]
 @pytest.mark.parametrize("case", EACH)
 def test_both_directions_can_be_mapped_and_differentiated(lib: Any, case: Flow) -> None:
     torch = lib.torch
-    context_dim = case.contexts[-1]
-    module = lib.shaken(lib.conditional(case, context_dim), 0.3)
+    context_shape = case.contexts[-1]
+    module = lib.shaken(lib.conditional(case, context_shape), 0.3)
     rng = np.random.default_rng(0)
     values, contexts = (
         lib.array(case.values(rng, 3)),
-        lib.array(rng.standard_normal((3, context_dim))),
+        lib.array(rng.standard_normal((3, context_shape))),
     )
 
     def score(value: Any, context: Any) -> Any:

@@ -59,7 +59,7 @@ def test_one_term_for_each_site_with_its_parents(backend: Any) -> None:
     found = losses.message_passing(collider, x, scale=2.0, term=losses.MMD)
     assert repr(found) == "MMD('b') + MMD('a') + MMD(('b', 'a', 'x')) + MMD(('a', 'y'))"
 
-    generator = build(backend, package(backend).conditionals.Generator, 1, context_dim=1)
+    generator = build(backend, package(backend).conditionals.Generator, 1, context_shape=1)
 
     def implicit(x: Any) -> None:
         with backend.plate("data", len(x)):

@@ -15,9 +15,9 @@ from tests.kinds import Conditional, Network
 from tests.twins.copying import copy_weights, shake
 
 EVERY = [
-    pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}")
+    pytest.param(case, context_shape, id=f"{name}-{'given' if context_shape else 'alone'}")
     for name, case in CONDITIONALS.items()
-    for context_dim in case.contexts
+    for context_shape in case.contexts
 ]
 NETS = [pytest.param(case, id=name) for name, case in NETWORKS.items()]
 
@@ -57,19 +57,19 @@ def compare(
         close(one, other)
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_log_density(
-    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_dim: int
+    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_shape: int
 ) -> None:
     rng = np.random.default_rng(1)
-    torch_module = shake(libs[0].conditional(case, context_dim))
+    torch_module = shake(libs[0].conditional(case, context_shape))
     modules = (
         torch_module,
-        copy_weights(torch_module, libs[1].conditional(case, context_dim, seed=1)),
+        copy_weights(torch_module, libs[1].conditional(case, context_shape, seed=1)),
     )
     assert repr(modules[0]) == repr(modules[1])
     value = case.values(rng, 3, 5)
-    context = [rng.standard_normal((5, context_dim))] if context_dim else []
+    context = [rng.standard_normal((5, context_shape))] if context_shape else []
     weights = rng.standard_normal((3, 5))  # so that no gradient cancels in the sum
 
     def weighted(module: Any, value: Any, *context: Any) -> Any:
@@ -83,18 +83,20 @@ def test_log_density(
     compare(libs, weighted, modules, value, *context)
 
 
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_mean(
-    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_dim: int
+    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_shape: int
 ) -> None:
     if case.name == "Categorical":
         return
-    torch_module = shake(libs[0].conditional(case, context_dim))
+    torch_module = shake(libs[0].conditional(case, context_shape))
     modules = (
         torch_module,
-        copy_weights(torch_module, libs[1].conditional(case, context_dim, seed=1)),
+        copy_weights(torch_module, libs[1].conditional(case, context_shape, seed=1)),
     )
-    context = [np.random.default_rng(1).standard_normal((5, context_dim))] if context_dim else []
+    context = (
+        [np.random.default_rng(1).standard_normal((5, context_shape))] if context_shape else []
+    )
     values = [
         lib.numpy(
             lib.call(

@@ -17,25 +17,25 @@ from tests.twins.copying import copy_weights, shake
 from tests.twins.test_conditionals import close, compare
 
 EVERY = [
-    pytest.param(case, context_dim, id=f"{name}-{'given' if context_dim else 'alone'}")
+    pytest.param(case, context_shape, id=f"{name}-{'given' if context_shape else 'alone'}")
     for name, case in FLOWS.items()
-    for context_dim in case.contexts
+    for context_shape in case.contexts
 ]
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("case", "context_dim"), EVERY)
-def test_both_directions(case: Flow, context_dim: int) -> None:
+@pytest.mark.parametrize(("case", "context_shape"), EVERY)
+def test_both_directions(case: Flow, context_shape: int) -> None:
     libs = PyroLibrary(), NumPyroLibrary()
-    torch_module = shake(libs[0].conditional(case, context_dim))
+    torch_module = shake(libs[0].conditional(case, context_shape))
     modules = (
         torch_module,
-        copy_weights(torch_module, libs[1].conditional(case, context_dim, seed=1)),
+        copy_weights(torch_module, libs[1].conditional(case, context_shape, seed=1)),
     )
     assert repr(modules[0]) == repr(modules[1])
     rng = np.random.default_rng(1)
     value = case.values(rng, 2, 5)
-    context = [rng.standard_normal((5, context_dim))] if context_dim else []
+    context = [rng.standard_normal((5, context_shape))] if context_shape else []
     weights = [
         rng.standard_normal(value.shape) for _ in range(2)
     ]  # so that no gradient cancels in the sum

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.flow import Flow
@@ -77,18 +78,18 @@ class Reflection(ParametricTransform):
 
     Args:
         dim: D.
-        context_dim: 0 = a free v.
+        context_shape: 0 = a free v.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim).
+        u and x (*batch, D), context (*batch, *context_shape).
 
     Cost:
         4 D operations in each direction.
     """
 
-    def __init__(self, dim: int, *, context_dim: int = 0, key: Array) -> None:
+    def __init__(self, dim: int, *, context_shape: ContextShape = 0, key: Array) -> None:
         dim = check_count("dim", dim)
-        super().__init__(dim, context_dim=context_dim, initial_scale=1.0, key=key)
+        super().__init__(dim, context_shape=context_shape, initial_scale=1.0, key=key)
 
     def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
         """x = f(u; c) and log |det dx/du|."""
@@ -108,12 +109,12 @@ class Householder(Flow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: reflections: D of them give every orthogonal matrix.
-        base: as in `Flow`, but by default DiagonalNormal(dim, context_dim=context_dim).
+        base: as in `Flow`, but by default DiagonalNormal(dim, context_shape=context_shape).
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         4 D num_layers operations in each direction; D num_layers parameters per value.
@@ -135,18 +136,18 @@ class Householder(Flow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         base: Conditional | None = None,
         key: Array,
     ) -> None:
         key_base, *keys = jax.random.split(key, check_count("num_layers", num_layers) + 1)
-        reflections = [Reflection(dim, context_dim=context_dim, key=k) for k in keys]
+        reflections = [Reflection(dim, context_shape=context_shape, key=k) for k in keys]
         super().__init__(
             dim,
             reflections,
-            context_dim=context_dim,
-            base=DiagonalNormal(dim, context_dim=context_dim, key=key_base)
+            context_shape=context_shape,
+            base=DiagonalNormal(dim, context_shape=context_shape, key=key_base)
             if base is None
             else base,
         )

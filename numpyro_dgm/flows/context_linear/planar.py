@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals import Conditional, positive
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.flow import Flow
@@ -48,10 +49,10 @@ class PlanarLayer(ParametricTransform):
 
     Args:
         dim: D.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim).
+        u and x (*batch, D), context (*batch, *context_shape).
 
     Cost:
         2 D + 1 parameters; forward 6 D operations; the inverse a root search in one number, w'u.
@@ -62,9 +63,9 @@ class PlanarLayer(ParametricTransform):
 
     dim: int = eqx.field(static=True)
 
-    def __init__(self, dim: int, *, context_dim: int = 0, key: Array) -> None:
+    def __init__(self, dim: int, *, context_shape: ContextShape = 0, key: Array) -> None:
         dim = check_count("dim", dim)
-        super().__init__(2 * dim + 1, context_dim=context_dim, key=key)
+        super().__init__(2 * dim + 1, context_shape=context_shape, key=key)
         self.dim = dim
 
     @property
@@ -100,12 +101,12 @@ class Planar(Flow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional; else v, w and b are linear in the context.
+        context_shape: 0 = unconditional; else v, w and b are linear in the context.
         num_layers: the number of layers.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers operations;
@@ -128,14 +129,14 @@ class Planar(Flow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         base: Conditional | None = None,
         key: Array,
     ) -> None:
         key_base, *keys = jax.random.split(key, check_count("num_layers", num_layers) + 1)
-        layers = [PlanarLayer(dim, context_dim=context_dim, key=k) for k in keys]
-        super().__init__(dim, layers, context_dim=context_dim, base=base, key=key_base)
+        layers = [PlanarLayer(dim, context_shape=context_shape, key=k) for k in keys]
+        super().__init__(dim, layers, context_shape=context_shape, base=base, key=key_base)
         self.num_layers = num_layers
 
     def _sizes(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals import Conditional, positive
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.flow import Flow
@@ -22,10 +23,10 @@ class RadialLayer(ParametricTransform):
 
     Args:
         dim: D.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim).
+        u and x (*batch, D), context (*batch, *context_shape).
 
     Cost:
         D + 2 parameters; about 6 D operations in each direction: |x - z| is a quadratic equation in
@@ -37,9 +38,9 @@ class RadialLayer(ParametricTransform):
 
     dim: int = eqx.field(static=True)
 
-    def __init__(self, dim: int, *, context_dim: int = 0, key: Array) -> None:
+    def __init__(self, dim: int, *, context_shape: ContextShape = 0, key: Array) -> None:
         dim = check_count("dim", dim)
-        super().__init__(dim + 2, context_dim=context_dim, key=key)
+        super().__init__(dim + 2, context_shape=context_shape, key=key)
         self.dim = dim
 
     def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
@@ -79,12 +80,12 @@ class Radial(Flow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional; else z, a and b depend on the context.
+        context_shape: 0 = unconditional; else z, a and b depend on the context.
         num_layers: the number of layers.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         (D + 2) num_layers parameters and about 6 D num_layers operations, in each direction.
@@ -106,14 +107,14 @@ class Radial(Flow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         base: Conditional | None = None,
         key: Array,
     ) -> None:
         key_base, *keys = jax.random.split(key, check_count("num_layers", num_layers) + 1)
-        layers = [RadialLayer(dim, context_dim=context_dim, key=k) for k in keys]
-        super().__init__(dim, layers, context_dim=context_dim, base=base, key=key_base)
+        layers = [RadialLayer(dim, context_shape=context_shape, key=k) for k in keys]
+        super().__init__(dim, layers, context_shape=context_shape, base=base, key=key_base)
         self.num_layers = num_layers
 
     def _sizes(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.context_linear.householder import reflections, times
@@ -31,10 +32,10 @@ class SylvesterLayer(ParametricTransform):
         dim: D.
         rank: M, at most D.
         num_reflections: M of them give every Q.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim).
+        u and x (*batch, D), context (*batch, *context_shape).
 
     Cost:
         D num_reflections + M (M + 2) parameters; forward 8 D num_reflections + 4 M^2 operations;
@@ -52,14 +53,20 @@ class SylvesterLayer(ParametricTransform):
     sizes: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
-        self, dim: int, rank: int, num_reflections: int, *, context_dim: int = 0, key: Array
+        self,
+        dim: int,
+        rank: int,
+        num_reflections: int,
+        *,
+        context_shape: ContextShape = 0,
+        key: Array,
     ) -> None:
         dim = check_count("dim", dim)
         rank = check_count("rank", rank, most=dim)
         num_reflections = check_count("num_reflections", num_reflections)
         triangle = rank * (rank - 1) // 2
         sizes = (num_reflections * dim, triangle, triangle, rank, rank, rank)
-        super().__init__(sum(sizes), context_dim=context_dim, initial_scale=0.3, key=key)
+        super().__init__(sum(sizes), context_shape=context_shape, initial_scale=0.3, key=key)
         self.dim, self.rank, self.sizes = dim, rank, sizes
 
     @property
@@ -169,12 +176,12 @@ class Sylvester(Flow):
         dim: D.
         rank: M; None: the smaller of D and 16.
         num_reflections: None: M, which give every Q.
-        context_dim: 0 = unconditional; else all parameters are functions of the context.
+        context_shape: 0 = unconditional; else all parameters are functions of the context.
         num_layers: the number of layers.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         a draw and its density (D num_reflections + M (M + 2)) num_layers parameters and as many
@@ -199,7 +206,7 @@ class Sylvester(Flow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 4,
         rank: int | None = None,
         num_reflections: int | None = None,
@@ -210,9 +217,10 @@ class Sylvester(Flow):
         num_reflections = rank if num_reflections is None else num_reflections
         key_base, *keys = jax.random.split(key, check_count("num_layers", num_layers) + 1)
         layers = [
-            SylvesterLayer(dim, rank, num_reflections, context_dim=context_dim, key=k) for k in keys
+            SylvesterLayer(dim, rank, num_reflections, context_shape=context_shape, key=k)
+            for k in keys
         ]
-        super().__init__(dim, layers, context_dim=context_dim, base=base, key=key_base)
+        super().__init__(dim, layers, context_shape=context_shape, base=base, key=key_base)
         self.num_layers, self.rank, self.num_reflections = num_layers, rank, num_reflections
 
     def _sizes(self) -> tuple[str, ...]:

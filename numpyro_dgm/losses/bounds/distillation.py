@@ -60,7 +60,7 @@ class Distillation(Term):
         super().__init__()
         what = "a conditional, or a function that returns a distribution"
         check_callable("teacher", teacher, what)
-        if getattr(teacher, "context_dim", 0):
+        if getattr(teacher, "context_shape", 0):
             raise ValueError(
                 "teacher needs a context: pass a callable of the model's arguments that calls "
                 f"it with one, got {teacher!r}."
@@ -82,7 +82,7 @@ class Distillation(Term):
         )
         teacher = (
             self.teacher()
-            if hasattr(self.teacher, "context_dim")
+            if hasattr(self.teacher, "context_shape")
             else self.teacher(*joints.args, **joints.kwargs)
         )
         log_p = teacher.log_prob(site["value"])

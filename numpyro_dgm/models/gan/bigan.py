@@ -30,8 +30,8 @@ class BiGAN(eqx.Module):
         hidden: the sizes of the layers of the default generator and, in reverse order, of the
             default posterior.
         prior: of z (default StandardNormal(z_dim)).
-        generator: of x given z (default Generator(x_dim, context_dim=z_dim)) and posterior of z
-            given x (default Generator(z_dim, context_dim=x_dim)), conditionals that are
+        generator: of x given z (default Generator(x_dim, context_shape=z_dim)) and posterior of z
+            given x (default Generator(z_dim, context_shape=x_dim)), conditionals that are
             reparameterized. Sites: z (z_dim,), x (x_dim,), in the plate "data".
 
     Shapes:
@@ -74,10 +74,10 @@ class BiGAN(eqx.Module):
         self.x_dim, self.z_dim = x_dim, z_dim
         self.prior = prior or StandardNormal(z_dim)
         self.generator = generator or Generator(
-            x_dim, context_dim=z_dim, hidden=hidden, key=keys[0]
+            x_dim, context_shape=z_dim, hidden=hidden, key=keys[0]
         )
         self.posterior = posterior or Generator(
-            z_dim, context_dim=x_dim, hidden=hidden[::-1], key=keys[1]
+            z_dim, context_shape=x_dim, hidden=hidden[::-1], key=keys[1]
         )
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("generator", self.generator, (x_dim,), z_dim)

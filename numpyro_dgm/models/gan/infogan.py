@@ -97,9 +97,9 @@ class InfoGAN(eqx.Module):
             raise ValueError(
                 f"The generator must give x, out_dim={x_dim}, got out_dim={self.generator.out_dim}."
             )
-        self.classes = Categorical(1, num_classes, context_dim=self.encoder.out_dim, key=keys[2])
+        self.classes = Categorical(1, num_classes, context_shape=self.encoder.out_dim, key=keys[2])
         self.codes = (
-            DiagonalNormal(num_codes, context_dim=self.encoder.out_dim, key=keys[3])
+            DiagonalNormal(num_codes, context_shape=self.encoder.out_dim, key=keys[3])
             if num_codes
             else None
         )

@@ -25,8 +25,8 @@ class AVB(VAE):
         z_dim: the size of its code.
         noise_dim: of eps (default: z_dim).
         noise_hidden: the layers of g; all others as in VAE (posterior: default Generator(z_dim,
-            context_dim=...), any conditional will do). Sites: z (z_dim,), x (x_dim,), in the plate
-            "data".
+            context_shape=...), any conditional will do). Sites: z (z_dim,), x (x_dim,), in the
+            plate "data".
 
     Shapes:
         x (batch, x_dim).
@@ -71,7 +71,7 @@ class AVB(VAE):
             z_dim,
             noise_dim=noise_dim,
             hidden=noise_hidden,
-            context_dim=encoder.out_dim,
+            context_shape=encoder.out_dim,
             key=keys[1],
         )
         super().__init__(

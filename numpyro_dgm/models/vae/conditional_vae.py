@@ -24,7 +24,7 @@ class ConditionalVAE(eqx.Module):
     Args:
         x_dim: the size of a datum.
         z_dim: the size of its code.
-        context_dim: the number of classes of a label y or the number of entries of any other
+        context_shape: the number of classes of a label y or the number of entries of any other
             context.
         hidden: the sizes of the encoder's hidden layers, which the decoder has in reverse order.
         encoder: of (x, y) and decoder of (z, y), networks with an attribute `out_dim` (default MLP,
@@ -35,7 +35,7 @@ class ConditionalVAE(eqx.Module):
             x (x_dim,), in the plate "data".
 
     Shapes:
-        x (batch, x_dim); y (batch,) integer labels, or (batch, ...) with context_dim entries each:
+        x (batch, x_dim); y (batch,) integer labels, or (batch, ...) with that many entries each:
         one-hot labels, images, anything.
 
     Raises:
@@ -53,7 +53,7 @@ class ConditionalVAE(eqx.Module):
 
     x_dim: int = eqx.field(static=True)
     z_dim: int = eqx.field(static=True)
-    context_dim: int = eqx.field(static=True)
+    context_shape: tuple[int] = eqx.field(static=True)
     encoder: MLP
     decoder: MLP
     prior: Conditional
@@ -64,7 +64,7 @@ class ConditionalVAE(eqx.Module):
         self,
         x_dim: int,
         z_dim: int,
-        context_dim: int,
+        context_shape: int,
         *,
         hidden: Sequence[int] = (200, 200),
         encoder: MLP | None = None,
@@ -74,20 +74,20 @@ class ConditionalVAE(eqx.Module):
         likelihood: Conditional | None = None,
         key: Array,
     ) -> None:
-        x_dim, z_dim, context_dim = check_counts(x_dim=x_dim, z_dim=z_dim, context_dim=context_dim)
+        x_dim, z_dim, entries = check_counts(x_dim=x_dim, z_dim=z_dim, context_shape=context_shape)
         hidden = check_sizes("hidden", hidden)
-        check_network("encoder", encoder, x_dim + context_dim)
-        check_network("decoder", decoder, z_dim + context_dim)
+        check_network("encoder", encoder, x_dim + entries)
+        check_network("decoder", decoder, z_dim + entries)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
         keys = jax.random.split(key, 4)
-        self.x_dim, self.z_dim, self.context_dim = x_dim, z_dim, context_dim
-        self.encoder = encoder or MLP(x_dim + context_dim, hidden, key=keys[0])
-        self.decoder = decoder or MLP(z_dim + context_dim, hidden[::-1], key=keys[1])
+        self.x_dim, self.z_dim, self.context_shape = x_dim, z_dim, (entries,)
+        self.encoder = encoder or MLP(x_dim + entries, hidden, key=keys[0])
+        self.decoder = decoder or MLP(z_dim + entries, hidden[::-1], key=keys[1])
         features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
-        self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features[0], key=keys[2])
-        self.likelihood = likelihood or Bernoulli(x_dim, context_dim=features[1], key=keys[3])
-        check_fit("prior", self.prior, (z_dim,), 0, context_dim)
+        self.posterior = posterior or DiagonalNormal(z_dim, context_shape=features[0], key=keys[2])
+        self.likelihood = likelihood or Bernoulli(x_dim, context_shape=features[1], key=keys[3])
+        check_fit("prior", self.prior, (z_dim,), 0, entries)
         check_fit("posterior", self.posterior, (z_dim,), features[0])
         check_fit("likelihood", self.likelihood, (x_dim,), features[1])
 
@@ -100,7 +100,7 @@ class ConditionalVAE(eqx.Module):
         prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with numpyro.plate("data", len(context)):
-            z = numpyro.sample("z", prior(context if prior.context_dim else None))
+            z = numpyro.sample("z", prior(context if prior.context_shape else None))
             return numpyro.sample("x", likelihood(decoder(join(z, context))), obs=x)
 
     def guide(self, x: Array | None = None, y: Array | None = None) -> Array:
@@ -118,16 +118,17 @@ class ConditionalVAE(eqx.Module):
             return numpyro.sample("z", posterior(encoder(join(x, context))))
 
     def context(self, y: Array | None, x: Array | None = None) -> Array:
-        """The context as an array (batch, context_dim): labels one-hot, all else flattened; checked
+        """The context as an array (batch, entries): labels one-hot, all else flattened; checked
         against x.
         """
         if y is None:
             raise ValueError(
                 "A conditional VAE needs y: labels (batch,), or an array (batch, ...)."
             )
+        (entries,) = self.context_shape
         wanted = (
             "integer labels of shape (batch,), or of shape (batch, ...) with "
-            f"{self.context_dim} entries each"
+            f"{entries} entries each"
         )
         if not hasattr(y, "dtype") or y.ndim == 0:
             refuse("y", wanted, y)
@@ -135,17 +136,17 @@ class ConditionalVAE(eqx.Module):
         if size != len(y):
             raise ValueError(f"x and y must have the same number of data, got {size} and {len(y)}.")
         if y.ndim == 1 and not jnp.issubdtype(y.dtype, jnp.floating):
-            good = (y >= 0) & (y < self.context_dim)
-            require("y", f"labels from 0 to {self.context_dim - 1}", y, good)
-            y = y[:, None] == jnp.arange(self.context_dim)
+            good = (y >= 0) & (y < entries)
+            require("y", f"labels from 0 to {entries - 1}", y, good)
+            y = y[:, None] == jnp.arange(entries)
         context = y.reshape(len(y), -1)
-        if y.ndim < 2 or context.shape[1] != self.context_dim:
+        if y.ndim < 2 or context.shape[1] != entries:
             raise ValueError(f"y must be {wanted}, got shape {y.shape} and type {y.dtype}.")
         return context.astype(jnp.result_type(float))
 
 
 def join(x: Array, context: Array) -> Array:
-    """The concatenation of x (*particles, batch, dim) and context (batch, context_dim) along the
+    """The concatenation of x (*particles, batch, dim) and context (batch, entries) along the
     last dimension.
     """
     return jnp.concatenate([x, jnp.broadcast_to(context, (*x.shape[:-1], context.shape[-1]))], -1)

@@ -93,10 +93,10 @@ class ConvVAE(eqx.Module):
         num_features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(
-            z_dim, context_dim=num_features[0], key=keys[2]
+            z_dim, context_shape=num_features[0], key=keys[2]
         )
         self.likelihood = likelihood or Bernoulli(
-            self.image_shape, context_dim=num_features[1], pixelwise=True, key=keys[3]
+            self.image_shape, context_shape=num_features[1], pixelwise=True, key=keys[3]
         )
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("posterior", self.posterior, (z_dim,), num_features[0])

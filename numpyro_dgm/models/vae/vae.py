@@ -81,8 +81,8 @@ class VAE(eqx.Module):
         self.decoder = decoder or MLP(z_dim, hidden[::-1], key=keys[1])
         features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
-        self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features[0], key=keys[2])
-        self.likelihood = likelihood or Bernoulli(x_dim, context_dim=features[1], key=keys[3])
+        self.posterior = posterior or DiagonalNormal(z_dim, context_shape=features[0], key=keys[2])
+        self.likelihood = likelihood or Bernoulli(x_dim, context_shape=features[1], key=keys[3])
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("posterior", self.posterior, (z_dim,), features[0])
         check_fit("likelihood", self.likelihood, (x_dim,), features[1])

@@ -7,9 +7,10 @@ With the features of an encoder as context every datum has a flow of its own (am
 import torch
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape, check_context_shape, context_size
 from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn import Linear
+from pyro_dgm.nn.contexts import flat
 
 __all__ = ["ParametricTransform"]
 
@@ -20,11 +21,11 @@ class ParametricTransform(Transform):
 
     Args:
         num_params: how many numbers there are for each coordinate or layer.
-        context_dim: (0 = free parameters, which start from Normal(0, initial_scale^2)).
+        context_shape: (0 = free parameters, which start from Normal(0, initial_scale^2)).
         initial_scale: .
 
     Shapes:
-        context (*batch, context_dim) -> `raw(context)` (*batch, num_params), or (num_params,)
+        context (*batch, *context_shape) -> `raw(context)` (*batch, num_params), or (num_params,)
         without.
 
     References:
@@ -32,15 +33,15 @@ class ParametricTransform(Transform):
     """
 
     def __init__(
-        self, num_params: int, *, context_dim: int = 0, initial_scale: float = 0.1
+        self, num_params: int, *, context_shape: ContextShape = 0, initial_scale: float = 0.1
     ) -> None:
         super().__init__()
-        self.context_dim = check_count("context_dim", context_dim, 0)
-        if context_dim:
-            self.head = Linear(context_dim, num_params)
+        self.context_shape = check_context_shape("context_shape", context_shape)
+        if self.context_shape:
+            self.head = Linear(context_size(context_shape), num_params)
         else:
             self.free = nn.Parameter(initial_scale * torch.randn(num_params))
 
     def raw(self, context: Tensor | None) -> Tensor:
         """The parameters given a context."""
-        return self.head(context) if self.context_dim else self.free
+        return self.head(flat(context, self.context_shape)) if self.context_shape else self.free

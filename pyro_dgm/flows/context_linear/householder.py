@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals import Conditional, DiagonalNormal
 from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.flow import Flow
@@ -74,18 +75,18 @@ class Reflection(ParametricTransform):
 
     Args:
         dim: D.
-        context_dim: 0 = a free v.
+        context_shape: 0 = a free v.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim).
+        u and x (*batch, D), context (*batch, *context_shape).
 
     Cost:
         4 D operations in each direction.
     """
 
-    def __init__(self, dim: int, *, context_dim: int = 0) -> None:
+    def __init__(self, dim: int, *, context_shape: ContextShape = 0) -> None:
         dim = check_count("dim", dim)
-        super().__init__(dim, context_dim=context_dim, initial_scale=1.0)
+        super().__init__(dim, context_shape=context_shape, initial_scale=1.0)
 
     def forward_and_log_det(
         self, u: Tensor, context: Tensor | None = None
@@ -109,12 +110,12 @@ class Householder(Flow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional.
+        context_shape: 0 = unconditional.
         num_layers: reflections: D of them give every orthogonal matrix.
-        base: as in `Flow`, but by default DiagonalNormal(dim, context_dim=context_dim).
+        base: as in `Flow`, but by default DiagonalNormal(dim, context_shape=context_shape).
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         4 D num_layers operations in each direction; D num_layers parameters per value.
@@ -134,19 +135,19 @@ class Householder(Flow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         base: Conditional | None = None,
     ) -> None:
         reflections = [
-            Reflection(dim, context_dim=context_dim)
+            Reflection(dim, context_shape=context_shape)
             for _ in range(check_count("num_layers", num_layers))
         ]
         super().__init__(
             dim,
             reflections,
-            context_dim=context_dim,
-            base=DiagonalNormal(dim, context_dim=context_dim) if base is None else base,
+            context_shape=context_shape,
+            base=DiagonalNormal(dim, context_shape=context_shape) if base is None else base,
         )
         self.num_layers = num_layers
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals import Conditional, positive
 from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.flow import Flow
@@ -44,10 +45,10 @@ class PlanarLayer(ParametricTransform):
 
     Args:
         dim: D.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim).
+        u and x (*batch, D), context (*batch, *context_shape).
 
     Cost:
         2 D + 1 parameters; forward 6 D operations; the inverse a root search in one number, w'u.
@@ -56,9 +57,9 @@ class PlanarLayer(ParametricTransform):
         Rezende & Mohamed (2015), arXiv:1505.05770, eqs. (10) to (12) and appendix A.1.
     """
 
-    def __init__(self, dim: int, *, context_dim: int = 0) -> None:
+    def __init__(self, dim: int, *, context_shape: ContextShape = 0) -> None:
         dim = check_count("dim", dim)
-        super().__init__(2 * dim + 1, context_dim=context_dim)
+        super().__init__(2 * dim + 1, context_shape=context_shape)
         self.dim = dim
 
     @property
@@ -98,12 +99,12 @@ class Planar(Flow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional; else v, w and b are linear in the context.
+        context_shape: 0 = unconditional; else v, w and b are linear in the context.
         num_layers: the number of layers.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         a draw and its density (2 D + 1) num_layers parameters and about 6 D num_layers operations;
@@ -124,15 +125,15 @@ class Planar(Flow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         base: Conditional | None = None,
     ) -> None:
         layers = [
-            PlanarLayer(dim, context_dim=context_dim)
+            PlanarLayer(dim, context_shape=context_shape)
             for _ in range(check_count("num_layers", num_layers))
         ]
-        super().__init__(dim, layers, context_dim=context_dim, base=base)
+        super().__init__(dim, layers, context_shape=context_shape, base=base)
         self.num_layers = num_layers
 
     def _sizes(self) -> tuple[str, ...]:

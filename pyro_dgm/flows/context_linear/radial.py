@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_count
+from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals import Conditional, positive
 from pyro_dgm.flows.context_linear.base import ParametricTransform
 from pyro_dgm.flows.flow import Flow
@@ -20,10 +21,10 @@ class RadialLayer(ParametricTransform):
 
     Args:
         dim: D.
-        context_dim: 0 = free parameters.
+        context_shape: 0 = free parameters.
 
     Shapes:
-        u and x (*batch, D), context (*batch, context_dim).
+        u and x (*batch, D), context (*batch, *context_shape).
 
     Cost:
         D + 2 parameters; about 6 D operations in each direction: |x - z| is a quadratic equation in
@@ -33,9 +34,9 @@ class RadialLayer(ParametricTransform):
         Rezende & Mohamed (2015), arXiv:1505.05770, eq. (14) and appendix A.2.
     """
 
-    def __init__(self, dim: int, *, context_dim: int = 0) -> None:
+    def __init__(self, dim: int, *, context_shape: ContextShape = 0) -> None:
         dim = check_count("dim", dim)
-        super().__init__(dim + 2, context_dim=context_dim)
+        super().__init__(dim + 2, context_shape=context_shape)
         self.dim = dim
 
     def forward_and_log_det(
@@ -79,12 +80,12 @@ class Radial(Flow):
 
     Args:
         dim: D.
-        context_dim: 0 = unconditional; else z, a and b depend on the context.
+        context_shape: 0 = unconditional; else z, a and b depend on the context.
         num_layers: the number of layers.
         base: as in `Flow`.
 
     Shapes:
-        context (*batch, context_dim) -> batch_shape (*batch,), event_shape (D,).
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (D,).
 
     Cost:
         (D + 2) num_layers parameters and about 6 D num_layers operations, in each direction.
@@ -104,15 +105,15 @@ class Radial(Flow):
         self,
         dim: int,
         *,
-        context_dim: int = 0,
+        context_shape: ContextShape = 0,
         num_layers: int = 8,
         base: Conditional | None = None,
     ) -> None:
         layers = [
-            RadialLayer(dim, context_dim=context_dim)
+            RadialLayer(dim, context_shape=context_shape)
             for _ in range(check_count("num_layers", num_layers))
         ]
-        super().__init__(dim, layers, context_dim=context_dim, base=base)
+        super().__init__(dim, layers, context_shape=context_shape, base=base)
         self.num_layers = num_layers
 
     def _sizes(self) -> tuple[str, ...]:

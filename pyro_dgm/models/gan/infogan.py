@@ -80,9 +80,9 @@ class InfoGAN(nn.Module):
             raise ValueError(
                 f"The generator must give x, out_dim={x_dim}, got out_dim={self.generator.out_dim}."
             )
-        self.classes = Categorical(1, num_classes, context_dim=self.encoder.out_dim)
+        self.classes = Categorical(1, num_classes, context_shape=self.encoder.out_dim)
         self.codes = (
-            DiagonalNormal(num_codes, context_dim=self.encoder.out_dim) if num_codes else None
+            DiagonalNormal(num_codes, context_shape=self.encoder.out_dim) if num_codes else None
         )
 
     def model(self, x: Tensor | None = None, size: int = 1) -> Tensor:

@@ -22,8 +22,8 @@ class AVB(VAE):
         z_dim: the size of its code.
         noise_dim: of eps (default: z_dim).
         noise_hidden: the layers of g; all others as in VAE (posterior: default Generator(z_dim,
-            context_dim=...), any conditional will do). Sites: z (z_dim,), x (x_dim,), in the plate
-            "data".
+            context_shape=...), any conditional will do). Sites: z (z_dim,), x (x_dim,), in the
+            plate "data".
 
     Shapes:
         x (batch, x_dim).
@@ -62,7 +62,7 @@ class AVB(VAE):
             noise_dim = check_count("noise_dim", noise_dim)
         encoder = encoder or MLP(x_dim, hidden)
         posterior = posterior or Generator(
-            z_dim, noise_dim=noise_dim, hidden=noise_hidden, context_dim=encoder.out_dim
+            z_dim, noise_dim=noise_dim, hidden=noise_hidden, context_shape=encoder.out_dim
         )
         super().__init__(
             x_dim,

@@ -22,7 +22,7 @@ class ConditionalVAE(nn.Module):
     Args:
         x_dim: the size of a datum.
         z_dim: the size of its code.
-        context_dim: the number of classes of a label y or the number of entries of any other
+        context_shape: the number of classes of a label y or the number of entries of any other
             context.
         hidden: the sizes of the encoder's hidden layers, which the decoder has in reverse order.
         encoder: of (x, y) and decoder of (z, y), networks with an attribute `out_dim` (default MLP,
@@ -33,7 +33,7 @@ class ConditionalVAE(nn.Module):
             x (x_dim,), in the plate "data".
 
     Shapes:
-        x (batch, x_dim); y (batch,) integer labels, or (batch, ...) with context_dim entries each:
+        x (batch, x_dim); y (batch,) integer labels, or (batch, ...) with that many entries each:
         one-hot labels, images, anything.
 
     Raises:
@@ -52,7 +52,7 @@ class ConditionalVAE(nn.Module):
         self,
         x_dim: int,
         z_dim: int,
-        context_dim: int,
+        context_shape: int,
         *,
         hidden: Sequence[int] = (200, 200),
         encoder: MLP | None = None,
@@ -62,19 +62,19 @@ class ConditionalVAE(nn.Module):
         likelihood: Conditional | None = None,
     ) -> None:
         super().__init__()
-        x_dim, z_dim, context_dim = check_counts(x_dim=x_dim, z_dim=z_dim, context_dim=context_dim)
+        x_dim, z_dim, entries = check_counts(x_dim=x_dim, z_dim=z_dim, context_shape=context_shape)
         hidden = check_sizes("hidden", hidden)
-        check_network("encoder", encoder, x_dim + context_dim)
-        check_network("decoder", decoder, z_dim + context_dim)
+        check_network("encoder", encoder, x_dim + entries)
+        check_network("decoder", decoder, z_dim + entries)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
-        self.x_dim, self.z_dim, self.context_dim = x_dim, z_dim, context_dim
-        self.encoder = encoder or MLP(x_dim + context_dim, hidden)
-        self.decoder = decoder or MLP(z_dim + context_dim, hidden[::-1])
+        self.x_dim, self.z_dim, self.context_shape = x_dim, z_dim, (entries,)
+        self.encoder = encoder or MLP(x_dim + entries, hidden)
+        self.decoder = decoder or MLP(z_dim + entries, hidden[::-1])
         features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
-        self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features[0])
-        self.likelihood = likelihood or Bernoulli(x_dim, context_dim=features[1])
-        check_fit("prior", self.prior, (z_dim,), 0, context_dim)
+        self.posterior = posterior or DiagonalNormal(z_dim, context_shape=features[0])
+        self.likelihood = likelihood or Bernoulli(x_dim, context_shape=features[1])
+        check_fit("prior", self.prior, (z_dim,), 0, entries)
         check_fit("posterior", self.posterior, (z_dim,), features[0])
         check_fit("likelihood", self.likelihood, (x_dim,), features[1])
 
@@ -84,7 +84,7 @@ class ConditionalVAE(nn.Module):
         prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with pyro.plate("data", len(context)):
-            z = pyro.sample("z", prior(context if prior.context_dim else None))
+            z = pyro.sample("z", prior(context if prior.context_shape else None))
             return pyro.sample("x", likelihood(decoder(join(z, context))), obs=x)
 
     def guide(self, x: Tensor | None = None, y: Tensor | None = None) -> Tensor:
@@ -102,16 +102,17 @@ class ConditionalVAE(nn.Module):
             return pyro.sample("z", posterior(encoder(join(x, context))))
 
     def context(self, y: Tensor | None, x: Tensor | None = None) -> Tensor:
-        """The context as an array (batch, context_dim): labels one-hot, all else flattened; checked
+        """The context as an array (batch, entries): labels one-hot, all else flattened; checked
         against x.
         """
         if y is None:
             raise ValueError(
                 "A conditional VAE needs y: labels (batch,), or an array (batch, ...)."
             )
+        (entries,) = self.context_shape
         wanted = (
             "integer labels of shape (batch,), or of shape (batch, ...) with "
-            f"{self.context_dim} entries each"
+            f"{entries} entries each"
         )
         if not hasattr(y, "dtype") or y.ndim == 0:
             refuse("y", wanted, y)
@@ -119,17 +120,17 @@ class ConditionalVAE(nn.Module):
         if size != len(y):
             raise ValueError(f"x and y must have the same number of data, got {size} and {len(y)}.")
         if y.ndim == 1 and not y.is_floating_point():
-            good = (y >= 0) & (y < self.context_dim)
-            require("y", f"labels from 0 to {self.context_dim - 1}", y, good)
-            y = y[:, None] == torch.arange(self.context_dim, device=y.device)
+            good = (y >= 0) & (y < entries)
+            require("y", f"labels from 0 to {entries - 1}", y, good)
+            y = y[:, None] == torch.arange(entries, device=y.device)
         context = y.reshape(len(y), -1)
-        if y.ndim < 2 or context.shape[1] != self.context_dim:
+        if y.ndim < 2 or context.shape[1] != entries:
             raise ValueError(f"y must be {wanted}, got shape {tuple(y.shape)} and type {y.dtype}.")
         return context.to(next(self.parameters()).dtype)
 
 
 def join(x: Tensor, context: Tensor) -> Tensor:
-    """The concatenation of x (*particles, batch, dim) and context (batch, context_dim) along the
+    """The concatenation of x (*particles, batch, dim) and context (batch, entries) along the
     last dimension.
     """
     return torch.cat([x, context.expand(*x.shape[:-1], -1)], -1)

@@ -80,9 +80,9 @@ class ConvVAE(nn.Module):
         )
         num_features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
-        self.posterior = posterior or DiagonalNormal(z_dim, context_dim=num_features[0])
+        self.posterior = posterior or DiagonalNormal(z_dim, context_shape=num_features[0])
         self.likelihood = likelihood or Bernoulli(
-            self.image_shape, context_dim=num_features[1], pixelwise=True
+            self.image_shape, context_shape=num_features[1], pixelwise=True
         )
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("posterior", self.posterior, (z_dim,), num_features[0])

@@ -69,8 +69,8 @@ class VAE(nn.Module):
         self.decoder = decoder or MLP(z_dim, hidden[::-1])
         features = self.encoder.out_dim, self.decoder.out_dim
         self.prior = prior or StandardNormal(z_dim)
-        self.posterior = posterior or DiagonalNormal(z_dim, context_dim=features[0])
-        self.likelihood = likelihood or Bernoulli(x_dim, context_dim=features[1])
+        self.posterior = posterior or DiagonalNormal(z_dim, context_shape=features[0])
+        self.likelihood = likelihood or Bernoulli(x_dim, context_shape=features[1])
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("posterior", self.posterior, (z_dim,), features[0])
         check_fit("likelihood", self.likelihood, (x_dim,), features[1])

@@ -1,0 +1,224 @@
+"""What a conditional is given: a vector, a feature map, a sequence, a label, or several of these.
+
+`context_shape` says which, as an argument: an int (a vector of that size; 0 for none), a tuple (an
+array of that shape), `Labels(num_classes)` (an integer), or a tuple of these (several contexts side
+by side, which come as a tuple of arrays). As an attribute it is always a tuple, () for none.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from numbers import Integral
+from typing import Any, TypeAlias
+
+from dgm_core.arguments import check_count, check_shape, refuse, shown
+
+__all__ = ["ContextShape", "Labels", "check_context", "check_context_shape", "context_size"]
+
+ContextShape: TypeAlias = int | tuple[Any, ...]
+
+
+class Labels(tuple[int]):
+    """Integers 0, ..., num_classes - 1 as a context; networks see them one-hot.
+
+    Args:
+        num_classes: at least 1.
+
+    Shapes:
+        a context (*batch,) of integers.
+
+    Raises:
+        ValueError: if num_classes is no such integer. A conditional raises it for labels that are
+            no integers or out of range; where values are not known, as under `jax.jit`, what comes
+            of a label out of range is NaN.
+
+    Example:
+        >>> Labels(10)
+        Labels(10)
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, num_classes: int) -> Labels:
+        return super().__new__(cls, (check_count("num_classes", num_classes),))
+
+    @property
+    def num_classes(self) -> int:
+        """The number of labels."""
+        return self[0]
+
+    def __getnewargs__(self) -> tuple[int]:
+        return (self[0],)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Labels) and self[0] == other[0]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((Labels, self[0]))
+
+    def __repr__(self) -> str:
+        return f"Labels({self[0]})"
+
+
+def check_context_shape(name: str, value: Any) -> tuple[Any, ...]:
+    """The shape of a context from a size, a shape, labels, or a tuple of these.
+
+    Example:
+        >>> check_context_shape("context_shape", 3), check_context_shape("context_shape", 0)
+        ((3,), ())
+        >>> check_context_shape("context_shape", ((2, 8, 8), Labels(10), 5))
+        ((2, 8, 8), Labels(10), (5,))
+    """
+    try:
+        if isinstance(value, (list, tuple)) and not isinstance(value, Labels):
+            if not all(isinstance(part, Integral) for part in value):
+                return tuple(_one(name, part) for part in value)
+            return check_shape(name, value) if value else ()
+        if isinstance(value, Integral) and not check_count(name, value, 0):
+            return ()
+        return _one(name, value)
+    except ValueError:
+        wanted = (
+            "an integer of at least 0, a tuple of integers of at least 1, Labels(num_classes), "
+            "or a tuple of these"
+        )
+        refuse(name, wanted, value)
+
+
+def _one(name: str, value: Any) -> tuple[int, ...]:
+    return value if isinstance(value, Labels) else check_shape(name, value)
+
+
+def is_several(context_shape: tuple[Any, ...]) -> bool:
+    """Whether a checked shape is that of several contexts side by side.
+
+    Example:
+        >>> is_several((2, 8, 8)), is_several(((2, 8, 8), Labels(10)))
+        (False, True)
+    """
+    return any(isinstance(part, tuple) for part in context_shape)
+
+
+def parts_of(context_shape: tuple[Any, ...]) -> tuple[tuple[int, ...], ...]:
+    """The shapes of all contexts of a checked shape; () for none.
+
+    Example:
+        >>> parts_of((2, 8, 8)), parts_of(())
+        (((2, 8, 8),), ())
+    """
+    return context_shape if is_several(context_shape) or not context_shape else (context_shape,)
+
+
+def context_size(context_shape: ContextShape) -> int:
+    """The number of entries of a context, labels one-hot, several one behind the other.
+
+    Example:
+        >>> context_size(0), context_size((2, 8, 8)), context_size((Labels(10), 5))
+        (0, 128, 15)
+    """
+    parts = parts_of(check_context_shape("context_shape", context_shape))
+    return sum(map(prod, parts))
+
+
+def shown_shape(shape: tuple[Any, ...]) -> str:
+    """A checked shape as it is written as an argument.
+
+    Example:
+        >>> shown_shape((3,)), shown_shape((2, 8, 8)), shown_shape(Labels(10)), shown_shape(())
+        ('3', '(2, 8, 8)', 'Labels(10)', '0')
+    """
+    if len(shape) > 1 or isinstance(shape, Labels):
+        return str(shape)
+    return str(shape[0]) if shape else "0"
+
+
+def map_channels(context_shape: tuple[Any, ...], pixels: tuple[int, ...]) -> int:
+    """The channels of a context that is seen as a map with these pixels (height, width); 0 if there
+    is no map in it.
+
+    A map with a multiple of the pixels is taken in blocks, whose entries become channels; vectors
+    and labels beside a map are the same in all pixels. ValueError for a map with other pixels.
+
+    Example:
+        >>> map_channels(((2, 8, 8), Labels(10)), (4, 4)), map_channels((10,), (4, 4))
+        (18, 0)
+    """
+    parts = parts_of(context_shape)
+    if not any(len(part) == 3 for part in parts):
+        return 0
+    return sum(prod(part) // prod(pixels) if is_map(part, pixels) else prod(part) for part in parts)
+
+
+def is_map(shape: tuple[int, ...], pixels: tuple[int, ...]) -> bool:
+    """Whether a context is a map (channels, height, width); ValueError for other pixels than these
+    or a multiple of them.
+
+    Example:
+        >>> is_map((2, 8, 8), (4, 4)), is_map((10,), (4, 4))
+        (True, False)
+    """
+    if len(shape) != 3:
+        return False
+    factor = shape[1] // pixels[0]
+    if not factor or shape[1:] != (factor * pixels[0], factor * pixels[1]):
+        raise ValueError(
+            "A map as context of an image must have its height and width, or a multiple of both: "
+            f"expected (channels, {pixels[0]}, {pixels[1]}), got {shape}; give it flattened, with "
+            f"context_shape={prod(shape)}, where all pixels depend on all of it."
+        )
+    return True
+
+
+def check_context(owner: Any, context: Any, context_shape: tuple[Any, ...]) -> None:
+    """ValueError unless `context` (one array, a tuple of arrays, or None) has the shape that its
+    owner needs.
+
+    Example:
+        >>> import numpy as np
+        >>> check_context("IAF(2)", np.zeros((5, 4)), (3,))
+        Traceback (most recent call last):
+        ValueError: IAF(2) needs a context of shape (*batch, 3), got (5, 4).
+    """
+    if not context_shape:
+        if context is not None:
+            raise ValueError(
+                f"{owner} takes no context, got {_form(context)}; build it with context_shape=..."
+            )
+    elif not is_several(context_shape):
+        _check_one(owner, "a context", context, context_shape)
+    elif not isinstance(context, (list, tuple)) or len(context) != len(context_shape):
+        raise ValueError(
+            f"{owner} needs {len(context_shape)} contexts side by side, a tuple of arrays with the "
+            f"shapes {context_shape} behind the batch, got {_form(context)}."
+        )
+    else:
+        for index, part in enumerate(context):
+            _check_one(owner, f"as context {index} an array", part, context_shape[index])
+
+
+def _check_one(owner: Any, what: str, context: Any, shape: tuple[int, ...]) -> None:
+    found = tuple(getattr(context, "shape", ()))
+    if isinstance(shape, Labels):
+        if "int" not in str(getattr(context, "dtype", "")):
+            kind = f"{context.dtype} " if hasattr(context, "dtype") else ""
+            raise ValueError(
+                f"{owner} needs {what} of integer labels of shape (*batch,), got "
+                f"{kind}{_form(context)}."
+            )
+    elif not hasattr(context, "shape") or found[max(0, len(found) - len(shape)) :] != shape:
+        raise ValueError(
+            f"{owner} needs {what} of shape (*batch, {', '.join(map(str, shape))}), got "
+            f"{_form(context)}."
+        )
+
+
+def _form(context: Any) -> str:
+    """How a sentence names what came: none, a shape, or the value itself."""
+    if context is None:
+        return "none"
+    if isinstance(context, (list, tuple)):
+        return f"({', '.join(map(_form, context))})"
+    return str(tuple(context.shape)) if hasattr(context, "shape") else shown(context)

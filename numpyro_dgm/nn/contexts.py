@@ -1,0 +1,92 @@
+"""Contexts as networks see them: labels one-hot, flattened or as a map."""
+
+from math import prod
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from dgm_core.contexts import Labels, is_map, is_several, parts_of
+from numpyro_dgm.nn.requirements import require
+
+__all__: list[str] = []
+
+
+def one_hot(labels: Array, num_classes: int, name: str = "context") -> Array:
+    """Integer labels (*batch,) as (*batch, num_classes) zeros and ones; ValueError for one out of
+    range, NaN where that cannot be raised.
+
+    Example:
+        >>> one_hot(jnp.array([1]), 3)
+        Array([[0., 1., 0.]], dtype=float32)
+    """
+    labels = jnp.asarray(labels)
+    good = (labels >= 0) & (labels < num_classes)
+    require(name, f"labels from 0 to {num_classes - 1}", labels, good)
+    ones = labels[..., None] == jnp.arange(num_classes)
+    return jnp.where(good[..., None], ones.astype(float), jnp.nan)
+
+
+def visible(context: Any, context_shape: tuple[Any, ...]) -> Any:
+    """A checked context, labels one-hot.
+
+    Example:
+        >>> visible(jnp.array([1]), Labels(2))
+        Array([[0., 1.]], dtype=float32)
+    """
+    if is_several(context_shape):
+        return tuple(visible(part, shape) for part, shape in zip(context, context_shape))
+    if isinstance(context_shape, Labels):
+        return one_hot(context, context_shape.num_classes)
+    return context
+
+
+def batch_shape_of(context: Any, context_shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The batch shape of a context as networks see it, of several that to which they broadcast.
+
+    Example:
+        >>> batch_shape_of(jnp.zeros((5, 2, 8, 8)), (2, 8, 8))
+        (5,)
+    """
+    if context is None:
+        return ()
+    if is_several(context_shape):
+        return jnp.broadcast_shapes(*map(batch_shape_of, context, context_shape))
+    return context.shape[: context.ndim - len(context_shape)]
+
+
+def flat(context: Any, context_shape: tuple[Any, ...]) -> Array:
+    """A context as networks see it as a vector (*batch, entries), several one behind the other.
+
+    Example:
+        >>> flat(jnp.zeros((5, 2, 8, 8)), (2, 8, 8)).shape
+        (5, 128)
+    """
+    batch = batch_shape_of(context, context_shape)
+    if not is_several(context_shape):
+        return context.reshape(*batch, prod(context_shape))
+    parts = map(flat, context, context_shape)
+    return jnp.concatenate([jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in parts], -1)
+
+
+def as_map(context: Any, context_shape: tuple[Any, ...], pixels: tuple[int, ...]) -> Array:
+    """A context as networks see it as a map (*batch, channels, *pixels): maps with more pixels in
+    blocks, vectors the same in all pixels, several one behind the other.
+
+    Example:
+        >>> context = jnp.zeros((5, 2, 8, 8)), jnp.zeros((5, 3))
+        >>> as_map(context, ((2, 8, 8), (3,)), (4, 4)).shape
+        (5, 11, 4, 4)
+    """
+    context = context if is_several(context_shape) else (context,)
+    batch = batch_shape_of(context, parts_of(context_shape))
+    maps = []
+    for part, shape in zip(context, parts_of(context_shape)):
+        if is_map(shape, pixels):
+            size, leading = shape[1] // pixels[0], part.shape[:-3]
+            part = part.reshape(*leading, shape[0], pixels[0], size, pixels[1], size)
+            part = jnp.moveaxis(part, (-3, -1), (-5, -4)).reshape(*leading, -1, *pixels)
+        else:
+            part = part.reshape(*part.shape[: part.ndim - len(shape)], -1, 1, 1)
+        maps.append(jnp.broadcast_to(part, (*batch, part.shape[-3], *pixels)))
+    return jnp.concatenate(maps, -3)

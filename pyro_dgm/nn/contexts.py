@@ -1,0 +1,90 @@
+"""Contexts as networks see them: labels one-hot, flattened or as a map."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgm_core.contexts import Labels, is_map, is_several, parts_of
+from pyro_dgm.nn.requirements import require
+
+__all__: list[str] = []
+
+
+def one_hot(labels: Tensor, num_classes: int, name: str = "context") -> Tensor:
+    """Integer labels (*batch,) as (*batch, num_classes) zeros and ones; ValueError for one out of
+    range, NaN where that cannot be raised.
+
+    Example:
+        >>> one_hot(torch.tensor([1]), 3)
+        tensor([[0., 1., 0.]])
+    """
+    good = (labels >= 0) & (labels < num_classes)
+    require(name, f"labels from 0 to {num_classes - 1}", labels, good)
+    ones = labels[..., None] == torch.arange(num_classes, device=labels.device)
+    return torch.where(good[..., None], ones.to(torch.get_default_dtype()), torch.nan)
+
+
+def visible(context: Any, context_shape: tuple[Any, ...]) -> Any:
+    """A checked context, labels one-hot.
+
+    Example:
+        >>> visible(torch.tensor([1]), Labels(2))
+        tensor([[0., 1.]])
+    """
+    if is_several(context_shape):
+        return tuple(visible(part, shape) for part, shape in zip(context, context_shape))
+    if isinstance(context_shape, Labels):
+        return one_hot(context, context_shape.num_classes)
+    return context
+
+
+def batch_shape_of(context: Any, context_shape: tuple[Any, ...]) -> torch.Size:
+    """The batch shape of a context as networks see it, of several that to which they broadcast.
+
+    Example:
+        >>> batch_shape_of(torch.zeros(5, 2, 8, 8), (2, 8, 8))
+        torch.Size([5])
+    """
+    if context is None:
+        return torch.Size()
+    if is_several(context_shape):
+        return torch.broadcast_shapes(*map(batch_shape_of, context, context_shape))
+    return context.shape[: context.ndim - len(context_shape)]
+
+
+def flat(context: Any, context_shape: tuple[Any, ...]) -> Tensor:
+    """A context as networks see it as a vector (*batch, entries), several one behind the other.
+
+    Example:
+        >>> flat(torch.zeros(5, 2, 8, 8), (2, 8, 8)).shape
+        torch.Size([5, 128])
+    """
+    if not is_several(context_shape):
+        return context.flatten(-len(context_shape))
+    batch = batch_shape_of(context, context_shape)
+    parts = map(flat, context, context_shape)
+    return torch.cat([part.expand(*batch, -1) for part in parts], -1)
+
+
+def as_map(context: Any, context_shape: tuple[Any, ...], pixels: tuple[int, ...]) -> Tensor:
+    """A context as networks see it as a map (*batch, channels, *pixels): maps with more pixels in
+    blocks, vectors the same in all pixels, several one behind the other.
+
+    Example:
+        >>> context = torch.zeros(5, 2, 8, 8), torch.zeros(5, 3)
+        >>> as_map(context, ((2, 8, 8), (3,)), (4, 4)).shape
+        torch.Size([5, 11, 4, 4])
+    """
+    context = context if is_several(context_shape) else (context,)
+    batch = batch_shape_of(context, parts_of(context_shape))
+    maps = []
+    for part, shape in zip(context, parts_of(context_shape)):
+        if is_map(shape, pixels):
+            size = shape[1] // pixels[0]
+            part = part.unflatten(-1, (-1, size)).unflatten(-3, (-1, size))
+            part = part.movedim((-3, -1), (-5, -4)).flatten(-5, -3)
+        else:
+            part = part.flatten(-len(shape))[..., None, None]
+        maps.append(part.expand(*batch, -1, *pixels))
+    return torch.cat(maps, -3)

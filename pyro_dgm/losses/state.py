@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from pyro_dgm.nn.processes import averaged
 
 __all__: list[str] = []  # for losses and training, not for users
 
@@ -23,13 +26,40 @@ def updated(
     left: int | None,
 ) -> None:
     """Makes the states that are missing, and updates those that have more than `left` updates to go
-    (None: no update at all).
+    (None: no update at all).  Processes that share the batch end with the same states.
     """
     for name, term in stateful.items():
         if name not in states:
             states[name] = detached(term.init_state(joints))
         if left is not None and left < term.num_updates:
-            states[name] = detached(term.update(states[name], joints, step))
+            states[name] = _shared(detached(term.update(states[name], joints, step)))
+
+
+def _shared(state: Any) -> Any:
+    """The state, with the means over all processes in place of its real numbers."""
+    found = tensors_of(state)
+    means = averaged(list(found.values()))
+    changed = {
+        path: mean
+        for (path, old), mean in zip(found.items(), means, strict=True)
+        if mean is not None and mean is not old
+    }
+    return _with_tensors(state, changed) if changed else state
+
+
+def _with_tensors(state: Any, new: Mapping[str, Tensor], path: str = "") -> Any:
+    """The state with other tensors, by their paths; networks are changed in place."""
+    if isinstance(state, Tensor):
+        return new.get(path, state)
+    if isinstance(state, nn.Module):
+        with torch.no_grad():
+            for name, tensor in tensors_of(state, path).items():
+                tensor.copy_(new.get(name, tensor))
+        return state
+    if isinstance(state, Mapping):
+        own = {name: f"{path}.{name}" if path else str(name) for name in state}
+        return {name: _with_tensors(part, new, own[name]) for name, part in state.items()}
+    return state
 
 
 def detached(state: Any) -> Any:

@@ -116,7 +116,7 @@ def check_compared(step: Step, batch: Batch) -> None:
             )
 
 
-def check_states(loss: Loss, validation_loss: Loss, updates: Any, workers: Any) -> None:
+def check_states(loss: Loss, validation_loss: Loss, updates: Any) -> None:
     """Raises ValueError where what terms keep from step to step, such as critics,
     cannot be kept.
     """
@@ -125,11 +125,6 @@ def check_states(loss: Loss, validation_loss: Loss, updates: Any, workers: Any) 
             "optim calls the loss several times in a step, which a loss with critics, or other "
             "terms that keep something, does not "
             "allow: take one that does not, such as Adam(...)."
-        )
-    if loss.stateful and workers.size > 1:
-        raise ValueError(
-            "A loss with critics, or other terms that keep something, trains in one process: start "
-            "this program without torchrun."
         )
     if unknown := sorted(validation_loss.stateful.keys() - loss.stateful.keys()):
         raise ValueError(

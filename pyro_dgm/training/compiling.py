@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_dgm.compat import as_graph, forget_processor
+from pyro_dgm.nn.processes import sharing
 from pyro_dgm.training.batches import Batch
 from pyro_dgm.training.step import Step
 
@@ -99,7 +100,8 @@ def plain_step(
     for parameter in parameters.values():
         parameter.grad = None
     inner.form = batch.form
-    loss, values = step(number, batch.rows, *batch.arrays)
+    with sharing(None if step is inner else batch.share):
+        loss, values = step(number, batch.rows, *batch.arrays)
     (loss if batch.share == 1.0 else loss * batch.share).backward()
     return values
 

@@ -194,7 +194,7 @@ def fit(
                 lr_schedule=lr_schedule,
                 average=average,
             )
-            check_states(loss, validation_loss, updates, workers)
+            check_states(loss, validation_loss, updates)
             whole = source.arrays if isinstance(source, Arrays) else None
             remembered = seen(example.form, example.arrays, whole, source.num_data)
             trainer = Trainer(

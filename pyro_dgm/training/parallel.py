@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,6 +79,13 @@ class Workers:
         if self.size > 1:
             distributed.all_reduce(values)
         return values
+
+    def from_first(self, values: Iterable[Tensor]) -> None:
+        """Makes the values those of the first process."""
+        if self.size > 1:
+            with torch.no_grad():
+                for value in values:
+                    distributed.broadcast(value, 0)
 
     def agreed(self, decision: bool) -> bool:
         """The decision of the first process."""

@@ -18,7 +18,7 @@ from dgm_core.training.epochs import Plan, Training
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
 from dgm_core.training.resuming import fitting
-from pyro_dgm.losses.state import snapshot
+from pyro_dgm.losses.state import snapshot, tensors_of
 from pyro_dgm.training import resuming
 from pyro_dgm.training.batches import Arrays, Batch, Stream
 from pyro_dgm.training.compiling import compiled_step, plain_step
@@ -104,6 +104,8 @@ class Trainer(Training):
             trained = (p for p in self.step.parameters() if p.requires_grad)
             unused = any(id(parameter) not in used for parameter in trained)
             self.wrapped = self.workers.wrapped(self.step, unused=unused)
+            self.workers.from_first(tensors_of(self.step.states).values())
+            self._keep()
         elif not self.updates.needs_closure:
             full = self.data.num_full if isinstance(self.data, Arrays) else self.data.num_batches
             in_epochs = full and full * self.plan.num_epochs

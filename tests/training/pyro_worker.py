@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from pyro_dgm import NLL
+from pyro_dgm.losses import Constraint, JensenShannon, Loss, Term
+from pyro_dgm.losses.state import tensors_of
 from pyro_dgm.training import fit
 
 from .pyro_pairs import binary
 
 
 def pair() -> Callable:
-    """x_n,2: ~ Bernoulli(logits = network(x_n,:2)): no draws, so that the steps can be compared."""
+    """x_n,2: ~ Normal(network(x_n,:2), 1): no latent draws, so that the steps can be compared."""
     network = nn.Linear(2, 4)
     unused = nn.Linear(3, 3)
 
@@ -30,9 +32,36 @@ def pair() -> Callable:
         pyro.module("network", network)
         pyro.module("unused", unused)
         with pyro.plate("data", 30, subsample_size=len(x)):
-            pyro.sample("x", dist.Bernoulli(logits=network(x[:, :2])).to_event(1), obs=x[:, 2:])
+            pyro.sample("x", dist.Normal(network(x[:, :2]), 1.0).to_event(1), obs=x[:, 2:])
 
     return model
+
+
+class RunningMean(Term):
+    """The running mean of the data times the log-likelihood."""
+
+    name, details, guided = "RunningMean", ("mean",), False
+
+    def init_state(self, joints: Any) -> dict[str, Tensor]:
+        return {"mean": torch.zeros(()), "updates": torch.tensor(0)}
+
+    def update(self, state: dict[str, Tensor], joints: Any, step: Any) -> dict[str, Tensor]:
+        mean = joints.samples(("x",))[0].mean()
+        return {"mean": 0.9 * state["mean"] + 0.1 * mean, "updates": state["updates"] + 1}
+
+    def estimate(self, joints: Any, step: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        mean = joints.state(self)["mean"]
+        log_likelihood = joints.inference().log_likelihood.mean()
+        return mean * log_likelihood, {"mean": mean}
+
+
+def loss_of(kind: str) -> Loss:
+    """A loss that keeps nothing, one with a multiplier and a running mean, one with a critic."""
+    if kind == "plain":
+        return NLL()
+    if kind == "states":
+        return NLL() + Constraint(NLL(), at_most=2.0) + 0.3 * RunningMean()
+    return NLL() + JensenShannon("x", critic_steps=2)
 
 
 def options() -> dict[str, Any]:
@@ -48,13 +77,12 @@ def options() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    folder, rank, kind = Path(sys.argv[1]), int(os.environ["RANK"]), sys.argv[2]
     torch.manual_seed(rank)  # the parameters of the first process count
-    model = pair()
-    run = fit(model, None, binary(30), loss=NLL(), checkpoint=folder / "run", **options())
-    again = fit(
-        model, None, binary(30), loss=NLL(), checkpoint=folder / "run", progress=False, **options()
-    )
+    model, loss = pair(), loss_of(kind)
+    settings = {"loss": loss, "checkpoint": folder / "run", **options()}
+    run = fit(model, None, binary(30), **settings)
+    again = fit(model, None, binary(30), progress=False, **settings)
     assert again.epoch == run.epoch
     torch.distributed.barrier()  # nobody takes the group down while another process is in it
     torch.distributed.destroy_process_group()
@@ -62,4 +90,5 @@ if __name__ == "__main__":
         folder / f"rank{rank}.npz",
         loss=run.history.column("loss"),
         **{name: value.numpy() for name, value in run.params.items()},
+        **{path: value.detach().numpy() for path, value in tensors_of(run.term_state).items()},
     )

@@ -28,6 +28,7 @@ from pyro_dgm.losses.adversarial.regularizers import Once, Regularizer
 from pyro_dgm.losses.base import Term, Weight
 from pyro_dgm.losses.formulas import attach_gradient
 from pyro_dgm.nn.optimizers import Adam, build_optimizer, check_optimizer
+from pyro_dgm.nn.processes import averaged
 
 __all__ = ["AdversarialTerm"]
 
@@ -223,7 +224,7 @@ class AdversarialTerm(Term):
             parameters = [parameter for parameter in critic.parameters() if parameter.requires_grad]
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         joints.outputs[self] = outputs[0].detach(), outputs[1].detach()
-        for parameter, gradient in zip(parameters, gradients):
+        for parameter, gradient in zip(parameters, averaged(gradients)):
             parameter.grad = gradient
         if optimizer is not None:
             optimizer.step()

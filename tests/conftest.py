@@ -2,14 +2,14 @@
 a display.
 """
 
+import gc
 import os
 import random
 import sys
 from pathlib import Path
 
-COMPILED = (
-    Path(__file__).parents[1] / ".pytest_cache" / "jax"
-)  # what JAX compiles, for the other processes and the next run
+# What JAX compiles, for the other processes and the next run.
+COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 
 # Before torch, jax or matplotlib is imported by any test.
 for name, value in {
@@ -30,6 +30,15 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """Libraries and tests stay until the end: the garbage collector need not look at them again,
+    nor so often, since traces are large and hold few cycles.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _reset() -> None:

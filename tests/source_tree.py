@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,7 @@ def top(name: str) -> str:
     return name.split(".")[0]
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Absolute dotted names of all that a file imports, anywhere in it; `from a import b` counts as
     `a.b` where that is a module of ours.
@@ -53,7 +55,7 @@ def imports(path: Path) -> set[str]:
     here = module_name(path).split(".")
     package = here if path.name == "__init__.py" else here[:-1]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -67,6 +69,26 @@ def imports(path: Path) -> set[str]:
                     else origin
                 )
     return found
+
+
+def for_each(paths: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """A test of one file as one test of all of them, which tells every file that fails."""
+    files = list(paths)
+
+    def decorate(test: Callable[[Path], None]) -> Callable[[], None]:
+        def all_files() -> None:
+            failed = []
+            for path in files:
+                try:
+                    test(path)
+                except AssertionError as error:
+                    failed.append(f"{module_name(path)}: {error}")
+            assert files and not failed, "\n".join(failed)
+
+        all_files.__doc__ = test.__doc__
+        return all_files
+
+    return decorate
 
 
 @cache

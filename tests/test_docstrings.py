@@ -11,6 +11,7 @@ import pytest
 from tests.source_tree import (
     PACKAGES,
     ROOT,
+    for_each,
     load,
     module_name,
     public_methods,
@@ -53,7 +54,7 @@ def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not runner.failures, "".join(report)
 
 
-@pytest.mark.parametrize("path", FILES)
+@for_each(param.values[0] for param in FILES)
 def test_public_names_have_docstrings(path: Path) -> None:
     module = load(path)
     missing = [] if module.__doc__ else [module.__name__]

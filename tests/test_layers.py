@@ -20,6 +20,7 @@ from tests.source_tree import (
     ROOT,
     TWINS,
     definitions,
+    for_each,
     imports,
     load,
     module_name,
@@ -57,12 +58,10 @@ MAX_LINES = 400
 NAMED_TUPLE = {"_replace", "_fields", "_asdict"}  # public, whatever their names say
 
 
-ALL = [
-    pytest.param(path, id=module_name(path)) for package in PACKAGES for path in sources(package)
-]
+ALL = [path for package in PACKAGES for path in sources(package)]
 
 
-@pytest.mark.parametrize("path", ALL)
+@for_each(ALL)
 def test_a_file_imports_only_what_its_package_may(path: Path) -> None:
     package = top(module_name(path))
     forbidden = set(TWINS) - {package}
@@ -92,7 +91,7 @@ def test_every_library_is_declared() -> None:
         assert {DISTRIBUTIONS.get(name, name) for name in used} <= requirements, package
 
 
-@pytest.mark.parametrize("path", [p for p in ALL if not p.id.startswith("dgm_core")])
+@for_each(path for path in ALL if top(module_name(path)) != "dgm_core")
 def test_imports_point_to_the_left(path: Path) -> None:
     name = module_name(path)
     if "." not in name:  # the package's own __init__ collects names from everywhere
@@ -112,11 +111,11 @@ def test_imports_point_to_the_left(path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("path", ALL)
+@for_each(ALL)
 def test_no_private_name_is_imported(path: Path) -> None:
     ours = [
         f"{node.module}.{alias.name}"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ImportFrom) and top(node.module or "") in PACKAGES
         for alias in node.names
         if alias.name.startswith("_")
@@ -132,7 +131,7 @@ def inherited(package: str) -> set[str]:
     return set().union(*table.values(), *(definitions(tree_of(path)) for path in sources(package)))
 
 
-@pytest.mark.parametrize("path", [p for p in ALL if not p.id.endswith(".compat")])
+@for_each(path for path in ALL if path.stem != "compat")
 def test_private_parts_are_used_in_compat_alone(path: Path) -> None:
     """Of the libraries, and of our own modules those of another file."""
     package = module_name(path).partition(".")[0]
@@ -166,9 +165,7 @@ def test_no_import_cycles(package: str) -> None:
     assert not graph, f"These modules import each other in a circle: {sorted(graph)}."
 
 
-@pytest.mark.parametrize(
-    "path", [*ALL, *(pytest.param(p, id=p.stem) for p in sorted((ROOT / "tests").rglob("*.py")))]
-)
+@for_each([*ALL, *sorted((ROOT / "tests").rglob("*.py"))])
 def test_a_file_can_be_read_in_one_go(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= (MAX_LINES if path.parts[-2] != "training" else 470), (

@@ -9,17 +9,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
 from tests.source_tree import (
     ROOT,
     TWINS,
+    for_each,
     load,
-    module_name,
     public_methods,
     public_names,
     sources,
     top,
+    tree_of,
 )
 
 # A torch module defines `forward` where an Equinox module defines `__call__`; NumPyro hands over
@@ -116,12 +115,6 @@ def differences(name: str, ours: Any, theirs: Any) -> list[str]:
     return found
 
 
-FILES = [
-    pytest.param(path, id=module_name(path).partition(".")[2] or "package")
-    for path in sources("pyro_dgm")
-]
-
-
 def test_same_files() -> None:
     ours, theirs = (
         {path.relative_to(ROOT / package) for path in sources(package)} for package in TWINS
@@ -129,15 +122,13 @@ def test_same_files() -> None:
     assert ours == theirs
 
 
-@pytest.mark.parametrize("path", FILES)
+@for_each(sources("pyro_dgm"))
 def test_module_docstrings_are_equal(path: Path) -> None:
-    ours, theirs = (
-        ast.get_docstring(ast.parse(p.read_text(encoding="utf-8"))) for p in (path, twin(path))
-    )
+    ours, theirs = (ast.get_docstring(tree_of(p)) for p in (path, twin(path)))
     assert text(ours) == text(theirs)
 
 
-@pytest.mark.parametrize("path", FILES)
+@for_each(sources("pyro_dgm"))
 def test_public_names_signatures_and_docstrings_are_equal(path: Path) -> None:
     ours, theirs = public_names(load(path)), public_names(load(twin(path)))
     assert ours.keys() == theirs.keys()

@@ -22,14 +22,20 @@ def arrays(lib: Any, case: Model, rng: np.random.Generator, batch: int = 5) -> l
 @pytest.mark.parametrize("case", EACH)
 def test_sites(lib: Any, case: Model, rng: np.random.Generator) -> None:
     vae, data = lib.model(case), arrays(lib, case, rng)
-    model, guide = lib.trace(vae.model, *data), lib.trace(vae.guide, *data)
-    assert {name for name, site in model.items() if "value" in site} == {"z", "x"}
-    assert {name for name, site in guide.items() if "value" in site} == {"z"}
-    assert model["x"]["observed"]
-    for site in (model["z"], model["x"], guide["z"]):
-        assert tuple(site["log_prob"].shape) == (5,)
-        assert np.isfinite(lib.numpy(site["log_prob"])).all()
-    assert tuple(guide["z"]["value"].shape) == (5, 2)
+
+    def run() -> tuple[Any, ...]:
+        model, guide = lib.trace(vae.model, *data), lib.trace(vae.guide, *data)
+        assert {name for name, site in model.items() if "value" in site} == {"z", "x"}
+        assert {name for name, site in guide.items() if "value" in site} == {"z"}
+        assert model["x"]["observed"]
+        scores = [site["log_prob"] for site in (model["z"], model["x"], guide["z"])]
+        return guide["z"]["value"], scores
+
+    z, scores = lib.call(run)
+    for score in scores:
+        assert tuple(score.shape) == (5,)
+        assert np.isfinite(lib.numpy(score)).all()
+    assert tuple(z.shape) == (5, 2)
 
 
 @pytest.mark.parametrize("case", EACH)
@@ -37,9 +43,13 @@ def test_generation(lib: Any, case: Model, rng: np.random.Generator) -> None:
     """Without data: as many as are asked for, or as there are contexts."""
     vae, (_, *y) = lib.model(case), arrays(lib, case, rng, 3)
     kwargs = {"y": y[0]} if y else {"size": 3}
-    found = lib.trace(lambda: vae.model(**kwargs))
-    assert tuple(found["x"]["value"].shape) == (3, *case.x_shape)
-    assert not found["x"]["observed"]
+
+    def run() -> Any:
+        x = lib.trace(lambda: vae.model(**kwargs))["x"]
+        assert not x["observed"]
+        return x["value"]
+
+    assert tuple(lib.call(run).shape) == (3, *case.x_shape)
 
 
 @pytest.mark.parametrize("case", EACH)

@@ -72,7 +72,8 @@ def test_parameters_are_registered_under_the_same_names(case: Model) -> None:
         vae, data = lib.model(case), [lib.array(d) for d in case.data(rng, 5)]
         found = set()
         for program in (vae.model, vae.guide):
-            sites = lib.trace(program, *data)
+            sites: dict[str, Any] = {}
+            lib.shapes(lambda run=program, d=data, out=sites: out.update(lib.trace(run, *d)))  # noqa: B023
             found |= {name for name in sites if "param" not in sites[name]}
             for name, site in sites.items():
                 if "param" in site and lib is libs[0]:

@@ -12,6 +12,7 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         conditionals,
         evaluation,
         flows,
+        guides,
         joints,
         losses,
         mcmc,
@@ -28,6 +29,7 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         reconstruct,
         to_arviz,
     )
+    from numpyro_dgm.guides import Guide, JointGuide
     from numpyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
     from numpyro_dgm.models import (
         AVB,
@@ -57,7 +59,9 @@ __all__ = [
     "ConditionalVAE",
     "ConvVAE",
     "FlowGAN",
+    "Guide",
     "InfoGAN",
+    "JointGuide",
     "NonFiniteError",
     "Reconstruction",
     "Run",
@@ -67,6 +71,7 @@ __all__ = [
     "fit",
     "flows",
     "generate",
+    "guides",
     "joints",
     "latents",
     "load_run",

@@ -8,7 +8,18 @@ asked of a trained model (`evaluation`).
 from dgm_core.importing import unchanged
 
 with unchanged():  # the libraries add warning filters and draw random numbers
-    from pyro_dgm import conditionals, evaluation, flows, joints, losses, mcmc, models, nn, training
+    from pyro_dgm import (
+        conditionals,
+        evaluation,
+        flows,
+        guides,
+        joints,
+        losses,
+        mcmc,
+        models,
+        nn,
+        training,
+    )
     from pyro_dgm.evaluation import (
         generate,
         latents,
@@ -18,6 +29,7 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         reconstruct,
         to_arviz,
     )
+    from pyro_dgm.guides import Guide, JointGuide
     from pyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
     from pyro_dgm.models import (
         AVB,
@@ -47,7 +59,9 @@ __all__ = [
     "ConditionalVAE",
     "ConvVAE",
     "FlowGAN",
+    "Guide",
     "InfoGAN",
+    "JointGuide",
     "NonFiniteError",
     "Reconstruction",
     "Run",
@@ -57,6 +71,7 @@ __all__ = [
     "fit",
     "flows",
     "generate",
+    "guides",
     "joints",
     "latents",
     "load_run",

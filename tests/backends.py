@@ -23,7 +23,7 @@ class PyroBackend:
         import pyro.distributions as dist
         import torch
 
-        from pyro_dgm import evaluation, joints, losses
+        from pyro_dgm import conditionals, evaluation, guides, joints, losses
 
         self.pyro, self.torch, self.dist, self.np, self.losses, self.evaluation = (
             pyro,
@@ -35,6 +35,7 @@ class PyroBackend:
         )
         self.sample, self.param, self.deterministic = pyro.sample, pyro.param, pyro.deterministic
         self.factor, self.joints = pyro.factor, joints
+        self.guides, self.conditionals = guides, conditionals
 
     def plate(
         self, name: str, size: int, subsample_size: int | None = None, dim: int | None = None
@@ -109,7 +110,7 @@ class NumPyroBackend:
         import numpyro
         import numpyro.distributions as dist
 
-        from numpyro_dgm import evaluation, joints, losses
+        from numpyro_dgm import conditionals, evaluation, guides, joints, losses
 
         self.numpyro, self.jax, self.dist, self.np, self.losses, self.evaluation = (
             numpyro,
@@ -126,6 +127,7 @@ class NumPyroBackend:
             numpyro.deterministic,
         )
         self.factor, self.joints = numpyro.factor, joints
+        self.guides, self.conditionals = guides, conditionals
         self._compiled: dict = {}
 
     def run(self, model: Callable, guide: Callable, params: dict | None = None) -> SimpleNamespace:

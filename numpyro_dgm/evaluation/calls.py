@@ -17,11 +17,11 @@ from dgm_core.arguments import check_seed
 from dgm_core.evaluation import UndrawableError, as_numbers, check_run, settled_rows
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
-from numpyro_dgm.joints.handlers import GivenDraws
+from numpyro_dgm.joints.handlers import GivenDraws, WiderPlates
 from numpyro_dgm.joints.structure import Site, Trace, kind_of, random_sites
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.training.batches import Form
-from numpyro_dgm.training.rows import Rows, WiderPlates
+from numpyro_dgm.training.rows import Rows
 from numpyro_dgm.training.weights import in_force
 
 __all__: list[str] = []  # for the package, not for users

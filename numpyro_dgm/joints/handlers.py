@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from numpyro.primitives import Messenger
 
@@ -123,3 +124,13 @@ class PlateSizes(_InBodies):
         super().process_message(msg)
         if msg["type"] == "plate":
             self.sizes[msg["name"]] = msg["args"][0]
+
+
+class WiderPlates(Messenger):
+    """Lets plates hold more data than they declare, as predictions may ask."""
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "plate" and msg["value"] is None:
+            size, given = msg["args"]
+            if given is not None and given > size:
+                msg["value"] = jnp.arange(given)

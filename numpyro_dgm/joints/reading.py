@@ -170,6 +170,8 @@ class _Reader:
         q, p = self.guide_trace[name], self.model_trace.get(name)
         if p is None:
             return self.log_prob(q)
+        if draws_nothing(q["fn"]):  # its density is that of what was drawn before
+            return self.log_prob(q) - self.log_prob(p)
         try:
             kl = self.reduce(kl_divergence(q["fn"], p["fn"]), p)
         except NotImplementedError:

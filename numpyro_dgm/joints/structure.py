@@ -68,13 +68,13 @@ def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
     Raises:
         ValueError: as `dgm_core.structure.find_structure`.
     """
-    model, guide = _sites(model_trace), _sites(guide_trace)
+    model, guide = sites_of(model_trace), sites_of(guide_trace)
     return structure.find_structure(model, guide, unplated=True)
 
 
 def declared_size(generative_trace: Trace) -> int:
     """The number of data that the plates of a model declare, from a run that ignored the data."""
-    return structure.structure_of_draws(_sites(generative_trace)).data_size
+    return structure.structure_of_draws(sites_of(generative_trace)).data_size
 
 
 def no_gradient_message(name: str, family: str, owner: str) -> str:
@@ -87,7 +87,8 @@ def no_gradient_message(name: str, family: str, owner: str) -> str:
     )
 
 
-def _sites(trace: Trace) -> dict[str, structure.Site]:
+def sites_of(trace: Trace) -> dict[str, structure.Site]:
+    """The records of the latent and observed sites and factors of a trace."""
     kinds = {name: kind_of(site) for name, site in trace.items()}
     scored = {name: kind for name, kind in kinds.items() if kind not in ("", "deterministic")}
     return {name: _site(name, kind, trace) for name, kind in scored.items()}

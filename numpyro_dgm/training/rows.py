@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 from numpyro.primitives import Messenger
 
@@ -35,13 +34,3 @@ class Rows(Messenger):
         indices_are_free = msg["value"] is None or present == size
         if indices_are_free and present in (len(self.rows), self.batch_size):
             msg["value"], msg["args"] = self.rows, (size, len(self.rows))
-
-
-class WiderPlates(Messenger):
-    """Lets plates hold more data than they declare, as predictions may ask."""
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "plate" and msg["value"] is None:
-            size, given = msg["args"]
-            if given is not None and given > size:
-                msg["value"] = jnp.arange(given)

@@ -20,13 +20,13 @@ from dgm_core.evaluation import UndrawableError, as_numbers, check_run, settled_
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.compat import tree_map
 from pyro_dgm.joints import InferenceJoint, Joints
-from pyro_dgm.joints.handlers import DrawnData, GivenDraws
+from pyro_dgm.joints.handlers import DrawnData, GivenDraws, WiderPlates
 from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.joints.structure import kind_of, random_sites
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import modules_of
 from pyro_dgm.training.batches import Form
-from pyro_dgm.training.rows import Rows, WiderPlates
+from pyro_dgm.training.rows import Rows
 from pyro_dgm.training.weights import in_force
 
 __all__: list[str] = []  # for the package, not for users

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from pyro.distributions import Unit
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
@@ -114,3 +115,13 @@ def frozen_parameters() -> Iterator[None]:
     constant: gradients flow through values only."""
     with _FrozenParams(), _FrozenModules():
         yield
+
+
+class WiderPlates(Messenger):
+    """Lets plates hold more data than they declare, as predictions may ask."""
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if site_is_subsample(msg) and msg["value"] is None:
+            size, given = msg["fn"].size, msg["fn"].subsample_size
+            if given is not None and given > size:
+                msg["value"], msg["done"] = torch.arange(given, device=msg["fn"].device), True

@@ -239,6 +239,8 @@ class InferenceJoint:
     def _analytic_kl(self, q: Message, p: Message | None) -> Tensor:
         if p is None:
             return self._log_prob(q)
+        if draws_nothing(q["fn"]):  # its density is that of what was drawn before
+            return self._log_prob(q) - self._log_prob(p)
         try:
             kl = self._reduce(kl_divergence(q["fn"], p["fn"]), p)
         except NotImplementedError:

@@ -32,7 +32,7 @@ def observed_mask(site: Message) -> Tensor | None:
     fn, found = site["fn"], None
     masks = [(site["mask"], fn.event_dim)]
     while fn is not None:
-        masks.append((mask_of(fn), fn.event_dim))
+        masks.append((mask_of(fn), len(fn.event_shape)))
         fn = getattr(fn, "base_dist", None)
     for mask, event_dim in masks:
         if mask is not None and mask is not True:

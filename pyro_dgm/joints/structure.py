@@ -78,7 +78,7 @@ def find_structure(model_trace: Trace, guide_trace: Trace) -> Structure:
         ValueError: as `dgm_core.structure.find_structure`.
     """
     _check_factors(guide_trace)
-    return structure.find_structure(_sites(model_trace), _sites(guide_trace))
+    return structure.find_structure(sites_of(model_trace), sites_of(guide_trace))
 
 
 def find_structure_at_once(
@@ -86,7 +86,7 @@ def find_structure_at_once(
 ) -> Structure:
     """The same from a run with the particles in dimension -(batch_ndim + 1)."""
     _check_factors(guide_trace)
-    model, guide = _sites(model_trace), _sites(guide_trace)
+    model, guide = sites_of(model_trace), sites_of(guide_trace)
     return structure.find_structure(
         model, guide, num_particles=num_particles, batch_ndim=batch_ndim
     )
@@ -104,7 +104,7 @@ def _check_factors(guide_trace: Trace) -> None:
 
 def declared_size(generative_trace: Trace) -> int:
     """The number of data that the plates of a model declare, from a run that ignored the data."""
-    return structure.structure_of_draws(_sites(generative_trace)).data_size
+    return structure.structure_of_draws(sites_of(generative_trace)).data_size
 
 
 def no_gradient_message(name: str, family: str, owner: str) -> str:
@@ -117,7 +117,8 @@ def no_gradient_message(name: str, family: str, owner: str) -> str:
     )
 
 
-def _sites(trace: Trace) -> dict[str, Site]:
+def sites_of(trace: Trace) -> dict[str, Site]:
+    """The records of the latent and observed sites and factors of a trace."""
     kinds = {name: kind_of(site) for name, site in trace.nodes.items()}
     scored = {name: kind for name, kind in kinds.items() if kind not in ("", "deterministic")}
     return {name: _site(name, kind, trace.nodes[name]) for name, kind in scored.items()}

@@ -50,13 +50,3 @@ class Rows(Messenger):
             return
         if msg["fn"].size == self.num_data and msg["fn"].subsample_size == len(self.rows):
             msg["value"], msg["done"], self.taken = self.rows, True, True
-
-
-class WiderPlates(Messenger):
-    """Lets plates hold more data than they declare, as predictions may ask."""
-
-    def _pyro_sample(self, msg: Message) -> None:
-        if site_is_subsample(msg) and msg["value"] is None:
-            size, given = msg["fn"].size, msg["fn"].subsample_size
-            if given is not None and given > size:
-                msg["value"], msg["done"] = torch.arange(given, device=msg["fn"].device), True

@@ -1,0 +1,224 @@
+"""What guides decide without arrays: the latent sites of a program, who answers them, and the words
+for what cannot be."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, signature
+from math import prod
+from typing import Any
+
+from dgm_core.structure import Plate, Site, Structure, structure_of_draws
+
+__all__ = ["LatentSite"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LatentSite:
+    """A latent statement of a model's program, in one run of it.
+
+    plates: around it;  batch_shape, event_shape: of its distribution;  unconstrained: the shape of
+    an event mapped to the real line, None where its support cannot be mapped;  discrete, masked;
+    scanned: drawn in the body of a scan, whose statements no guide can answer.
+    """
+
+    name: str
+    plates: tuple[Plate, ...]
+    batch_shape: Shape
+    event_shape: Shape
+    unconstrained: Shape | None
+    discrete: bool = False
+    masked: bool = False
+    scanned: bool = False
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """The dimensions of its plates, by name."""
+        return {plate.name: plate.dim for plate in self.plates if plate.dim is not None}
+
+    @property
+    def subsampled(self) -> tuple[str, ...]:
+        """The plates around it that hold fewer data than they declare."""
+        return tuple(plate.name for plate in self.plates if plate.size != plate.full_size)
+
+    @property
+    def width(self) -> int:
+        """The entries of one event on the real line."""
+        return prod(self.unconstrained or ())
+
+    @property
+    def size(self) -> int:
+        """The entries of the whole site on the real line."""
+        return prod(self.batch_shape) * self.width
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a program does on arguments of one form.
+
+    sites: its latent statements in their order;  structure: what factorizes in it;  data_plates:
+    the plates around each observed site;  subsampled: the plates that hold fewer data than they
+    declare.
+    """
+
+    sites: Mapping[str, LatentSite]
+    structure: Structure
+    data_plates: Mapping[str, frozenset[str]]
+    subsampled: frozenset[str]
+
+    @classmethod
+    def of(cls, records: Mapping[str, Site], sites: Mapping[str, LatentSite]) -> "Outline":
+        """From the records of all sites of a run, and what is known of the latent ones."""
+        plates = [plate for site in records.values() for plate in site.plates]
+        return cls(
+            sites,
+            structure_of_draws(records),
+            {
+                name: frozenset(plate.name for plate in site.plates)
+                for name, site in records.items()
+                if site.kind == "observed"
+            },
+            frozenset(plate.name for plate in plates if plate.size != plate.full_size),
+        )
+
+    @property
+    def last(self) -> str | None:
+        """The last latent statement, after which a guide has nothing to answer."""
+        return next(reversed(self.sites), None) if self.sites else None
+
+    def check_features(self, name: str) -> None:
+        """Raises ValueError where a minibatch would flow into a site that others share."""
+        around = {plate.name for plate in self.sites[name].plates}
+        for observed, plates in self.data_plates.items():
+            if outside := sorted((plates & self.subsampled) - around):
+                raise ValueError(
+                    f"Latent site '{name}' lies outside the subsampled plate {outside} of the "
+                    f"observed site '{observed}': features of a minibatch in its distribution "
+                    "would make the bound wrong. Leave it to the global family, or give the "
+                    "plate all its data."
+                )
+
+
+def form_of(value: Any) -> Hashable:
+    """The form of arguments: shapes and types of arrays, other plain values as they are."""
+    if isinstance(value, Mapping):
+        return tuple((str(key), form_of(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(form_of, value))
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return tuple(value.shape), str(value.dtype)
+    plain = isinstance(value, bool | int | float | str | None)
+    return (type(value).__name__, value) if plain else type(value).__name__
+
+
+def arguments_of(model: Any, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by the names that the model gives them, those left out included."""
+    parameters = signature(model).parameters.values()
+    bound = signature(model).bind_partial(*args, **kwargs)
+    found = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
+    found |= bound.arguments
+    for kind, spread in ((Parameter.VAR_KEYWORD, True), (Parameter.VAR_POSITIONAL, False)):
+        for name in (p.name for p in parameters if p.kind is kind and p.name in found):
+            extra = found.pop(name)
+            items = extra if spread else {f"{name}{i}": x for i, x in enumerate(extra)}
+            found |= items
+    return found
+
+
+def jointly(sites: Iterable[LatentSite], guide: str) -> tuple[LatentSite, ...]:
+    """Sites that may be parts of one vector that knows every entry; ValueError for others."""
+    sites = tuple(sites)
+    for site in sites:
+        problem = ""
+        if site.discrete:
+            problem = "is discrete: sum it out in the model, or leave it out by sites=..."
+        elif site.scanned:
+            problem = "is drawn in a scan, which a guide cannot answer: leave it out by sites=..."
+        elif site.unconstrained is None:
+            problem = "has a support that is not mapped to the real line: leave it out by sites=..."
+        elif site.masked:
+            problem = (
+                "lies under a mask, where a density over all entries is not defined: mask the "
+                "observed site alone, or leave this one out by sites=..."
+            )
+        elif site.subsampled:
+            problem = (
+                f"lies in the subsampled plate {list(site.subsampled)}: a joint vector has a "
+                "place for every entry, so give the plate all its data, or amortize the site "
+                "(AmortizedGuide)"
+            )
+        if problem:
+            raise ValueError(f"{guide} draws all its sites jointly, but site '{site.name}' {problem}.")
+    return sites
+
+
+def chosen_sites(sites: Mapping[str, LatentSite], names: Iterable[str] | None) -> list[str]:
+    """The sites of a joint vector: those named, or all that are not imputed data.
+
+    A latent under a mask, as what `obs_mask` leaves out of an observation, keeps the model's own
+    conditional unless it is named.
+    """
+    if names is None:
+        return [name for name, site in sites.items() if not site.masked]
+    wanted = [names] if isinstance(names, str) else list(names)
+    if unknown := [name for name in wanted if name not in sites]:
+        raise ValueError(f"The model has no latent site {unknown}; it has {sorted(sites)}.")
+    return [name for name in sites if name in wanted]
+
+
+def places(sites: Iterable[LatentSite], *, events: bool = False) -> dict[str, slice]:
+    """Where each site lies in a vector of all of them, or of one event of each."""
+    start, found = 0, {}
+    for site in sites:
+        stop = start + (site.width if events else site.size)
+        found[site.name] = slice(start, stop)
+        start = stop
+    return found
+
+
+def check_sizes_of(site: LatentSite, batch_shape: Shape) -> None:
+    """Raises ValueError where a plate has another size than the one a joint vector was made for."""
+    own = tuple(batch_shape)[len(batch_shape) - len(site.batch_shape) :]
+    if own != site.batch_shape:
+        raise ValueError(
+            f"Site '{site.name}' has batch shape {own}, but this guide was built for "
+            f"{site.batch_shape}: a joint vector has a place for every entry. Amortize the site "
+            "(AmortizedGuide) to have it at new sizes."
+        )
+
+
+def placed(lead: Shape, batch: Shape) -> Shape:
+    """The batch shape of a site whose entries come from a vector of batch shape `lead`: particles
+    stay, the singletons right of them become the site's own dimensions."""
+    kept = lead[: max(0, len(lead) - len(batch))]
+    if any(size != 1 for size in lead[len(kept) :]):
+        raise ValueError(
+            f"The joint vector has batch shape {lead}, which leaves no room for the batch shape "
+            f"{batch} of one of its sites: call the guide outside the model's plates."
+        )
+    return (*kept, *batch)
+
+
+def built(
+    family: Any, dim: int, context: int, conditional: type, what: str, key: Any = None
+) -> Any:
+    """A conditional of vectors of `dim` entries from a factory `family(dim, context_dim=...)`, or
+    one that was given; ValueError where it does not fit."""
+    if isinstance(family, conditional):
+        found = family
+    elif callable(family):
+        extra = {} if key is None else {"key": key}
+        found = family(dim, context_dim=context, **extra)
+    else:
+        raise ValueError(
+            f"The family of {what} must be a conditional or a factory such as FullRankNormal, got "
+            f"{family!r}."
+        )
+    shape = tuple(getattr(found, "event_shape", ()))
+    if shape != (dim,) or found.context_dim not in (0, context):
+        raise ValueError(
+            f"The family of {what} must give values of shape {(dim,)} with context_dim={context}, "
+            f"got {found!r}."
+        )
+    return found

@@ -1,0 +1,7 @@
+"""Guides for any model: they run the user's program and answer its latent sites."""
+
+from numpyro_dgm.guides.base import Guide
+from numpyro_dgm.guides.determined import Determined
+from numpyro_dgm.guides.joint import JointGuide
+
+__all__ = ["Determined", "Guide", "JointGuide"]

@@ -1,0 +1,145 @@
+"""A guide runs the model's own program down to its last latent site and answers each latent
+statement on the way.
+
+Plates, subsamples, scales, masks, sizes and supports are therefore those of the program, in this
+very run; nothing of it is built again.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+from jax import Array
+
+from dgm_core.arguments import check_callable, check_name
+from dgm_core.guides import LatentSite, Outline, form_of
+from numpyro_dgm.guides.program import Call, outline_of, run_program
+from numpyro_dgm.nn import register
+
+__all__ = ["Guide"]
+
+
+class Part(eqx.Module):
+    """What answers some of the latent sites of a guide.
+
+    Attributes:
+        answers: the names of these sites.
+    """
+
+    answers: eqx.AbstractVar[tuple[str, ...]]
+
+    def begin(self, call: Call) -> None:
+        """What is drawn and computed before the program runs."""
+
+    def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
+        """The distribution of a site that the model draws from fn; None: fn itself."""
+        return None
+
+
+class Guide:
+    """A guide that runs the user's program and answers its latent statements.
+
+    What it does not answer keeps the model's own conditional.  Observed and deterministic
+    statements are hidden, and the run ends after the last latent one, so that what follows, such
+    as a decoder, does not run twice.  This class answers nothing by itself: see `JointGuide`,
+    `AmortizedGuide`, `CompositeGuide`.
+
+    Args:
+        model: any callable of sample statements.
+        parts: factories of its parts, `part(guide, outline, args, kwargs) -> Part`, built in the
+            first call; a part may see the sites that come before in the program.
+        name: of its parameters and auxiliary sites; different for guides of one process.
+
+    Attributes:
+        sites: the latent sites of the model, by name, once the guide was prepared.
+        extended: the model that it is a guide of.
+
+    Raises:
+        ValueError: for a bad name, and where parts answer the same site.
+
+    Example:
+        >>> from numpyro_dgm import VAE
+        >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
+        >>> guide = Guide(vae.model)
+        >>> numpyro.handlers.seed(guide, 0)(jnp.ones((3, 4)))["z"].shape
+        (3, 2)
+    """
+
+    def __init__(
+        self,
+        model: Callable,
+        parts: Sequence[Callable[..., Part]] = (),
+        *,
+        name: str = "guide",
+        key: Array | None = None,
+    ) -> None:
+        self.model = check_callable("model", model)
+        self.name = check_name("name", name)
+        self.key = key
+        self._factories = tuple(parts)
+        self._outlines: dict[Hashable, Outline] = {}
+        self.parts: list[Part] = []
+
+    @property
+    def extended(self) -> Callable:
+        """The model that this is a guide of, with what the guide draws beyond it."""
+        return self.model
+
+    @property
+    def sites(self) -> Mapping[str, LatentSite]:
+        """The latent sites of the model."""
+        if not self._outlines:
+            raise ValueError(
+                "The guide has not seen the model's sites yet: call guide.prepare(*args) with the "
+                "model's arguments, or the guide itself."
+            )
+        return next(iter(self._outlines.values())).sites
+
+    def prepare(self, *args: Any, **kwargs: Any) -> "Guide":
+        """Builds the guide's parameters for a model that is called with these arguments; without
+        it the first call does.
+
+        Returns:
+            the guide.
+        """
+        self._outline(args, kwargs)
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
+        """Draws the latent sites of the model, by name."""
+        outline = self._outline(args, kwargs)
+        call = Call(outline, args, kwargs)
+        parts: Any = register(self.name, self.parts) if self.parts else []
+        owner = {name: part for part in parts for name in part.answers}
+        for part in parts:
+            part.begin(call)
+
+        def answer(site: LatentSite, fn: Any) -> Any:
+            part = owner.get(site.name)
+            return None if part is None else part.answer(call, site, fn)
+
+        run_program(self.model, call, answer)
+        return {name: call.values[name] for name in outline.sites if name in call.values}
+
+    def _outline(self, args: tuple, kwargs: Mapping[str, Any]) -> Outline:
+        form = form_of((args, kwargs))
+        if form not in self._outlines:
+            outline = outline_of(self.model, args, kwargs)
+            if not self._outlines:
+                with jax.ensure_compile_time_eval():
+                    self._build(outline, args, kwargs)
+            self._outlines[form] = outline
+        return self._outlines[form]
+
+    def _build(self, outline: Outline, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        taken: dict[str, Part] = {}
+        keys = [None] * len(self._factories)
+        if self.key is not None:
+            keys = list(jax.random.split(self.key, max(1, len(self._factories))))
+        for factory, key in zip(self._factories, keys):
+            part = factory(self, outline, args, kwargs, key=key)
+            if twice := [name for name in part.answers if name in taken]:
+                raise ValueError(f"Two parts of the guide answer the sites {twice}.")
+            taken |= dict.fromkeys(part.answers, part)
+            self.parts.append(part)

@@ -1,0 +1,180 @@
+"""One vector of all latent sites:  u = start + spread exp(log_scale) (shift + x),  x ~ family;
+z_k = f_k(u_k) with the bijection f_k from the real line to the support of site k in this run."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from math import log
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from dgm_core.arguments import check_number
+from dgm_core.guides import (
+    LatentSite,
+    Outline,
+    built,
+    check_sizes_of,
+    chosen_sites,
+    jointly,
+    placed,
+    places,
+)
+from numpyro_dgm.conditionals import Conditional, FullRankNormal
+from numpyro_dgm.guides.base import Guide, Part
+from numpyro_dgm.guides.program import Call
+from numpyro_dgm.guides.starts import Init, check_init, start_of
+from numpyro_dgm.guides.supports import determined
+
+__all__ = ["JointGuide"]
+
+
+class JointVector(Part):
+    """The sites that one vector answers; it is drawn before the program, outside all plates."""
+
+    answers: tuple[str, ...] = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    latents: tuple[LatentSite, ...] = eqx.field(static=True)
+    family: Conditional
+    start: Array
+    spread: Array
+    shift: Array
+    log_scale: Array
+
+    def __init__(
+        self,
+        name: str,
+        sites: tuple[LatentSite, ...],
+        family: Conditional,
+        start: Array,
+        spread: Array,
+        init_scale: float,
+    ) -> None:
+        self.name, self.latents = name, sites
+        self.answers = tuple(site.name for site in sites)
+        self.family = family
+        self.start, self.spread = start, spread  # constants
+        self.shift = jnp.zeros_like(start)
+        self.log_scale = jnp.full_like(start, log(init_scale))
+
+    def begin(self, call: Call) -> None:
+        """Draws the vector."""
+        x = call.sample(self.name, self.family())
+        standard = (self.shift + x) * jnp.exp(self.log_scale)
+        start, spread = jax.lax.stop_gradient((self.start, self.spread))
+        call.kept[self.name] = start + spread * standard, jnp.log(spread) + self.log_scale
+        call.kept["standard"] = [*call.kept.get("standard", ()), standard]
+
+    def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
+        """The site's part of the vector, on its support."""
+        u, log_scale = call.kept[self.name]
+        site = next(known for known in self.latents if known.name == site.name)
+        check_sizes_of(site, fn.batch_shape)
+        own, event = places(self.latents)[site.name], site.unconstrained or ()
+        batch = placed(tuple(u.shape[:-1]), site.batch_shape)
+        scale = log_scale[own].reshape(*site.batch_shape, -1).sum(-1)
+        return determined(fn, u[..., own].reshape((*batch, *event)), -scale)
+
+
+def joint_part(
+    guide: Guide,
+    outline: Outline,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    *,
+    family: Any = FullRankNormal,
+    sites: Iterable[str] | None = None,
+    init: Init = "prior",
+    init_scale: float | None = None,
+    name: str | None = None,
+    key: Array | None = None,
+) -> JointVector:
+    """A vector of the sites named, or of all: see `JointGuide`."""
+    names = chosen_sites(outline.sites, sites)
+    latents = jointly((outline.sites[n] for n in names), type(guide).__name__)
+    if not latents:
+        raise ValueError("The model has no latent sites that a joint vector could answer.")
+    start, spread = start_of(guide.model, args, kwargs, outline, latents, init)
+    if init_scale is None:
+        init_scale = 1.0 if init == "laplace" else 0.1
+    size = sum(site.size for site in latents)
+    conditional = built(family, size, 0, Conditional, f"the sites {names}", key)
+    return JointVector(
+        name or f"{guide.name}.vector", latents, conditional, start, spread, init_scale
+    )
+
+
+class JointGuide(Guide):
+    """All latent sites jointly, through any conditional or flow:
+
+    x ~ family;  u = start + spread exp(log_scale) (shift + x);  z_k = f_k(u_k)  for every site k,
+
+    where f_k maps the real line to the site's support in this run, so that bounds may be other
+    sites.  The network comes first and the learned scale last, so that a flow works near the
+    standard normal wherever the posterior lies.
+
+    Args:
+        model: any callable of sample statements.
+        family: a conditional of a vector of all entries on the real line, or what builds it,
+            `family(dim)`: `DiagonalNormal` (mean field), `FullRankNormal`,
+            `partial(LowRankNormal, rank=2)`, `partial(IAF, num_layers=2)`, ...
+        sites: the names of the sites; None: all but those under a mask (what `obs_mask` leaves
+            out).  The others keep the model's own conditional.
+        init: where it starts. "prior": median and spread of prior draws; "map": the mode on the
+            real line, found from there; "laplace": the mode, with the standard deviations of the
+            Laplace approximation; {site: value}: these values.
+        init_scale: the first standard deviation as a multiple of the spread (0.1; for "laplace" 1).
+        name: of its parameters; its vector is the auxiliary site "<name>.vector".
+        key: for families that start at random.
+
+    Cost:
+        one draw of the family and the program down to its last latent site.  The first call also
+        runs the program 64 times for prior draws; "map" and "laplace" optimize.
+
+    Raises:
+        ValueError: for bad arguments; for sites that are discrete, masked, in a subsampled plate,
+            or whose support is not mapped to the real line; where a plate changes its size.
+
+    References:
+        Kucukelbir et al. (2017), arXiv:1603.00788; Rezende and Mohamed (2015), arXiv:1505.05770.
+
+    Example:
+        >>> def model(y):
+        ...     mu = numpyro.sample("mu", numpyro.distributions.Normal(0.0, 5.0))
+        ...     tau = numpyro.sample("tau", numpyro.distributions.HalfNormal(2.0))
+        ...     with numpyro.plate("data", len(y)):
+        ...         numpyro.sample("y", numpyro.distributions.Normal(mu, tau), obs=y)
+        >>> draws = numpyro.handlers.seed(JointGuide(model), 0)(jnp.ones(3))
+        >>> sorted(draws), bool(draws["tau"] > 0)
+        (['mu', 'tau'], True)
+    """
+
+    def __init__(
+        self,
+        model: Callable,
+        family: Any = FullRankNormal,
+        *,
+        sites: Iterable[str] | None = None,
+        init: Init = "prior",
+        init_scale: float | None = None,
+        name: str = "latent",
+        key: Array | None = None,
+    ) -> None:
+        part = self.part(family, sites=sites, init=init, init_scale=init_scale)
+        super().__init__(model, [part], name=name, key=key)
+
+    @staticmethod
+    def part(
+        family: Any = FullRankNormal,
+        *,
+        sites: Iterable[str] | None = None,
+        init: Init = "prior",
+        init_scale: float | None = None,
+    ) -> Callable[..., JointVector]:
+        """The same as a part of a `CompositeGuide`."""
+        check_init(init)
+        if init_scale is not None:
+            init_scale = check_number("init_scale", init_scale, above=0)
+        return partial(joint_part, family=family, sites=sites, init=init, init_scale=init_scale)

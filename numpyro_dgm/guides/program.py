@@ -1,0 +1,180 @@
+"""Running a model's own program inside a guide: its latent statements are answered, its observed
+statements are hidden, its plates are left alone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpyro
+from jax import Array
+from numpyro import handlers
+from numpyro.distributions import MaskedDistribution
+from numpyro.primitives import Messenger
+
+from dgm_core.guides import LatentSite, Outline
+from numpyro_dgm.guides.supports import real_line
+from numpyro_dgm.joints.handlers import PlateSizes, WiderPlates
+from numpyro_dgm.joints.structure import Trace, kind_of, sites_of, unmasked
+from numpyro_dgm.nn import evaluation_mode
+
+__all__: list[str] = []  # for the package, not for users
+
+Answer = Callable[[LatentSite, Any], Any]
+
+
+class Call:
+    """One call of a guide: its arguments, and what its run has met so far.
+
+    Attributes:
+        outline: what the program does on arguments of this form.
+        rows: the data that a subsampled plate holds, by plate.
+        kept: what the parts of a guide keep for themselves during the call.
+    """
+
+    def __init__(self, outline: Outline, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        self.outline, self.args, self.kwargs = outline, args, kwargs
+        self.rows: dict[str, Array] = {}
+        self.kept: dict[Any, Any] = {}
+        self.fns: dict[str, Any] = {}  # what the model draws each latent from
+        self.values: dict[str, Array] = {}
+
+    def sample(self, name: str, fn: Any) -> Array:
+        """Draws what the model does not have."""
+        return numpyro.sample(name, fn, infer={"is_auxiliary": True})
+
+    def vector(self, name: str) -> Array:
+        """The value of a site met before, on the real line: (*batch, width)."""
+        value, fn = self.values[name], self.fns[name]
+        u = real_line(fn).inv(value)
+        return u.reshape((*value.shape[: value.ndim - fn.event_dim], -1))
+
+
+class Finished(Exception):
+    """The last latent statement of a program has been answered."""
+
+
+class Answers(Messenger):
+    """Answers the latent statements of the program inside, and ends it after the last."""
+
+    def __init__(self, call: Call, answer: Answer) -> None:
+        super().__init__(None)
+        self.call, self.answer, self.answering = call, answer, False
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if self.answering or msg["type"] not in ("sample", "deterministic"):
+            return
+        if kind_of(msg) != "latent":
+            msg["stop"] = True
+            return
+        name, fn = msg["name"], msg["fn"]
+        self.call.fns[name] = unmasked(fn)
+        site = self.call.outline.sites.get(name)
+        if site is None or site.scanned:
+            return
+        self.answering = True
+        try:
+            own = self.answer(site, self.call.fns[name])
+        finally:
+            self.answering = False
+        if own is not None:
+            msg["fn"] = masked_as(fn, own)
+
+    def postprocess_message(self, msg: dict[str, Any]) -> None:
+        if self.answering:
+            return
+        if msg["type"] == "plate":
+            size, present = msg["args"]
+            if present is not None and present != size:
+                self.call.rows[msg["name"]] = msg["value"]
+        elif msg["type"] == "sample" and msg["name"] in self.call.fns:
+            self.call.values[msg["name"]] = msg["value"]
+            if msg["name"] == self.call.outline.last:
+                raise Finished(self)
+
+
+def run_program(model: Callable, call: Call, answer: Answer) -> None:
+    """Runs a model down to its last latent statement, all of which `answer` answers: with a
+    distribution, or with None for the model's own conditional."""
+    answers = Answers(call, answer)
+    try:
+        with answers:
+            model(*call.args, **call.kwargs)
+    except Finished as end:
+        if end.args[0] is not answers:
+            raise
+
+
+def masked_as(fn: Any, own: Any) -> Any:
+    """A distribution under the mask that another brings."""
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, MaskedDistribution):
+            own = own.mask(fn._mask)
+        fn = fn.base_dist
+    return own
+
+
+@contextmanager
+def aside(*callables: Callable) -> Iterator[None]:
+    """A block whose statements nobody outside sees; networks are in evaluation mode."""
+
+    def ours(msg: dict[str, Any]) -> bool:
+        return msg["type"] != "param" or msg["args"][0] is not None
+
+    with evaluation_mode(*callables), handlers.block(hide_fn=ours), WiderPlates(None):
+        yield
+
+
+def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outline:
+    """What a program does on these arguments, from one run of it on shapes alone."""
+    found: list[Outline] = []
+
+    def run() -> None:
+        with aside(model):
+            plates = PlateSizes(handlers.seed(model, jax.random.key(0)))
+            trace = handlers.trace(plates).get_trace(*args, **kwargs)
+        for name, size in plates.sizes.items():  # of the bodies of scans, without rows
+            trace.setdefault(name, {"type": "plate", "name": name, "args": (size,), "value": None})
+        found.append(_outline(trace))
+
+    jax.eval_shape(run)
+    return found[0]
+
+
+def _outline(trace: Trace) -> Outline:
+    records = sites_of(trace)
+    sites = {
+        name: LatentSite(
+            name,
+            site.plates,
+            site.batch_shape,
+            site.event_shape,
+            _unconstrained(trace[name]["fn"]),
+            discrete=_is_discrete(trace[name]["fn"]),
+            masked=_is_masked(trace[name]["fn"]),
+            scanned=site.scanned,
+        )
+        for name, site in records.items()
+        if site.kind == "latent"
+    }
+    return Outline.of(records, sites)
+
+
+def _unconstrained(fn: Any) -> tuple[int, ...] | None:
+    try:
+        shape = real_line(fn).inverse_shape(fn.batch_shape + fn.event_shape)
+    except NotImplementedError:
+        return None
+    return tuple(shape[len(fn.batch_shape) :])
+
+
+def _is_discrete(fn: Any) -> bool:
+    return bool(getattr(fn.support, "is_discrete", False))
+
+
+def _is_masked(fn: Any) -> bool:
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, MaskedDistribution):
+            return True
+        fn = fn.base_dist
+    return False

@@ -1,0 +1,178 @@
+"""Where a joint vector starts, on the real line: at prior draws, at the mode, at values given."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from numpyro import handlers
+from numpyro.infer.util import log_density
+from numpyro.primitives import Messenger
+
+from dgm_core.arguments import check_choice
+from dgm_core.guides import LatentSite, Outline, places
+from numpyro_dgm.guides.program import Call, aside, run_program
+from numpyro_dgm.guides.supports import determined, real_line
+
+__all__: list[str] = []  # for the package, not for users
+
+Init = str | Mapping[str, Any]
+NUM_DRAWS = 64
+
+
+def check_init(init: Init) -> None:
+    """Raises ValueError for what is no start."""
+    if not isinstance(init, Mapping):
+        check_choice("init", init, ("prior", "map", "laplace"))
+
+
+def start_of(
+    model: Callable,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    outline: Outline,
+    sites: tuple[LatentSite, ...],
+    init: Init,
+) -> tuple[Array, Array]:
+    """A place and a spread for the vector of some sites, (D,) each."""
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs)))
+    if traced and init in ("map", "laplace"):
+        raise ValueError(
+            f"init='{init}' looks at the data, which are not there while a function is compiled: "
+            "call guide.prepare(...) with them before."
+        )
+    if traced:  # prior draws seldom look at the data: ones stand for them
+        args, kwargs = jax.tree.map(_concrete, (args, kwargs))
+    call = Call(outline, args, kwargs)
+    start, spread = jax.jit(lambda: _of_draws(_prior_draws(model, call, sites)))()
+    if isinstance(init, Mapping):
+        return _with_values(model, call, sites, init, start), spread
+    if init == "prior":
+        return start, spread
+    if others := sorted(outline.sites.keys() - {site.name for site in sites}):
+        raise ValueError(
+            f"init='{init}' looks for the mode of all latent sites, but {others} are answered "
+            "otherwise: use init='prior'."
+        )
+
+    def energy(t: Array) -> Array:
+        with aside(model):
+            return -log_joint(model, call, sites, start + spread * t)
+
+    mode = _minimum(energy, start)
+    if init == "map":
+        return start + spread * mode, spread
+    hessian = jax.jit(jax.hessian(energy))(mode)
+    if not (jnp.linalg.eigvalsh(hessian) > 0).all():
+        raise ValueError(
+            "init='laplace' found no mode with a positive definite Hessian on the real line, as "
+            "where the density rises without bound: use init='prior' or 'map'."
+        )
+    return start + spread * mode, spread * jnp.sqrt(jnp.diagonal(jnp.linalg.inv(hessian)))
+
+
+def log_joint(model: Callable, call: Call, sites: Sequence[LatentSite], u: Array) -> Array:
+    """log p(x, z(u)) + log |dz/du| at a vector u (D,) of the sites on the real line."""
+    at = _At(handlers.seed(model, jax.random.key(0)), sites, u)
+    return log_density(at, call.args, call.kwargs, {})[0] + at.log_jacobian
+
+
+class _At(Messenger):
+    """Latent sites at given places on the real line."""
+
+    def __init__(self, fn: Callable, sites: Sequence[LatentSite], u: Array) -> None:
+        super().__init__(fn)
+        own = places(sites)
+        self.parts = {
+            site.name: u[own[site.name]].reshape((*site.batch_shape, *(site.unconstrained or ())))
+            for site in sites
+        }
+        self.log_jacobian: Array | float = 0.0
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        named = msg["type"] == "sample" and msg["name"] in self.parts
+        if named and not msg["is_observed"]:
+            found = determined(msg["fn"], self.parts[msg["name"]])
+            self.log_jacobian = self.log_jacobian - found.log_density.sum()
+            msg["value"] = found.v
+
+
+def _prior_draws(model: Callable, call: Call, sites: Sequence[LatentSite]) -> Array:
+    """Draws of the sites by the model, on the real line, (NUM_DRAWS, D); of an improper prior, the
+    place that zero is mapped to."""
+
+    def answer(site: LatentSite, fn: Any) -> Any:
+        try:
+            jax.eval_shape(lambda: fn.sample(jax.random.key(0)))
+        except NotImplementedError:
+            shape = (*site.batch_shape, *(site.unconstrained or ()))
+            return determined(fn, jnp.zeros(shape))
+        return None
+
+    def draw(key: Array) -> Array:
+        with aside(model):
+            run_program(handlers.seed(model, key), call, answer)
+        return jnp.concatenate([call.vector(site.name).reshape(-1) for site in sites])
+
+    keys = jax.random.split(jax.random.key(0), NUM_DRAWS)
+    return jax.lax.map(draw, keys)
+
+
+def _of_draws(draws: Array) -> tuple[Array, Array]:
+    """Median, and spread from the median absolute deviation; 0 and 1 where there are none."""
+    draws = jnp.where(jnp.isfinite(draws), draws, jnp.nan)
+    start = jnp.nanmedian(draws, 0)
+    spread = 1.4826 * jnp.nanmedian(jnp.abs(draws - start), 0)
+    usable = jnp.isfinite(spread) & (spread > 1e-6)
+    return jnp.nan_to_num(start), jnp.where(usable, spread, 1.0)
+
+
+def _with_values(
+    model: Callable,
+    call: Call,
+    sites: Sequence[LatentSite],
+    values: Mapping[str, Any],
+    start: Array,
+) -> Array:
+    """The start with the sites of `values` at these."""
+    own = places(sites)
+    if unknown := sorted(values.keys() - own.keys()):
+        raise ValueError(f"init names {unknown}, which are not among the sites {sorted(own)}.")
+
+    def answer(site: LatentSite, fn: Any) -> Any:
+        if site.name not in values:
+            return None
+        value = jnp.asarray(values[site.name], start.dtype)
+        value = jnp.broadcast_to(value, (*site.batch_shape, *site.event_shape))
+        if not bool(fn.support(value).all()):
+            raise ValueError(f"init puts site '{site.name}' outside its support {fn.support}.")
+        return determined(fn, real_line(fn).inv(value))
+
+    with aside(model):
+        run_program(handlers.seed(model, jax.random.key(0)), call, answer)
+    for name in values:
+        start = start.at[own[name]].set(call.vector(name).reshape(-1))
+    return start
+
+
+def _minimum(energy: Callable[[Array], Array], like: Array) -> Array:
+    """A minimum near zero, by L-BFGS."""
+    optim = optax.lbfgs()
+
+    def step(carry: Any, _: None) -> tuple[Any, None]:
+        t, state = carry
+        value, grad = optax.value_and_grad_from_state(energy)(t, state=state)
+        change, state = optim.update(
+            grad, state, t, value=value, grad=grad, value_fn=energy
+        )
+        return (optax.apply_updates(t, change), state), None
+
+    t = jnp.zeros_like(like)
+    run = jax.jit(lambda carry: jax.lax.scan(step, carry, length=500)[0])
+    return run((t, optim.init(t)))[0]
+
+
+def _concrete(x: Any) -> Any:
+    return jnp.ones(x.shape, x.dtype) if isinstance(x, jax.core.Tracer) else x

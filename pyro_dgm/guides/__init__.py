@@ -1,0 +1,7 @@
+"""Guides for any model: they run the user's program and answer its latent sites."""
+
+from pyro_dgm.guides.base import Guide
+from pyro_dgm.guides.determined import Determined
+from pyro_dgm.guides.joint import JointGuide
+
+__all__ = ["Determined", "Guide", "JointGuide"]

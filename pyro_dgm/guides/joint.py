@@ -1,0 +1,168 @@
+"""One vector of all latent sites:  u = start + spread exp(log_scale) (shift + x),  x ~ family;
+z_k = f_k(u_k) with the bijection f_k from the real line to the support of site k in this run."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dgm_core.arguments import check_number
+from dgm_core.guides import (
+    LatentSite,
+    Outline,
+    built,
+    check_sizes_of,
+    chosen_sites,
+    jointly,
+    placed,
+    places,
+)
+from pyro_dgm.conditionals import Conditional, FullRankNormal
+from pyro_dgm.guides.base import Guide, Part
+from pyro_dgm.guides.program import Call
+from pyro_dgm.guides.starts import Init, check_init, start_of
+from pyro_dgm.guides.supports import determined
+
+__all__ = ["JointGuide"]
+
+
+class JointVector(Part):
+    """The sites that one vector answers; it is drawn before the program, outside all plates."""
+
+    def __init__(
+        self,
+        name: str,
+        sites: tuple[LatentSite, ...],
+        family: Conditional,
+        start: Tensor,
+        spread: Tensor,
+        init_scale: float,
+    ) -> None:
+        super().__init__()
+        self.name, self.latents = name, sites
+        self.answers = tuple(site.name for site in sites)
+        self.places = places(sites)
+        self.family = family
+        self.start, self.spread = nn.Parameter(start), nn.Parameter(spread)  # constants
+        self.shift = nn.Parameter(torch.zeros_like(start))
+        self.log_scale = nn.Parameter(torch.full_like(start, log(init_scale)))
+
+    def begin(self, call: Call) -> None:
+        """Draws the vector."""
+        x = call.sample(self.name, self.family())
+        standard = (self.shift + x) * self.log_scale.exp()
+        spread = self.spread.detach()
+        call.kept[self.name] = self.start.detach() + spread * standard, spread.log() + self.log_scale
+        call.kept["standard"] = [*call.kept.get("standard", ()), standard]
+
+    def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
+        """The site's part of the vector, on its support."""
+        u, log_scale = call.kept[self.name]
+        site = next(known for known in self.latents if known.name == site.name)
+        check_sizes_of(site, fn.batch_shape)
+        own, event = self.places[site.name], site.unconstrained or ()
+        batch = placed(tuple(u.shape[:-1]), site.batch_shape)
+        scale = log_scale[own].reshape(*site.batch_shape, -1).sum(-1)
+        return determined(fn, u[..., own].reshape((*batch, *event)), -scale)
+
+
+def joint_part(
+    guide: Guide,
+    outline: Outline,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    *,
+    family: Any = FullRankNormal,
+    sites: Iterable[str] | None = None,
+    init: Init = "prior",
+    init_scale: float | None = None,
+    name: str | None = None,
+) -> JointVector:
+    """A vector of the sites named, or of all: see `JointGuide`."""
+    names = chosen_sites(outline.sites, sites)
+    latents = jointly((outline.sites[n] for n in names), type(guide).__name__)
+    if not latents:
+        raise ValueError("The model has no latent sites that a joint vector could answer.")
+    start, spread = start_of(guide.model, args, kwargs, outline, latents, init)
+    if init_scale is None:
+        init_scale = 1.0 if init == "laplace" else 0.1
+    size = sum(site.size for site in latents)
+    conditional = built(family, size, 0, Conditional, f"the sites {names}")
+    return JointVector(
+        name or f"{guide.name}.vector", latents, conditional, start, spread, init_scale
+    )
+
+
+class JointGuide(Guide):
+    """All latent sites jointly, through any conditional or flow:
+
+    x ~ family;  u = start + spread exp(log_scale) (shift + x);  z_k = f_k(u_k)  for every site k,
+
+    where f_k maps the real line to the site's support in this run, so that bounds may be other
+    sites.  The network comes first and the learned scale last, so that a flow works near the
+    standard normal wherever the posterior lies.
+
+    Args:
+        model: any callable of sample statements.
+        family: a conditional of a vector of all entries on the real line, or what builds it,
+            `family(dim)`: `DiagonalNormal` (mean field), `FullRankNormal`,
+            `partial(LowRankNormal, rank=2)`, `partial(IAF, num_layers=2)`, ...
+        sites: the names of the sites; None: all but those under a mask (what `obs_mask` leaves
+            out).  The others keep the model's own conditional.
+        init: where it starts. "prior": median and spread of prior draws; "map": the mode on the
+            real line, found from there; "laplace": the mode, with the standard deviations of the
+            Laplace approximation; {site: value}: these values.
+        init_scale: the first standard deviation as a multiple of the spread (0.1; for "laplace" 1).
+        name: of its parameters; its vector is the auxiliary site "<name>.vector".
+
+    Cost:
+        one draw of the family and the program down to its last latent site.  The first call also
+        runs the program 64 times for prior draws; "map" and "laplace" optimize.
+
+    Raises:
+        ValueError: for bad arguments; for sites that are discrete, masked, in a subsampled plate,
+            or whose support is not mapped to the real line; where a plate changes its size.
+
+    References:
+        Kucukelbir et al. (2017), arXiv:1603.00788; Rezende and Mohamed (2015), arXiv:1505.05770.
+
+    Example:
+        >>> def model(y):
+        ...     mu = pyro.sample("mu", pyro.distributions.Normal(0.0, 5.0))
+        ...     tau = pyro.sample("tau", pyro.distributions.HalfNormal(2.0))
+        ...     with pyro.plate("data", len(y)):
+        ...         pyro.sample("y", pyro.distributions.Normal(mu, tau), obs=y)
+        >>> draws = JointGuide(model)(torch.ones(3))
+        >>> sorted(draws), bool(draws["tau"] > 0)
+        (['mu', 'tau'], True)
+    """
+
+    def __init__(
+        self,
+        model: Callable,
+        family: Any = FullRankNormal,
+        *,
+        sites: Iterable[str] | None = None,
+        init: Init = "prior",
+        init_scale: float | None = None,
+        name: str = "latent",
+    ) -> None:
+        part = self.part(family, sites=sites, init=init, init_scale=init_scale)
+        super().__init__(model, [part], name=name)
+
+    @staticmethod
+    def part(
+        family: Any = FullRankNormal,
+        *,
+        sites: Iterable[str] | None = None,
+        init: Init = "prior",
+        init_scale: float | None = None,
+    ) -> Callable[..., JointVector]:
+        """The same as a part of a `CompositeGuide`."""
+        check_init(init)
+        if init_scale is not None:
+            init_scale = check_number("init_scale", init_scale, above=0)
+        return partial(joint_part, family=family, sites=sites, init=init, init_scale=init_scale)

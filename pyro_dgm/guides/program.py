@@ -1,0 +1,164 @@
+"""Running a model's own program inside a guide: its latent statements are answered, its observed
+statements are hidden, its plates are left alone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import Distribution
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from dgm_core.guides import LatentSite, Outline
+from pyro_dgm.guides.supports import real_line
+from pyro_dgm.joints.handlers import WiderPlates
+from pyro_dgm.joints.reading import observed_mask
+from pyro_dgm.joints.structure import kind_of, sites_of, unmasked
+from pyro_dgm.nn import evaluation_mode
+
+__all__: list[str] = []  # for the package, not for users
+
+Answer = Callable[[LatentSite, Any], Any]
+
+
+class Call:
+    """One call of a guide: its arguments, and what its run has met so far.
+
+    Attributes:
+        outline: what the program does on arguments of this form.
+        rows: the data that a subsampled plate holds, by plate.
+        kept: what the parts of a guide keep for themselves during the call.
+    """
+
+    def __init__(self, outline: Outline, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        self.outline, self.args, self.kwargs = outline, args, kwargs
+        self.rows: dict[str, Tensor] = {}
+        self.kept: dict[Any, Any] = {}
+        self.fns: dict[str, Any] = {}  # what the model draws each latent from
+        self.values: dict[str, Tensor] = {}
+
+    def sample(self, name: str, fn: Any) -> Tensor:
+        """Draws what the model does not have."""
+        return pyro.sample(name, fn, infer={"is_auxiliary": True})
+
+    def vector(self, name: str) -> Tensor:
+        """The value of a site met before, on the real line: (*batch, width)."""
+        value, fn = self.values[name], self.fns[name]
+        u = real_line(fn).inv(value)
+        return u.reshape((*value.shape[: value.ndim - fn.event_dim], -1))
+
+
+class Finished(Exception):
+    """The last latent statement of a program has been answered."""
+
+
+class Answers(Messenger):
+    """Answers the latent statements of the program inside, and ends it after the last."""
+
+    def __init__(self, call: Call, answer: Answer) -> None:
+        super().__init__()
+        self.call, self.answer, self.answering = call, answer, False
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if self.answering or site_is_subsample(msg):
+            return
+        if kind_of(msg) != "latent":
+            msg["stop"] = True
+            return
+        name, fn = msg["name"], msg["fn"]
+        self.call.fns[name] = unmasked(fn)
+        site = self.call.outline.sites.get(name)
+        if site is None:
+            return
+        self.answering = True
+        try:
+            own = self.answer(site, self.call.fns[name])
+        finally:
+            self.answering = False
+        if own is not None:
+            msg["fn"] = masked_as(fn, own)
+
+    def _pyro_post_sample(self, msg: Message) -> None:
+        name = msg["name"]
+        if self.answering:
+            return
+        if site_is_subsample(msg):
+            if len(msg["value"]) != msg["fn"].size:
+                self.call.rows[name] = msg["value"]
+        elif name in self.call.fns:
+            self.call.values[name] = msg["value"]
+            if name == self.call.outline.last:
+                raise Finished(self)
+
+
+def run_program(model: Callable, call: Call, answer: Answer) -> None:
+    """Runs a model down to its last latent statement, all of which `answer` answers: with a
+    distribution, or with None for the model's own conditional."""
+    answers = Answers(call, answer)
+    try:
+        with answers:
+            model(*call.args, **call.kwargs)
+    except Finished as end:
+        if end.args[0] is not answers:
+            raise
+
+
+def masked_as(fn: Any, own: Any) -> Any:
+    """A distribution under the mask that another brings."""
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, pyro.distributions.MaskedDistribution):
+            own = own.mask(fn._mask)
+        fn = fn.base_dist
+    return own
+
+
+@contextmanager
+def aside(*callables: Callable) -> Iterator[None]:
+    """A block whose statements nobody outside sees, without gradients or a trace in the random
+    numbers; networks are in evaluation mode."""
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(),
+        evaluation_mode(*callables),
+        poutine.block(hide_fn=lambda msg: msg["type"] != "param" or len(msg["args"]) > 1),
+        WiderPlates(),
+    ):
+        yield
+
+
+def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outline:
+    """What a program does on these arguments, from one run of it."""
+    with aside(model):
+        trace = poutine.trace(model).get_trace(*args, **kwargs)
+    records = sites_of(trace)
+    sites = {
+        name: LatentSite(
+            name,
+            site.plates,
+            site.batch_shape,
+            site.event_shape,
+            _unconstrained(trace.nodes[name]["fn"]),
+            discrete=_is_discrete(trace.nodes[name]["fn"]),
+            masked=observed_mask(trace.nodes[name]) is not None,
+        )
+        for name, site in records.items()
+        if site.kind == "latent"
+    }
+    return Outline.of(records, sites)
+
+
+def _unconstrained(fn: Distribution) -> tuple[int, ...] | None:
+    try:
+        shape = real_line(fn).inverse_shape(fn.batch_shape + fn.event_shape)
+    except NotImplementedError:
+        return None
+    return tuple(shape[len(fn.batch_shape) :])
+
+
+def _is_discrete(fn: Any) -> bool:
+    return bool(getattr(fn.support, "is_discrete", False))

@@ -1,0 +1,215 @@
+"""One vector of all latent sites, mapped to the supports of the run at hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.guides.programs import LOG_SEEN, PRIORS, ladder, ladder_evidence, schools
+from tests.losses.test_any_model import eight_schools
+from tests.losses.user_models import MODELS, PARAMS
+
+EVIDENCE = -31.31135  # of eight schools, by quadrature
+
+
+def drawn(b: Any, guide: Any, *args: Any, seed: int = 0) -> dict[str, np.ndarray]:
+    """The sites that a guide draws."""
+    args = tuple(b.array(a) for a in args)
+    if b.name == "pyro":
+        b.torch.manual_seed(seed)
+        return {name: value.detach().numpy() for name, value in guide(*args).items()}
+    seeded = b.numpyro.handlers.seed(guide, seed)
+    return {name: np.asarray(value) for name, value in seeded(*args).items()}
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_density_of_a_guide_on_any_support(backend: Any, name: str) -> None:
+    """The mean of p / q is the integral of p, whatever q is: a wrong Jacobian would move it."""
+    b = backend
+    model = PRIORS[name](b)
+    guide = b.guides.JointGuide(model, init_scale=1.3)
+    bound = -b.evaluate(b.losses.IWAE(20_000), model, guide)[0]
+    assert bound == pytest.approx(LOG_SEEN, abs=0.12)
+
+
+def test_bounds_that_are_other_sites(backend: Any) -> None:
+    b = backend
+    model = PRIORS["bounded"](b)
+    guide = b.guides.JointGuide(model, init_scale=3.0)
+    guide.prepare()
+    for seed in range(40):
+        found = drawn(b, guide, seed=seed)
+        assert 0 <= found["b"] <= 1 - found["a"]
+
+
+def test_weights_of_eight_schools(backend: Any) -> None:
+    b = backend
+    model, y = eight_schools(b)
+    guide = b.guides.JointGuide(model, init_scale=1.2)
+    bound = -b.evaluate(b.losses.IWAE(40_000), model, guide, y, seed=3)[0]
+    assert bound == pytest.approx(EVIDENCE, abs=0.08)
+
+
+def test_a_laplace_start_is_exact_for_a_normal_posterior(backend: Any) -> None:
+    """Of independent coefficients, in a model that is written for one draw at a time."""
+    b = backend
+    model, y = ladder(b)
+    guide = b.guides.JointGuide(model, b.conditionals.DiagonalNormal, init="laplace")
+    guide.prepare(b.array(y))
+    loss = b.losses.ELBO(num_particles=4, vectorize=False)
+    bound = -b.evaluate(loss, model, guide, y)[0]
+    assert bound == pytest.approx(ladder_evidence(), abs=1e-4)
+
+
+def test_starts_at_values_and_at_the_mode(backend: Any) -> None:
+    b = backend
+    model, y = ladder(b)
+    values = {"beta": np.array([3.0, -4.0])}
+    guide = b.guides.JointGuide(model, init=values, init_scale=1e-6)
+    np.testing.assert_allclose(drawn(b, guide, y)["beta"], [3.0, -4.0], atol=1e-4)
+    guide = b.guides.JointGuide(model, init="map", init_scale=1e-6, name="mode")
+    guide.prepare(b.array(y))
+    np.testing.assert_allclose(drawn(b, guide, y)["beta"], [20 / 22, 20 / 11], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_of_users(backend: Any, name: str) -> None:
+    """A bound on any of them, or a refusal that names the site."""
+    b = backend
+    build, y = MODELS[name]
+    model, _ = build(b)
+    guide = b.guides.JointGuide(model)
+    if name == "nested":
+        with pytest.raises(ValueError, match="site 'v' lies in the subsampled plate"):
+            b.evaluate(b.losses.ELBO(), model, guide, y, params=PARAMS)
+        return
+    value, _, gradients = b.evaluate(b.losses.ELBO(num_particles=3), model, guide, y, params=PARAMS)
+    assert np.isfinite(value)
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+    latent = set(guide.sites)
+    assert latent and not latent & {"y", "y1", "y2"}
+    if name == "partly observed":  # imputed by the model's own conditional
+        assert guide.parts[0].answers == ("w",)
+
+
+def test_explicit_subsamples_are_kept(backend: Any) -> None:
+    """The rows [7, 2, 5] of ten, in guide and model, with the scale 10 / 3."""
+    b, d = backend, backend.dist
+    rows = np.array([7, 2, 5])
+    y = np.arange(10.0)
+
+    def model(y: Any) -> None:
+        w = b.sample("w", d.Normal(b.array(0.0), b.array(1.0)))
+        if b.name == "pyro":
+            plate = b.pyro.plate("data", 10, subsample=b.torch.as_tensor(rows))
+        else:
+            plate = b.plate("data", 10, subsample_size=3)
+        with plate as index:
+            z = b.sample("z", d.Normal(w, b.array(1.0)))
+            b.sample("y", d.Normal(z, b.array(1.0)), obs=y[index])
+
+    if b.name == "numpyro":
+        handed = b.numpyro.handlers.substitute(model, data={"data": b.np.asarray(rows)})
+    else:
+        handed = model
+    guide = b.guides.JointGuide(handed, sites=["w"])
+    if b.name == "pyro":
+        joints = b.joints.Joints(handed, guide, (b.array(y),))
+    else:
+        joints = b.joints.Joints(b.jax.random.key(0), {}, handed, guide, (b.array(y),))
+    joint = joints.inference()
+    model_trace, guide_trace = joints.traces()
+    nodes = [t.nodes if b.name == "pyro" else t for t in (model_trace, guide_trace)]
+    for trace in nodes:
+        np.testing.assert_array_equal(np.asarray(trace["data"]["value"]), rows)
+        assert float(trace["z"]["scale"]) == pytest.approx(10 / 3)
+    assert joint.data_scale == pytest.approx(10 / 3)
+
+
+def test_refusals(backend: Any) -> None:
+    b, d = backend, backend.dist
+    g = b.guides
+
+    def discrete() -> None:
+        b.sample("k", d.Bernoulli(b.array(0.5)))
+
+    def masked() -> None:
+        b.sample("a", d.Normal(b.array(0.0), b.array(1.0)))
+        with b.mask(b.np.asarray(np.array([True, False]))), b.plate("data", 2):
+            b.sample("z", d.Normal(b.array(0.0), b.array(1.0)))
+
+    cases = [
+        (g.JointGuide(discrete), "site 'k' is discrete"),
+        (g.JointGuide(discrete, sites=["m"]), r"no latent site \['m'\]"),
+        (g.JointGuide(masked, sites=["z"]), "site 'z' lies under a mask"),
+        (g.JointGuide(masked, b.conditionals.DiagonalNormal(3)), r"must give values of shape \(1,\)"),
+        (g.JointGuide(masked, init={"b": 1.0}), r"init names \['b'\]"),
+    ]
+    for guide, match in cases:
+        with pytest.raises(ValueError, match=match):
+            guide.prepare()
+    for build, match in (
+        (lambda: g.JointGuide(masked, init="mean"), "init must be one of"),
+        (lambda: g.JointGuide(masked, init_scale=0.0), "init_scale"),
+        (lambda: g.JointGuide(masked).sites, "has not seen the model's sites"),
+        (lambda: g.JointGuide(3), "model must be"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            build()
+
+
+def test_another_size_of_a_plate_is_refused(backend: Any) -> None:
+    b, d = backend, backend.dist
+
+    def model(y: Any) -> None:
+        with b.plate("data", len(y)):
+            b.sample("z", d.Normal(b.array(0.0), b.array(1.0)))
+
+    guide = b.guides.JointGuide(model)
+    drawn(b, guide, np.zeros(5))
+    with pytest.raises(ValueError, match=r"batch shape \(7,\), but this guide was built for \(5,\)"):
+        drawn(b, guide, np.zeros(7))
+
+
+def test_a_batch_dimension_at_the_wrong_place_is_refused(backend: Any) -> None:
+    """A guide that draws ten values where the model has one would count them all."""
+    b, d = backend, backend.dist
+
+    def model() -> None:
+        b.sample("w", d.Normal(b.array(0.0), b.array(1.0)))
+        seen_in_plate = b.plate("data", 3)
+        with seen_in_plate:
+            b.sample("y", d.Normal(b.array(0.0), b.array(1.0)), obs=b.array(np.zeros(3)))
+
+    def guide() -> None:
+        b.sample("w", d.Normal(b.array(np.zeros(10)), b.array(1.0)))
+
+    with pytest.raises(ValueError, match="'w'"):
+        b.evaluate(b.losses.ELBO(), model, guide)
+
+
+def test_the_first_call_may_be_compiled() -> None:
+    """Parameters made while a function is compiled are those of every later call."""
+    import jax
+    import jax.numpy as jnp
+
+    from tests.backends import NumPyroBackend
+
+    b = NumPyroBackend()
+    with b.double_precision():
+        model, y = eight_schools(b)
+        guide = b.guides.JointGuide(model)
+        loss = b.losses.ELBO()
+
+        def total(y: Any) -> Any:
+            return loss.evaluate(jax.random.key(0), {}, model, guide, (y,), {}).loss
+
+        first = jax.jit(total)(jnp.asarray(y))
+        assert not isinstance(guide.parts[0].start, jax.core.Tracer)
+        np.testing.assert_allclose(first, total(jnp.asarray(y)), rtol=1e-12)
+        eager = b.guides.JointGuide(model)
+        eager.prepare(jnp.asarray(y))
+        np.testing.assert_allclose(eager.parts[0].start, guide.parts[0].start)
+        with pytest.raises(ValueError, match="while a function is compiled"):
+            late = b.guides.JointGuide(model, init="map")
+            jax.jit(lambda y: late.prepare(y) and 0.0)(jnp.asarray(y))

@@ -1,0 +1,104 @@
+"""The guides' twins in float64: log-densities of model and guide and gradients in every parameter,
+at 1e-10, for shared weights and draws."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from numpyro import handlers
+from pyro import poutine
+
+import numpyro_dgm.joints.reading as numpyro_reading
+import pyro_dgm.joints.joints as pyro_joints
+from numpyro_dgm.joints.handlers import GivenDraws
+from numpyro_dgm.joints.inference import InferenceJoint as NumPyroJoint
+from numpyro_dgm.joints.structure import find_structure as numpyro_structure
+from pyro_dgm.joints.inference import InferenceJoint
+from pyro_dgm.joints.structure import draws_nothing, find_structure, random_sites
+from tests.backends import NumPyroBackend, PyroBackend
+from tests.guides.programs import PRIORS, schools
+from tests.twins.copying import arrays_of, copy_weights, shake
+from tests.twins.test_conditionals import close
+
+PARTS = (
+    "log_likelihood",
+    "log_prior",
+    "log_posterior",
+    "global_log_prior",
+    "global_log_posterior",
+)
+
+
+def total(joint: Any, parts: tuple[str, ...]) -> Any:
+    """A sum in which no part can stand in for another."""
+    return sum((1 + 0.3 * i) * getattr(joint, part).sum() for i, part in enumerate(parts))
+
+
+def check_twins(
+    build: Callable[[Any], tuple[Callable, Any]],
+    *data: np.ndarray,
+    compared: tuple[str, ...] = PARTS,
+) -> None:
+    """build(backend) -> model and guide."""
+    backends = PyroBackend(), NumPyroBackend()
+    (model, guide), (their_model, their_guide) = (build(b) for b in backends)
+    ours, theirs = ([b.array(x) for x in data] for b in backends)
+    guide.prepare(*ours)
+    their_guide.prepare(*theirs)
+    shake(guide.parts, scale=0.1)
+    their_guide.parts = copy_weights(guide.parts, their_guide.parts)
+
+    first = poutine.trace(guide).get_trace(*ours)
+    given = {
+        name: site["value"].detach()
+        for name, site in random_sites(first).items()
+        if not draws_nothing(site["fn"])
+    }
+    with pyro_joints.draws_of(first, given, only=tuple(given)):
+        guide_trace = poutine.trace(guide).get_trace(*ours)
+    with pyro_joints.draws_of(guide_trace):
+        model_trace = poutine.trace(model).get_trace(*ours)
+    joint = InferenceJoint([(model_trace, guide_trace)], find_structure(model_trace, guide_trace))
+    total(joint, compared).backward()
+    drawn = {name: jnp.asarray(value.numpy()) for name, value in given.items()}
+
+    @eqx.filter_jit
+    def evaluate(parts: Any) -> tuple[Any, Any]:
+        their_guide.parts = parts
+        seeded = handlers.seed(their_guide, jax.random.key(0))
+        guide_trace = handlers.trace(GivenDraws(seeded, drawn)).get_trace(*theirs)
+        values = {name: site["value"] for name, site in guide_trace.items()}
+        seeded = handlers.seed(their_model, jax.random.key(0))
+        model_trace = handlers.trace(GivenDraws(seeded, values)).get_trace(*theirs)
+        structure = numpyro_structure(model_trace, guide_trace)
+        runs = numpyro_reading.read_particle(model_trace, guide_trace, structure, analytic_kl=False)
+        record = jax.tree.map(lambda x: jnp.asarray(x)[None], runs.record)
+        found = NumPyroJoint(numpyro_reading.Runs(runs.layout, record))
+        return total(found, compared), {part: getattr(found, part) for part in compared}
+
+    (_, parts), gradients = eqx.filter_value_and_grad(evaluate, has_aux=True)(their_guide.parts)
+    for part in compared:
+        close(getattr(joint, part).detach(), parts[part], part)
+    their_gradients = arrays_of(gradients)
+    for path, parameter in guide.parts.named_parameters():
+        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        close(expected, their_gradients[path], path)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_joint_guides_on_any_support(x64: None, name: str) -> None:
+    def build(b: Any) -> tuple[Callable, Any]:
+        model = PRIORS[name](b)
+        return model, b.guides.JointGuide(model)
+
+    own = ("log_posterior", "global_log_posterior")  # Pyro's von Mises density is a series
+    check_twins(build, compared=own if name == "circle" else PARTS)
+
+
+def test_joint_guide_of_eight_schools(x64: None) -> None:
+    check_twins(lambda b: (schools(b)[0], b.guides.JointGuide(schools(b)[0])), schools(PyroBackend())[1])

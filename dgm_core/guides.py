@@ -85,7 +85,7 @@ class Outline:
     @property
     def last(self) -> str | None:
         """The last latent statement, after which a guide has nothing to answer."""
-        return next(reversed(self.sites), None) if self.sites else None
+        return list(self.sites)[-1] if self.sites else None
 
     def check_features(self, name: str) -> None:
         """Raises ValueError where a minibatch would flow into a site that others share."""
@@ -149,7 +149,9 @@ def jointly(sites: Iterable[LatentSite], guide: str) -> tuple[LatentSite, ...]:
                 "(AmortizedGuide)"
             )
         if problem:
-            raise ValueError(f"{guide} draws all its sites jointly, but site '{site.name}' {problem}.")
+            raise ValueError(
+                f"{guide} draws all its sites jointly, but site '{site.name}' {problem}."
+            )
     return sites
 
 
@@ -205,12 +207,11 @@ def built(
 ) -> Any:
     """A conditional of vectors of `dim` entries from a factory `family(dim, context_dim=...)`, or
     one that was given; ValueError where it does not fit."""
-    if isinstance(family, conditional):
-        found = family
-    elif callable(family):
+    found: Any = family
+    if not isinstance(family, conditional) and callable(family):
         extra = {} if key is None else {"key": key}
         found = family(dim, context_dim=context, **extra)
-    else:
+    if not isinstance(found, conditional):
         raise ValueError(
             f"The family of {what} must be a conditional or a factory such as FullRankNormal, got "
             f"{family!r}."

@@ -74,12 +74,17 @@ class Guide:
         name: str = "guide",
         key: Array | None = None,
     ) -> None:
-        self.model = check_callable("model", model)
+        self._model = check_callable("model", model)
         self.name = check_name("name", name)
         self.key = key
         self._factories = tuple(parts)
         self._outlines: dict[Hashable, Outline] = {}
         self.parts: list[Part] = []
+
+    @property
+    def model(self) -> Callable:
+        """The model."""
+        return self._model
 
     @property
     def extended(self) -> Callable:
@@ -110,7 +115,7 @@ class Guide:
         """Draws the latent sites of the model, by name."""
         outline = self._outline(args, kwargs)
         call = Call(outline, args, kwargs)
-        parts: Any = register(self.name, self.parts) if self.parts else []
+        parts: Any = register(self.name, self.parts)  # type: ignore[type-var]
         owner = {name: part for part in parts for name in part.answers}
         for part in parts:
             part.begin(call)

@@ -10,8 +10,8 @@ __all__ = ["Determined"]
 
 
 class Determined(Delta):
-    """A value z = f(u) that is determined by an earlier draw u, with the log-density that it brings:
-    -log |det df/du|.
+    """A value z = f(u) that is determined by an earlier draw u, with the log-density that it
+    brings: -log |det df/du|.
 
     A `Delta` without the test for equality: a value that is computed again, and differs in its last
     bits, has the same log-density.

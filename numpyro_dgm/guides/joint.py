@@ -127,7 +127,6 @@ class JointGuide(Guide):
             Laplace approximation; {site: value}: these values.
         init_scale: the first standard deviation as a multiple of the spread (0.1; for "laplace" 1).
         name: of its parameters; its vector is the auxiliary site "<name>.vector".
-        key: for families that start at random.
 
     Cost:
         one draw of the family and the program down to its last latent site.  The first call also

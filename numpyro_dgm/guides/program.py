@@ -9,10 +9,10 @@ import jax
 import numpyro
 from jax import Array
 from numpyro import handlers
-from numpyro.distributions import MaskedDistribution
 from numpyro.primitives import Messenger
 
 from dgm_core.guides import LatentSite, Outline
+from numpyro_dgm.compat import mask_of
 from numpyro_dgm.guides.supports import real_line
 from numpyro_dgm.joints.handlers import PlateSizes, WiderPlates
 from numpyro_dgm.joints.structure import Trace, kind_of, sites_of, unmasked
@@ -108,8 +108,8 @@ def run_program(model: Callable, call: Call, answer: Answer) -> None:
 def masked_as(fn: Any, own: Any) -> Any:
     """A distribution under the mask that another brings."""
     while hasattr(fn, "base_dist"):
-        if isinstance(fn, MaskedDistribution):
-            own = own.mask(fn._mask)
+        if (mask := mask_of(fn)) is not None:
+            own = own.mask(mask)
         fn = fn.base_dist
     return own
 
@@ -174,7 +174,7 @@ def _is_discrete(fn: Any) -> bool:
 
 def _is_masked(fn: Any) -> bool:
     while hasattr(fn, "base_dist"):
-        if isinstance(fn, MaskedDistribution):
+        if mask_of(fn) is not None:
             return True
         fn = fn.base_dist
     return False

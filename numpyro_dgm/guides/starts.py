@@ -164,9 +164,7 @@ def _minimum(energy: Callable[[Array], Array], like: Array) -> Array:
     def step(carry: Any, _: None) -> tuple[Any, None]:
         t, state = carry
         value, grad = optax.value_and_grad_from_state(energy)(t, state=state)
-        change, state = optim.update(
-            grad, state, t, value=value, grad=grad, value_fn=energy
-        )
+        change, state = optim.update(grad, state, t, value=value, grad=grad, value_fn=energy)
         return (optax.apply_updates(t, change), state), None
 
     t = jnp.zeros_like(like)

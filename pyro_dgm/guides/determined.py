@@ -10,8 +10,8 @@ __all__ = ["Determined"]
 
 
 class Determined(Delta):
-    """A value z = f(u) that is determined by an earlier draw u, with the log-density that it brings:
-    -log |det df/du|.
+    """A value z = f(u) that is determined by an earlier draw u, with the log-density that it
+    brings: -log |det df/du|.
 
     A `Delta` without the test for equality: a value that is computed again, and differs in its last
     bits, has the same log-density.
@@ -27,13 +27,15 @@ class Determined(Delta):
         tensor(1.5000)
     """
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, value: Tensor) -> Tensor:
         """The log-density, whatever the value."""
         return self.log_density.expand(self.batch_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Determined":
         """The same with a larger batch shape."""
-        return super().expand(batch_shape, self._get_checked_instance(Determined, _instance))
+        shape = tuple(batch_shape)
+        value = self.v.expand(*shape, *self.event_shape)
+        return Determined(value, self.log_density.expand(shape), len(self.event_shape))
 
 
 @register_kl(Determined, Distribution)

@@ -55,7 +55,10 @@ class JointVector(Part):
         x = call.sample(self.name, self.family())
         standard = (self.shift + x) * self.log_scale.exp()
         spread = self.spread.detach()
-        call.kept[self.name] = self.start.detach() + spread * standard, spread.log() + self.log_scale
+        call.kept[self.name] = (
+            self.start.detach() + spread * standard,
+            spread.log() + self.log_scale,
+        )
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]
 
     def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:

@@ -15,6 +15,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from dgm_core.guides import LatentSite, Outline
+from pyro_dgm.compat import mask_of
 from pyro_dgm.guides.supports import real_line
 from pyro_dgm.joints.handlers import WiderPlates
 from pyro_dgm.joints.reading import observed_mask
@@ -111,8 +112,8 @@ def run_program(model: Callable, call: Call, answer: Answer) -> None:
 def masked_as(fn: Any, own: Any) -> Any:
     """A distribution under the mask that another brings."""
     while hasattr(fn, "base_dist"):
-        if isinstance(fn, pyro.distributions.MaskedDistribution):
-            own = own.mask(fn._mask)
+        if (mask := mask_of(fn)) is not None:
+            own = own.mask(mask)
         fn = fn.base_dist
     return own
 

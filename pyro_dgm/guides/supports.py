@@ -13,7 +13,11 @@ from pyro_dgm.joints.values import base_of
 
 __all__: list[str] = []  # for the package, not for users
 
-_CIRCULAR = ("VonMises", "SineBivariateVonMises", "SineSkewed")  # their declared support is the line
+_CIRCULAR = (
+    "VonMises",
+    "SineBivariateVonMises",
+    "SineSkewed",
+)  # their declared support is the line
 
 
 def real_line(fn: Any) -> Transform:

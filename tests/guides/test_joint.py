@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.guides.programs import LOG_SEEN, PRIORS, ladder, ladder_evidence, schools
+from tests.guides.programs import LOG_SEEN, PRIORS, ladder, ladder_evidence
 from tests.losses.test_any_model import eight_schools
 from tests.losses.user_models import MODELS, PARAMS
 
@@ -142,7 +142,10 @@ def test_refusals(backend: Any) -> None:
         (g.JointGuide(discrete), "site 'k' is discrete"),
         (g.JointGuide(discrete, sites=["m"]), r"no latent site \['m'\]"),
         (g.JointGuide(masked, sites=["z"]), "site 'z' lies under a mask"),
-        (g.JointGuide(masked, b.conditionals.DiagonalNormal(3)), r"must give values of shape \(1,\)"),
+        (
+            g.JointGuide(masked, b.conditionals.DiagonalNormal(3)),
+            r"must give values of shape \(1,\)",
+        ),
         (g.JointGuide(masked, init={"b": 1.0}), r"init names \['b'\]"),
     ]
     for guide, match in cases:
@@ -167,7 +170,9 @@ def test_another_size_of_a_plate_is_refused(backend: Any) -> None:
 
     guide = b.guides.JointGuide(model)
     drawn(b, guide, np.zeros(5))
-    with pytest.raises(ValueError, match=r"batch shape \(7,\), but this guide was built for \(5,\)"):
+    with pytest.raises(
+        ValueError, match=r"batch shape \(7,\), but this guide was built for \(5,\)"
+    ):
         drawn(b, guide, np.zeros(7))
 
 
@@ -210,6 +215,6 @@ def test_the_first_call_may_be_compiled() -> None:
         eager = b.guides.JointGuide(model)
         eager.prepare(jnp.asarray(y))
         np.testing.assert_allclose(eager.parts[0].start, guide.parts[0].start)
+        late = jax.jit(b.guides.JointGuide(model, init="map").prepare)
         with pytest.raises(ValueError, match="while a function is compiled"):
-            late = b.guides.JointGuide(model, init="map")
-            jax.jit(lambda y: late.prepare(y) and 0.0)(jnp.asarray(y))
+            late(jnp.asarray(y))

@@ -101,4 +101,6 @@ def test_joint_guides_on_any_support(x64: None, name: str) -> None:
 
 
 def test_joint_guide_of_eight_schools(x64: None) -> None:
-    check_twins(lambda b: (schools(b)[0], b.guides.JointGuide(schools(b)[0])), schools(PyroBackend())[1])
+    check_twins(
+        lambda b: (schools(b)[0], b.guides.JointGuide(schools(b)[0])), schools(PyroBackend())[1]
+    )

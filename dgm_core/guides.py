@@ -217,7 +217,7 @@ def built(
             f"{family!r}."
         )
     shape = tuple(getattr(found, "event_shape", ()))
-    if shape != (dim,) or found.context_dim not in (0, context):
+    if shape != (dim,) or getattr(found, "context_dim", 0) not in (0, context):
         raise ValueError(
             f"The family of {what} must give values of shape {(dim,)} with context_dim={context}, "
             f"got {found!r}."

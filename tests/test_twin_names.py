@@ -72,7 +72,7 @@ def parameters(function: Callable[..., Any]) -> list[tuple[str, str, str]]:
     if not is_ours(function):
         return []
     return [
-        (p.name, p.kind.description, repr(p.default))
+        (p.name, p.kind.description, repr(p.default).replace("numpyro_dgm", "pyro_dgm"))
         for p in inspect.signature(function).parameters.values()
         if p.name not in EXPLICIT_STATE
     ]

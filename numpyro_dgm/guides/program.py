@@ -119,7 +119,7 @@ def aside(*callables: Callable) -> Iterator[None]:
     """A block whose statements nobody outside sees; networks are in evaluation mode."""
 
     def ours(msg: dict[str, Any]) -> bool:
-        return msg["type"] != "param" or msg["args"][0] is not None
+        return msg["type"] != "param" or not any(x is None for x in msg["args"])
 
     with evaluation_mode(*callables), handlers.block(hide_fn=ours), WiderPlates(None):
         yield

@@ -22,8 +22,8 @@ class Determined(Delta):
         event_dim: how many of its dimensions are one event.
 
     Example:
-        >>> Determined(jnp.zeros(3), jnp.array(1.5), event_dim=1).log_prob(jnp.ones(3))
-        Array(1.5, dtype=float32)
+        >>> float(Determined(jnp.zeros(3), 1.5, event_dim=1).log_prob(jnp.ones(3)))
+        1.5
     """
 
     def log_prob(self, value: Any) -> Array:

@@ -22,9 +22,8 @@ class Determined(Delta):
         event_dim: how many of its dimensions are one event.
 
     Example:
-        >>> import torch
-        >>> Determined(torch.zeros(3), torch.tensor(1.5), event_dim=1).log_prob(torch.ones(3))
-        tensor(1.5000)
+        >>> float(Determined(torch.zeros(3), 1.5, event_dim=1).log_prob(torch.ones(3)))
+        1.5
     """
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -22,7 +22,9 @@ def drawn(b: Any, guide: Any, *args: Any, seed: int = 0) -> dict[str, np.ndarray
     return {name: np.asarray(value) for name, value in seeded(*args).items()}
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "matrices" else n for n in PRIORS]
+)
 def test_density_of_a_guide_on_any_support(backend: Any, name: str) -> None:
     """The mean of p / q is the integral of p, whatever q is: a wrong Jacobian would move it."""
     b = backend

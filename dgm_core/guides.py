@@ -205,21 +205,21 @@ def placed(lead: Shape, batch: Shape) -> Shape:
 def built(
     family: Any, dim: int, context: int, conditional: type, what: str, key: Any = None
 ) -> Any:
-    """A conditional of vectors of `dim` entries from a factory `family(dim, context_dim=...)`, or
+    """A conditional of vectors of `dim` entries from a factory `family(dim, context_shape=...)`, or
     one that was given; ValueError where it does not fit."""
     found: Any = family
     if not isinstance(family, conditional) and callable(family):
         extra = {} if key is None else {"key": key}
-        found = family(dim, context_dim=context, **extra)
+        found = family(dim, context_shape=context, **extra)
     if not isinstance(found, conditional):
         raise ValueError(
             f"The family of {what} must be a conditional or a factory such as FullRankNormal, got "
             f"{family!r}."
         )
     shape = tuple(getattr(found, "event_shape", ()))
-    if shape != (dim,) or getattr(found, "context_dim", 0) not in (0, context):
+    if shape != (dim,) or found.context_shape not in ((), (context,)):
         raise ValueError(
-            f"The family of {what} must give values of shape {(dim,)} with context_dim={context}, "
+            f"The family of {what} must give values of shape {(dim,)} with context_shape={context}, "
             f"got {found!r}."
         )
     return found

@@ -219,7 +219,7 @@ def built(
     shape = tuple(getattr(found, "event_shape", ()))
     if shape != (dim,) or found.context_shape not in ((), (context,)):
         raise ValueError(
-            f"The family of {what} must give values of shape {(dim,)} with context_shape={context}, "
-            f"got {found!r}."
+            f"The family of {what} must give values of shape {(dim,)} with "
+            f"context_shape={context}, got {found!r}."
         )
     return found

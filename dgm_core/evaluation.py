@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dgm_core.arguments import refuse
+from dgm_core.arguments import check_numbers, refuse
 from dgm_core.structure import Structure
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "as_numbers",
     "check_densities",
     "check_no_nan",
+    "check_no_parameters",
+    "check_probs",
     "check_run",
     "check_scored",
     "follows_from_guide",
@@ -133,6 +135,28 @@ def same_draws(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
         np.array_equal(a[name], b[name], equal_nan=np.asarray(a[name]).dtype.kind in "fc")
         for name in a
     )
+
+
+def check_no_parameters(names: Collection[str]) -> None:
+    """Raises ValueError where a model is learned: its posterior is not known beforehand."""
+    if names:
+        raise ValueError(
+            f"The model has parameters of its own ({', '.join(sorted(names)[:3])}), so its "
+            "posterior is another one under each guide: pass reference=None."
+        )
+
+
+def check_probs(name: str, probs: Any) -> tuple[float, ...]:
+    """One or more probabilities.
+
+    Example:
+        >>> check_probs("probs", 0.5)
+        (0.5,)
+    """
+    found = check_numbers(name, probs)
+    if not all(0 <= p <= 1 for p in found):
+        refuse(name, "a number in [0, 1], or a non-empty sequence of them", probs)
+    return found
 
 
 def check_run(run: Any) -> None:

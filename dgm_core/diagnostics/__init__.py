@@ -12,12 +12,21 @@ from dgm_core.diagnostics.bounds import (
 from dgm_core.diagnostics.khat import KHAT_BANDS, psis_khat
 from dgm_core.diagnostics.latents import LatentKL, active_units, point_mass_message, unused_message
 from dgm_core.diagnostics.report import LogWeights, Report, summary
+from dgm_core.diagnostics.smoothing import (
+    Resampled,
+    UnreliableWeightsError,
+    psis_weights,
+    resampled_indices,
+    taken,
+)
 
 __all__ = [
     "KHAT_BANDS",
     "LatentKL",
     "LogWeights",
     "Report",
+    "Resampled",
+    "UnreliableWeightsError",
     "active_units",
     "bits_per_dim",
     "effective_sample_size",
@@ -26,6 +35,9 @@ __all__ = [
     "jvi_coefficients",
     "point_mass_message",
     "psis_khat",
+    "psis_weights",
+    "resampled_indices",
     "summary",
+    "taken",
     "unused_message",
 ]

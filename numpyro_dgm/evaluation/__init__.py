@@ -9,17 +9,27 @@ weights, and leaves everything else as it was.
 
 from numpyro_dgm.evaluation.arviz import to_arviz
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
+from numpyro_dgm.evaluation.nuts import nuts
 from numpyro_dgm.evaluation.prediction import predict, prior_predictive
+from numpyro_dgm.evaluation.resampling import resample
+from numpyro_dgm.evaluation.studies import compare_guides
+from numpyro_dgm.evaluation.summaries import median, quantiles, sample_posterior
 from numpyro_dgm.evaluation.surgery import elbo_surgery
 from numpyro_dgm.evaluation.weights import log_weights
 
 __all__ = [
+    "compare_guides",
     "elbo_surgery",
     "generate",
     "latents",
     "log_weights",
+    "median",
+    "nuts",
     "predict",
     "prior_predictive",
+    "quantiles",
     "reconstruct",
+    "resample",
+    "sample_posterior",
     "to_arviz",
 ]

@@ -78,7 +78,7 @@ def to_arviz(
     groups: dict[str, dict[str, np.ndarray]] = {part: {} for part in _PARTS}
     for (part, name), values in records.items():
         groups[part][name] = values
-    dims = {name: _axes(name, site, names) for name, site in sites.items()}
+    dims = {name: axes_of(name, site, names) for name, site in sites.items()}
     diagnostics = {}
     if structure.factorizes and not points and prod(structure.sizes) > 1:
         weights = log_weights(
@@ -116,7 +116,7 @@ def _record(call: Call, values: dict[str, Any]) -> dict[tuple[str, str], Any]:
     return found
 
 
-def _axes(name: str, site: Any, names: dict[str, str]) -> list[str]:
+def axes_of(name: str, site: Any, names: dict[str, str]) -> list[str]:
     """The names of the batch axes of a site."""
     plates = {
         names.get(frame.name, frame.name): (frame.dim, frame.size)

@@ -88,15 +88,15 @@ def _weights(
     """Weights of some rows, and KL(q, p) of their latents."""
     parts, ratios = [], []
     for _ in range(plan.num_chunks):
-        log_w, log_ratios = call.read(_log_ratios, plan.num_particles, rows)
-        check_densities(log_w, lambda: call.read(_log_densities, plan.num_particles, rows))
+        log_w, found = call.read(log_ratios, plan.num_particles, rows)
+        check_densities(log_w, lambda: call.read(log_densities, plan.num_particles, rows))
         parts.append(np.broadcast_to(log_w, (plan.num_particles, log_w.shape[1])))
-        ratios.append(log_ratios)
+        ratios.append(found)
     kl = {name: np.concatenate([ratio[name] for ratio in ratios]).mean(0) for name in ratios[0]}
     return np.concatenate(parts).astype(np.float64), kl
 
 
-def _log_ratios(joint: InferenceJoint) -> tuple[Tensor, dict[str, Tensor]]:
+def log_ratios(joint: InferenceJoint) -> tuple[Tensor, dict[str, Tensor]]:
     """The weights, (num_particles, num_data) or (num_particles, 1) of the whole data; and log q -
     log p
     of the local latents: of each by itself, or of all where the guide draws more than the model.
@@ -112,7 +112,7 @@ def _log_ratios(joint: InferenceJoint) -> tuple[Tensor, dict[str, Tensor]]:
     return local, {name: _flat(ratio) for name, ratio in ratios.items()}
 
 
-def _log_densities(joint: InferenceJoint) -> dict[str, Tensor]:
+def log_densities(joint: InferenceJoint) -> dict[str, Tensor]:
     """All log-densities, by the words that name their sites."""
     found = {}
     for name in joint.site_orders()[1]:

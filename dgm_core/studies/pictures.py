@@ -1,0 +1,95 @@
+"""Pictures of studies: guides side by side, and what calibration found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from dgm_core.studies.comparison import Comparison
+
+__all__ = ["plot_comparison"]
+
+_PANELS = (  # title, columns with their marks, whether the axis is logarithmic, a limit to draw
+    ("nats (ELBO o, IWAE |)", (("ELBO", "o"), ("IWAE", "|")), False, None),
+    ("k-hat", (("khat", "o"),), False, 0.7),
+    ("error / sd (mean o, sd x)", (("mean error", "o"), ("sd error", "x")), True, 0.1),
+    ("distance / sd", (("distance", "o"),), True, None),
+    ("ms per step", (("ms per step", "o"),), True, None),
+)
+
+
+def plot_comparison(comparison: Comparison) -> Figure:
+    """One line per guide and objective, a point per seed, and for each group of columns a panel;
+    a guide that failed says so.
+
+    Example:
+        >>> from dgm_core.studies import Comparison
+        >>> row = {"guide": "a", "objective": "ELBO", "seed": 0, "ELBO": -3.0, "IWAE": -2.9}
+        >>> len(plot_comparison(Comparison([row], {}, None)).axes)
+        1
+    """
+    rows = comparison.rows
+    labels = list(dict.fromkeys(_label(row, rows) for row in rows))
+    places = {label: len(labels) - 1 - number for number, label in enumerate(labels)}
+    panels = [panel for panel in _PANELS if any(_known(rows, name) for name, _ in panel[1])]
+    panels = panels or [_PANELS[0]]
+    size = (2.2 + 2.4 * len(panels), 1.2 + 0.34 * len(labels))
+    figure = Figure(figsize=size, layout="constrained")
+    for number, (axes, panel) in enumerate(
+        zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True)
+    ):
+        _draw_panel(axes, rows, places, panel)
+        if number == 0:
+            axes.set_yticks(list(places.values()), labels)
+            axes.set_ylim(-0.6, len(labels) - 0.4)
+            for label, reason in _failures(rows).items():
+                axes.annotate(
+                    reason[:42] + ("..." if len(reason) > 42 else ""),
+                    (0.02, places[label]),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    fontsize=7,
+                    color="C3",
+                )
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _draw_panel(axes: Axes, rows: list[dict], places: dict[str, int], panel: Any) -> None:
+    title, columns, logarithmic, limit = panel
+    colors = {label: f"C{(len(places) - 1 - place) % 10}" for label, place in places.items()}
+    for name, mark in columns:
+        for row in rows:
+            value = row.get(name)
+            if value is None or not np.isfinite(value) or (logarithmic and value <= 0):
+                continue
+            label = _label(row, rows)
+            style = {"color": colors[label], "markersize": 9 if mark == "|" else 5}
+            axes.plot(value, places[label], mark, fillstyle="none", **style)
+    if logarithmic:
+        axes.set_xscale("log")
+    if limit is not None:
+        axes.axvline(limit, color="0.6", linestyle="--", linewidth=0.8)
+    axes.set_title(title, fontsize=9)
+    axes.grid(axis="x", alpha=0.3)
+    axes.tick_params(labelsize=8)
+
+
+def _label(row: dict, rows: list[dict]) -> str:
+    several = len({other["objective"] for other in rows}) > 1
+    return f"{row['guide']}, {row['objective']}" if several else str(row["guide"])
+
+
+def _known(rows: list[dict], name: str) -> bool:
+    return any(row.get(name) is not None for row in rows)
+
+
+def _failures(rows: list[dict]) -> dict[str, str]:
+    """Why there is nothing to see of a guide."""
+    bare = {_label(row, rows): row for row in rows if row.get("failed")}
+    seen = {_label(row, rows) for row in rows if row.get("ELBO") is not None}
+    return {label: str(row["failed"]) for label, row in bare.items() if label not in seen}

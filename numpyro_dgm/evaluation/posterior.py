@@ -1,0 +1,201 @@
+"""The posterior of a model as a density of flat unconstrained values."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpyro.distributions import (
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+    biject_to,
+)
+from numpyro.primitives import Messenger
+
+from dgm_core.posterior import Layout, in_scan, noiseless, partial_plate, unguided_sites, unplaced
+from numpyro_dgm.compat import is_scanned, mask_of
+from numpyro_dgm.evaluation.calls import Call, kept_sites
+from numpyro_dgm.flows import FlowDistribution
+from numpyro_dgm.joints.points import is_point
+from numpyro_dgm.joints.structure import Site, Trace, kind_of
+
+__all__: list[str] = []  # for the package, not for users
+
+
+class Posterior:
+    """log p(x, z(e)) + log |dz / de| for flat values e (size,) of all latents z.
+
+    z(e) runs through the program: site by site through the bijection onto the support that the run
+    at hand has, so that bounds may depend on other sites; or, `through` a guide, as the guide draws
+    it from standard normal noise e.  Entries of a latent that a mask takes out belong to no
+    posterior: they are standard normal on the real line.
+
+    Attributes:
+        size: the number of entries of e.
+
+    Raises:
+        ValueError: for a plate that holds a part of its data, discrete latents, supports that are
+            not mapped to the real line, and guides whose noise is not normal.
+    """
+
+    def __init__(self, call: Call, *, through: bool = False) -> None:
+        self.call, self.through = call, through
+        self.layout = Layout()
+        trace = self._run(_Placed(self.layout, None, through=through))
+        for name, site in trace.items():
+            if is_scanned(site) and kind_of(site) == "latent":
+                raise ValueError(in_scan(name))
+            for frame in site["cond_indep_stack"] if kind_of(site) else ():
+                declared = trace[frame.name]["args"][0] if frame.name in trace else frame.size
+                if declared != frame.size:
+                    raise ValueError(partial_plate(frame.name, name))
+        self.size = self.layout.checked_size()
+
+    def log_density(self, e: Array) -> Array:
+        """e (size,) -> ()."""
+        placed = _Placed(self.layout, e, through=self.through)
+        sites = self._run(placed).values()
+        scores = [_score(site) for site in sites if kind_of(site) not in ("", "deterministic")]
+        return sum(scores, placed.log_jacobian)
+
+    def values(self, e: Array) -> dict[str, Array]:
+        """The values of the latent and deterministic sites of the model at e (size,)."""
+        return {name: site["value"] for name, site in model_sites(self.trace(e)).items()}
+
+    def start(self) -> Trace:
+        """A run of the model at some values."""
+        return self.trace(jnp.zeros(self.size))
+
+    def trace(self, e: Array) -> Trace:
+        """A run of the model at e (size,)."""
+        return self._run(_Placed(self.layout, e, through=self.through))
+
+    def _run(self, placed: "_Placed") -> Trace:
+        """A run of the model at the values that are placed."""
+        if not self.through:
+            with placed:
+                return self.call.model()
+        with placed:
+            drawn = self.call.guide()
+        trace = self.call.model({n: s["value"] for n, s in drawn.items() if kind_of(s) == "latent"})
+        latents = [name for name, site in trace.items() if kind_of(site) == "latent"]
+        if missing := [name for name in latents if name not in drawn]:
+            raise ValueError(unguided_sites(missing))
+        return trace
+
+
+def model_sites(trace: Trace) -> dict[str, Site]:
+    """The latent and deterministic sites of a run of the model, in its order."""
+    sites = kept_sites(trace).items()
+    return {name: site for name, site in sites if kind_of(site) != "observed"}
+
+
+def unconstrained(trace: Trace) -> Array:
+    """All latent values of a run of the model through their supports, side by side."""
+    sites = [(n, s) for n, s in trace.items() if kind_of(s) == "latent"]
+    drawn = [(n, s) for n, s in sites if not is_point(s["fn"])]
+    return jnp.concatenate([_line(name, s["fn"]).inv(s["value"]).reshape(-1) for name, s in drawn])
+
+
+class _Placed(Messenger):
+    """Hands out the latent values at e; without e, some values, noting what entries there are."""
+
+    def __init__(self, layout: Layout, e: Array | None, *, through: bool) -> None:
+        super().__init__()
+        self.layout, self.e, self.through = layout, e, through
+        self.log_jacobian: Array = jnp.zeros(())
+
+    def process_message(self, msg: Site) -> None:
+        """Of a latent site its value at e."""
+        if kind_of(msg) != "latent" or msg["value"] is not None:
+            return
+        name, fn = msg["name"], msg["fn"]
+        if is_point(fn):
+            msg["value"] = fn.sample(jax.random.key(0))
+            if self.through:  # the density that a guide states for what follows from other draws
+                self.log_jacobian = self.log_jacobian - fn.log_prob(msg["value"]).sum()
+        elif self.through:
+            noise = self._noise(name, fn.batch_shape + fn.event_shape)
+            msg["value"], log_jacobian = _from_noise(name, fn, noise)
+            self.log_jacobian = self.log_jacobian + log_jacobian
+        else:
+            line = _line(name, fn)
+            u = self._noise(name, line.inverse_shape(fn.batch_shape + fn.event_shape))
+            msg["value"] = line(u)
+            self.log_jacobian = self.log_jacobian + _seen_jacobian(msg, line, u)
+
+    def _noise(self, name: str, shape: tuple[int, ...]) -> Array:
+        if self.e is None:
+            self.layout.add(name, tuple(shape))
+            return jnp.zeros(shape)
+        return self.e[self.layout.slice(name, tuple(shape))].reshape(shape)
+
+
+def _seen_jacobian(msg: Site, line: Any, u: Array) -> Array:
+    """log |dz / du| of a site, with standard normal values under its mask."""
+    value, fn = msg["value"], msg["fn"]
+    batch = value.shape[: value.ndim - fn.event_dim]
+    log_jacobian = line.log_abs_det_jacobian(u, value).reshape(*batch, -1).sum(-1)
+    seen = _seen_entries(fn, batch)
+    if seen is None:
+        return log_jacobian.sum()
+    return jnp.where(seen, log_jacobian, -0.5 * (u**2).reshape(*batch, -1).sum(-1)).sum()
+
+
+def _seen_entries(fn: Any, batch: tuple[int, ...]) -> Array | None:
+    """Which entries (*batch,) count; None where one answer holds for all."""
+    found = None
+    while fn is not None:
+        mask = mask_of(fn)
+        if mask is not None and jnp.ndim(mask):
+            mask = jnp.asarray(mask)
+            mask = mask.reshape(mask.shape + (1,) * fn.event_dim)
+            mask = jnp.broadcast_to(mask, jnp.broadcast_shapes(mask.shape, fn.shape()))
+            mask = mask.reshape(*batch, -1)[..., 0]
+            found = mask if found is None else found & mask
+        fn = getattr(fn, "base_dist", None)
+    return found
+
+
+def _score(site: Site) -> Array:
+    scale = 1.0 if site["scale"] is None else site["scale"]
+    return (scale * site["fn"].log_prob(site["value"])).sum()
+
+
+def _line(name: str, fn: Any) -> Any:
+    """The bijection from the real line to the support of a site."""
+    try:
+        return biject_to(fn.support)
+    except NotImplementedError as error:
+        raise ValueError(unplaced(name, type(fn.support).__name__)) from error
+
+
+def _from_noise(name: str, fn: Any, e: Array) -> tuple[Array, Array]:
+    """A draw from standard normal noise, and log |dz / de| in all."""
+    if isinstance(fn, MaskedDistribution | Independent | ExpandedDistribution):
+        return _from_noise(name, fn.base_dist, e)
+    if isinstance(fn, TransformedDistribution):
+        value, total = _from_noise(name, fn.base_dist, e)
+        for transform in fn.transforms:
+            before, (value, left) = value, transform.call_with_intermediates(value)
+            total = total + transform.log_abs_det_jacobian(before, value, left).sum()
+        return value, total
+    if isinstance(fn, FlowDistribution):
+        value, total = _from_noise(name, fn.base, e)
+        value, log_det = fn.forward_and_log_det(value)
+        return value, total + log_det.sum()
+    if isinstance(fn, Normal):
+        return fn.loc + fn.scale * e, jnp.broadcast_to(jnp.log(fn.scale), e.shape).sum()
+    low_rank = "LowRank" in type(fn).__name__
+    if isinstance(fn, MultivariateNormal) or low_rank:
+        tril = jnp.linalg.cholesky(fn.covariance_matrix) if low_rank else fn.scale_tril
+        log_scale = jnp.log(jnp.diagonal(tril, axis1=-2, axis2=-1))
+        return (
+            fn.loc + (tril @ e[..., None])[..., 0],
+            jnp.broadcast_to(log_scale, e.shape).sum(),
+        )
+    raise ValueError(noiseless(name, type(fn).__name__))

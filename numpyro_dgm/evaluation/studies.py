@@ -1,0 +1,143 @@
+"""Guides of one model, trained and compared in a table."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+
+from dgm_core.arguments import check_count, check_flag
+from dgm_core.evaluation import check_no_parameters
+from dgm_core.studies.comparison import (
+    Attempt,
+    Comparison,
+    checked_guides,
+    checked_objectives,
+    checked_reference,
+    checked_seeds,
+    compared,
+    seconds_per_step,
+)
+from dgm_core.training.threads import one_at_a_time
+from numpyro_dgm.evaluation.calls import calling
+from numpyro_dgm.evaluation.nuts import nuts
+from numpyro_dgm.evaluation.posterior import Posterior
+from numpyro_dgm.evaluation.summaries import sample_posterior
+from numpyro_dgm.evaluation.weights import log_weights
+from numpyro_dgm.joints.structure import Trace
+from numpyro_dgm.losses import ELBO
+from numpyro_dgm.training.fit import fit
+
+__all__ = ["compare_guides"]
+
+
+@one_at_a_time
+def compare_guides(
+    model: Callable,
+    guides: Any,
+    data: Any,
+    *,
+    objectives: Any = None,
+    num_epochs: int | None = None,
+    num_steps: int | None = None,
+    batch_size: int | None = None,
+    optim: Any = None,
+    clip_norm: float | None = None,
+    lr_schedule: Any = None,
+    reference: Any = "nuts",
+    num_particles: int = 4000,
+    num_draws: int = 2000,
+    seeds: Any = (0, 1, 2),
+    progress: bool = True,
+) -> Comparison:
+    """Fit several guides to one posterior and put them side by side: bounds, k-hat, errors against
+    reference draws, time and size.
+
+    A guide that raises, or whose numbers are not finite, is a row that says so; the others go on.
+
+    Args:
+        model, data: as `fit` takes them.
+        guides: {name: a function without arguments that builds a guide}; stock automatic guides
+            too.
+        objectives: a loss, or {name: loss}; ELBO() when left out.
+        num_epochs, num_steps, batch_size, optim, clip_norm, lr_schedule: of every fit.
+        reference: "nuts", which is run here (4 chains of 1000 draws); draws {site: (num_draws,
+            ...) or (num_chains, num_draws, ...)}; or None for a table without errors.
+        num_particles: of the bounds and k-hat.
+        num_draws: of each guide, for errors and distances.
+        seeds: of the fits.
+        progress: one line of progress.
+
+    Returns:
+        `Comparison`: `print` shows the table; `to_dataframe()`, `to_arviz()`, `plot()`.
+
+    Cost:
+        a fit, num_particles weights and num_draws draws for every guide, objective and seed.
+
+    Raises:
+        ValueError: for bad arguments, and for reference="nuts" with a model that has parameters of
+            its own, whose posterior is another one under each guide.
+
+    Example:
+        >>> from numpyro.infer.autoguide import AutoNormal
+        >>> def model(x):
+        ...     mu = numpyro.sample("mu", numpyro.distributions.Normal(0.0, 10.0))
+        ...     with numpyro.plate("data", len(x)):
+        ...         numpyro.sample("x", numpyro.distributions.Normal(mu, 1.0), obs=x)
+        >>> guides = {"mean field": lambda: AutoNormal(model)}
+        >>> options = {"reference": None, "num_particles": 50, "num_draws": 50, "seeds": 0}
+        >>> x = np.array([3.0, 4.0, 5.0])
+        >>> table = compare_guides(model, guides, x, num_steps=10, progress=False, **options)
+        >>> table.rows[0]["parameters"]
+        2
+    """
+    guides, seeds = checked_guides(guides), checked_seeds(seeds)
+    objectives = checked_objectives(objectives, ELBO)
+    num_particles = check_count("num_particles", num_particles, 25)
+    num_draws = check_count("num_draws", num_draws, 2)
+    progress = check_flag("progress", progress)
+    options = {
+        "num_epochs": num_epochs,
+        "num_steps": num_steps,
+        "batch_size": batch_size,
+        "optim": optim,
+        "clip_norm": clip_norm,
+        "lr_schedule": lr_schedule,
+        "progress": False,
+    }
+    draws, notes = _reference(model, data, reference)
+
+    def attempt(make: Callable[[], Any], loss: Any, seed: int) -> Attempt:
+        run = fit(model, make(), data, loss=loss, seed=seed, **options)
+        return Attempt(
+            sample_posterior(run, data, num_draws=num_draws, seed=seed),
+            seconds_per_step(run.history),
+            _num_parameters(run, data),
+            lambda: log_weights(run, data, num_particles=num_particles, seed=seed + 1),
+        )
+
+    return compared(guides, objectives, seeds, attempt, draws, progress=progress, notes=notes)
+
+
+def _reference(model: Callable, data: Any, reference: Any) -> tuple[Any, list[str]]:
+    """Reference draws by site, and what is to be said of them."""
+    if not (isinstance(reference, str) and reference == "nuts"):
+        return checked_reference(reference), []
+    run = SimpleNamespace(model=model, guide=model)
+    with calling(run, (data,), settle=False) as call:
+        check_no_parameters(_parameters(Posterior(call).start()))
+    chains = nuts(model, data)
+    return chains.flat(), chains.notes()
+
+
+def _num_parameters(run: Any, data: Any) -> int:
+    """The numbers that the guide of a run has learned."""
+    with calling(run, (data,), settle=False) as call:
+        return sum(np.size(x) for x in jax.tree.leaves(_parameters(call.guide())))
+
+
+def _parameters(trace: Trace) -> dict[str, Any]:
+    """The parameters that a program states."""
+    sites = trace.items()
+    return {name: site["value"] for name, site in sites if site["type"] == "param"}

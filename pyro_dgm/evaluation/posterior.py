@@ -1,0 +1,181 @@
+"""The posterior of a model as a density of flat unconstrained values."""
+
+from typing import Any
+
+import torch
+from pyro.distributions import (
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+)
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from torch import Tensor
+from torch.distributions import biject_to
+
+from dgm_core.posterior import Layout, noiseless, partial_plate, unguided_sites, unplaced
+from pyro_dgm.evaluation.calls import Call, kept_sites
+from pyro_dgm.flows import FlowDistribution
+from pyro_dgm.joints.points import is_point
+from pyro_dgm.joints.reading import observed_mask, seen_value
+from pyro_dgm.joints.structure import kind_of
+
+__all__: list[str] = []  # for the package, not for users
+
+
+class Posterior:
+    """log p(x, z(e)) + log |dz / de| for flat values e (size,) of all latents z.
+
+    z(e) runs through the program: site by site through the bijection onto the support that the run
+    at hand has, so that bounds may depend on other sites; or, `through` a guide, as the guide draws
+    it from standard normal noise e.  Entries of a latent that a mask takes out belong to no
+    posterior: they are standard normal on the real line.
+
+    Attributes:
+        size: the number of entries of e.
+
+    Raises:
+        ValueError: for a plate that holds a part of its data, discrete latents, supports that are
+            not mapped to the real line, and guides whose noise is not normal.
+    """
+
+    def __init__(self, call: Call, *, through: bool = False) -> None:
+        self.call, self.through = call, through
+        self.layout = Layout()
+        trace = self._run(_Placed(self.layout, None, through=through))
+        for name, site in trace.nodes.items():
+            for frame in site["cond_indep_stack"] if kind_of(site) else ():
+                if frame.full_size not in (None, frame.size):
+                    raise ValueError(partial_plate(frame.name, name))
+        self.size = self.layout.checked_size()
+
+    def log_density(self, e: Tensor) -> Tensor:
+        """e (size,) -> ()."""
+        placed = _Placed(self.layout, e, through=self.through)
+        sites = self._run(placed).nodes.values()
+        scores = [_score(site) for site in sites if kind_of(site) not in ("", "deterministic")]
+        return sum(scores, placed.log_jacobian)
+
+    def values(self, e: Tensor) -> dict[str, Tensor]:
+        """The values of the latent and deterministic sites of the model at e (size,)."""
+        return {name: site["value"] for name, site in model_sites(self.trace(e)).items()}
+
+    def start(self) -> Trace:
+        """A run of the model at some values."""
+        return self.trace(torch.zeros(self.size, device=self.call.device))
+
+    def trace(self, e: Tensor) -> Trace:
+        """A run of the model at e (size,)."""
+        return self._run(_Placed(self.layout, e, through=self.through))
+
+    def _run(self, placed: "_Placed") -> Trace:
+        """A run of the model at the values that are placed."""
+        if not self.through:
+            with placed:
+                return self.call.model()
+        with placed:
+            drawn = self.call.guide().nodes
+        trace = self.call.model({n: s["value"] for n, s in drawn.items() if kind_of(s) == "latent"})
+        latents = [name for name, site in trace.nodes.items() if kind_of(site) == "latent"]
+        if missing := [name for name in latents if name not in drawn]:
+            raise ValueError(unguided_sites(missing))
+        return trace
+
+
+def model_sites(trace: Trace) -> dict[str, Message]:
+    """The latent and deterministic sites of a run of the model, in its order."""
+    sites = kept_sites(trace).items()
+    return {name: site for name, site in sites if kind_of(site) != "observed"}
+
+
+def unconstrained(trace: Trace) -> Tensor:
+    """All latent values of a run of the model through their supports, side by side."""
+    sites = [(n, s) for n, s in trace.nodes.items() if kind_of(s) == "latent"]
+    drawn = [(n, s) for n, s in sites if not is_point(s["fn"])]
+    return torch.cat([_line(name, s["fn"]).inv(s["value"]).reshape(-1) for name, s in drawn])
+
+
+class _Placed(Messenger):
+    """Hands out the latent values at e; without e, some values, noting what entries there are."""
+
+    def __init__(self, layout: Layout, e: Tensor | None, *, through: bool) -> None:
+        super().__init__()
+        self.layout, self.e, self.through = layout, e, through
+        self.log_jacobian: Tensor = torch.zeros(())
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if kind_of(msg) != "latent" or msg["done"]:
+            return
+        name, fn = msg["name"], msg["fn"]
+        msg["done"] = True
+        if is_point(fn):
+            msg["value"] = fn.rsample()
+            if self.through:  # the density that a guide states for what follows from other draws
+                self.log_jacobian = self.log_jacobian - fn.log_prob(msg["value"]).sum()
+        elif self.through:
+            noise = self._noise(name, tuple(fn.batch_shape + fn.event_shape))
+            msg["value"], log_jacobian = _from_noise(name, fn, noise)
+            self.log_jacobian = self.log_jacobian + log_jacobian
+        else:
+            line = _line(name, fn)
+            u = self._noise(name, tuple(line.inverse_shape(fn.batch_shape + fn.event_shape)))
+            msg["value"] = line(u)
+            self.log_jacobian = self.log_jacobian + _seen_jacobian(msg, line, u)
+
+    def _noise(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        if self.e is None:
+            self.layout.add(name, shape)
+            return torch.zeros(shape)
+        return self.e[self.layout.slice(name, shape)].reshape(shape)
+
+
+def _seen_jacobian(msg: Message, line: Any, u: Tensor) -> Tensor:
+    """log |dz / du| of a site, with standard normal values under its mask."""
+    batch = msg["value"].shape[: msg["value"].ndim - msg["fn"].event_dim]
+    log_jacobian = line.log_abs_det_jacobian(u, msg["value"]).reshape(*batch, -1).sum(-1)
+    mask = observed_mask(msg)
+    if mask is None or mask.ndim == 0:
+        return log_jacobian.sum()
+    seen = mask.expand(msg["value"].shape).reshape(*batch, -1)[..., 0]
+    return torch.where(seen, log_jacobian, -0.5 * (u**2).reshape(*batch, -1).sum(-1)).sum()
+
+
+def _score(site: Message) -> Tensor:
+    return scale_and_mask(site["fn"].log_prob(seen_value(site)), site["scale"], site["mask"]).sum()
+
+
+def _line(name: str, fn: Any) -> Any:
+    """The bijection from the real line to the support of a site."""
+    try:
+        return biject_to(fn.support)
+    except NotImplementedError as error:
+        raise ValueError(unplaced(name, type(fn.support).__name__)) from error
+
+
+def _from_noise(name: str, fn: Any, e: Tensor) -> tuple[Tensor, Tensor]:
+    """A draw from standard normal noise, and log |dz / de| in all."""
+    if isinstance(fn, MaskedDistribution | Independent | ExpandedDistribution):
+        return _from_noise(name, fn.base_dist, e)
+    if isinstance(fn, TransformedDistribution):
+        value, total = _from_noise(name, fn.base_dist, e)
+        for transform in fn.transforms:
+            before, value = value, transform(value)
+            total = total + transform.log_abs_det_jacobian(before, value).sum()
+        return value, total
+    if isinstance(fn, FlowDistribution):
+        value, total = _from_noise(name, fn.base, e)
+        value, log_det = fn.forward_and_log_det(value)
+        return value, total + log_det.sum()
+    if isinstance(fn, Normal):
+        return fn.loc + fn.scale * e, fn.scale.log().expand(e.shape).sum()
+    low_rank = "LowRank" in type(fn).__name__
+    if isinstance(fn, MultivariateNormal) or low_rank:
+        tril = torch.linalg.cholesky(fn.covariance_matrix) if low_rank else fn.scale_tril
+        value = fn.loc + (tril @ e[..., None])[..., 0]
+        return value, tril.diagonal(dim1=-2, dim2=-1).log().expand(e.shape).sum()
+    raise ValueError(noiseless(name, type(fn).__name__))

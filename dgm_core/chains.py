@@ -101,11 +101,10 @@ def affine_map(draws: np.ndarray, *, most: int = 200) -> tuple[np.ndarray, np.nd
         (array([3.]), array([[2.]]))
     """
     num, dim = draws.shape
-    mean, variance = draws.mean(0), np.asarray(draws.var(0))
-    variance = np.where(variance > 1e-12 * (1 + mean**2), variance, 1.0)
+    mean, variance = draws.mean(0), draws.var(0)
+    scale = np.sqrt(np.where(variance > 1e-12 * (1 + mean**2), variance, 1.0))
     if num < 10 * dim or dim > most:
-        return mean, np.diag(np.sqrt(variance))
-    scale: np.ndarray = np.sqrt(variance)
+        return mean, np.diag(scale)
     centered = (draws - mean) / scale
     shrunk = (num * (centered.T @ centered / num) + 5 * np.eye(dim)) / (num + 5)
     return mean, scale[:, None] * np.linalg.cholesky(shrunk)
@@ -126,7 +125,7 @@ class Surroundings:
     def __init__(self, size: int, draws: np.ndarray | None, seed: int) -> None:
         rng = np.random.default_rng(seed % 2**64)
         if draws is None:
-            self.affine = np.zeros(size), np.eye(size)
+            self.affine: tuple[np.ndarray, np.ndarray] = np.zeros(size), np.eye(size)
             self._candidates = rng.uniform(-2, 2, (_TRIES, size))
         else:
             self.affine = affine_map(draws)

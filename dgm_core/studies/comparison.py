@@ -98,7 +98,8 @@ class Comparison:
         return plot_comparison(self)
 
     def __repr__(self) -> str:
-        return "\n".join([format_table(self.rows), *self.notes])
+        shown = [{**row, "failed": _shortened(row.get("failed"))} for row in self.rows]
+        return "\n".join([format_table(shown), *self.notes])
 
 
 def compared(
@@ -264,3 +265,7 @@ def _side_by_side(draws: Draws, names: Sequence[str]) -> np.ndarray:
 def _sentence(error: Exception) -> str:
     words = str(error).strip().splitlines()
     return f"{type(error).__name__}: {words[0] if words else 'no message'}"
+
+
+def _shortened(text: str | None, most: int = 60) -> str | None:
+    return text if text is None or len(text) <= most else text[: most - 3] + "..."

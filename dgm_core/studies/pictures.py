@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 if TYPE_CHECKING:
     from dgm_core.studies.comparison import Comparison
@@ -68,10 +69,15 @@ def _draw_panel(axes: Axes, rows: list[dict], places: dict[str, int], panel: Any
             if value is None or not np.isfinite(value) or (logarithmic and value <= 0):
                 continue
             label = _label(row, rows)
-            style = {"color": colors[label], "markersize": 9 if mark == "|" else 5}
-            axes.plot(value, places[label], mark, fillstyle="none", **style)
+            width = 9 if mark == "|" else 5
+            axes.plot(
+                value, places[label], mark, fillstyle="none", color=colors[label], markersize=width
+            )
     if logarithmic:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     if limit is not None:
         axes.axvline(limit, color="0.6", linestyle="--", linewidth=0.8)
     axes.set_title(title, fontsize=9)

@@ -12,6 +12,7 @@ from dgm_core.chains import Chains
 from dgm_core.diagnostics import summary
 from dgm_core.results import format_table
 from dgm_core.samples.distances import sliced_wasserstein
+from dgm_core.studies.pictures import plot_comparison
 from dgm_core.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -93,9 +94,7 @@ class Comparison:
 
     def plot(self) -> Figure:
         """One line per guide and objective, a point per seed: bounds, k-hat, errors, time."""
-        from dgm_core.studies.pictures import plot_comparison
-
-        return plot_comparison(self)
+        return plot_comparison(self.rows)
 
     def __repr__(self) -> str:
         shown = [{**row, "failed": _shortened(row.get("failed"))} for row in self.rows]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-
-if TYPE_CHECKING:
-    from dgm_core.studies.comparison import Comparison
 
 __all__ = ["plot_comparison"]
 
@@ -23,17 +21,21 @@ _PANELS = (  # title, columns with their marks, whether the axis is logarithmic,
 )
 
 
-def plot_comparison(comparison: Comparison) -> Figure:
+Rows = Sequence[Mapping[str, Any]]
+
+
+def plot_comparison(rows: Rows) -> Figure:
     """One line per guide and objective, a point per seed, and for each group of columns a panel;
     a guide that failed says so.
 
+    Args:
+        rows: of a `Comparison`.
+
     Example:
-        >>> from dgm_core.studies import Comparison
         >>> row = {"guide": "a", "objective": "ELBO", "seed": 0, "ELBO": -3.0, "IWAE": -2.9}
-        >>> len(plot_comparison(Comparison([row], {}, None)).axes)
+        >>> len(plot_comparison([row]).axes)
         1
     """
-    rows = comparison.rows
     labels = list(dict.fromkeys(_label(row, rows) for row in rows))
     places = {label: len(labels) - 1 - number for number, label in enumerate(labels)}
     panels = [panel for panel in _PANELS if any(_known(rows, name) for name, _ in panel[1])]
@@ -60,7 +62,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, rows: list[dict], places: dict[str, int], panel: Any) -> None:
+def _draw_panel(axes: Axes, rows: Rows, places: dict[str, int], panel: Any) -> None:
     title, columns, logarithmic, limit = panel
     colors = {label: f"C{(len(places) - 1 - place) % 10}" for label, place in places.items()}
     for name, mark in columns:
@@ -85,16 +87,16 @@ def _draw_panel(axes: Axes, rows: list[dict], places: dict[str, int], panel: Any
     axes.tick_params(labelsize=8)
 
 
-def _label(row: dict, rows: list[dict]) -> str:
+def _label(row: Mapping[str, Any], rows: Rows) -> str:
     several = len({other["objective"] for other in rows}) > 1
     return f"{row['guide']}, {row['objective']}" if several else str(row["guide"])
 
 
-def _known(rows: list[dict], name: str) -> bool:
+def _known(rows: Rows, name: str) -> bool:
     return any(row.get(name) is not None for row in rows)
 
 
-def _failures(rows: list[dict]) -> dict[str, str]:
+def _failures(rows: Rows) -> dict[str, str]:
     """Why there is nothing to see of a guide."""
     bare = {_label(row, rows): row for row in rows if row.get("failed")}
     seen = {_label(row, rows) for row in rows if row.get("ELBO") is not None}

@@ -13,11 +13,12 @@ from tests.evaluation.posteriors import density
 Y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 SIGMA = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 SCHOOLS = {"sigma": SIGMA, "y": Y}
+PROBS = np.array([0.25, 0.5, 0.9])
 
 
-def exact_schools() -> dict[str, tuple[float, float]]:
-    """Means and standard deviations of mu, tau and the first effect, by quadrature over tau; given
-    tau all is normal."""
+def exact_schools() -> dict[str, Any]:
+    """Means and standard deviations of mu and the first effect and quantiles of tau, by quadrature
+    over tau; given tau all is normal."""
     log_tau = np.linspace(np.log(1e-3), np.log(300), 4000)
     tau = np.exp(log_tau)[:, None]
     precision = 1 / (SIGMA**2 + tau**2)
@@ -31,15 +32,23 @@ def exact_schools() -> dict[str, tuple[float, float]]:
     first = mean + pull * (Y[0] - mean)
     spread = pull * SIGMA[0] ** 2 + (1 - pull) ** 2 / total
 
-    def moments(center: np.ndarray, variance: Any = 0.0) -> tuple[float, float]:
+    def moments(center: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
         middle = weight @ center
         return middle, np.sqrt(weight @ (variance + center**2) - middle**2)
 
-    return {
-        "mu": moments(mean, 1 / total),
-        "tau": moments(tau[:, 0]),
-        "theta": moments(first, spread),
-    }
+    quantiles = np.interp(PROBS, np.cumsum(weight), tau[:, 0])
+    return {"mu": moments(mean, 1 / total), "theta": moments(first, spread), "tau": quantiles}
+
+
+def check_schools(chains: Any) -> None:
+    """Means and sds of mu and the first effect; of the heavy-tailed tau the quantiles."""
+    exact = exact_schools()
+    for name, values in (("mu", chains["mu"]), ("theta", chains["theta"][..., 0])):
+        mean, sd = exact[name]
+        assert values.mean() == pytest.approx(mean, abs=0.3 * sd), name
+        assert values.std() == pytest.approx(sd, rel=0.3), name
+    below = [(chains["tau"] < q).mean() for q in exact["tau"]]
+    np.testing.assert_allclose(below, PROBS, atol=0.1)
 
 
 def test_eight_schools(backend: Any) -> None:
@@ -53,10 +62,7 @@ def test_eight_schools(backend: Any) -> None:
     assert list(chains) == ["mu", "tau", "trans", "theta"]
     assert chains.rhat() < 1.05
     assert chains.diverging.mean() < 0.02
-    for name, (mean, sd) in exact_schools().items():
-        values = chains[name][..., 0] if name == "theta" else chains[name]
-        assert values.mean() == pytest.approx(mean, abs=0.3 * sd), name
-        assert values.std() == pytest.approx(sd, rel=0.3), name
+    check_schools(chains)
     idata = chains.to_arviz()
     assert idata.posterior["theta"].dims == ("chain", "draw", "schools")
     assert idata.sample_stats["diverging"].shape == (2, 400)
@@ -165,10 +171,7 @@ def test_draws_through_stock_guides(backend: Any, name: str) -> None:
     chains = b.evaluation.nuts(
         model, SCHOOLS, through=run, num_draws=400, num_warmup=200, num_chains=2
     )
-    for site, (mean, sd) in exact_schools().items():
-        values = chains[site][..., 0] if site == "theta" else chains[site]
-        assert values.mean() == pytest.approx(mean, abs=0.3 * sd), site
-        assert values.std() == pytest.approx(sd, rel=0.3), site
+    check_schools(chains)
 
 
 def test_python_that_looks_at_a_value() -> None:

@@ -12,7 +12,6 @@ from numpyro.distributions import (
     MultivariateNormal,
     Normal,
     TransformedDistribution,
-    biject_to,
 )
 from numpyro.primitives import Messenger
 
@@ -20,6 +19,7 @@ from dgm_core.posterior import Layout, in_scan, noiseless, partial_plate, unguid
 from numpyro_dgm.compat import is_scanned, mask_of
 from numpyro_dgm.evaluation.calls import Call, kept_sites
 from numpyro_dgm.flows import FlowDistribution
+from numpyro_dgm.guides.supports import real_line
 from numpyro_dgm.joints.points import is_point
 from numpyro_dgm.joints.structure import Site, Trace, kind_of
 
@@ -169,7 +169,7 @@ def _score(site: Site) -> Array:
 def _line(name: str, fn: Any) -> Any:
     """The bijection from the real line to the support of a site."""
     try:
-        return biject_to(fn.support)
+        return real_line(fn)
     except NotImplementedError as error:
         raise ValueError(unplaced(name, type(fn.support).__name__)) from error
 

@@ -16,11 +16,11 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
-from torch.distributions import biject_to
 
 from dgm_core.posterior import Layout, noiseless, partial_plate, unguided_sites, unplaced
 from pyro_dgm.evaluation.calls import Call, kept_sites
 from pyro_dgm.flows import FlowDistribution
+from pyro_dgm.guides.supports import real_line
 from pyro_dgm.joints.points import is_point
 from pyro_dgm.joints.reading import observed_mask, seen_value
 from pyro_dgm.joints.structure import kind_of
@@ -152,7 +152,7 @@ def _score(site: Message) -> Tensor:
 def _line(name: str, fn: Any) -> Any:
     """The bijection from the real line to the support of a site."""
     try:
-        return biject_to(fn.support)
+        return real_line(fn)
     except NotImplementedError as error:
         raise ValueError(unplaced(name, type(fn.support).__name__)) from error
 

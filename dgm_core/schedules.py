@@ -14,6 +14,7 @@ import itertools
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,21 @@ def product(a: float | Callable[[Any], Any], b: float | Callable[[Any], Any]) ->
     """
     if isinstance(a, numbers.Real) and isinstance(b, numbers.Real):
         return float(a) * float(b)
-    if b == 1.0:
-        return a
-    return lambda step: value_of(a, step) * value_of(b, step)
+    for one, other in ((a, b), (b, a)):
+        if isinstance(one, numbers.Real) and (one == 1 or isinstance(other, Schedule)):
+            return other if one == 1 else one * other
+    return _Product(a, b)
+
+
+@dataclass(frozen=True)
+class _Product:
+    """A product of which one factor is any function of the step."""
+
+    a: float | Callable[[Any], Any]
+    b: float | Callable[[Any], Any]
+
+    def __call__(self, step: Any) -> Any:
+        return value_of(self.a, step) * value_of(self.b, step)
+
+    def __repr__(self) -> str:
+        return f"{self.a!r} * {self.b!r}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from dgm_core.arguments import shown
 
-__all__ = ["checked_estimate", "names_of"]
+__all__ = ["checked_estimate", "names_of", "sites_written", "written"]
 
 
 def names_of(terms: Sequence[Any]) -> list[str]:
@@ -43,3 +43,30 @@ def checked_estimate(term: Any, answer: Any) -> tuple[Any, dict[str, Any]]:
             f"{list(term.details)}, got {shown(answer)}."
         )
     return answer[0], {name: answer[1][name] for name in term.details}
+
+
+def written(made: Any, *first: str, **defaults: Any) -> str:
+    """How an object is written: `Name(first, argument=value)`, with the arguments that differ from
+    their defaults.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> written(SimpleNamespace(beta=0.5, steps=1), "'z'", beta=1.0, steps=1)
+        "SimpleNamespace('z', beta=0.5)"
+    """
+    changed = [
+        f"{name}={getattr(made, name)!r}"
+        for name, default in defaults.items()
+        if getattr(made, name) != default
+    ]
+    return f"{type(made).__name__}({', '.join([*first, *changed])})"
+
+
+def sites_written(sites: tuple[str, ...]) -> str:
+    """The sites of a term as they are given: one name, or a tuple of several.
+
+    Example:
+        >>> sites_written(("z",)), sites_written(("x", "z"))
+        ("'z'", "('x', 'z')")
+    """
+    return repr(sites[0]) if len(sites) == 1 else repr(sites)

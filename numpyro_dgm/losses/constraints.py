@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count, check_flag, check_number
+from dgm_core.terms import written
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
 from numpyro_dgm.losses.base import Term
-from numpyro_dgm.losses.bounds.elbo import closed_kl, repr_with, sampled_kl, score_surrogate
+from numpyro_dgm.losses.bounds.elbo import closed_kl, sampled_kl, score_surrogate
 from numpyro_dgm.losses.formulas import attach_gradient
 from numpyro_dgm.nn.optimizers import Adam
 
@@ -60,7 +61,7 @@ class KL(Term):
         return attach_gradient(rate.mean(), surrogate.mean()), {}
 
     def __repr__(self) -> str:
-        return repr_with(self, num_particles=1, analytic_kl=False)
+        return written(self, num_particles=1, analytic_kl=False)
 
 
 class Multiplier(eqx.Module):
@@ -81,12 +82,16 @@ class Multiplier(eqx.Module):
 
     raw: Array
     signed: bool = eqx.field(static=True)
+    initial: float = eqx.field(static=True)
 
     def __init__(self, initial: float = 1.0, *, signed: bool = False) -> None:
         limit = None if check_flag("signed", signed) else 0
         initial = check_number("initial", initial, above=limit)
-        self.signed = signed
+        self.signed, self.initial = signed, float(initial)
         self.raw = jnp.array(float(initial) if signed else log(initial))
+
+    def __repr__(self) -> str:
+        return written(self, repr(self.initial), signed=False)
 
     def __call__(self, violation: Array | float = 1.0) -> Array:
         """multiplier * violation."""
@@ -160,7 +165,7 @@ class Constraint(AdversarialTerm):
             Multiplier(initial, signed=self.kind == "equal"),
             optim=_DEFAULT if optim is None else optim,
         )
-        self.term = term
+        self.term, self.initial = term, float(initial)
         self.num_particles, self.shares_globals, self.analytic_kl, self.guided = (
             term.num_particles,
             term.shares_globals,
@@ -185,5 +190,5 @@ class Constraint(AdversarialTerm):
         return penalty.mean(), {"value": quantity, "multiplier": multiplier}
 
     def __repr__(self) -> str:
-        optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
-        return f"Constraint({self.term!r}, {self.kind}={self.target!r}{optim})"
+        target = f"{self.kind}={self.target!r}"
+        return written(self, repr(self.term), target, initial=1.0, optim=_DEFAULT)

@@ -236,6 +236,10 @@ class Loss:
 
     __rmul__ = __mul__
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A loss is copied and pickled as a description, without the run that it was last in."""
+        return {**self.__dict__, "log": {}, "_engine": None, "_plans": {}}
+
     def __repr__(self) -> str:
         return " + ".join(
             repr(term) if weight == 1.0 else f"{weight!r} * {term!r}" for weight, term in self.terms

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_flag, check_number
+from dgm_core.terms import written
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
 from pyro_dgm.losses.base import Term
-from pyro_dgm.losses.bounds.elbo import closed_kl, repr_with, sampled_kl, score_surrogate
+from pyro_dgm.losses.bounds.elbo import closed_kl, sampled_kl, score_surrogate
 from pyro_dgm.losses.formulas import attach_gradient
 from pyro_dgm.nn.optimizers import Adam
 
@@ -59,7 +60,7 @@ class KL(Term):
         return attach_gradient(rate.mean(), surrogate.mean()), {}
 
     def __repr__(self) -> str:
-        return repr_with(self, num_particles=1, analytic_kl=False)
+        return written(self, num_particles=1, analytic_kl=False)
 
 
 class Multiplier(nn.Module):
@@ -82,8 +83,11 @@ class Multiplier(nn.Module):
         super().__init__()
         limit = None if check_flag("signed", signed) else 0
         initial = check_number("initial", initial, above=limit)
-        self.signed = signed
+        self.signed, self.initial = signed, float(initial)
         self.raw = nn.Parameter(torch.tensor(float(initial) if signed else log(initial)))
+
+    def __repr__(self) -> str:
+        return written(self, repr(self.initial), signed=False)
 
     def forward(self, violation: Tensor | float = 1.0) -> Tensor:
         """multiplier * violation."""
@@ -157,7 +161,7 @@ class Constraint(AdversarialTerm):
             Multiplier(initial, signed=self.kind == "equal"),
             optim=_DEFAULT if optim is None else optim,
         )
-        self.term = term
+        self.term, self.initial = term, float(initial)
         self.num_particles, self.shares_globals, self.analytic_kl, self.guided = (
             term.num_particles,
             term.shares_globals,
@@ -181,5 +185,5 @@ class Constraint(AdversarialTerm):
         return penalty.mean(), {"value": quantity, "multiplier": joints.state(self)["critic"]()}
 
     def __repr__(self) -> str:
-        optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
-        return f"Constraint({self.term!r}, {self.kind}={self.target!r}{optim})"
+        target = f"{self.kind}={self.target!r}"
+        return written(self, repr(self.term), target, initial=1.0, optim=_DEFAULT)

@@ -7,14 +7,18 @@ and twin test.
 
 from tests.cases.conditionals import CONDITIONALS, IMAGE, PIXEL_CONTEXT, PIXELWISE
 from tests.cases.flows import FLOWS, MASKED, NET, SCALARS
+from tests.cases.losses import CRITICS, LOSSES, Loss
 from tests.cases.models import GANS, MODELS, PAIRS, SMALL
 from tests.cases.networks import NETWORKS
+from tests.cases.programs import PROGRAMS, Programs
 
 __all__ = [
     "CONDITIONALS",
+    "CRITICS",
     "FLOWS",
     "GANS",
     "IMAGE",
+    "LOSSES",
     "MASKED",
     "MODELS",
     "NET",
@@ -22,6 +26,9 @@ __all__ = [
     "PAIRS",
     "PIXELWISE",
     "PIXEL_CONTEXT",
+    "PROGRAMS",
     "SCALARS",
     "SMALL",
+    "Loss",
+    "Programs",
 ]

@@ -297,13 +297,9 @@ def test_the_penalty_of_a_wasserstein_critic_can_be_chosen(backend: Any) -> None
         ):
             found = penalty(lambda x, slope=slope: slope * x[:, 0], real, fake, key)
             assert float(found) == pytest.approx(2 * cost, abs=1e-5)
-    steps = ", critic_steps=5"
     assert losses.Wasserstein("x", penalty=None).regularizer is None
-    assert (
-        repr(losses.Wasserstein("x", penalty=None)) == "Wasserstein('x', penalty=None" + steps + ")"
-    )
-    shown = f"Wasserstein('x'{steps}, regularizer=GradientPenalty(10.0, one_sided=True))"
-    assert repr(losses.Wasserstein("x", one_sided=True)) == shown
+    assert repr(losses.Wasserstein("x", penalty=None)) == "Wasserstein('x', penalty=None)"
+    assert repr(losses.Wasserstein("x", one_sided=True)) == "Wasserstein('x', one_sided=True)"
     for bad in ({"penalty": losses.R1()}, {"clip": 0.1}, {"penalty": None}):
         with pytest.raises(ValueError, match="leave out penalty and clip"):
             losses.Wasserstein("x", one_sided=True, **bad)

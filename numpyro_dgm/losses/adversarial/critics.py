@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count, check_flag, check_shape, refuse
+from dgm_core.terms import written
 from numpyro_dgm.nn import MLP, ConvEncoder, Linear
 
 __all__ = ["Critic", "ImageCritic", "ProjectionCritic"]
@@ -66,6 +67,11 @@ class Critic(eqx.Module):
     ) -> None:
         self.network = MLP(check_count("dim", dim), hidden, 1, activation=activation, key=key)
         self.spectral_norm = _check_slope(spectral_norm, activation)
+
+    def __repr__(self) -> str:
+        of = self.network
+        first = (repr(of.in_dim), f"hidden={of.hidden}", f"activation={of.activation!r}")
+        return written(self, *first, spectral_norm=False)
 
     def __call__(self, x: Array) -> Array:
         """One number for each of x (batch, *event)."""
@@ -117,6 +123,12 @@ class ImageCritic(eqx.Module):
         )
         self.output = Linear(features, 1, key=keys[1])
         self.spectral_norm = _check_slope(spectral_norm, activation)
+
+    def __repr__(self) -> str:
+        of = self.encoder
+        channels = tuple(len(layer.weight) for layer in of.convolutions)
+        first = (f"{of.image_shape}", f"hidden_channels={channels}", f"features={of.out_dim}")
+        return written(self, *first, spectral_norm=False)
 
     def __call__(self, x: Array) -> Array:
         """One number for each of x (batch, channels, height, width)."""
@@ -193,6 +205,11 @@ class ProjectionCritic(eqx.Module):
             Linear(encoder.out_dim, num_classes, key=keys[2]),
         )
         self.spectral_norm = _check_slope(spectral_norm, getattr(encoder, "activation", ""))
+
+    def __repr__(self) -> str:
+        shape = self.event_shape if len(self.event_shape) > 1 else self.event_shape[0]
+        first = (repr(shape), repr(self.num_classes), f"encoder={self.encoder!r}")
+        return written(self, *first, spectral_norm=False)
 
     def __call__(self, x: Array) -> Array:
         """One number for each pair (batch, entries of x + num_classes)."""

@@ -37,9 +37,10 @@ References:
     Jordan (2010), arXiv:0809.0853.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf, log
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -91,6 +92,37 @@ class Divergence:
         """T*(r) = f'(r), r = p/q."""
         return self.activation(self.optimal_output(jnp.log(ratio)))
 
+    @property
+    def written(self) -> str:
+        """How the row is given as `f`: by its name, or made by `divergence`."""
+        return repr(self)
+
+
+@dataclass(frozen=True, repr=False)
+class _Row(Divergence):
+    """A row of the table, which is written and pickled by its name and its parameters."""
+
+    params: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def written(self) -> str:
+        return repr(self) if self.params else repr(self.name)
+
+    def __repr__(self) -> str:
+        params = [f"{name}={value!r}" for name, value in self.params.items()]
+        return f"divergence({', '.join([repr(self._base), *params])})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_pickle, (self._base, dict(self.params))
+
+    @property
+    def _base(self) -> str:
+        return self.name.partition("(")[0]
+
+
+def _from_pickle(name: str, params: dict[str, float]) -> Divergence:
+    return divergence(name, **params)
+
 
 def divergence(name: str | Divergence, **params: float) -> Divergence:
     """The row of the table with this name; a Divergence is handed through.
@@ -106,7 +138,7 @@ def divergence(name: str | Divergence, **params: float) -> Divergence:
 
     Example:
         >>> divergence("alpha", alpha=0.5)
-        Divergence(name='alpha(0.5)', domain='t < 2')
+        divergence('alpha', alpha=0.5)
     """
     if isinstance(name, Divergence):
         if params:
@@ -223,7 +255,7 @@ def _jeffrey_conjugate(t: Array) -> Array:
 _ROWS = {
     row.name: row
     for row in (
-        Divergence(
+        _Row(
             "total_variation",
             "-1/2 <= t <= 1/2",
             generator=lambda u: jnp.abs(u - 1) / 2,
@@ -232,7 +264,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: jnp.tanh(v) / 2,
             optimal_output=lambda log_r: jnp.copysign(jnp.full_like(log_r, inf), log_r),
         ),
-        Divergence(
+        _Row(
             "kl",
             "every t",
             generator=lambda u: xlogy(u, u),
@@ -241,7 +273,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: jnp.exp(v - 1),
             optimal_output=lambda log_r: 1 + log_r,
         ),
-        Divergence(
+        _Row(
             "reverse_kl",
             "t < 0",
             generator=lambda u: -jnp.log(u),
@@ -250,7 +282,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: v - 1,
             optimal_output=lambda log_r: log_r,
         ),
-        Divergence(
+        _Row(
             "pearson",
             "every t",
             generator=lambda u: jnp.square(u - 1),
@@ -259,7 +291,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: v * (v / 4 + 1),
             optimal_output=lambda log_r: 2 * jnp.expm1(log_r),
         ),
-        Divergence(
+        _Row(
             "neyman",
             "t < 1",
             generator=lambda u: jnp.square(u - 1) / u,
@@ -268,7 +300,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: -2 * jnp.expm1(-v / 2),
             optimal_output=lambda log_r: 2 * log_r,
         ),
-        Divergence(
+        _Row(
             "squared_hellinger",
             "t < 1",
             generator=lambda u: jnp.square(jnp.sqrt(u) - 1),
@@ -277,7 +309,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: jnp.expm1(v),
             optimal_output=lambda log_r: log_r / 2,
         ),
-        Divergence(
+        _Row(
             "jeffrey",
             "every t",
             generator=lambda u: (u - 1) * jnp.log(u),
@@ -286,7 +318,7 @@ _ROWS = {
             conjugate_of_activation=_jeffrey_conjugate,
             optimal_output=lambda log_r: log_r - jnp.expm1(-log_r),
         ),
-        Divergence(
+        _Row(
             "jensen_shannon",
             "t < log 2",
             generator=lambda u: xlogy(u, 2 * u / (1 + u)) - jnp.log((1 + u) / 2),
@@ -295,7 +327,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: softplus(v) - log(2),
             optimal_output=lambda log_r: log_r,
         ),
-        Divergence(
+        _Row(
             "gan",
             "t < 0",
             generator=lambda u: xlogy(u, u / (1 + u)) - jnp.log1p(u),
@@ -312,7 +344,7 @@ def _weighted_jensen_shannon(pi: float) -> Divergence:
     """pi KL(P, M) + (1 - pi) KL(Q, M) with M = pi P + (1 - pi) Q."""
     pi = check_number("pi", pi, above=0, below=1)
     rest = 1 - pi
-    return Divergence(
+    return _Row(
         f"weighted_jensen_shannon({pi})",
         f"t < {-pi * log(pi):.4g}",
         generator=lambda u: pi * xlogy(u, u / (rest + pi * u)) - rest * jnp.log(rest + pi * u),
@@ -320,6 +352,7 @@ def _weighted_jensen_shannon(pi: float) -> Divergence:
         activation=lambda v: -pi * (log(pi) + softplus(-v)),
         conjugate_of_activation=lambda v: rest * (log(rest) + softplus(v)),
         optimal_output=lambda log_r: log_r + log(pi / rest),
+        params={"pi": pi},
     )
 
 
@@ -338,7 +371,7 @@ def _alpha(alpha: float) -> Divergence:
     def derivative(log_r: Array) -> Array:
         return jnp.expm1(slope * log_r) / slope
 
-    return Divergence(
+    return _Row(
         f"alpha({alpha})",
         "every t" if alpha > 1 else f"t < {1 / (1 - alpha):.4g}",
         generator=lambda u: (u**alpha - 1 - alpha * (u - 1)) / (alpha * slope),
@@ -348,6 +381,7 @@ def _alpha(alpha: float) -> Divergence:
         if alpha > 1
         else (lambda v: jnp.expm1(alpha / unit * v) / alpha),
         optimal_output=derivative if alpha > 1 else (lambda log_r: unit * log_r),
+        params={"alpha": alpha},
     )
 
 

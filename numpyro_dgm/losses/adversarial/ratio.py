@@ -160,14 +160,11 @@ class RatioELBO(AdversarialTerm):
         }
         return bound.mean(), details
 
-    def __repr__(self) -> str:
-        shown = {"contrast": "prior", "num_particles": 1, "critic_steps": 1, "regularizer": None}
-        changed = [
-            f"{name}={getattr(self, name)!r}"
-            for name, default in shown.items()
-            if getattr(self, name) != default
-        ]
-        return f"RatioELBO({', '.join(changed)})"
+    def _given(self) -> tuple[str, ...]:
+        return ()
+
+    def _shown(self) -> dict[str, Any]:
+        return {"contrast": "prior", "num_particles": 1, **super()._shown()}
 
 
 def _latent_sites(joint: InferenceJoint) -> tuple[tuple[str, ...], bool]:

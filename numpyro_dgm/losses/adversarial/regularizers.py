@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_flag, check_number
+from dgm_core.terms import written
 from numpyro_dgm.losses.adversarial.divergences import Divergence, divergence
 
 __all__ = ["R1", "R2", "GradientPenalty", "NoiseRegularizer", "Regularizer"]
@@ -40,7 +41,7 @@ class R1:
         return self.weight / 2 * _steepness(critic, real)[1].mean()
 
     def __repr__(self) -> str:
-        return f"R1({self.weight!r})"
+        return written(self, repr(self.weight))
 
 
 class R2(R1):
@@ -54,9 +55,6 @@ class R2(R1):
         self, critic: Callable[[Array], Array], real: Array, fake: Array, key: Array
     ) -> Array:
         return self.weight / 2 * _steepness(critic, fake)[1].mean()
-
-    def __repr__(self) -> str:
-        return f"R2({self.weight!r})"
 
 
 class GradientPenalty:
@@ -88,7 +86,7 @@ class GradientPenalty:
         return self.weight * ((jax.nn.relu(excess) if self.one_sided else excess) ** 2).mean()
 
     def __repr__(self) -> str:
-        return f"GradientPenalty({self.weight!r}{', one_sided=True' if self.one_sided else ''})"
+        return written(self, repr(self.weight), one_sided=False)
 
 
 class NoiseRegularizer:
@@ -144,9 +142,8 @@ class NoiseRegularizer:
         return self.weight / 2 * penalty
 
     def __repr__(self) -> str:
-        return (
-            f"NoiseRegularizer({self.weight!r}{'' if self.f is None else f', f={self.f.name!r}'})"
-        )
+        first = (repr(self.weight), *(() if self.f is None else (f"f={self.f.written}",)))
+        return written(self, *first)
 
 
 class Once:

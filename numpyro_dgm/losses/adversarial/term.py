@@ -24,6 +24,7 @@ from dgm_core.arguments import (
     check_weight,
 )
 from dgm_core.schedules import value_of
+from dgm_core.terms import sites_written, written
 from numpyro_dgm.joints.joints import Joints, is_learned
 from numpyro_dgm.losses.adversarial.critics import default_critic
 from numpyro_dgm.losses.adversarial.regularizers import Once, Regularizer
@@ -244,16 +245,20 @@ class AdversarialTerm(Term):
         return {**state, "weights": weights, "optim": optim}
 
     def __repr__(self) -> str:
-        sites = repr(self.sites[0]) if len(self.sites) == 1 else repr(self.sites)
-        steps = f", critic_steps={self.critic_steps}" if self.critic_steps != 1 else ""
-        regularizer = f", regularizer={self.regularizer!r}" if self.regularizer is not None else ""
-        optim = "" if self.optim == _DEFAULT else f", optim={self.optim!r}"
-        noise = f", instance_noise={self.instance_noise!r}" if self._has_noise else ""
-        return f"{type(self).__name__}({sites}{self._settings()}{optim}{steps}{regularizer}{noise})"
+        return written(self, *self._given(), **self._shown())
 
-    def _settings(self) -> str:
-        """What `repr` shows of a subclass."""
-        return ""
+    def _given(self) -> tuple[str, ...]:
+        """The arguments that `repr` always shows."""
+        return (sites_written(self.sites),)
+
+    def _shown(self) -> dict[str, Any]:
+        """The arguments that `repr` shows where they differ from these defaults."""
+        return {
+            "optim": _DEFAULT,
+            "critic_steps": 1,
+            "regularizer": None,
+            "instance_noise": 0.0,
+        }
 
 
 def _frozen(critic: Any) -> Any:

@@ -84,7 +84,10 @@ class TotalCorrelation(AdversarialTerm):
             )
         real = jnp.concatenate([joint.entries(name) for name in self.sites], -1)
         real = real.reshape(-1, real.shape[-1])
-        return real, jax.random.permutation(joints.key(self.name), real, independent=True)
+        order = jax.random.uniform(joints.key(self.name), real.shape).argsort(
+            0
+        )  # a permutation in each column
+        return real, jnp.take_along_axis(real, order, 0)
 
     def bound(self, real: Array, fake: Array) -> Array:
         """E_q [log sigmoid(V)] + E_product [log sigmoid(-V)], which the critic maximizes."""
@@ -98,5 +101,5 @@ class TotalCorrelation(AdversarialTerm):
         """The logged quantity."""
         return real.mean()
 
-    def _settings(self) -> str:
-        return f", num_particles={self.num_particles}" if self.num_particles != 1 else ""
+    def _shown(self) -> dict[str, Any]:
+        return {"num_particles": 1, **super()._shown()}

@@ -39,7 +39,7 @@ class Wasserstein(AdversarialTerm):
 
     Example:
         >>> Wasserstein("x", clip=0.01)
-        Wasserstein('x', clip=0.01, critic_steps=5)
+        Wasserstein('x', clip=0.01)
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Wasserstein(AdversarialTerm):
             regularizer=regularizer,
             instance_noise=instance_noise,
         )
-        self.clip = clip
+        self.penalty, self.one_sided, self.clip = penalty, one_sided, clip
 
     def bound(self, real: Array, fake: Array) -> Array:
         """E_P [V] - E_Q [V]."""
@@ -83,7 +83,6 @@ class Wasserstein(AdversarialTerm):
         """A weight of the critic after an update, brought back to where it may lie."""
         return weight if self.clip is None else weight.clip(-self.clip, self.clip)
 
-    def _settings(self) -> str:
-        if self.clip is not None:
-            return f", clip={self.clip!r}"
-        return "" if self.regularizer is not None else ", penalty=None"
+    def _shown(self) -> dict[str, Any]:
+        own = {"penalty": "default", "one_sided": False, "clip": None}
+        return {**own, **super()._shown(), "critic_steps": 5, "regularizer": self.regularizer}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from jax import Array
 
 from dgm_core.arguments import check_callable, check_name
+from dgm_core.terms import written
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.joints.structure import random_sites
 from numpyro_dgm.losses.base import Term
@@ -89,8 +90,4 @@ class Distillation(Term):
         return (log_q - log_p).mean(), {}
 
     def __repr__(self) -> str:
-        return (
-            f"Distillation({self.teacher!r})"
-            if self.site == "x"
-            else f"Distillation({self.teacher!r}, {self.site!r})"
-        )
+        return written(self, repr(self.teacher), site="x")

@@ -4,8 +4,6 @@ ELBO = E_q(z|x) [log p(x | z) - beta (log q(z | x) - log p(z))] <= log p(x) for 
 equality when q is the posterior.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -18,6 +16,7 @@ from dgm_core.arguments import (
     check_weight,
 )
 from dgm_core.schedules import value_of
+from dgm_core.terms import written
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term, Weight
@@ -124,7 +123,7 @@ class ELBO(Term):
         return (self.beta,)
 
     def __repr__(self) -> str:
-        return repr_with(
+        return written(
             self, beta=1.0, num_particles=1, estimator="reparam", analytic_kl=False, vectorize=None
         )
 
@@ -187,13 +186,3 @@ def centered(signal: Array) -> Array:
     if signal.shape[0] > 1:
         return signal - leave_one_out_mean(signal)
     return (signal.reshape(-1) - leave_one_out_mean(signal.reshape(-1))).reshape(signal.shape)
-
-
-def repr_with(term: Term, **defaults: Any) -> str:
-    """`Name(argument=value, ...)` with the arguments that differ from their defaults."""
-    changed = [
-        f"{key}={getattr(term, key)!r}"
-        for key, default in defaults.items()
-        if getattr(term, key) != default
-    ]
-    return f"{type(term).__name__}({', '.join(changed)})"

@@ -8,10 +8,10 @@ import jax
 from jax import Array
 
 from dgm_core.arguments import check_choice, check_count, check_flag_or_none
+from dgm_core.terms import written
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term
-from numpyro_dgm.losses.bounds.elbo import repr_with
 from numpyro_dgm.losses.formulas import (
     attach_gradient,
     iwae_bound,
@@ -110,7 +110,7 @@ class IWAE(Term):
         return _per_datum(scored, (weights * _log_weights(scored, whole)).sum(0), whole)
 
     def __repr__(self) -> str:
-        return repr_with(self, num_particles=10, estimator="reparam", vectorize=None)
+        return written(self, num_particles=10, estimator="reparam", vectorize=None)
 
 
 def _log_weights(joint: InferenceJoint, whole: bool) -> Array:

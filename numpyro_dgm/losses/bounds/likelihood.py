@@ -5,9 +5,10 @@ reconstruction under the guide.
 from jax import Array
 
 from dgm_core.arguments import check_count, check_flag_or_none
+from dgm_core.terms import written
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term
-from numpyro_dgm.losses.bounds.elbo import repr_with, score_surrogate
+from numpyro_dgm.losses.bounds.elbo import score_surrogate
 from numpyro_dgm.losses.formulas import attach_gradient
 
 __all__ = ["NLL", "Reconstruction"]
@@ -93,4 +94,4 @@ class Reconstruction(Term):
         return -attach_gradient(fit.mean(), surrogate.mean()), {}
 
     def __repr__(self) -> str:
-        return repr_with(self, num_particles=1, vectorize=None)
+        return written(self, num_particles=1, vectorize=None)

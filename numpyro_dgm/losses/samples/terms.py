@@ -2,10 +2,13 @@
 sliced Wasserstein distance.
 """
 
+from typing import Any
+
 import jax
 from jax import Array
 
 from dgm_core.arguments import check_count, check_flag, check_instance, check_names, check_number
+from dgm_core.terms import sites_written, written
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term
 from numpyro_dgm.losses.samples.kernels import RBF, Kernel, linear_mmd2, mmd2
@@ -29,11 +32,11 @@ class _Discrepancy(Term):
         return f"{type(self).__name__}({', '.join(self.sites)})"
 
     def __repr__(self) -> str:
-        sites = repr(self.sites[0]) if len(self.sites) == 1 else repr(self.sites)
-        return f"{type(self).__name__}({sites}{self._settings()})"
+        return written(self, sites_written(self.sites), **self._shown())
 
-    def _settings(self) -> str:
-        return ""
+    def _shown(self) -> dict[str, Any]:
+        """The arguments that `repr` shows where they differ from these defaults."""
+        return {}
 
 
 class MMD(_Discrepancy):
@@ -84,13 +87,10 @@ class MMD(_Discrepancy):
             return linear_mmd2(real, fake, self.kernel), {}
         return mmd2(real, fake, self.kernel, self.unbiased), {}
 
-    def _settings(self) -> str:
-        kernel = "" if repr(self.kernel) == "RBF()" else f", {self.kernel!r}"
-        return (
-            kernel
-            + ("" if self.unbiased else ", unbiased=False")
-            + (", linear=True" if self.linear else "")
-        )
+    def __repr__(self) -> str:
+        kernel = () if repr(self.kernel) == "RBF()" else (repr(self.kernel),)
+        first = (sites_written(self.sites), *kernel)
+        return written(self, *first, unbiased=True, linear=False)
 
 
 class EnergyScore(_Discrepancy):
@@ -135,10 +135,8 @@ class EnergyScore(_Discrepancy):
         y, _ = joints.samples(self.sites)
         return energy_score(y, joints.redrawn(self.sites, self.num_samples), self.beta).mean(), {}
 
-    def _settings(self) -> str:
-        return ("" if self.beta == 1.0 else f", beta={self.beta!r}") + (
-            "" if self.num_samples == 2 else f", num_samples={self.num_samples}"
-        )
+    def _shown(self) -> dict[str, Any]:
+        return {"beta": 1.0, "num_samples": 2}
 
 
 class SlicedWasserstein(_Discrepancy):
@@ -182,7 +180,5 @@ class SlicedWasserstein(_Discrepancy):
         )
         return sliced_wasserstein(real, fake, directions, self.p), {}
 
-    def _settings(self) -> str:
-        return ("" if self.num_directions == 64 else f", num_directions={self.num_directions}") + (
-            "" if self.p == 2.0 else f", p={self.p!r}"
-        )
+    def _shown(self) -> dict[str, Any]:
+        return {"num_directions": 64, "p": 2.0}

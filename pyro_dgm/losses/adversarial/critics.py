@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dgm_core.arguments import check_count, check_flag, check_shape, refuse
+from dgm_core.terms import written
 from pyro_dgm.nn import MLP, ConvEncoder, Linear
 
 __all__ = ["Critic", "ImageCritic", "ProjectionCritic"]
@@ -62,6 +63,11 @@ class Critic(nn.Module):
         super().__init__()
         self.network = MLP(check_count("dim", dim), hidden, 1, activation=activation)
         self.spectral_norm = _check_slope(spectral_norm, activation)
+
+    def __repr__(self) -> str:
+        of = self.network
+        first = (repr(of.in_dim), f"hidden={of.hidden}", f"activation={of.activation!r}")
+        return written(self, *first, spectral_norm=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """One number for each of x (batch, *event)."""
@@ -104,6 +110,12 @@ class ImageCritic(nn.Module):
         )
         self.output = Linear(features, 1)
         self.spectral_norm = _check_slope(spectral_norm, activation)
+
+    def __repr__(self) -> str:
+        of = self.encoder
+        channels = tuple(len(layer.weight) for layer in of.convolutions)
+        first = (f"{of.image_shape}", f"hidden_channels={channels}", f"features={of.out_dim}")
+        return written(self, *first, spectral_norm=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """One number for each of x (batch, channels, height, width)."""
@@ -169,6 +181,11 @@ class ProjectionCritic(nn.Module):
         self.encoder, self.num_classes = encoder, num_classes
         self.output, self.classes = Linear(encoder.out_dim, 1), Linear(encoder.out_dim, num_classes)
         self.spectral_norm = _check_slope(spectral_norm, getattr(encoder, "activation", ""))
+
+    def __repr__(self) -> str:
+        shape = self.event_shape if len(self.event_shape) > 1 else self.event_shape[0]
+        first = (repr(shape), repr(self.num_classes), f"encoder={self.encoder!r}")
+        return written(self, *first, spectral_norm=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """One number for each pair (batch, entries of x + num_classes)."""

@@ -37,9 +37,10 @@ References:
     Jordan (2010), arXiv:0809.0853.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf, log
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,6 +90,37 @@ class Divergence:
         """T*(r) = f'(r), r = p/q."""
         return self.activation(self.optimal_output(ratio.log()))
 
+    @property
+    def written(self) -> str:
+        """How the row is given as `f`: by its name, or made by `divergence`."""
+        return repr(self)
+
+
+@dataclass(frozen=True, repr=False)
+class _Row(Divergence):
+    """A row of the table, which is written and pickled by its name and its parameters."""
+
+    params: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def written(self) -> str:
+        return repr(self) if self.params else repr(self.name)
+
+    def __repr__(self) -> str:
+        params = [f"{name}={value!r}" for name, value in self.params.items()]
+        return f"divergence({', '.join([repr(self._base), *params])})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_pickle, (self._base, dict(self.params))
+
+    @property
+    def _base(self) -> str:
+        return self.name.partition("(")[0]
+
+
+def _from_pickle(name: str, params: dict[str, float]) -> Divergence:
+    return divergence(name, **params)
+
 
 def divergence(name: str | Divergence, **params: float) -> Divergence:
     """The row of the table with this name; a Divergence is handed through.
@@ -104,7 +136,7 @@ def divergence(name: str | Divergence, **params: float) -> Divergence:
 
     Example:
         >>> divergence("alpha", alpha=0.5)
-        Divergence(name='alpha(0.5)', domain='t < 2')
+        divergence('alpha', alpha=0.5)
     """
     if isinstance(name, Divergence):
         if params:
@@ -221,7 +253,7 @@ def _jeffrey_conjugate(t: Tensor) -> Tensor:
 _ROWS = {
     row.name: row
     for row in (
-        Divergence(
+        _Row(
             "total_variation",
             "-1/2 <= t <= 1/2",
             generator=lambda u: (u - 1).abs() / 2,
@@ -230,7 +262,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: torch.tanh(v) / 2,
             optimal_output=lambda log_r: torch.copysign(torch.full_like(log_r, inf), log_r),
         ),
-        Divergence(
+        _Row(
             "kl",
             "every t",
             generator=lambda u: torch.xlogy(u, u),
@@ -239,7 +271,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: torch.exp(v - 1),
             optimal_output=lambda log_r: 1 + log_r,
         ),
-        Divergence(
+        _Row(
             "reverse_kl",
             "t < 0",
             generator=lambda u: -torch.log(u),
@@ -248,7 +280,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: v - 1,
             optimal_output=lambda log_r: log_r,
         ),
-        Divergence(
+        _Row(
             "pearson",
             "every t",
             generator=lambda u: (u - 1).square(),
@@ -257,7 +289,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: v * (v / 4 + 1),
             optimal_output=lambda log_r: 2 * torch.expm1(log_r),
         ),
-        Divergence(
+        _Row(
             "neyman",
             "t < 1",
             generator=lambda u: (u - 1).square() / u,
@@ -266,7 +298,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: -2 * torch.expm1(-v / 2),
             optimal_output=lambda log_r: 2 * log_r,
         ),
-        Divergence(
+        _Row(
             "squared_hellinger",
             "t < 1",
             generator=lambda u: (torch.sqrt(u) - 1).square(),
@@ -275,7 +307,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: torch.expm1(v),
             optimal_output=lambda log_r: log_r / 2,
         ),
-        Divergence(
+        _Row(
             "jeffrey",
             "every t",
             generator=lambda u: (u - 1) * torch.log(u),
@@ -284,7 +316,7 @@ _ROWS = {
             conjugate_of_activation=_jeffrey_conjugate,
             optimal_output=lambda log_r: log_r - torch.expm1(-log_r),
         ),
-        Divergence(
+        _Row(
             "jensen_shannon",
             "t < log 2",
             generator=lambda u: torch.xlogy(u, 2 * u / (1 + u)) - torch.log((1 + u) / 2),
@@ -293,7 +325,7 @@ _ROWS = {
             conjugate_of_activation=lambda v: softplus(v) - log(2),
             optimal_output=lambda log_r: log_r,
         ),
-        Divergence(
+        _Row(
             "gan",
             "t < 0",
             generator=lambda u: torch.xlogy(u, u / (1 + u)) - torch.log1p(u),
@@ -310,7 +342,7 @@ def _weighted_jensen_shannon(pi: float) -> Divergence:
     """pi KL(P, M) + (1 - pi) KL(Q, M) with M = pi P + (1 - pi) Q."""
     pi = check_number("pi", pi, above=0, below=1)
     rest = 1 - pi
-    return Divergence(
+    return _Row(
         f"weighted_jensen_shannon({pi})",
         f"t < {-pi * log(pi):.4g}",
         generator=lambda u: (
@@ -320,6 +352,7 @@ def _weighted_jensen_shannon(pi: float) -> Divergence:
         activation=lambda v: -pi * (log(pi) + softplus(-v)),
         conjugate_of_activation=lambda v: rest * (log(rest) + softplus(v)),
         optimal_output=lambda log_r: log_r + log(pi / rest),
+        params={"pi": pi},
     )
 
 
@@ -338,7 +371,7 @@ def _alpha(alpha: float) -> Divergence:
     def derivative(log_r: Tensor) -> Tensor:
         return torch.expm1(slope * log_r) / slope
 
-    return Divergence(
+    return _Row(
         f"alpha({alpha})",
         "every t" if alpha > 1 else f"t < {1 / (1 - alpha):.4g}",
         generator=lambda u: (u**alpha - 1 - alpha * (u - 1)) / (alpha * slope),
@@ -348,6 +381,7 @@ def _alpha(alpha: float) -> Divergence:
         if alpha > 1
         else (lambda v: torch.expm1(alpha / unit * v) / alpha),
         optimal_output=derivative if alpha > 1 else (lambda log_r: unit * log_r),
+        params={"alpha": alpha},
     )
 
 

@@ -78,10 +78,11 @@ class FDivergence(AdversarialTerm):
             return self.bound(real, fake)
         return self.f.conjugate_of_activation(real).mean() - self.f.activation(fake).mean()
 
-    def _settings(self) -> str:
-        return f", f={self.f.name!r}" + (
-            ", generator='non_saturating'" if self.generator == "non_saturating" else ""
-        )
+    def _given(self) -> tuple[str, ...]:
+        return *super()._given(), f"f={self.f.written}"
+
+    def _shown(self) -> dict[str, Any]:
+        return {"generator": "saturating", **super()._shown()}
 
 
 class JensenShannon(FDivergence):
@@ -125,8 +126,11 @@ class JensenShannon(FDivergence):
             instance_noise=instance_noise,
         )
 
-    def _settings(self) -> str:
-        return ", generator='saturating'" if self.generator == "saturating" else ""
+    def _given(self) -> tuple[str, ...]:
+        return AdversarialTerm._given(self)  # f is no argument here
+
+    def _shown(self) -> dict[str, Any]:
+        return {"generator": "non_saturating", **AdversarialTerm._shown(self)}
 
 
 class DensityRatio(AdversarialTerm):
@@ -189,5 +193,5 @@ class DensityRatio(AdversarialTerm):
         """The logged quantity."""
         return plug_in_divergence(self.f, fake)
 
-    def _settings(self) -> str:
-        return f", f={self.f.name!r}"
+    def _given(self) -> tuple[str, ...]:
+        return *super()._given(), f"f={self.f.written}"

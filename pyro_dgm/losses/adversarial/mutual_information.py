@@ -150,20 +150,13 @@ class MutualInformation(AdversarialTerm):
         entropy = _entropy(site).sum() / num
         return log_q + entropy, {"log_q": log_q, "entropy": entropy}
 
-    def __repr__(self) -> str:
-        steps = 0 if self.estimator == "barber_agakov" else 1
-        shown: dict[str, Any] = {
-            "estimator": "barber_agakov",
-            "arguments": {},
-            "critic_steps": steps,
-            "regularizer": None,
-        }
-        changed = [
-            f"{name}={getattr(self, name)!r}"
-            for name, default in shown.items()
-            if getattr(self, name) != default
-        ]
-        return f"MutualInformation({', '.join([*map(repr, self.compared), *changed])})"
+    def _given(self) -> tuple[str, ...]:
+        return tuple(map(repr, self.compared))
+
+    def _shown(self) -> dict[str, Any]:
+        by_guide = self.estimator == "barber_agakov"
+        own = {"estimator": "barber_agakov", "arguments": {}}
+        return {**own, **super()._shown(), "critic_steps": 0 if by_guide else 1}
 
 
 def _guide_on_draws(joints: Joints, name: str, arguments: Mapping[str, int | str]) -> Trace:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_flag, check_number
+from dgm_core.terms import written
 from pyro_dgm.losses.adversarial.divergences import Divergence, divergence
 
 __all__ = ["R1", "R2", "GradientPenalty", "NoiseRegularizer", "Regularizer"]
@@ -39,7 +40,7 @@ class R1:
         return self.weight / 2 * _steepness(critic, real)[1].mean()
 
     def __repr__(self) -> str:
-        return f"R1({self.weight!r})"
+        return written(self, repr(self.weight))
 
 
 class R2(R1):
@@ -53,9 +54,6 @@ class R2(R1):
         self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, key: None = None
     ) -> Tensor:
         return self.weight / 2 * _steepness(critic, fake)[1].mean()
-
-    def __repr__(self) -> str:
-        return f"R2({self.weight!r})"
 
 
 class GradientPenalty:
@@ -87,7 +85,7 @@ class GradientPenalty:
         return self.weight * (excess.relu() if self.one_sided else excess).square().mean()
 
     def __repr__(self) -> str:
-        return f"GradientPenalty({self.weight!r}{', one_sided=True' if self.one_sided else ''})"
+        return written(self, repr(self.weight), one_sided=False)
 
 
 class NoiseRegularizer:
@@ -143,9 +141,8 @@ class NoiseRegularizer:
         return self.weight / 2 * penalty
 
     def __repr__(self) -> str:
-        return (
-            f"NoiseRegularizer({self.weight!r}{'' if self.f is None else f', f={self.f.name!r}'})"
-        )
+        first = (repr(self.weight), *(() if self.f is None else (f"f={self.f.written}",)))
+        return written(self, *first)
 
 
 class Once:

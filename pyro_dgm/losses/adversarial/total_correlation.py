@@ -98,5 +98,5 @@ class TotalCorrelation(AdversarialTerm):
         """The logged quantity."""
         return real.mean()
 
-    def _settings(self) -> str:
-        return f", num_particles={self.num_particles}" if self.num_particles != 1 else ""
+    def _shown(self) -> dict[str, Any]:
+        return {"num_particles": 1, **super()._shown()}

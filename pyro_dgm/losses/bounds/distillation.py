@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from dgm_core.arguments import check_callable, check_name
+from dgm_core.terms import written
 from pyro_dgm.joints.handlers import frozen_parameters
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.joints.structure import random_sites
@@ -86,8 +87,4 @@ class Distillation(Term):
         return (log_q - log_p).mean(), {}
 
     def __repr__(self) -> str:
-        return (
-            f"Distillation({self.teacher!r})"
-            if self.site == "x"
-            else f"Distillation({self.teacher!r}, {self.site!r})"
-        )
+        return written(self, repr(self.teacher), site="x")

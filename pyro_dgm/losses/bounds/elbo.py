@@ -4,8 +4,6 @@ ELBO = E_q(z|x) [log p(x | z) - beta (log q(z | x) - log p(z))] <= log p(x) for 
 equality when q is the posterior.
 """
 
-from typing import Any
-
 from torch import Tensor
 
 from dgm_core.arguments import (
@@ -16,6 +14,7 @@ from dgm_core.arguments import (
     check_weight,
 )
 from dgm_core.schedules import value_of
+from dgm_core.terms import written
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.base import Term, Weight
@@ -118,7 +117,7 @@ class ELBO(Term):
         return (self.beta,)
 
     def __repr__(self) -> str:
-        return repr_with(
+        return written(
             self, beta=1.0, num_particles=1, estimator="reparam", analytic_kl=False, vectorize=None
         )
 
@@ -179,13 +178,3 @@ def centered(signal: Tensor) -> Tensor:
     if signal.shape[0] > 1:
         return signal - leave_one_out_mean(signal)
     return (signal.reshape(-1) - leave_one_out_mean(signal.reshape(-1))).reshape(signal.shape)
-
-
-def repr_with(term: Term, **defaults: Any) -> str:
-    """`Name(argument=value, ...)` with the arguments that differ from their defaults."""
-    changed = [
-        f"{key}={getattr(term, key)!r}"
-        for key, default in defaults.items()
-        if getattr(term, key) != default
-    ]
-    return f"{type(term).__name__}({', '.join(changed)})"

@@ -7,10 +7,10 @@ tends to log p(x).
 from torch import Tensor
 
 from dgm_core.arguments import check_choice, check_count, check_flag_or_none
+from dgm_core.terms import written
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.base import Term
-from pyro_dgm.losses.bounds.elbo import repr_with
 from pyro_dgm.losses.formulas import attach_gradient, iwae_bound, normalized_weights, vimco_signal
 
 __all__ = ["IWAE"]
@@ -102,7 +102,7 @@ class IWAE(Term):
         return _per_datum(scored, (weights * _log_weights(scored, whole)).sum(0), whole)
 
     def __repr__(self) -> str:
-        return repr_with(self, num_particles=10, estimator="reparam", vectorize=None)
+        return written(self, num_particles=10, estimator="reparam", vectorize=None)
 
 
 def _log_weights(joint: InferenceJoint, whole: bool) -> Tensor:

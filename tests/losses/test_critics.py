@@ -194,7 +194,7 @@ def test_instance_noise_has_its_standard_deviation(backend: Any) -> None:
         == "JensenShannon('x', instance_noise=0.1)"
     )
     zeros = backend.array(np.zeros((5000, 2)))
-    own: Any = {} if backend.name == "pyro" else {"_key": lambda name: backend.jax.random.key(1)}
+    own: Any = {} if backend.name == "pyro" else {"key": lambda name: backend.jax.random.key(1)}
     joints = fixed_joints(zeros, zeros, **own)
     for step, sd in ((0, 0.5), (5, 0.25), (10, 0.0)):
         key: Any = {} if backend.name == "pyro" else {"key": backend.jax.random.key(0)}

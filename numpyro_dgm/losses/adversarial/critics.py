@@ -126,7 +126,7 @@ class ImageCritic(eqx.Module):
 
     def __repr__(self) -> str:
         of = self.encoder
-        channels = tuple(len(layer.weight) for layer in of.convolutions)
+        channels = tuple(convolution.weight.shape[0] for convolution in of.convolutions)
         first = (f"{of.image_shape}", f"hidden_channels={channels}", f"features={of.out_dim}")
         return written(self, *first, spectral_norm=False)
 

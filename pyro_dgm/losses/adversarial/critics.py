@@ -113,7 +113,7 @@ class ImageCritic(nn.Module):
 
     def __repr__(self) -> str:
         of = self.encoder
-        channels = tuple(len(layer.weight) for layer in of.convolutions)
+        channels = tuple(convolution.out_channels for convolution in of.convolutions)
         first = (f"{of.image_shape}", f"hidden_channels={channels}", f"features={of.out_dim}")
         return written(self, *first, spectral_norm=False)
 

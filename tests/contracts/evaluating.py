@@ -7,34 +7,27 @@ noise is solved for, so that gradients take the same path. What terms draw by th
 
 import copy
 import pickle
-import re
-import sys
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property, partial
-from inspect import isclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 import pyro
-import pytest
 import torch
 from numpyro import handlers
 from numpyro.infer import SVI
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
-from dgm_core import schedules
 from numpyro_dgm.joints.structure import random_sites
 from numpyro_dgm.losses.adversarial.critics import default_critic
 from tests.backends import NumPyroBackend, PyroBackend
-from tests.bad_inputs.base import signature
 from tests.cases import PROGRAMS, Loss, Programs
 from tests.contracts.libraries import QUICKLY
-from tests.losses.training import build, package
+from tests.contracts.writing import given_numbers, made
+from tests.losses.training import package
 from tests.twins.copying import arrays_of, copy_weights, shake
 
 STEP, RATE, STOCK_RATE = 4, 0.1, 1e-2
@@ -54,43 +47,6 @@ class Evaluated(NamedTuple):
     critics: dict[str, np.ndarray]
 
 
-def public(backend: Any, *packages: str) -> dict[str, Any]:
-    """The public names of packages, with a key where one is asked for."""
-    names: dict[str, Any] = {}
-    for name in packages:
-        module = getattr(package(backend), name)
-        names |= {public: getattr(module, public) for public in module.__all__}
-    if backend.name == "pyro":
-        return names
-    takes = lambda made: isclass(made) and "key" in signature(made)  # noqa: E731
-    key = jax.random.key(0)
-    return {name: partial(made, key=key) if takes(made) else made for name, made in names.items()}
-
-
-def made(backend: Any, case: Loss, expression: str | None = None) -> Any:
-    """The loss that an expression writes."""
-    programs = PROGRAMS[case.programs]
-
-    def critic(dim: int) -> Any:
-        return build(backend, backend.losses.Critic, dim, hidden=(4,), activation="tanh")
-
-    names = {
-        **public(backend, "losses", "conditionals", "nn"),
-        **{name: getattr(schedules, name) for name in ("linear", "constant", "cyclical")},
-        "critic": critic,
-        "model": programs.make(backend)[0],
-        "x": backend.array(programs.data),
-    }
-    if backend.name == "pyro":
-        torch.manual_seed(0)
-    return eval(expression or case.written, names)
-
-
-def without_critics(written: str) -> str:
-    """An expression as `repr` shows it."""
-    return re.sub(r", critic\(\d+\)|critic\(\d+\), |critic\(\d+\)", "", written)
-
-
 def plain_players(loss: Any) -> list[Any]:
     """The terms with a critic, which then take one step of gradient descent at each update."""
     players = [term for term in loss.stateful.values() if hasattr(term, "critic")]
@@ -102,54 +58,6 @@ def plain_players(loss: Any) -> list[Any]:
             else optax.sgd(RATE)
         )
     return players
-
-
-# Numbers that terms draw by themselves
-
-
-class Stand:
-    """A module in which some names stand for others."""
-
-    def __init__(self, module: Any, **names: Any) -> None:
-        self.__dict__.update(names, _module=module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
-
-
-def table(kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers for a shape, the same at every call."""
-    rng = np.random.default_rng(zlib.crc32(f"{kind}{shape}".encode()))
-    return rng.standard_normal(shape) if kind == "normal" else rng.uniform(size=shape)
-
-
-def torch_numbers(kind: str, *shape: Any, **_: Any) -> torch.Tensor:
-    shape = shape[0] if isinstance(shape[0], tuple) else shape
-    return torch.as_tensor(table(kind, tuple(map(int, shape))))
-
-
-@contextmanager
-def given_numbers() -> Iterator[None]:
-    """What the terms of both libraries draw by themselves comes from one table."""
-    in_jax = {
-        kind: lambda key, shape, dtype=float, kind=kind: jax.numpy.asarray(table(kind, shape))
-        for kind in ("normal", "uniform")
-    }
-    stands = {
-        "torch": Stand(
-            torch,
-            randn=partial(torch_numbers, "normal"),
-            rand=partial(torch_numbers, "uniform"),
-            randn_like=lambda x: torch_numbers("normal", tuple(x.shape)),
-        ),
-        "jax": Stand(jax, random=Stand(jax.random, **in_jax)),
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in list(sys.modules.items()):
-            for library, stand in stands.items():
-                if re.match(r"(num)?pyro_dgm\.losses\.", name) and hasattr(module, library):
-                    patch.setattr(module, library, stand)
-        yield
 
 
 # NumPyro

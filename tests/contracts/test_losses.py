@@ -17,11 +17,10 @@ from tests.contracts.evaluating import (
     Found,
     close,
     evaluate_anew,
-    made,
     stock_states_in_numpyro,
     stock_step_in_pyro,
-    without_critics,
 )
+from tests.contracts.writing import made, without_critics
 
 BACKENDS = {"pyro": PyroBackend, "numpyro": NumPyroBackend}
 SIGNS = {"bound": (-1,), "divergence": (1,), "score": (1,), "cost": (1,), "sum": (1, -1)}

@@ -32,13 +32,15 @@ from collections.abc import Iterator
 import pytest
 
 
+def pytest_configure() -> None:
+    """Traces are many objects and hold few cycles: the garbage collector need not look so often."""
+    gc.set_threshold(20_000, 20, 20)
+
+
 def pytest_collection_finish() -> None:
-    """Libraries and tests stay until the end: the garbage collector need not look at them again,
-    nor so often, since traces are large and hold few cycles.
-    """
+    """Libraries and tests stay until the end: no garbage to look for."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _reset() -> None:

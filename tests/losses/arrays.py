@@ -59,8 +59,7 @@ def repeated(backend: Any, function: Callable[..., Any]) -> Callable[..., np.nda
 
 def value(backend: Any, function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     """function(*arrays)."""
-    inputs = [backend.array(a) for a in arrays]
-    return np.asarray(function(*inputs))
+    return repeated(backend, function)(*arrays)
 
 
 def assert_twins_agree(formula: Callable[[Any], Callable[..., Any]], *arrays: np.ndarray) -> None:

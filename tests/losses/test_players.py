@@ -288,22 +288,17 @@ def test_numpyro_gradients_of_both_players(critic_steps: int) -> None:
     loss, critics = numpyro_loss(critic_steps)
     params = {name: jnp.asarray(value) for name, value in PARAMS.items()}
     state = {"loss$state": loss.init_states(None, jax.random.key(0))}
+
+    def total(params: dict[str, Any], state: Any, key: jax.Array) -> Any:
+        args, options = (jnp.asarray(X),), {"update": True, "mutable_state": state}
+        out = loss.evaluate(key, params, numpyro_model, numpyro_guide, args, **options)
+        return out.loss, out.mutable_state
+
+    both_players = eqx.filter_jit(eqx.filter_grad(total, has_aux=True))
+    by_hand = eqx.filter_jit(numpyro_by_hand)
     for key in jax.random.split(jax.random.key(3), 2):
-        critics, expected = numpyro_by_hand(key, params, critics, critic_steps)
-
-        def total(params: dict[str, Any], state: Any = state, key: jax.Array = key) -> Any:
-            out = loss.evaluate(
-                key,
-                params,
-                numpyro_model,
-                numpyro_guide,
-                (jnp.asarray(X),),
-                update=True,
-                mutable_state=state,
-            )
-            return out.loss, out.mutable_state
-
-        gradients, state = jax.jit(jax.grad(total, has_aux=True))(params)
+        critics, expected = by_hand(key, params, critics, critic_steps)
+        gradients, state = both_players(params, state, key)
         for name in params:
             np.testing.assert_allclose(gradients[name], expected[name], rtol=1e-10, atol=1e-10)
         for ours, theirs in zip(loss.critics(state).values(), critics):
@@ -318,7 +313,7 @@ def test_numpyro_stock_engine_moves_the_parameters_by_these_gradients() -> None:
     before = svi.get_params(state)
     _, key = jax.random.split(state.rng_key)
     unconstrained = {**before, "scale": jnp.log(before["scale"])}
-    critics, expected = numpyro_by_hand(key, before, critics, 2)
+    critics, expected = eqx.filter_jit(numpyro_by_hand)(key, before, critics, 2)
     expected["scale"] = expected["scale"] * before["scale"]
     after, _ = jax.jit(svi.update)(state, jnp.asarray(X))
     moved = svi.get_params(after)

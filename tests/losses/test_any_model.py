@@ -107,6 +107,7 @@ def test_iwae_of_eight_schools_tends_to_the_evidence(backend: Any) -> None:
     assert elbo < -31.5
 
 
+@pytest.mark.slow
 def test_autoguides_of_the_libraries(backend: Any) -> None:
     """Mean-field and full-rank autoguides on eight schools: below the best bounds of their families
     (references), above the prior guide.
@@ -121,8 +122,8 @@ def test_autoguides_of_the_libraries(backend: Any) -> None:
         guide = family(model)
         loss = backend.losses.ELBO(num_particles=10)
         if backend.name == "pyro":
-            svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.04}), loss)
-            for _ in range(400):
+            svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.02}), loss)
+            for _ in range(800):
                 svi.step(backend.array(y))
             import torch
 
@@ -137,10 +138,9 @@ def test_autoguides_of_the_libraries(backend: Any) -> None:
 
             svi = numpyro.infer.SVI(model, guide, optax.adam(0.02), loss)
             result = svi.run(jax.random.key(0), 800, backend.array(y), progress_bar=False)
-            many = backend.losses.ELBO(num_particles=20_000)
             bound = -float(
-                jax.jit(lambda *args, g=guide, many=many: many.loss(*args[:2], model, g, args[2]))(
-                    jax.random.key(1), result.params, backend.array(y)
+                backend.losses.ELBO(num_particles=20_000).loss(
+                    jax.random.key(1), result.params, model, guide, backend.array(y)
                 )
             )
         assert best - 0.3 < bound < best + 0.06, (family.__name__, bound)

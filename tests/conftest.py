@@ -37,6 +37,17 @@ def pytest_configure() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`@pytest.mark.slow("numpyro-NAF", ...)`: of the cases, those with one of these in their
+    names are slow.
+    """
+    for item in items:
+        for mark in [m for m in item.own_markers if m.name == "slow" and m.args]:
+            if not any(word in item.name for word in mark.args):
+                item.own_markers.remove(mark)
+
+
 def pytest_collection_finish() -> None:
     """Libraries and tests stay until the end: no garbage to look for."""
     gc.collect()

@@ -36,6 +36,7 @@ def context_of(lib: Any, context_shape: int, *batch: int) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
+@pytest.mark.slow("numpyro-single")
 def test_directions_agree(
     lib: Any, case: Flow, context_shape: int, tolerance: float, rng: np.random.Generator
 ) -> None:

@@ -160,6 +160,7 @@ def test_batch_norm_and_drop_out_train_in_pyro(
 
 
 @pytest.mark.parametrize("lib", ["numpyro"], indirect=True)
+@pytest.mark.slow
 def test_batch_norm_and_drop_out_train_in_numpyro(
     lib: NumPyroLibrary, rng: np.random.Generator, no_warnings: None
 ) -> None:

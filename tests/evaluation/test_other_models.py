@@ -12,8 +12,9 @@ from tests.evaluation import other_models as m
 AS_USERS_COMPILE = True  # the quick random bits have no Poisson draws
 
 PARAMS = {"loc": 0.3}
-QUICK = (m.schools, m.flat_regression, m.hidden_markov)
+QUICK = (m.schools, m.flat_regression)
 SLOW = (
+    m.hidden_markov,
     m.volatility,
     m.marginalized_mixture,
     m.crossed,
@@ -90,6 +91,7 @@ def test_prior_predictive(backend: Any, make: Any) -> None:
     assert {name: x.shape[1:] for name, x in drawn.items()} == kind.predicted
 
 
+@pytest.mark.slow("numpyro")
 def test_new_groups_under_a_stock_guide(backend: Any) -> None:
     """Its local draws are of other schools, and of another number: they are not for these."""
     if backend.name == "pyro":

@@ -128,6 +128,7 @@ def with_weights(name: str, vae: Any, weights: dict[str, np.ndarray]) -> Any:
 
 
 @pytest.mark.parametrize("name", ["pyro", "numpyro"])
+@pytest.mark.slow("numpyro")
 def test_elbo_with_the_exact_guide_is_the_likelihood(name: str) -> None:
     x = digits()
     best = ppca(x)[0]

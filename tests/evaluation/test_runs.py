@@ -70,6 +70,7 @@ def normal_mean(backend: Any) -> tuple[Callable, Callable]:
     return model, guide
 
 
+@pytest.mark.slow("numpyro")
 def test_a_later_fit_of_the_same_networks_changes_nothing(backend: Any) -> None:
     run = vae_run(backend)
     before = backend.evaluation.log_weights(run, X, num_particles=3)
@@ -154,6 +155,7 @@ def automatic(name: str, family: str, model: Callable) -> Any:
 
 
 @pytest.mark.parametrize("family", ["AutoNormal", "AutoMultivariateNormal"])
+@pytest.mark.slow("numpyro")
 def test_automatic_guides_are_read_back(backend: Any, family: str, tmp_path: Path) -> None:
     model, _ = normal_mean(backend)
     run = fitted(backend, model, automatic(backend.name, family, model), Y, num_epochs=40)

@@ -25,6 +25,7 @@ def test_zuko_mixtures_and_flows_over_them_are_not_reparameterized(lib: Any) -> 
 
 
 @pytest.mark.parametrize("lib", ["numpyro"], indirect=True)
+@pytest.mark.slow("numpyro")
 def test_flowjax_mixtures_and_flows_over_them_are_not_reparameterized(lib: Any) -> None:
     bijections, distributions = (
         pytest.importorskip(f"flowjax.{name}") for name in ("bijections", "distributions")

@@ -48,6 +48,7 @@ def density_model(package: Any, flow: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["MAF", "RealNVP"])
+@pytest.mark.slow("numpyro")
 def test_a_density_fits_a_normal_distribution(package: Any, name: str) -> None:
     """NLL of data from a correlated normal distribution comes within 0.02 nat of the best normal
     distribution for them.

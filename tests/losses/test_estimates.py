@@ -102,6 +102,7 @@ def test_wasserstein(backend: Any) -> None:
     )
 
 
+@pytest.mark.slow("numpyro")
 def test_trained_wasserstein_critic(backend: Any) -> None:
     """A shift of length one in the plane. (On the line a critic that starts with the wrong slope
     stays there: the penalty bars the way through slope zero.)
@@ -268,6 +269,7 @@ FOREIGN = {
 }
 
 
+@pytest.mark.slow("numpyro")
 def test_a_model_that_was_not_written_for_it(backend: Any) -> None:
     """All terms of one sum find their sites in it, every parameter gets a gradient, and only the
     density terms are masked.

@@ -284,6 +284,7 @@ def _with(critic: Any, arrays: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("critic_steps", [1, 5])
+@pytest.mark.slow("5")
 def test_numpyro_gradients_of_both_players(critic_steps: int) -> None:
     loss, critics = numpyro_loss(critic_steps)
     params = {name: jnp.asarray(value) for name, value in PARAMS.items()}
@@ -354,6 +355,7 @@ def numpyro_fit(checkpoint: Any, num_epochs: int, **changes: Any) -> list[np.nda
 
 
 @pytest.mark.parametrize("fit", [pyro_fit, numpyro_fit])
+@pytest.mark.slow("numpyro")
 def test_fit_is_repeatable_and_resumes_with_its_critics(fit: Any, tmp_path: Any) -> None:
     once, again = fit(None, 3), fit(None, 3)
     fit(tmp_path, 1)

@@ -183,6 +183,7 @@ def labeled(backend: Any) -> tuple[Callable, Callable]:
     return model, guide
 
 
+@pytest.mark.slow("numpyro")
 def test_aae_with_labels(backend: Any) -> None:
     """Makhzani et al. (2016), section 2.3: a critic of code and label gives each class its part of
     the prior, in an order that x does not suggest.

@@ -62,6 +62,7 @@ def test_the_weight_of_a_term_is_named(face) -> None:
 
 
 @pytest.mark.parametrize("as_stream", [False, True])
+@pytest.mark.slow("numpyro")
 def test_everything_is_as_before_the_step(face, as_stream) -> None:
     """Drop-out, batch normalization and a critic: weights, statistics and critics go back."""
     x = np.where(np.arange(40)[:, None] == 25, np.nan, BITS)  # seen by the encoder only
@@ -96,6 +97,7 @@ def test_everything_is_as_before_the_step(face, as_stream) -> None:
             np.testing.assert_array_equal(state[name], value, err_msg=name)
 
 
+@pytest.mark.slow("numpyro")
 def test_a_critic_that_breaks_is_named_and_goes_back(face) -> None:
     critic, vae = face.critic(2), face.vae()
     term = face.losses.JensenShannon("z", critic, optim=face.sgd(math.inf))

@@ -128,6 +128,7 @@ def test_without_compilation_the_numbers_are_the_same():
         )
 
 
+@pytest.mark.slow
 def test_training_learns():
     bits = np.repeat(BITS[:2], 50, axis=0)
     run = quiet(
@@ -234,6 +235,7 @@ def test_no_global_state_is_changed(no_warnings):
     assert numpyro.distributions.distribution._VALIDATION_ENABLED
 
 
+@pytest.mark.slow
 def test_double_precision(jax_x64):
     run = quiet(
         vae().model,

@@ -69,6 +69,7 @@ def test_a_global_latent_finds_its_posterior(batch_size):
 @pytest.mark.parametrize(
     "kind", [AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal, AutoDelta]
 )
+@pytest.mark.slow
 def test_automatic_guides(kind):
     auto = kind(model)
     run = quiet(model, auto, Y, batch_size=20, num_epochs=200, optim=Adam(0.03))
@@ -87,6 +88,7 @@ def local_model(y):
         numpyro.sample("y", dist.Normal(z, 0.5), obs=y)
 
 
+@pytest.mark.slow
 def test_parameters_of_a_datum_meet_that_datum():
     """NumPyro's plate draws rows at random; `fit` hands it those of the batch, the smaller last
     batch included.

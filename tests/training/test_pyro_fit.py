@@ -294,6 +294,7 @@ GUIDES = {
 
 
 @pytest.mark.parametrize("name", GUIDES)
+@pytest.mark.slow
 def test_automatic_guides_learn_a_location_and_a_scale(name: str) -> None:
     def model(x: Tensor) -> None:
         loc = pyro.sample("loc", dist.Normal(0.0, 10.0))

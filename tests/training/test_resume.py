@@ -43,6 +43,7 @@ def interrupt_at(epoch: int) -> Any:
     return callback
 
 
+@pytest.mark.slow("numpyro")
 def test_a_run_in_parts_is_the_run_in_one(face, tmp_path) -> None:
     """Interrupted, its checkpoint truncated, taken up again; then nothing is left to do."""
     expected = rich(face, None)
@@ -81,6 +82,7 @@ def test_more_epochs_may_be_asked_for(face, tmp_path) -> None:
     assert run.config["num_epochs"] == 5
 
 
+@pytest.mark.slow("numpyro")
 def test_a_search_and_constraints_go_on(face, tmp_path) -> None:
     def model(x: Any) -> None:
         constraints = face.constraints

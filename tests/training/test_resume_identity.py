@@ -182,6 +182,7 @@ def test_wrapped_functions_are_looked_into():
     assert difference(before, describe(reads)) == ["alone.RATE was 1.0 and is 2.0"]
 
 
+@pytest.mark.slow("numpyro")
 def test_networks_and_critics_are_recognized(face, tmp_path):
     """By sizes, rates and activations; not by the weights that they begin with."""
 

@@ -5,6 +5,7 @@ use of themselves; the tests look for all of them in the installed versions. Sup
 versions in `pyproject.toml`.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -130,6 +131,14 @@ def tensor_slots(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
 def priors_of(module: PyroModule) -> dict[str, Mapping[str, Any]]:
     """The priors and the constraints of a module's own parameters."""
     return {"samples": module._pyro_samples, "constraints": module._pyro_params}
+
+
+def module_being_registered() -> nn.Module | None:
+    """The argument of the `pyro.module` that this is called from, if it is."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not pyro.module.__code__:
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["nn_module"]
 
 
 def is_batch_norm(module: nn.Module) -> bool:

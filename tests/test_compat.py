@@ -234,6 +234,19 @@ def test_modules_and_their_parts() -> None:
     assert frames == {}
 
 
+def test_the_module_that_is_being_registered() -> None:
+    module, found = torch.nn.Linear(1, 1), []
+
+    class Listening(pyro.poutine.messenger.Messenger):
+        def _pyro_param(self, msg: Any) -> None:
+            found.append(pyro_dgm.compat.module_being_registered())
+
+    with Listening():
+        pyro.module("net", module)
+        pyro.param("alone", torch.zeros(()))
+    assert found == [module, module, None]
+
+
 def test_tensors() -> None:
     x = torch.zeros(2)
     before = pyro_dgm.compat.version_of(x)

@@ -43,6 +43,7 @@ class Run:
             tensors, by the number of the network and the path inside it.
         term_state: what the terms of the loss keep, by name; `loss.critics(run.term_state)` reads
             the critics.
+        networks: in Pyro the networks whose tensors these are; empty in NumPyro.
     """
 
     model: Callable
@@ -55,6 +56,7 @@ class Run:
     best_epoch: int = 0
     mutable_state: dict[str, Any] = field(default_factory=dict)
     term_state: dict[str, Any] = field(default_factory=dict)
+    networks: tuple[Any, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to a file for `load_run`: weights, running statistics, history and

@@ -1,16 +1,15 @@
 """The weights of a run, apart from those of its model and guide, and put in force for a while."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["held_by_networks", "in_force"]
 
 
-def held_by_networks(model: Callable, guide: Callable) -> dict[str, Any]:
-    """Copies of all that the networks of model and guide hold, parameters and running statistics,
-    by the number of the network and the path inside it; empty in NumPyro, where networks hold
-    nothing that changes.
+def held_by_networks(networks: Sequence[Any]) -> dict[str, Any]:
+    """Copies of all that networks hold, parameters and running statistics, by the number of the
+    network and the path inside it; empty in NumPyro, where networks hold nothing that changes.
     """
     return {}
 

@@ -1,11 +1,13 @@
 """A run on data: model and guide called with the run's own weights, its rows and random numbers."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -13,7 +15,7 @@ from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm_core.arguments import check_seed
 from dgm_core.evaluation import UndrawableError, as_numbers, check_run, settled_rows, stacked
@@ -24,10 +26,10 @@ from pyro_dgm.joints.handlers import DrawnData, GivenDraws, WiderPlates
 from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.joints.structure import kind_of, random_sites
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.nn.modes import modules_of
+from pyro_dgm.nn.modes import owners
 from pyro_dgm.training.batches import Form
 from pyro_dgm.training.rows import Rows
-from pyro_dgm.training.weights import in_force
+from pyro_dgm.training.weights import in_force, networks_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -95,6 +97,12 @@ class Call:
         self.num_data: int | None = getattr(run, "data_size", None)
         self.rows: np.ndarray | None = None
         self._plans: dict[Any, Any] = {}
+
+    @cached_property
+    def networks(self) -> Sequence[nn.Module]:
+        """Those that model and guide use."""
+        known = getattr(self.run, "networks", ())
+        return known or networks_of(self.run.model, self.run.guide, self.args, self.kwargs)
 
     def settle(self, rows: Any) -> None:
         """Find out which rows the data are. Raises ValueError as `settled_rows`."""
@@ -212,7 +220,7 @@ class Call:
         """What tells the plates which data these are, and how many."""
         if rows is None:
             return WiderPlates()
-        found = (part for module in modules_of(self.run.guide) for part in module.modules())
+        found = (part for network in self.networks for part in network.modules())
         guides = [part for part in found if isinstance(part, AutoGuide)]
         numbers = torch.as_tensor(rows, device=self.device)
         return Rows(numbers, self.num_data, guides)
@@ -280,9 +288,10 @@ def as_numpy(x: Any) -> np.ndarray:
 
 def _weight_like(run: Any) -> Tensor:
     """A real weight of the run, whose device and precision its data take."""
-    networks = modules_of(run.model, run.guide)
+    networks = getattr(run, "networks", ()) or owners(run.model, run.guide)
     weights = [p for module in networks for p in module.parameters()]
     weights += getattr(run, "params", {}).values()
+    weights += [weight for _, weight in pyro.get_param_store().named_parameters()]
     return next((weight for weight in weights if weight.is_floating_point()), torch.zeros(()))
 
 

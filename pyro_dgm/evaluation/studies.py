@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pyro.poutine import Trace
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_flag
 from dgm_core.evaluation import check_no_parameters
@@ -29,7 +29,7 @@ from pyro_dgm.evaluation.posterior import Posterior
 from pyro_dgm.evaluation.summaries import sample_posterior
 from pyro_dgm.evaluation.weights import log_weights
 from pyro_dgm.losses import ELBO
-from pyro_dgm.nn.modes import modules_of
+from pyro_dgm.nn.modes import meeting
 from pyro_dgm.training.fit import fit
 
 __all__ = ["compare_guides"]
@@ -112,16 +112,14 @@ def compare_guides(
     draws, notes = _reference(model, data, reference)
 
     def attempt(make: Callable[[], Any], loss: Any, seed: int) -> Attempt:
-        with _apart(model):
-            guide = make()
-            with _apart(guide):
-                run = fit(model, guide, data, loss=loss, seed=seed, **options)
-                return Attempt(
-                    sample_posterior(run, data, num_draws=num_draws, seed=seed),
-                    seconds_per_step(run.history),
-                    _num_parameters(run, data),
-                    lambda: log_weights(run, data, num_particles=num_particles, seed=seed + 1),
-                )
+        with _apart():
+            run = fit(model, make(), data, loss=loss, seed=seed, **options)
+            return Attempt(
+                sample_posterior(run, data, num_draws=num_draws, seed=seed),
+                seconds_per_step(run.history),
+                _num_parameters(run, data),
+                lambda: log_weights(run, data, num_particles=num_particles, seed=seed + 1),
+            )
 
     return compared(guides, objectives, seeds, attempt, draws, progress=progress, notes=notes)
 
@@ -150,14 +148,17 @@ def _parameters(trace: Trace) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _apart(program: Callable) -> Iterator[None]:
-    """Inside this block a fit starts with an empty parameter store; afterwards the networks of a
-    program are as they were."""
-    modules = modules_of(program)
-    kept = [deepcopy(module.state_dict()) for module in modules]
+def _apart() -> Iterator[None]:
+    """Inside this block a fit starts with an empty parameter store; afterwards the networks that
+    were used in it are as they were."""
+    kept: list[tuple[nn.Module, dict[str, Any]]] = []
+
+    def keep(module: nn.Module) -> None:
+        kept.append((module, deepcopy(module.state_dict())))
+
     try:
-        with own_store(empty=True):
+        with own_store(empty=True), meeting(keep):
             yield
     finally:
-        for module, state in zip(modules, kept, strict=True):
+        for module, state in reversed(kept):
             module.load_state_dict(state, strict=False)

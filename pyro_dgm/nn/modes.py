@@ -5,11 +5,17 @@ program uses.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import MethodType
 from typing import Any
 
 import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from pyro_dgm.compat import module_being_registered
+from pyro_dgm.nn.register import watching
 
 __all__ = ["evaluation_mode"]
 
@@ -23,71 +29,67 @@ def evaluation_mode(*callables: Callable[..., Any]) -> Iterator[None]:
         the models, guides or networks that are called inside the block. Afterwards everything is as
         it was before.
     """
-    modules = {
-        part for module in modules_of(*callables) for part in module.modules() if part.training
-    }
+    changed: list[nn.Module] = []
+
+    def evaluate(module: nn.Module) -> None:
+        for part in module.modules():
+            if part.training:
+                part.training = False
+                changed.append(part)
+
     try:
-        for part in modules:
-            part.training = False
-        yield
+        for module in owners(*callables):
+            evaluate(module)
+        with meeting(evaluate):
+            yield
     finally:
-        for part in modules:
+        for part in changed:
             part.training = True
 
 
-def modules_of(*callables: Any) -> list[nn.Module]:
-    """The networks that callables use: themselves, the objects they are bound to, and what
-    partials, closures and globals hold.
-    """
+def owners(*callables: Any) -> list[nn.Module]:
+    """The networks that callables are, are bound to, or have among their arguments as partials."""
     found: list[nn.Module] = []
-    seen: dict[int, Any] = {}  # keeps what it names alive, so that no id is used twice
-    waiting = list(callables)
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen or isinstance(value, _LEAVES) or _is_foreign(value):
-            continue
-        seen[id(value)] = value
+    for value in callables:
         if isinstance(value, nn.Module):
             found.append(value)
         elif isinstance(value, MethodType):
-            waiting += [value.__self__, value.__func__]
+            found += owners(value.__self__)
         elif isinstance(value, partial):
-            waiting += [value.func, *value.args, *value.keywords.values()]
-        elif isinstance(value, FunctionType):
-            closure = dict(zip(value.__code__.co_freevars, value.__closure__ or ()))
-            waiting += [cell.cell_contents for cell in closure.values() if cell != CellType()]
-            waiting += [
-                value.__globals__[name]
-                for name in _names(value.__code__)
-                if name in value.__globals__
-            ]
-            waiting += [
-                *(value.__defaults__ or ()),
-                *(value.__kwdefaults__ or {}).values(),
-                *vars(value).values(),
-            ]
-        elif isinstance(value, list | tuple | set | frozenset):
-            waiting += value
-        elif isinstance(value, dict):
-            waiting += value.values()
-        else:
-            waiting += getattr(value, "__dict__", {}).values()
+            found += owners(value.func, *value.args, *value.keywords.values())
     return found
 
 
-_LEAVES = (ModuleType, type, torch.Tensor, str, bytes, int, float, complex, type(None))
+@contextmanager
+def meeting(met: Callable[[nn.Module], None]) -> Iterator[None]:
+    """Inside this block, and in this thread, `met` is called with every network that is called or
+    registered (`register`, `pyro.module`) and had not been met, before it is used.
+    """
+    known: dict[int, nn.Module] = {}  # keeps what it names alive, so that no id is used twice
+
+    def first(module: nn.Module) -> None:
+        if id(module) not in known:
+            known.update((id(part), part) for part in module.modules())
+            met(module)
+
+    def called(module: nn.Module, args: Any) -> None:
+        if first in watching.get() and not torch.compiler.is_compiling():
+            first(module)
+
+    token = watching.set((*watching.get(), first))
+    hook = register_module_forward_pre_hook(called)
+    try:
+        with _Registered():
+            yield
+    finally:
+        hook.remove()
+        watching.reset(token)
 
 
-def _is_foreign(value: Any) -> bool:
-    """Functions of the libraries themselves: what they refer to is not the user's."""
-    return (
-        isinstance(value, FunctionType)
-        and not value.__closure__
-        and (value.__module__ or "").split(".")[0] in ("pyro", "torch")
-    )
+class _Registered(Messenger):
+    """Tells of the networks whose parameters `pyro.module` states, the outermost block first."""
 
-
-def _names(code: CodeType) -> set[str]:
-    """The names that a function and the functions inside it look up outside."""
-    inner = (part for part in code.co_consts if isinstance(part, CodeType))
-    return set(code.co_names).union(*map(_names, inner))
+    def _pyro_param(self, msg: Message) -> None:
+        if isinstance(msg["args"][-1], nn.Parameter) and (module := module_being_registered()):
+            for met in watching.get():
+                met(module)

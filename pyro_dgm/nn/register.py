@@ -1,5 +1,6 @@
 """Registering the parameters of modules inside models."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from pyro_dgm.compat import stored_parameter
 __all__ = ["register"]
 
 M = TypeVar("M", bound=nn.Module)
+# What is told of every module that is registered.
+watching: ContextVar[tuple[Callable[[nn.Module], None], ...]] = ContextVar("watching", default=())
 settled = ContextVar(
     "settled", default=False
 )  # true inside training steps, which know all parameters already
@@ -27,6 +30,8 @@ def register(name: str, module: M) -> M:
     module without parameters is returned as it is. A parameter in two places, as of a layer that is
     used twice, is one; in NumPyro it is known by its array.
     """
+    for met in watching.get():
+        met(module)
     if settled.get():
         return module
     tracing = (

@@ -53,6 +53,17 @@ class Batch(NamedTuple):
         return Batch(form, arrays, self.rows, self.share)
 
     @property
+    def call(self) -> tuple[tuple, dict[str, Any]]:
+        """The arguments of a call with it."""
+        return self.form.call(self.arrays)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device."""
+        arrays = (None if array is None else array.to(device) for array in self.arrays)
+        rows = None if self.rows is None else self.rows.to(device)
+        return self._replace(arrays=tuple(arrays), rows=rows)
+
+    @property
     def device(self) -> torch.device:
         """Where it lies."""
         tensors = (array for array in self.arrays if isinstance(array, Tensor))
@@ -109,6 +120,10 @@ class Arrays:
             self.num_data, batch_size, drop_last
         )
         self.arrays, self.device = arrays, device
+
+    def to(self, device: torch.device) -> None:
+        """Move all data to another device."""
+        self.arrays, self.device = Batch(self.form, self.arrays, None).to(device).arrays, device
 
     def epoch(self, seed: int, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """The batches of an epoch in an order drawn from `seed`; of each the part `share` = (index,
@@ -178,6 +193,15 @@ class Stream:
             if self._peeked is not None:
                 self._peeked = _chain(self._first, batches)
         return self._first
+
+    def to(self, device: torch.device) -> None:
+        """Give the batches on another device."""
+        self.device = device
+        if self._first is not None:
+            self._first = self._first.to(device)
+        if self._first is not None and self._peeked is not None:
+            next(self._peeked)  # the same, on the device before
+            self._peeked = _chain(self._first, self._peeked)
 
     def epoch(self, seed: int, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """The batches of an epoch; every process gives its own, and the order is the iterable's."""

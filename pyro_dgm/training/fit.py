@@ -8,6 +8,7 @@ import numpy as np
 import pyro
 import torch
 from pyro import poutine
+from torch import nn
 
 from dgm_core.structure import with_choice
 from dgm_core.training.arguments import check_arguments, check_callbacks, check_rates
@@ -20,7 +21,7 @@ from dgm_core.training.resuming import held, record
 from dgm_core.training.saved import seen
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.losses import ELBO, Loss
-from pyro_dgm.nn.modes import modules_of
+from pyro_dgm.nn.modes import owners
 from pyro_dgm.nn.optimizers import Adam, check_optimizer
 from pyro_dgm.training import resuming
 from pyro_dgm.training.batches import Arrays, Stream
@@ -37,6 +38,7 @@ from pyro_dgm.training.step import Step, discover
 from pyro_dgm.training.trainer import Trainer
 from pyro_dgm.training.updates import Updates
 from pyro_dgm.training.validating import Validation
+from pyro_dgm.training.weights import networks_of
 
 __all__ = ["fit"]
 
@@ -147,7 +149,7 @@ def fit(
     folder = None if checkpoint is None else usable_folder(checkpoint)
     workers = Workers(device)
     with undisturbed() as user_validates:
-        place = _place(workers.device, model, guide)
+        place = workers.device or _place(owners(model, guide)) or torch.get_default_device()
         source: Arrays | Stream
         if is_in_memory(data):
             source = Arrays(data, batch_size, drop_last=drop_last, device=place)
@@ -161,11 +163,17 @@ def fit(
             check_accepts("transform", transform, (example,), {})
         example = example.transformed(transform)
         for name, function in (("model", model), ("guide", guide)):
-            check_accepts(name, function, *example.form.call(example.arrays))
+            check_accepts(name, function, *example.call)
         if lr_schedule is not None:
             check_rates(lr_schedule, plan.num_steps or 1000)
+        networks = networks_of(model, guide, *example.call, workers.device)
+        found = _place(networks)
+        if workers.device is None and found not in (None, place):
+            source.to(found)  # this run has shown where the parameters are
+            place, example = found, example.to(found)
+            networks = networks_of(model, guide, *example.call)
         with types_explained(example.arrays):
-            parameters, states = discover(model, guide, loss, example, source.num_data)
+            parameters, states = discover(model, guide, networks, loss, example, source.num_data)
         with parameters.installed():
             step = Step(model, guide, loss, parameters, source.num_data)
             step.states = states
@@ -236,19 +244,10 @@ def fit(
                     )
 
 
-def _place(device: torch.device | None, *functions: Callable) -> torch.device:
-    """The device to train on; modules are moved there. Without one given, that of the first
-    parameter.
-    """
-    modules = modules_of(*functions)
-    if device is None:
-        return next(
-            (parameter.device for module in modules for parameter in module.parameters()),
-            torch.get_default_device(),
-        )
-    for module in modules:
-        module.to(device)
-    return device
+def _place(networks: list[nn.Module]) -> torch.device | None:
+    """The device of the first parameter."""
+    parameters = (parameter for module in networks for parameter in module.parameters())
+    return next((parameter.device for parameter in parameters), None)
 
 
 def _default_guide(model: Callable, loss: Loss) -> Callable:

@@ -3,13 +3,11 @@ where a number is not finite.
 """
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
@@ -18,9 +16,7 @@ from dgm_core.results import History
 from dgm_core.training.batches import Form
 from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.saved import called_with, check_arrays, read_run, unrunnable, write_run
-from pyro_dgm.compat import own_store
-from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.training.weights import held_by_networks
+from pyro_dgm.training.weights import held_by_networks, networks_met, run_once
 
 __all__ = ["NonFiniteError", "Run", "load_run"]
 
@@ -45,6 +41,7 @@ class Run:
             tensors, by the number of the network and the path inside it.
         term_state: what the terms of the loss keep, by name; `loss.critics(run.term_state)` reads
             the critics.
+        networks: in Pyro the networks whose tensors these are; empty in NumPyro.
     """
 
     model: Callable
@@ -57,6 +54,7 @@ class Run:
     best_epoch: int = 0
     mutable_state: dict[str, Any] = field(default_factory=dict)
     term_state: dict[str, Any] = field(default_factory=dict)
+    networks: tuple[Any, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to a file for `load_run`: weights, running statistics, history and
@@ -136,12 +134,12 @@ def load_run(
     else:
         form, values = Form.of(data)
     try:
-        of_guide, of_model, held = _found(model, guide, *form.call(_inputs(values)))
+        of_guide, of_model, networks = _found(model, guide, *form.call(_inputs(values)))
     except Exception as error:
         raise CheckpointError(unrunnable(path, error)) from error
     if not any(name in arrays for name in _arrays(of_guide, {})):
         of_guide = {}  # a loss that does not need the guide has not trained it
-    like = _arrays({**of_guide, **of_model}, held)
+    like = _arrays({**of_guide, **of_model}, held_by_networks(networks))
     check_arrays(path, arrays, like)
     found: dict[str, dict[str, Tensor]] = {"params": {}, "state": {}}
     for name, array in arrays.items():
@@ -152,6 +150,7 @@ def load_run(
         guide=guide,
         params=found["params"],
         mutable_state=found["state"],
+        networks=networks,
         **fields,
     )
 
@@ -165,21 +164,10 @@ def _prior_of(model: Callable) -> Callable:
 
 def _found(
     model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any]
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """The parameters of the guide, those of the model, and what their networks hold."""
-    with (
-        torch.no_grad(),
-        torch.random.fork_rng(),
-        own_store(empty=True),
-        pyro.validation_enabled(False),
-        evaluation_mode(model, guide),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        guide(*args, **kwargs)  # an automatic guide sets itself up
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        replayed = poutine.replay(model, trace=guide_trace)
-        model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+) -> tuple[dict[str, Tensor], dict[str, Tensor], tuple[nn.Module, ...]]:
+    """The parameters of the guide, those of the model, and their networks."""
+    with networks_met(model, guide) as networks:
+        guide_trace, model_trace = run_once(model, guide, args, kwargs)
     of_guide, of_model = (
         {
             name: site["value"].detach()
@@ -189,7 +177,7 @@ def _found(
         }
         for trace in (guide_trace, model_trace)
     )
-    return of_guide, of_model, held_by_networks(model, guide)
+    return of_guide, of_model, tuple(networks)
 
 
 def _arrays(params: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str, Tensor]:

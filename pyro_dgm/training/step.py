@@ -17,7 +17,6 @@ from dgm_core.training.batches import Form
 from pyro_dgm.compat import store_parameter, stored_constraint
 from pyro_dgm.losses import Loss
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.nn.modes import modules_of
 from pyro_dgm.nn.register import settled
 from pyro_dgm.training.batches import Batch
 from pyro_dgm.training.rows import Rows
@@ -36,17 +35,14 @@ class Parameters(Messenger):
     Attributes:
         sites: name -> unconstrained Parameter.
         free: those of `pyro.param` alone.
-        modules: all networks that the callables use.
+        modules: all networks that the callables use, without those inside others.
         wants_rows: whether a plate holds a subsample of the data.
         restarted: those of which the parameter store held another value.
     """
 
-    def __init__(self, model: Callable, guide: Callable, device: torch.device) -> None:
+    def __init__(self, modules: list[nn.Module], device: torch.device) -> None:
         super().__init__()
-        found = modules_of(model, guide)
-        inside = {id(part) for module in found for part in module.modules() if part is not module}
-        self.modules = [module for module in found if id(module) not in inside]
-        self.device = device
+        self.modules, self.device = modules, device
         self.sites: dict[str, nn.Parameter] = {}
         self.free = nn.ParameterList()
         self._index: dict[str, int] = {}
@@ -232,14 +228,19 @@ def _callable(function: Callable) -> Callable:
 
 
 def discover(
-    model: Callable, guide: Callable, loss: Loss, batch: Batch, num_data: int | None
+    model: Callable,
+    guide: Callable,
+    networks: list[nn.Module],
+    loss: Loss,
+    batch: Batch,
+    num_data: int | None,
 ) -> tuple[Parameters, dict[str, Any]]:
     """The parameters that model and guide meet on a batch, whatever the store holds under the names
     of modules, and the first states of the terms.
 
     Runs the guide once before: automatic guides make their parameters on the first run.
     """
-    parameters = Parameters(model, guide, batch.device)
+    parameters = Parameters(networks, batch.device)
     step = Step(model, guide, loss, parameters, num_data)
     args, kwargs = batch.form.call(batch.arrays)
     store = pyro.get_param_store()

@@ -366,12 +366,13 @@ class Trainer(Training):
 
     def _run(self, *, final: bool) -> Run:
         best = final and self.best is not None
+        networks = tuple(self.parameters.modules)
         if best:
             self.everything.put(self.best)
-            params, held = self.parameters.constrained(), held_by_networks(*self.functions)
+            params, held = self.parameters.constrained(), held_by_networks(networks)
         else:
             with self.updates.averaged():
-                params, held = self.parameters.constrained(), held_by_networks(*self.functions)
+                params, held = self.parameters.constrained(), held_by_networks(networks)
                 averages = self.everything.snapshot() if final else None
             self.everything.put(averages)
         best_epoch = self.patience.best_epoch if best else self.epoch
@@ -379,4 +380,4 @@ class Trainer(Training):
         size = self.data_size
         counts = self.epoch, best_epoch
         run = Run(*self.functions, params, history, self.config, size, *counts, held)
-        return replace(run, term_state=snapshot(self.step.states))
+        return replace(run, term_state=snapshot(self.step.states), networks=networks)

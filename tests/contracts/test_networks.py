@@ -4,6 +4,7 @@ evaluation.
 
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -177,8 +178,8 @@ def test_frozen_parameters_are_not_registered(lib: PyroLibrary, no_warnings: Non
 GLOBAL: dict[str, Any] = {}
 
 
-def program_with_a_global() -> Any:
-    return [GLOBAL for _ in range(1)]
+def program_with_a_global(x: Any) -> Any:
+    return [GLOBAL["network"](x) for _ in range(1)]
 
 
 class Holder:
@@ -187,54 +188,53 @@ class Holder:
     def __init__(self, network: Any) -> None:
         self.parts = SimpleNamespace(networks=[network])
 
-    def model(self) -> Any:
-        return self.parts
+    def model(self, x: Any) -> Any:
+        return self.parts.networks[0](x)
 
 
 @PYRO
 def test_evaluation_mode_finds_the_networks_of_a_program(lib: PyroLibrary) -> None:
+    """When it calls or registers them, and before where it is bound to them."""
     network = lib.network(NETWORKS["MLP-dropout"])
     network.dropout.eval()  # the user's choice, to be kept
     GLOBAL["network"] = network
+    x = lib.torch.ones(1, 5)
 
-    def closure(flag: bool = True) -> Any:
-        return (lambda: network)() if flag else None
+    def closure(x: Any) -> Any:
+        return (lambda: network)()(x)
 
-    def default(part: Any = network) -> Any:
-        return part
+    def registering(x: Any) -> Any:
+        lib.pyro.module("net", network)
+        return network.layers
 
-    never_bound: Any
-    if not lib:
-        never_bound = None
-
-    def half_bound() -> Any:
-        return network, never_bound
-
+    owning = (network, network.forward, partial(lambda a, x: a(x), network))
     for program in (
-        network,
-        network.forward,
+        *owning,
         closure,
-        default,
-        half_bound,
-        partial(lambda a, b: a, network),
-        partial(lambda a, b: a, b=[network]),
+        registering,
+        partial(lambda x, b: b[0](x), b=[network]),
         Holder(network).model,
         program_with_a_global,
         lib.pyro.poutine.scale(closure, scale=2.0),
         lib.pyro.poutine.block(lib.pyro.poutine.mask(closure, mask=True), hide=["z"]),
     ):
         with lib.package.nn.evaluation_mode(program):
-            assert not any(part.training for part in network.modules()), program
+            assert network.training == (program not in owning)
             with lib.package.nn.evaluation_mode(program):
-                pass
-            assert not network.training
+                program(x)
+                assert not network.training
+            program(x)
+            assert not any(part.training for part in network.modules()), program
         assert network.training
         assert network.layers.training
         assert not network.dropout.training
-    with pytest.raises(KeyError), lib.package.nn.evaluation_mode(closure):
-        raise KeyError
+    with pytest.raises(ValueError, match="last dimension"), lib.package.nn.evaluation_mode(closure):
+        closure(x[:, 1:])
     assert network.training
-    with lib.package.nn.evaluation_mode(lambda: lib.torch):
+    with lib.package.nn.evaluation_mode(lambda: network):
+        other = Thread(target=network, args=(x,))  # whose mode is its own business
+        other.start()
+        other.join()
         assert network.training
 
 

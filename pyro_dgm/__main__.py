@@ -1,4 +1,4 @@
-"""The command line, run as a module: `fit vae`, `list`, `compare`."""
+"""The command line, run as a module: `fit`, `evaluate`, `sample`, `compare`, `list`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from dgm_core import cli
-from pyro_dgm import conditionals, evaluation, flows, losses, models, training
 
 __all__ = ["main"]
 
@@ -18,18 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     backend = cli.Backend(
         name="pyro_dgm",
         libraries=("torch", "pyro-ppl"),
-        models=models,
-        conditionals=conditionals,
-        flows=flows,
-        losses=losses,
-        fit=training.fit,
-        Adam=training.Adam,
-        binarize=training.binarize,
-        log_weights=evaluation.log_weights,
-        to_arviz=evaluation.to_arviz,
-        generate=evaluation.generate,
-        reconstruct=evaluation.reconstruct,
-        latents=evaluation.latents,
+        package=sys.modules["pyro_dgm"],
         maker=_maker,
     )
     return cli.main(backend, argv)

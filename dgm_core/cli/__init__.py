@@ -9,13 +9,19 @@ from collections.abc import Sequence
 
 from dgm_core.cli.arguments import UsageError, build_parser, read_arguments
 from dgm_core.cli.backend import Backend
-from dgm_core.cli.running import compare, fit, show
+from dgm_core.cli.running import compare, evaluate, fit, sample, show
 from dgm_core.data import DataError
 from dgm_core.training.checkpoint import CheckpointError
 
 __all__ = ["Backend", "UsageError", "build_parser", "main"]
 
-_COMMANDS = {"fit": fit, "list": show, "compare": compare}
+_COMMANDS = {
+    "fit": fit,
+    "evaluate": evaluate,
+    "sample": sample,
+    "compare": compare,
+    "list": show,
+}
 
 
 def main(backend: Backend, argv: Sequence[str] | None = None) -> int:

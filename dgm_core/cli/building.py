@@ -10,141 +10,146 @@ from typing import Any
 
 import numpy as np
 
-from dgm_core.cli.arguments import LIKELIHOODS, POSTERIORS, PRIORS, UsageError
+from dgm_core.cli.arguments import UsageError
 from dgm_core.cli.backend import Backend
+from dgm_core.cli.table import LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS, Model
 from dgm_core.data import Dataset, binarize, dequantize, load
 from dgm_core.schedules import linear
 
-_OPEN = (
-    "beta",
-    "kumaraswamy",
-    "logit_normal",
-)  # densities on (0, 1), which gray levels of exactly 0 and 1 do not lie in
+_OPEN = ("beta", "kumaraswamy", "logit_normal")  # densities on (0, 1), without its ends
 _REAL = ("normal", "student_t")
+_FEATURES, _PIXEL_FEATURES = 256, 16  # of the convolutions
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data as the likelihood wants them.
+    """Data as the model wants them.
 
     Args:
         dataset: where they come from.
-        likelihood: the flag, or its default for the data.
-        train, validation, test: (num_data, x_dim), or (num_data, channels, height, width) for
-            convolutions.
+        model: whose data they are.
+        likelihood: the flag, or its default for the data; None for a model without one.
         redraw: whether the training data are gray levels that are binarized anew at every pass.
         levels: gray levels that a density of the data is to be corrected for in bits per dimension;
             1 for probabilities of gray levels; None where bits per dimension mean nothing.
+        train, validation, test: (num_data, x_dim), or (num_data, channels, height, width) of
+            images; a pair with the classes where the model is given them.
     """
 
     dataset: Dataset
-    likelihood: str
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
+    model: Model
+    likelihood: str | None
     redraw: bool
     levels: int | None
+    train: Any
+    validation: Any
+    test: Any
 
 
 def prepare(arguments: Namespace) -> Prepared:
     """Load the data and bring them into the support of the likelihood. Raises UsageError for what
     does not fit together.
     """
-    dataset = load(arguments.data)
+    dataset, model = load(arguments.data), MODELS[arguments.model]
     if dataset.lengths is not None:
-        raise UsageError(
-            f"--data {dataset.name} are sequences, which a VAE of vectors does not model; "
-            "choose "
-            "images or a table."
-        )
-    if arguments.model == "conv_vae" and dataset.image_shape is None:
-        raise UsageError(f"conv_vae needs images, and --data {dataset.name} are none; use vae.")
+        raise UsageError(f"--data {dataset.name} are sequences, and {arguments.model} is not.")
+    if model.of_images and dataset.image_shape is None:
+        raise UsageError(f"{arguments.model} needs images, and --data {dataset.name} are none.")
+    if model.labeled and dataset.labels is None:
+        raise UsageError(f"{arguments.model} needs classes, and --data {dataset.name} has none.")
+    likelihood, protocol = _likelihood(arguments, dataset)
+    redraw = protocol == "dynamic"
+    parts: list[Any] = []
+    levels = 1 if likelihood == "discretized_logistic" else None
+    for index, name in enumerate(("train", "validation", "test")):
+        x = getattr(dataset, name)
+        # The seeds are the same for every run, so that runs with different seeds are tested on the
+        # same data.
+        if protocol is not None and not (redraw and index == 0):
+            x = binarize(x, "static" if redraw else protocol, seed=index)
+        elif likelihood in _OPEN or (model.kind == "FlowGAN" and dataset.levels):
+            x, levels = dequantize(x, dataset.levels or 256, seed=index), dataset.levels
+        if model.of_images and dataset.image_shape:
+            x = x.reshape(-1, *dataset.image_shape)
+        labels = dataset.labels[name] if model.labeled and dataset.labels else None
+        parts.append(x if labels is None else (x, labels.astype(np.int32)))
+    return Prepared(dataset, model, likelihood, redraw, levels, *parts)
+
+
+def _likelihood(arguments: Namespace, dataset: Dataset) -> tuple[str | None, str | None]:
+    """The likelihood and how its data become binary; None where it has none, or they do not."""
+    if "likelihood" not in MODELS[arguments.model].flags:
+        return None, None
     likelihood = arguments.likelihood or ("normal" if dataset.levels is None else "bernoulli")
     if dataset.levels is None and likelihood not in _REAL:
         raise UsageError(
             f"--likelihood {likelihood} needs gray levels in [0, 1], and --data {dataset.name} "
             "are real numbers; use normal."
         )
-    if arguments.binarize is not None and likelihood != "bernoulli":
+    if likelihood == "bernoulli":
+        default = "threshold" if dataset.name == "digits" else "dynamic"
+        return likelihood, arguments.binarize or default
+    if arguments.binarize is not None:
         raise UsageError(f"--binarize makes data for --likelihood bernoulli, not for {likelihood}.")
-
-    protocol = arguments.binarize or ("threshold" if dataset.name == "digits" else "dynamic")
-    redraw = likelihood == "bernoulli" and protocol == "dynamic"
-    parts, levels = [], None
-    for index, part in enumerate((dataset.train, dataset.validation, dataset.test)):
-        # The seeds are the same for every run, so that runs with different seeds are tested on the
-        # same data.
-        if likelihood == "bernoulli" and not (redraw and index == 0):
-            part = binarize(part, "static" if redraw else protocol, seed=index)
-        elif likelihood in _OPEN:
-            part, levels = dequantize(part, dataset.levels or 256, seed=index), dataset.levels
-        elif likelihood == "discretized_logistic":
-            levels = 1
-        parts.append(
-            part.reshape(-1, *dataset.image_shape)
-            if arguments.model == "conv_vae" and dataset.image_shape
-            else part
-        )
-    train, validation, test = parts
-    return Prepared(dataset, likelihood, train, validation, test, redraw=redraw, levels=levels)
+    return likelihood, None
 
 
 def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
     """The model with its prior, posterior and likelihood. Raises UsageError for sizes that do not
     fit.
     """
-    make = backend.maker(arguments.seed)
-    z_dim, options = arguments.z_dim, {}
-    shape: Any
-    if arguments.model == "vae":
-        hidden = (200, 200) if arguments.hidden is None else arguments.hidden
-        shape = data.train.shape[1]
+    make, model, z_dim = backend.maker(arguments.seed), data.model, arguments.z_dim
+    shape: Any = data.dataset.image_shape if model.of_images else data.dataset.x_dim
+    sizes = [shape, z_dim] if "z_dim" in model.flags else [shape]
+    sizes += [data.dataset.num_classes] if model.labeled else list(model.sizes)
+    options: dict[str, Any] = {}
+    hidden = arguments.hidden
+    if model.of_images:
+        options |= {} if hidden is None else {"hidden_channels": hidden}
+    elif "hidden" in model.flags:
+        hidden = (200, 200) if hidden is None else hidden
         options["hidden"] = hidden
-        encoded, decoded = (hidden[-1], hidden[0]) if hidden else (shape, z_dim)
-        cls, pixelwise = backend.models.VAE, {}
-    else:
-        shape = data.dataset.image_shape
-        options |= {} if arguments.hidden is None else {"hidden_channels": arguments.hidden}
-        options |= {"features": 256, "pixel_features": 16}
-        encoded, decoded = 256, 16 * shape[1] * shape[2]
-        cls, pixelwise = backend.models.ConvVAE, {"pixelwise": True}
-
     with as_usage_error():
-        posterior = backend.conditional(POSTERIORS[arguments.posterior])
-        rank = (min(2, z_dim),) if arguments.posterior == "low_rank" else ()
-        levels = (
-            {"num_levels": data.dataset.levels} if data.likelihood == "discretized_logistic" else {}
-        )
-        likelihood = getattr(backend.conditionals, LIKELIHOODS[data.likelihood])
-        return make(
-            cls,
-            shape,
-            z_dim,
-            prior=make(backend.conditional(PRIORS[arguments.prior]), z_dim),
-            posterior=make(posterior, z_dim, *rank, context_shape=encoded),
-            likelihood=make(likelihood, shape, context_shape=decoded, **levels, **pixelwise),
-            **options,
-        )
+        if "prior" in model.flags:
+            options["prior"] = make(backend.conditional(PRIORS[arguments.prior]), z_dim)
+        if data.likelihood is not None:
+            encoded, decoded = _contexts(data, shape, z_dim, hidden)
+            own: dict[str, Any] = {"pixelwise": True} if model.of_images else {}
+            if data.likelihood == "discretized_logistic":
+                own["num_levels"] = data.dataset.levels
+            kind = backend.conditional(LIKELIHOODS[data.likelihood])
+            options["likelihood"] = make(kind, shape, context_shape=decoded, **own)
+        if "posterior" in model.flags:
+            rank = (min(2, z_dim),) if arguments.posterior == "low_rank" else ()
+            kind = backend.conditional(POSTERIORS[arguments.posterior])
+            options["posterior"] = make(kind, z_dim, *rank, context_shape=encoded)
+            if model.of_images:
+                options |= {"features": _FEATURES, "pixel_features": _PIXEL_FEATURES}
+        return make(getattr(backend.package.models, model.kind), *sizes, **options)
+
+
+def _contexts(data: Prepared, shape: Any, z_dim: int, hidden: Any) -> tuple[int, int]:
+    """The sizes of the features of encoder and decoder."""
+    if data.model.of_images:
+        return _FEATURES, _PIXEL_FEATURES * shape[1] * shape[2]
+    if hidden:
+        return hidden[-1], hidden[0]
+    classes = data.dataset.num_classes if data.model.labeled else 0
+    return shape + classes, z_dim + classes
 
 
 def build_loss(backend: Backend, arguments: Namespace, num_data: int) -> Any:
     """The loss, with KL warm-up over whole epochs. Raises UsageError for arguments that the loss
     refuses.
     """
-    with as_usage_error():
-        if arguments.loss == "iwae":
-            return backend.losses.IWAE(
-                num_particles=arguments.num_particles or 10, estimator=arguments.estimator
-            )
+    given = Namespace(**vars(arguments))
+    if arguments.warmup:
         steps_per_epoch = -(-num_data // arguments.batch_size)
-        beta = (
-            linear(arguments.warmup * steps_per_epoch, end=arguments.beta)
-            if arguments.warmup
-            else arguments.beta
-        )
-        return backend.losses.ELBO(
-            beta=beta, num_particles=arguments.num_particles or 1, estimator=arguments.estimator
-        )
+        given.beta = linear(arguments.warmup * steps_per_epoch, end=arguments.beta)
+    sites = MODELS[arguments.model].sites
+    with as_usage_error():
+        build = LOSSES[arguments.loss].build
+        return build(backend.package.losses, given, sites if len(sites) > 1 else sites[0])
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""The commands: fit and evaluate, list, compare."""
+"""The commands: fit, evaluate, sample, compare, list."""
 
 from __future__ import annotations
 
 import platform
 from argparse import Namespace
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,95 +12,94 @@ from typing import Any
 import numpy as np
 
 from dgm_core import plots
-from dgm_core.cli.arguments import (
-    LIKELIHOODS,
-    LOSSES,
-    MODELS,
-    POSTERIORS,
-    PRIORS,
-    UsageError,
-    settings_of,
-)
+from dgm_core.cli.arguments import UsageError, settings_of
 from dgm_core.cli.backend import Backend
 from dgm_core.cli.building import Prepared, as_usage_error, build_loss, build_model, prepare
+from dgm_core.cli.table import LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS
 from dgm_core.data import describe, names
 from dgm_core.diagnostics import active_units, bits_per_dim, summary
 from dgm_core.files import claimed, unused
 from dgm_core.results import format_table, read_json, write_json
+from dgm_core.samples.quality import frechet_distance, neighbor_scores
 
 _NUM_PICTURES = 64
 _NUM_EXPORTED, _NUM_DRAWS = 50, 100  # data and draws in posterior.nc
+_RUN = "model.run"
 
 
 def fit(backend: Backend, arguments: Namespace) -> None:
     """Train a model, write everything into the output folder and print the table of bounds."""
     data = prepare(arguments)
     model = build_model(backend, arguments, data)
-    loss = build_loss(backend, arguments, len(data.train))
+    loss = build_loss(backend, arguments, len(data.dataset.train))
     arguments.output.mkdir(parents=True, exist_ok=True)
     with claimed(arguments.output) as free:
         if not free:
             raise UsageError(f"Another run writes to {arguments.output}: give another --output.")
-        _fit(backend, arguments, data, model, loss)
+        run = _fit(backend, arguments, data, model, loss)
+        table = _evaluated(backend, arguments, data, run, arguments.output)
+    print(
+        f"{backend.name} {arguments.model} on {arguments.data}, {loss!r}, best of {run.epoch} "
+        f"epochs: {run.best_epoch}\n{table}\n{arguments.output}: {_listing(arguments.output)}"
+    )
 
 
-def _fit(backend: Backend, arguments: Namespace, data: Prepared, model: Any, loss: Any) -> None:
-    folder = arguments.output
+def _fit(backend: Backend, arguments: Namespace, data: Prepared, model: Any, loss: Any) -> Any:
+    folder, training = arguments.output, backend.package.training
+    splits = ("train", "validation", "test")
     config = {
         "backend": backend.name,
         "model": arguments.model,
         "arguments": settings_of(arguments),
-        "versions": _versions(backend),
-    }
-    config |= {
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", *backend.libraries)},
+        },
         "likelihood": data.likelihood,
         "loss": repr(loss),
-        "num_data": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
+        "num_data": {name: len(getattr(data.dataset, name)) for name in splits},
     }
     write_json(folder / "config.json", config)  # now, so that an interrupted run can be resumed
     with as_usage_error():
-        run = backend.fit(
+        run = training.fit(
             model.model,
             model.guide,
             data.train,
             loss=loss,
-            optim=backend.Adam(arguments.learning_rate),
+            optim=training.Adam(arguments.learning_rate),
             num_epochs=arguments.epochs,
             batch_size=arguments.batch_size,
-            validation=data.validation,
+            validation=data.validation if data.model.scored else None,
             patience=arguments.patience,
-            transform=backend.binarize if data.redraw else None,
+            transform=training.binarize if data.redraw else None,
             checkpoint=folder / "checkpoint",
             resume=arguments.resume,
             seed=arguments.seed,
             progress=not arguments.quiet,
             device=arguments.device,
         )
+    run.save(folder / _RUN)
     run.history.to_csv(folder / "metrics.csv")
     plots.save(plots.loss_curves(run.history), folder / "losses.png")
-    table = _evaluate(backend, arguments, data, run)
-    print(
-        f"{backend.name} {arguments.model} on {arguments.data}, {loss!r}, best of {run.epoch} "
-        f"epochs: {run.best_epoch}\n{table}\n{folder}: {_listing(folder)}"
-    )
+    return run
 
 
-def show(backend: Backend, arguments: Namespace) -> None:
-    """Print the data sets, models and their parts."""
-    print(format_table([{"data set": name, "": describe(name)} for name in names()]))
-    parts = {
-        "model": MODELS,
-        "--posterior": POSTERIORS,
-        "--prior": PRIORS,
-        "--likelihood": LIKELIHOODS,
-        "--loss": [f"{loss} ({', '.join(estimators)})" for loss, estimators in LOSSES.items()],
-    }
-    print(
-        "\n"
-        + format_table(
-            [{"flag": flag, "values": ", ".join(values)} for flag, values in parts.items()]
-        )
-    )
+def evaluate(backend: Backend, arguments: Namespace) -> None:
+    """Evaluate a finished run again, with other particles, data or seed."""
+    data, run = _loaded(backend, arguments)
+    table = _evaluated(backend, arguments, data, run, arguments.folder)
+    print(f"{backend.name} {arguments.model} on {arguments.data}, {run!r}\n{table}")
+
+
+def sample(backend: Backend, arguments: Namespace) -> None:
+    """Draw from a finished run: every site into `samples.npz`, a picture beside it."""
+    data, run = _loaded(backend, arguments)
+    folder, size = arguments.folder, arguments.size
+    draws = _drawn(backend, data, run, size, means=arguments.means, seed=arguments.seed)
+    np.savez(folder / "samples.npz", **draws)  # type: ignore[arg-type]
+    _show_samples(data, draws["x"], folder)
+    shapes = ", ".join(f"{name} {value.shape}" for name, value in draws.items())
+    print(f"{shapes} in {folder / 'samples.npz'}")
 
 
 def compare(backend: Backend, arguments: Namespace) -> None:
@@ -109,94 +109,158 @@ def compare(backend: Backend, arguments: Namespace) -> None:
     print(format_table([_row(folder) for folder in arguments.folders]))
 
 
-def _evaluate(backend: Backend, arguments: Namespace, data: Prepared, run: Any) -> str:
-    """Bounds, pictures and draws on the test data; returns the table."""
-    folder, seed = arguments.output, arguments.seed
-    x = data.test[: arguments.eval_data or None]
-    labels = None if data.dataset.labels is None else data.dataset.labels["test"][: len(x)]
-    report = summary(backend.log_weights(run, x, num_particles=arguments.eval_particles, seed=seed))
-    means = backend.latents(run, x, means=True, num_draws=_NUM_DRAWS, seed=seed)["z"]
-    extra: dict[str, float] = {"active_units": active_units(means), "z_dim": arguments.z_dim}
-    lines = [str(report), f"active units: {extra['active_units']} of {arguments.z_dim}"]
-    if data.levels is not None:
-        extra["bits_per_dim"] = float(bits_per_dim(report.mean("IWAE"), x[0].size, data.levels))
-        lines.append(f"bits per dimension: {extra['bits_per_dim']:.3f}")
-    write_json(
-        folder / "results.json",
-        {
-            **report.to_dict(),
-            **extra,
-            "epoch": run.epoch,
-            "seconds": float(np.nansum(run.history.column("seconds"))),
-        },
-    )
+def show(backend: Backend, arguments: Namespace) -> None:
+    """Print the data sets, models and their parts."""
+    print(format_table([{"data set": name, "": describe(name)} for name in names()]) + "\n")
+    rows = [
+        {"model": name, "": model.about, "data": model.data, "loss": ", ".join(model.losses)}
+        for name, model in MODELS.items()
+    ]
+    print(format_table(rows) + "\n")
+    parts = {
+        "--posterior": POSTERIORS,
+        "--prior": PRIORS,
+        "--likelihood": LIKELIHOODS,
+        "--loss": [f"{name} ({', '.join(loss.estimators)})" for name, loss in LOSSES.items()],
+    }
+    print(format_table([{"flag": f, "values": ", ".join(values)} for f, values in parts.items()]))
 
+
+def _loaded(backend: Backend, arguments: Namespace) -> tuple[Prepared, Any]:
+    """The data and the run of a folder. Raises UsageError or CheckpointError where it has none."""
+    data = prepare(arguments)
+    model = build_model(backend, arguments, data)
+    path = arguments.folder / _RUN
+    return data, backend.package.training.load_run(path, model.model, model.guide)
+
+
+def _evaluated(
+    backend: Backend, arguments: Namespace, data: Prepared, run: Any, folder: Path
+) -> str:
+    """Numbers, pictures and draws of the test data; returns the table."""
+    test = _pair(data.test)
+    test = tuple(part[: arguments.eval_data or None] for part in test)
+    x, seed = test[0], arguments.seed
+    results: dict[str, Any] = {}
+    lines = []
+    if data.model.scored:
+        with as_usage_error():
+            log_w = backend.package.evaluation.log_weights(
+                run, *test, num_particles=arguments.eval_particles, seed=seed
+            )
+        report = summary(log_w)
+        results |= report.to_dict()
+        lines.append(str(report))
+        if data.levels is not None:
+            bits = float(bits_per_dim(report.mean("IWAE"), x[0].size, data.levels))
+            results["bits_per_dim"] = bits
+            lines.append(f"bits per dimension: {bits:.3f}")
+    if data.model.inferred:
+        units = _inferred(backend, data, run, test, folder, seed)
+        results |= {"active_units": units, "z_dim": arguments.z_dim}
+        lines.append(f"active units: {units} of {arguments.z_dim}")
+    made = _drawn(backend, data, run, len(x), means=False, seed=seed)["x"]
+    flat = x.reshape(len(x), -1), made.reshape(len(x), -1)
+    scores = neighbor_scores(*flat)._asdict() if len(x) > 5 else {}
+    results["samples"] = {**scores, "frechet": frechet_distance(*flat)}
+    lines.append(", ".join(f"{name} {value:.3f}" for name, value in results["samples"].items()))
+    pictures = data.dataset.image_shape is not None
+    if pictures and data.likelihood is not None:
+        made = _drawn(backend, data, run, _NUM_PICTURES, means=True, seed=seed)["x"]
+    _show_samples(data, made[:_NUM_PICTURES] if pictures else made, folder)
+    seconds = float(np.nansum(run.history.column("seconds")))
+    results |= {"epoch": run.epoch, "seconds": seconds}
+    write_json(folder / "results.json", results)
+    return "\n".join(lines)
+
+
+def _inferred(
+    backend: Backend, data: Prepared, run: Any, test: tuple, folder: Path, seed: int
+) -> int:
+    """Latents, reconstructions and draws of the posterior of the test data, as files; returns the
+    number of active units.
+    """
+    evaluation, dataset, x = backend.package.evaluation, data.dataset, test[0]
+    means = evaluation.latents(run, *test, means=True, num_draws=_NUM_DRAWS, seed=seed)["z"]
+    labels = None if dataset.labels is None else dataset.labels["test"][: len(x)]
+    title = "posterior means of the test data"
+    plots.save(plots.latent_scatter(means, labels, title=title), folder / "latent.png")
+    if data.likelihood is not None:
+        rebuilt = evaluation.reconstruct(run, *test, seed=seed)["x"]
+        if dataset.image_shape is not None:
+            figure = plots.reconstructions(x[:40], rebuilt[:40], dataset.image_shape)
+        else:
+            figure = _pairs({"data": x, "reconstructions": rebuilt})
+        plots.save(figure, folder / "reconstructions.png")
+    exported = tuple(part[:_NUM_EXPORTED] for part in test)
+    if data.model.scored:
+        idata = evaluation.to_arviz(run, *exported, num_draws=_NUM_DRAWS, seed=seed)
+        _replaced(folder / "posterior.nc", lambda path: idata.to_netcdf(str(path)))
+    return int(active_units(means))
+
+
+def _drawn(
+    backend: Backend, data: Prepared, run: Any, size: int, *, means: bool, seed: int
+) -> dict[str, np.ndarray]:
+    """So many draws of the model run forward; a conditional one is given the classes in turn."""
+    generate = backend.package.evaluation.generate
+    if data.model.kind == "ConditionalVAE":
+        classes = np.arange(size, dtype=np.int32) % data.dataset.num_classes
+        return generate(run, None, classes, means=means, seed=seed)
+    return generate(run, size=size, means=means, seed=seed)
+
+
+def _show_samples(data: Prepared, made: np.ndarray, folder: Path) -> None:
     shape = data.dataset.image_shape
-    rebuilt = backend.reconstruct(run, x, seed=seed)["x"]
-    made = backend.generate(
-        run, size=_NUM_PICTURES if shape else len(x), means=shape is not None, seed=seed
-    )["x"]
     if shape is not None:
-        plots.save(plots.samples_grid(made, shape), folder / "samples.png")
-        plots.save(
-            plots.reconstructions(x[:40], rebuilt[:40], shape), folder / "reconstructions.png"
-        )
+        figure = plots.samples_grid(made.reshape(len(made), -1), shape)
     else:
-        columns = [f"$x_{{{index + 1}}}$" for index in range(x.shape[1])]
-        plots.save(
-            plots.pair_plot({"data": x, "samples": made}, names=columns), folder / "samples.png"
-        )
-        plots.save(
-            plots.pair_plot({"data": x, "reconstructions": rebuilt}, names=columns),
-            folder / "reconstructions.png",
-        )
-    plots.save(
-        plots.latent_scatter(means, labels, title="posterior means of the test data"),
-        folder / "latent.png",
-    )
-    idata = backend.to_arviz(run, x[:_NUM_EXPORTED], num_draws=_NUM_DRAWS, seed=seed)
-    temporary = unused(folder / "posterior.nc")
+        figure = _pairs({"data": data.dataset.test, "samples": made})
+    plots.save(figure, folder / "samples.png")
+
+
+def _pairs(draws: dict[str, np.ndarray]) -> Any:
+    columns = [f"$x_{{{index + 1}}}$" for index in range(next(iter(draws.values())).shape[1])]
+    return plots.pair_plot(draws, names=columns)
+
+
+def _pair(part: Any) -> tuple:
+    return part if isinstance(part, tuple) else (part,)
+
+
+def _replaced(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside the old one, which stays where that fails."""
+    temporary = unused(path)
     try:
-        idata.to_netcdf(str(temporary))
-        temporary.replace(folder / "posterior.nc")
+        write(temporary)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return "\n".join(lines)
 
 
 def _row(folder: Path) -> dict[str, Any]:
     """One line of the comparison."""
     try:
         config, results = read_json(folder / "config.json"), read_json(folder / "results.json")
-        counts = results["khat_counts"]
-        return {
-            "run": folder.resolve().name,
-            "backend": config["backend"],
-            "data": config["arguments"]["data"],
-            "posterior": config["arguments"]["posterior"],
-            "prior": config["arguments"]["prior"],
-            "loss": config["loss"],
-            **{
-                f"IWAE-{results['num_particles']}" if name == "IWAE" else name: mean
-                for name, mean in results["mean"].items()
-                if name != "k-hat"
-            },
-            "k-hat >= 0.7": counts["0.7 <= k < 1"] + counts["k >= 1"] if counts else None,
-            "active units": results["active_units"],
-            "epochs": results["epoch"],
-            "seconds": results["seconds"],
-        }
+        settings, flags = config["arguments"], MODELS[config["model"]].flags
+        row = {"run": folder.resolve().name, "backend": config["backend"]}
+        row |= {"model": config["model"], "data": settings["data"]}
+        row |= {name: settings[name] for name in ("posterior", "prior") if name in flags}
+        row["loss"] = config["loss"]
+        for name, mean in results.get("mean", {}).items():
+            if name != "k-hat":
+                row[f"IWAE-{results['num_particles']}" if name == "IWAE" else name] = mean
+        if counts := results.get("khat_counts"):
+            row["k-hat >= 0.7"] = counts["0.7 <= k < 1"] + counts["k >= 1"]
+        samples = dict(results["samples"])
+        row |= {name: samples[name] for name in ("precision", "recall") if name in samples}
+        if "active_units" in results:
+            row["active units"] = results["active_units"]
+        return row | {"epochs": results["epoch"], "seconds": results["seconds"]}
     except Exception as error:  # whatever a wrong file leads to
         raise UsageError(
             f"{folder} does not hold the results of a finished run ({error})."
         ) from error
-
-
-def _versions(backend: Backend) -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", *backend.libraries)},
-    }
 
 
 def _listing(folder: Path) -> str:

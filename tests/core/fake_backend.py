@@ -9,9 +9,10 @@ import numpy as np
 from dgm_core import cli
 from dgm_core.arviz_export import assemble
 from dgm_core.results import History
+from dgm_core.training.checkpoint import CheckpointError
 
-FILES = ["checkpoint", "config.json", "latent.png", "losses.png", "metrics.csv", "posterior.nc"]
-FILES += ["reconstructions.png", "results.json", "samples.png"]
+FILES = ["checkpoint", "config.json", "latent.png", "losses.png", "metrics.csv", "model.run"]
+FILES += ["posterior.nc", "reconstructions.png", "results.json", "samples.png"]
 
 
 class Part:
@@ -27,6 +28,12 @@ class Part:
 
     guide = model
 
+    def __add__(self, other):
+        return Part("Sum", self, other)
+
+    def __rmul__(self, weight):
+        return self
+
     def __repr__(self):
         return (
             f"{self.kind}({', '.join(f'{name}={value!r}' for name, value in self.kwargs.items())})"
@@ -40,22 +47,37 @@ class Module:
         return lambda *args, **kwargs: Part(kind, *args, **kwargs)
 
 
+class FakeRun(types.SimpleNamespace):
+    """What `fit` returns; it is saved as its model's arguments."""
+
+    def save(self, path):
+        Path(path).write_text(repr(self.model.args))
+
+
 class FakeBackend:
     """Records what `fit` is given; evaluates to random numbers of the right shapes."""
 
     def __init__(self, fail=None):
         self.calls, self.fail = [], fail
         module = Module()
+        training = types.SimpleNamespace(
+            fit=self.fit, load_run=self.load_run, Adam=module.Adam, binarize=self.binarize
+        )
+        evaluation = types.SimpleNamespace(
+            **{
+                name: getattr(self, name)
+                for name in ("log_weights", "to_arviz", "generate", "reconstruct", "latents")
+            }
+        )
+        package = types.SimpleNamespace(
+            **dict.fromkeys(("models", "conditionals", "flows", "losses"), module),
+            training=training,
+            evaluation=evaluation,
+        )
         self.backend = cli.Backend(
             name="fake_dgm",
             libraries=("numpy",),
-            **dict.fromkeys(("models", "conditionals", "flows", "losses"), module),
-            **{
-                name: getattr(self, name)
-                for name in ("fit", "log_weights", "to_arviz", "generate", "reconstruct", "latents")
-            },
-            Adam=module.Adam,
-            binarize=self.binarize,
+            package=package,
             maker=lambda seed: lambda cls, *args, **kwargs: cls(*args, **kwargs),
         )
 
@@ -68,32 +90,42 @@ class FakeBackend:
             raise self.fail
         options["checkpoint"].mkdir(exist_ok=True)
         (options["checkpoint"] / "last.npz").touch()
-        self.x, self.z_dim = data, model.__self__.args[1]
+        return self.run(model.__self__, options["num_epochs"])
+
+    def load_run(self, path, model, guide):
+        if not path.exists() or path.read_text() != repr(model.__self__.args):
+            raise CheckpointError(f"There is no run in {path}.")
+        self.calls.append({"loaded": model.__self__})
+        return self.run(model.__self__, 1)
+
+    def run(self, model, num_epochs):
         rows = [
             {"epoch": i, "loss": 5.0 / i, "ELBO": -5.0 / i, "validation": 6.0 / i, "seconds": 0.5}
-            for i in range(1, options["num_epochs"] + 1)
+            for i in range(1, num_epochs + 1)
         ]
-        return types.SimpleNamespace(
-            history=History(rows), epoch=options["num_epochs"], best_epoch=1
-        )
+        return FakeRun(model=model, history=History(rows), epoch=num_epochs, best_epoch=1)
 
     def binarize(self, batch):
         """Not called."""
 
-    def log_weights(self, run, x, *, num_particles, seed):
+    def log_weights(self, run, x, *classes, num_particles, seed):
         return np.random.default_rng(seed).normal(-30, 1, size=(num_particles, len(x)))
 
-    def latents(self, run, x, *, seed, means, num_draws=1):
-        return {"z": np.random.default_rng(seed).normal(size=(len(x), self.z_dim))}
+    def latents(self, run, x, *classes, seed, means, num_draws=1):
+        return {"z": np.random.default_rng(seed).normal(size=(len(x), run.model.args[1]))}
 
-    def reconstruct(self, run, x, *, seed):
+    def reconstruct(self, run, x, *classes, seed):
         return {"x": np.full(x.shape, 0.5)}
 
-    def generate(self, run, *, size, seed, means):
-        return {"x": np.random.default_rng(seed).random((size, *self.x.shape[1:]))}
+    def generate(self, run, *data, size=None, seed, means):
+        shape = run.model.args[0] if isinstance(run.model.args[0], tuple) else run.model.args[:1]
+        size = len(data[1]) if size is None else size
+        self.calls.append({"drawn": (size, data, means)})
+        return {"x": np.random.default_rng(seed).random((size, *shape))}
 
-    def to_arviz(self, run, x, *, num_draws, seed):
-        return assemble({"z": np.zeros((num_draws, len(x), self.z_dim))}, attrs={"seed": seed})
+    def to_arviz(self, run, x, *classes, num_draws, seed):
+        z = np.zeros((num_draws, len(x), run.model.args[1]))
+        return assemble({"z": z}, attrs={"seed": seed})
 
 
 def config(folder):

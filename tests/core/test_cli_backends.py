@@ -4,12 +4,12 @@ import importlib
 import os
 import warnings
 
+import numpy as np
 import pytest
 
+from dgm_core.cli.table import MODELS
 from dgm_core.results import History, read_json
 from tests.source_tree import TWINS
-
-pytestmark = pytest.mark.slow
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -37,6 +37,7 @@ def run(request, tmp_path, monkeypatch):
     return importlib.import_module(f"{request.param}.__main__").main
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
 )
@@ -59,6 +60,7 @@ def test_fit_and_resume(run, capsys):
     assert "IWAE-25" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_convolutions_with_other_parts(run):
     parts = [
         "--likelihood",
@@ -91,8 +93,38 @@ def test_convolutions_with_other_parts(run):
         )
         == 0
     )
-    assert len(os.listdir("out")) == 9
+    assert len(os.listdir("out")) == 10
     assert read_json("out/results.json")["bits_per_dim"] > 0
+
+
+def tiny(model):
+    """Flags of the smallest model of this name."""
+    flags = ["--epochs", "1", "--batch-size", "1000", "--eval-particles", "5", "--eval-data", "9"]
+    flags += ["--z-dim", "2"] if "z_dim" in MODELS[model].flags else []
+    return flags + (["--hidden", "4"] if "hidden" in MODELS[model].flags else [])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [m if m == "gan" else pytest.param(m, marks=pytest.mark.slow) for m in MODELS],
+)
+def test_every_command(run, model, capsys):
+    """Fit, evaluate, draw, compare: the weights that are read back are those that were fitted."""
+    flags = tiny(model)
+    assert run(["fit", model, *flags, "--output", "out", "--quiet"]) == 0
+    before = read_json("out/results.json")
+    assert run(["evaluate", "out"]) == 0
+    after = read_json("out/results.json")
+    assert after["samples"] == pytest.approx(before["samples"], rel=1e-4)
+    if "mean" in before:
+        assert after["mean"]["IWAE"] == pytest.approx(before["mean"]["IWAE"], rel=1e-4)
+    assert run(["sample", "out", "--size", "7", "--seed", "3"]) == 0
+    capsys.readouterr()
+    assert run(["compare", "out", "out"]) == 0
+    assert capsys.readouterr().out.count(model) >= 2
+    assert len(np.load("out/samples.npz")["x"]) == 7
+    assert np.isfinite(np.load("out/samples.npz")["x"]).all()
+    assert run(["sample", "out", "--size", "0"]) == 2
 
 
 def test_what_the_library_refuses_is_one_line(run, capsys):

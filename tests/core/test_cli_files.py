@@ -23,12 +23,24 @@ RUN = ("fit", "vae", "--epochs", "1", "--eval-particles", "3", "--output", "run"
         (["fit", "vae", "--output", "~nobody-here/run"], "--output: must be a folder"),
         (["fit", "vae", "--output", "/dev/null/run"], "/dev/null"),
         (["fit", "vae", "--output", "x" * 300], "File name too long"),
-        (["fit", "vae", "--z-dim", str(10**12)], "--z-dim: must be at most 1000000, got"),
+        (
+            ["fit", "vae", "--z-dim", str(10**12)],
+            "--z-dim: must be a whole number from 1 to 1000000, got",
+        ),
         (["fit", "vae", "--hidden", f"20,{10**12}"], "--hidden: must be sizes"),
         (["fit", "vae", "--epochs", "9" * 5000], "--epochs: must be a whole number"),
-        (["fit", "vae", "--seed", str(2**70)], "--seed: must be at most 4294967295"),
-        (["fit", "vae", "--num-particles", str(10**9)], "--num-particles: must be at most"),
-        (["fit", "vae", "--eval-particles", str(10**9)], "--eval-particles: must be at most"),
+        (
+            ["fit", "vae", "--seed", str(2**70)],
+            "--seed: must be a whole number from 0 to 4294967295",
+        ),
+        (
+            ["fit", "vae", "--num-particles", str(10**9)],
+            "--num-particles: must be a whole number from 1",
+        ),
+        (
+            ["fit", "vae", "--eval-particles", str(10**9)],
+            "--eval-particles: must be a whole number from 1",
+        ),
         (["fit", "vae", "--learning-rate", "1e400"], "--learning-rate: must be a positive number"),
         (["fit", "vae", "--beta", "inf"], "--beta: must be a number of at least 0"),
         (["compare", ""], "must be the path of a folder"),
@@ -101,7 +113,7 @@ def test_a_configuration_is_looked_at_as_flags_are(capsys, change):
     ["", "{", "[]", "3", "null", '"text"', "[" * 100_000, '{"arguments": []}', "\ud800", "\0"]
     + [json.dumps({"backend": "fake_dgm", "model": "vae", "arguments": a}) for a in ([], 3, "x")]
     + [json.dumps({"backend": 5, "model": "vae", "arguments": DEFAULTS})]
-    + [json.dumps({"backend": "fake_dgm", "model": m, "arguments": {}}) for m in (5, None, "gan")],
+    + [json.dumps({"backend": "fake_dgm", "model": m, "arguments": {}}) for m in (5, None, "gann")],
 )
 def test_a_file_that_is_no_configuration(capsys, text):
     Path("run").mkdir()
@@ -110,6 +122,9 @@ def test_a_file_that_is_no_configuration(capsys, text):
     assert "run" in one_line(capsys)
     assert FakeBackend()("compare", "run") == 2
     assert "run does not hold the results" in one_line(capsys)
+    for command in ("evaluate", "sample"):
+        assert FakeBackend()(command, "run") == 2
+        assert "run" in one_line(capsys)
 
 
 def test_what_compare_refuses(capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dgm_core.cli.table import MODELS
 from dgm_core.training.checkpoint import CheckpointError
 from tests.core.fake_backend import FakeBackend, one_line
 
@@ -21,11 +22,11 @@ pytestmark = pytest.mark.usefixtures("here")
         ([], "the following arguments are required"),
         (["train"], "invalid choice: 'train'"),
         (["fit"], "required: model"),
-        (["fit", "gan"], "invalid choice: 'gan'"),
+        (["fit", "gann"], "invalid choice: 'gann'"),
         (["fit", "vae", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (
             ["fit", "vae", "--epochs", "0"],
-            "--epochs: must be a whole number of at least 1, got '0'",
+            "--epochs: must be a whole number from 1 to 1000000000, got '0'",
         ),
         (["fit", "vae", "--epochs", "many"], "got 'many'"),
         (
@@ -39,8 +40,11 @@ pytestmark = pytest.mark.usefixtures("here")
             ["fit", "vae", "--loss", "iwae", "--estimator", "stl"],
             "--estimator stl does not go with --loss iwae, which takes reparam, dreg",
         ),
-        (["fit", "vae", "--loss", "iwae", "--beta", "2"], "--beta and --warmup weight the KL part"),
-        (["fit", "vae", "--loss", "iwae", "--warmup", "2"], "the iwae bound has none"),
+        (["fit", "vae", "--loss", "iwae", "--beta", "2"], "--beta does not go with --loss iwae"),
+        (
+            ["fit", "vae", "--loss", "iwae", "--warmup", "2"],
+            "--warmup does not go with",
+        ),
         (["fit", "vae", "--likelihood", "normal", "--binarize", "static"], "not for normal"),
         (["fit", "vae", "--data", "two_moons", "--binarize", "static"], "not for normal"),
         (
@@ -48,6 +52,15 @@ pytestmark = pytest.mark.usefixtures("here")
             "needs gray levels in [0, 1]",
         ),
         (["fit", "conv_vae", "--data", "two_moons"], "conv_vae needs images"),
+        (["fit", "conditional_gan", "--data", "spirals"], "conditional_gan needs classes"),
+        (["fit", "gan", "--loss", "elbo"], "which takes jensen_shannon, wasserstein"),
+        (["fit", "gan", "--posterior", "iaf"], "--posterior does not go with gan"),
+        (["fit", "flow_gan", "--z-dim", "3"], "--z-dim does not go with flow_gan"),
+        (["fit", "gan", "--patience", "3"], "gan has none"),
+        (["evaluate"], "required: RUN"),
+        (["evaluate", "nothing"], "There is no run in nothing: config.json is missing"),
+        (["sample", "nothing"], "There is no run in nothing: config.json is missing"),
+        (["sample", "nothing", "--size", "0"], "--size: must be a whole number from 1"),
         (["fit", "vae", "--z-dim", "101"], "z_dim is too large, got 101."),
         (["compare", "nothing"], "nothing does not hold the results of a finished run"),
     ],
@@ -113,6 +126,7 @@ def test_list(capsys):
     assert FakeBackend()("list") == 0
     printed = capsys.readouterr().out
     for word in (
+        *MODELS,
         "digits",
         "mnist",
         "two_moons",
@@ -144,9 +158,10 @@ def test_compare(capsys):
     capsys.readouterr()
     assert fake("compare", "one", "two") == 0
     header, _, first, second = capsys.readouterr().out.splitlines()
-    assert header.split()[:8] == [
+    assert header.split()[:9] == [
         "run",
         "backend",
+        "model",
         "data",
         "posterior",
         "prior",
@@ -154,5 +169,5 @@ def test_compare(capsys):
         "ELBO",
         "IWAE-30",
     ]
-    assert first.startswith("one  fake_dgm  digits")
-    assert second.startswith("two  fake_dgm  digits")
+    assert first.startswith("one  fake_dgm  vae    digits")
+    assert second.startswith("two  fake_dgm  vae    digits")

@@ -15,7 +15,6 @@ from dgm_core.arguments import check_numbers, refuse
 from dgm_core.structure import Structure
 
 __all__ = [
-    "UndrawableError",
     "as_numbers",
     "check_densities",
     "check_no_nan",
@@ -257,21 +256,6 @@ def unguided(error: Exception) -> str:
         f"({type(error).__name__}: {error}): it must run on them without the data that are to be "
         "predicted, so let its local part look only at what is given (not None)."
     )
-
-
-class UndrawableError(ValueError):
-    """A site was to be drawn whose distribution cannot be drawn from, as an improper prior.
-
-    Attributes:
-        site: its name.
-    """
-
-    def __init__(self, site: str, distribution: str) -> None:
-        super().__init__(
-            f"Site '{site}' has a {distribution} distribution, which cannot be drawn from: give it "
-            "a proper prior, or ask for a prediction by a guide that draws it."
-        )
-        self.site = site
 
 
 def unknown_mean(name: str) -> str:

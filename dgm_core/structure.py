@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from dgm_core.arguments import check_flag_or_none
 
-__all__ = ["Plate", "Site", "Structure", "find_structure", "structure_of_draws"]
+__all__ = ["Plate", "Site", "Structure", "UndrawableError", "find_structure", "structure_of_draws"]
 
 Shape = tuple[int, ...]
 
@@ -362,6 +362,21 @@ def _broadcast(a: Shape, b: Shape, name: str) -> Shape:
             f"distribution's {a}."
         )
     return tuple(n if m == 1 else m for m, n in reversed(sizes))
+
+
+class UndrawableError(ValueError):
+    """A site was to be drawn whose distribution cannot be drawn from, as an improper prior.
+
+    Attributes:
+        site: its name.
+    """
+
+    def __init__(self, site: str, distribution: str) -> None:
+        super().__init__(
+            f"Site '{site}' has a {distribution} distribution, which cannot be drawn from: give it "
+            "a proper prior, or ask only for what the guide draws it for (a prediction, ELBO)."
+        )
+        self.site = site
 
 
 def unknown_label(label: float, num_classes: int) -> str:

@@ -11,13 +11,12 @@ import numpy as np
 from jax import Array
 from numpyro import handlers
 from numpyro.infer.autoguide import AutoGuide
-from numpyro.primitives import Messenger
 
 from dgm_core.arguments import check_seed
-from dgm_core.evaluation import UndrawableError, as_numbers, check_run, settled_rows
+from dgm_core.evaluation import as_numbers, check_run, settled_rows
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
-from numpyro_dgm.joints.handlers import GivenDraws, WiderPlates
+from numpyro_dgm.joints.handlers import Drawable, GivenDraws, WiderPlates
 from numpyro_dgm.joints.structure import Site, Trace, kind_of, random_sites
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.training.batches import Form
@@ -240,11 +239,7 @@ class Call:
     def _run(self, fn: Callable, values: Mapping[str, Any] | None) -> Trace:
         fn = GivenDraws(fn, dict(values or {}), {})
         fn = handlers.substitute(handlers.seed(fn, self._next_key()), data=self._params)
-        last = _LastSite(fn)
-        try:
-            return handlers.trace(last).get_trace(*self.args, **self.kwargs)
-        except NotImplementedError as error:
-            raise UndrawableError(*last.asked) from error
+        return handlers.trace(Drawable(fn)).get_trace(*self.args, **self.kwargs)
 
     def _next_key(self) -> Array:
         self._drawn += 1
@@ -271,16 +266,6 @@ class Call:
             return change(x) if has_rows else x
 
         return tuple(map(changed, self.args)), {n: changed(x) for n, x in self.kwargs.items()}
-
-
-class _LastSite(Messenger):
-    """Remembers the site that was stated last, and its distribution, for an error."""
-
-    asked = ("", "")
-
-    def process_message(self, msg: Site) -> None:
-        if msg["type"] == "sample":
-            self.asked = msg["name"], type(msg["fn"]).__name__
 
 
 def kept_sites(trace: Trace) -> dict[str, Site]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.primitives import Messenger
 
+from dgm_core.structure import UndrawableError
 from numpyro_dgm.compat import is_scanned
 from numpyro_dgm.joints.structure import draws_nothing
 
@@ -87,6 +88,21 @@ class GivenDraws(Messenger):
             msg["kwargs"]["substitute_stack"].append(("substitute", dict(self.values)))
         elif msg["type"] == "sample" and not (msg["is_observed"] or is_scanned(msg)):
             msg["value"] = self.values.get(msg["name"], msg["value"])
+
+
+class Drawable(Messenger):
+    """Says which site it was whose distribution could not be drawn from."""
+
+    asked: tuple[str, str] | None = None
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample":
+            self.asked = msg["name"], type(msg["fn"]).__name__
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, NotImplementedError) and self.asked:
+            raise UndrawableError(*self.asked) from error
 
 
 class StoppedValues(_InBodies):

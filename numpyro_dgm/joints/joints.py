@@ -16,7 +16,7 @@ from jax import Array
 from numpyro import handlers
 
 from numpyro_dgm.compat import is_scanned
-from numpyro_dgm.joints.handlers import GivenDraws, PlateSizes, SharedKeys, StoppedValues
+from numpyro_dgm.joints.handlers import Drawable, GivenDraws, PlateSizes, SharedKeys, StoppedValues
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.particles import map_particles
 from numpyro_dgm.joints.reading import Runs, read_particle, side_by_particle
@@ -117,7 +117,7 @@ class Joints:
         while (number := len(self._forward)) <= index:
             key = self._keys["generative"]
             key = jax.random.fold_in(key, number) if number else key
-            forward = handlers.uncondition(self.model)
+            forward = Drawable(handlers.uncondition(self.model))
             self._forward.append(self._run(forward, key, self.params, self.mutable_state))
             self.mutable_state = {**self.mutable_state, **mutable_sites(self._forward[-1])}
         return self._forward[index]
@@ -183,7 +183,7 @@ class Joints:
         structure, event_dims = joint.structure, joint.runs.layout.event_dims
 
         def draw(key: Array) -> dict[str, Array]:
-            forward = handlers.uncondition(self.model)
+            forward = Drawable(handlers.uncondition(self.model))
             trace = self._run(forward, key, self.params, self.mutable_state)
             return {name: trace[name]["value"] for name in names}
 

@@ -18,11 +18,11 @@ from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_seed
-from dgm_core.evaluation import UndrawableError, as_numbers, check_run, settled_rows, stacked
+from dgm_core.evaluation import as_numbers, check_run, settled_rows, stacked
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.compat import tree_map
 from pyro_dgm.joints import InferenceJoint, Joints
-from pyro_dgm.joints.handlers import DrawnData, GivenDraws, WiderPlates
+from pyro_dgm.joints.handlers import Drawable, DrawnData, GivenDraws, WiderPlates
 from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.joints.structure import kind_of, random_sites
 from pyro_dgm.nn import evaluation_mode
@@ -199,11 +199,8 @@ class Call:
 
     def _run(self, fn: Callable, values: Mapping[str, Any] | None) -> Trace:
         given = {n: torch.as_tensor(x, device=self.device) for n, x in (values or {}).items()}
-        with self._numbered(self.rows), _LastSite() as last, GivenDraws(given, {}):
-            try:
-                return poutine.trace(fn).get_trace(*self.args, **self.kwargs)
-            except NotImplementedError as error:
-                raise UndrawableError(*last.asked) from error
+        with self._numbered(self.rows), Drawable(), GivenDraws(given, {}):
+            return poutine.trace(fn).get_trace(*self.args, **self.kwargs)
 
     def _joints(self, args: tuple, kwargs: dict[str, Any], num_particles: int) -> Joints:
         return Joints(
@@ -234,15 +231,6 @@ class Call:
 
         args = tuple(map(changed, self.args))
         return args, {name: changed(x) for name, x in self.kwargs.items()}
-
-
-class _LastSite(Messenger):
-    """Remembers the site that was stated last, and its distribution, for an error."""
-
-    asked = ("", "")
-
-    def _pyro_sample(self, msg: Message) -> None:
-        self.asked = msg["name"], type(msg["fn"]).__name__
 
 
 class _Plates(Messenger):

@@ -7,12 +7,12 @@ import numpy as np
 
 from dgm_core.arguments import check_count
 from dgm_core.evaluation import (
-    UndrawableError,
     check_no_nan,
     follows_from_guide,
     new_latents,
     unguided,
 )
+from dgm_core.structure import UndrawableError
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, calling, kept_sites
 from pyro_dgm.joints.structure import kind_of, plates_of, random_sites

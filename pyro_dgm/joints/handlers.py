@@ -13,6 +13,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dgm_core.structure import UndrawableError
 from pyro_dgm.compat import is_computed, tree_map
 from pyro_dgm.joints.structure import draws_nothing
 
@@ -66,6 +67,20 @@ class GivenDraws(Messenger):
         elif msg["name"] in self.values and not msg["is_observed"]:
             msg["value"] = self.values[msg["name"]]
             msg["done"] = True
+
+
+class Drawable(Messenger):
+    """Says which site it was whose distribution could not be drawn from."""
+
+    asked: tuple[str, str] | None = None
+
+    def _pyro_sample(self, msg: Message) -> None:
+        self.asked = msg["name"], type(msg["fn"]).__name__
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, NotImplementedError) and self.asked:
+            raise UndrawableError(*self.asked) from error
 
 
 class DrawnData(Messenger):

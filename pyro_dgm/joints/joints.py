@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dgm_core.structure import LOOP_MESSAGE
 from pyro_dgm.joints.handlers import (
+    Drawable,
     DrawnData,
     GivenDraws,
     ParticlePlate,
@@ -325,7 +326,8 @@ class Joints:
             return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
 
     def _run_forward(self) -> Trace:
-        return poutine.trace(DrawnData()(self.model)).get_trace(*self.args, **self.kwargs)
+        with Drawable():
+            return poutine.trace(DrawnData()(self.model)).get_trace(*self.args, **self.kwargs)
 
 
 def draws_of(

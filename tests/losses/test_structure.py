@@ -239,3 +239,21 @@ def test_a_guide_of_another_size(backend: Any) -> None:
     match = r"'z' lies in the subsampled plate .* automatic guide of all latents jointly"
     with pytest.raises(ValueError, match=match):
         backend.evaluate(backend.losses.ELBO(), model, guide, X, size=20)
+
+
+def test_a_prior_that_cannot_be_drawn_from_is_named(backend: Any) -> None:
+    """A term that compares what the model draws, over a flat prior."""
+    improper = backend.dist.ImproperUniform(backend.dist.constraints.real, (), ())
+
+    def model(x: Any) -> None:
+        level = backend.sample("level", improper)
+        with backend.plate("data", len(x)):
+            backend.sample("x", backend.dist.Normal(level, 0.7), obs=x)
+
+    def guide(x: Any) -> None:
+        backend.sample("level", backend.dist.Normal(backend.array(0.3), 0.2))
+
+    x = np.linspace(-1.0, 2.0, 6)
+    assert np.isfinite(backend.evaluate(backend.losses.ELBO(), model, guide, x)[0])
+    with pytest.raises(ValueError, match="Site 'level' has a ImproperUniform distribution"):
+        backend.evaluate(backend.losses.MMD("x"), model, guide, x)

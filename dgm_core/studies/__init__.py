@@ -1,5 +1,14 @@
 """Studies of guides: tables that compare them, calibration, and their pictures."""
 
+from dgm_core.studies.calibration import Calibration, ecdf_band, rank_of, uniformity
 from dgm_core.studies.comparison import Attempt, Comparison, reference_errors
 
-__all__ = ["Attempt", "Comparison", "reference_errors"]
+__all__ = [
+    "Attempt",
+    "Calibration",
+    "Comparison",
+    "ecdf_band",
+    "rank_of",
+    "reference_errors",
+    "uniformity",
+]

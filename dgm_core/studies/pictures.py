@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from scipy import stats
 
-__all__ = ["plot_comparison"]
+__all__ = ["plot_comparison", "plot_coverage", "plot_ecdf", "plot_ranks"]
 
 _PANELS = (  # title, columns with their marks, whether the axis is logarithmic, a limit to draw
     ("nats (ELBO o, IWAE |)", (("ELBO", "o"), ("IWAE", "|")), False, None),
@@ -101,3 +102,80 @@ def _failures(rows: Rows) -> dict[str, str]:
     bare = {_label(row, rows): row for row in rows if row.get("failed")}
     seen = {_label(row, rows) for row in rows if row.get("ELBO") is not None}
     return {label: str(row["failed"]) for label, row in bare.items() if label not in seen}
+
+
+def plot_ranks(columns: np.ndarray, labels: Sequence[str], num_draws: int, num_bins: int) -> Figure:
+    """Histograms of ranks (num_simulations, num_entries), the first twelve entries, with the band
+    that holds each count with probability 0.99 if ranks are uniform.
+
+    Example:
+        >>> ranks = np.random.default_rng(0).integers(0, 100, (200, 2))
+        >>> len(plot_ranks(ranks, ["a", "b"], 99, 20).axes)
+        2
+    """
+    num = len(columns)
+    low, high = stats.binom(num, 1 / num_bins).ppf([0.005, 0.995])
+    figure, panels = _grid(labels)
+    for panel, label, ranks in zip(panels, labels, columns.T, strict=False):
+        edges = np.linspace(-0.5, num_draws + 0.5, num_bins + 1)
+        panel.axhspan(low, high, color="0.88", zorder=0)
+        panel.hist(ranks, edges.tolist(), color="C0", alpha=0.8)
+        panel.set_title(label, fontsize=9)
+    figure.supxlabel("rank of the truth among the draws", fontsize=9)
+    return figure
+
+
+def plot_ecdf(
+    columns: np.ndarray,
+    labels: Sequence[str],
+    num_draws: int,
+    band: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> Figure:
+    """The distribution functions of ranks less the uniform one, in a band (see `ecdf_band`)."""
+    points, low, high = band
+    figure, panels = _grid(labels)
+    for panel, label, ranks in zip(panels, labels, columns.T, strict=False):
+        below = np.searchsorted(np.sort(ranks), points * (num_draws + 1)) / len(ranks)
+        panel.fill_between(points, low - points, high - points, color="0.88", zorder=0)
+        outside = (below < low) | (below > high)
+        panel.plot(points, below - points, color="C3" if outside.any() else "C0")
+        panel.set_title(label, fontsize=9)
+    figure.supxlabel("rank / (number of draws + 1)", fontsize=9)
+    figure.supylabel("distribution function - uniform", fontsize=9)
+    return figure
+
+
+def plot_coverage(
+    levels: np.ndarray, columns: np.ndarray, labels: Sequence[str], num_simulations: int
+) -> Figure:
+    """The coverage of central intervals (num_levels, num_entries) over their level, with the band
+    of two standard errors."""
+    figure = Figure(figsize=(4.5, 4), layout="constrained")
+    axes = figure.subplots()
+    error = 2 * np.sqrt(levels * (1 - levels) / num_simulations)
+    axes.fill_between(levels, levels - error, levels + error, color="0.88", zorder=0)
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+    for number, (label, found) in enumerate(zip(labels[:_ENTRIES], columns.T, strict=False)):
+        axes.plot(levels, found, color=f"C{number % 10}", label=label, linewidth=1)
+    if len(labels) <= 10:
+        axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="level of the interval", ylabel="holds the truth", xlim=(0, 1), ylim=(0, 1))
+    return figure
+
+
+_ENTRIES = 12  # more panels show nothing more
+
+
+def _grid(labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each of the first entries."""
+    num = min(len(labels), _ENTRIES)
+    num_columns = min(4, num)
+    num_rows = -(-num // num_columns)
+    figure = Figure(figsize=(2.4 * num_columns + 0.4, 1.8 * num_rows + 0.4), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, squeeze=False, sharex=True, sharey=True)
+    panels: list[Axes] = grid.ravel().tolist()
+    for panel in panels:
+        panel.tick_params(labelsize=7)
+    for panel in panels[num:]:
+        panel.set_visible(False)
+    return figure, panels[:num]

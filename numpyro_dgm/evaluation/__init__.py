@@ -8,6 +8,7 @@ weights, and leaves everything else as it was.
 """
 
 from numpyro_dgm.evaluation.arviz import to_arviz
+from numpyro_dgm.evaluation.calibration import calibrate
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
 from numpyro_dgm.evaluation.nuts import nuts
 from numpyro_dgm.evaluation.prediction import predict, prior_predictive
@@ -18,6 +19,7 @@ from numpyro_dgm.evaluation.surgery import elbo_surgery
 from numpyro_dgm.evaluation.weights import log_weights
 
 __all__ = [
+    "calibrate",
     "compare_guides",
     "elbo_surgery",
     "generate",

@@ -87,6 +87,14 @@ class Call:
         """Find out which rows the data are. Raises ValueError as `settled_rows`."""
         self.rows = settled_rows(self, rows)
 
+    def replace(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Other arguments from here on, of the same forms."""
+
+        def taken(x: Any) -> Any:
+            return jnp.asarray(x) if isinstance(x, np.ndarray) else x
+
+        self.args, self.kwargs = tuple(map(taken, args)), {n: taken(x) for n, x in kwargs.items()}
+
     def joint(self, num_particles: int = 1, rows: np.ndarray | None = None) -> InferenceJoint:
         """Guide and model replayed against it, on some rows of the data (None: all of them)."""
         return self._joint(num_particles, *self._batch(rows))

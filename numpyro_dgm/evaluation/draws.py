@@ -132,9 +132,12 @@ def generate(
     return found
 
 
-def read_values(call: Call, num_draws: int) -> dict[str, np.ndarray]:
-    """Draws of the model's latents from the guide, in the model's order."""
-    names = call.sketch().site_orders()[1]
+def read_values(
+    call: Call, num_draws: int, names: list[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Draws of the model's latents from the guide, in the model's order; `names` of them, where
+    that is known."""
+    names = call.sketch().site_orders()[1] if names is None else names
     drawn = call.read(_values, num_draws)
     return {n: np.broadcast_to(drawn[n], (num_draws, *drawn[n].shape[1:])).copy() for n in names}
 

@@ -8,6 +8,7 @@ weights, and leaves everything else as it was.
 """
 
 from pyro_dgm.evaluation.arviz import to_arviz
+from pyro_dgm.evaluation.calibration import calibrate
 from pyro_dgm.evaluation.draws import generate, latents, reconstruct
 from pyro_dgm.evaluation.nuts import nuts
 from pyro_dgm.evaluation.prediction import predict, prior_predictive
@@ -18,6 +19,7 @@ from pyro_dgm.evaluation.surgery import elbo_surgery
 from pyro_dgm.evaluation.weights import log_weights
 
 __all__ = [
+    "calibrate",
     "compare_guides",
     "elbo_surgery",
     "generate",

@@ -108,6 +108,14 @@ class Call:
         """Find out which rows the data are. Raises ValueError as `settled_rows`."""
         self.rows = settled_rows(self, rows)
 
+    def replace(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Other arguments from here on, of the same forms."""
+
+        def taken(x: Any) -> Any:
+            return torch.as_tensor(x, device=self.device) if isinstance(x, np.ndarray) else x
+
+        self.args, self.kwargs = tuple(map(taken, args)), {n: taken(x) for n, x in kwargs.items()}
+
     def joint(self, num_particles: int = 1, rows: np.ndarray | None = None) -> InferenceJoint:
         """Guide and model replayed against it, on some rows of the data (None: all of them)."""
         args, kwargs = self._mapped(lambda x: x if rows is None else x[torch.as_tensor(rows)])

@@ -1,4 +1,5 @@
 # make demo | test | test-slow | lint | docs | notebooks: each sets up everything it needs in .venv, once. Needed beforehand: Python 3.11 or newer.
+# make test PART=losses, or test-slow, for a folder or file of tests; make test-core | test-pyro | test-numpyro for what needs no other backend.
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
@@ -6,11 +7,14 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 RUNS ?= runs/demo
 JOBS ?= 2
+PART ?=
+comma := ,
+EXTRAS ?= all,dev
 
 # One thread each: networks of this size are no faster with more, and where something else runs on the machine far slower.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-slow lint docs notebooks install clean
+.PHONY: demo test test-slow test-core test-pyro test-numpyro lint docs notebooks install clean
 
 install: $(STAMP)
 
@@ -18,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed and was not found; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
 	@echo "Installing into $(VENV) with $$($(PYTHON) --version); this happens once and takes some minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
+	$(if $(filter numpyro flowjax,$(subst $(comma), ,$(EXTRAS))),,$(PY) -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)")
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@
 
 # One VAE, its guide and its prior swapped, in both backends. A finished run is taken up again, so that a second `make demo` only evaluates; `make clean` starts anew.
@@ -48,11 +52,25 @@ build/notebooks/%.ipynb: notebooks/%.py $(STAMP)
 	@mkdir -p $(@D)
 	$(ONE_THREAD) PATH="$(abspath $(VENV)/bin):$$PATH" $(PY) -m jupytext --to ipynb --execute --output $@ $<
 
+PYTEST = $(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal
+
 test: $(STAMP)
-	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow" $(addprefix tests/,$(PART))
 
 test-slow: $(STAMP)
-	$(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal -m slow
+	$(PYTEST) -m slow $(addprefix tests/,$(PART))
+
+# Where the libraries of the other backend, or of both, are not installed: the core, the command line, every example of the docstrings.
+ALONE := tests/core tests/test_docstrings.py::test_examples_run --ignore tests/core/test_checkpoint.py --ignore tests/core/test_schedules.py -m "not slow"
+
+test-core: $(STAMP)
+	$(PYTEST) $(ALONE) -k "not pyro_dgm"
+
+test-pyro: $(STAMP)
+	$(PYTEST) $(ALONE) -k "not numpyro_dgm"
+
+test-numpyro: $(STAMP)
+	$(PYTEST) $(ALONE) -k "numpyro_dgm or not pyro_dgm"
 
 # The site in build/docs; a warning is an error.
 docs: $(STAMP)

@@ -1,5 +1,5 @@
 """What a model promises that a critic trains together with its guide: sites, a loss that trains all
-of it, twins, sentences for what does not fit.
+of it, sentences for what does not fit.
 """
 
 from typing import Any
@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from tests.cases import PAIRS
-from tests.contracts.libraries import LIBRARIES
 from tests.contracts.test_gans import _flat, data_of, run
 from tests.kinds import Pair
-from tests.twins.copying import arrays_of, copy_weights
 
 EACH = [pytest.param(case, id=name) for name, case in PAIRS.items()]
 
@@ -95,49 +93,3 @@ def test_parts_that_do_not_fit_are_refused(lib: Any, name: str, role: str, messa
         lib.build("models", name, *case.sizes, **case.settings, **{role: part})
     with pytest.raises(ValueError, match="The generator must give"):
         lib.build("models", "InfoGAN", 3, 2, 4, generator=lib.build("nn", "MLP", 6, (5,)))
-
-
-@pytest.mark.parametrize("case", EACH)
-def test_twins_agree(x64: None, case: Pair) -> None:
-    """Equal parameters under equal names, and equal densities (draws, of a generator) at the same
-    latents.
-    """
-    torch_lib, jax_lib = LIBRARIES["pyro"](), LIBRARIES["numpyro"]()
-    pair = torch_lib.shaken(torch_lib.model(case), 0.3)
-    twin = copy_weights(pair, jax_lib.model(case, seed=1))
-    assert repr(pair) == repr(twin)
-    assert {path for path, _ in pair.named_parameters()} == set(arrays_of(twin))
-    rng = np.random.default_rng(1)
-    latents = {
-        name: rng.integers(0, 4, (6, *shape)) if name == "c" else rng.standard_normal((6, *shape))
-        for name, shape in case.latents.items()
-    }
-    compared = {
-        "BiGAN": [],
-        "AVB": ["x"],
-        "FlowGAN": ["x"],
-        "InfoGAN": ["c", *(["s"] if "s" in latents else [])],
-    }[case.name]
-    for name in compared:
-        values = []
-        for lib, module in ((torch_lib, pair), (jax_lib, twin)):
-            (x,) = data_of(lib, case)
-            site = run(lib, module.model if name == "x" else module.guide, x, substituted=latents)[
-                name
-            ]
-            values.append(
-                np.asarray(
-                    site["fn"].log_prob(site["value"]).detach()
-                    if lib is torch_lib
-                    else site["fn"].log_prob(site["value"])
-                )
-            )
-        np.testing.assert_allclose(values[1], values[0], rtol=1e-10, atol=1e-10)
-    if case.name == "InfoGAN":
-        ours, theirs = (
-            run(lib, module.model, substituted=latents, size=6)["x"]["value"]
-            for lib, module in ((torch_lib, pair), (jax_lib, twin))
-        )
-        np.testing.assert_allclose(
-            np.asarray(theirs), ours.detach().numpy(), rtol=1e-10, atol=1e-10
-        )

@@ -57,7 +57,9 @@ def without_critics(written: str) -> str:
     return re.sub(r", critic\(\d+\)|critic\(\d+\), |critic\(\d+\)", "", written)
 
 
-# Numbers that terms draw by themselves
+# Numbers that terms and generators draw by themselves
+
+DRAWING = r"(num)?pyro_dgm\.(losses\.|conditionals\.implicit)"
 
 
 class Stand:
@@ -83,7 +85,7 @@ def torch_numbers(kind: str, *shape: Any, **_: Any) -> torch.Tensor:
 
 @contextmanager
 def given_numbers() -> Iterator[None]:
-    """What the terms of both libraries draw by themselves comes from one table."""
+    """What terms and generators of both libraries draw by themselves comes from one table."""
     in_jax = {
         kind: lambda key, shape, dtype=float, kind=kind: jax.numpy.asarray(table(kind, shape))
         for kind in ("normal", "uniform")
@@ -100,6 +102,6 @@ def given_numbers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
             for library, stand in stands.items():
-                if re.match(r"(num)?pyro_dgm\.losses\.", name) and hasattr(module, library):
+                if re.match(DRAWING, name) and hasattr(module, library):
                     patch.setattr(module, library, stand)
         yield

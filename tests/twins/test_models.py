@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import MODELS
+from tests.cases import GANS, MODELS, PAIRS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
+from tests.contracts.test_gans import run
+from tests.contracts.writing import given_numbers
 from tests.kinds import Model
 from tests.twins.copying import arrays_of, copy_weights, shake
 from tests.twins.test_conditionals import close
+
+PLAYERS = {**GANS, **PAIRS}
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in MODELS.items()])
@@ -61,6 +65,59 @@ def test_log_joint(x64: None, case: Model, particles: tuple[int, ...]) -> None:
     their_gradients = arrays_of(gradients)
     for path, parameter in torch_module.named_parameters():
         close(parameter.grad, their_gradients[path], path)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in PLAYERS.items()])
+def test_all_that_players_draw_and_score(x64: None, case: Model) -> None:
+    """Of models and guides with implicit sites: log-densities where there are any, else the draws,
+    with all gradients, at the same latents and noise.
+    """
+    libs = PyroLibrary(), NumPyroLibrary()
+    ours = shake(libs[0].model(case))
+    theirs = copy_weights(ours, libs[1].model(case, seed=1))
+    assert repr(ours) == repr(theirs)
+    rng = np.random.default_rng(1)
+    latents = {
+        name: rng.integers(0, 4, (6, *shape)) if name == "c" else rng.standard_normal((6, *shape))
+        for name, shape in getattr(case, "latents", {"z": (2,)}).items()
+    }
+    if case.labels is not None:
+        latents["y"] = np.arange(6) % 4
+    data = case.data(rng, 6)
+    numbers: dict[tuple[int, ...], np.ndarray] = {}
+
+    def weighted(lib: Any, piece: Any) -> Any:
+        shape = tuple(piece.shape)
+        if shape not in numbers:
+            numbers[shape] = rng.standard_normal(shape)  # so that no gradient cancels in the sum
+        return (lib.array(numbers[shape]) * piece).reshape(6, -1).sum(1)
+
+    def everything(module: Any) -> Any:
+        lib = libs[module is not ours]
+        arrays = tuple(map(lib.array, data))
+        drawn = run(lib, module.model, substituted=latents, size=6)
+        seen = run(lib, module.model, *arrays, substituted=latents)
+        guided = run(lib, module.guide, *arrays, substituted=latents)
+        free = run(lib, module.guide, *arrays)
+        pieces = []
+        for sites, values in ((seen, drawn), (guided, free)):
+            for name in sorted(set(sites) - {"data", "y"}):
+                try:
+                    pieces.append(sites[name]["fn"].log_prob(sites[name]["value"]))
+                except lib.package.conditionals.NoDensityError:
+                    pieces.append(values[name]["value"])
+        return sum(weighted(lib, piece) for piece in pieces)
+
+    with given_numbers():
+        (values, gradients, _), (twin_values, twin_gradients, _) = (
+            lib.values_and_gradients(everything, module)
+            for lib, module in zip(libs, (ours, theirs))
+        )
+    close(values, twin_values)
+    assert gradients.keys() == twin_gradients.keys()
+    for path, gradient in gradients.items():
+        close(gradient, twin_gradients[path], path)
+        assert np.abs(gradient).max() > 1e-6, path
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in MODELS.items()])

@@ -4,26 +4,15 @@ where else it is tested, and why.
 
 import ast
 import importlib
+import re
+from functools import cache
 from typing import Any
 
 import pytest
 
-from tests.cases import (
-    CONDITIONALS,
-    CRITICS,
-    FLOWS,
-    GANS,
-    LOSSES,
-    MODELS,
-    NETWORKS,
-    PAIRS,
-    SCALARS,
-)
+from tests import cases
 from tests.contracts.libraries import PyroLibrary
-from tests.source_tree import ROOT, TWINS
-
-PACKAGES = ("nn", "conditionals", "flows", "joints", "mcmc", "guides", "losses", "models")
-PACKAGES = (*PACKAGES, "training", "evaluation")
+from tests.source_tree import ROOT, TWINS, sources
 
 # Where the members of each kind are held to their contract, and where the twins are compared.
 KINDS = {
@@ -35,39 +24,124 @@ KINDS = {
     "GANS": ("contracts/test_gans.py", "twins/test_models.py"),
     "PAIRS": ("contracts/test_pairs.py", "twins/test_models.py"),
     "LOSSES": ("contracts/test_losses.py", "contracts/test_losses.py"),
-    "CRITICS": ("losses/test_critics.py", "twins/test_critics.py"),
+    "CRITICS": ("twins/test_critics.py", "twins/test_critics.py"),
+}
+# Packages of functions that run programs: each is tested in one place over both backends.
+PLACES = {
+    "mcmc": ("mcmc", "twins/test_kernels.py"),
+    "guides": ("guides", "twins/test_guides.py"),
+    "training": ("training",),
+    "evaluation": ("evaluation", "twins/test_posteriors.py"),
+}
+PACKAGES = ("nn", "conditionals", "flows", "joints", "losses", "models", *PLACES)
+
+# Public name -> the file that tests it, and why it is not in the registry. (Base classes of what is
+# there need no line.)
+ELSEWHERE = {
+    "ExternalFlow": ("flows/test_external.py", "an adapter of one library each"),
+    "NoDensityError": ("contracts/test_gans.py", "an exception"),
+    "Normalization": ("contracts/test_flow_normalization.py", "has statistics: twins step by step"),
+    "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),
+    "evaluation_mode": ("contracts/test_networks.py", "changes how networks run"),
+    "positive": ("twins/test_functions.py", "a function of numbers"),
+    "register": ("training/test_shared_modules.py", "a statement of programs"),
+    "require": ("twins/test_functions.py", "a statement of programs"),
+    "size_of": ("twins/test_functions.py", "a function of numbers"),
+}
+# Made by the library, never by users: what some function of ours returns.
+MADE = {
+    "Determined",
+    "Divergence",
+    "Evaluation",
+    "FlowDistribution",
+    "ImplicitDistribution",
+    "Info",
+    "InferenceJoint",
+    "Joints",
+    "State",
+    "Structure",
 }
 
-BASE = "a base class, tested by its members; users' own are tested here"
-PROTOCOL = "how modules enter a program, not a formula"
-RUNS = "acts on a run, by its own draws: one file tests it over both backends"
-MADE = "made by the library"
-SAMPLER = "a kernel or its state, in a registry of their own, with twins"
-# Public name -> the file that tests it, and why it is not in the registry.
-ELSEWHERE = {
-    "evaluation_mode": ("contracts/test_networks.py", PROTOCOL),
-    "register": ("training/test_shared_modules.py", PROTOCOL),
-    "require": ("contracts/test_networks.py", PROTOCOL),
-    "Conditional": ("contracts/test_conditionals.py", BASE),
-    "ImplicitDistribution": ("test_twin_names.py", MADE),
-    "NoDensityError": ("contracts/test_gans.py", "an exception"),
-    "Parametric": ("contracts/test_types.py", BASE),
-    "positive": ("contracts/test_reference_values.py", "the scale of every conditional with one"),
-    "size_of": ("contracts/test_types.py", "a number"),
-    "ExternalFlow": ("flows/test_external.py", "an adapter of one library each"),
-    "FlowDistribution": ("test_twin_names.py", MADE),
-    "Normalization": ("twins/test_flows.py", "has running statistics, compared step by step"),
-    "ParametricTransform": ("flows/test_torch_func.py", BASE),
-    "ScalarMap": ("contracts/test_types.py", BASE),
-    "Transform": ("contracts/test_types.py", BASE),
-    "InferenceJoint": ("test_twin_names.py", MADE),
-    "Joints": ("losses/test_structure.py", MADE),
-    "Structure": ("losses/test_structure.py", MADE),
-    "AdversarialTerm": ("losses/test_authors.py", BASE),
-    "Divergence": ("losses/test_divergences.py", "a row of a table, whose formulas are twins there"),
-    "Evaluation": ("test_twin_names.py", MADE),
-    "Kernel": ("losses/test_kernels.py", BASE),
-    "Loss": ("losses/test_authors.py", BASE),
-    "Term": ("losses/test_authors.py", BASE),
-    "cliques": ("losses/test_message_passing.py", "reads names"),
-}
+
+def words(source: str) -> set[str]:
+    """The names in some code, those in its strings among them."""
+    return set(re.findall(r"[A-Za-z_]\w*", source))
+
+
+def source(place: str) -> str:
+    """The code of a test file, or of all files of a folder."""
+    path = ROOT / "tests" / place
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return "\n".join(ast.unparse(ast.parse(file.read_text(encoding="utf-8"))) for file in files)
+
+
+@cache
+def built() -> frozenset[type]:
+    """The classes of all modules that the registry's cases are built of."""
+    lib = PyroLibrary()
+    made: list[Any] = [
+        lib.conditional(case, case.contexts[0])
+        for case in (*cases.CONDITIONALS.values(), *cases.FLOWS.values())
+    ]
+    made += [lib.network(case) for case in cases.NETWORKS.values()]
+    models = (*cases.MODELS.values(), *cases.GANS.values(), *cases.PAIRS.values())
+    made += [lib.model(case) for case in models]
+    return frozenset(type(part) for module in made for part in module.modules())
+
+
+@cache
+def registered() -> frozenset[str]:
+    """The names in the registry: what its cases name, and the classes that they are built of."""
+    named = words(source("cases"))
+    return frozenset(named | {base.__name__ for made in built() for base in made.__mro__})
+
+
+def with_bases(package: str, names: set[str]) -> set[str]:
+    """Some public names of a package, the base classes of what they name, and its protocols, which
+    have no code.
+    """
+    module = importlib.import_module(f"pyro_dgm.{package}")
+    protocols = {name for name in module.__all__ if _is_protocol(getattr(module, name))}
+    classes = [getattr(module, name) for name in names & set(module.__all__)]
+    classes = [made for made in classes if isinstance(made, type)]
+    return names | protocols | {base.__name__ for made in classes for base in made.__mro__}
+
+
+def _is_protocol(made: Any) -> bool:
+    return bool(vars(made).get("_is_protocol")) if isinstance(made, type) else False
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_tested(package: str, twin: str) -> None:
+    public = set(importlib.import_module(f"{twin}.{package}").__all__)
+    known = set(registered())
+    for place in PLACES.get(package, ()):
+        known |= words(source(place))
+    unknown = public - with_bases(package, known) - ELSEWHERE.keys() - MADE
+    assert public and not unknown, f"in no test: {sorted(unknown)}"
+
+
+def test_the_lists_of_exceptions_are_not_stale() -> None:
+    """Each is public and not in the registry; it is tested where the list says, or returned."""
+    public: set[str] = set()
+    for package in PACKAGES:
+        public |= set(importlib.import_module(f"pyro_dgm.{package}").__all__)
+    assert ELSEWHERE.keys() | MADE <= public
+    assert not (ELSEWHERE.keys() | MADE) & registered()
+    for name, (place, reason) in ELSEWHERE.items():
+        assert reason and name in words(source(place)), f"{name} is not in {place}"
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources("pyro_dgm"))
+    for name in MADE:
+        assert re.search(rf"-> .*\b{name}\b", code), f"{name} is returned by nothing"
+
+
+def test_every_kind_has_a_contract_and_twins() -> None:
+    """Each table of the registry is what some contract and some twin test run over."""
+    tables = {name for name in cases.__all__ if name.isupper() and name != "PROGRAMS"}
+    tables = {name for name in tables if isinstance(getattr(cases, name), dict)}
+    assert tables - KINDS.keys() <= {"MASKED", "NET", "PIXELWISE", "SMALL"}  # settings
+    for name, places in KINDS.items():
+        assert getattr(cases, name)
+        for place in places:
+            assert name in words(source(place)), f"{name} is not in {place}"

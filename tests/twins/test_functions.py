@@ -1,0 +1,53 @@
+"""Public functions of numbers, in both libraries: equal values, gradients and sentences."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.backends import NumPyroBackend, PyroBackend
+from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
+from tests.losses.test_gradients import chain
+from tests.twins.test_conditionals import close
+
+PARAMS = ("slope1", "slope2", "log_scale1", "log_scale2")
+
+
+def test_positive(x64: None) -> None:
+    raw, found = np.array([-40.0, -1.3, 0.0, 0.7, 30.0]), []
+    for lib in (PyroLibrary(), NumPyroLibrary()):
+        positive = lib.package.conditionals.positive
+        both: Any = lambda raw, positive=positive: positive(raw, 0.1) + 3 * positive(raw)  # noqa: E731
+        found.append([lib.call(both, lib.array(raw)), *lib.slopes(both, lib.array(raw))])
+    for ours, theirs in zip(*found):
+        close(ours.detach(), theirs)
+    assert found[0][0][2] == pytest.approx(4.0)
+
+
+def test_sizes_and_requirements() -> None:
+    for lib in (PyroLibrary(), NumPyroLibrary()):
+        assert lib.package.conditionals.size_of((3, 8, 8)) == 192
+        y, require = lib.array(np.array([0, 3])), lib.package.nn.require
+        require("y", "labels from 0 to 3", y, y < 4)
+        with pytest.raises(ValueError, match=r"^y must be labels from 0 to 2, got 3\.$"):
+            require("y", "labels from 0 to 2", y, y < 3)
+
+
+def test_the_structure_of_programs_is_the_same() -> None:
+    """Found by terms that ask the joints; equal field by field."""
+    found = []
+    for backend in (PyroBackend(), NumPyroBackend()):
+        with backend.double_precision():
+            model, guide = chain(backend)
+            args = (model, guide, (backend.array(np.zeros(3)),))
+            if backend.name == "pyro":
+                for name in PARAMS:
+                    backend.pyro.param(name, backend.array(np.zeros(3)))
+            else:
+                params = {name: backend.array(np.zeros(3)) for name in PARAMS}
+                args = (backend.jax.random.key(0), params, *args)
+            structure = backend.joints.Joints(*args).inference().structure
+        assert isinstance(structure, backend.joints.Structure)
+        found.append(vars(structure))
+    assert found[0] == found[1]
+    assert found[0]["local_sites"] == ("z1", "z2")

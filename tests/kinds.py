@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dgm_core.contexts import Labels, check_context_shape
+
 Rng = np.random.Generator
 
 # Values in the support of a distribution, of any shape.
@@ -16,6 +18,14 @@ VALUES: dict[str, Callable[[Rng, tuple[int, ...]], np.ndarray]] = {
     "levels": lambda rng, shape: rng.integers(0, 256, shape) / 255,
     "classes": lambda rng, shape: rng.integers(0, 4, shape),
 }
+
+
+def context_of(rng: Rng, context_shape: Any, *batch: int) -> list[np.ndarray]:
+    """A context, if there is one, of a size, a shape or labels."""
+    if isinstance(context_shape, Labels):
+        return [rng.integers(0, context_shape.num_classes, batch)]
+    shape = check_context_shape("context_shape", context_shape)
+    return [rng.standard_normal((*batch, *shape))] if shape else []
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Conditional:
     settings: dict[str, Any] = field(default_factory=dict)
     small: tuple[Any, ...] = (1,)  # sizes of one whose density can be integrated over a grid
     rsample: bool = True
-    contexts: tuple[int, ...] = (0, 4)
+    contexts: tuple[Any, ...] = (0, 4)  # shapes of contexts, one or none at a time
     outside: float | None = None  # a value that must be refused
 
     @property
@@ -68,7 +78,7 @@ class Network:
     name: str
     sizes: tuple[Any, ...]
     in_shape: tuple[int, ...]
-    out_dim: int
+    out: int | tuple[int, ...]  # the size or the shape of what comes out
     settings: dict[str, Any] = field(default_factory=dict)
 
 

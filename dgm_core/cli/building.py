@@ -114,9 +114,8 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
             options["prior"] = make(backend.conditional(PRIORS[arguments.prior]), z_dim)
         if data.likelihood is not None:
             encoded, decoded = _contexts(data, shape, z_dim, hidden)
-            own: dict[str, Any] = {"pixelwise": True} if model.of_images else {}
-            if data.likelihood == "discretized_logistic":
-                own["num_levels"] = data.dataset.levels
+            discretized = data.likelihood == "discretized_logistic"
+            own = {"num_levels": data.dataset.levels} if discretized else {}
             kind = backend.conditional(LIKELIHOODS[data.likelihood])
             options["likelihood"] = make(kind, shape, context_shape=decoded, **own)
         if "posterior" in model.flags:
@@ -128,10 +127,10 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
         return make(getattr(backend.package.models, model.kind), *sizes, **options)
 
 
-def _contexts(data: Prepared, shape: Any, z_dim: int, hidden: Any) -> tuple[int, int]:
-    """The sizes of the features of encoder and decoder."""
+def _contexts(data: Prepared, shape: Any, z_dim: int, hidden: Any) -> tuple[Any, Any]:
+    """The shapes of the features of encoder and decoder."""
     if data.model.of_images:
-        return _FEATURES, _PIXEL_FEATURES * shape[1] * shape[2]
+        return _FEATURES, (_PIXEL_FEATURES, *shape[1:])
     if hidden:
         return hidden[-1], hidden[0]
     classes = data.dataset.num_classes if data.model.labeled else 0

@@ -15,15 +15,16 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution
 
-from dgm_core.arguments import check_flag, check_fraction, check_shape
+from dgm_core.arguments import check_fraction, check_shape
 from dgm_core.contexts import (
     ContextShape,
     check_context,
     check_context_shape,
     context_size,
+    map_channels,
     shown_shape,
 )
-from numpyro_dgm.nn.contexts import flat, visible
+from numpyro_dgm.nn.contexts import as_map, flat, visible
 from numpyro_dgm.nn.layers import Linear
 
 __all__ = ["Conditional", "Parametric", "positive", "size_of"]
@@ -123,23 +124,23 @@ class Parametric(Conditional):
     context.
 
     raw = W context + b (the layer `head`), or a free vector (`free`) without a context; the
-    subclass turns raw into a distribution by `build(raw)`.
+    subclass turns raw into a distribution by `build(raw)`. An image (channels, height, width) given
+    a map (features, height, width) has one W for all pixels, a 1x1 convolution; vectors and labels
+    beside the map are the same in all of them. Any other context is flattened.
 
     Args:
         dim: a size or a shape.
         num_params: of one value.
         context_shape: 0 = free parameters.
         initial: a function that gives the free parameters to start from (default zeros).
-        pixelwise: the value is an image (channels, height, width), the context a flattened feature
-            image (features, height, width), and the head one 1x1 convolution for all pixels.
         floor: the smallest value of `positive(raw)`.
 
     Raises:
-        ValueError: if pixelwise and the shapes do not allow it, or if floor is not in [0, 1).
+        ValueError: if a map does not have the pixels of the image, or if floor is not in [0, 1).
     """
 
     num_params: int = eqx.field(static=True)
-    num_pixels: int = eqx.field(static=True)
+    pixels: tuple[int, ...] = eqx.field(static=True)
     floor: float = eqx.field(static=True)
     head: Any  # a Linear; None without a context
     free: Any  # an array; None with a context
@@ -150,29 +151,22 @@ class Parametric(Conditional):
         num_params: int,
         *,
         context_shape: ContextShape = 0,
-        pixelwise: bool = False,
         floor: float = 1e-4,
         initial: Callable[[], Array] | None = None,
         key: Array | None = None,
     ) -> None:
         super().__init__(dim, context_shape=context_shape)
-        size = context_size(self.context_shape)
         self.floor = check_fraction("floor", floor)
         self.num_params = num_params
-        self.num_pixels = prod(self.event_shape[1:]) if check_flag("pixelwise", pixelwise) else 1
-        if pixelwise and (len(self.event_shape) != 3 or not size or size % self.num_pixels):
-            raise ValueError(
-                "pixelwise needs a value of shape (channels, height, width) and a context of a "
-                f"multiple of height * width entries, got a value of shape {self.event_shape} and "
-                f"context_shape={context_shape}."
-            )
+        features = context_size(self.context_shape)
+        pixels = self.event_shape[1:] if len(self.event_shape) == 3 else ()
+        channels = map_channels(self.context_shape, pixels) if pixels else 0
+        self.pixels = pixels if channels else ()
         self.head = self.free = None
-        if size:
-            self.head = Linear(
-                size // self.num_pixels,
-                num_params // self.num_pixels,
-                key=required_key(key, type(self).__name__),
-            )
+        if features:
+            size = num_params // prod(self.pixels)  # of a pixel, or of all
+            key = required_key(key, type(self).__name__)
+            self.head = Linear(channels or features, size, key=key)
         else:
             self.free = jnp.zeros(num_params) if initial is None else initial()
 
@@ -180,16 +174,12 @@ class Parametric(Conditional):
         """The distribution given a checked context."""
         if context is None:
             return self.build(self.free)
-        context = self.flat(context)
-        if self.num_pixels == 1:
-            return self.build(self.head(context))
-        pixels = context.reshape(*context.shape[:-1], -1, self.num_pixels)
-        params = self.head(
-            jnp.swapaxes(pixels, -1, -2)
-        )  # (*batch, height * width, num_params of a pixel)
-        return self.build(
-            jnp.swapaxes(params, -1, -2).reshape(*context.shape[:-1], self.num_params)
-        )
+        if not self.pixels:
+            return self.build(self.head(self.flat(context)))
+        maps = as_map(context, self.context_shape, self.pixels)
+        maps = maps.reshape(*maps.shape[:-2], prod(self.pixels))
+        raw = self.head(maps.mT).mT  # W for all (*batch, pixels, features)
+        return self.build(raw.reshape(*raw.shape[:-2], self.num_params))
 
     def split(self, raw: Array) -> tuple[Array, ...]:
         """The parameters (*batch, num_params) as tensors (*batch, *event_shape), one after the

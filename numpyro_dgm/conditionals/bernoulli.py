@@ -17,7 +17,6 @@ class Bernoulli(Parametric):
     Args:
         dim: a size or a shape.
         context_shape: 0 = free parameters.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values are
@@ -37,12 +36,9 @@ class Bernoulli(Parametric):
         dim: int | tuple[int, ...],
         *,
         context_shape: ContextShape = 0,
-        pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
-        super().__init__(
-            dim, size_of(dim), context_shape=context_shape, pixelwise=pixelwise, key=key
-        )
+        super().__init__(dim, size_of(dim), context_shape=context_shape, key=key)
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

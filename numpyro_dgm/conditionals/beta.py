@@ -25,7 +25,6 @@ class Beta(Parametric):
         dim: a size or a shape.
         context_shape: 0 = free parameters.
         min_concentration: the smallest a and b.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -44,7 +43,6 @@ class Beta(Parametric):
         *,
         context_shape: ContextShape = 0,
         min_concentration: float = 1e-2,
-        pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
         num_params = 2 * size_of(dim)
@@ -52,7 +50,6 @@ class Beta(Parametric):
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_concentration", min_concentration),
             key=key,
         )
@@ -73,7 +70,6 @@ class Kumaraswamy(Parametric):
         dim: a size or a shape.
         context_shape: 0 = free parameters.
         min_concentration: the smallest a and b.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -95,7 +91,6 @@ class Kumaraswamy(Parametric):
         *,
         context_shape: ContextShape = 0,
         min_concentration: float = 1e-2,
-        pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
         num_params = 2 * size_of(dim)
@@ -103,7 +98,6 @@ class Kumaraswamy(Parametric):
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_concentration", min_concentration),
             key=key,
         )

@@ -25,7 +25,6 @@ class Categorical(Parametric):
         dim: a size or a shape.
         num_classes: the number of classes, K.
         context_shape: 0 = free parameters.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values are
@@ -47,7 +46,6 @@ class Categorical(Parametric):
         num_classes: int,
         *,
         context_shape: ContextShape = 0,
-        pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
         num_classes = check_count("num_classes", num_classes, 2)
@@ -55,7 +53,6 @@ class Categorical(Parametric):
             dim,
             num_classes * size_of(dim),
             context_shape=context_shape,
-            pixelwise=pixelwise,
             key=key,
         )
         self.num_classes = num_classes
@@ -85,7 +82,6 @@ class DiscretizedLogisticMixture(Parametric):
         num_levels: L, 256 for data x / 255.
         context_shape: 0 = free parameters.
         min_scale: the smallest s_j.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values in [0,
@@ -114,7 +110,6 @@ class DiscretizedLogisticMixture(Parametric):
         num_levels: int = 256,
         context_shape: ContextShape = 0,
         min_scale: float = 1e-3,
-        pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
         num_components = check_count("num_components", num_components)
@@ -131,7 +126,6 @@ class DiscretizedLogisticMixture(Parametric):
             dim,
             3 * num_components * size,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             initial=initial,
             key=key,

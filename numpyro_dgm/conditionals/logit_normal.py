@@ -25,7 +25,6 @@ class LogitNormal(Parametric):
         dim: a size or a shape.
         context_shape: 0 = free parameters.
         min_scale: the smallest scale.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -44,7 +43,6 @@ class LogitNormal(Parametric):
         *,
         context_shape: ContextShape = 0,
         min_scale: float = 1e-2,
-        pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
         num_params = 2 * size_of(dim)
@@ -52,7 +50,6 @@ class LogitNormal(Parametric):
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             key=key,
         )

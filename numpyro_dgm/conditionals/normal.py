@@ -70,7 +70,6 @@ class Normal(Parametric):
         context_shape: 0 = free parameters.
         scale: None: one learned number, `raw_scale`.
         min_scale: the smallest learned scale.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -93,7 +92,6 @@ class Normal(Parametric):
         context_shape: ContextShape = 0,
         scale: float | None = None,
         min_scale: float = 1e-4,
-        pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
         if scale is not None:
@@ -102,7 +100,6 @@ class Normal(Parametric):
             dim,
             size_of(dim),
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             key=key,
         )
@@ -126,7 +123,6 @@ class DiagonalNormal(Parametric):
         dim: a size or a shape.
         context_shape: 0 = free parameters.
         min_scale: the smallest scale.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -142,7 +138,6 @@ class DiagonalNormal(Parametric):
         *,
         context_shape: ContextShape = 0,
         min_scale: float = 1e-4,
-        pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
         num_params = 2 * size_of(dim)
@@ -150,7 +145,6 @@ class DiagonalNormal(Parametric):
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             key=key,
         )

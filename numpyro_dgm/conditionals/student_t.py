@@ -21,7 +21,6 @@ class StudentT(Parametric):
         context_shape: 0 = free parameters.
         df: the degrees of freedom (None: learned, above 1, so that the mean exists).
         min_scale: the smallest scale.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -43,7 +42,6 @@ class StudentT(Parametric):
         context_shape: ContextShape = 0,
         df: float | None = None,
         min_scale: float = 1e-4,
-        pixelwise: bool = False,
         key: Array | None = None,
     ) -> None:
         if df is not None:
@@ -53,7 +51,6 @@ class StudentT(Parametric):
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             key=key,
         )

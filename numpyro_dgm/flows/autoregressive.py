@@ -7,6 +7,7 @@ D steps.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -74,6 +75,11 @@ class Autoregressive(Transform):
             activation=activation,
             key=key,
         )
+
+    @property
+    def context_shape(self) -> tuple[Any, ...]:
+        """The shape of its context."""
+        return self.made.context_shape
 
     @property
     def inverse_cost(self) -> str:

@@ -45,7 +45,7 @@ class Flow(Conditional):
         that of its transforms in each direction; `repr` shows it.
 
     Raises:
-        ValueError: if the base does not fit.
+        ValueError: if the base, or the context of a transform, does not fit.
     """
 
     base: Conditional
@@ -78,6 +78,14 @@ class Flow(Conditional):
             )
         self.base = base
         self.transforms = check_transforms(transforms)
+        for transform in self.transforms:
+            given = getattr(transform, "context_shape", ())
+            if given not in ((), self.context_shape):
+                raise ValueError(
+                    "The transforms of a flow must have no context or its own, context_shape="
+                    f"{shown_shape(self.context_shape)}, got {transform!r} with context_shape="
+                    f"{shown_shape(given)}."
+                )
 
     def condition(self, context: Any) -> "FlowDistribution":
         """The distribution given a checked context."""

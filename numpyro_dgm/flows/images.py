@@ -22,14 +22,14 @@ from dgm_core.arguments import (
     check_instance,
     check_sizes,
 )
-from dgm_core.contexts import ContextShape, check_context_shape, context_size
+from dgm_core.contexts import ContextShape, check_context_shape, context_size, map_channels
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.flows.flow import Flow
 from numpyro_dgm.flows.scalar import Affine, ScalarMap
 from numpyro_dgm.flows.scales import FactoredOut, Squeezed, WithinImage
 from numpyro_dgm.flows.transform import Transform
 from numpyro_dgm.nn import Linear
-from numpyro_dgm.nn.contexts import flat
+from numpyro_dgm.nn.contexts import as_map, flat
 from numpyro_dgm.nn.convolution import uniform_weights
 from numpyro_dgm.nn.layers import activate, check_activation
 
@@ -54,29 +54,34 @@ class _Conv3x3(eqx.Module):
 
 
 class _ConvNet(eqx.Module):
-    """3x3 convolutions that keep the size of an image; a context moves the first one's output, by
-    one number for each channel.
+    """3x3 convolutions that keep the size of an image. A map as context, and what is beside it, are
+    channels of the first one's input; any other moves its output, by one number for each channel.
     """
 
     convolutions: list[_Conv3x3]
     context: Linear | None
     context_shape: tuple[Any, ...] = eqx.field(static=True)
+    pixels: tuple[int, ...] = eqx.field(static=True)
+    has_map: bool = eqx.field(static=True)
     activation: str = eqx.field(static=True)
 
     def __init__(
         self,
-        in_channels: int,
+        image_shape: tuple[int, int, int],
         hidden_channels: Sequence[int],
-        out_channels: int,
+        num_params: int,
         context_shape: ContextShape,
         activation: str,
         *,
         key: Array,
     ) -> None:
         hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
-        sizes = (in_channels, *hidden_channels, out_channels)
         self.activation = check_activation(activation)
         self.context_shape = check_context_shape("context_shape", context_shape)
+        channels, self.pixels = image_shape[0], image_shape[1:]
+        maps = map_channels(self.context_shape, self.pixels)
+        self.has_map = maps > 0
+        sizes = (channels + maps, *hidden_channels, channels * num_params)
         key_context, *keys = jax.random.split(key, len(sizes))
         *first, last = (_Conv3x3(a, b, key=k) for (a, b), k in zip(pairwise(sizes), keys))
         self.convolutions = [
@@ -85,11 +90,16 @@ class _ConvNet(eqx.Module):
         ]  # near raw = 0, the identity
         self.context = (
             Linear(context_size(context_shape), sizes[1], key=key_context)
-            if context_size(context_shape)
+            if self.context_shape and not maps
             else None
         )
 
     def __call__(self, x: Array, context: Array | None) -> Array:
+        if self.has_map:
+            maps = as_map(context, self.context_shape, self.pixels)
+            batch = jnp.broadcast_shapes(x.shape[:-3], maps.shape[:-3])
+            parts = [jnp.broadcast_to(part, (*batch, *part.shape[-3:])) for part in (x, maps)]
+            x = jnp.concatenate(parts, -3)
         for index, convolution in enumerate(self.convolutions):
             x = activate(self.activation, x) if index else x
             y = convolution(x.reshape(-1, *x.shape[-3:]))
@@ -108,7 +118,8 @@ class ImageCoupling(Transform):
         mask: "checkerboard" (every other pixel) or "channels" (the first C // 2 channels are kept).
         swap: keep the other half.
         scalar: the map h.
-        context_shape: of the context (0 = none).
+        context_shape: of the context (0 = none). A map (channels, height, width) has the pixels of
+            the image or a multiple of them, which are then taken in blocks.
         hidden_channels, activation: of the network, of 3x3 convolutions.
 
     Shapes:
@@ -146,13 +157,18 @@ class ImageCoupling(Transform):
         check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
         self.mask, self.swap, self.scalar = mask, check_flag("swap", swap), scalar
         self.network = _ConvNet(
-            image_shape[0],
+            image_shape,
             hidden_channels,
-            image_shape[0] * scalar.num_params,
+            scalar.num_params,
             context_shape,
             activation,
             key=key,
         )
+
+    @property
+    def context_shape(self) -> tuple[Any, ...]:
+        """The shape of its context."""
+        return self.network.context_shape
 
     @property
     def forward_cost(self) -> str:
@@ -215,7 +231,7 @@ class MultiScaleRealNVP(Flow):
 
     Args:
         image_shape: C, H, W.
-        context_shape: 0 = unconditional.
+        context_shape: 0 = unconditional; a map (channels, H, W) stays one at every scale.
         num_scales: the number of scales.
         num_layers: couplings for each mask and scale.
         hidden_channels, activation: of their networks, of 3x3 convolutions.

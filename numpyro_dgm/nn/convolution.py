@@ -184,7 +184,7 @@ class ConvDecoder(eqx.Module):
     convolutions with 4x4 kernels and stride 2, each doubling height and width; each is followed by
     the activation.
 
-    The output is flattened, the context of a likelihood with `pixelwise=True`.
+    The output is a map, the context of a likelihood of images.
 
     Args:
         in_dim: the size of what comes in.
@@ -196,10 +196,10 @@ class ConvDecoder(eqx.Module):
     Attributes:
         input: the affine layer.
         convolutions: the layers after it.
-        out_dim: out_channels * height * width.
+        out_shape: (out_channels, height, width).
 
     Shapes:
-        h (*batch, in_dim) -> (*batch, out_dim), a flattened image (out_channels, height, width).
+        h (*batch, in_dim) -> (*batch, out_channels, height, width).
 
     Raises:
         ValueError: if the image is too small to be halved that often, and for an h of the wrong
@@ -207,14 +207,14 @@ class ConvDecoder(eqx.Module):
 
     Example:
         >>> ConvDecoder(2, (1, 8, 8), key=jax.random.key(0))(jax.numpy.zeros((7, 2))).shape
-        (7, 1024)
+        (7, 16, 8, 8)
     """
 
     in_dim: int = eqx.field(static=True)
     image_shape: tuple[int, ...] = eqx.field(static=True)
     activation: str = eqx.field(static=True)
     start: tuple[int, ...] = eqx.field(static=True)
-    out_dim: int = eqx.field(static=True)
+    out_shape: tuple[int, int, int] = eqx.field(static=True)
     input: Linear
     convolutions: list[_ConvTranspose2d]
 
@@ -249,10 +249,10 @@ class ConvDecoder(eqx.Module):
             )
             for i, k in enumerate(keys)
         ]
-        self.out_dim = out_channels * prod(sizes[-1])
+        self.out_shape = (out_channels, *sizes[-1])
 
     def __call__(self, h: Array) -> Array:
-        """Feature images, flattened, from h (*batch, in_dim)."""
+        """Feature images from h (*batch, in_dim)."""
         if h.shape[-1] != self.in_dim:
             raise ValueError(
                 f"{self} expects a last dimension of {self.in_dim}, got shape {h.shape}."
@@ -260,7 +260,7 @@ class ConvDecoder(eqx.Module):
         x = activate(self.activation, self.input(h)).reshape(-1, *self.start)
         for convolution in self.convolutions:
             x = activate(self.activation, convolution(x))
-        return x.reshape(*h.shape[:-1], self.out_dim)
+        return x.reshape(*h.shape[:-1], *self.out_shape)
 
     def __repr__(self) -> str:
         channels = tuple(convolution.weight.shape[0] for convolution in self.convolutions)

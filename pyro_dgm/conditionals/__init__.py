@@ -25,6 +25,7 @@ __all__ = [
     "Generator",
     "ImplicitDistribution",
     "Kumaraswamy",
+    "Labels",
     "LogitNormal",
     "LowRankNormal",
     "MixturePrior",

@@ -13,15 +13,16 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_flag, check_fraction, check_shape
+from dgm_core.arguments import check_fraction, check_shape
 from dgm_core.contexts import (
     ContextShape,
     check_context,
     check_context_shape,
     context_size,
+    map_channels,
     shown_shape,
 )
-from pyro_dgm.nn.contexts import flat, visible
+from pyro_dgm.nn.contexts import as_map, flat, visible
 from pyro_dgm.nn.layers import Linear, softplus
 
 __all__ = ["Conditional", "Parametric", "positive", "size_of"]
@@ -113,19 +114,19 @@ class Parametric(Conditional):
     context.
 
     raw = W context + b (the layer `head`), or a free vector (`free`) without a context; the
-    subclass turns raw into a distribution by `build(raw)`.
+    subclass turns raw into a distribution by `build(raw)`. An image (channels, height, width) given
+    a map (features, height, width) has one W for all pixels, a 1x1 convolution; vectors and labels
+    beside the map are the same in all of them. Any other context is flattened.
 
     Args:
         dim: a size or a shape.
         num_params: of one value.
         context_shape: 0 = free parameters.
         initial: a function that gives the free parameters to start from (default zeros).
-        pixelwise: the value is an image (channels, height, width), the context a flattened feature
-            image (features, height, width), and the head one 1x1 convolution for all pixels.
         floor: the smallest value of `positive(raw)`.
 
     Raises:
-        ValueError: if pixelwise and the shapes do not allow it, or if floor is not in [0, 1).
+        ValueError: if a map does not have the pixels of the image, or if floor is not in [0, 1).
     """
 
     def __init__(
@@ -134,23 +135,19 @@ class Parametric(Conditional):
         num_params: int,
         *,
         context_shape: ContextShape = 0,
-        pixelwise: bool = False,
         floor: float = 1e-4,
         initial: Callable[[], Tensor] | None = None,
     ) -> None:
         super().__init__(dim, context_shape=context_shape)
-        size = context_size(self.context_shape)
         self.floor = check_fraction("floor", floor)
         self.num_params = num_params
-        self.num_pixels = prod(self.event_shape[1:]) if check_flag("pixelwise", pixelwise) else 1
-        if pixelwise and (len(self.event_shape) != 3 or not size or size % self.num_pixels):
-            raise ValueError(
-                "pixelwise needs a value of shape (channels, height, width) and a context of a "
-                f"multiple of height * width entries, got a value of shape {self.event_shape} and "
-                f"context_shape={context_shape}."
-            )
-        if size:
-            self.head = Linear(size // self.num_pixels, num_params // self.num_pixels)
+        features = context_size(self.context_shape)
+        pixels = self.event_shape[1:] if len(self.event_shape) == 3 else ()
+        channels = map_channels(self.context_shape, pixels) if pixels else 0
+        self.pixels = pixels if channels else ()
+        if features:
+            size = num_params // prod(self.pixels)  # of a pixel, or of all
+            self.head = Linear(channels or features, size)
         else:
             self.free = nn.Parameter(torch.zeros(num_params) if initial is None else initial())
 
@@ -158,13 +155,10 @@ class Parametric(Conditional):
         """The distribution given a checked context."""
         if context is None:
             return self.build(self.free)
-        context = self.flat(context)
-        if self.num_pixels == 1:
-            return self.build(self.head(context))
-        pixels = context.unflatten(-1, (-1, self.num_pixels)).transpose(
-            -1, -2
-        )  # (*batch, height * width, features)
-        return self.build(self.head(pixels).transpose(-1, -2).flatten(-2))
+        if not self.pixels:
+            return self.build(self.head(self.flat(context)))
+        maps = as_map(context, self.context_shape, self.pixels).flatten(-2)
+        return self.build(self.head(maps.mT).mT.flatten(-2))  # W for all (*batch, pixels, features)
 
     def split(self, raw: Tensor) -> tuple[Tensor, ...]:
         """The parameters (*batch, num_params) as tensors (*batch, *event_shape), one after the

@@ -16,7 +16,6 @@ class Bernoulli(Parametric):
     Args:
         dim: a size or a shape.
         context_shape: 0 = free parameters.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values are
@@ -36,9 +35,8 @@ class Bernoulli(Parametric):
         dim: int | tuple[int, ...],
         *,
         context_shape: ContextShape = 0,
-        pixelwise: bool = False,
     ) -> None:
-        super().__init__(dim, size_of(dim), context_shape=context_shape, pixelwise=pixelwise)
+        super().__init__(dim, size_of(dim), context_shape=context_shape)
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

@@ -23,7 +23,6 @@ class Beta(Parametric):
         dim: a size or a shape.
         context_shape: 0 = free parameters.
         min_concentration: the smallest a and b.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -42,14 +41,12 @@ class Beta(Parametric):
         *,
         context_shape: ContextShape = 0,
         min_concentration: float = 1e-2,
-        pixelwise: bool = False,
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_concentration", min_concentration),
         )
 
@@ -69,7 +66,6 @@ class Kumaraswamy(Parametric):
         dim: a size or a shape.
         context_shape: 0 = free parameters.
         min_concentration: the smallest a and b.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -91,14 +87,12 @@ class Kumaraswamy(Parametric):
         *,
         context_shape: ContextShape = 0,
         min_concentration: float = 1e-2,
-        pixelwise: bool = False,
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_concentration", min_concentration),
         )
 

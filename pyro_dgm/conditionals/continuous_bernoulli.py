@@ -24,7 +24,6 @@ class ContinuousBernoulli(Parametric):
     Args:
         dim: a size or a shape.
         context_shape: 0 = free parameters.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -44,9 +43,8 @@ class ContinuousBernoulli(Parametric):
         dim: int | tuple[int, ...],
         *,
         context_shape: ContextShape = 0,
-        pixelwise: bool = False,
     ) -> None:
-        super().__init__(dim, size_of(dim), context_shape=context_shape, pixelwise=pixelwise)
+        super().__init__(dim, size_of(dim), context_shape=context_shape)
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

@@ -22,7 +22,6 @@ class Categorical(Parametric):
         dim: a size or a shape.
         num_classes: the number of classes, K.
         context_shape: 0 = free parameters.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values are
@@ -42,12 +41,9 @@ class Categorical(Parametric):
         num_classes: int,
         *,
         context_shape: ContextShape = 0,
-        pixelwise: bool = False,
     ) -> None:
         num_classes = check_count("num_classes", num_classes, 2)
-        super().__init__(
-            dim, num_classes * size_of(dim), context_shape=context_shape, pixelwise=pixelwise
-        )
+        super().__init__(dim, num_classes * size_of(dim), context_shape=context_shape)
         self.num_classes = num_classes
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
@@ -75,7 +71,6 @@ class DiscretizedLogisticMixture(Parametric):
         num_levels: L, 256 for data x / 255.
         context_shape: 0 = free parameters.
         min_scale: the smallest s_j.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,). Values in [0,
@@ -101,7 +96,6 @@ class DiscretizedLogisticMixture(Parametric):
         num_levels: int = 256,
         context_shape: ContextShape = 0,
         min_scale: float = 1e-3,
-        pixelwise: bool = False,
     ) -> None:
         num_components = check_count("num_components", num_components)
         num_levels = check_count("num_levels", num_levels, 2)
@@ -117,7 +111,6 @@ class DiscretizedLogisticMixture(Parametric):
             dim,
             3 * num_components * size,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
             initial=initial,
         )

@@ -21,7 +21,6 @@ class LogitNormal(Parametric):
         dim: a size or a shape.
         context_shape: 0 = free parameters.
         min_scale: the smallest scale.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -40,14 +39,12 @@ class LogitNormal(Parametric):
         *,
         context_shape: ContextShape = 0,
         min_scale: float = 1e-2,
-        pixelwise: bool = False,
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
         )
 

@@ -86,7 +86,6 @@ class Normal(Parametric):
         context_shape: 0 = free parameters.
         scale: None: one learned number, `raw_scale`.
         min_scale: the smallest learned scale.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -106,7 +105,6 @@ class Normal(Parametric):
         context_shape: ContextShape = 0,
         scale: float | None = None,
         min_scale: float = 1e-4,
-        pixelwise: bool = False,
     ) -> None:
         if scale is not None:
             scale = check_number("scale", scale, above=0)
@@ -114,7 +112,6 @@ class Normal(Parametric):
             dim,
             size_of(dim),
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
         )
         self.fixed_scale = scale
@@ -134,7 +131,6 @@ class DiagonalNormal(Parametric):
         dim: a size or a shape.
         context_shape: 0 = free parameters.
         min_scale: the smallest scale.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -150,14 +146,12 @@ class DiagonalNormal(Parametric):
         *,
         context_shape: ContextShape = 0,
         min_scale: float = 1e-4,
-        pixelwise: bool = False,
     ) -> None:
         num_params = 2 * size_of(dim)
         super().__init__(
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
         )
 

@@ -18,7 +18,6 @@ class StudentT(Parametric):
         context_shape: 0 = free parameters.
         df: the degrees of freedom (None: learned, above 1, so that the mean exists).
         min_scale: the smallest scale.
-        pixelwise: as in `Parametric`.
 
     Shapes:
         context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (dim,).
@@ -38,7 +37,6 @@ class StudentT(Parametric):
         context_shape: ContextShape = 0,
         df: float | None = None,
         min_scale: float = 1e-4,
-        pixelwise: bool = False,
     ) -> None:
         if df is not None:
             df = check_number("df", df, above=0)
@@ -47,7 +45,6 @@ class StudentT(Parametric):
             dim,
             num_params,
             context_shape=context_shape,
-            pixelwise=pixelwise,
             floor=check_fraction("min_scale", min_scale),
         )
         self.df = df

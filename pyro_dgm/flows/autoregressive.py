@@ -7,6 +7,7 @@ D steps.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -68,6 +69,11 @@ class Autoregressive(Transform):
             context_shape=context_shape,
             activation=activation,
         )
+
+    @property
+    def context_shape(self) -> tuple[Any, ...]:
+        """The shape of its context."""
+        return self.made.context_shape
 
     @property
     def inverse_cost(self) -> str:

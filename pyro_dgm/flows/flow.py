@@ -43,7 +43,7 @@ class Flow(Conditional):
         that of its transforms in each direction; `repr` shows it.
 
     Raises:
-        ValueError: if the base does not fit.
+        ValueError: if the base, or the context of a transform, does not fit.
     """
 
     def __init__(
@@ -71,7 +71,16 @@ class Flow(Conditional):
                 f"context_shape=0 or context_shape={shown_shape(self.context_shape)}, got {base!r}."
             )
         self.base = base
-        self.transforms = nn.ModuleList(check_transforms(transforms))
+        stack = check_transforms(transforms)
+        for transform in stack:
+            given = getattr(transform, "context_shape", ())
+            if given not in ((), self.context_shape):
+                raise ValueError(
+                    "The transforms of a flow must have no context or its own, context_shape="
+                    f"{shown_shape(self.context_shape)}, got {transform!r} with context_shape="
+                    f"{shown_shape(given)}."
+                )
+        self.transforms = nn.ModuleList(stack)
 
     def condition(self, context: Any) -> "FlowDistribution":
         """The distribution given a checked context."""

@@ -6,6 +6,7 @@ as it is, the other half goes on to the next.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,46 +19,55 @@ from dgm_core.arguments import (
     check_instance,
     check_sizes,
 )
-from dgm_core.contexts import ContextShape, check_context_shape, context_size
+from dgm_core.contexts import ContextShape, check_context_shape, context_size, map_channels
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.scalar import Affine, ScalarMap
 from pyro_dgm.flows.scales import FactoredOut, Squeezed, WithinImage
 from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn import Linear
-from pyro_dgm.nn.contexts import flat
+from pyro_dgm.nn.contexts import as_map, flat
 from pyro_dgm.nn.layers import activate, check_activation
 
 __all__ = ["ImageCoupling", "MultiScaleRealNVP"]
 
 
 class _ConvNet(nn.Module):
-    """3x3 convolutions that keep the size of an image; a context moves the first one's output, by
-    one number for each channel.
+    """3x3 convolutions that keep the size of an image. A map as context, and what is beside it, are
+    channels of the first one's input; any other moves its output, by one number for each channel.
     """
 
     def __init__(
         self,
-        in_channels: int,
+        image_shape: tuple[int, int, int],
         hidden_channels: Sequence[int],
-        out_channels: int,
+        num_params: int,
         context_shape: ContextShape,
         activation: str,
     ) -> None:
         super().__init__()
         hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
-        sizes = (in_channels, *hidden_channels, out_channels)
         self.activation = check_activation(activation)
         self.context_shape = check_context_shape("context_shape", context_shape)
+        channels, self.pixels = image_shape[0], image_shape[1:]
+        maps = map_channels(self.context_shape, self.pixels)
+        self.has_map = maps > 0
+        sizes = (channels + maps, *hidden_channels, channels * num_params)
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
         self.context = (
-            Linear(context_size(context_shape), sizes[1]) if context_size(context_shape) else None
+            Linear(context_size(context_shape), sizes[1])
+            if self.context_shape and not maps
+            else None
         )
         with torch.no_grad():  # near raw = 0, the identity
             for parameter in self.convolutions[-1].parameters():
                 parameter.mul_(0.01)
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        if self.has_map:
+            maps = as_map(context, self.context_shape, self.pixels)
+            batch = torch.broadcast_shapes(x.shape[:-3], maps.shape[:-3])
+            x = torch.cat([part.expand(*batch, -1, -1, -1) for part in (x, maps)], -3)
         for index, convolution in enumerate(self.convolutions):
             x = activate(self.activation, x) if index else x
             x = convolution(x.reshape(-1, *x.shape[-3:])).reshape(*x.shape[:-3], -1, *x.shape[-2:])
@@ -75,7 +85,8 @@ class ImageCoupling(Transform):
         mask: "checkerboard" (every other pixel) or "channels" (the first C // 2 channels are kept).
         swap: keep the other half.
         scalar: the map h.
-        context_shape: of the context (0 = none).
+        context_shape: of the context (0 = none). A map (channels, height, width) has the pixels of
+            the image or a multiple of them, which are then taken in blocks.
         hidden_channels, activation: of the network, of 3x3 convolutions.
 
     Shapes:
@@ -108,12 +119,17 @@ class ImageCoupling(Transform):
         check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
         self.mask, self.swap, self.scalar = mask, check_flag("swap", swap), scalar
         self.network = _ConvNet(
-            image_shape[0],
+            image_shape,
             hidden_channels,
-            image_shape[0] * scalar.num_params,
+            scalar.num_params,
             context_shape,
             activation,
         )
+
+    @property
+    def context_shape(self) -> tuple[Any, ...]:
+        """The shape of its context."""
+        return self.network.context_shape
 
     @property
     def forward_cost(self) -> str:
@@ -183,7 +199,7 @@ class MultiScaleRealNVP(Flow):
 
     Args:
         image_shape: C, H, W.
-        context_shape: 0 = unconditional.
+        context_shape: 0 = unconditional; a map (channels, H, W) stays one at every scale.
         num_scales: the number of scales.
         num_layers: couplings for each mask and scale.
         hidden_channels, activation: of their networks, of 3x3 convolutions.

@@ -1,6 +1,7 @@
 """Transforms of parts of an image: of its pixels in blocks, and of half of its channels."""
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,11 @@ class WithinImage(Transform):
         self.transform = check_instance(
             "transform", transform, Transform, "a transform such as LU(dim)"
         )
+
+    @property
+    def context_shape(self) -> tuple[Any, ...]:
+        """The shape of its context."""
+        return getattr(self.transform, "context_shape", ())
 
     @property
     def forward_cost(self) -> str:

@@ -5,6 +5,7 @@ u is the side of the noise, x the side of the data: `forward` draws, `inverse` s
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,13 +19,15 @@ class Transform(nn.Module, ABC):
     depend on a context c.
 
     Attributes:
+        context_shape: (tuple), of a transform that takes a context.
         forward_cost: and inverse_cost, what each direction costs, in words: "one pass", "one pass
             in 64 steps", "root search".
 
     Shapes:
-        u and x (*batch, *event); context (*batch, *context_shape) or None, broadcast against the
-        batch; log-determinants (*batch,). A subclass defines `forward_and_log_det` and
-        `inverse_and_log_det`; both are differentiable in value, context and parameters.
+        u and x (*batch, *event); context (*batch, *context_shape), labels one-hot, several a tuple
+        of arrays, or None, broadcast against the batch; log-determinants (*batch,). A subclass
+        defines `forward_and_log_det` and `inverse_and_log_det`; both are differentiable in value,
+        context and parameters.
     """
 
     def __init__(self) -> None:
@@ -65,6 +68,11 @@ class Inverse(Transform):
         self.transform = check_instance(
             "transform", transform, Transform, "a transform such as LU(dim)"
         )
+
+    @property
+    def context_shape(self) -> tuple[Any, ...]:
+        """The shape of its context."""
+        return getattr(self.transform, "context_shape", ())
 
     @property
     def forward_cost(self) -> str:

@@ -17,10 +17,18 @@ def check_network(role: str, network: Any, in_dim: int | None = None) -> None:
     """
     if network is None:
         return
-    if isinstance(network, type) or not callable(network) or not hasattr(network, "out_dim"):
-        refuse(role, "a network with an attribute out_dim", network)
+    known = hasattr(network, "out_dim") or hasattr(network, "out_shape")
+    if isinstance(network, type) or not callable(network) or not known:
+        refuse(role, "a network with an attribute out_dim or, for maps, out_shape", network)
     if in_dim is not None and getattr(network, "in_dim", in_dim) != in_dim:
         raise ValueError(f"The {role} must take {in_dim} numbers, got {network!r}.")
+
+
+def features_of(network: Any) -> ContextShape:
+    """What comes out of a network, as the context of a conditional: the size of a vector or the
+    shape of a map.
+    """
+    return network.out_shape if hasattr(network, "out_shape") else network.out_dim
 
 
 def check_conditionals(**parts: Any) -> None:

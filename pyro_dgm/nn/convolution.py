@@ -88,7 +88,7 @@ class ConvDecoder(nn.Module):
     convolutions with 4x4 kernels and stride 2, each doubling height and width; each is followed by
     the activation.
 
-    The output is flattened, the context of a likelihood with `pixelwise=True`.
+    The output is a map, the context of a likelihood of images.
 
     Args:
         in_dim: the size of what comes in.
@@ -100,10 +100,10 @@ class ConvDecoder(nn.Module):
     Attributes:
         input: the affine layer.
         convolutions: the layers after it.
-        out_dim: out_channels * height * width.
+        out_shape: (out_channels, height, width).
 
     Shapes:
-        h (*batch, in_dim) -> (*batch, out_dim), a flattened image (out_channels, height, width).
+        h (*batch, in_dim) -> (*batch, out_channels, height, width).
 
     Raises:
         ValueError: if the image is too small to be halved that often, and for an h of the wrong
@@ -112,7 +112,7 @@ class ConvDecoder(nn.Module):
     Example:
         >>> import torch
         >>> ConvDecoder(2, (1, 8, 8))(torch.zeros(7, 2)).shape
-        torch.Size([7, 1024])
+        torch.Size([7, 16, 8, 8])
     """
 
     def __init__(
@@ -147,10 +147,10 @@ class ConvDecoder(nn.Module):
             )
             for i in range(len(hidden_channels))
         )
-        self.out_dim = out_channels * prod(sizes[-1])
+        self.out_shape = (out_channels, *sizes[-1])
 
     def forward(self, h: Tensor) -> Tensor:
-        """Feature images, flattened, from h (*batch, in_dim)."""
+        """Feature images from h (*batch, in_dim)."""
         if h.shape[-1] != self.in_dim:
             raise ValueError(
                 f"{self} expects a last dimension of {self.in_dim}, got shape {tuple(h.shape)}."
@@ -158,7 +158,7 @@ class ConvDecoder(nn.Module):
         x = activate(self.activation, self.input(h)).reshape(-1, *self.start)
         for convolution in self.convolutions:
             x = activate(self.activation, convolution(x))
-        return x.reshape(*h.shape[:-1], self.out_dim)
+        return x.reshape(*h.shape[:-1], *self.out_shape)
 
     def __repr__(self) -> str:
         channels = tuple(convolution.in_channels for convolution in self.convolutions)

@@ -186,11 +186,11 @@ def parts(twin: Twin) -> Iterator[Row]:
         ),
         "a conditional as encoder": (
             partial(vae, encoder=twin.StandardNormal(2)),
-            "^encoder must be a network with an attribute out_dim, got",
+            "^encoder must be a network with an attribute out_dim or, for maps, out_shape, got",
         ),
         "a class as encoder": (
             partial(vae, encoder=twin.plain("MLP")),
-            "^encoder must be a network with an attribute out_dim, got the class MLP",
+            "^encoder must be a network with an attribute out_dim.*, got the class MLP",
         ),
         "an encoder of other data": (
             partial(vae, encoder=twin.MLP(3, (8,))),
@@ -261,13 +261,13 @@ def parts(twin: Twin) -> Iterator[Row]:
             partial(twin.ImageCoupling, (1, 4, 4), "channels"),
             r"^The mask 'channels' needs two channels",
         ),
-        "pixelwise vectors": (
-            partial(twin.Bernoulli, 3, context_shape=3, pixelwise=True),
-            "^pixelwise needs a value of shape",
+        "a map with fewer pixels": (
+            partial(twin.Bernoulli, (1, 4, 4), context_shape=(3, 2, 2)),
+            r"^A map as context of an image must .* got \(3, 2, 2\); give it flattened",
         ),
-        "pixelwise without context": (
-            partial(twin.Bernoulli, (1, 4, 4), pixelwise=True),
-            "^pixelwise needs a value of shape",
+        "a map with others beside labels": (
+            partial(twin.Bernoulli, (1, 4, 4), context_shape=((3, 8, 4), twin.Labels(3))),
+            r"^A map as context of an image must .* got \(3, 8, 4\); give it flattened",
         ),
         "stl with closed KL": (
             partial(twin.ELBO, estimator="stl", analytic_kl=True),

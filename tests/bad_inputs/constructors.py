@@ -12,7 +12,6 @@ from typing import Any
 from tests.bad_inputs.base import BAD, Row, Twin
 
 CONTEXT = {"context_shape": "context"}
-PIXELWISE = {**CONTEXT, "pixelwise": "flag"}
 HIDDEN = {"hidden": "sizes", "activation": "word"}
 FLOW = {"dim": "count", **CONTEXT, "num_layers": "count", "base": "conditional"}
 COUPLINGS = {**FLOW, **HIDDEN}
@@ -61,7 +60,7 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     "Generator": ((2,), {"dim": "shape", "noise_dim": "count or none", **HIDDEN, **CONTEXT}),
     "StandardNormal": ((2,), {"dim": "shape", **CONTEXT}),
     "StandardLogistic": ((2,), {"dim": "shape", **CONTEXT}),
-    "DiagonalNormal": ((2,), {"dim": "shape", **PIXELWISE, "min_scale": "share"}),
+    "DiagonalNormal": ((2,), {"dim": "shape", **CONTEXT, "min_scale": "share"}),
     "FullRankNormal": ((2,), {"dim": "count", **CONTEXT, "min_scale": "share"}),
     "LowRankNormal": ((3, 2), {"dim": "count", "rank": "count", **CONTEXT, "min_scale": "share"}),
     "MixturePrior": (
@@ -70,25 +69,25 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     ),
     "Normal": (
         (2,),
-        {"dim": "shape", **PIXELWISE, "scale": "positive or none", "min_scale": "share"},
+        {"dim": "shape", **CONTEXT, "scale": "positive or none", "min_scale": "share"},
     ),
     "StudentT": (
         (2,),
-        {"dim": "shape", **PIXELWISE, "df": "positive or none", "min_scale": "share"},
+        {"dim": "shape", **CONTEXT, "df": "positive or none", "min_scale": "share"},
     ),
-    "Bernoulli": ((2,), {"dim": "shape", **PIXELWISE}),
-    "ContinuousBernoulli": ((2,), {"dim": "shape", **PIXELWISE}),
-    "Beta": ((2,), {"dim": "shape", **PIXELWISE, "min_concentration": "share"}),
-    "Kumaraswamy": ((2,), {"dim": "shape", **PIXELWISE, "min_concentration": "share"}),
-    "LogitNormal": ((2,), {"dim": "shape", **PIXELWISE, "min_scale": "share"}),
-    "Categorical": ((2, 3), {"dim": "shape", "num_classes": "count", **PIXELWISE}),
+    "Bernoulli": ((2,), {"dim": "shape", **CONTEXT}),
+    "ContinuousBernoulli": ((2,), {"dim": "shape", **CONTEXT}),
+    "Beta": ((2,), {"dim": "shape", **CONTEXT, "min_concentration": "share"}),
+    "Kumaraswamy": ((2,), {"dim": "shape", **CONTEXT, "min_concentration": "share"}),
+    "LogitNormal": ((2,), {"dim": "shape", **CONTEXT, "min_scale": "share"}),
+    "Categorical": ((2, 3), {"dim": "shape", "num_classes": "count", **CONTEXT}),
     "DiscretizedLogisticMixture": (
         (2,),
         {
             "dim": "shape",
             "num_components": "count",
             "num_levels": "count",
-            **PIXELWISE,
+            **CONTEXT,
             "min_scale": "share",
         },
     ),

@@ -5,7 +5,7 @@ values to feed it. A new conditional, network or model gets an entry here and wi
 and twin test.
 """
 
-from tests.cases.conditionals import CONDITIONALS, IMAGE, PIXEL_CONTEXT, PIXELWISE
+from tests.cases.conditionals import CONDITIONALS, IMAGE, MAP
 from tests.cases.flows import FLOWS, MASKED, NET, SCALARS
 from tests.cases.losses import CRITICS, LOSSES, Loss
 from tests.cases.models import GANS, MODELS, PAIRS, SMALL
@@ -19,13 +19,12 @@ __all__ = [
     "GANS",
     "IMAGE",
     "LOSSES",
+    "MAP",
     "MASKED",
     "MODELS",
     "NET",
     "NETWORKS",
     "PAIRS",
-    "PIXELWISE",
-    "PIXEL_CONTEXT",
     "PROGRAMS",
     "SCALARS",
     "SMALL",

@@ -1,19 +1,20 @@
 """Conditionals: priors, guides' distributions and likelihoods."""
 
-from math import prod
-
+from dgm_core.contexts import Labels
 from tests.kinds import Conditional
 
 IMAGE = (2, 4, 6)
-PIXELWISE = {"pixelwise": True}
-PIXEL_CONTEXT = (3 * prod(IMAGE[1:]),)
+MAP = ((3, *IMAGE[1:]),)
 
 CONDITIONALS: dict[str, Conditional] = {
     "StandardNormal": Conditional("StandardNormal", "conditionals", (IMAGE,), "real"),
     "StandardLogistic": Conditional("StandardLogistic", "conditionals", (IMAGE,), "real"),
     "DiagonalNormal": Conditional("DiagonalNormal", "conditionals", (3,), "real"),
-    "DiagonalNormal-pixelwise": Conditional(
-        "DiagonalNormal", "conditionals", (IMAGE,), "real", PIXELWISE, contexts=PIXEL_CONTEXT
+    "DiagonalNormal-map": Conditional(
+        "DiagonalNormal", "conditionals", (IMAGE,), "real", contexts=MAP
+    ),
+    "DiagonalNormal-label": Conditional(
+        "DiagonalNormal", "conditionals", (3,), "real", contexts=(Labels(4),)
     ),
     "LowRankNormal": Conditional("LowRankNormal", "conditionals", (4, 2), "real", small=(2, 1)),
     "FullRankNormal": Conditional("FullRankNormal", "conditionals", (3,), "real", small=(2,)),
@@ -28,14 +29,13 @@ CONDITIONALS: dict[str, Conditional] = {
     "Bernoulli": Conditional(
         "Bernoulli", "conditionals", (3,), "binary", rsample=False, outside=0.3
     ),
-    "Bernoulli-pixelwise": Conditional(
+    "Bernoulli-map": Conditional(
         "Bernoulli",
         "conditionals",
         (IMAGE,),
         "binary",
-        PIXELWISE,
         rsample=False,
-        contexts=PIXEL_CONTEXT,
+        contexts=MAP,
         outside=0.3,
     ),
     "ContinuousBernoulli": Conditional("ContinuousBernoulli", "conditionals", (3,), "unit"),
@@ -44,6 +44,9 @@ CONDITIONALS: dict[str, Conditional] = {
     "LogitNormal": Conditional("LogitNormal", "conditionals", (3,), "unit", outside=1.0),
     "Categorical": Conditional(
         "Categorical", "conditionals", (3, 4), "classes", small=(1, 4), rsample=False
+    ),
+    "Categorical-label": Conditional(
+        "Categorical", "conditionals", (3, 4), "classes", rsample=False, contexts=(Labels(5),)
     ),
     "Categorical-image": Conditional(
         "Categorical", "conditionals", (IMAGE, 4), "classes", small=(1, 4), rsample=False
@@ -57,14 +60,13 @@ CONDITIONALS: dict[str, Conditional] = {
         rsample=False,
         outside=0.3,
     ),
-    "DiscretizedLogisticMixture-pixelwise": Conditional(
+    "DiscretizedLogisticMixture-map": Conditional(
         "DiscretizedLogisticMixture",
         "conditionals",
         (IMAGE, 2),
         "levels",
-        PIXELWISE,
         rsample=False,
-        contexts=PIXEL_CONTEXT,
+        contexts=MAP,
         outside=0.3,
     ),
 }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dgm_core.contexts import Labels
 from tests.kinds import GIVEN, Flow
 
 SCALARS: dict[str, tuple[str, tuple[Any, ...]]] = {
@@ -40,6 +41,14 @@ FLOWS: dict[str, Flow] = {
         settings={"num_scales": 2, "num_layers": 1, "hidden_channels": (3,), "activation": "tanh"},
         small=(),
     ),
+    "MultiScaleRealNVP-map": Flow(
+        "MultiScaleRealNVP",
+        sizes=((1, 4, 4),),
+        settings={"num_scales": 2, "num_layers": 1, "hidden_channels": (3,), "activation": "tanh"},
+        small=(),
+        contexts=((2, 4, 4),),
+    ),
+    "RealNVP-sequence": Flow("RealNVP", settings=NET, contexts=((3, 2),)),
     "Flow-channels": Flow(
         "Flow",
         sizes=((3, 2, 2),),
@@ -81,6 +90,7 @@ FLOWS: dict[str, Flow] = {
 MASKED = {"num_layers": 2, "hidden": (6,), "activation": "tanh"}
 FLOWS |= {
     "MAF": Flow("MAF", settings=MASKED, slow="sample"),
+    "MAF-label": Flow("MAF", settings=MASKED, contexts=(Labels(4),), slow="sample"),
     "IAF": Flow("IAF", settings={**MASKED, "num_layers": 1, "hidden": (6, 5)}, slow="log_prob"),
     "MAFMoG": Flow(
         "MAFMoG", settings={**MASKED, "num_layers": 1, "num_components": 3}, slow="sample"

@@ -23,7 +23,7 @@ NETWORKS: dict[str, Network] = {
         "ConvDecoder",
         (5, (2, 9, 7)),
         (5,),
-        3 * 9 * 7,
+        (3, 9, 7),
         {"hidden_channels": (4, 3), "out_channels": 3, "activation": "softplus"},
     ),
 }

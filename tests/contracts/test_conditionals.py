@@ -2,15 +2,17 @@
 likelihood.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dgm_core.contexts import Labels, check_context_shape
 from tests.bad_cases import BAD_CONDITIONALS
 from tests.cases import CONDITIONALS, FLOWS
-from tests.kinds import Conditional
+from tests.kinds import Conditional, context_of
 
 
 def given_and_alone(cases: dict[str, Any]) -> list[Any]:
@@ -36,18 +38,18 @@ EACH = [pytest.param(case, id=name) for name, case in CONDITIONALS.items()]
 
 
 def called(
-    lib: Any, module: Any, context_shape: int, rng: np.random.Generator, *batch: int
+    lib: Any, module: Any, context_shape: Any, rng: np.random.Generator, *batch: int
 ) -> tuple[Any, tuple[Any, ...]]:
     """The distribution, and the context that it was called with."""
-    context = (lib.array(rng.standard_normal((*batch, context_shape))),) if context_shape else ()
+    context = tuple(map(lib.array, context_of(rng, context_shape, *batch)))
     return module(*context), context
 
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
-def test_shapes(lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator) -> None:
+def test_shapes(lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator) -> None:
     module = lib.conditional(case, context_shape)
     assert module.event_shape == case.event_shape
-    assert module.context_shape == ((context_shape,) if context_shape else ())
+    assert module.context_shape == check_context_shape("context_shape", context_shape)
     for batch in ((), (5,), (2, 5)):
         batch_shape = batch if context_shape else ()
         value_shapes = (batch_shape, (7, *batch_shape), (7, 2, 5))
@@ -68,7 +70,7 @@ def test_shapes(lib: Any, case: Conditional, context_shape: int, rng: np.random.
 
 @pytest.mark.parametrize(("case", "context_shape"), FAMILIES)
 def test_values_are_finite_also_those_of_draws(
-    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator
 ) -> None:
     module = lib.conditional(case, context_shape)
     value = lib.array(case.values(rng, 5))
@@ -87,7 +89,7 @@ def test_values_are_finite_also_those_of_draws(
     ("case", "context_shape"), FAMILIES + [p for p in EVERY if p.id.rsplit("-", 1)[0] in KINDS]
 )
 def test_expand_and_to_event(
-    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator
 ) -> None:
     module = lib.conditional(case, context_shape)
     value = lib.array(case.values(rng, 5))
@@ -114,7 +116,7 @@ def test_expand_and_to_event(
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_every_parameter_and_the_context_get_gradients(
-    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator
 ) -> None:
     module = lib.shaken(lib.conditional(case, context_shape), 0.1)
     _, context = called(lib, module, context_shape, rng, 5)
@@ -125,7 +127,8 @@ def test_every_parameter_and_the_context_get_gradients(
         lambda module, *context: module(*context).log_prob(value), module, *context
     )
     assert gradients
-    for path, gradient in [*gradients.items(), *(("context", gradient) for gradient in by_context)]:
+    given = [] if isinstance(context_shape, Labels) else by_context
+    for path, gradient in [*gradients.items(), *(("context", gradient) for gradient in given)]:
         assert np.isfinite(gradient).all(), path
         assert np.any(gradient != 0), path
 
@@ -162,13 +165,13 @@ def test_extreme_parameters_stay_finite(
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_in_every_place(
-    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator
 ) -> None:
     """As prior, posterior and likelihood, in a plate, with and without a plate of particles
     outside.
     """
     module = lib.conditional(case, context_shape)
-    context = (lib.array(rng.standard_normal((5, context_shape))),) if context_shape else ()
+    context = tuple(map(lib.array, context_of(rng, context_shape, 5)))
     x = lib.array(case.values(rng, 5))
 
     def latent() -> None:
@@ -184,7 +187,7 @@ def test_in_every_place(
             latent()
 
     def particles_in_the_context() -> None:
-        wide = tuple(lib.array(rng.standard_normal((3, 5, context_shape))) for _ in context)
+        wide = tuple(map(lib.array, context_of(rng, context_shape, 3, 5)))
         with lib.plate("particles", 3, dim=-2), lib.plate("data", 5, dim=-1):
             lib.sample("x", module(*wide), obs=x)
 
@@ -206,13 +209,13 @@ def test_in_every_place(
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_weights_are_saved(
-    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator, tmp_path: Path
+    lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator, tmp_path: Path
 ) -> None:
     module, other = (
         lib.conditional(case, context_shape, seed=1),
         lib.conditional(case, context_shape, seed=2),
     )
-    context = (lib.array(rng.standard_normal((5, context_shape))),) if context_shape else ()
+    context = tuple(map(lib.array, context_of(rng, context_shape, 5)))
     value = lib.array(case.values(rng, 5))
     lib.save(module, tmp_path / "weights")
     restored = lib.load(other, tmp_path / "weights")
@@ -223,7 +226,7 @@ def test_weights_are_saved(
 
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
-def test_repr(lib: Any, case: Conditional, context_shape: int) -> None:
+def test_repr(lib: Any, case: Conditional, context_shape: Any) -> None:
     text = repr(lib.conditional(case, context_shape))
     assert text.startswith(f"{case.name}({case.sizes[0]}")
     assert ("context_shape" in text) is bool(context_shape)
@@ -233,7 +236,7 @@ def test_repr(lib: Any, case: Conditional, context_shape: int) -> None:
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_can_be_exported(
-    lib: Any, case: Conditional, context_shape: int, rng: np.random.Generator
+    lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator
 ) -> None:
     """In NumPyro all these contracts run compiled; here the graph that `torch.export` captures
     gives the same numbers.
@@ -262,14 +265,22 @@ def test_can_be_exported(
 def test_wrong_contexts_are_refused(lib: Any, case: Conditional, rng: np.random.Generator) -> None:
     for context_shape in case.contexts:
         module = lib.conditional(case, context_shape)
-        if context_shape:
-            with pytest.raises(
-                ValueError,
-                match=rf"needs a context of shape \(\*batch, {context_shape}\), got none",
-            ):
+        if isinstance(context_shape, Labels):
+            for labels in (np.zeros(5), np.zeros(5, bool)):
+                with pytest.raises(
+                    ValueError, match=r"needs a context of integer labels .* got .* \(5,\)"
+                ):
+                    module(lib.array(labels))
+            for label in (-1, context_shape.num_classes):
+                with pytest.raises(ValueError, match=f"context must be labels .* got {label}"):
+                    module(lib.array(np.array([0, label])))
+        elif context_shape:
+            *leading, size = module.context_shape
+            expected = re.escape(", ".join(map(str, ("*batch", *module.context_shape))))
+            with pytest.raises(ValueError, match=rf"a context of shape \({expected}\), got none"):
                 module()
-            with pytest.raises(ValueError, match=rf"got \(5, {context_shape + 1}\)"):
-                module(lib.array(np.zeros((5, context_shape + 1))))
+            with pytest.raises(ValueError, match=rf"got \(5, .*{size + 1}\)"):
+                module(lib.array(np.zeros((5, *leading, size + 1))))
         else:
             with pytest.raises(ValueError, match=r"takes no context, got \(5, 4\)"):
                 module(lib.array(np.zeros((5, 4))))

@@ -14,7 +14,7 @@ from tests.kinds import Conditional
 FAMILIES = [
     pytest.param(case, id=name)
     for name, case in CONDITIONALS.items()
-    if not name.endswith(("-pixelwise", "-image", "-1"))
+    if not name.endswith(("-map", "-label", "-image", "-1"))
 ]
 NUM_DRAWS = 20_000
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import kinds
 from tests.cases import FLOWS
 from tests.kinds import Flow
 
@@ -27,18 +28,15 @@ def tolerance(request: pytest.FixtureRequest) -> float:
     return PRECISION[request.param]
 
 
-def context_of(lib: Any, context_shape: int, *batch: int) -> tuple[Any, ...]:
-    return (
-        (lib.array(np.random.default_rng(7).standard_normal((*batch, context_shape))),)
-        if context_shape
-        else ()
-    )
+def context_of(lib: Any, context_shape: Any, *batch: int) -> tuple[Any, ...]:
+    rng = np.random.default_rng(7)
+    return tuple(map(lib.array, kinds.context_of(rng, context_shape, *batch)))
 
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 @pytest.mark.slow("numpyro-single")
 def test_directions_agree(
-    lib: Any, case: Flow, context_shape: int, tolerance: float, rng: np.random.Generator
+    lib: Any, case: Flow, context_shape: Any, tolerance: float, rng: np.random.Generator
 ) -> None:
     """Of values that were never drawn, and of draws: there and back, and both ways to
     the density.
@@ -68,7 +66,7 @@ def test_directions_agree(
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_log_determinants_are_those_of_the_jacobian(
-    lib: Any, case: Flow, context_shape: int, rng: np.random.Generator
+    lib: Any, case: Flow, context_shape: Any, rng: np.random.Generator
 ) -> None:
     module = lib.shaken(lib.conditional(case, context_shape), 0.3)
     p = module(*context_of(lib, context_shape))
@@ -87,7 +85,7 @@ def test_log_determinants_are_those_of_the_jacobian(
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "context_shape"), PLANE)
-def test_total_mass_is_one(lib: Any, case: Flow, context_shape: int) -> None:
+def test_total_mass_is_one(lib: Any, case: Flow, context_shape: Any) -> None:
     """Over a grid of the plane, for parameters that are not the ones it starts from."""
     module = lib.shaken(lib.conditional(case, context_shape, small=True), 0.3)
     u = np.linspace(-5.0, 5.0, 301)  # x = sinh(u): dense around zero, and out to 74
@@ -106,7 +104,7 @@ def test_total_mass_is_one(lib: Any, case: Flow, context_shape: int) -> None:
 
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
-def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_shape: int) -> None:
+def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_shape: Any) -> None:
     module = lib.conditional(case, context_shape)
     text = repr(module)
     assert all(
@@ -122,7 +120,7 @@ def test_repr_tells_sizes_and_costs(lib: Any, case: Flow, context_shape: int) ->
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_everything_stays_on_the_device_of_the_module(
-    lib: Any, case: Flow, context_shape: int
+    lib: Any, case: Flow, context_shape: Any
 ) -> None:
     """On a device without values; a root search needs values to see when it has converged."""
     module = lib.conditional(case, context_shape).to("meta")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.cases import CONDITIONALS, FLOWS
-from tests.kinds import Conditional
+from tests.kinds import Conditional, context_of
 
 EACH = [pytest.param(case, id=name) for name, case in (CONDITIONALS | FLOWS).items()]
 FAMILIES = [
@@ -24,7 +24,8 @@ def test_single_precision_stays_single_where_double_is_on(lib: Any, case: Condit
     module = lib.conditional(case, dim)
     value = case.values(np.random.default_rng(0), 5)
     value = value if value.dtype.kind == "i" else value.astype(np.float32)
-    context = np.zeros((5, dim), np.float32)
+    (context,) = context_of(np.random.default_rng(0), dim, 5)
+    context = context if context.dtype.kind == "i" else context.astype(np.float32)
 
     def run(context: Any, value: Any) -> list[Any]:
         p = module(context)
@@ -40,7 +41,7 @@ def test_single_precision_stays_single_where_double_is_on(lib: Any, case: Condit
 def test_gradients_and_supports_are_what_the_flags_say(lib: Any, case: Conditional) -> None:
     """Draws move with the parameters where `has_rsample` says so, and lie in the support."""
     module = lib.shaken(lib.conditional(case, case.contexts[0]), 0.3)
-    context = [lib.array(np.ones((5, dim))) for dim in case.contexts[:1] if dim]
+    context = [*map(lib.array, context_of(np.random.default_rng(0), case.contexts[0], 5))]
     p = module(*context)
     assert p.has_rsample is case.rsample
 

@@ -11,7 +11,7 @@ import torch
 
 from tests.cases import CONDITIONALS, NETWORKS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
-from tests.kinds import Conditional, Network
+from tests.kinds import Conditional, Network, context_of
 from tests.twins.copying import copy_weights, shake
 
 EVERY = [
@@ -59,7 +59,7 @@ def compare(
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_log_density(
-    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_shape: int
+    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_shape: Any
 ) -> None:
     rng = np.random.default_rng(1)
     torch_module = shake(libs[0].conditional(case, context_shape))
@@ -69,7 +69,7 @@ def test_log_density(
     )
     assert repr(modules[0]) == repr(modules[1])
     value = case.values(rng, 3, 5)
-    context = [rng.standard_normal((5, context_shape))] if context_shape else []
+    context = context_of(rng, context_shape, 5)
     weights = rng.standard_normal((3, 5))  # so that no gradient cancels in the sum
 
     def weighted(module: Any, value: Any, *context: Any) -> Any:
@@ -85,7 +85,7 @@ def test_log_density(
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_mean(
-    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_shape: int
+    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_shape: Any
 ) -> None:
     if case.name == "Categorical":
         return
@@ -94,9 +94,7 @@ def test_mean(
         torch_module,
         copy_weights(torch_module, libs[1].conditional(case, context_shape, seed=1)),
     )
-    context = (
-        [np.random.default_rng(1).standard_normal((5, context_shape))] if context_shape else []
-    )
+    context = context_of(np.random.default_rng(1), context_shape, 5)
     values = [
         lib.numpy(
             lib.call(

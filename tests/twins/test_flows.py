@@ -12,7 +12,7 @@ import torch
 from tests.cases import FLOWS, SCALARS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.contracts.test_flow_normalization import DATA, flow
-from tests.kinds import Flow
+from tests.kinds import Flow, context_of
 from tests.twins.copying import copy_weights, shake
 from tests.twins.test_conditionals import close, compare
 
@@ -25,7 +25,7 @@ EVERY = [
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
-def test_both_directions(case: Flow, context_shape: int) -> None:
+def test_both_directions(case: Flow, context_shape: Any) -> None:
     libs = PyroLibrary(), NumPyroLibrary()
     torch_module = shake(libs[0].conditional(case, context_shape))
     modules = (
@@ -35,7 +35,7 @@ def test_both_directions(case: Flow, context_shape: int) -> None:
     assert repr(modules[0]) == repr(modules[1])
     rng = np.random.default_rng(1)
     value = case.values(rng, 2, 5)
-    context = [rng.standard_normal((5, context_shape))] if context_shape else []
+    context = context_of(rng, context_shape, 5)
     weights = [
         rng.standard_normal(value.shape) for _ in range(2)
     ]  # so that no gradient cancels in the sum

@@ -5,10 +5,9 @@ The generator is convolutional.  x has no density: train it by JensenShannon("x"
 that compares draws, whose default critic of images is convolutional too.
 """
 
-from math import prod
-
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpyro
 from jax import Array
 
@@ -18,6 +17,7 @@ from numpyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_network,
+    features_of,
     given,
     num_data,
     outline,
@@ -36,7 +36,7 @@ class DCGAN(eqx.Module):
         z_dim: the size of the latent vector.
         hidden_channels: before each transposed convolution, which doubles height and width.
         pixel_features: of a pixel before the last map.
-        generator: a network with an attribute `out_dim`, to pixel_features * height * width numbers
+        generator: a network to maps (pixel_features, height, width), with an attribute `out_shape`
             (default ConvDecoder).
         prior: of z (default StandardNormal(z_dim)). Sites: z (z_dim,), x (channels, height, width),
             in the plate "data".
@@ -92,10 +92,10 @@ class DCGAN(eqx.Module):
         self.pixel = Linear(pixel_features, self.image_shape[0], key=keys[1])
         self.prior = prior or StandardNormal(z_dim)
         check_fit("prior", self.prior, (z_dim,), 0)
-        if self.generator.out_dim != pixel_features * prod(self.image_shape[1:]):
+        wanted = (pixel_features, *self.image_shape[1:])
+        if features_of(self.generator) != wanted:
             raise ValueError(
-                f"The generator must give {pixel_features} numbers for each pixel of "
-                f"{self.image_shape}, got {self.generator!r}."
+                f"The generator must give maps of shape {wanted}, got {self.generator!r}."
             )
 
     def __repr__(self) -> str:
@@ -112,12 +112,8 @@ class DCGAN(eqx.Module):
         )
         with numpyro.plate("data", num_data(x, self.image_shape, size)):
             z = numpyro.sample("z", prior())
-            h = generator(z).reshape(
-                *z.shape[:-1], pixel.weight.shape[1], -1
-            )  # (*batch, pixel_features, height * width)
-            image = jax.nn.sigmoid(pixel.weight @ h + pixel.bias[:, None]).reshape(
-                *z.shape[:-1], *self.image_shape
-            )
+            h = pixel(jnp.moveaxis(generator(z), -3, -1))  # (*batch, height, width, channels)
+            image = jax.nn.sigmoid(jnp.moveaxis(h, -1, -3))
             return numpyro.sample("x", given(image, 3), obs=x)
 
     def guide(self, x: Array | None = None, size: int = 1) -> Array:

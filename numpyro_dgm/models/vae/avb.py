@@ -9,7 +9,7 @@ from jax import Array
 
 from dgm_core.arguments import check_count, check_counts, check_sizes
 from numpyro_dgm.conditionals import Conditional, Generator
-from numpyro_dgm.models.parts import check_conditionals, check_network
+from numpyro_dgm.models.parts import check_conditionals, check_network, features_of
 from numpyro_dgm.models.vae.vae import VAE
 from numpyro_dgm.nn import MLP
 
@@ -71,7 +71,7 @@ class AVB(VAE):
             z_dim,
             noise_dim=noise_dim,
             hidden=noise_hidden,
-            context_shape=encoder.out_dim,
+            context_shape=features_of(encoder),
             key=keys[1],
         )
         super().__init__(

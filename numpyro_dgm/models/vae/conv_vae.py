@@ -12,7 +12,14 @@ from jax import Array
 
 from dgm_core.arguments import check_counts, check_image_shape, check_sizes
 from numpyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
-from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data, outline
+from numpyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    features_of,
+    num_data,
+    outline,
+)
 from numpyro_dgm.nn import ConvDecoder, ConvEncoder, register
 
 
@@ -26,12 +33,12 @@ class ConvVAE(eqx.Module):
             which the decoder has in reverse order.
         features: of an image in the encoder.
         pixel_features: of a pixel in the decoder.
-        encoder, decoder: networks with an attribute `out_dim` (default ConvEncoder and
-            ConvDecoder).
+        encoder, decoder: networks with an attribute `out_dim`, or `out_shape` of maps (default
+            ConvEncoder and ConvDecoder).
         prior: of z (default StandardNormal(z_dim)).
         posterior: of z given the encoder's features (default DiagonalNormal(z_dim)).
-        likelihood: of x given the decoder's pixel_features * height * width features (default
-            Bernoulli(image_shape, pixelwise=True)). Sites: z (z_dim,), x (channels, height, width),
+        likelihood: of x given the decoder's map (pixel_features, height, width) (default
+            Bernoulli(image_shape)). Sites: z (z_dim,), x (channels, height, width),
             in the plate "data".
 
     Shapes:
@@ -90,13 +97,13 @@ class ConvVAE(eqx.Module):
         self.decoder = decoder or ConvDecoder(
             z_dim, image_shape, hidden_channels=reverse, out_channels=pixel_features, key=keys[1]
         )
-        num_features = self.encoder.out_dim, self.decoder.out_dim
+        num_features = features_of(self.encoder), features_of(self.decoder)
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(
             z_dim, context_shape=num_features[0], key=keys[2]
         )
         self.likelihood = likelihood or Bernoulli(
-            self.image_shape, context_shape=num_features[1], pixelwise=True, key=keys[3]
+            self.image_shape, context_shape=num_features[1], key=keys[3]
         )
         check_fit("prior", self.prior, (z_dim,), 0)
         check_fit("posterior", self.posterior, (z_dim,), num_features[0])

@@ -14,7 +14,14 @@ from jax import Array
 
 from dgm_core.arguments import check_counts, check_sizes
 from numpyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
-from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data, outline
+from numpyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    features_of,
+    num_data,
+    outline,
+)
 from numpyro_dgm.nn import MLP, register
 
 
@@ -79,7 +86,7 @@ class VAE(eqx.Module):
         self.x_dim, self.z_dim = x_dim, z_dim
         self.encoder = encoder or MLP(x_dim, hidden, key=keys[0])
         self.decoder = decoder or MLP(z_dim, hidden[::-1], key=keys[1])
-        features = self.encoder.out_dim, self.decoder.out_dim
+        features = features_of(self.encoder), features_of(self.decoder)
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_shape=features[0], key=keys[2])
         self.likelihood = likelihood or Bernoulli(x_dim, context_shape=features[1], key=keys[3])

@@ -5,15 +5,20 @@ The generator is convolutional.  x has no density: train it by JensenShannon("x"
 that compares draws, whose default critic of images is convolutional too.
 """
 
-from math import prod
-
 import pyro
 import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts, check_image_shape, check_sizes
 from pyro_dgm.conditionals import Conditional, StandardNormal
-from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, given, num_data
+from pyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    features_of,
+    given,
+    num_data,
+)
 from pyro_dgm.nn import ConvDecoder, Linear, register
 
 
@@ -28,7 +33,7 @@ class DCGAN(nn.Module):
         z_dim: the size of the latent vector.
         hidden_channels: before each transposed convolution, which doubles height and width.
         pixel_features: of a pixel before the last map.
-        generator: a network with an attribute `out_dim`, to pixel_features * height * width numbers
+        generator: a network to maps (pixel_features, height, width), with an attribute `out_shape`
             (default ConvDecoder).
         prior: of z (default StandardNormal(z_dim)). Sites: z (z_dim,), x (channels, height, width),
             in the plate "data".
@@ -72,10 +77,10 @@ class DCGAN(nn.Module):
         self.pixel = Linear(pixel_features, self.image_shape[0])
         self.prior = prior or StandardNormal(z_dim)
         check_fit("prior", self.prior, (z_dim,), 0)
-        if self.generator.out_dim != pixel_features * prod(self.image_shape[1:]):
+        wanted = (pixel_features, *self.image_shape[1:])
+        if features_of(self.generator) != wanted:
             raise ValueError(
-                f"The generator must give {pixel_features} numbers for each pixel of "
-                f"{self.image_shape}, got {self.generator!r}."
+                f"The generator must give maps of shape {wanted}, got {self.generator!r}."
             )
 
     def model(self, x: Tensor | None = None, size: int = 1) -> Tensor:
@@ -89,12 +94,8 @@ class DCGAN(nn.Module):
         )
         with pyro.plate("data", num_data(x, self.image_shape, size)):
             z = pyro.sample("z", prior())
-            h = generator(z).unflatten(
-                -1, (pixel.in_features, -1)
-            )  # (*batch, pixel_features, height * width)
-            image = torch.sigmoid(pixel.weight @ h + pixel.bias[:, None]).reshape(
-                *z.shape[:-1], *self.image_shape
-            )
+            h = pixel(generator(z).movedim(-3, -1))  # (*batch, height, width, channels)
+            image = torch.sigmoid(h.movedim(-1, -3))
             return pyro.sample("x", given(image, 3), obs=x)
 
     def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:

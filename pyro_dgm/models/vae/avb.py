@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dgm_core.arguments import check_count, check_counts, check_sizes
 from pyro_dgm.conditionals import Conditional, Generator
-from pyro_dgm.models.parts import check_conditionals, check_network
+from pyro_dgm.models.parts import check_conditionals, check_network, features_of
 from pyro_dgm.models.vae.vae import VAE
 from pyro_dgm.nn import MLP
 
@@ -62,7 +62,7 @@ class AVB(VAE):
             noise_dim = check_count("noise_dim", noise_dim)
         encoder = encoder or MLP(x_dim, hidden)
         posterior = posterior or Generator(
-            z_dim, noise_dim=noise_dim, hidden=noise_hidden, context_shape=encoder.out_dim
+            z_dim, noise_dim=noise_dim, hidden=noise_hidden, context_shape=features_of(encoder)
         )
         super().__init__(
             x_dim,

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts, check_sizes, refuse
 from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
-from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data
+from pyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    features_of,
+    num_data,
+)
 from pyro_dgm.nn import MLP, register, require
 
 
@@ -70,7 +76,7 @@ class ConditionalVAE(nn.Module):
         self.x_dim, self.z_dim, self.context_shape = x_dim, z_dim, (entries,)
         self.encoder = encoder or MLP(x_dim + entries, hidden)
         self.decoder = decoder or MLP(z_dim + entries, hidden[::-1])
-        features = self.encoder.out_dim, self.decoder.out_dim
+        features = features_of(self.encoder), features_of(self.decoder)
         self.prior = prior or StandardNormal(z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_shape=features[0])
         self.likelihood = likelihood or Bernoulli(x_dim, context_shape=features[1])

@@ -203,7 +203,8 @@ def _check_one(owner: Any, what: str, context: Any, shape: tuple[int, ...]) -> N
     found = tuple(getattr(context, "shape", ()))
     if isinstance(shape, Labels):
         if "int" not in str(getattr(context, "dtype", "")):
-            kind = f"{context.dtype} " if hasattr(context, "dtype") else ""
+            dtype = str(getattr(context, "dtype", "")).removeprefix("torch.")
+            kind = f"{dtype} " if dtype else ""
             raise ValueError(
                 f"{owner} needs {what} of integer labels of shape (*batch,), got "
                 f"{kind}{_form(context)}."

@@ -1,5 +1,6 @@
 """Conditional distributions: priors, guides and likelihoods, all of one type."""
 
+from dgm_core.contexts import Labels
 from numpyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
 from numpyro_dgm.conditionals.bernoulli import Bernoulli
 from numpyro_dgm.conditionals.beta import Beta, Kumaraswamy

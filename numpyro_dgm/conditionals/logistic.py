@@ -8,7 +8,7 @@ from jax import Array
 
 from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Conditional
-from numpyro_dgm.nn.contexts import batch_shape_of
+from numpyro_dgm.nn.contexts import batch_shape_of, one_for
 
 
 class StandardLogistic(Conditional):
@@ -41,7 +41,7 @@ class StandardLogistic(Conditional):
     def condition(self, context: Any) -> dist.Distribution:
         """The distribution given a checked context."""
         batch_shape = batch_shape_of(context, self.context_shape)
-        one = 1.0 if context is None else jnp.ones((), context.dtype)
+        one = one_for(context)
         standard = _Logistic(0 * one, one).expand((*batch_shape, *self.event_shape))
         return standard.to_event(len(self.event_shape))
 

@@ -14,7 +14,7 @@ from jax import Array
 from dgm_core.arguments import check_fraction, check_number
 from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Conditional, Parametric, size_of
-from numpyro_dgm.nn.contexts import batch_shape_of
+from numpyro_dgm.nn.contexts import batch_shape_of, one_for
 
 __all__ = ["DiagonalNormal", "Normal", "StandardNormal"]
 
@@ -46,7 +46,7 @@ class StandardNormal(Conditional):
     def condition(self, context: Any) -> dist.Distribution:
         """The distribution given a checked context."""
         batch_shape = batch_shape_of(context, self.context_shape)
-        one = 1.0 if context is None else jnp.ones((), context.dtype)
+        one = one_for(context)
         standard = TypedNormal(0 * one, one).expand((*batch_shape, *self.event_shape))
         return standard.to_event(len(self.event_shape))
 

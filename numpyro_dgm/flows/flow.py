@@ -231,7 +231,7 @@ class FlowDistribution(Distribution):
     def _dtype(self) -> jnp.dtype:
         """The type of the weights and the context, which draws of the base may not change."""
         leaves = jax.tree.leaves(eqx.filter((self.transforms, self.context), eqx.is_inexact_array))
-        return jnp.result_type(*(leaf.dtype for leaf in leaves or [jnp.zeros(())]))
+        return jnp.result_type(*(leaves or [jnp.zeros(())]))
 
     def _whole(self, log_det: Array | float, value: Array) -> Array:
         batch = value.shape[: value.ndim - len(self.event_shape)]

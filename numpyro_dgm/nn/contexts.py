@@ -3,6 +3,7 @@
 from math import prod
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -18,13 +19,13 @@ def one_hot(labels: Array, num_classes: int, name: str = "context") -> Array:
 
     Example:
         >>> one_hot(jnp.array([1]), 3)
-        Array([[0., 1., 0.]], dtype=float32)
+        Array([[0., 1., 0.]], dtype=float32, weak_type=True)
     """
     labels = jnp.asarray(labels)
     good = (labels >= 0) & (labels < num_classes)
     require(name, f"labels from 0 to {num_classes - 1}", labels, good)
-    ones = labels[..., None] == jnp.arange(num_classes)
-    return jnp.where(good[..., None], ones.astype(float), jnp.nan)
+    ones = jnp.where(labels[..., None] == jnp.arange(num_classes), 1.0, 0.0)
+    return jnp.where(good[..., None], ones, jnp.nan)  # in the precision of what it meets
 
 
 def visible(context: Any, context_shape: tuple[Any, ...]) -> Any:
@@ -32,7 +33,7 @@ def visible(context: Any, context_shape: tuple[Any, ...]) -> Any:
 
     Example:
         >>> visible(jnp.array([1]), Labels(2))
-        Array([[0., 1.]], dtype=float32)
+        Array([[0., 1.]], dtype=float32, weak_type=True)
     """
     if is_several(context_shape):
         return tuple(visible(part, shape) for part, shape in zip(context, context_shape))
@@ -53,6 +54,17 @@ def batch_shape_of(context: Any, context_shape: tuple[Any, ...]) -> tuple[int, .
     if is_several(context_shape):
         return jnp.broadcast_shapes(*map(batch_shape_of, context, context_shape))
     return context.shape[: context.ndim - len(context_shape)]
+
+
+def one_for(context: Any) -> Array | float:
+    """1 in the precision of a context, which labels alone do not have.
+
+    Example:
+        >>> one_for(None), one_for(jnp.zeros((5, 2))).dtype
+        (1.0, dtype('float32'))
+    """
+    leaves = [part for part in jax.tree.leaves(context) if not getattr(part, "weak_type", False)]
+    return jnp.ones((), jnp.result_type(*leaves)) if leaves else 1.0
 
 
 def flat(context: Any, context_shape: tuple[Any, ...]) -> Array:

@@ -1,5 +1,6 @@
 """Conditional distributions: priors, guides and likelihoods, all of one type."""
 
+from dgm_core.contexts import Labels
 from pyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
 from pyro_dgm.conditionals.bernoulli import Bernoulli
 from pyro_dgm.conditionals.beta import Beta, Kumaraswamy

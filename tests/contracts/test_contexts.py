@@ -106,7 +106,7 @@ def test_a_label_out_of_range_is_nan_where_values_are_not_known(
         return module(labels).log_prob(value)
 
     known = lib.package.__name__ == "pyro_dgm"
-    run = lib.exported if known else lambda score, *inputs: lib.call(score, *inputs)
+    run = lib.exported if known else lib.call
     scores = lib.numpy(run(score, module, labels))
     np.testing.assert_array_equal(np.isnan(scores), [False, True, True])
 
@@ -114,5 +114,5 @@ def test_a_label_out_of_range_is_nan_where_values_are_not_known(
 def test_the_context_of_a_transform_is_that_of_its_flow(lib: Any) -> None:
     transform = lib.build("flows", "Autoregressive", 2, context_shape=(3, 2))
     for context_shape in (0, 6, Labels(6)):
-        with pytest.raises(ValueError, match=r"The transforms of a flow must .* \(3, 2\)\."):
+        with pytest.raises(ValueError, match=r"The transforms of a flow must .*=\(3, 2\)\."):
             lib.build("flows", "Flow", 2, [transform], context_shape=context_shape)

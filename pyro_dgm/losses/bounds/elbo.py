@@ -4,6 +4,7 @@ ELBO = E_q(z|x) [log p(x | z) - beta (log q(z | x) - log p(z))] <= log p(x) for 
 equality when q is the posterior.
 """
 
+import torch
 from torch import Tensor
 
 from dgm_core.arguments import (
@@ -140,7 +141,7 @@ def closed_kl(joint: InferenceJoint) -> tuple[Tensor, Tensor]:
         )
     local = [joint.analytic_kl(name) for name in structure.local_sites]
     shared = [joint.analytic_kl(name) for name in structure.global_sites]
-    zero = joint.log_likelihood.detach() * 0.0
+    zero = torch.zeros_like(joint.log_likelihood)
     return sum(local, zero), sum(shared, zero.reshape(-1)[:1].reshape(1, *[1] * len(joint.sizes)))
 
 

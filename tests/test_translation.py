@@ -1,5 +1,5 @@
-"""Files of the twins that are nearly identical stay so: each is the translation of the other, by the
-small table of `translation.py`. (Docstrings are compared by `test_twin_names.py`.)
+"""Files of the twins that are nearly identical stay so: each is the translation of the other, by
+the small table of `translation.py`. (Docstrings are compared by `test_twin_names.py`.)
 
 A file that one twin needs otherwise leaves the list, and is then held by its twin test alone.
 """

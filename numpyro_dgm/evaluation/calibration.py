@@ -114,7 +114,8 @@ def _simulated(
     seen = {
         n: as_numpy(sites[n]["infer"]["obs"]) for n, kind in kinds.items() if kind == "observed"
     }
-    given = {**dict(enumerate(call.args)), **call.kwargs}
+    given: dict[Any, Any] = dict(enumerate(call.args))
+    given.update(call.kwargs)
     plain = {key: as_numpy(x) if isinstance(x, Array) else x for key, x in given.items()}
     places = observed_arguments(seen, plain, arguments)
 

@@ -17,6 +17,7 @@ from scipy import stats
 
 from dgm_core.arguments import check_count, check_number, check_numbers, refuse
 from dgm_core.chains import Chains
+from dgm_core.evaluation import same_draws
 from dgm_core.studies.pictures import plot_coverage, plot_ecdf, plot_ranks
 
 __all__ = ["Calibration", "ecdf_band", "rank_of", "uniformity"]
@@ -231,12 +232,16 @@ def observed_arguments(
     return found
 
 
-def not_amortized() -> str:
-    """What to say of a guide that is the posterior of one data set."""
-    return (
-        "The guide does not look at its data, so it is the posterior of one data set only: pass a "
-        "function that fits it to each simulated one, as in lambda x: fit(model, guide, x)."
-    )
+def check_looks(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    """Raises ValueError for a guide that draws the same from different data, with the same random
+    numbers; draws that are all integers may be the same by chance."""
+    whole = all(np.array_equal(np.round(x), x) for x in map(np.asarray, first.values()))
+    if same_draws(first, second) and not whole:
+        raise ValueError(
+            "The guide does not look at its data, so it is the posterior of one data set only: "
+            "pass a function that fits it to each simulated one, as in lambda x: fit(model, guide, "
+            "x)."
+        )
 
 
 def thinned(found: Any, num_draws: int) -> dict[str, np.ndarray]:

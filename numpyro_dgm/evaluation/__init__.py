@@ -10,6 +10,7 @@ weights, and leaves everything else as it was.
 from numpyro_dgm.evaluation.arviz import to_arviz
 from numpyro_dgm.evaluation.calibration import calibrate
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
+from numpyro_dgm.evaluation.gaps import inference_gaps
 from numpyro_dgm.evaluation.nuts import nuts
 from numpyro_dgm.evaluation.prediction import predict, prior_predictive
 from numpyro_dgm.evaluation.resampling import resample
@@ -23,6 +24,7 @@ __all__ = [
     "compare_guides",
     "elbo_surgery",
     "generate",
+    "inference_gaps",
     "latents",
     "log_weights",
     "median",

@@ -99,6 +99,14 @@ class Call:
         """Guide and model replayed against it, on some rows of the data (None: all of them)."""
         return self._joint(num_particles, *self._batch(rows))
 
+    def joint_at(
+        self, params: Mapping[str, Any], key: Array, num_particles: int, rows: Any
+    ) -> InferenceJoint:
+        """The same with other values of some parameters, and random numbers of its own."""
+        own = copy(self)
+        own._params, own._key, own._drawn = {**self._params, **params}, key, 0
+        return own.joint(num_particles, rows)
+
     def sketch(self) -> InferenceJoint:
         """A joint of one draw, to look at its structure and at shapes."""
         found: list[InferenceJoint] = []

@@ -10,6 +10,7 @@ weights, and leaves everything else as it was.
 from pyro_dgm.evaluation.arviz import to_arviz
 from pyro_dgm.evaluation.calibration import calibrate
 from pyro_dgm.evaluation.draws import generate, latents, reconstruct
+from pyro_dgm.evaluation.gaps import inference_gaps
 from pyro_dgm.evaluation.nuts import nuts
 from pyro_dgm.evaluation.prediction import predict, prior_predictive
 from pyro_dgm.evaluation.resampling import resample
@@ -23,6 +24,7 @@ __all__ = [
     "compare_guides",
     "elbo_surgery",
     "generate",
+    "inference_gaps",
     "latents",
     "log_weights",
     "median",

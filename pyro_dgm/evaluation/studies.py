@@ -30,6 +30,7 @@ from pyro_dgm.evaluation.summaries import sample_posterior
 from pyro_dgm.evaluation.weights import log_weights
 from pyro_dgm.losses import ELBO
 from pyro_dgm.nn.modes import meeting
+from pyro_dgm.nn.register import watching
 from pyro_dgm.training.fit import fit
 
 __all__ = ["compare_guides"]
@@ -137,8 +138,16 @@ def _reference(model: Callable, data: Any, reference: Any) -> tuple[Any, list[st
 
 def _num_parameters(run: Any, data: Any) -> int:
     """The numbers that the guide of a run has learned."""
-    with calling(run, (data,), settle=False) as call:
-        return sum(value.numel() for value in _parameters(call.guide()).values())
+    met: list[nn.Module] = []
+    token = watching.set((*watching.get(), met.append))
+    try:
+        with calling(run, (data,), settle=False) as call:
+            stated = _parameters(call.guide()).values()
+    finally:
+        watching.reset(token)
+    networks = {id(p): p for module in met for p in module.parameters() if p.requires_grad}
+    others = [value for value in stated if id(value) not in networks]
+    return sum(value.numel() for value in (*networks.values(), *others))
 
 
 def _parameters(trace: Trace) -> dict[str, Tensor]:

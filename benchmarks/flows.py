@@ -19,7 +19,6 @@ A library that is not installed is left out.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -31,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flows_jax import jax_libraries
+from flows_torch import torch_libraries
 
 from dgm_core.results import format_table
 
@@ -42,176 +43,6 @@ SETUP = {
 }  # D -> hidden, batch
 LIMITS = {64: 3.0, 784: 10.0}  # of the slow direction to the fast one, ours
 TASKS = ("log_prob", "sample", "log_prob+grad", "sample+grad")
-
-
-def torch_libraries(
-    dim: int, hidden: tuple[int, ...], batch: int
-) -> dict[str, dict[str, Callable[[], Any]]]:
-    """Library -> task -> what to time."""
-    import torch
-
-    torch.manual_seed(0)
-    x = torch.randn(batch, dim)
-    found: dict[str, dict[str, Callable[[], Any]]] = {}
-
-    def add(name: str, module: Any, log_prob: Callable[[], Any], sample: Callable[[], Any]) -> None:
-        parameters = [p for p in module.parameters() if p.requires_grad]
-
-        def plain(run: Callable) -> Callable:
-            def task() -> Any:
-                with torch.no_grad():
-                    return run()
-
-            return task
-
-        def gradient(run: Callable) -> Callable:
-            return lambda: torch.autograd.grad(run().mean(), parameters, allow_unused=True)
-
-        found[name] = {
-            "log_prob": plain(log_prob),
-            "sample": plain(sample),
-            "log_prob+grad": gradient(log_prob),
-            "sample+grad": gradient(sample),
-        }
-
-    from pyro_dgm.flows import IAF, MAF
-
-    ours = MAF(dim, num_layers=1, hidden=hidden)
-    add("pyro_dgm MAF", ours, lambda: ours().log_prob(x), lambda: ours().rsample((batch,)))
-    iaf = IAF(dim, num_layers=1, hidden=hidden)
-    add(
-        "pyro_dgm IAF", iaf, lambda: iaf().rsample((batch,)), lambda: iaf().log_prob(x)
-    )  # its fast direction first
-    if importlib.util.find_spec("zuko"):
-        import zuko
-
-        flow = zuko.flows.MAF(dim, transforms=1, hidden_features=hidden)
-        add("zuko", flow, lambda: flow().log_prob(x), lambda: flow().rsample((batch,)))
-    if importlib.util.find_spec("nflows"):
-        from nflows.distributions import StandardNormal
-        from nflows.flows import Flow
-        from nflows.transforms import MaskedAffineAutoregressiveTransform
-
-        layer = MaskedAffineAutoregressiveTransform(
-            dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False
-        )
-        nflow = Flow(layer, StandardNormal([dim]))
-        add("nflows", nflow, lambda: nflow.log_prob(x), lambda: nflow.sample(batch))
-    if importlib.util.find_spec("normflows"):
-        import normflows
-
-        layer = normflows.flows.MaskedAffineAutoregressive(
-            dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False
-        )
-        normal = normflows.NormalizingFlow(
-            normflows.distributions.DiagGaussian(dim, trainable=False), [layer]
-        )
-        add(
-            "normflows (as an IAF)",
-            normal,
-            lambda: normal.sample(batch)[0],
-            lambda: normal.log_prob(x),
-        )  # which is its fast direction
-    import pyro.distributions as dist
-    from pyro.distributions.transforms import affine_autoregressive
-
-    maf = affine_autoregressive(dim, hidden_dims=list(hidden))
-    base = dist.Normal(torch.zeros(dim), 1.0).to_event(1)
-    density = dist.TransformedDistribution(base, [maf.inv])
-    add("Pyro", maf, lambda: density.log_prob(x.clone()), lambda: density.rsample((batch,)))
-    return found
-
-
-def jax_libraries(
-    dim: int, hidden: tuple[int, ...], batch: int
-) -> dict[str, dict[str, Callable[[], Any]]]:
-    """The same for JAX; every task is jitted."""
-    import equinox as eqx
-    import jax
-    import jax.numpy as jnp
-
-    key = jax.random.key(0)
-    x = jax.random.normal(key, (batch, dim))
-    found: dict[str, dict[str, Callable[[], Any]]] = {}
-
-    def add(
-        name: str, params: Any, log_prob: Callable[[Any], Any], sample: Callable[[Any], Any]
-    ) -> None:
-        leaves, structure = jax.tree.flatten(params)
-
-        def task(run: Callable) -> Callable[[], Any]:
-            jitted = jax.jit(run)
-
-            def call() -> Any:
-                return jax.block_until_ready(jitted(leaves))
-
-            call.compiled = lambda: jitted.lower(leaves).compile()  # type: ignore[attr-defined]
-            return call
-
-        def gradient(run: Callable) -> Callable[[], Any]:
-            return task(jax.grad(lambda leaves: run(leaves).mean()))
-
-        log_prob, sample = (
-            lambda leaves, run=run: run(jax.tree.unflatten(structure, leaves))
-            for run in (log_prob, sample)
-        )
-        found[name] = {
-            "log_prob": task(log_prob),
-            "sample": task(sample),
-            "log_prob+grad": gradient(log_prob),
-            "sample+grad": gradient(sample),
-        }
-
-    from numpyro_dgm.flows import IAF, MAF
-
-    for name, cls in (("numpyro_dgm MAF", MAF), ("numpyro_dgm IAF", IAF)):
-        params, static = eqx.partition(
-            cls(dim, num_layers=1, hidden=hidden, key=key), eqx.is_inexact_array
-        )
-        score = lambda params, static=static: eqx.combine(params, static)().log_prob(x)  # noqa: E731
-        draw = lambda params, static=static: eqx.combine(params, static)().sample(key, (batch,))  # noqa: E731
-        add(name, params, *((score, draw) if cls is MAF else (draw, score)))
-    if importlib.util.find_spec("flowjax"):
-        import paramax
-        from flowjax.distributions import StandardNormal
-        from flowjax.flows import masked_autoregressive_flow
-
-        flow = masked_autoregressive_flow(
-            key,
-            base_dist=StandardNormal((dim,)),
-            flow_layers=1,
-            nn_width=hidden[0],
-            nn_depth=len(hidden),
-        )
-        params, static = eqx.partition(
-            flow, eqx.is_inexact_array, is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable)
-        )
-        add(
-            "FlowJAX",
-            params,
-            lambda params: eqx.combine(params, static).log_prob(x),
-            lambda params: eqx.combine(params, static).sample(key, (batch,)),
-        )
-    import numpyro.distributions as dist
-    from numpyro.distributions.flows import InverseAutoregressiveTransform
-    from numpyro.nn.auto_reg_nn import AutoregressiveNN
-
-    init, network = AutoregressiveNN(dim, list(hidden))
-    _, params = init(key, (batch, dim))
-
-    def density(params: Any) -> Any:
-        transform = InverseAutoregressiveTransform(lambda x: network(params, x))
-        return dist.TransformedDistribution(
-            dist.Normal(jnp.zeros(dim), 1.0).to_event(1), [transform.inv]
-        )
-
-    add(
-        "NumPyro",
-        params,
-        lambda params: density(params).log_prob(x),
-        lambda params: density(params).sample(key, (batch,)),
-    )
-    return found
 
 
 def measure(backend: str, dim: int, repeat: int) -> list[dict[str, Any]]:

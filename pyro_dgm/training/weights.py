@@ -104,9 +104,10 @@ def in_force(run: Any) -> Iterator[dict[str, Any]]:
         owns = bool(getattr(run, "params", None) or getattr(run, "mutable_state", None))
         stack.enter_context(own_store(empty=owns))
         if owns:
-            stack.enter_context(_swapped(run))
-            known = {id(part) for network in run.networks for part in network.modules()}
-            stack.enter_context(meeting(partial(_check_known, known)))
+            if hasattr(run, "networks"):
+                stack.enter_context(_swapped(run))
+                known = {id(part) for network in run.networks for part in network.modules()}
+                stack.enter_context(meeting(partial(_check_known, known)))
             stack.enter_context(_Handed(run.params))
             stack.callback(settled.reset, settled.set(True))
         yield {}

@@ -20,7 +20,7 @@ from dgm_core.arguments import (
 )
 from dgm_core.training.batches import is_in_memory
 
-__all__ = ["check_arguments", "check_callbacks", "check_rates"]
+__all__ = ["check_arguments", "check_callbacks", "check_rates", "check_validation"]
 
 
 def check_arguments(arguments: Mapping[str, Any], loss: type) -> None:
@@ -49,6 +49,15 @@ def check_arguments(arguments: Mapping[str, Any], loss: type) -> None:
             "patience counts epochs without a better validation score: pass validation data as "
             "well."
         )
+    if arguments["checkpoint_every"] != 1 and arguments["checkpoint"] is None:
+        raise ValueError(
+            "checkpoint_every counts epochs between checkpoints: pass checkpoint, a folder, as "
+            "well."
+        )
+    if arguments["drop_last"] and not is_in_memory(arguments["data"]):
+        raise ValueError(
+            "drop_last is for arrays; an iterable gives its own batches, so leave it out."
+        )
     if arguments["clip_norm"] is not None:
         check_number("clip_norm", arguments["clip_norm"], above=0)
     if arguments["average"] is not None:
@@ -67,6 +76,16 @@ def check_arguments(arguments: Mapping[str, Any], loss: type) -> None:
         raise ValueError(
             "batch_size is for arrays; an iterable gives its own batches, so leave it out."
         )
+
+
+def check_validation(validation: Any, validation_loss: Any) -> None:
+    """Raises ValueError for a validation loss without data.
+
+    Example:
+        >>> check_validation(np.ones((9, 2)), None)
+    """
+    if validation_loss is not None and validation is None:
+        raise ValueError("validation_loss scores validation data: pass validation as well.")
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callable, ...]:

@@ -7,7 +7,12 @@ import jax
 from numpyro.handlers import block
 
 from dgm_core.structure import with_choice
-from dgm_core.training.arguments import check_arguments, check_callbacks, check_rates
+from dgm_core.training.arguments import (
+    check_arguments,
+    check_callbacks,
+    check_rates,
+    check_validation,
+)
 from dgm_core.training.batches import (
     Form,
     check_accepts,
@@ -134,6 +139,7 @@ def fit(
         >>> run.epoch, run.history.column("step")
         (2, array([4., 8.]))
     """
+    check_validation(validation, validation_loss)
     loss = with_choice(ELBO() if loss is None else loss, vectorize)
     validation_loss = with_choice(ELBO() if validation_loss is None else validation_loss, vectorize)
     optim = Adam() if optim is None else check_optimizer(optim)

@@ -11,7 +11,12 @@ from pyro import poutine
 from torch import nn
 
 from dgm_core.structure import with_choice
-from dgm_core.training.arguments import check_arguments, check_callbacks, check_rates
+from dgm_core.training.arguments import (
+    check_arguments,
+    check_callbacks,
+    check_rates,
+    check_validation,
+)
 from dgm_core.training.batches import check_accepts, check_same_form, is_in_memory
 from dgm_core.training.checkpoint import usable_folder
 from dgm_core.training.epochs import Plan
@@ -138,6 +143,7 @@ def fit(
         >>> run.epoch, run.history.column("step")
         (2, array([4., 8.]))
     """
+    check_validation(validation, validation_loss)
     loss = with_choice(ELBO() if loss is None else loss, vectorize)
     validation_loss = with_choice(ELBO() if validation_loss is None else validation_loss, vectorize)
     optim = Adam() if optim is None else check_optimizer(optim)

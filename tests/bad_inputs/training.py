@@ -34,7 +34,6 @@ def arguments_of_fit(twin: Twin) -> Iterator[Row]:
         "model": ((None, 3, "vae"), "^model must be callable, got"),
         "guide": ((3, "auto"), "^guide must be callable, got"),
         "loss": (loss, r"^loss must be a loss such as ELBO\(\), got"),
-        "validation_loss": (loss, r"^validation_loss must be a loss such as ELBO\(\), got"),
         "optim": (("adam", 0.001, [], 0), "^optim must be"),
         "num_epochs": (
             (*BAD["count or none"], 0),
@@ -69,11 +68,20 @@ def arguments_of_fit(twin: Twin) -> Iterator[Row]:
     }
     yield from table(twin.fit, given, bad)
     validated = {**given, "validation": X}
-    patience = {
-        "patience": ((*BAD["count or none"], 0), "^patience must be an integer of at least 1, got")
+    bad = {
+        "validation_loss": (loss, r"^validation_loss must be a loss such as ELBO\(\), got"),
+        "patience": ((*BAD["count or none"], 0), "^patience must be an integer of at least 1, got"),
     }
-    yield from table(twin.fit, validated, patience)
-    yield Row("patience alone", partial(twin.fit, **given, patience=3), "^patience counts epochs")
+    yield from table(twin.fit, validated, bad)
+    alone = {
+        "patience": (3, "^patience counts epochs"),
+        "validation_loss": (twin.ELBO(), "^validation_loss scores validation data"),
+        "checkpoint_every": (3, "^checkpoint_every counts epochs between checkpoints"),
+    }
+    for name, (value, match) in alone.items():
+        yield Row(f"{name} alone", partial(twin.fit, **given, **{name: value}), match)
+    stream = {**given, "data": [X, X], "drop_last": True}
+    yield Row("drop_last of a stream", partial(twin.fit, **stream), "^drop_last is for arrays")
     yield Row(
         "callbacks=[3]",
         partial(twin.fit, **given, callbacks=[3]),

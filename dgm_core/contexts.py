@@ -172,47 +172,49 @@ def is_map(shape: tuple[int, ...], pixels: tuple[int, ...]) -> bool:
     return True
 
 
-def check_context(owner: Any, context: Any, context_shape: tuple[Any, ...]) -> None:
+def check_context(owner: Any, context: Any, context_shape: tuple[Any, ...], name: str = "") -> None:
     """ValueError unless `context` (one array, a tuple of arrays, or None) has the shape that its
-    owner needs.
+    owner needs, or an argument with this name must have.
 
     Example:
         >>> import numpy as np
         >>> check_context("IAF(2)", np.zeros((5, 4)), (3,))
         Traceback (most recent call last):
         ValueError: IAF(2) needs a context of shape (*batch, 3), got (5, 4).
+        >>> check_context(None, np.zeros(5), Labels(3), name="y")
+        Traceback (most recent call last):
+        ValueError: y must be an array of integer labels of shape (*batch,), got float64 (5,).
     """
+    needs = f"{name} must be" if name else f"{owner} needs"
     if not context_shape:
         if context is not None:
             raise ValueError(
                 f"{owner} takes no context, got {_form(context)}; build it with context_shape=..."
             )
     elif not is_several(context_shape):
-        _check_one(owner, "a context", context, context_shape)
+        _check_one(f"{needs} {'an array' if name else 'a context'}", context, context_shape)
     elif not isinstance(context, (list, tuple)) or len(context) != len(context_shape):
         raise ValueError(
-            f"{owner} needs {len(context_shape)} contexts side by side, a tuple of arrays with the "
+            f"{needs} {len(context_shape)} contexts side by side, a tuple of arrays with the "
             f"shapes {context_shape} behind the batch, got {_form(context)}."
         )
     else:
         for index, part in enumerate(context):
-            _check_one(owner, f"as context {index} an array", part, context_shape[index])
+            _check_one(f"{needs}, as context {index}, an array", part, context_shape[index])
 
 
-def _check_one(owner: Any, what: str, context: Any, shape: tuple[int, ...]) -> None:
+def _check_one(needs: str, context: Any, shape: tuple[int, ...]) -> None:
     found = tuple(getattr(context, "shape", ()))
     if isinstance(shape, Labels):
-        if "int" not in str(getattr(context, "dtype", "")):
-            dtype = str(getattr(context, "dtype", "")).removeprefix("torch.")
-            kind = f"{dtype} " if dtype else ""
+        dtype = str(getattr(context, "dtype", "")).removeprefix("torch.")
+        if "int" not in dtype:
             raise ValueError(
-                f"{owner} needs {what} of integer labels of shape (*batch,), got "
-                f"{kind}{_form(context)}."
+                f"{needs} of integer labels of shape (*batch,), got "
+                f"{dtype + ' ' if dtype else ''}{_form(context)}."
             )
     elif not hasattr(context, "shape") or found[max(0, len(found) - len(shape)) :] != shape:
         raise ValueError(
-            f"{owner} needs {what} of shape (*batch, {', '.join(map(str, shape))}), got "
-            f"{_form(context)}."
+            f"{needs} of shape (*batch, {', '.join(map(str, shape))}), got {_form(context)}."
         )
 
 

@@ -241,7 +241,7 @@ BAD_CONDITIONALS: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = 
     ("flows", "Sigmoidal", (-1,), {}, "num_components must be an integer of at least 1"),
     ("models", "VAE", (0, 2), {}, "must be an integer of at least 1"),
     ("models", "VAE", (4, 0), {}, "must be an integer of at least 1"),
-    ("models", "ConditionalVAE", (4, 2, 0), {}, "context_shape must be an integer of at least 1"),
+    ("models", "ConditionalVAE", (4, 2, 0), {}, "context_shape must be the shape of y, got 0"),
     ("models", "ConvVAE", ((1, 2, 2), 2), {}, "cannot be halved"),
     ("models", "BiGAN", (2, 0), {}, "must be an integer of at least 1"),
     (
@@ -307,6 +307,6 @@ BAD_PARTS: list[tuple[str, str, tuple[str, str, tuple[Any, ...], dict[str, Any]]
         "ConditionalVAE",
         "prior",
         ("conditionals", "DiagonalNormal", (2,), {"context_shape": 5}),
-        "context_shape=0 or context_shape=4",
+        r"context_shape=0 or context_shape=Labels\(4\)",
     ),
 ]

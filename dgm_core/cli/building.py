@@ -13,6 +13,7 @@ import numpy as np
 from dgm_core.cli.arguments import UsageError
 from dgm_core.cli.backend import Backend
 from dgm_core.cli.table import LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS, Model
+from dgm_core.contexts import Labels
 from dgm_core.data import Dataset, binarize, dequantize, load
 from dgm_core.schedules import linear
 
@@ -101,7 +102,9 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
     make, model, z_dim = backend.maker(arguments.seed), data.model, arguments.z_dim
     shape: Any = data.dataset.image_shape if model.of_images else data.dataset.x_dim
     sizes = [shape, z_dim] if "z_dim" in model.flags else [shape]
-    sizes += [data.dataset.num_classes] if model.labeled else list(model.sizes)
+    classes = data.dataset.num_classes
+    given = [Labels(classes) if model.kind == "ConditionalVAE" else classes]
+    sizes += given if model.labeled else list(model.sizes)
     options: dict[str, Any] = {}
     hidden = arguments.hidden
     if model.of_images:

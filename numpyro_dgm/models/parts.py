@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count, check_instance, refuse, shown
-from dgm_core.contexts import ContextShape, check_context_shape, shown_shape
+from dgm_core.contexts import ContextShape, check_context, check_context_shape, shown_shape
 from numpyro_dgm.conditionals import Conditional, ImplicitDistribution
+from numpyro_dgm.nn.contexts import batch_shape_of, visible
 
 __all__ = ["check_fit", "given", "num_data"]
 
@@ -71,6 +72,21 @@ def num_data(x: Array | None, shape: tuple[int, ...], size: int) -> int:
             f"{found if hasattr(x, 'shape') else shown(x)}."
         )
     return found[0]
+
+
+def paired(y: Any, context_shape: tuple[Any, ...], x: Array | None, shape: tuple[int, ...]) -> Any:
+    """The context y of a model as its networks see it; ValueError unless it is one for each datum
+    of x (batch, *shape).
+    """
+    check_context(None, y, context_shape, name="y")
+    y = visible(y, context_shape, name="y")
+    batch = tuple(batch_shape_of(y, context_shape))
+    if len(batch) != 1:
+        raise ValueError(f"y must have one dimension of data, (batch,), got {batch}.")
+    number = num_data(x, shape, batch[0])
+    if number != batch[0]:
+        raise ValueError(f"x and y must have the same number of data, got {number} and {batch[0]}.")
+    return y
 
 
 def given(x: Array, event_dim: int) -> ImplicitDistribution:

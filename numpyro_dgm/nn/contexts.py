@@ -28,7 +28,7 @@ def one_hot(labels: Array, num_classes: int, name: str = "context") -> Array:
     return jnp.where(good[..., None], ones, jnp.nan)  # in the precision of what it meets
 
 
-def visible(context: Any, context_shape: tuple[Any, ...]) -> Any:
+def visible(context: Any, context_shape: tuple[Any, ...], name: str = "context") -> Any:
     """A checked context, labels one-hot.
 
     Example:
@@ -36,9 +36,9 @@ def visible(context: Any, context_shape: tuple[Any, ...]) -> Any:
         Array([[0., 1.]], dtype=float32, weak_type=True)
     """
     if is_several(context_shape):
-        return tuple(visible(part, shape) for part, shape in zip(context, context_shape))
+        return tuple(visible(part, shape, name) for part, shape in zip(context, context_shape))
     if isinstance(context_shape, Labels):
-        return one_hot(context, context_shape.num_classes)
+        return one_hot(context, context_shape.num_classes, name)
     return context
 
 

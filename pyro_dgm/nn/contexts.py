@@ -25,7 +25,7 @@ def one_hot(labels: Tensor, num_classes: int, name: str = "context") -> Tensor:
     return torch.where(good[..., None], ones.to(torch.get_default_dtype()), torch.nan)
 
 
-def visible(context: Any, context_shape: tuple[Any, ...]) -> Any:
+def visible(context: Any, context_shape: tuple[Any, ...], name: str = "context") -> Any:
     """A checked context, labels one-hot.
 
     Example:
@@ -33,9 +33,9 @@ def visible(context: Any, context_shape: tuple[Any, ...]) -> Any:
         tensor([[0., 1.]])
     """
     if is_several(context_shape):
-        return tuple(visible(part, shape) for part, shape in zip(context, context_shape))
+        return tuple(visible(part, shape, name) for part, shape in zip(context, context_shape))
     if isinstance(context_shape, Labels):
-        return one_hot(context, context_shape.num_classes)
+        return one_hot(context, context_shape.num_classes, name)
     return context
 
 

@@ -101,7 +101,7 @@ def values(twin: Twin) -> Iterator[Row]:
     }
     for situation, (call, sentence) in cases.items():
         yield Row(f"values: {situation}", call, sentence)
-    vae, cvae = twin.VAE(4, 2, hidden=(8,)), twin.ConditionalVAE(4, 2, 3, hidden=(8,))
+    vae, cvae = twin.VAE(4, 2, hidden=(8,)), twin.ConditionalVAE(4, 2, twin.Labels(3), hidden=(8,))
     gan, images = twin.ConditionalGAN(4, 2, 3, hidden=(8,)), twin.ConvVAE((1, 8, 8), 2)
     three, y = array(np.zeros((5, 3), np.float32)), array(np.zeros(4, np.int64))
     calls: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
@@ -134,25 +134,29 @@ def values(twin: Twin) -> Iterator[Row]:
             {"x": four},
             r"^x must have shape \(batch, 1, 8, 8\), got \(5, 4\)",
         ),
-        "no labels": (cvae.model, {}, "^A conditional VAE needs y"),
+        "no labels": (cvae.model, {}, "^y must be an array of integer labels .* got none"),
         "labels as numbers": (
             cvae.model,
             {"y": array(np.zeros(5, np.float32))},
-            "^y must be integer labels",
+            "^y must be an array of integer labels",
         ),
         "another number of labels": (
             cvae.model,
             {"x": four, "y": y},
             "^x and y must have the same number of data, got 5 and 4",
         ),
-        "one-hot labels of another size": (cvae.model, {"y": four}, "^y must be integer labels"),
-        "labels as text": (cvae.model, {"y": "abc"}, "^y must be integer labels"),
+        "one-hot labels of another size": (
+            cvae.model,
+            {"y": four},
+            "^y must be an array of integer labels",
+        ),
+        "labels as text": (cvae.model, {"y": "abc"}, "^y must be an array of integer labels"),
         "label 3 of 3": (cvae.model, {"y": y + 3}, "^y must be labels from 0 to 2, got 3"),
         "label -1": (cvae.model, {"y": y - 1}, "^y must be labels from 0 to 2, got -1"),
         "labels of a GAN as numbers": (
             gan.model,
             {"y": array(np.zeros(5, np.float32))},
-            "^y must be integer labels",
+            "^y must be an array of integer labels",
         ),
         "label 3 of 3 in a GAN": (gan.model, {"y": y + 3}, "^y must be labels from 0 to 2, got 3"),
     }

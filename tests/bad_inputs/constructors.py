@@ -180,7 +180,7 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         {
             "x_dim": "count",
             "z_dim": "count",
-            "context_shape": "count",
+            "context_shape": "context",
             "hidden": "sizes",
             **CODERS,
             **PARTS,

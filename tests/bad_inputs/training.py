@@ -223,7 +223,7 @@ def models_and_data(twin: Twin) -> Iterator[Row]:
         yield Row(
             f"zeros and ones for {family}", ends, f"^Site 'x' observes [01], .*{family}.*dequantize"
         )
-    labels = twin.ConditionalVAE(2, 1, 3, hidden=(3,))
+    labels = twin.ConditionalVAE(2, 1, twin.Labels(3), hidden=(3,))
     y = np.array([0, 1, 2, 3, 0, 1])
     outside = partial(twin.fit, labels.model, labels.guide, (x, y), progress=False)
     yield Row("a label too large", outside, "^y must be labels from 0 to 2, got 3")

@@ -1,5 +1,6 @@
 """Models, and pairs that a critic trains together with their guides."""
 
+from dgm_core.contexts import Labels
 from tests.kinds import Model, Pair
 
 SMALL = {"hidden": (7, 6)}
@@ -39,13 +40,13 @@ MODELS: dict[str, Model] = {
         (1, 8, 8),
         {"hidden_channels": (3, 4), "features": 6, "pixel_features": 2},
     ),
-    "ConditionalVAE": Model("ConditionalVAE", (9, 2, 4), (9,), SMALL, labels=()),
+    "ConditionalVAE": Model("ConditionalVAE", (9, 2, Labels(4)), (9,), SMALL, labels=()),
     "ConditionalVAE-prior": Model(
         "ConditionalVAE",
-        (9, 2, 6),
+        (9, 2, (2, 3)),
         (9,),
         SMALL,
-        {"prior": ("conditionals", "DiagonalNormal", (2,), {"context_shape": 6})},
+        {"prior": ("conditionals", "DiagonalNormal", (2,), {"context_shape": (2, 3)})},
         labels=(2, 3),
     ),
 }

@@ -83,10 +83,10 @@ def test_several_contexts_of_another_number_or_shape_are_refused(lib: Any) -> No
     for context, message in (
         (array, r"needs 2 contexts side by side, .* got \(5, 2, 3\)"),
         ((array,), r"needs 2 contexts side by side"),
-        ((labels, array), r"as context 0 an array of shape \(\*batch, 2, 3\), got \(5,\)"),
+        ((labels, array), r"as context 0, an array of shape \(\*batch, 2, 3\), got \(5,\)"),
         (
             (array, array),
-            r"as context 1 an array of integer labels of shape \(\*batch,\), got float",
+            r"as context 1, an array of integer labels of shape \(\*batch,\), got float",
         ),
         ((array, lib.array(np.full(5, 4))), "context must be labels from 0 to 3, got 4"),
         (None, "needs 2 contexts side by side, .* got none"),

@@ -119,7 +119,7 @@ def test_wrong_data_are_refused(lib: Any, case: Model) -> None:
         lib.build("models", case.name, *case.sizes, generator=lib.build("nn", "MLP", 2, (5,)))
     if y:
         for bad, message in (
-            (np.zeros(6), "y must be integer labels"),
+            (np.zeros(6), "y must be an array of integer labels"),
             (np.zeros(5, int), "same number of data, got 6 and 5"),
         ):
             with pytest.raises(ValueError, match=message):

@@ -111,9 +111,10 @@ class PyroFace(_Face):
 
     def conditional_vae(self) -> Any:
         from pyro_dgm import ConditionalVAE
+        from pyro_dgm.conditionals import Labels
 
         self.torch.manual_seed(0)
-        return ConditionalVAE(6, 2, 3, hidden=(8,))
+        return ConditionalVAE(6, 2, Labels(3), hidden=(8,))
 
     def flow_model(self, dim: int) -> Any:
         from pyro_dgm import FlowGAN
@@ -203,8 +204,9 @@ class NumPyroFace(_Face):
 
     def conditional_vae(self) -> Any:
         from numpyro_dgm import ConditionalVAE
+        from numpyro_dgm.conditionals import Labels
 
-        return ConditionalVAE(6, 2, 3, hidden=(8,), key=self.jax.random.key(0))
+        return ConditionalVAE(6, 2, Labels(3), hidden=(8,), key=self.jax.random.key(0))
 
     def flow_model(self, dim: int) -> Any:
         from numpyro_dgm import FlowGAN

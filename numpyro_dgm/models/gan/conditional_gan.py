@@ -8,13 +8,13 @@ JensenShannon(("x", "y")).
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpyro
 from jax import Array
 from numpyro.distributions import Categorical
 
 from dgm_core.arguments import check_count, check_counts, check_numbers, check_sizes, refuse
+from dgm_core.contexts import Labels
 from numpyro_dgm.conditionals import Conditional, StandardNormal
 from numpyro_dgm.models.parts import (
     check_conditionals,
@@ -23,8 +23,10 @@ from numpyro_dgm.models.parts import (
     given,
     num_data,
     outline,
+    paired,
 )
-from numpyro_dgm.nn import MLP, register, require
+from numpyro_dgm.nn import MLP, register
+from numpyro_dgm.nn.contexts import one_hot
 
 
 class ConditionalGAN(eqx.Module):
@@ -105,7 +107,7 @@ class ConditionalGAN(eqx.Module):
         with numpyro.plate("data", self.num_pairs(x, y, size)):
             z = numpyro.sample("z", prior())
             y = numpyro.sample("y", Categorical(probs=jnp.array(self.frequencies, z.dtype)), obs=y)
-            label = jax.nn.one_hot(y, self.num_classes, dtype=z.dtype)
+            label = one_hot(y, self.num_classes, "y").astype(z.dtype)
             both = jnp.concatenate(
                 [z, jnp.broadcast_to(label, (*z.shape[:-1], self.num_classes))], -1
             )  # (*batch, z_dim + num_classes)
@@ -121,17 +123,9 @@ class ConditionalGAN(eqx.Module):
 
     def num_pairs(self, x: Array | None, y: Array | None, size: int) -> int:
         """The number of data; ValueError for labels that are no integers, or not as many as x."""
-        if y is not None:
-            if getattr(y, "ndim", 0) != 1 or jnp.issubdtype(y.dtype, jnp.floating):
-                refuse("y", "integer labels of shape (batch,)", y)
-            good = (y >= 0) & (y < self.num_classes)
-            require("y", f"labels from 0 to {self.num_classes - 1}", y, good)
-        number = num_data(x, (self.x_dim,), size if y is None else len(y))
-        if y is not None and len(y) != number:
-            raise ValueError(
-                f"x and y must have the same number of data, got {number} and {len(y)}."
-            )
-        return number
+        if y is None:
+            return num_data(x, (self.x_dim,), size)
+        return len(paired(y, Labels(self.num_classes), x, (self.x_dim,)))
 
 
 def check_frequencies(frequencies: Sequence[float] | None, num_classes: int) -> tuple[float, ...]:

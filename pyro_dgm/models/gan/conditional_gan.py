@@ -13,9 +13,18 @@ from pyro.distributions import Categorical
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_counts, check_numbers, check_sizes, refuse
+from dgm_core.contexts import Labels
 from pyro_dgm.conditionals import Conditional, StandardNormal
-from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, given, num_data
-from pyro_dgm.nn import MLP, register, require
+from pyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    given,
+    num_data,
+    paired,
+)
+from pyro_dgm.nn import MLP, register
+from pyro_dgm.nn.contexts import one_hot
 
 
 class ConditionalGAN(nn.Module):
@@ -89,7 +98,7 @@ class ConditionalGAN(nn.Module):
                 Categorical(torch.tensor(self.frequencies, dtype=z.dtype, device=z.device)),
                 obs=y,
             )
-            label = (y[..., None] == torch.arange(self.num_classes, device=y.device)).to(z.dtype)
+            label = one_hot(y, self.num_classes, "y").to(z.dtype)
             both = torch.cat(
                 [z, label.expand(*z.shape[:-1], -1)], -1
             )  # (*batch, z_dim + num_classes)
@@ -105,17 +114,9 @@ class ConditionalGAN(nn.Module):
 
     def num_pairs(self, x: Tensor | None, y: Tensor | None, size: int) -> int:
         """The number of data; ValueError for labels that are no integers, or not as many as x."""
-        if y is not None:
-            if getattr(y, "ndim", 0) != 1 or y.is_floating_point():
-                refuse("y", "integer labels of shape (batch,)", y)
-            good = (y >= 0) & (y < self.num_classes)
-            require("y", f"labels from 0 to {self.num_classes - 1}", y, good)
-        number = num_data(x, (self.x_dim,), size if y is None else len(y))
-        if y is not None and len(y) != number:
-            raise ValueError(
-                f"x and y must have the same number of data, got {number} and {len(y)}."
-            )
-        return number
+        if y is None:
+            return num_data(x, (self.x_dim,), size)
+        return len(paired(y, Labels(self.num_classes), x, (self.x_dim,)))
 
 
 def check_frequencies(frequencies: Sequence[float] | None, num_classes: int) -> tuple[float, ...]:

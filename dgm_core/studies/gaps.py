@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,6 +79,17 @@ def check_amortized(structure: Structure, looks: bool, drawn: Mapping[str, bool]
             "The guide does not look at its data: it amortizes nothing, and its gap is that of its "
             "family."
         )
+
+
+def reads_the_same(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether data are the same in reverse order, so that they do not tell who looks at them.
+
+    Example:
+        >>> reads_the_same((np.ones(3),), {}), reads_the_same((np.arange(3),), {})
+        (True, False)
+    """
+    arrays = [np.asarray(x) for x in (*args, *kwargs.values()) if getattr(x, "shape", ())]
+    return all(np.array_equal(x, x[::-1], equal_nan=x.dtype.kind in "fc") for x in arrays)
 
 
 def check_tunable(num_parameters: int) -> None:

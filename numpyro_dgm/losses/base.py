@@ -7,7 +7,6 @@ size.  Bounds have sign -1: a loss is minimized.
 """
 
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -15,10 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.primitives import mutable, prng_key
 
-from dgm_core.arguments import check_instance, check_weight, refuse, shown
-from dgm_core.schedules import product, value_of
+from dgm_core.algebra import WeightedSum, check_terms
+from dgm_core.schedules import value_of
 from dgm_core.structure import chosen
-from dgm_core.terms import checked_estimate, names_of
+from dgm_core.terms import checked_estimate
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.state import COUNTER, STATES, mutable_part, updated, warmed_up
 
@@ -48,7 +47,7 @@ class Evaluation(NamedTuple):
         return self.per_datum * self.data_size
 
 
-class Loss:
+class Loss(WeightedSum["Loss"]):
     """A weighted sum of terms, itself usable wherever the library takes a loss.
 
     In Pyro `pyro.infer.SVI(model, guide, optim, loss)`: a call returns the total loss, and `log`
@@ -66,12 +65,7 @@ class Loss:
     vectorize: bool | None = None  # whether particles run at once; None chooses
 
     def __init__(self, terms: tuple[tuple[Weight, "Term"], ...]) -> None:
-        if not isinstance(terms, tuple) or not terms:
-            refuse("terms", "pairs of a weight and a term", terms)
-        for weight, term in terms:
-            check_weight("The weight of a loss", weight)
-            check_instance("term", term, Term, "a term such as ELBO()")
-        self.terms = terms
+        self.terms = check_terms(terms, Term)
 
     def loss(
         self,
@@ -148,17 +142,6 @@ class Loss:
 
         return attached
 
-    @property
-    def stateful(self) -> dict[str, "Term"]:
-        """The terms that keep something from step to step, each once, under the name of
-        its state.
-        """
-        found: dict[str, Term] = {}
-        for (_, term), name in zip(self.terms, self._names(), strict=True):
-            if term.has_state and term not in found.values():
-                found[name] = term
-        return found
-
     def init_states(self, joints: Joints | None, key: Array) -> dict[str, Any]:
         """What all terms keep, before the first step."""
         return {
@@ -173,25 +156,6 @@ class Loss:
         states = (states or {}).get(STATES, states or {})
         found = {name: term.critic_in(states.get(name)) for name, term in self.stateful.items()}
         return {name: critic for name, critic in found.items() if critic is not None}
-
-    @property
-    def needs_guide(self) -> bool:
-        """Whether a term of this sum makes no sense without a guide."""
-        return any(term.guided for _, term in self.terms)
-
-    @property
-    def schedules(self) -> list[tuple[str, Callable[[Any], Any]]]:
-        """The weights in this sum that are functions of the step, each with its name in words."""
-        found: list[tuple[str, Weight]] = []
-        for weight, term in self.terms:
-            found += [(f"the weight of {term.name}", weight)]
-            found += [(f"a weight inside {term.name}", inner) for inner in term.weights()]
-        return [(words, weight) for words, weight in found if callable(weight)]
-
-    @property
-    def has_schedules(self) -> bool:
-        """Whether a weight in this sum changes from step to step."""
-        return bool(self.schedules)
 
     def evaluate(
         self,
@@ -251,7 +215,7 @@ class Loss:
         joints.states = {term: after[name] for name, term in stateful.items()}
         log: dict[str, Array] = {}
         total: Array | float = 0.0
-        for (weight, term), name in zip(self.terms, self._names(), strict=True):
+        for (weight, term), name in zip(self.terms, self.names, strict=True):
             quantity, details = checked_estimate(term, term.estimate(joints, step))
             log[name] = jax.lax.stop_gradient(quantity)
             log.update(
@@ -286,41 +250,6 @@ class Loss:
             vectorize=chosen(vectorize, self),
             analytic_kl=any(term.analytic_kl for _, term in self.terms),
             mutable_state=mutable_state,
-        )
-
-    @property
-    def term_names(self) -> tuple[str, ...]:
-        """The names under which quantities are logged, in the order of `Evaluation.terms`."""
-        return tuple(
-            full
-            for (_, term), name in zip(self.terms, self._names(), strict=True)
-            for full in (name, *(f"{name}/{key}" for key in term.details))
-        )
-
-    def _names(self) -> list[str]:
-        return names_of([term for _, term in self.terms])
-
-    __array_ufunc__ = None  # an array of numbers times a loss is refused as any other weight
-
-    def __add__(self, other: "Loss") -> "Loss":
-        if not isinstance(other, Loss):
-            raise TypeError(f"A loss is a sum of losses, got {self!r} + {shown(other)}.")
-        return Loss(self.terms + other.terms)
-
-    def __radd__(self, other: Any) -> "Loss":
-        if isinstance(other, Real) and other == 0:
-            return self  # as `sum` begins
-        raise TypeError(f"A loss is a sum of losses, got {shown(other)} + {self!r}.")
-
-    def __mul__(self, weight: Weight) -> "Loss":
-        check_weight("The weight of a loss", weight)
-        return Loss(tuple((product(weight, own), term) for own, term in self.terms))
-
-    __rmul__ = __mul__
-
-    def __repr__(self) -> str:
-        return " + ".join(
-            repr(term) if weight == 1.0 else f"{weight!r} * {term!r}" for weight, term in self.terms
         )
 
 

@@ -7,17 +7,16 @@ size.  Bounds have sign -1: a loss is minimized.
 """
 
 from collections.abc import Callable, Mapping
-from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import pyro
 import torch
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_instance, check_weight, refuse, shown
-from dgm_core.schedules import product, value_of
+from dgm_core.algebra import WeightedSum, check_terms
+from dgm_core.schedules import value_of
 from dgm_core.structure import chosen
-from dgm_core.terms import checked_estimate, names_of
+from dgm_core.terms import checked_estimate
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.state import updated
 
@@ -46,7 +45,7 @@ class Evaluation(NamedTuple):
         return self.per_datum * self.data_size
 
 
-class Loss:
+class Loss(WeightedSum["Loss"]):
     """A weighted sum of terms, itself usable wherever the library takes a loss.
 
     In Pyro `pyro.infer.SVI(model, guide, optim, loss)`: a call returns the total loss, and `log`
@@ -63,12 +62,7 @@ class Loss:
     vectorize: bool | None = None  # whether particles run at once; None chooses
 
     def __init__(self, terms: tuple[tuple[Weight, "Term"], ...]) -> None:
-        if not isinstance(terms, tuple) or not terms:
-            refuse("terms", "pairs of a weight and a term", terms)
-        for weight, term in terms:
-            check_weight("The weight of a loss", weight)
-            check_instance("term", term, Term, "a term such as ELBO()")
-        self.terms = terms
+        self.terms = check_terms(terms, Term)
         self.log: dict[str, Tensor] = {}
         self._engine: _Engine | None = None  # the one that ran last
         self._plans: dict = {}
@@ -125,7 +119,7 @@ class Loss:
         joints.states = {term: kept[name] for name, term in stateful.items()}
         log: dict[str, Tensor] = {}
         parts = []
-        for (weight, term), name in zip(self.terms, self._names(), strict=True):
+        for (weight, term), name in zip(self.terms, self.names, strict=True):
             quantity, details = checked_estimate(term, term.estimate(joints, step))
             log[name] = quantity.detach()
             log.update({f"{name}/{key}": value.detach() for key, value in details.items()})
@@ -163,17 +157,6 @@ class Loss:
         """
         return guide
 
-    @property
-    def stateful(self) -> dict[str, "Term"]:
-        """The terms that keep something from step to step, each once, under the name of
-        its state.
-        """
-        found: dict[str, Term] = {}
-        for (_, term), name in zip(self.terms, self._names(), strict=True):
-            if term.has_state and term not in found.values():
-                found[name] = term
-        return found
-
     def init_states(self, joints: Joints) -> dict[str, Any]:
         """What all terms keep, before the first step."""
         return {name: term.init_state(joints) for name, term in self.stateful.items()}
@@ -187,63 +170,9 @@ class Loss:
         found = {name: term.critic_in(states.get(name)) for name, term in self.stateful.items()}
         return {name: critic for name, critic in found.items() if critic is not None}
 
-    @property
-    def needs_guide(self) -> bool:
-        """Whether a term of this sum makes no sense without a guide."""
-        return any(term.guided for _, term in self.terms)
-
-    @property
-    def schedules(self) -> list[tuple[str, Callable[[Any], Any]]]:
-        """The weights in this sum that are functions of the step, each with its name in words."""
-        found: list[tuple[str, Weight]] = []
-        for weight, term in self.terms:
-            found += [(f"the weight of {term.name}", weight)]
-            found += [(f"a weight inside {term.name}", inner) for inner in term.weights()]
-        return [(words, weight) for words, weight in found if callable(weight)]
-
-    @property
-    def has_schedules(self) -> bool:
-        """Whether a weight in this sum changes from step to step."""
-        return bool(self.schedules)
-
-    @property
-    def term_names(self) -> tuple[str, ...]:
-        """The names under which quantities are logged, in the order of `Evaluation.terms`."""
-        return tuple(
-            full
-            for (_, term), name in zip(self.terms, self._names(), strict=True)
-            for full in (name, *(f"{name}/{key}" for key in term.details))
-        )
-
-    def _names(self) -> list[str]:
-        return names_of([term for _, term in self.terms])
-
-    __array_ufunc__ = None  # an array of numbers times a loss is refused as any other weight
-
-    def __add__(self, other: "Loss") -> "Loss":
-        if not isinstance(other, Loss):
-            raise TypeError(f"A loss is a sum of losses, got {self!r} + {shown(other)}.")
-        return Loss(self.terms + other.terms)
-
-    def __radd__(self, other: Any) -> "Loss":
-        if isinstance(other, Real) and other == 0:
-            return self  # as `sum` begins
-        raise TypeError(f"A loss is a sum of losses, got {shown(other)} + {self!r}.")
-
-    def __mul__(self, weight: Weight) -> "Loss":
-        check_weight("The weight of a loss", weight)
-        return Loss(tuple((product(weight, own), term) for own, term in self.terms))
-
-    __rmul__ = __mul__
-
     def __getstate__(self) -> dict[str, Any]:
         """A loss is copied and pickled as a description, without the run that it was last in."""
         return {**self.__dict__, "log": {}, "_engine": None, "_plans": {}}
-
-    def __repr__(self) -> str:
-        return " + ".join(
-            repr(term) if weight == 1.0 else f"{weight!r} * {term!r}" for weight, term in self.terms
-        )
 
 
 class Term(Loss):

@@ -39,7 +39,7 @@ def double_precision(x64: None) -> None:
 
 def parts(loss: Any, terms: dict[str, float]) -> float:
     """The sum of the terms that a loss logs, at the step of these tests, per datum."""
-    values = [terms[name] for name in loss._names()]
+    values = [terms[name] for name in loss.names]
     weights = [weight(STEP) if callable(weight) else weight for weight, _ in loss.terms]
     return sum(w * t.sign * value for w, (_, t), value in zip(weights, loss.terms, values))
 

@@ -78,7 +78,7 @@ def test_the_saddle_point_is_the_constrained_optimum(backend: Any, name: str) ->
         num_epochs=400,
         average=0.98,
     )
-    term = loss._names()[1]
+    term = loss.names[1]
     late = {
         key: run.history.column(f"{term}/{key}")[-100:].mean() for key in ("value", "multiplier")
     }

@@ -22,6 +22,7 @@ CODERS = {"encoder": "network", "decoder": "network"}
 SPECTRAL = {"activation": "word", "spectral_norm": "flag"}
 
 CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
+    "Labels": ((3,), {"num_classes": "count"}),
     # networks
     "MLP": (
         (3, (8,)),

@@ -39,12 +39,12 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`@pytest.mark.slow("numpyro-NAF", ...)`: of the cases, those with one of these in their
-    names are slow.
+    """`@pytest.mark.slow("numpyro alone", ...)`: of the cases, those with all words of one of these
+    in their names are slow.
     """
     for item in items:
         for mark in [m for m in item.own_markers if m.name == "slow" and m.args]:
-            if not any(word in item.name for word in mark.args):
+            if not any(all(w in item.name for w in words.split()) for words in mark.args):
                 item.own_markers.remove(mark)
 
 

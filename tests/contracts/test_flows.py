@@ -34,7 +34,7 @@ def context_of(lib: Any, context_shape: Any, *batch: int) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
-@pytest.mark.slow("numpyro-single")
+@pytest.mark.slow("numpyro-single", "numpyro alone")
 def test_directions_agree(
     lib: Any, case: Flow, context_shape: Any, tolerance: float, rng: np.random.Generator
 ) -> None:
@@ -65,6 +65,7 @@ def test_directions_agree(
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
+@pytest.mark.slow("numpyro alone")
 def test_log_determinants_are_those_of_the_jacobian(
     lib: Any, case: Flow, context_shape: Any, rng: np.random.Generator
 ) -> None:
@@ -85,6 +86,7 @@ def test_log_determinants_are_those_of_the_jacobian(
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "context_shape"), PLANE)
+@pytest.mark.slow("numpyro alone")
 def test_total_mass_is_one(lib: Any, case: Flow, context_shape: Any) -> None:
     """Over a grid of the plane, for parameters that are not the ones it starts from."""
     module = lib.shaken(lib.conditional(case, context_shape, small=True), 0.3)

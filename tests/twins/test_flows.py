@@ -25,6 +25,7 @@ EVERY = [
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
+@pytest.mark.slow("alone")
 def test_both_directions(case: Flow, context_shape: Any) -> None:
     libs = PyroLibrary(), NumPyroLibrary()
     torch_module = shake(libs[0].conditional(case, context_shape))

@@ -39,17 +39,25 @@ def data_of(lib: Any, case: Model, num: int = 6) -> tuple[Any, ...]:
 @pytest.mark.parametrize("case", EACH)
 def test_sites(lib: Any, case: Model) -> None:
     gan, data = lib.model(case), data_of(lib, case)
-    model, guide = run(lib, gan.model, *data), run(lib, gan.guide, *data)
-    names = {"z", "x"} if case.labels is None else {"z", "y", "x"}
-    assert names <= set(model) and "x" not in guide and tuple(guide["z"]["value"].shape) == (6, 2)
-    assert (
-        all(model[name]["is_observed"] for name in names - {"z"}) and not model["z"]["is_observed"]
-    )
-    assert tuple(run(lib, gan.model, size=3)["x"]["value"].shape) == (3, *case.x_shape)
-    with pytest.raises(
-        lib.package.conditionals.NoDensityError, match="has no density: use a loss that needs none"
-    ):
-        model["x"]["fn"].log_prob(model["x"]["value"])
+
+    def check() -> None:
+        model, guide = run(lib, gan.model, *data), run(lib, gan.guide, *data)
+        names = {"z", "x"} if case.labels is None else {"z", "y", "x"}
+        assert (
+            names <= set(model) and "x" not in guide and tuple(guide["z"]["value"].shape) == (6, 2)
+        )
+        assert (
+            all(model[name]["is_observed"] for name in names - {"z"})
+            and not model["z"]["is_observed"]
+        )
+        assert tuple(run(lib, gan.model, size=3)["x"]["value"].shape) == (3, *case.x_shape)
+        with pytest.raises(
+            lib.package.conditionals.NoDensityError,
+            match="has no density: use a loss that needs none",
+        ):
+            model["x"]["fn"].log_prob(model["x"]["value"])
+
+    lib.shapes(check)
 
 
 @pytest.mark.parametrize("case", EACH)

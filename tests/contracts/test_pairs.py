@@ -17,15 +17,19 @@ EACH = [pytest.param(case, id=name) for name, case in PAIRS.items()]
 @pytest.mark.parametrize("case", EACH)
 def test_sites(lib: Any, case: Pair) -> None:
     pair, (x,) = lib.model(case), data_of(lib, case)
-    model, guide = run(lib, pair.model, x), run(lib, pair.guide, x)
-    assert set(model) - {"data"} == {"x", *case.latents}
-    assert set(guide) - {"data"} == set(case.latents)
-    for name, shape in case.latents.items():
-        for sites in (model, guide):
-            assert tuple(sites[name]["value"].shape) == (6, *shape)
-            assert not sites[name]["is_observed"]
-    assert model["x"]["is_observed"]
-    assert tuple(run(lib, pair.model, size=3)["x"]["value"].shape) == (3, *case.x_shape)
+
+    def check() -> None:
+        model, guide = run(lib, pair.model, x), run(lib, pair.guide, x)
+        assert set(model) - {"data"} == {"x", *case.latents}
+        assert set(guide) - {"data"} == set(case.latents)
+        for name, shape in case.latents.items():
+            for sites in (model, guide):
+                assert tuple(sites[name]["value"].shape) == (6, *shape)
+                assert not sites[name]["is_observed"]
+        assert model["x"]["is_observed"]
+        assert tuple(run(lib, pair.model, size=3)["x"]["value"].shape) == (3, *case.x_shape)
+
+    lib.shapes(check)
 
 
 @pytest.mark.parametrize("case", EACH[:-1])

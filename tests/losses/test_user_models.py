@@ -28,7 +28,7 @@ def stock(b: Any, model: Callable, guide: Callable, *args: Any) -> tuple[float, 
         values = {name: b.array(value) for name, value in PARAMS.items()}
         key = b.jax.random.key(0)
         total = b.jax.value_and_grad(lambda v: Trace_ELBO().loss(key, v, model, guide, *args))
-        value, gradient = total(values)
+        value, gradient = b.jax.jit(total)(values)
         return float(value), {name: float(g) for name, g in gradient.items()}
 
 

@@ -1,33 +1,17 @@
 """Transforms of parts of an image: of its pixels in blocks, and of half of its channels."""
 
 from abc import abstractmethod
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import (
-    check_instance,
-)
-from numpyro_dgm.flows.transform import Transform
+from numpyro_dgm.flows.transform import Wrapped
 
 __all__ = ["FactoredOut", "Squeezed"]
 
 
-class WithinImage(Transform):
+class WithinImage(Wrapped):
     """A transform of a part, or of another arrangement, of an image."""
-
-    transform: Transform
-
-    def __init__(self, transform: Transform) -> None:
-        self.transform = check_instance(
-            "transform", transform, Transform, "a transform such as LU(dim)"
-        )
-
-    @property
-    def context_shape(self) -> tuple[Any, ...]:
-        """The shape of its context."""
-        return getattr(self.transform, "context_shape", ())
 
     @property
     def forward_cost(self) -> str:

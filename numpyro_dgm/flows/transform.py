@@ -53,12 +53,8 @@ class Transform(eqx.Module):
         """u = f^-1(x; c) and log |det du/dx|."""
 
 
-class Inverse(Transform):
-    """The same bijection with its directions exchanged; it shares the parameters.
-
-    Args:
-        transform: .
-    """
+class Wrapped(Transform):
+    """What is made of another transform, whose context it takes."""
 
     transform: Transform
 
@@ -71,6 +67,14 @@ class Inverse(Transform):
     def context_shape(self) -> tuple[Any, ...]:
         """The shape of its context."""
         return getattr(self.transform, "context_shape", ())
+
+
+class Inverse(Wrapped):
+    """The same bijection with its directions exchanged; it shares the parameters.
+
+    Args:
+        transform: .
+    """
 
     @property
     def forward_cost(self) -> str:

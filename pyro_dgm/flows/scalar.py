@@ -208,7 +208,23 @@ def _log_slope(s: Tensor, t: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MixtureCDF(ScalarMap):
+class _OfComponents(ScalarMap):
+    """A map with three numbers for each of its components."""
+
+    num_components: int = 8
+    inverse_cost = "root search"
+
+    def __post_init__(self) -> None:
+        check_count("num_components", self.num_components)
+
+    @property
+    def num_params(self) -> int:
+        """The number of parameters of the map."""
+        return 3 * self.num_components
+
+
+@dataclass(frozen=True)
+class MixtureCDF(_OfComponents):
     """w = logit F(v),  F(v) = sum_k p_k Phi((v - m_k) / s_k): turns a mixture of normal
     distributions into the standard logistic one.
 
@@ -227,17 +243,6 @@ class MixtureCDF(ScalarMap):
     References:
         Papamakarios et al. (2017), arXiv:1705.07057, section 3.2 (MoG conditionals).
     """
-
-    num_components: int = 8
-    inverse_cost = "root search"
-
-    def __post_init__(self) -> None:
-        check_count("num_components", self.num_components)
-
-    @property
-    def num_params(self) -> int:
-        """The number of parameters of the map."""
-        return 3 * self.num_components
 
     def __call__(self, v: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """w = h(v) and log dw/dv."""
@@ -268,7 +273,7 @@ class MixtureCDF(ScalarMap):
 
 
 @dataclass(frozen=True)
-class Sigmoidal(ScalarMap):
+class Sigmoidal(_OfComponents):
     """w = logit sum_k p_k sigmoid(a_k v + b_k),  a_k > 0: a network with one hidden layer,
     increasing, from the real line onto itself.
 
@@ -288,17 +293,6 @@ class Sigmoidal(ScalarMap):
         >>> round(Sigmoidal(3).invert(torch.tensor(2.0), torch.zeros(9))[0].item(), 4)
         2.0
     """
-
-    num_components: int = 8
-    inverse_cost = "root search"
-
-    def __post_init__(self) -> None:
-        check_count("num_components", self.num_components)
-
-    @property
-    def num_params(self) -> int:
-        """The number of parameters of the map."""
-        return 3 * self.num_components
 
     def __call__(self, v: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """w = h(v) and log dw/dv."""

@@ -1,32 +1,17 @@
 """Transforms of parts of an image: of its pixels in blocks, and of half of its channels."""
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dgm_core.arguments import (
-    check_instance,
-)
-from pyro_dgm.flows.transform import Transform
+from pyro_dgm.flows.transform import Wrapped
 
 __all__ = ["FactoredOut", "Squeezed"]
 
 
-class WithinImage(Transform):
+class WithinImage(Wrapped):
     """A transform of a part, or of another arrangement, of an image."""
-
-    def __init__(self, transform: Transform) -> None:
-        super().__init__()
-        self.transform = check_instance(
-            "transform", transform, Transform, "a transform such as LU(dim)"
-        )
-
-    @property
-    def context_shape(self) -> tuple[Any, ...]:
-        """The shape of its context."""
-        return getattr(self.transform, "context_shape", ())
 
     @property
     def forward_cost(self) -> str:

@@ -12,12 +12,18 @@ import pytest
 from dgm_core.contexts import Labels, check_context_shape
 from tests.bad_cases import BAD_CONDITIONALS
 from tests.cases import CONDITIONALS, FLOWS
-from tests.kinds import Conditional, context_of
+from tests.kinds import Conditional, Flow, context_of
 
 
 def given_and_alone(cases: dict[str, Any]) -> list[Any]:
+    """A flow with a context runs through all that one without does, which is long in NumPyro."""
     return [
-        pytest.param(case, dim, id=f"{name}-{'given' if dim else 'alone'}")
+        pytest.param(
+            case,
+            dim,
+            id=f"{name}-{'given' if dim else 'alone'}",
+            marks=[pytest.mark.slow("numpyro")] if isinstance(case, Flow) and not dim else [],
+        )
         for name, case in cases.items()
         for dim in case.contexts
     ]

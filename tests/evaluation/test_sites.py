@@ -220,7 +220,7 @@ def test_arviz_takes_every_site(backend: Any, tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("family", ["AutoNormal", "AutoMultivariateNormal", "AutoDelta"])
-@pytest.mark.slow("numpyro-AutoMultivariateNormal")
+@pytest.mark.slow("numpyro-Auto")
 def test_automatic_guides_show_the_latents_of_the_model(backend: Any, family: str) -> None:
     """And their means; but a point that follows from other draws has no mean of its own."""
     dist = backend.dist

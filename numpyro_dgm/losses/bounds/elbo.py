@@ -68,7 +68,7 @@ class ELBO(Term):
         >>> vae = VAE(4, 2, hidden=(8,), key=jax.random.key(0))
         >>> svi = numpyro.infer.SVI(vae.model, vae.guide, optax.adam(1e-3), ELBO(beta=0.5))
         >>> state = svi.init(jax.random.key(1), jnp.ones((3, 4)))
-        >>> state, loss = svi.update(state, jnp.ones((3, 4)))
+        >>> state, loss = jax.jit(svi.update)(state, jnp.ones((3, 4)))
         >>> bool(loss > 0)
         True
     """

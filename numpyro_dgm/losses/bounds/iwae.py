@@ -58,7 +58,7 @@ class IWAE(Term):
         >>> loss = IWAE(num_particles=16, estimator="dreg")
         >>> svi = numpyro.infer.SVI(vae.model, vae.guide, optax.adam(1e-3), loss)
         >>> state = svi.init(jax.random.key(1), jnp.ones((3, 4)))
-        >>> state, loss = svi.update(state, jnp.ones((3, 4)))
+        >>> state, loss = jax.jit(svi.update)(state, jnp.ones((3, 4)))
         >>> bool(loss > 0)
         True
     """

@@ -19,8 +19,9 @@ class LatentSite:
     """A latent statement of a model's program, in one run of it.
 
     plates: around it;  batch_shape, event_shape: of its distribution;  unconstrained: the shape of
-    an event mapped to the real line, None where its support cannot be mapped;  discrete, masked;
-    scanned: drawn in the body of a scan, whose statements no guide can answer.
+    an event mapped to the real line, None where its support cannot be mapped;  real: whether it is
+    there already;  num_seen: the entries that later sites see of an event, classes one-hot;
+    discrete, masked;  scanned: drawn in the body of a scan, whose statements no guide can answer.
     """
 
     name: str
@@ -28,6 +29,8 @@ class LatentSite:
     batch_shape: Shape
     event_shape: Shape
     unconstrained: Shape | None
+    num_seen: int = 0
+    real: bool = False
     discrete: bool = False
     masked: bool = False
     scanned: bool = False
@@ -43,9 +46,14 @@ class LatentSite:
         return tuple(plate.name for plate in self.plates if plate.size != plate.full_size)
 
     @property
+    def imputed(self) -> bool:
+        """Whether it is what `obs_mask` leaves out of an observation, by both engines' name."""
+        return self.masked and self.name.endswith("_unobserved")
+
+    @property
     def width(self) -> int:
-        """The entries of one event on the real line."""
-        return prod(self.unconstrained or ())
+        """The entries of one event on the real line, or of a discrete one."""
+        return prod(self.event_shape if self.unconstrained is None else self.unconstrained)
 
     @property
     def size(self) -> int:
@@ -116,8 +124,9 @@ def arguments_of(model: Any, args: tuple, kwargs: Mapping[str, Any]) -> dict[str
     """The arguments of a call by the names that the model gives them, those left out included."""
     parameters = signature(model).parameters.values()
     bound = signature(model).bind_partial(*args, **kwargs)
-    found = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
-    found |= bound.arguments
+    defaults = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
+    given = {**defaults, **bound.arguments}
+    found = {p.name: given[p.name] for p in parameters if p.name in given}
     for kind, spread in ((Parameter.VAR_KEYWORD, True), (Parameter.VAR_POSITIONAL, False)):
         for name in (p.name for p in parameters if p.kind is kind and p.name in found):
             extra = found.pop(name)
@@ -156,13 +165,10 @@ def jointly(sites: Iterable[LatentSite], guide: str) -> tuple[LatentSite, ...]:
 
 
 def chosen_sites(sites: Mapping[str, LatentSite], names: Iterable[str] | None) -> list[str]:
-    """The sites of a joint vector: those named, or all that are not imputed data.
-
-    A latent under a mask, as what `obs_mask` leaves out of an observation, keeps the model's own
-    conditional unless it is named.
-    """
+    """The sites of a joint vector: those named, or all but what `obs_mask` leaves out of an
+    observation, which keeps the model's own conditional."""
     if names is None:
-        return [name for name, site in sites.items() if not site.masked]
+        return [name for name, site in sites.items() if not site.imputed]
     wanted = [names] if isinstance(names, str) else list(names)
     if unknown := [name for name in wanted if name not in sites]:
         raise ValueError(f"The model has no latent site {unknown}; it has {sorted(sites)}.")
@@ -217,7 +223,7 @@ def built(
             f"{family!r}."
         )
     shape = tuple(getattr(found, "event_shape", ()))
-    if shape != (dim,) or found.context_shape not in ((), (context,)):
+    if shape != (dim,) or getattr(found, "context_shape", ()) not in ((), (context,)):
         raise ValueError(
             f"The family of {what} must give values of shape {(dim,)} with "
             f"context_shape={context}, got {found!r}."

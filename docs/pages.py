@@ -16,6 +16,7 @@ FAMILIES = {
     "conditionals": "Conditional distributions: priors, guides and likelihoods",
     "flows": "Normalizing flows, conditionals as well",
     "losses": "Training objectives",
+    "guides": "Guides for any model",
     "joints": "The two joints, for authors of terms",
     "mcmc": "Transition kernels on unconstrained values",
     "nn": "Networks",

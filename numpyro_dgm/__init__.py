@@ -29,7 +29,7 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         reconstruct,
         to_arviz,
     )
-    from numpyro_dgm.guides import Guide, JointGuide
+    from numpyro_dgm.guides import AmortizedGuide, Guide, JointGuide
     from numpyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
     from numpyro_dgm.models import (
         AVB,
@@ -54,6 +54,7 @@ __all__ = [
     "NLL",
     "VAE",
     "Adam",
+    "AmortizedGuide",
     "BiGAN",
     "ConditionalGAN",
     "ConditionalVAE",

@@ -1,7 +1,8 @@
 """Guides for any model: they run the user's program and answer its latent sites."""
 
+from numpyro_dgm.guides.amortized import AmortizedGuide, Merged, Prior
 from numpyro_dgm.guides.base import Guide
 from numpyro_dgm.guides.determined import Determined
 from numpyro_dgm.guides.joint import JointGuide
 
-__all__ = ["Determined", "Guide", "JointGuide"]
+__all__ = ["AmortizedGuide", "Determined", "Guide", "JointGuide", "Merged", "Prior"]

@@ -69,7 +69,7 @@ class Guide:
     def __init__(
         self,
         model: Callable,
-        parts: Sequence[Callable[..., Part]] = (),
+        parts: Sequence[Callable[..., Part | None]] = (),
         *,
         name: str = "guide",
         key: Array | None = None,
@@ -114,7 +114,7 @@ class Guide:
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Draws the latent sites of the model, by name."""
         outline = self._outline(args, kwargs)
-        call = Call(outline, args, kwargs)
+        call = Call(self.model, outline, args, kwargs)
         parts: Any = register(self.name, self.parts)  # type: ignore[type-var]
         owner = {name: part for part in parts for name in part.answers}
         for part in parts:
@@ -144,6 +144,8 @@ class Guide:
             keys = list(jax.random.split(self.key, max(1, len(self._factories))))
         for factory, key in zip(self._factories, keys):
             part = factory(self, outline, args, kwargs, key=key)
+            if part is None:
+                continue
             if twice := [name for name in part.answers if name in taken]:
                 raise ValueError(f"Two parts of the guide answer the sites {twice}.")
             taken |= dict.fromkeys(part.answers, part)

@@ -13,7 +13,7 @@ from numpyro.primitives import Messenger
 
 from dgm_core.guides import LatentSite, Outline
 from numpyro_dgm.compat import mask_of
-from numpyro_dgm.guides.supports import real_line
+from numpyro_dgm.guides.supports import is_real, num_seen, real_line, seen
 from numpyro_dgm.joints.handlers import PlateSizes, WiderPlates
 from numpyro_dgm.joints.structure import Trace, kind_of, sites_of, unmasked
 from numpyro_dgm.nn import evaluation_mode
@@ -27,27 +27,33 @@ class Call:
     """One call of a guide: its arguments, and what its run has met so far.
 
     Attributes:
-        outline: what the program does on arguments of this form.
+        model, outline: the program, and what it does on arguments of this form.
         rows: the data that a subsampled plate holds, by plate.
         kept: what the parts of a guide keep for themselves during the call.
     """
 
-    def __init__(self, outline: Outline, args: tuple, kwargs: Mapping[str, Any]) -> None:
-        self.outline, self.args, self.kwargs = outline, args, kwargs
+    def __init__(
+        self, model: Callable, outline: Outline, args: tuple, kwargs: Mapping[str, Any]
+    ) -> None:
+        self.model, self.outline, self.args, self.kwargs = model, outline, args, kwargs
         self.rows: dict[str, Array] = {}
         self.kept: dict[Any, Any] = {}
         self.fns: dict[str, Any] = {}  # what the model draws each latent from
+        self.stated: dict[str, Any] = {}  # the same with its masks
         self.values: dict[str, Array] = {}
 
     def sample(self, name: str, fn: Any) -> Array:
         """Draws what the model does not have."""
         return numpyro.sample(name, fn, infer={"is_auxiliary": True})
 
+    def sample_beside(self, name: str, fn: Any, site: str) -> Array:
+        """Draws what the model does not have where it draws a site: in its plates, under its
+        masks."""
+        return self.sample(name, masked_as(self.stated[site], fn))
+
     def vector(self, name: str) -> Array:
-        """The value of a site met before, on the real line: (*batch, width)."""
-        value, fn = self.values[name], self.fns[name]
-        u = real_line(fn).inv(value)
-        return u.reshape((*value.shape[: value.ndim - fn.event_dim], -1))
+        """The value of a site met before, on the real line or one-hot: (*batch, width)."""
+        return seen(self.fns[name], self.values[name])
 
 
 class Finished(Exception):
@@ -68,7 +74,7 @@ class Answers(Messenger):
             msg["stop"] = True
             return
         name, fn = msg["name"], msg["fn"]
-        self.call.fns[name] = unmasked(fn)
+        self.call.fns[name], self.call.stated[name] = unmasked(fn), fn
         site = self.call.outline.sites.get(name)
         if site is None or site.scanned:
             return
@@ -107,8 +113,14 @@ def run_program(model: Callable, call: Call, answer: Answer) -> None:
 
 def masked_as(fn: Any, own: Any) -> Any:
     """A distribution under the mask that another brings."""
+    event_dim = len(fn.event_shape)
     while hasattr(fn, "base_dist"):
         if (mask := mask_of(fn)) is not None:
+            if len(fn.event_shape) != event_dim:
+                raise ValueError(
+                    "A latent site has a mask inside its event dimensions, where a density of the "
+                    "whole event is not defined: leave it to Prior(), or mask whole events."
+                )
             own = own.mask(mask)
         fn = fn.base_dist
     return own
@@ -150,6 +162,8 @@ def _outline(trace: Trace) -> Outline:
             site.batch_shape,
             site.event_shape,
             _unconstrained(trace[name]["fn"]),
+            num_seen=num_seen(trace[name]["fn"]),
+            real=is_real(trace[name]["fn"]),
             discrete=_is_discrete(trace[name]["fn"]),
             masked=_is_masked(trace[name]["fn"]),
             scanned=site.scanned,

@@ -45,7 +45,7 @@ def start_of(
         )
     if traced:  # prior draws seldom look at the data: ones stand for them
         args, kwargs = jax.tree.map(_concrete, (args, kwargs))
-    call = Call(outline, args, kwargs)
+    call = Call(model, outline, args, kwargs)
     start, spread = jax.jit(lambda: _of_draws(_prior_draws(model, call, sites)))()
     if isinstance(init, Mapping):
         return _with_values(model, call, sites, init, start), spread

@@ -1,13 +1,20 @@
 """Supports mapped to the real line, as the run at hand has them: bounds may be other sites."""
 
+from math import prod
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
-from numpyro.distributions import biject_to
+from numpyro.distributions import (
+    CategoricalLogits,
+    CategoricalProbs,
+    biject_to,
+    constraints,
+)
 from numpyro.distributions.transforms import Transform
 
 from numpyro_dgm.guides.determined import Determined
+from numpyro_dgm.joints.values import base_of, with_vectors
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -19,6 +26,37 @@ def real_line(fn: Any) -> Transform:
         NotImplementedError: where there is none, as for a discrete support or a sphere.
     """
     return biject_to(fn.support)
+
+
+def is_real(fn: Any) -> bool:
+    """Whether the support of a distribution is the real line already."""
+    support = fn.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support is constraints.real
+
+
+def num_seen(fn: Any) -> int:
+    """How many numbers `seen` makes of an event."""
+    base = base_of(fn)
+    if isinstance(base, CategoricalProbs | CategoricalLogits):
+        return base.probs.shape[-1] * prod(fn.event_shape)
+    if getattr(fn.support, "is_discrete", False):
+        return prod(fn.event_shape)
+    try:
+        shape = real_line(fn).inverse_shape(fn.batch_shape + fn.event_shape)
+    except NotImplementedError:
+        return 0
+    return prod(shape[len(fn.batch_shape) :])
+
+
+def seen(fn: Any, value: Array) -> Array:
+    """A value as numbers without bounds, (*batch, entries): on the real line, classes one-hot."""
+    batch = value.shape[: value.ndim - fn.event_dim]
+    if getattr(fn.support, "is_discrete", False):
+        vectors = with_vectors((value, fn.event_dim), fn)[0]
+        return vectors.astype(jnp.result_type(float)).reshape((*batch, -1))
+    return real_line(fn).inv(value).reshape((*batch, -1))
 
 
 def determined(fn: Any, u: Array, log_density: Array | float = 0.0) -> Determined:

@@ -5,6 +5,7 @@ from numpyro_dgm.nn.layers import BatchNorm, Dropout, Linear
 from numpyro_dgm.nn.mlp import MLP
 from numpyro_dgm.nn.modes import evaluation_mode
 from numpyro_dgm.nn.optimizers import Adam
+from numpyro_dgm.nn.pooled import Pooled
 from numpyro_dgm.nn.register import register
 from numpyro_dgm.nn.requirements import require
 
@@ -16,6 +17,7 @@ __all__ = [
     "ConvEncoder",
     "Dropout",
     "Linear",
+    "Pooled",
     "evaluation_mode",
     "register",
     "require",

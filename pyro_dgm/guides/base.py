@@ -65,7 +65,11 @@ class Guide(nn.Module):
     """
 
     def __init__(
-        self, model: Callable, parts: Sequence[Callable[..., Part]] = (), *, name: str = "guide"
+        self,
+        model: Callable,
+        parts: Sequence[Callable[..., Part | None]] = (),
+        *,
+        name: str = "guide",
     ) -> None:
         super().__init__()
         self._model = (check_callable("model", model),)  # kept out of the submodules
@@ -107,7 +111,7 @@ class Guide(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Draws the latent sites of the model, by name."""
         outline = self._outline(args, kwargs)
-        call = Call(outline, args, kwargs)
+        call = Call(self.model, outline, args, kwargs)
         parts: Any = register(self.name, self.parts)
         owner = {name: part for part in parts for name in part.answers}
         for part in parts:
@@ -133,6 +137,8 @@ class Guide(nn.Module):
         taken: dict[str, Part] = {}
         for factory in self._factories:
             part = factory(self, outline, args, kwargs)
+            if part is None:
+                continue
             if twice := [name for name in part.answers if name in taken]:
                 raise ValueError(f"Two parts of the guide answer the sites {twice}.")
             taken |= dict.fromkeys(part.answers, part)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dgm_core.guides import LatentSite, Outline
 from pyro_dgm.compat import mask_of
-from pyro_dgm.guides.supports import real_line
+from pyro_dgm.guides.supports import is_real, num_seen, real_line, seen
 from pyro_dgm.joints.handlers import WiderPlates
 from pyro_dgm.joints.reading import observed_mask
 from pyro_dgm.joints.structure import kind_of, sites_of, unmasked
@@ -31,27 +31,33 @@ class Call:
     """One call of a guide: its arguments, and what its run has met so far.
 
     Attributes:
-        outline: what the program does on arguments of this form.
+        model, outline: the program, and what it does on arguments of this form.
         rows: the data that a subsampled plate holds, by plate.
         kept: what the parts of a guide keep for themselves during the call.
     """
 
-    def __init__(self, outline: Outline, args: tuple, kwargs: Mapping[str, Any]) -> None:
-        self.outline, self.args, self.kwargs = outline, args, kwargs
+    def __init__(
+        self, model: Callable, outline: Outline, args: tuple, kwargs: Mapping[str, Any]
+    ) -> None:
+        self.model, self.outline, self.args, self.kwargs = model, outline, args, kwargs
         self.rows: dict[str, Tensor] = {}
         self.kept: dict[Any, Any] = {}
         self.fns: dict[str, Any] = {}  # what the model draws each latent from
+        self.stated: dict[str, Any] = {}  # the same with its masks
         self.values: dict[str, Tensor] = {}
 
     def sample(self, name: str, fn: Any) -> Tensor:
         """Draws what the model does not have."""
         return pyro.sample(name, fn, infer={"is_auxiliary": True})
 
+    def sample_beside(self, name: str, fn: Any, site: str) -> Tensor:
+        """Draws what the model does not have where it draws a site: in its plates, under its
+        masks."""
+        return self.sample(name, masked_as(self.stated[site], fn))
+
     def vector(self, name: str) -> Tensor:
-        """The value of a site met before, on the real line: (*batch, width)."""
-        value, fn = self.values[name], self.fns[name]
-        u = real_line(fn).inv(value)
-        return u.reshape((*value.shape[: value.ndim - fn.event_dim], -1))
+        """The value of a site met before, on the real line or one-hot: (*batch, width)."""
+        return seen(self.fns[name], self.values[name])
 
 
 class Finished(Exception):
@@ -72,7 +78,7 @@ class Answers(Messenger):
             msg["stop"] = True
             return
         name, fn = msg["name"], msg["fn"]
-        self.call.fns[name] = unmasked(fn)
+        self.call.fns[name], self.call.stated[name] = unmasked(fn), fn
         site = self.call.outline.sites.get(name)
         if site is None:
             return
@@ -111,8 +117,14 @@ def run_program(model: Callable, call: Call, answer: Answer) -> None:
 
 def masked_as(fn: Any, own: Any) -> Any:
     """A distribution under the mask that another brings."""
+    event_dim = len(fn.event_shape)
     while hasattr(fn, "base_dist"):
         if (mask := mask_of(fn)) is not None:
+            if len(fn.event_shape) != event_dim:
+                raise ValueError(
+                    "A latent site has a mask inside its event dimensions, where a density of the "
+                    "whole event is not defined: leave it to Prior(), or mask whole events."
+                )
             own = own.mask(mask)
         fn = fn.base_dist
     return own
@@ -144,6 +156,8 @@ def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outli
             site.batch_shape,
             site.event_shape,
             _unconstrained(trace.nodes[name]["fn"]),
+            num_seen=num_seen(trace.nodes[name]["fn"]),
+            real=is_real(trace.nodes[name]["fn"]),
             discrete=_is_discrete(trace.nodes[name]["fn"]),
             masked=observed_mask(trace.nodes[name]) is not None,
         )

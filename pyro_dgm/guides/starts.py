@@ -35,7 +35,7 @@ def start_of(
     init: Init,
 ) -> tuple[Tensor, Tensor]:
     """A place and a spread for the vector of some sites, (D,) each."""
-    call = Call(outline, args, kwargs)
+    call = Call(model, outline, args, kwargs)
     start, spread = _of_draws(_prior_draws(model, call, sites))
     if isinstance(init, Mapping):
         return _with_values(model, call, sites, init, start), spread

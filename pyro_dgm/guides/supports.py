@@ -1,15 +1,16 @@
 """Supports mapped to the real line, as the run at hand has them: bounds may be other sites."""
 
+from math import prod
 from typing import Any
 
 import torch
-from pyro.distributions import constraints
+from pyro.distributions import Categorical, constraints
 from torch import Tensor
 from torch.distributions import biject_to
 from torch.distributions.transforms import ComposeTransform, Transform
 
 from pyro_dgm.guides.determined import Determined
-from pyro_dgm.joints.values import base_of
+from pyro_dgm.joints.values import base_of, with_vectors
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -35,6 +36,35 @@ def real_line(fn: Any) -> Transform:
     if kind is type(constraints.positive_definite):
         return ComposeTransform([CholeskyFactor(), _Square()])
     return biject_to(fn.support)
+
+
+def is_real(fn: Any) -> bool:
+    """Whether the support of a distribution is the real line already."""
+    circular = type(base_of(fn)).__name__.lstrip("_") in _CIRCULAR
+    return _base_of(fn.support) is constraints.real and not circular
+
+
+def num_seen(fn: Any) -> int:
+    """How many numbers `seen` makes of an event."""
+    base = base_of(fn)
+    if isinstance(base, Categorical):
+        return base.probs.shape[-1] * prod(fn.event_shape)
+    if getattr(fn.support, "is_discrete", False):
+        return prod(fn.event_shape)
+    try:
+        shape = real_line(fn).inverse_shape(fn.batch_shape + fn.event_shape)
+    except NotImplementedError:
+        return 0
+    return prod(shape[len(fn.batch_shape) :])
+
+
+def seen(fn: Any, value: Tensor) -> Tensor:
+    """A value as numbers without bounds, (*batch, entries): on the real line, classes one-hot."""
+    batch = value.shape[: value.ndim - fn.event_dim]
+    if getattr(fn.support, "is_discrete", False):
+        vectors = with_vectors((value, fn.event_dim), fn)[0]
+        return vectors.to(torch.get_default_dtype()).reshape((*batch, -1))
+    return real_line(fn).inv(value).reshape((*batch, -1))
 
 
 def determined(fn: Any, u: Tensor, log_density: Tensor | float = 0.0) -> Determined:

@@ -22,6 +22,8 @@ from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.structure import draws_nothing, find_structure, random_sites
 from tests.backends import NumPyroBackend, PyroBackend
 from tests.guides.programs import PRIORS, schools
+from tests.guides.test_amortized import Identity, chain, key, levels, network
+from tests.losses.user_models import Y
 from tests.twins.copying import arrays_of, copy_weights, shake
 from tests.twins.test_conditionals import close
 
@@ -104,3 +106,27 @@ def test_joint_guide_of_eight_schools(x64: None) -> None:
     check_twins(
         lambda b: (schools(b)[0], b.guides.JointGuide(schools(b)[0])), schools(PyroBackend())[1]
     )
+
+
+@pytest.mark.parametrize("family", ["vector", "by site", "merged"])
+def test_amortized_guides(x64: None, family: str) -> None:
+    def build(b: Any) -> tuple[Callable, Any]:
+        normal = b.conditionals.FullRankNormal
+        families = {
+            "vector": b.conditionals.DiagonalNormal,
+            "by site": {"z1": normal, "z2": normal},
+            "merged": {"theta": b.guides.Merged()},
+        }
+        model = levels(b, 12, 4) if family == "merged" else chain(b)
+        encoder = network(b, 1, (3,), activation="tanh")
+        return model, b.guides.AmortizedGuide(model, encoder, families[family], **key(b))
+
+    check_twins(build, Y[:4])
+
+
+def test_amortized_guide_that_sees_globals(x64: None) -> None:
+    def build(b: Any) -> tuple[Callable, Any]:
+        model, family = levels(b, 12, 4), b.conditionals.DiagonalNormal
+        return model, b.guides.AmortizedGuide(model, Identity(), family, **key(b))
+
+    check_twins(build, Y[:4])

@@ -20,6 +20,7 @@ from pyro_dgm.evaluation.arviz import axes_of
 from pyro_dgm.evaluation.calls import Call, as_numpy, calling
 from pyro_dgm.evaluation.draws import read_values
 from pyro_dgm.evaluation.posterior import Posterior, model_sites, unconstrained
+from pyro_dgm.nn.register import unwatched
 
 __all__ = ["nuts"]
 
@@ -134,7 +135,7 @@ def _sample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws (num_chains, num_draws, size) and which of them diverged."""
     draws, diverging = [], np.zeros((len(starts), num_draws), bool)
-    with torch.enable_grad(), pyro.validation_enabled(False):
+    with torch.enable_grad(), pyro.validation_enabled(False), unwatched():
         gradient = _as_graph(log_density, starts)
         for chain, e in enumerate(starts):
             torch.manual_seed(seed % 2**62 + chain)

@@ -1,6 +1,7 @@
 """Registering the parameters of modules inside models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -19,6 +20,16 @@ watching: ContextVar[tuple[Callable[[nn.Module], None], ...]] = ContextVar("watc
 settled = ContextVar(
     "settled", default=False
 )  # true inside training steps, which know all parameters already
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """A block whose networks nobody is told of: they are known, or made in it."""
+    token = watching.set(())
+    try:
+        yield
+    finally:
+        watching.reset(token)
 
 
 def register(name: str, module: M) -> M:

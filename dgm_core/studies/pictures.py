@@ -65,6 +65,7 @@ def plot_comparison(rows: Rows) -> Figure:
 
 def _draw_panel(axes: Axes, rows: Rows, places: dict[str, int], panel: Any) -> None:
     title, columns, logarithmic, limit = panel
+    floor = _floor(rows) if title.startswith("nats") else -np.inf
     colors = {label: f"C{(len(places) - 1 - place) % 10}" for label, place in places.items()}
     for name, mark in columns:
         for row in rows:
@@ -72,10 +73,10 @@ def _draw_panel(axes: Axes, rows: Rows, places: dict[str, int], panel: Any) -> N
             if value is None or not np.isfinite(value) or (logarithmic and value <= 0):
                 continue
             label = _label(row, rows)
-            width = 9 if mark == "|" else 5
-            axes.plot(
-                value, places[label], mark, fillstyle="none", color=colors[label], markersize=width
-            )
+            shown = "<" if value < floor else mark  # far below: an arrow at the edge
+            width = 9 if shown == "|" else 5
+            at = max(value, floor), places[label]
+            axes.plot(*at, shown, fillstyle="none", color=colors[label], markersize=width)
     if logarithmic:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -86,6 +87,16 @@ def _draw_panel(axes: Axes, rows: Rows, places: dict[str, int], panel: Any) -> N
     axes.set_title(title, fontsize=9)
     axes.grid(axis="x", alpha=0.3)
     axes.tick_params(labelsize=8)
+
+
+def _floor(rows: Rows) -> float:
+    """Where the axis of bounds ends, so that a guide that failed to train does not hide how the
+    others differ."""
+    bounds = np.array([row["ELBO"] for row in rows if row.get("ELBO") is not None])
+    if not len(bounds):
+        return -np.inf
+    best = float(bounds.max())
+    return best - max(1.0, 6 * float(best - np.median(bounds)))
 
 
 def _label(row: Mapping[str, Any], rows: Rows) -> str:

@@ -116,3 +116,29 @@ def test_bad_weights_are_refused(backend: Any) -> None:
     assert (caught.value.khat > 0.7).any()
     found = b.evaluation.resample(run, x, num_draws=10, num_particles=2000, force=True)
     assert found.draws["z"].shape == (10, 3) and (found.khat > 0.7).any()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        m.schools,
+        m.flat_regression,
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in (m.volatility, m.crossed, m.factorization, m.missing_entries, m.supports)
+        ),
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_models_of_other_people(backend: Any, make: Any) -> None:
+    """Crossed plates, dynamic supports, missing entries, models that do not broadcast."""
+    b, kind = backend, make(backend)
+    run = b.run(kind.model, kind.guide, {"loc": 0.3})
+    draws = b.evaluation.sample_posterior(run, kind.data, num_draws=3)
+    found = b.evaluation.resample(run, kind.data, num_draws=3, num_particles=30, force=True)
+    assert found.khat.shape == (kind.weights,)
+    assert set(draws) == set(found.draws) == set(kind.posterior)
+    for name, dims in kind.posterior.items():
+        assert draws[name].shape == found.draws[name].shape
+        assert draws[name].shape[0] == 3 and draws[name].ndim == 1 + len(dims)
+        assert np.isfinite(draws[name]).all() and np.isfinite(found.draws[name]).all()

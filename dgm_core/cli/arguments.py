@@ -170,12 +170,9 @@ def read_arguments(backend_name: str, argv: Sequence[str]) -> argparse.Namespace
     if arguments.command != "fit":
         arguments.model, settings = _stored(arguments.folder, backend_name)
         settings |= given
-    elif arguments.resume and arguments.output is not None:
-        settings = _resumed(arguments.output, backend_name, arguments.model, given)
     else:
         settings = _defaults(arguments.model) | given
-        short = backend_name.removesuffix("_dgm")
-        name = f"{arguments.model}-{settings['data']}-{short}"
+        name = f"{arguments.model}-{settings['data']}-{backend_name.removesuffix('_dgm')}"
         arguments.output = arguments.output or Path("runs") / name
         if arguments.resume:
             settings = _resumed(arguments.output, backend_name, arguments.model, given)
@@ -269,15 +266,13 @@ def _check(arguments: argparse.Namespace) -> None:
             f"--estimator {arguments.estimator} does not go with --loss {arguments.loss}, which "
             f"takes {', '.join(loss.estimators)}."
         )
-    changed = [name for name, flag in FLAGS.items() if getattr(arguments, name) != flag.default]
-    of_losses = {flag for other in LOSSES.values() for flag in other.flags}
-    of_models = {flag for other in MODELS.values() for flag in other.flags}
-    for name in changed:
-        flag = f"--{name.replace('_', '-')}"
-        if name in of_losses and name not in loss.flags:
-            raise UsageError(f"{flag} does not go with --loss {arguments.loss}.")
-        if name in of_models and name not in model.flags:
-            raise UsageError(f"{flag} does not go with {arguments.model}.")
+    takers: Any = ((f"--loss {arguments.loss}", loss, LOSSES), (arguments.model, model, MODELS))
+    for name, flag in FLAGS.items():
+        own = "beta" if name == "warmup" else name
+        for text, taker, all_ in takers:
+            used = own in taker.flags or all(own not in other.flags for other in all_.values())
+            if getattr(arguments, name) != flag.default and not used:
+                raise UsageError(f"--{name.replace('_', '-')} does not go with {text}.")
     if arguments.patience is not None and not model.scored:
         raise UsageError(
             f"--patience counts epochs without a better bound, and {arguments.model} has none."

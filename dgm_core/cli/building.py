@@ -102,9 +102,10 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
     make, model, z_dim = backend.maker(arguments.seed), data.model, arguments.z_dim
     shape: Any = data.dataset.image_shape if model.of_images else data.dataset.x_dim
     sizes = [shape, z_dim] if "z_dim" in model.flags else [shape]
-    classes = data.dataset.num_classes
-    given = [Labels(classes) if model.kind == "ConditionalVAE" else classes]
-    sizes += given if model.labeled else list(model.sizes)
+    if model.labeled:
+        classes = data.dataset.num_classes
+        sizes.append(Labels(classes) if model.kind == "ConditionalVAE" else classes)
+    sizes += model.sizes
     options: dict[str, Any] = {}
     hidden = arguments.hidden
     if model.of_images:
@@ -144,14 +145,15 @@ def build_loss(backend: Backend, arguments: Namespace, num_data: int) -> Any:
     """The loss, with KL warm-up over whole epochs. Raises UsageError for arguments that the loss
     refuses.
     """
-    given = Namespace(**vars(arguments))
+    loss, sites = LOSSES[arguments.loss], MODELS[arguments.model].sites
+    given = {flag: getattr(arguments, flag) for flag in loss.flags}
+    if "num_particles" in given:
+        given["num_particles"] = arguments.num_particles or loss.num_particles
     if arguments.warmup:
         steps_per_epoch = -(-num_data // arguments.batch_size)
-        given.beta = linear(arguments.warmup * steps_per_epoch, end=arguments.beta)
-    sites = MODELS[arguments.model].sites
+        given["beta"] = linear(arguments.warmup * steps_per_epoch, end=arguments.beta)
     with as_usage_error():
-        build = LOSSES[arguments.loss].build
-        return build(backend.package.losses, given, sites if len(sites) > 1 else sites[0])
+        return loss.terms(backend.package.losses, sites if len(sites) > 1 else sites[0], **given)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -62,89 +61,60 @@ class Model:
     inferred: bool = False
 
 
-_ALL = ("hidden", "z_dim", "prior", "posterior", "likelihood", "binarize")
-_VAE: dict[str, Any] = {"flags": _ALL, "scored": True, "inferred": True}
+_PARTS = ("hidden", "z_dim", "prior", "likelihood", "binarize")
 _BOUNDS, _CRITICS = ("elbo", "iwae"), ("jensen_shannon", "wasserstein")
+_VAE: dict[str, Any] = {"flags": (*_PARTS, "posterior"), "scored": True, "inferred": True}
+_PLANE = "eight_gaussians"
 
 MODELS = {
     "vae": Model("VAE", "variational autoencoder of vectors", _BOUNDS, **_VAE),
     "conv_vae": Model("ConvVAE", "the same of images", _BOUNDS, of_images=True, **_VAE),
     "conditional_vae": Model("ConditionalVAE", "given a class", _BOUNDS, labeled=True, **_VAE),
-    "avb": Model(
-        "AVB",
-        "a VAE whose guide has no density",
-        ("ratio",),
-        flags=tuple(flag for flag in _ALL if flag != "posterior"),
-        inferred=True,
-    ),
-    "gan": Model("GAN", "generative adversarial network", _CRITICS, data="eight_gaussians"),
+    "avb": Model("AVB", "its guide has no density", ("ratio",), flags=_PARTS, inferred=True),
+    "gan": Model("GAN", "generative adversarial network", _CRITICS, _PLANE),
     "conditional_gan": Model(
-        "ConditionalGAN", "given a class", ("jensen_shannon",), sites=("x", "y"), labeled=True
+        "ConditionalGAN", "given a class", _CRITICS[:1], sites=("x", "y"), labeled=True
     ),
     "dcgan": Model("DCGAN", "a GAN of images", _CRITICS, of_images=True),
     "bigan": Model(
-        "BiGAN",
-        "a GAN that infers z",
-        _CRITICS,
-        data="eight_gaussians",
-        sites=("x", "z"),
-        inferred=True,
+        "BiGAN", "a GAN that infers z", _CRITICS, _PLANE, sites=("x", "z"), inferred=True
     ),
     "infogan": Model(
-        "InfoGAN",
-        "a GAN with a readable code",
-        ("infogan",),
-        flags=("hidden", "z_dim"),
-        sizes=(10,),
+        "InfoGAN", "a GAN with a code", ("infogan",), flags=("hidden", "z_dim"), sizes=(10,)
     ),
     "flow_gan": Model(
-        "FlowGAN",
-        "a flow, by likelihood, critic or both",
-        ("nll", "jensen_shannon", "hybrid"),
-        data="two_moons",
-        flags=(),
-        scored=True,
+        "FlowGAN", "a flow", ("nll", "hybrid", *_CRITICS[:1]), "two_moons", (), scored=True
     ),
 }
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss: what it takes, the estimators of its gradient, and how it is built from the module
-    `losses`, the arguments and the sites of the model.
+    """A loss.
+
+    Args:
+        terms: how it is built from the module `losses` and the sites of the model.
+        flags: that it takes as arguments.
+        estimators: of its gradient.
+        num_particles: the default.
     """
 
-    build: Callable[[Any, Namespace, Any], Any]
+    terms: Callable[..., Any]
     flags: tuple[str, ...] = ()
     estimators: tuple[str, ...] = ("reparam",)
+    num_particles: int = 1
 
 
+_DRAWS = ("num_particles", "estimator")
 LOSSES = {
     "elbo": Objective(
-        lambda losses, given, _: losses.ELBO(
-            beta=given.beta, num_particles=given.num_particles or 1, estimator=given.estimator
-        ),
-        ("estimator", "beta", "warmup", "num_particles"),
-        ("reparam", "stl", "score"),
+        lambda l, _, **given: l.ELBO(**given), ("beta", *_DRAWS), ("reparam", "stl", "score")
     ),
-    "iwae": Objective(
-        lambda losses, given, _: losses.IWAE(
-            num_particles=given.num_particles or 10, estimator=given.estimator
-        ),
-        ("estimator", "num_particles"),
-        ("reparam", "dreg"),
-    ),
-    "ratio": Objective(
-        lambda losses, given, _: losses.RatioELBO(num_particles=given.num_particles or 1),
-        ("num_particles",),
-    ),
-    "nll": Objective(lambda losses, given, _: losses.NLL()),
-    "jensen_shannon": Objective(lambda losses, given, sites: losses.JensenShannon(sites)),
-    "wasserstein": Objective(lambda losses, given, sites: losses.Wasserstein(sites)),
-    "hybrid": Objective(
-        lambda losses, given, sites: losses.NLL() + 0.1 * losses.JensenShannon(sites)
-    ),
-    "infogan": Objective(
-        lambda losses, given, sites: losses.JensenShannon(sites) + losses.MutualInformation("c")
-    ),
+    "iwae": Objective(lambda l, _, **given: l.IWAE(**given), _DRAWS, ("reparam", "dreg"), 10),
+    "ratio": Objective(lambda l, _, **given: l.RatioELBO(**given), ("num_particles",)),
+    "nll": Objective(lambda l, _: l.NLL()),
+    "jensen_shannon": Objective(lambda l, sites: l.JensenShannon(sites)),
+    "wasserstein": Objective(lambda l, sites: l.Wasserstein(sites)),
+    "hybrid": Objective(lambda l, sites: l.NLL() + 0.1 * l.JensenShannon(sites)),
+    "infogan": Objective(lambda l, sites: l.JensenShannon(sites) + l.MutualInformation("c")),
 }

@@ -81,6 +81,21 @@ def flat(context: Any, context_shape: tuple[Any, ...]) -> Array:
     return jnp.concatenate([jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in parts], -1)
 
 
+def unflat(vector: Array, context_shape: tuple[Any, ...]) -> Any:
+    """The context of which `flat` makes a vector (*batch, entries).
+
+    Example:
+        >>> unflat(jnp.zeros((5, 128)), (2, 8, 8)).shape
+        (5, 2, 8, 8)
+    """
+    parts, start = [], 0
+    for shape in parts_of(context_shape):
+        part = vector[..., start : start + prod(shape)]
+        parts.append(part.reshape(*vector.shape[:-1], *shape))
+        start += prod(shape)
+    return tuple(parts) if is_several(context_shape) else parts[0]
+
+
 def as_map(context: Any, context_shape: tuple[Any, ...], pixels: tuple[int, ...]) -> Array:
     """A context as networks see it as a map (*batch, channels, *pixels): maps with more pixels in
     blocks, vectors the same in all pixels, several one behind the other.

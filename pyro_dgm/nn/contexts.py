@@ -1,5 +1,6 @@
 """Contexts as networks see them: labels one-hot, flattened or as a map."""
 
+from math import prod
 from typing import Any
 
 import torch
@@ -65,6 +66,21 @@ def flat(context: Any, context_shape: tuple[Any, ...]) -> Tensor:
     batch = batch_shape_of(context, context_shape)
     parts = map(flat, context, context_shape)
     return torch.cat([part.expand(*batch, -1) for part in parts], -1)
+
+
+def unflat(vector: Tensor, context_shape: tuple[Any, ...]) -> Any:
+    """The context of which `flat` makes a vector (*batch, entries).
+
+    Example:
+        >>> unflat(torch.zeros(5, 128), (2, 8, 8)).shape
+        torch.Size([5, 2, 8, 8])
+    """
+    parts, start = [], 0
+    for shape in parts_of(context_shape):
+        part = vector[..., start : start + prod(shape)]
+        parts.append(part.reshape(*vector.shape[:-1], *shape))
+        start += prod(shape)
+    return tuple(parts) if is_several(context_shape) else parts[0]
 
 
 def as_map(context: Any, context_shape: tuple[Any, ...], pixels: tuple[int, ...]) -> Tensor:

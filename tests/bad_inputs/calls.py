@@ -41,6 +41,10 @@ def values(twin: Twin) -> Iterator[Row]:
             partial(twin.ImageCritic((1, 8, 8)), image),
             r"expects images of shape \(1, 8, 8\), got",
         ),
+        "ImageCritic with labels": (
+            partial(twin.ImageCritic((1, 8, 8), context_shape=twin.Labels(3)), image),
+            r"expects images of shape \(1, 8, 8\), side by side with 3 entries of a context, got",
+        ),
         "ProjectionCritic": (
             partial(twin.ProjectionCritic(3, 2), four),
             "needs x and a one-hot y side by side",
@@ -54,6 +58,27 @@ def values(twin: Twin) -> Iterator[Row]:
             partial(twin.DiagonalNormal(2), four),
             "takes no context, got",
         ),
+        "a context of another rank": (
+            partial(twin.MAF(2, context_shape=(3, 2)), four),
+            r"needs a context of shape \(\*batch, 3, 2\), got \(5, 4\)",
+        ),
+        "numbers as labels": (
+            partial(twin.MAF(2, context_shape=twin.Labels(3)), four),
+            r"needs a context of integer labels of shape \(\*batch,\), got float32 \(5, 4\)",
+        ),
+        "truths as labels": (
+            partial(twin.Bernoulli(2, context_shape=twin.Labels(3)), four > 0),
+            r"needs a context of integer labels of shape \(\*batch,\), got bool \(5, 4\)",
+        ),
+        "label 3 of 3 as context": (
+            partial(twin.RealNVP(2, context_shape=twin.Labels(3)), array(np.array([0, 3]))),
+            "^context must be labels from 0 to 2, got 3",
+        ),
+        "one context of two": (
+            partial(twin.Normal(2, context_shape=((3, 2), twin.Labels(3))), four),
+            r"needs 2 contexts side by side, .* got \(5, 4\)",
+        ),
+        "no classes": (partial(twin.Labels, 0), "^num_classes must be an integer of at least 1"),
         "text as context": (
             partial(given, "context"),
             r"needs a context of shape \(\*batch, 3\), got 'context'",

@@ -76,6 +76,7 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         (2,),
         {"dim": "shape", **CONTEXT, "df": "positive or none", "min_scale": "share"},
     ),
+    "Labels": ((3,), {"num_classes": "count"}),
     "Bernoulli": ((2,), {"dim": "shape", **CONTEXT}),
     "ContinuousBernoulli": ((2,), {"dim": "shape", **CONTEXT}),
     "Beta": ((2,), {"dim": "shape", **CONTEXT, "min_concentration": "share"}),
@@ -302,7 +303,13 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     "Critic": ((3,), {"dim": "count", "hidden": "sizes", **SPECTRAL}),
     "ImageCritic": (
         ((1, 8, 8),),
-        {"image_shape": "image", "hidden_channels": "sizes", "features": "count", **SPECTRAL},
+        {
+            "image_shape": "image",
+            **CONTEXT,
+            "hidden_channels": "sizes",
+            "features": "count",
+            **SPECTRAL,
+        },
     ),
     "ProjectionCritic": (
         (3, 2),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from dgm_core.contexts import Labels
+
 ALL = ("m", "W", "b", "A", "s")
 MODEL, GUIDE = ("m", "W", "b"), ("A", "s")
 LATENT, FIT = ("m", "A", "s"), ("W", "b", "A", "s")
@@ -199,6 +201,18 @@ CRITICS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]]
         ((2, 8, 9),),
         IMAGE_CRITIC | {"spectral_norm": True},
         (2, 8, 9),
+    ),
+    "image with a map and labels": (
+        "ImageCritic",
+        ((2, 8, 9),),
+        IMAGE_CRITIC | {"context_shape": ((1, 8, 9), Labels(3))},
+        (2 * 72 + 72 + 3,),
+    ),
+    "image with labels": (
+        "ImageCritic",
+        ((1, 4, 4),),
+        {**IMAGE_CRITIC, "context_shape": Labels(3)},
+        (19,),
     ),
     "projection": (
         "ProjectionCritic",

@@ -22,9 +22,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dgm_core.arguments import check_count, check_flag, check_shape, refuse
+from dgm_core.arguments import check_count, check_flag, check_image_shape, check_shape, refuse
+from dgm_core.contexts import (
+    ContextShape,
+    check_context_shape,
+    context_size,
+    map_channels,
+    shown_shape,
+)
 from dgm_core.terms import written
 from pyro_dgm.nn import MLP, ConvEncoder, Linear
+from pyro_dgm.nn.contexts import as_map, unflat
 
 __all__ = ["Critic", "ImageCritic", "ProjectionCritic"]
 
@@ -80,11 +88,16 @@ class ImageCritic(nn.Module):
 
     Args:
         image_shape: channels, height, width.
+        context_shape: of what an image is compared together with (0 = nothing): a map with its
+            pixels, labels, a vector, or several of these, seen as further channels; a vector is the
+            same in all pixels.
         hidden_channels, features, activation: of the `ConvEncoder`.
         spectral_norm: as in `Critic`.
 
     Shapes:
-        x (batch, channels, height, width), or flattened -> (batch,).
+        x (batch, channels, height, width), or flattened; with a context both side by side, (batch,
+        entries of an image + entries of its context), labels one-hot, as a term with these sites
+        hands them over -> (batch,).
 
     Raises:
         ValueError: if the image is too small to be halved that often, and as `Critic`.
@@ -98,6 +111,7 @@ class ImageCritic(nn.Module):
         self,
         image_shape: tuple[int, int, int],
         *,
+        context_shape: ContextShape = 0,
         hidden_channels: Sequence[int] = (32, 64),
         features: int = 256,
         activation: str = "leaky_relu",
@@ -105,8 +119,15 @@ class ImageCritic(nn.Module):
     ) -> None:
         super().__init__()
         features = check_count("features", features)
+        self.image_shape = check_image_shape("image_shape", image_shape)
+        self.context_shape = check_context_shape("context_shape", context_shape)
+        channels, height, width = self.image_shape
+        seen = map_channels(self.context_shape, (height, width)) or context_size(context_shape)
         self.encoder = ConvEncoder(
-            image_shape, hidden_channels=hidden_channels, out_dim=features, activation=activation
+            (channels + seen, height, width),
+            hidden_channels=hidden_channels,
+            out_dim=features,
+            activation=activation,
         )
         self.output = Linear(features, 1)
         self.spectral_norm = _check_slope(spectral_norm, activation)
@@ -114,17 +135,32 @@ class ImageCritic(nn.Module):
     def __repr__(self) -> str:
         of = self.encoder
         channels = tuple(convolution.out_channels for convolution in of.convolutions)
-        first = (f"{of.image_shape}", f"hidden_channels={channels}", f"features={of.out_dim}")
+        context = self.context_shape
+        given = [f"context_shape={shown_shape(context)}"] if context else []
+        first = (
+            f"{self.image_shape}",
+            *given,
+            f"hidden_channels={channels}",
+            f"features={of.out_dim}",
+        )
         return written(self, *first, spectral_norm=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """One number for each of x (batch, channels, height, width)."""
-        if prod(x.shape[1:]) != prod(self.encoder.image_shape):
+        entries, rest = prod(self.image_shape), context_size(self.context_shape)
+        if prod(x.shape[1:]) != entries + rest:
+            beside = f", side by side with {rest} entries of a context" if rest else ""
             raise ValueError(
-                f"ImageCritic expects images of shape {self.encoder.image_shape}, got an array of "
+                f"ImageCritic expects images of shape {self.image_shape}{beside}, got an array of "
                 f"shape {tuple(x.shape)}."
             )
-        h = _applied(self.encoder, x.reshape(len(x), *self.encoder.image_shape), self.spectral_norm)
+        x = x.reshape(len(x), -1)
+        image = x[:, :entries].reshape(len(x), *self.image_shape)
+        if rest:
+            context = unflat(x[:, entries:], self.context_shape)
+            seen = as_map(context, self.context_shape, self.image_shape[1:])
+            image = torch.cat([image, seen], 1)
+        h = _applied(self.encoder, image, self.spectral_norm)
         return _applied(self.output, h, self.spectral_norm).squeeze(-1)
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from tests.bad_inputs.base import INF, NAN, Row, Twin
+from tests.bad_inputs.contexts import contexts
 
 
 def values(twin: Twin) -> Iterator[Row]:
     """Calls of networks, conditionals and formulas with arrays that do not fit."""
     array = twin.array
     four, image = array(np.zeros((5, 4), np.float32)), array(np.zeros((5, 1, 6, 6), np.float32))
-    given = twin.DiagonalNormal(2, context_shape=3)
     cases: dict[str, tuple[Callable[[], Any], str]] = {
         "MLP": (
             partial(twin.MLP(3, (8,)), four),
@@ -48,44 +48,6 @@ def values(twin: Twin) -> Iterator[Row]:
         "ProjectionCritic": (
             partial(twin.ProjectionCritic(3, 2), four),
             "needs x and a one-hot y side by side",
-        ),
-        "no context": (given, r"needs a context of shape \(\*batch, 3\), got none"),
-        "another context": (
-            partial(given, four),
-            r"needs a context of shape \(\*batch, 3\), got \(5, 4\)",
-        ),
-        "a context too many": (
-            partial(twin.DiagonalNormal(2), four),
-            "takes no context, got",
-        ),
-        "a context of another rank": (
-            partial(twin.MAF(2, context_shape=(3, 2)), four),
-            r"needs a context of shape \(\*batch, 3, 2\), got \(5, 4\)",
-        ),
-        "numbers as labels": (
-            partial(twin.MAF(2, context_shape=twin.Labels(3)), four),
-            r"needs a context of integer labels of shape \(\*batch,\), got float32 \(5, 4\)",
-        ),
-        "truths as labels": (
-            partial(twin.Bernoulli(2, context_shape=twin.Labels(3)), four > 0),
-            r"needs a context of integer labels of shape \(\*batch,\), got bool \(5, 4\)",
-        ),
-        "label 3 of 3 as context": (
-            partial(twin.RealNVP(2, context_shape=twin.Labels(3)), array(np.array([0, 3]))),
-            "^context must be labels from 0 to 2, got 3",
-        ),
-        "one context of two": (
-            partial(twin.Normal(2, context_shape=((3, 2), twin.Labels(3))), four),
-            r"needs 2 contexts side by side, .* got \(5, 4\)",
-        ),
-        "no classes": (partial(twin.Labels, 0), "^num_classes must be an integer of at least 1"),
-        "text as context": (
-            partial(given, "context"),
-            r"needs a context of shape \(\*batch, 3\), got 'context'",
-        ),
-        "a number as context": (
-            partial(given, 3.0),
-            r"needs a context of shape \(\*batch, 3\), got 3.0",
         ),
         "positive": (
             partial(twin.positive, four, 1.5),
@@ -126,6 +88,7 @@ def values(twin: Twin) -> Iterator[Row]:
     }
     for situation, (call, sentence) in cases.items():
         yield Row(f"values: {situation}", call, sentence)
+    yield from contexts(twin)
     vae, cvae = twin.VAE(4, 2, hidden=(8,)), twin.ConditionalVAE(4, 2, twin.Labels(3), hidden=(8,))
     gan, images = twin.ConditionalGAN(4, 2, 3, hidden=(8,)), twin.ConvVAE((1, 8, 8), 2)
     three, y = array(np.zeros((5, 3), np.float32)), array(np.zeros(4, np.int64))
@@ -289,14 +252,6 @@ def parts(twin: Twin) -> Iterator[Row]:
         "one channel": (
             partial(twin.ImageCoupling, (1, 4, 4), "channels"),
             r"^The mask 'channels' needs two channels",
-        ),
-        "a map with fewer pixels": (
-            partial(twin.Bernoulli, (1, 4, 4), context_shape=(3, 2, 2)),
-            r"^A map as context of an image must .* got \(3, 2, 2\); give it flattened",
-        ),
-        "a map with others beside labels": (
-            partial(twin.Bernoulli, (1, 4, 4), context_shape=((3, 8, 4), twin.Labels(3))),
-            r"^A map as context of an image must .* got \(3, 8, 4\); give it flattened",
         ),
         "stl with closed KL": (
             partial(twin.ELBO, estimator="stl", analytic_kl=True),

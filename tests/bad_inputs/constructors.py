@@ -76,7 +76,6 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         (2,),
         {"dim": "shape", **CONTEXT, "df": "positive or none", "min_scale": "share"},
     ),
-    "Labels": ((3,), {"num_classes": "count"}),
     "Bernoulli": ((2,), {"dim": "shape", **CONTEXT}),
     "ContinuousBernoulli": ((2,), {"dim": "shape", **CONTEXT}),
     "Beta": ((2,), {"dim": "shape", **CONTEXT, "min_concentration": "share"}),

@@ -181,6 +181,13 @@ RECIPES = [
         reads="MMD('z1') + MMD(('z1', 'z2')) + MMD(('z2', 'x'))",
     ),
     Loss(
+        "message_passing(model, x, term=MMD, separators=True)",
+        "sum",
+        programs="chain",
+        trains=("slope1", "log_scale1", "slope2", "log_scale2"),
+        reads="MMD(('z1', 'z2')) + MMD(('z2', 'x')) + -1.0 * MMD('z2')",
+    ),
+    Loss(
         "2.0 * ELBO(beta=0.5) + linear(8) * Reconstruction() + 0.1 * IWAE(num_particles=3)", "sum"
     ),
 ]

@@ -34,8 +34,9 @@ STEP, RATE, STOCK_RATE = 4, 0.1, 1e-2
 
 
 class Evaluated(NamedTuple):
-    """A loss and its terms, and the gradients of the total; of the critics the gradient of the
-    total in their weights, and the weights after an update by gradient descent.
+    """A loss and its terms, and the gradients of the total; of the critics (and in Pyro of
+    teachers) the gradient of the total in their weights, and of the critics the weights after an
+    update by gradient descent.
     """
 
     loss: float
@@ -202,7 +203,12 @@ def in_pyro(
         for name, critic in loss.critics(out.states).items()
         for path, parameter in critic.named_parameters()
     }
-    wanted = {**leaves, **critics}
+    teachers = {
+        f"teacher: {path}": parameter
+        for _, term in loss.terms
+        for path, parameter in getattr(term, "teacher", torch.nn.Module()).named_parameters()
+    }
+    wanted = {**leaves, **critics, **teachers}
     found = torch.autograd.grad(out.loss, list(wanted.values()), allow_unused=True)
     slopes = {
         name: np.zeros(leaf.shape) if gradient is None else gradient.numpy()
@@ -214,7 +220,7 @@ def in_pyro(
         out.data_size,
         {name: term.item() for name, term in out.terms.items()},
         {name: slopes[name] for name in leaves},
-        {name: slopes[name] for name in critics},
+        {name: slopes[name] for name in (*critics, *teachers)},
         {name: parameter.detach().numpy() for name, parameter in critics.items()},
     )
 

@@ -68,7 +68,7 @@ def test_each_player_gets_its_own_gradient(found: Found, name: str) -> None:
         assert np.isfinite(gradient).all(), path
     trained = {path for path, gradient in result.gradients.items() if np.abs(gradient).max() > 1e-9}
     assert trained == set(found.case.trains)
-    assert result.slopes.keys() == result.critics.keys()
+    assert result.slopes.keys() >= result.critics.keys()
     for path, slope in result.slopes.items():
         assert not slope.any(), path
 

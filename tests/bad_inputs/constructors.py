@@ -23,6 +23,10 @@ SPECTRAL = {"activation": "word", "spectral_norm": "flag"}
 
 CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     "Labels": ((3,), {"num_classes": "count"}),
+    "Pooled": (
+        (lambda x: x, lambda x: x),
+        {"row_network": "function", "out_network": "function"},
+    ),
     # networks
     "MLP": (
         (3, (8,)),

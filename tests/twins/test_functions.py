@@ -8,7 +8,8 @@ import pytest
 from tests.backends import NumPyroBackend, PyroBackend
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.losses.test_gradients import chain
-from tests.twins.test_conditionals import close
+from tests.twins.copying import copy_weights, shake
+from tests.twins.test_conditionals import close, compare
 
 PARAMS = ("slope1", "slope2", "log_scale1", "log_scale2")
 
@@ -22,6 +23,23 @@ def test_positive(x64: None) -> None:
     for ours, theirs in zip(*found):
         close(ours.detach(), theirs)
     assert found[0][0][2] == pytest.approx(4.0)
+
+
+def test_pooled_features(x64: None) -> None:
+    """Values and all gradients, for groups of which some rows are missing."""
+    libs, rng = (PyroLibrary(), NumPyroLibrary()), np.random.default_rng(3)
+    rows, mask = rng.standard_normal((3, 4, 2)), rng.uniform(size=(3, 4)) < 0.6
+    networks = [
+        [lib.build("nn", "MLP", *sizes, activation="tanh") for sizes in ((2, (3,)), (7, (4,), 5))]
+        for lib in libs
+    ]
+    ours = shake(libs[0].package.nn.Pooled(*networks[0]))
+    theirs = copy_weights(ours, libs[1].package.nn.Pooled(*networks[1]))
+
+    def pooled(module: Any, rows: Any) -> Any:
+        return module(rows, libs[module is not ours].array(mask)) ** 2
+
+    compare(libs, pooled, (ours, theirs), rows)
 
 
 def test_sizes_and_requirements() -> None:

@@ -41,6 +41,7 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 @pytest.mark.parametrize("path", FILES)
+@pytest.mark.slow("numpyro_dgm.flows", "numpyro_dgm.evaluation", "pyro_dgm.evaluation.nuts")
 def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     report: list[str] = []

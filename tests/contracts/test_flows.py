@@ -65,7 +65,7 @@ def test_directions_agree(
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
-@pytest.mark.slow("numpyro alone")
+@pytest.mark.slow("numpyro alone", "numpyro-Flow-mixture")
 def test_log_determinants_are_those_of_the_jacobian(
     lib: Any, case: Flow, context_shape: Any, rng: np.random.Generator
 ) -> None:

@@ -61,7 +61,7 @@ def test_sites(lib: Any, case: Model) -> None:
 
 
 @pytest.mark.parametrize("case", EACH)
-@pytest.mark.slow("numpyro-DCGAN")
+@pytest.mark.slow("numpyro")
 def test_losses_without_a_density_train_all_of_it(lib: Any, case: Model) -> None:
     """One `fit` with terms that read x, with the default critics, under minibatches; every weight
     moves.

@@ -33,7 +33,7 @@ def test_sites(lib: Any, case: Pair) -> None:
 
 
 @pytest.mark.parametrize("case", EACH[:-1])
-@pytest.mark.slow("numpyro-InfoGAN")
+@pytest.mark.slow("numpyro")
 def test_its_loss_trains_all_of_it(lib: Any, case: Pair) -> None:
     pair, (x,) = lib.model(case), case.data(np.random.default_rng(0), 12)
     before = {path: weight.copy() for path, weight in lib.weights(pair).items()}

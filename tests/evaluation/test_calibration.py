@@ -78,6 +78,7 @@ def test_local_latents_are_pooled(backend: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Model or guide does not broadcast")
+@pytest.mark.slow("numpyro")
 def test_a_posterior_that_is_made_for_each_data_set(backend: Any) -> None:
     """Draws, and runs; two sites are observed, one of them an integer, under a mask."""
     b, d = backend, backend.dist

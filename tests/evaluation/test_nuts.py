@@ -51,6 +51,7 @@ def check_schools(chains: Any) -> None:
     np.testing.assert_allclose(below, PROBS, atol=0.1)
 
 
+@pytest.mark.slow
 def test_eight_schools(backend: Any) -> None:
     """The deterministic site as well; the guide's draws are where the chains start."""
     kind = m.schools(backend)

@@ -114,6 +114,7 @@ def gaussian(x: np.ndarray, covariance: np.ndarray) -> float:
     )
 
 
+@pytest.mark.slow("numpyro")
 def test_exact_evidence_of_a_network(backend: Any) -> None:
     """Under the exact posterior every weight is the evidence."""
     kind = m.network(backend)

@@ -36,6 +36,7 @@ def fixed(b: Any) -> Any:
     return Adam(1e-12)
 
 
+@pytest.mark.slow("numpyro")
 def test_rows_say_what_is_known_in_closed_form(backend: Any) -> None:
     """The guide has the exact mean and 1.5 times the exact sd; the second raises; the third is not
     finite."""

@@ -52,6 +52,7 @@ def test_weights_of_eight_schools(backend: Any) -> None:
     assert bound == pytest.approx(EVIDENCE, abs=0.08)
 
 
+@pytest.mark.slow("numpyro")
 def test_a_laplace_start_is_exact_for_a_normal_posterior(backend: Any) -> None:
     """Of independent coefficients, in a model that is written for one draw at a time."""
     b = backend

@@ -307,6 +307,7 @@ def test_numpyro_gradients_of_both_players(critic_steps: int) -> None:
                 np.testing.assert_allclose(value, arrays_of(theirs)[path], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_numpyro_stock_engine_moves_the_parameters_by_these_gradients() -> None:
     loss, critics = numpyro_loss(2)
     svi = numpyro.infer.SVI(numpyro_model, loss.attach(numpyro_guide), optax.sgd(1e-3), loss)
@@ -366,6 +367,7 @@ def test_fit_is_repeatable_and_resumes_with_its_critics(fit: Any, tmp_path: Any)
 
 
 @pytest.mark.parametrize("fit", [pyro_fit, numpyro_fit])
+@pytest.mark.slow("numpyro")
 def test_each_player_moves_by_its_own_optimizer_only(fit: Any) -> None:
     """Where the model's learning rate is zero, it stays; the critics do not."""
     start, end = (

@@ -108,6 +108,7 @@ def log_ratio(z: Any) -> Any:
     return -(RHO**2 * (a**2 + b**2) - 2 * RHO * a * b) / (2 * (1 - RHO**2)) + TC
 
 
+@pytest.mark.slow("numpyro")
 def test_total_correlation_of_a_gaussian(backend: Any) -> None:
     """With the exact log-ratio it is -log det(correlations) / 2 on average."""
     losses = backend.losses

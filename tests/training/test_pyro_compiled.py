@@ -87,6 +87,7 @@ def test_it_follows_the_plain_path_with_drop_out_and_batch_normalization(
         )
 
 
+@pytest.mark.slow
 def test_it_follows_the_plain_path_with_subsampling_automatic_guides_and_free_parameters(
     compilations: list[Any],
 ) -> None:

@@ -93,6 +93,7 @@ def check_twins(
 
 
 @pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.slow("matrices", "bounded")
 def test_joint_guides_on_any_support(x64: None, name: str) -> None:
     def build(b: Any) -> tuple[Callable, Any]:
         model = PRIORS[name](b)

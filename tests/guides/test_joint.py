@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.guides.programs import LOG_SEEN, PRIORS, ladder, ladder_evidence
+from tests.guides.programs import LOG_SEEN, PRIORS, ladder, ladder_evidence, schools
 from tests.losses.test_any_model import eight_schools
 from tests.losses.user_models import MODELS, PARAMS
 
@@ -221,3 +221,32 @@ def test_the_first_call_may_be_compiled() -> None:
         late = jax.jit(b.guides.JointGuide(model, init="map").prepare)
         with pytest.raises(ValueError, match="while a function is compiled"):
             late(jnp.asarray(y))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("centered", "family", "best"),
+    [
+        (False, "DiagonalNormal", -31.597),
+        (False, "FullRankNormal", -31.534),
+        (True, "DiagonalNormal", -33.404),
+        (True, "FullRankNormal", -32.592),
+    ],
+)
+def test_the_best_bounds_of_eight_schools(
+    backend: Any, centered: bool, family: str, best: float, seed: int
+) -> None:
+    """The optimum of each family, at the default start."""
+    from tests.guides.test_amortized import fitted
+
+    b = backend
+    model, y = schools(b) if centered else eight_schools(b)
+    guide = b.guides.JointGuide(model, getattr(b.conditionals, family))
+    if b.name == "pyro":
+        b.torch.manual_seed(seed)
+    steps, draws = (3000, 16) if centered else (1500, 8)
+    bound = fitted(
+        b, model, guide, y, steps=steps, lr=0.03, num_particles=draws, draws=40_000, seed=seed
+    )
+    assert bound == pytest.approx(best, abs=0.02)

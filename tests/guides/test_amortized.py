@@ -376,3 +376,16 @@ def test_refusals(backend: Any) -> None:
         drawn(b, short, Y[:5])
     with pytest.raises(ValueError, match="encoder must be"):
         g.AmortizedGuide(model, 3, c.DiagonalNormal)
+
+
+def test_importance_weights_of_a_minibatch(backend: Any) -> None:
+    """Global latents are drawn once for all particles; both estimators have one value."""
+    b = backend
+    model = levels(b, 12, 4)
+    guide = b.guides.AmortizedGuide(model, Identity(), b.conditionals.DiagonalNormal, **key(b))
+    guide.prepare(b.array(Y[:4]))
+    values = [
+        b.evaluate(b.losses.IWAE(3, estimator=estimator), model, guide, Y[:4])[0]
+        for estimator in ("reparam", "dreg")
+    ]
+    assert np.isfinite(values).all() and values[0] == pytest.approx(values[1], abs=1e-9)

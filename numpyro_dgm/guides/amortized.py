@@ -232,7 +232,9 @@ def local_part(
         factory = DiagonalNormal if group.merged else factory
         what = f"the sites {[site.name for site in group.sites]}"
         families.append(built(factory, group.width, size, Conditional, what, own_key))
-    return LocalSites(guide.name, groups, families, encoder, plates, inputs, sees_globals)
+    before = sum(isinstance(part, LocalSites) for part in guide.parts)
+    name = f"{guide.name}{before or ''}"
+    return LocalSites(name, groups, families, encoder, plates, inputs, sees_globals)
 
 
 def global_part(
@@ -330,7 +332,7 @@ class AmortizedGuide(Guide):
         sees_globals: bool = True,
         plate: str | Iterable[str] | None = None,
     ) -> Callable[..., LocalSites | None]:
-        """The same without global sites, as a part of a `CompositeGuide`."""
+        """The same without global sites, as a part of a `Guide`."""
         return partial(
             local_part,
             encoder=check_callable("encoder", encoder, "a network"),

@@ -42,13 +42,13 @@ class Guide:
 
     What it does not answer keeps the model's own conditional.  Observed and deterministic
     statements are hidden, and the run ends after the last latent one, so that what follows, such
-    as a decoder, does not run twice.  This class answers nothing by itself: see `JointGuide`,
-    `AmortizedGuide`, `CompositeGuide`.
+    as a decoder, does not run twice.  `JointGuide` and `AmortizedGuide` are guides with parts; here
+    parts are put together, `Guide(model, [JointGuide.part(...), AmortizedGuide.part(...)])`.
 
     Args:
         model: any callable of sample statements.
-        parts: factories of its parts, `part(guide, outline, args, kwargs) -> Part`, built in the
-            first call; a part may see the sites that come before in the program.
+        parts: what answers disjoint sites, as `JointGuide.part` and `AmortizedGuide.part` make it;
+            an amortized part sees the joint vectors before it.
         name: of its parameters and auxiliary sites; different for guides of one process.
 
     Attributes:

@@ -210,7 +210,9 @@ def local_part(
         factory = DiagonalNormal if group.merged else factory
         what = f"the sites {[site.name for site in group.sites]}"
         families.append(built(factory, group.width, size, Conditional, what))
-    return LocalSites(guide.name, groups, families, encoder, plates, inputs, sees_globals)
+    before = sum(isinstance(part, LocalSites) for part in guide.parts)
+    name = f"{guide.name}{before or ''}"
+    return LocalSites(name, groups, families, encoder, plates, inputs, sees_globals)
 
 
 def global_part(
@@ -305,7 +307,7 @@ class AmortizedGuide(Guide):
         sees_globals: bool = True,
         plate: str | Iterable[str] | None = None,
     ) -> Callable[..., LocalSites | None]:
-        """The same without global sites, as a part of a `CompositeGuide`."""
+        """The same without global sites, as a part of a `Guide`."""
         return partial(
             local_part,
             encoder=check_callable("encoder", encoder, "a network"),

@@ -94,8 +94,9 @@ def joint_part(
         init_scale = 1.0 if init == "laplace" else 0.1
     size = sum(site.size for site in latents)
     conditional = built(family, size, 0, Conditional, f"the sites {names}")
+    number = len(guide.parts) or ""  # of several parts
     return JointVector(
-        name or f"{guide.name}.vector", latents, conditional, start, spread, init_scale
+        name or f"{guide.name}.vector{number}", latents, conditional, start, spread, init_scale
     )
 
 
@@ -164,7 +165,7 @@ class JointGuide(Guide):
         init: Init = "prior",
         init_scale: float | None = None,
     ) -> Callable[..., JointVector]:
-        """The same as a part of a `CompositeGuide`."""
+        """The same as a part of a `Guide`."""
         check_init(init)
         if init_scale is not None:
             init_scale = check_number("init_scale", init_scale, above=0)

@@ -131,3 +131,23 @@ def test_amortized_guide_that_sees_globals(x64: None) -> None:
         return model, b.guides.AmortizedGuide(model, Identity(), family, **key(b))
 
     check_twins(build, Y[:4])
+
+
+def test_parts_of_one_guide(x64: None) -> None:
+    """Parts answer disjoint sites; the amortized one sees the vectors before it."""
+
+    def build(b: Any) -> tuple[Callable, Any]:
+        g, c, model = b.guides, b.conditionals, levels(b, 12, 4)
+        parts = [
+            g.JointGuide.part(sites=["mu"]),
+            g.JointGuide.part(c.DiagonalNormal, sites=["tau"]),
+            g.AmortizedGuide.part(Identity(), {"theta": c.DiagonalNormal}),
+        ]
+        guide = g.Guide(model, parts, **key(b)).prepare(b.array(Y[:4]))
+        assert [part.answers for part in guide.parts] == [("mu",), ("tau",), ("theta",)]
+        assert guide.parts[2].families[0].context_shape == (1 + 2,)
+        with pytest.raises(ValueError, match=r"Two parts of the guide answer the sites \['mu'\]"):
+            g.Guide(model, parts[:1] * 2, name="twice", **key(b)).prepare(b.array(Y[:4]))
+        return model, guide
+
+    check_twins(build, Y[:4])

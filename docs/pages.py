@@ -152,7 +152,8 @@ def _in_numpyro(family: str, name: str, value: Any) -> str:
     except (TypeError, ValueError):
         return ""
     bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
-    call = f"numpyro_dgm.{family}.{name}{inspect.Signature(bare)}"
+    shown = re.sub(r"<class '[\w.]*\.(\w+)'>", r"\1", str(inspect.Signature(bare)))
+    call = f"numpyro_dgm.{family}.{name}{shown}"
     lines = textwrap.wrap(call, 80, subsequent_indent="    ", break_long_words=False)
     return "\n## In NumPyro\n\n```python\n" + "\n".join(lines) + "\n```\n"
 

@@ -11,6 +11,8 @@ from dgm_core.structure import Plate, Site, Structure, structure_of_draws
 
 __all__ = ["LatentSite"]
 
+FORMS = 64  # of arguments, whose outlines a guide keeps
+
 Shape = tuple[int, ...]
 
 
@@ -109,15 +111,20 @@ class Outline:
 
 
 def form_of(value: Any) -> Hashable:
-    """The form of arguments: shapes and types of arrays, other plain values as they are."""
+    """The form of arguments: shapes and types of arrays, anything else as it is; what cannot be
+    told from others of its kind, as a table of another library, has a new form in every call.
+    """
     if isinstance(value, Mapping):
         return tuple((str(key), form_of(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
         return tuple(map(form_of, value))
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return tuple(value.shape), str(value.dtype)
-    plain = isinstance(value, bool | int | float | str | None)
-    return (type(value).__name__, value) if plain else type(value).__name__
+    try:
+        hash(value)
+    except TypeError:
+        return object()
+    return type(value).__name__, value
 
 
 def arguments_of(model: Any, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,6 +200,19 @@ def check_sizes_of(site: LatentSite, batch_shape: Shape) -> None:
             f"Site '{site.name}' has batch shape {own}, but this guide was built for "
             f"{site.batch_shape}: a joint vector has a place for every entry. Amortize the site "
             "(AmortizedGuide) to have it at new sizes."
+        )
+
+
+def check_together(names: Iterable[str], sites: Mapping[str, LatentSite]) -> None:
+    """Raises ValueError where a vector has entries of a site that the call at hand does not draw,
+    which q would count and p would not.
+    """
+    names = list(names)
+    if gone := [name for name in names if name not in sites]:
+        raise ValueError(
+            f"The sites {gone} are not drawn in this call, but the guide draws the sites {names} "
+            "as one vector: leave them out by sites=..., or give each a family of its own, "
+            "AmortizedGuide(model, encoder, {site: family})."
         )
 
 

@@ -13,7 +13,7 @@ import jax
 from jax import Array
 
 from dgm_core.arguments import check_callable, check_name
-from dgm_core.guides import LatentSite, Outline, form_of
+from dgm_core.guides import FORMS, LatentSite, Outline, form_of
 from numpyro_dgm.guides.program import Call, outline_of, run_program
 from numpyro_dgm.nn import register
 
@@ -135,6 +135,8 @@ class Guide:
                 with jax.ensure_compile_time_eval():
                     self._build(outline, args, kwargs)
             self._outlines[form] = outline
+            if len(self._outlines) > FORMS:  # the first one says what the sites are
+                del self._outlines[list(self._outlines)[1]]
         return self._outlines[form]
 
     def _build(self, outline: Outline, args: tuple, kwargs: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from dgm_core.guides import (
     Outline,
     built,
     check_sizes_of,
+    check_together,
     chosen_sites,
     jointly,
     placed,
@@ -61,6 +62,7 @@ class JointVector(Part):
 
     def begin(self, call: Call) -> None:
         """Draws the vector."""
+        check_together(self.answers, call.outline.sites)
         x = call.sample(self.name, self.family())
         standard = (self.shift + x) * jnp.exp(self.log_scale)
         start, spread = jax.lax.stop_gradient((self.start, self.spread))

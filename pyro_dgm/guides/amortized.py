@@ -25,7 +25,7 @@ from dgm_core.amortized import (
     takes_all,
 )
 from dgm_core.arguments import check_callable, check_flag
-from dgm_core.guides import LatentSite, Outline, built, places
+from dgm_core.guides import LatentSite, Outline, built, check_together, places
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
 from pyro_dgm.guides.base import Guide, Part
 from pyro_dgm.guides.joint import JointVector, joint_part
@@ -98,6 +98,7 @@ class LocalSites(Part):
         if group.direct:
             return _expanded(family(self._context(call, group, site, fn)), site, fn)
         if (self.name, index) not in call.kept:
+            check_together(group.names, call.outline.sites)
             own = _expanded(family(self._context(call, group, site, fn)), site, fn)
             drawn = call.sample_beside(f"{self.name}.{group.name}", own, site.name)
             call.kept[self.name, index] = drawn

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_callable, check_name
-from dgm_core.guides import LatentSite, Outline, form_of
+from dgm_core.guides import FORMS, LatentSite, Outline, form_of
 from pyro_dgm.guides.program import Call, outline_of, run_program
 from pyro_dgm.nn import register
 
@@ -131,6 +131,8 @@ class Guide(nn.Module):
             if not self._outlines:
                 self._build(outline, args, kwargs)
             self._outlines[form] = outline
+            if len(self._outlines) > FORMS:  # the first one says what the sites are
+                del self._outlines[list(self._outlines)[1]]
         return self._outlines[form]
 
     def _build(self, outline: Outline, args: tuple, kwargs: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from dgm_core.guides import (
     Outline,
     built,
     check_sizes_of,
+    check_together,
     chosen_sites,
     jointly,
     placed,
@@ -52,6 +53,7 @@ class JointVector(Part):
 
     def begin(self, call: Call) -> None:
         """Draws the vector."""
+        check_together(self.answers, call.outline.sites)
         x = call.sample(self.name, self.family())
         standard = (self.shift + x) * self.log_scale.exp()
         spread = self.spread.detach()

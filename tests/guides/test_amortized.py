@@ -308,7 +308,9 @@ def test_classes_by_their_own_family(backend: Any) -> None:
             b.sample("m", d.Normal(b.array(means)[k], b.array(0.5)))
 
     families = {"k": partial(c.Categorical, num_classes=3)}
-    guide = b.guides.AmortizedGuide(model, Identity(), families, **key(b))
+    guide = b.guides.AmortizedGuide(
+        model, Identity(), families, inputs=lambda x: 0.2 * x[:, None], **key(b)
+    )
     guide.prepare(b.array(x))
     found = -b.evaluate(b.losses.IWAE(1000), model, guide, x)[0]
     density = probs * np.exp(-0.5 * (x[:, None] - means) ** 2) / np.sqrt(2 * np.pi)

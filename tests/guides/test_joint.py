@@ -146,10 +146,10 @@ def test_refusals(backend: Any) -> None:
         (g.JointGuide(discrete, sites=["m"]), r"no latent site \['m'\]"),
         (g.JointGuide(masked, sites=["z"]), "site 'z' lies under a mask"),
         (
-            g.JointGuide(masked, b.conditionals.DiagonalNormal(3)),
+            g.JointGuide(masked, b.conditionals.DiagonalNormal(3), sites=["a"]),
             r"must give values of shape \(1,\)",
         ),
-        (g.JointGuide(masked, init={"b": 1.0}), r"init names \['b'\]"),
+        (g.JointGuide(masked, sites=["a"], init={"b": 1.0}), r"init names \['b'\]"),
     ]
     for guide, match in cases:
         with pytest.raises(ValueError, match=match):
@@ -250,3 +250,36 @@ def test_the_best_bounds_of_eight_schools(
         b, model, guide, y, steps=steps, lr=0.03, num_particles=draws, draws=40_000, seed=seed
     )
     assert bound == pytest.approx(best, abs=0.02)
+
+
+class Shop:
+    """What a user hands to a model beside arrays."""
+
+    def __init__(self, seen: bool) -> None:
+        self.seen = seen
+
+
+def test_an_object_among_the_arguments_decides_the_sites(backend: Any) -> None:
+    """Two of a kind may give other latent sites; forms that are many are not all kept."""
+    b, d = backend, backend.dist
+
+    def model(y: Any, shop: Shop, temperature: float = 1.0) -> None:
+        w = b.sample("w", d.Normal(b.array(0.0), b.array(1.0)))
+        if not shop.seen:
+            w = w + b.sample("shop", d.Normal(b.array(0.0), b.array(2.0)))
+        with b.plate("data", 3):
+            b.sample("y", d.Normal(w, b.array(0.5)), obs=y)
+
+    guide = b.guides.JointGuide(model, sites=["w"])
+    y = np.array([0.5, -1.0, 2.0])
+    known, other = Shop(seen=False), Shop(seen=True)
+    for shop in (known, other, known):
+        found = drawn(b, lambda *args, shop=shop: guide(*args, shop), y)
+        assert set(found) == ({"w"} if shop.seen else {"w", "shop"})
+    for index in range(70):
+        drawn(b, lambda *args, index=index: guide(*args, known, 1.0 + index), y)
+    assert len(guide._outlines) <= 64 and set(guide.sites) == {"w", "shop"}
+    both = b.guides.JointGuide(model, name="both")
+    drawn(b, lambda *args: both(*args, known), y)
+    with pytest.raises(ValueError, match=r"The sites \['shop'\] are not drawn in this call"):
+        drawn(b, lambda *args: both(*args, other), y)

@@ -12,14 +12,29 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 import jax, numpy as np
 from numpyro_dgm import VAE
+from numpyro_dgm.losses import ELBO, KL, Constraint, Term
 from numpyro_dgm.training import Adam, fit
 
 assert len(jax.devices()) == 2
 x = (np.random.default_rng(0).random((42, 6)) < 0.5).astype(np.float32)
 
+class RunningMean(Term):
+    name, details, guided = "RunningMean", ("mean",), True
+
+    def init_state(self, joints, *, key):
+        return {"mean": jax.numpy.zeros(())}
+
+    def update(self, state, joints, step, *, key):
+        return {"mean": 0.9 * state["mean"] + 0.1 * joints.inference().values("x").mean()}
+
+    def estimate(self, joints, step):
+        mean = joints.state(self)["mean"]
+        return mean * joints.inference().log_prior.mean(), {"mean": mean}
+
 def run(**kwargs):
     vae = VAE(6, 2, hidden=(8,), key=jax.random.key(0))
-    kwargs |= {'average': 0.9, 'clip_norm': 1.0, 'progress': False, 'validation': x[:9]}
+    loss = ELBO() + 0.1 * RunningMean() + Constraint(KL(), at_most=0.1)
+    kwargs |= {'loss': loss, 'average': 0.9, 'clip_norm': 1.0, 'progress': False, 'validation': x[:9]}
     return fit(vae.model, vae.guide, x, batch_size=8, num_epochs=3, optim=Adam(1e-2), **kwargs)
 
 one, two = run(), run(device="all")
@@ -28,6 +43,10 @@ for a, b, c in zip(*(jax.tree.leaves(r.params) for r in (one, two, shared)), str
     np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
     np.testing.assert_allclose(a, c, rtol=2e-4, atol=2e-6)
     assert c.devices() == {jax.devices()[1]} and len(b.devices()) == 1
+states = [jax.tree.leaves(jax.tree.map(np.asarray, r.term_state)) for r in (one, two)]
+assert len(states[0]) > 2 and any((leaf != 0).any() for leaf in states[0])
+for a, b in zip(*states, strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
 np.testing.assert_allclose(one.history.column("loss"), two.history.column("loss"), rtol=1e-5)
 scores = [r.history.column("validation") for r in (one, two)]
 np.testing.assert_allclose(*scores, rtol=1e-5)

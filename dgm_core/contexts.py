@@ -112,6 +112,15 @@ def parts_of(context_shape: tuple[Any, ...]) -> tuple[tuple[int, ...], ...]:
     return context_shape if is_several(context_shape) or not context_shape else (context_shape,)
 
 
+def batches_differ(batches: Any) -> str:
+    """What to say of contexts side by side that are not of as many cases."""
+    shown = ", ".join(str(tuple(batch)) for batch in batches)
+    return (
+        f"Contexts side by side must have batch shapes that broadcast together, got {shown}: hand "
+        "over as many rows in each."
+    )
+
+
 def context_size(context_shape: ContextShape) -> int:
     """The number of entries of a context, labels one-hot, several one behind the other.
 

@@ -192,6 +192,14 @@ def places(sites: Iterable[LatentSite], *, events: bool = False) -> dict[str, sl
     return found
 
 
+def no_mode(init: Any) -> str:
+    """What to say where the search for a mode ends nowhere."""
+    return (
+        f"init={init!r} found no mode at finite values on the real line: look for NaN in the data "
+        "that no mask covers, or use init='prior'."
+    )
+
+
 def check_sizes_of(site: LatentSite, batch_shape: Shape) -> None:
     """Raises ValueError where a plate has another size than the one a joint vector was made for."""
     own = tuple(batch_shape)[len(batch_shape) - len(site.batch_shape) :]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpyro
 from jax import Array
 from numpyro import handlers
@@ -137,13 +138,27 @@ def aside(*callables: Callable) -> Iterator[None]:
         yield
 
 
+class Placed(Messenger):
+    """Latent sites that cannot be drawn, as of an improper prior, lie where zero is mapped to."""
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] != "sample" or msg["is_observed"] or msg["value"] is not None:
+            return
+        try:
+            jax.eval_shape(lambda: msg["fn"].sample(jax.random.key(0)))
+        except NotImplementedError:
+            fn = msg["fn"]
+            line = real_line(fn)
+            msg["value"] = line(jnp.zeros(line.inverse_shape(fn.batch_shape + fn.event_shape)))
+
+
 def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outline:
     """What a program does on these arguments, from one run of it on shapes alone."""
     found: list[Outline] = []
 
     def run() -> None:
         with aside(model):
-            plates = PlateSizes(handlers.seed(model, jax.random.key(0)))
+            plates = PlateSizes(handlers.seed(Placed(model), jax.random.key(0)))
             trace = handlers.trace(plates).get_trace(*args, **kwargs)
         for name, size in plates.sizes.items():  # of the bodies of scans, without rows
             trace.setdefault(name, {"type": "plate", "name": name, "args": (size,), "value": None})

@@ -12,7 +12,7 @@ from numpyro.infer.util import log_density
 from numpyro.primitives import Messenger
 
 from dgm_core.arguments import check_choice
-from dgm_core.guides import LatentSite, Outline, places
+from dgm_core.guides import LatentSite, Outline, no_mode, places
 from numpyro_dgm.guides.program import Call, aside, run_program
 from numpyro_dgm.guides.supports import determined, real_line
 
@@ -62,6 +62,8 @@ def start_of(
             return -log_joint(model, call, sites, start + spread * t)
 
     mode = _minimum(energy, start)
+    if not jnp.isfinite(mode).all():
+        raise ValueError(no_mode(init))
     if init == "map":
         return start + spread * mode, spread
     hessian = jax.jit(jax.hessian(energy))(mode)

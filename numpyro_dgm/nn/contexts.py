@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.contexts import Labels, is_map, is_several, parts_of
+from dgm_core.contexts import (
+    Labels,
+    batches_differ,
+    is_map,
+    is_several,
+    parts_of,
+)
 from numpyro_dgm.nn.requirements import require
 
 __all__: list[str] = []
@@ -52,7 +58,11 @@ def batch_shape_of(context: Any, context_shape: tuple[Any, ...]) -> tuple[int, .
     if context is None:
         return ()
     if is_several(context_shape):
-        return jnp.broadcast_shapes(*map(batch_shape_of, context, context_shape))
+        batches = list(map(batch_shape_of, context, context_shape))
+        try:
+            return jnp.broadcast_shapes(*batches)
+        except ValueError:
+            raise ValueError(batches_differ(batches)) from None
     return context.shape[: context.ndim - len(context_shape)]
 
 

@@ -11,7 +11,6 @@ from pyro.distributions import (
     Normal,
     TransformedDistribution,
 )
-from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
@@ -22,7 +21,7 @@ from pyro_dgm.evaluation.calls import Call, kept_sites
 from pyro_dgm.flows import FlowDistribution
 from pyro_dgm.guides.supports import real_line
 from pyro_dgm.joints.points import is_point
-from pyro_dgm.joints.reading import observed_mask, seen_value
+from pyro_dgm.joints.reading import observed_mask, total_log_prob
 from pyro_dgm.joints.structure import kind_of
 
 __all__: list[str] = []  # for the package, not for users
@@ -58,7 +57,9 @@ class Posterior:
         """e (size,) -> ()."""
         placed = _Placed(self.layout, e, through=self.through)
         sites = self._run(placed).nodes.values()
-        scores = [_score(site) for site in sites if kind_of(site) not in ("", "deterministic")]
+        scores = [
+            total_log_prob(site) for site in sites if kind_of(site) not in ("", "deterministic")
+        ]
         return sum(scores, placed.log_jacobian)
 
     def values(self, e: Tensor) -> dict[str, Tensor]:
@@ -143,10 +144,6 @@ def _seen_jacobian(msg: Message, line: Any, u: Tensor) -> Tensor:
         return log_jacobian.sum()
     seen = mask.expand(msg["value"].shape).reshape(*batch, -1)[..., 0]
     return torch.where(seen, log_jacobian, -0.5 * (u**2).reshape(*batch, -1).sum(-1)).sum()
-
-
-def _score(site: Message) -> Tensor:
-    return scale_and_mask(site["fn"].log_prob(seen_value(site)), site["scale"], site["mask"]).sum()
 
 
 def _line(name: str, fn: Any) -> Any:

@@ -144,9 +144,24 @@ def aside(*callables: Callable) -> Iterator[None]:
         yield
 
 
+class Placed(Messenger):
+    """Latent sites that cannot be drawn, as of an improper prior, lie where zero is mapped to."""
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if msg["done"] or site_is_subsample(msg) or kind_of(msg) != "latent":
+            return
+        try:
+            msg["fn"].sample()
+        except NotImplementedError:
+            fn = unmasked(msg["fn"])
+            line = real_line(fn)
+            shape = line.inverse_shape(fn.batch_shape + fn.event_shape)
+            msg["value"], msg["done"] = line(torch.zeros(shape)), True
+
+
 def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outline:
     """What a program does on these arguments, from one run of it."""
-    with aside(model):
+    with aside(model), Placed():
         trace = poutine.trace(model).get_trace(*args, **kwargs)
     records = sites_of(trace)
     sites = {

@@ -10,9 +10,11 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from dgm_core.arguments import check_choice
-from dgm_core.guides import LatentSite, Outline, places
+from dgm_core.guides import LatentSite, Outline, no_mode, places
 from pyro_dgm.guides.program import Call, aside, run_program
 from pyro_dgm.guides.supports import determined, real_line
+from pyro_dgm.joints.reading import total_log_prob
+from pyro_dgm.joints.structure import kind_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -51,6 +53,8 @@ def start_of(
         return -log_joint(model, call, sites, start + spread * t)
 
     mode = _minimum(model, energy, start)
+    if not mode.isfinite().all():
+        raise ValueError(no_mode(init))
     if init == "map":
         return start + spread * mode, spread
     with aside(model), torch.enable_grad():
@@ -69,7 +73,8 @@ def log_joint(model: Callable, call: Call, sites: Sequence[LatentSite], u: Tenso
     at = _At(sites, u)
     with at:
         trace = poutine.trace(model).get_trace(*call.args, **call.kwargs)
-    return trace.log_prob_sum() + at.log_jacobian
+    stated = [site for site in trace.nodes.values() if kind_of(site) not in ("", "deterministic")]
+    return torch.stack(list(map(total_log_prob, stated))).sum() + at.log_jacobian
 
 
 class _At(Messenger):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import biject_to
@@ -51,6 +52,11 @@ def seen_value(site: Message) -> Any:
         return value
     mask = observed_mask(site)
     return value if mask is None else torch.where(mask, value, _feasible(fn.support, value))
+
+
+def total_log_prob(site: Message) -> Tensor:
+    """The log-density of a site in all, with its scale and mask, a number."""
+    return scale_and_mask(site["fn"].log_prob(seen_value(site)), site["scale"], site["mask"]).sum()
 
 
 def _feasible(support: Any, like: Tensor) -> Tensor:

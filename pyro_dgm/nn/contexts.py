@@ -6,7 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm_core.contexts import Labels, is_map, is_several, parts_of
+from dgm_core.contexts import (
+    Labels,
+    batches_differ,
+    is_map,
+    is_several,
+    parts_of,
+)
 from pyro_dgm.nn.requirements import require
 
 __all__: list[str] = []
@@ -50,7 +56,11 @@ def batch_shape_of(context: Any, context_shape: tuple[Any, ...]) -> torch.Size:
     if context is None:
         return torch.Size()
     if is_several(context_shape):
-        return torch.broadcast_shapes(*map(batch_shape_of, context, context_shape))
+        batches = list(map(batch_shape_of, context, context_shape))
+        try:
+            return torch.broadcast_shapes(*batches)
+        except RuntimeError:
+            raise ValueError(batches_differ(batches)) from None
     return context.shape[: context.ndim - len(context_shape)]
 
 

@@ -116,3 +116,12 @@ def test_the_context_of_a_transform_is_that_of_its_flow(lib: Any) -> None:
     for context_shape in (0, 6, Labels(6)):
         with pytest.raises(ValueError, match=r"The transforms of a flow must .*=\(3, 2\)\."):
             lib.build("flows", "Flow", 2, [transform], context_shape=context_shape)
+
+
+def test_contexts_of_other_numbers_of_cases_are_refused(lib: Any) -> None:
+    module = lib.build("conditionals", "DiagonalNormal", 2, context_shape=(Labels(3), 4))
+    context = lib.array(np.array([0, 1])), lib.array(np.zeros((3, 4)))
+    with pytest.raises(
+        ValueError, match=r"batch shapes that broadcast together, got \(2,\), \(3,\)"
+    ):
+        module(context)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.guides.test_joint import drawn
+from tests.losses.training import package
 from tests.losses.user_models import MODELS, PARAMS, Y
 
 
@@ -312,9 +313,9 @@ def test_classes_by_their_own_family(backend: Any) -> None:
         model, Identity(), families, inputs=lambda x: 0.2 * x[:, None], **key(b)
     )
     guide.prepare(b.array(x))
-    found = -b.evaluate(b.losses.IWAE(1000), model, guide, x)[0]
+    log_w = package(b).log_weights(b.run(model, guide), b.array(x), num_particles=40_000)
     density = probs * np.exp(-0.5 * (x[:, None] - means) ** 2) / np.sqrt(2 * np.pi)
-    assert found == pytest.approx(np.log(density.sum(1)).sum(), abs=0.1)
+    np.testing.assert_allclose(np.exp(log_w).mean(0), density.sum(1), rtol=0.05)
     later = b.guides.AmortizedGuide(
         model, Identity(), {**families, "m": c.DiagonalNormal}, name="later", **key(b)
     )

@@ -283,3 +283,36 @@ def test_an_object_among_the_arguments_decides_the_sites(backend: Any) -> None:
     drawn(b, lambda *args: both(*args, known), y)
     with pytest.raises(ValueError, match=r"The sites \['shop'\] are not drawn in this call"):
         drawn(b, lambda *args: both(*args, other), y)
+
+
+def test_a_flat_prior_and_missing_numbers(backend: Any) -> None:
+    """mu ~ flat, y ~ Normal(mu, 1.3) with a NaN beneath a mask: the Laplace start is exact, and the
+    mean of two numbers with the sd 1.3 / sqrt(2)."""
+    b, d = backend, backend.dist
+    y = np.array([1.0, np.nan, 2.5])
+    mask = b.np.asarray(~np.isnan(y))
+
+    def model(y: Any) -> None:
+        mu = b.sample("mu", d.ImproperUniform(d.constraints.real, (), ()))
+        with b.plate("data", 3), b.mask(mask):
+            b.sample("y", d.Normal(mu, b.array(1.3)), obs=y)
+
+    guide = b.guides.JointGuide(model, init="laplace")
+    guide.prepare(b.array(y))
+    bound = -b.evaluate(b.losses.ELBO(num_particles=3), model, guide, y)[0]
+    exact = -0.5 * (1.5**2 / (2 * 1.69)) - 0.5 * np.log(2 * np.pi * 1.69) - 0.5 * np.log(2)
+    assert bound == pytest.approx(exact, abs=1e-5)
+    draws = [drawn(b, guide, y, seed=seed)["mu"] for seed in range(200)]
+    assert np.mean(draws) == pytest.approx(1.75, abs=0.25)
+
+    def unmasked(y: Any) -> None:
+        mu = b.sample("mu", d.Normal(b.array(0.0), b.array(1.0)))
+        with b.plate("data", 3):
+            b.sample("y", d.Normal(mu, b.array(1.3)), obs=y)
+
+    engine = getattr(b, b.name)
+    with (
+        engine.validation_enabled(False),
+        pytest.raises(ValueError, match="found no mode at finite values"),
+    ):
+        b.guides.JointGuide(unmasked, init="map", name="unmasked").prepare(b.array(y))

@@ -34,7 +34,8 @@ class RunningMean(Term):
 def run(**kwargs):
     vae = VAE(6, 2, hidden=(8,), key=jax.random.key(0))
     loss = ELBO() + 0.1 * RunningMean() + Constraint(KL(), at_most=0.1)
-    kwargs |= {'loss': loss, 'average': 0.9, 'clip_norm': 1.0, 'progress': False, 'validation': x[:9]}
+    kwargs |= {'average': 0.9, 'clip_norm': 1.0, 'progress': False, 'validation': x[:9]}
+    kwargs['loss'] = loss
     return fit(vae.model, vae.guide, x, batch_size=8, num_epochs=3, optim=Adam(1e-2), **kwargs)
 
 one, two = run(), run(device="all")

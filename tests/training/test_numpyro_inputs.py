@@ -118,7 +118,7 @@ CASES = {
         r"loss must be a loss such as ELBO\(\), got 'elbo'",
     ),
     "unknown validation loss": (
-        {"validation_loss": "elbo"},
+        {"validation_loss": "elbo", "validation": np.ones((3, 6))},
         ValueError,
         "validation_loss must be a loss",
     ),

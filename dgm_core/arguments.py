@@ -68,7 +68,7 @@ def shown(value: Any) -> str:
     if shape := getattr(value, "shape", None):
         return f"{type(value).__name__} of shape {tuple(shape)}"
     text = repr(value)
-    short = len(text) <= 200 and " at 0x" not in text
+    short = len(text) <= 200 and " at 0x" not in text and "\n" not in text
     return text if short else f"an object of type {type(value).__name__}"
 
 
@@ -189,19 +189,20 @@ def check_floats(name: str, value: Any) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def check_numbers(name: str, value: Any, *, above: float | None = None) -> tuple[float, ...]:
-    """One or more finite numbers above a bound, from a number or a sequence of numbers.
+def check_numbers(
+    name: str, value: Any, *, above: float | None = None, below: float | None = None
+) -> tuple[float, ...]:
+    """One or more finite numbers between two bounds, from a number or a sequence of numbers.
 
     Example:
         >>> check_numbers("length_scales", [1, 2.5], above=0)
         (1.0, 2.5)
     """
     values = (value,) if _number(value) is not None else _sequence(value)
-    numbers = [_number(item) for item in values or ()]
-    good = [x for x in numbers if x is not None and _inside(x, above, None, None, None)]
+    numbers = map(_number, values or ())
+    good = [x for x in numbers if x is not None and _inside(x, above, None, below, None)]
     if not values or len(good) != len(values):
-        one = _range(above, None, None, None)
-        refuse(name, f"{one}, or a non-empty sequence of them", value)
+        refuse(name, f"{_range(above, None, below, None)}, or a non-empty sequence of them", value)
     return tuple(good)
 
 

@@ -7,6 +7,7 @@ from math import prod
 from types import SimpleNamespace
 from typing import Any
 
+from dgm_core.arguments import refuse
 from dgm_core.evaluation import check_run
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "in_scan",
     "noiseless",
     "partial_plate",
+    "run_of",
     "unguided_sites",
     "unplaced",
     "weighted",
@@ -97,18 +99,33 @@ def unguided_sites(names: Sequence[str]) -> str:
     return f"The guide does not draw the latent sites {list(names)} of the model."
 
 
+def run_of(model: Any) -> Any:
+    """A run as it is, and a model as one with the weights that it has.
+
+    Raises:
+        ValueError: for what is neither.
+    """
+    if hasattr(model, "guide") and not isinstance(model, type):
+        return model
+    if not callable(model) or isinstance(model, type):
+        refuse("model", "callable, or a run", model)
+    return SimpleNamespace(model=model, guide=model)
+
+
 def weighted(model: Any, start: Any, through: Any) -> Any:
     """The run whose weights and guide are used: of the model given, or that of its guide.
 
     Raises:
-        ValueError: for two runs at once, for what is no run, and for the run of another model.
+        ValueError: for two runs at once, for what is no run or no model, and for the run of
+            another model.
     """
+    run = run_of(model)
     if start is not None and through is not None:
         raise ValueError("Pass start=run or through=run, not both: through starts there as well.")
     guided = through if start is None else start
     if guided is None:
-        return model if hasattr(model, "guide") else SimpleNamespace(model=model, guide=model)
+        return run
     check_run(guided)
-    if getattr(model, "model", model) != guided.model:
+    if run.model != guided.model:
         raise ValueError("The run of start= or through= must be that of a guide of this model.")
     return guided

@@ -9,6 +9,7 @@ in the middle, one that is shifted gives ranks at one end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from dgm_core.evaluation import same_draws
 from dgm_core.studies.pictures import plot_coverage, plot_ecdf, plot_ranks
 
 __all__ = ["Calibration", "ecdf_band", "rank_of", "uniformity"]
+
+_LEAST = 10  # simulations of a test
 
 
 class Calibration:
@@ -38,6 +41,9 @@ class Calibration:
         >>> found = Calibration({"z": rng.integers(0, 100, (500, 2))}, 99)
         >>> found.labels, found.p_value > 0.01
         (['z[0]', 'z[1]'], True)
+
+    Raises:
+        ValueError: for ranks that are no integers from 0 to num_draws, as many of every site.
     """
 
     def __init__(
@@ -49,7 +55,7 @@ class Calibration:
         sds: Mapping[str, Any] | None = None,
     ) -> None:
         self.num_draws = check_count("num_draws", num_draws)
-        self.ranks = {name: np.asarray(x) for name, x in ranks.items()}
+        self.ranks = {name: _checked(x, num_draws, f"ranks['{name}']") for name, x in ranks.items()}
         self.truths, self.means, self.sds = (
             {name: np.asarray(x, np.float64) for name, x in (part or {}).items()}
             for part in (truths, means, sds)
@@ -59,6 +65,8 @@ class Calibration:
             for name, x in self.ranks.items()
             for index in np.ndindex(x.shape[1:])
         ]
+        if not self.labels or len({len(x) for x in self.ranks.values()}) != 1:
+            refuse("ranks", "those of one entry or more, as many of every site", ranks)
 
     @property
     def num_simulations(self) -> int:
@@ -77,14 +85,16 @@ class Calibration:
     @property
     def p_value(self) -> float:
         """Of all entries together: the smallest p-value times their number (Bonferroni), at most
-        1; below 0.01 the posterior is not calibrated."""
+        1; below 0.01 the posterior is not calibrated. ValueError with fewer than ten
+        simulations."""
         values = np.concatenate([x.reshape(-1) for x in self.p_values().values()])
         return float(min(1.0, values.min() * len(values)))
 
     def coverage(self, levels: Any = (0.5, 0.8, 0.9, 0.95)) -> dict[str, np.ndarray]:
         """How often the central intervals of these levels hold the truth, {site: (len(levels),
-        ...)}; the standard error is sqrt(level (1 - level) / num_simulations)."""
-        levels = check_numbers("levels", levels, above=0)
+        ...)}, levels in (0, 1); the standard error is sqrt(level (1 - level) / num_simulations).
+        """
+        levels = check_numbers("levels", levels, above=0, below=1)
         middle = {n: np.abs((x + 0.5) / (self.num_draws + 1) - 0.5) for n, x in self.ranks.items()}
         return {
             name: np.stack([(x <= level / 2).mean(0) for level in levels])
@@ -103,8 +113,8 @@ class Calibration:
 
     def plot_ranks(self) -> Figure:
         """Rank histograms with the band in which 99 % of the counts lie if all is well."""
-        bins = num_bins(self.num_simulations, self.num_draws)
-        return plot_ranks(self.columns, self.labels, self.num_draws, bins)
+        edges = bin_edges(self.num_simulations, self.num_draws)
+        return plot_ranks(self.columns, self.labels, edges)
 
     def plot_ecdf(self, level: float = 0.95) -> Figure:
         """The distribution function of the ranks less the uniform one, with a simultaneous band."""
@@ -119,10 +129,12 @@ class Calibration:
         return plot_coverage(levels, columns, self.labels, self.num_simulations)
 
     def __repr__(self) -> str:
-        worst = np.concatenate([x.reshape(-1) for x in self.p_values().values()])
+        found = f"too few simulations for a test, which needs {_LEAST}"
+        if self.num_simulations >= _LEAST:
+            worst = np.concatenate([x.reshape(-1) for x in self.p_values().values()])
+            found = f"p = {self.p_value:.2g}, worst {self.labels[int(worst.argmin())]}"
         return (
-            f"Calibration({self.num_simulations} simulations, {len(self.labels)} entries: "
-            f"p = {self.p_value:.2g}, worst {self.labels[int(worst.argmin())]})"
+            f"Calibration({self.num_simulations} simulations, {len(self.labels)} entries: {found})"
         )
 
 
@@ -137,35 +149,57 @@ def rank_of(truth: np.ndarray, draws: np.ndarray, rng: np.random.Generator) -> n
     return np.asarray(below + rng.integers(0, equal, endpoint=True))
 
 
-def num_bins(num_simulations: int, num_draws: int) -> int:
-    """Equal bins of the ranks 0, ..., num_draws with five simulations or more in each."""
-    most = min(20, max(2, num_simulations // 5))
-    fitting = [bins for bins in range(2, most + 1) if (num_draws + 1) % bins == 0]
-    return max(fitting, default=1)
+def bin_edges(num_simulations: int, num_draws: int) -> np.ndarray:
+    """The first rank of each bin of the ranks 0, ..., num_draws, and num_draws + 1: as many bins,
+    at most 20, as leave five simulations or more to be expected in the smallest, and two at least.
+
+    Bins are of one size, or of two that differ by one rank.
+
+    Example:
+        >>> bin_edges(25, 100)
+        array([  0,  26,  51,  76, 101])
+    """
+    ranks = num_draws + 1
+    fitting = [n for n in range(2, min(20, ranks) + 1) if ranks // n * num_simulations >= 5 * ranks]
+    bins = max(fitting, default=2)
+    return -(-np.arange(bins + 1) * ranks // bins)
 
 
 def uniformity(ranks: np.ndarray, num_draws: int) -> np.ndarray:
     """p-values of the chi-square test that ranks (num_simulations, ...) are uniform on 0, ...,
     num_draws.
 
+    Ranks fall into bins, at most 20; a bin of k ranks is expected to hold num_simulations k /
+    (num_draws + 1) of them.
+
     Raises:
-        ValueError: with fewer than ten simulations, and where the ranks cannot be cut into equal
-            bins.
+        ValueError: with fewer than ten simulations, and for ranks that are no integers from 0 to
+            num_draws.
 
     Example:
         >>> bool(uniformity(np.arange(100), 99) > 0.99)
         True
     """
-    num, bins = len(ranks), num_bins(len(ranks), num_draws)
-    if num < 10 or bins == 1:
+    ranks = _checked(ranks, check_count("num_draws", num_draws), "ranks")
+    num = len(ranks)
+    if num < _LEAST:
         raise ValueError(
-            "The test of uniform ranks needs ten simulations or more and num_draws + 1 a number "
-            f"with small divisors such as 100, got {num} simulations and {num_draws} draws."
+            f"The test of uniform ranks needs {_LEAST} simulations or more, got {num}: raise "
+            "num_simulations."
         )
-    placed = np.asarray(ranks) * bins // (num_draws + 1)
-    counts = np.stack([(placed == number).sum(0) for number in range(bins)])
-    statistic = ((counts - num / bins) ** 2 / (num / bins)).sum(0)
-    return np.asarray(stats.chi2.sf(statistic, bins - 1))
+    edges = bin_edges(num, num_draws)
+    counts = np.stack([((ranks >= a) & (ranks < b)).sum(0) for a, b in pairwise(edges)], -1)
+    expected = num * np.diff(edges) / (num_draws + 1)
+    statistic = ((counts - expected) ** 2 / expected).sum(-1)
+    return np.asarray(stats.chi2.sf(statistic, len(expected) - 1))
+
+
+def _checked(ranks: Any, num_draws: int, name: str) -> np.ndarray:
+    found = np.asarray(ranks)
+    good = found.ndim > 0 and found.dtype.kind in "iu" and len(found) > 0
+    if not good or (found < 0).any() or (found > num_draws).any():
+        refuse(name, f"integers from 0 to {num_draws}, (num_simulations, ...)", ranks)
+    return found
 
 
 def ecdf_band(
@@ -209,10 +243,13 @@ def observed_arguments(
         arguments: {site: name or position}, where it is known.
 
     Raises:
-        ValueError: where no argument, or more than one, equals what a site observes.
+        ValueError: where no argument, or more than one, equals what a site observes, and for
+            `arguments` that are no such dict.
     """
+    if not (arguments is None or isinstance(arguments, Mapping)):
+        refuse("arguments", "a dict of observed sites and names or positions, or None", arguments)
     found = dict(arguments or {})
-    if unknown := [name for name in found if name not in seen or found[name] not in given]:
+    if unknown := [n for n in found if n not in seen or not _is_key(found[n], given)]:
         raise ValueError(
             f"arguments must map observed sites {list(seen)} to arguments {list(given)}, got "
             f"{unknown}."
@@ -253,7 +290,7 @@ def thinned(found: Any, num_draws: int) -> dict[str, np.ndarray]:
     if not isinstance(found, Mapping) or not found:
         refuse("posterior(...)", "a run, chains, or draws by site", found)
     draws = found.flat() if isinstance(found, Chains) else found
-    draws = {name: np.asarray(values) for name, values in draws.items()}
+    draws = {name: np.atleast_1d(values) for name, values in draws.items()}
     if fewer := [name for name, values in draws.items() if len(values) < num_draws]:
         raise ValueError(
             f"The posterior must have {num_draws} draws or more, got {len(draws[fewer[0]])} of "
@@ -263,6 +300,11 @@ def thinned(found: Any, num_draws: int) -> dict[str, np.ndarray]:
         name: values[np.linspace(0, len(values) - 1, num_draws).astype(int)]
         for name, values in draws.items()
     }
+
+
+def _is_key(key: Any, given: Mapping[Any, Any]) -> bool:
+    plain = isinstance(key, (int, np.integer, str)) and not isinstance(key, bool)
+    return plain and key in given
 
 
 def _same(argument: Any, value: np.ndarray) -> bool:
@@ -279,7 +321,11 @@ def joined(
     seed: int,
 ) -> Calibration:
     """A calibration from truths (num_simulations, ...) and the draws of each simulation; the data
-    along the axes named (negative, of a value) are pooled."""
+    along the axes named (negative, of a value) are pooled.
+
+    Raises:
+        ValueError: where the posteriors have none of the latents, or one of another shape.
+    """
     rng = np.random.default_rng(seed % 2**64)
     names = [name for name in truths if all(name in draws for draws in posteriors)]
     if not names:
@@ -293,7 +339,11 @@ def joined(
         rows: dict[str, list[np.ndarray]] = {part: [] for part in parts}
         for truth, draws in zip(truths[name], posteriors, strict=True):
             drawn = np.asarray(draws[name], np.float64)
-            truth = np.broadcast_to(truth, drawn.shape[1:])
+            if drawn.shape[1:] != np.shape(truth):
+                raise ValueError(
+                    f"The posterior's draws of site '{name}' must have the shape "
+                    f"{(len(drawn), *np.shape(truth))}, as the model draws it, got {drawn.shape}."
+                )
             rows["ranks"].append(rank_of(truth, drawn, rng))
             rows["truths"].append(truth)
             rows["means"].append(drawn.mean(0))

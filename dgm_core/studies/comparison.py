@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dgm_core.arguments import check_seed, refuse
+from dgm_core.arguments import check_callable, check_floats, check_seed, refuse, shown
 from dgm_core.chains import Chains
 from dgm_core.diagnostics import summary
 from dgm_core.results import format_table
 from dgm_core.samples.distances import sliced_wasserstein
 from dgm_core.studies.pictures import plot_comparison
+from dgm_core.training.arguments import check_arguments, check_rates
 from dgm_core.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -123,9 +125,8 @@ def compared(
                     try:
                         found = attempt(make, loss, seed)
                         row |= {"ms per step": 1e3 * found.seconds, "parameters": found.parameters}
-                        _check_finite(found.draws)
+                        _check_finite(found.draws, "the draws")
                         if reference is not None:
-                            reference = flat_reference(reference, found.draws)
                             row |= reference_errors(found.draws, reference)
                         kept[name, objective, seed] = found.draws
                         row |= _bounds(found.log_weights())
@@ -156,7 +157,7 @@ def reference_errors(draws: Draws, reference: Draws, *, seed: int = 0) -> dict[s
             f"The reference has the sites {list(reference)} and the guide {list(draws)}: none is "
             "common."
         )
-    reference = flat_reference(reference, draws)
+    reference = flat_reference(reference, {name: np.shape(draws[name])[1:] for name in names})
     x, y = (_side_by_side(sites, names) for sites in (draws, reference))
     sd = y.std(0)
     varied = sd > 1e-12 * (1 + np.abs(y.mean(0)))
@@ -180,12 +181,65 @@ def seconds_per_step(history: Any) -> float:
     return float(seconds[1:].sum() / (steps[-1] - steps[0]))
 
 
-def checked_guides(guides: Any) -> dict[str, Callable[[], Any]]:
-    """Names and zero-argument callables. Raises ValueError for anything else."""
-    good = isinstance(guides, Mapping) and len(guides) > 0
-    if not good or not all(isinstance(n, str) and callable(make) for n, make in guides.items()):
-        refuse("guides", "a dict of names and functions without arguments that build one", guides)
+def checked_guides(guides: Any, built: tuple[type, ...]) -> dict[str, Callable[[], Any]]:
+    """Names and functions without arguments that build a guide.
+
+    Args:
+        guides: what the user passed.
+        built: the classes of guides, whose objects can be called and build none.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    wanted = "a dict of names and functions without arguments that build one"
+    if not isinstance(guides, Mapping) or not guides:
+        refuse("guides", wanted, guides)
+    for name, make in guides.items():
+        if not isinstance(name, str) or isinstance(make, built) or not _is_factory(make):
+            raise ValueError(
+                f"guides must be {wanted}, got {shown(make)} as {name!r}: pass it as in "
+                "{'mine': lambda: make_guide(model)}."
+            )
     return dict(guides)
+
+
+def built_by(make: Callable[[], Any]) -> Any:
+    """A guide. Raises ValueError where a function gives something else."""
+    return check_callable("what a function of guides returns", make(), "a guide")
+
+
+def _is_factory(make: Any) -> bool:
+    """Whether something can be called without arguments, as far as Python knows."""
+    try:
+        signature(make).bind()
+    except TypeError:
+        return False
+    except ValueError:  # Python knows nothing of its arguments
+        return callable(make)
+    return True
+
+
+def check_fits(
+    fit: Callable, loss: type, objectives: Mapping[str, Any], **options: Any
+) -> dict[str, Any]:
+    """The arguments of every fit, as they came.
+
+    Args:
+        fit: whose defaults the others are.
+        loss: the class of losses.
+        objectives: the losses.
+        options: `model`, `data` and others that are passed to `fit`.
+
+    Raises:
+        ValueError: as `fit` does, as far as that can be said without running anything.
+    """
+    defaults = {name: one.default for name, one in signature(fit).parameters.items()}
+    for one in objectives.values():
+        losses = {"loss": one, "validation_loss": one, "guide": options["model"]}
+        check_arguments({**defaults, **options, **losses}, loss)
+    if options["lr_schedule"] is not None:
+        check_rates(options["lr_schedule"], options["num_steps"] or 1000)
+    return {name: x for name, x in options.items() if name not in ("model", "data")}
 
 
 def checked_seeds(seeds: Any) -> tuple[int, ...]:
@@ -207,32 +261,51 @@ def checked_objectives(objectives: Any, default: Callable[[], Any]) -> dict[str,
     return dict(objectives)
 
 
-def checked_reference(reference: Any) -> dict[str, np.ndarray] | None:
-    """Reference draws by site. Raises ValueError for anything else."""
-    if reference is None:
-        return None
+def checked_reference(
+    reference: Any, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Reference draws {site: (num_draws, ...)}.
+
+    Args:
+        reference: chains, or draws by site.
+        shapes: latent or deterministic site of the model -> the shape of its value.
+
+    Raises:
+        ValueError: for anything else, sites that the model does not have, values of another shape,
+            and draws that are not finite.
+    """
     if not isinstance(reference, Mapping) or not reference:
         refuse("reference", "'nuts', draws by site, or None", reference)
-    if isinstance(reference, Chains):
-        return reference.flat()
-    return {name: np.asarray(values) for name, values in reference.items()}
+    if unknown := [name for name in reference if name not in shapes]:
+        raise ValueError(
+            f"The reference has the sites {unknown}, which the model does not draw: its latent and "
+            f"deterministic sites are {list(shapes)}."
+        )
+    draws = reference.flat() if isinstance(reference, Chains) else reference
+    for name, values in draws.items():
+        check_floats(f"reference[{name!r}]", values)
+    found = flat_reference({name: np.asarray(x) for name, x in draws.items()}, shapes)
+    _check_finite(found, "The reference draws")
+    return found
 
 
-def flat_reference(reference: Draws, draws: Draws) -> dict[str, np.ndarray]:
+def flat_reference(
+    reference: Draws, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
     """Reference draws as {site: (num_draws, ...)}, also from (num_chains, num_draws, ...).
 
     Args:
         reference: site -> draws.
-        draws: of a guide, which say what shape a value has.
+        shapes: site -> the shape of a value.
 
     Raises:
         ValueError: for values of another shape.
     """
     found = dict(reference)
-    for name in reference.keys() & draws.keys():
-        values, shape = reference[name], np.shape(draws[name])[1:]
+    for name in reference.keys() & shapes.keys():
+        values, shape = reference[name], shapes[name]
         extra = values.ndim - len(shape)
-        if extra not in (1, 2) or values.shape[extra:] != shape:
+        if extra not in (1, 2) or values.shape[extra:] != shape or not len(values):
             raise ValueError(
                 f"The reference draws of site '{name}' must be (num_draws, ...) or (num_chains, "
                 f"num_draws, ...) of values of shape {shape}, got shape {values.shape}."
@@ -250,10 +323,10 @@ def _bounds(log_w: np.ndarray) -> dict[str, float]:
     return found | ({"khat": float(np.max(report["k-hat"]))} if "k-hat" in report else {})
 
 
-def _check_finite(draws: Draws) -> None:
+def _check_finite(draws: Draws, what: str) -> None:
     for name, values in draws.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError(f"the draws of site '{name}' are not finite.")
+            raise ValueError(f"{what} of site '{name}' are not finite.")
 
 
 def _side_by_side(draws: Draws, names: Sequence[str]) -> np.ndarray:

@@ -115,22 +115,26 @@ def _failures(rows: Rows) -> dict[str, str]:
     return {label: str(row["failed"]) for label, row in bare.items() if label not in seen}
 
 
-def plot_ranks(columns: np.ndarray, labels: Sequence[str], num_draws: int, num_bins: int) -> Figure:
+def plot_ranks(columns: np.ndarray, labels: Sequence[str], edges: np.ndarray) -> Figure:
     """Histograms of ranks (num_simulations, num_entries), the first twelve entries, with the band
     that holds each count with probability 0.99 if ranks are uniform.
 
+    Args:
+        columns: the ranks.
+        labels: of the entries.
+        edges: the first rank of each bin, and one more than the last rank.
+
     Example:
         >>> ranks = np.random.default_rng(0).integers(0, 100, (200, 2))
-        >>> len(plot_ranks(ranks, ["a", "b"], 99, 20).axes)
+        >>> len(plot_ranks(ranks, ["a", "b"], np.arange(0, 101, 5)).axes)
         2
     """
-    num = len(columns)
-    low, high = stats.binom(num, 1 / num_bins).ppf([0.005, 0.995])
+    binomial = stats.binom(len(columns), np.diff(edges) / edges[-1])
+    low, high, sides = binomial.ppf(0.005), binomial.ppf(0.995), edges - 0.5
     figure, panels = _grid(labels)
     for panel, label, ranks in zip(panels, labels, columns.T, strict=False):
-        edges = np.linspace(-0.5, num_draws + 0.5, num_bins + 1)
-        panel.axhspan(low, high, color="0.88", zorder=0)
-        panel.hist(ranks, edges.tolist(), color="C0", alpha=0.8)
+        panel.stairs(high, sides, baseline=low, fill=True, color="0.88", zorder=0)
+        panel.hist(ranks, sides.tolist(), color="C0", alpha=0.8)
         panel.set_title(label, fontsize=9)
     figure.supxlabel("rank of the truth among the draws", fontsize=9)
     return figure

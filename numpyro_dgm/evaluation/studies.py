@@ -4,14 +4,18 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
+from numpyro.infer.autoguide import AutoGuide
 
 from dgm_core.arguments import check_count, check_flag
 from dgm_core.evaluation import check_no_parameters
 from dgm_core.studies.comparison import (
     Attempt,
     Comparison,
+    built_by,
+    check_fits,
     checked_guides,
     checked_objectives,
     checked_reference,
@@ -19,14 +23,17 @@ from dgm_core.studies.comparison import (
     compared,
     seconds_per_step,
 )
+from dgm_core.training.batches import check_accepts
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import calling
 from numpyro_dgm.evaluation.nuts import nuts
-from numpyro_dgm.evaluation.posterior import Posterior
+from numpyro_dgm.evaluation.posterior import Posterior, model_sites
 from numpyro_dgm.evaluation.summaries import sample_posterior
 from numpyro_dgm.evaluation.weights import log_weights
+from numpyro_dgm.guides import Guide
 from numpyro_dgm.joints.structure import Trace
-from numpyro_dgm.losses import ELBO
+from numpyro_dgm.losses import ELBO, Loss
+from numpyro_dgm.nn.optimizers import check_optimizer
 from numpyro_dgm.training.fit import fit
 
 __all__ = ["compare_guides"]
@@ -76,8 +83,9 @@ def compare_guides(
         a fit, num_particles weights and num_draws draws for every guide, objective and seed.
 
     Raises:
-        ValueError: for bad arguments, and for reference="nuts" with a model that has parameters of
-            its own, whose posterior is another one under each guide.
+        ValueError: for bad arguments, a reference of other sites or shapes than the model's, guides
+            instead of functions that build them, and for reference="nuts" with a model that has
+            parameters of its own, whose posterior is another one under each guide.
 
     Example:
         >>> from numpyro.infer.autoguide import AutoNormal
@@ -92,24 +100,29 @@ def compare_guides(
         >>> table.rows[0]["parameters"]
         2
     """
-    guides, seeds = checked_guides(guides), checked_seeds(seeds)
+    guides, seeds = checked_guides(guides, (Guide, AutoGuide, eqx.Module)), checked_seeds(seeds)
     objectives = checked_objectives(objectives, ELBO)
     num_particles = check_count("num_particles", num_particles, 25)
     num_draws = check_count("num_draws", num_draws, 2)
     progress = check_flag("progress", progress)
-    options = {
-        "num_epochs": num_epochs,
-        "num_steps": num_steps,
-        "batch_size": batch_size,
-        "optim": optim,
-        "clip_norm": clip_norm,
-        "lr_schedule": lr_schedule,
-        "progress": False,
-    }
+    options = check_fits(
+        fit,
+        Loss,
+        objectives,
+        model=model,
+        data=data,
+        num_epochs=num_epochs,
+        num_steps=num_steps,
+        batch_size=batch_size,
+        optim=None if optim is None else check_optimizer(optim),
+        clip_norm=clip_norm,
+        lr_schedule=lr_schedule,
+        progress=False,
+    )
     draws, notes = _reference(model, data, reference)
 
     def attempt(make: Callable[[], Any], loss: Any, seed: int) -> Attempt:
-        run = fit(model, make(), data, loss=loss, seed=seed, **options)
+        run = fit(model, built_by(make), data, loss=loss, seed=seed, **options)
         return Attempt(
             sample_posterior(run, data, num_draws=num_draws, seed=seed),
             seconds_per_step(run.history),
@@ -122,10 +135,15 @@ def compare_guides(
 
 def _reference(model: Callable, data: Any, reference: Any) -> tuple[Any, list[str]]:
     """Reference draws by site, and what is to be said of them."""
-    if not (isinstance(reference, str) and reference == "nuts"):
-        return checked_reference(reference), []
     run = SimpleNamespace(model=model, guide=model)
     with calling(run, (data,), settle=False) as call:
+        check_accepts("model", model, call.args, call.kwargs)
+        if reference is None:
+            return None, []
+        if not (isinstance(reference, str) and reference == "nuts"):
+            sites = model_sites(call.model())
+            shapes = {name: tuple(np.shape(site["value"])) for name, site in sites.items()}
+            return checked_reference(reference, shapes), []
         check_no_parameters(_parameters(Posterior(call).start()))
     chains = nuts(model, data)
     return chains.flat(), chains.notes()

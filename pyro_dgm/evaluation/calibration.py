@@ -1,6 +1,5 @@
 """Calibration of any guide and model on data that the model makes."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from dgm_core.arguments import check_callable, check_count, check_flag, check_seed
 from dgm_core.evaluation import check_no_nan
+from dgm_core.posterior import run_of
 from dgm_core.studies.calibration import (
     Calibration,
     check_looks,
@@ -50,8 +50,8 @@ def calibrate(
             values; sizes, inputs and masks stay.
         num_simulations: data sets. Where every datum has its own latents and nothing else, the
             data of an amortized guide are pooled, and one data set of many data is enough.
-        num_draws: of each posterior; 99 has ranks 0 to 99, which fall into 20 equal bins. Chains
-            are thinned to so many.
+        num_draws: of each posterior; 99 has ranks 0 to 99, which fall into 20 equal bins, others
+            into bins that differ by one rank. Chains are thinned to so many.
         arguments: {observed site: name or position of its argument}, where no argument, or more
             than one, equals what the site observes.
         seed: of all random numbers.
@@ -66,7 +66,8 @@ def calibrate(
 
     Raises:
         ValueError: for bad arguments, a guide that does not look at its data, improper priors,
-            which cannot be drawn from, and draws that are NaN.
+            which cannot be drawn from, and draws that are NaN or of another shape than the
+            model's.
 
     References:
         Talts et al. (2018), Validating Bayesian inference algorithms with simulation-based
@@ -89,8 +90,7 @@ def calibrate(
     is_run = hasattr(posterior, "guide")
     if not is_run:
         check_callable("posterior", posterior, "a run, or a function of the simulated arguments")
-    run = model if hasattr(model, "guide") else SimpleNamespace(model=model, guide=model)
-    with calling(run, data, seed=seed, settle=False) as call:
+    with calling(run_of(model), data, seed=seed, settle=False) as call:
         truths, calls = _simulated(call, num_simulations, arguments)
     with Progress(num_simulations, enabled=progress) as bar:
         if is_run:

@@ -124,12 +124,21 @@ def test_what_is_refused(backend: Any) -> None:
 
     run, data = b.run(model, guide), (np.arange(SIZE, dtype=float), np.zeros(SIZE))
     same = (np.zeros(SIZE), np.zeros(SIZE))
-    few = {"mu": np.zeros(5)}
+    few, wide = {"mu": np.zeros(5)}, {"mu": np.zeros((99, SIZE))}
     for arguments, options, words in (
         ((model, b.run(model, blind), *data), {}, "The guide does not look at its data"),
         ((model, run, *same), {}, "More than one argument equals what site 'x' observes"),
         ((model, "run", *data), {}, "posterior must be a run, or a function of the simulated"),
         ((model, lambda i, x: few, *data), {}, "must have 99 draws or more, got 5 of site 'mu'"),
+        ((model, lambda i, x: {"mu": 3.0}, *data), {}, "99 draws or more, got 1 of site 'mu'"),
+        (
+            (model, lambda i, x: wide, *data),
+            {},
+            r"draws of site 'mu' must have the shape \(99,\), .* got \(99, 4\)",
+        ),
+        ((None, run, *data), {}, "model must be callable, or a run, got None"),
+        ((model, run, *data), {"arguments": 0}, "arguments must be a dict of observed sites"),
+        ((model, run, *data), {"arguments": {"x": True}}, "arguments must map observed sites"),
         ((model, lambda i, x: 3, *data), {}, "must be a run, chains, or draws by site, got 3"),
         ((model, run, *data), {"num_draws": 0}, "num_draws must be an integer of at least 1"),
         ((model, run, *data), {"arguments": {"x": "nosuch"}}, "arguments must map observed sites"),

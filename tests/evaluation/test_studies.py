@@ -1,6 +1,7 @@
 """Guides side by side: the numbers of a table against closed forms, and what goes wrong in it."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -132,28 +133,47 @@ def test_what_is_refused(backend: Any) -> None:
         with b.plate("data", len(x)):
             b.sample("x", b.dist.Normal(z * b.param("w", b.array(1.0)), 1.0), obs=x)
 
-    make = {"a": lambda: guide}
+    stock = import_module(f"{b.name}.infer.autoguide").AutoNormal(model)
+    own, factories = b.guides.JointGuide(model), "a dict of names and functions without arguments"
+    make, draws = {"a": lambda: guide}, np.zeros((4, 5))
     for arguments, options, words in (
-        ((model, {}, X), {}, "guides must be a dict of names and functions without arguments"),
+        ((model, {}, X), {}, f"guides must be {factories}"),
+        ((model, [guide], X), {}, f"guides must be {factories}"),
+        ((model, {"c": own}, X), {}, f"guides must be {factories} that build one, got .* as 'c'"),
+        ((model, {"c": stock}, X), {}, f"guides must be {factories} that build one, got .* 'c'"),
+        ((model, {"c": guide}, X), {}, f"guides must be {factories} that build one, got .* 'c'"),
+        ((model, {"c": type(own)}, X), {}, f"guides must be {factories} .* the class JointGuide"),
         ((model, make, X), {"objectives": "ELBO"}, "objectives must be a loss, or a dict"),
         ((model, make, X), {"seeds": (1, 1)}, "seeds must be one or more different integers"),
         ((model, make, X), {"reference": 3}, "reference must be 'nuts', draws by site, or None"),
+        (
+            (model, make, X),
+            {"reference": {"nosuch": draws}},
+            r"sites \['nosuch'\], which the model",
+        ),
+        ((model, make, X), {"reference": {"mu": draws[..., None, None]}}, "of site 'mu' must be"),
+        ((model, make, X), {"reference": {"mu": draws[:0]}}, "of site 'mu' must be"),
+        ((model, make, X), {"reference": {"mu": ["a", "b"]}}, "'mu'.* must be an array of numbers"),
+        ((model, make, X), {"reference": {"mu": draws + np.nan}}, "of site 'mu' are not finite"),
         ((model, make, X), {"num_particles": 3}, "num_particles must be an integer of at least 25"),
+        ((model, make, X), {"num_steps": 0}, "num_steps must be an integer of at least 1, got 0"),
+        ((model, make, X), {"num_steps": 1, "num_epochs": 1}, "num_epochs or num_steps, not both"),
+        ((model, make, X), {"batch_size": 1.5}, "batch_size must be an integer of at least 1"),
+        ((model, make, X), {"optim": 3}, "optim must be Adam"),
+        ((model, make, X), {"clip_norm": -1}, "clip_norm must be a positive number, got -1"),
+        ((model, make, X), {"lr_schedule": "no"}, "lr_schedule must be a schedule"),
+        ((model, make, (X, X)), {"reference": None}, "model does not take the data as they are"),
         ((learned, make, X), {}, r"The model has parameters of its own \(w\)"),
     ):
         with pytest.raises(ValueError, match=words):
             b.evaluation.compare_guides(*arguments, **options)
     table = b.evaluation.compare_guides(
         model,
-        make,
+        {"a": lambda m=model: None},
         X,
         num_steps=1,
-        reference={"mu": np.ones((5, 4, 3, 2))},
-        num_particles=25,
-        num_draws=2,
+        reference=None,
         seeds=0,
         progress=False,
     )
-    assert table.rows[0]["failed"].startswith(
-        "ValueError: The reference draws of site 'mu' must be"
-    )
+    assert table.rows[0]["failed"].endswith("returns must be a guide, got None.")

@@ -20,7 +20,8 @@ class Pooled(nn.Module):
         out_network: from 2 H + 1 numbers to the features of the group.
 
     Shapes:
-        rows (*, n, d), or (*, n) where d = 1; mask (*, n), true where a row counts -> (*, F).
+        rows (*, n, d), beside a mask also (*, n) where d = 1; mask (*, n), true where a row counts
+        -> (*, F).
         What lies beneath the mask, NaN included, does not enter.
 
     Raises:

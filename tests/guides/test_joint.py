@@ -1,5 +1,6 @@
 """One vector of all latent sites, mapped to the supports of the run at hand."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -224,7 +225,7 @@ def test_the_first_call_may_be_compiled() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "1"))))
 @pytest.mark.parametrize(
     ("centered", "family", "best"),
     [
@@ -237,7 +238,7 @@ def test_the_first_call_may_be_compiled() -> None:
 def test_the_best_bounds_of_eight_schools(
     backend: Any, centered: bool, family: str, best: float, seed: int
 ) -> None:
-    """The optimum of each family, at the default start."""
+    """The optimum of each family, at the default start; `SEEDS=3 make test-slow` tries three."""
     from tests.guides.test_amortized import fitted
 
     b = backend

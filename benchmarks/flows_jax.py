@@ -51,8 +51,13 @@ def jax_libraries(
         params, static = eqx.partition(
             cls(dim, num_layers=1, hidden=hidden, key=key), eqx.is_inexact_array
         )
-        score = lambda params, static=static: eqx.combine(params, static)().log_prob(x)  # noqa: E731
-        draw = lambda params, static=static: eqx.combine(params, static)().sample(key, (batch,))  # noqa: E731
+
+        def score(params: Any, static: Any = static) -> Any:
+            return eqx.combine(params, static)().log_prob(x)
+
+        def draw(params: Any, static: Any = static) -> Any:
+            return eqx.combine(params, static)().sample(key, (batch,))
+
         add(name, params, *((score, draw) if cls is MAF else (draw, score)))
     if importlib.util.find_spec("flowjax"):
         import paramax

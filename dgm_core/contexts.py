@@ -114,9 +114,9 @@ def parts_of(context_shape: tuple[Any, ...]) -> tuple[tuple[int, ...], ...]:
 
 def batches_differ(batches: Any) -> str:
     """What to say of contexts side by side that are not of as many cases."""
-    shown = ", ".join(str(tuple(batch)) for batch in batches)
+    shapes = ", ".join(str(tuple(batch)) for batch in batches)
     return (
-        f"Contexts side by side must have batch shapes that broadcast together, got {shown}: hand "
+        f"Contexts side by side must have batch shapes that broadcast together, got {shapes}: hand "
         "over as many rows in each."
     )
 

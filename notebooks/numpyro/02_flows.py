@@ -261,7 +261,8 @@ for ax, Flow in zip(axes, (MAF, RealNVP)):
     flow = Flow(8, num_layers=1, key=next(keys))
     jacobian = jax.jit(jax.jacobian(lambda x, flow=flow: flow().inverse_and_log_det(x)[0]))(x)
     ax.imshow(np.abs(jacobian) > 1e-12, cmap="Blues", vmax=1.5)
-    ax.set(title=f"{Flow.__name__}: entries of ∂u/∂x", xlabel="x", ylabel="u", xticks=[], yticks=[])
+    title = f"{Flow.__name__}: entries of ∂u/∂x"
+    ax.set(title=title, xlabel="x", ylabel="u", xticks=[], yticks=[])
 plt.show()
 
 # %%

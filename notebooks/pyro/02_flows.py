@@ -248,7 +248,8 @@ for ax, Flow in zip(axes, (MAF, RealNVP)):
         lambda x, flow=flow: flow().inverse_and_log_det(x)[0], x
     )
     ax.imshow((jacobian.abs() > 1e-12).numpy(), cmap="Blues", vmax=1.5)
-    ax.set(title=f"{Flow.__name__}: entries of ∂u/∂x", xlabel="x", ylabel="u", xticks=[], yticks=[])
+    title = f"{Flow.__name__}: entries of ∂u/∂x"
+    ax.set(title=title, xlabel="x", ylabel="u", xticks=[], yticks=[])
 plt.show()
 
 # %%

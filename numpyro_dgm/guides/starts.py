@@ -13,7 +13,7 @@ from numpyro.primitives import Messenger
 
 from dgm_core.arguments import check_choice
 from dgm_core.guides import LatentSite, Outline, no_mode, places
-from numpyro_dgm.guides.program import Call, aside, run_program
+from numpyro_dgm.guides.program import Call, Placed, aside, run_program
 from numpyro_dgm.guides.supports import determined, real_line
 
 __all__: list[str] = []  # for the package, not for users
@@ -105,17 +105,9 @@ def _prior_draws(model: Callable, call: Call, sites: Sequence[LatentSite]) -> Ar
     """Draws of the sites by the model, on the real line, (NUM_DRAWS, D); of an improper prior, the
     place that zero is mapped to."""
 
-    def answer(site: LatentSite, fn: Any) -> Any:
-        try:
-            jax.eval_shape(lambda: fn.sample(jax.random.key(0)))
-        except NotImplementedError:
-            shape = (*site.batch_shape, *(site.unconstrained or ()))
-            return determined(fn, jnp.zeros(shape))
-        return None
-
     def draw(key: Array) -> Array:
         with aside(model):
-            run_program(handlers.seed(model, key), call, answer)
+            run_program(handlers.seed(Placed(model), key), call, lambda site, fn: None)
         return jnp.concatenate([call.vector(site.name).reshape(-1) for site in sites])
 
     keys = jax.random.split(jax.random.key(0), NUM_DRAWS)

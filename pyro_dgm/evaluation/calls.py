@@ -27,6 +27,7 @@ from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.joints.structure import kind_of, random_sites
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import owners
+from pyro_dgm.nn.register import watched
 from pyro_dgm.training.batches import Form
 from pyro_dgm.training.rows import Rows
 from pyro_dgm.training.weights import in_force, networks_of
@@ -252,6 +253,18 @@ class _Plates(Messenger):
         for frame in msg["cond_indep_stack"]:
             if frame.vectorized and frame.size > 0:
                 self.sizes[frame.name] = frame.size, frame.full_size or frame.size
+
+
+def learned_in(program: Callable[[], Trace]) -> tuple[dict[int, nn.Parameter], list[Message]]:
+    """What a run of a program learns: the parameters of its registered networks, by their
+    identity, and the sites of those that it states by itself.
+    """
+    met: list[nn.Module] = []
+    with watched(met.append):
+        sites = program().nodes.values()
+    networks = {id(p): p for module in met for p in module.parameters() if p.requires_grad}
+    stated = [s for s in sites if s["type"] == "param" and id(s["value"]) not in networks]
+    return networks, stated
 
 
 def kept_sites(trace: Trace) -> dict[str, Message]:

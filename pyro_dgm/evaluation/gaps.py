@@ -21,9 +21,8 @@ from dgm_core.studies.gaps import (
     reads_the_same,
 )
 from dgm_core.training.threads import one_at_a_time
-from pyro_dgm.evaluation.calls import Call, as_numpy, calling
+from pyro_dgm.evaluation.calls import Call, as_numpy, calling, learned_in
 from pyro_dgm.evaluation.weights import log_densities
-from pyro_dgm.nn.register import watching
 
 __all__ = ["inference_gaps"]
 
@@ -134,18 +133,8 @@ def _own_parameters(call: Call) -> tuple[list[nn.Parameter], dict[str, tuple[Ten
     """What the guide learns and the model does not: of networks, and stated by name."""
     found = []
     for program in (call.guide, call.model):
-        met: list[nn.Module] = []
-        token = watching.set((*watching.get(), met.append))
-        try:
-            sites = program().nodes.values()
-        finally:
-            watching.reset(token)
-        networks = {id(p): p for module in met for p in module.parameters() if p.requires_grad}
-        stated = {
-            site["name"]: (site["value"], site["kwargs"].get("constraint"))
-            for site in sites
-            if site["type"] == "param" and id(site["value"]) not in networks
-        }
+        networks, sites = learned_in(program)
+        stated = {s["name"]: (s["value"], s["kwargs"].get("constraint")) for s in sites}
         found.append((networks, stated))
     (networks, stated), (others, also) = found
     return (

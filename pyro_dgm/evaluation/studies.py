@@ -27,7 +27,7 @@ from dgm_core.studies.comparison import (
 from dgm_core.training.batches import check_accepts
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.compat import own_store
-from pyro_dgm.evaluation.calls import calling
+from pyro_dgm.evaluation.calls import calling, learned_in
 from pyro_dgm.evaluation.nuts import nuts
 from pyro_dgm.evaluation.posterior import Posterior, model_sites
 from pyro_dgm.evaluation.summaries import sample_posterior
@@ -35,7 +35,6 @@ from pyro_dgm.evaluation.weights import log_weights
 from pyro_dgm.losses import ELBO, Loss
 from pyro_dgm.nn.modes import meeting
 from pyro_dgm.nn.optimizers import check_optimizer
-from pyro_dgm.nn.register import watching
 from pyro_dgm.training.fit import fit
 
 __all__ = ["compare_guides"]
@@ -154,16 +153,9 @@ def _reference(model: Callable, data: Any, reference: Any) -> tuple[Any, list[st
 
 def _num_parameters(run: Any, data: Any) -> int:
     """The numbers that the guide of a run has learned."""
-    met: list[nn.Module] = []
-    token = watching.set((*watching.get(), met.append))
-    try:
-        with calling(run, (data,), settle=False) as call:
-            stated = _parameters(call.guide()).values()
-    finally:
-        watching.reset(token)
-    networks = {id(p): p for module in met for p in module.parameters() if p.requires_grad}
-    others = [value for value in stated if id(value) not in networks]
-    return sum(value.numel() for value in (*networks.values(), *others))
+    with calling(run, (data,), settle=False) as call:
+        networks, stated = learned_in(call.guide)
+    return sum(x.numel() for x in (*networks.values(), *(site["value"] for site in stated)))
 
 
 def _parameters(trace: Trace) -> dict[str, Tensor]:

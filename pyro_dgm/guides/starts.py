@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgm_core.arguments import check_choice
 from dgm_core.guides import LatentSite, Outline, no_mode, places
-from pyro_dgm.guides.program import Call, aside, run_program
+from pyro_dgm.guides.program import Call, Placed, aside, run_program
 from pyro_dgm.guides.supports import determined, real_line
 from pyro_dgm.joints.reading import total_log_prob
 from pyro_dgm.joints.structure import kind_of
@@ -100,19 +100,11 @@ def _prior_draws(model: Callable, call: Call, sites: Sequence[LatentSite]) -> Te
     """Draws of the sites by the model, on the real line, (NUM_DRAWS, D); of an improper prior, the
     place that zero is mapped to."""
 
-    def answer(site: LatentSite, fn: Any) -> Any:
-        try:
-            fn.sample()
-        except NotImplementedError:
-            shape = (*site.batch_shape, *(site.unconstrained or ()))
-            return determined(fn, torch.zeros(shape))
-        return None
-
     draws = []
-    with aside(model):
+    with aside(model), Placed():
         torch.manual_seed(0)
         for _ in range(NUM_DRAWS):
-            run_program(model, call, answer)
+            run_program(model, call, lambda site, fn: None)
             draws.append(torch.cat([call.vector(site.name).reshape(-1) for site in sites]))
     return torch.stack(draws)
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_dgm.compat import module_being_registered
-from pyro_dgm.nn.register import watching
+from pyro_dgm.nn.register import watched, watching
 
 __all__ = ["evaluation_mode"]
 
@@ -76,14 +76,12 @@ def meeting(met: Callable[[nn.Module], None]) -> Iterator[None]:
         if first in watching.get() and not torch.compiler.is_compiling():
             first(module)
 
-    token = watching.set((*watching.get(), first))
     hook = register_module_forward_pre_hook(called)
     try:
-        with _Registered():
+        with watched(first), _Registered():
             yield
     finally:
         hook.remove()
-        watching.reset(token)
 
 
 class _Registered(Messenger):

@@ -23,6 +23,16 @@ settled = ContextVar(
 
 
 @contextmanager
+def watched(met: Callable[[nn.Module], None]) -> Iterator[None]:
+    """A block in which `met` is called with every module that is registered."""
+    token = watching.set((*watching.get(), met))
+    try:
+        yield
+    finally:
+        watching.reset(token)
+
+
+@contextmanager
 def unwatched() -> Iterator[None]:
     """A block whose networks nobody is told of: they are known, or made in it."""
     token = watching.set(())

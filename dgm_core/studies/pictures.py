@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from scipy import stats
 
 __all__ = ["plot_comparison", "plot_coverage", "plot_ecdf", "plot_ranks"]
@@ -79,7 +79,9 @@ def _draw_panel(axes: Axes, rows: Rows, places: dict[str, int], panel: Any) -> N
             axes.plot(*at, shown, fillstyle="none", color=colors[label], markersize=width)
     if logarithmic:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = axes.get_xlim()
+        locator = LogLocator(subs=(1, 2, 5)) if high >= 10 * low else MaxNLocator(4)
+        axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     if limit is not None:

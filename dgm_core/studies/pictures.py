@@ -77,6 +77,7 @@ def _draw_panel(axes: Axes, rows: Rows, places: dict[str, int], panel: Any) -> N
             width = 9 if shown == "|" else 5
             at = max(value, floor), places[label]
             axes.plot(*at, shown, fillstyle="none", color=colors[label], markersize=width)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     if logarithmic:
         axes.set_xscale("log")
         low, high = axes.get_xlim()

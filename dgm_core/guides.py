@@ -16,6 +16,18 @@ FORMS = 64  # of arguments, whose outlines a guide keeps
 Shape = tuple[int, ...]
 
 
+def extended(model: Any, guide: Any) -> Any:
+    """A model with the reverse statements of what its guide draws beyond it; itself where that is
+    nothing."""
+    extension = getattr(guide, "extension", None)
+    return model if extension is None else extension(model)
+
+
+def plain(model: Any) -> Any:
+    """The model that the user wrote, of an extended one."""
+    return getattr(model, "plain", model)
+
+
 @dataclass(frozen=True)
 class LatentSite:
     """A latent statement of a model's program, in one run of it.

@@ -60,7 +60,8 @@ class Site(NamedTuple):
 
     kind: "latent", "observed" or "factor";  batch_shape and event_shape, of its distribution;
     value_shape: the batch dimensions of its value;  scanned: whether the leading batch dimension is
-    the steps of a scan;  auxiliary, enumerated: as its `infer` says.
+    the steps of a scan;  auxiliary, enumerated: as its `infer` says;  reverse: whether it is drawn
+    beyond the user's model, where an extended model scores it.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Site(NamedTuple):
     scanned: bool = False
     auxiliary: bool = False
     enumerated: bool = False
+    reverse: bool = False
 
     @property
     def dims(self) -> dict[str, int]:
@@ -93,7 +95,7 @@ class Structure:
     deepest site;  global_sites, local_sites: the latents outside and inside the data plates, those
     that only the guide draws included;  observed_sites;  global_factors, local_factors: likewise,
     of model and guide;  other_subsampled: (plate, site) where a plate is subsampled that is no data
-    plate.
+    plate;  reverse_sites: the latents of an extended model that the user's model has not.
     """
 
     plates: dict[str, int]
@@ -106,6 +108,7 @@ class Structure:
     global_factors: tuple[str, ...]
     local_factors: tuple[str, ...]
     other_subsampled: tuple[tuple[str, str], ...]
+    reverse_sites: tuple[str, ...] = ()
 
     @property
     def latent_sites(self) -> tuple[str, ...]:
@@ -223,6 +226,12 @@ def check_sites(model: Mapping[str, Site], guide: Mapping[str, Site]) -> None:
             "sample statements with these names, or observe the sites in the model."
         )
     extra = [name for name, site in drawn.items() if name not in latent and not site.auxiliary]
+    if beyond := [name for name in extra if drawn[name].reverse]:
+        raise ValueError(
+            f"The guide draws {beyond} beyond the model, which must score them as well: take "
+            "guide.extended as the model. (`fit` and the losses do so by themselves where they "
+            "are given the guide as it is, not wrapped.)"
+        )
     if seen := sorted(name for name in drawn if name in model and name not in latent):
         raise ValueError(
             f"The guide draws {seen}, which are not latent sites of the model but observed there: "
@@ -266,6 +275,7 @@ def _factorize(
         observed_sites=tuple(observed),
         global_factors=tuple(name for name in factors if not is_local(name) and name not in data),
         local_factors=tuple(name for name in factors if is_local(name) or name in data),
+        reverse_sites=tuple(name for name in latent if name in model and model[name].reverse),
         other_subsampled=tuple(
             dict.fromkeys(
                 (plate.name, site.name)

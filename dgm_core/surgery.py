@@ -30,7 +30,13 @@ class ELBOSurgery(NamedTuple):
 
 
 def check_local(structure: Structure) -> None:
-    """Raises ValueError unless all latents lie in one plate, the only batch dimension."""
+    """Raises ValueError unless all latents lie in one plate, the only batch dimension, and are the
+    model's."""
+    if beyond := list(structure.reverse_sites):
+        raise ValueError(
+            f"elbo_surgery needs the density of the model's latents, but the guide draws {beyond} "
+            "beyond them, and q(z | x) is an integral over these: take a guide that does not."
+        )
     if structure.global_sites or len(structure.sizes) != 1 or structure.batch_ndim != 1:
         raise ValueError(
             "elbo_surgery needs all latents inside one plate of the data, the only batch "

@@ -150,7 +150,7 @@ def _amortized(
                 looks.append(call.guide_draws(call.rows, flipped=True))
             if number < 2 and len(looks) == 2:
                 check_looks(*looks)
-            posteriors.append(read_values(call, num_draws, first.site_orders()[1]))
+            posteriors.append(read_values(call, num_draws, first.model_sites))
             bar.advance()
         structure = first.structure
         axes: dict[str, int | None] = {}

@@ -14,6 +14,8 @@ from numpyro.infer.autoguide import AutoGuide
 
 from dgm_core.arguments import check_seed
 from dgm_core.evaluation import as_numbers, check_run, settled_rows
+from dgm_core.guides import extended as extended_by
+from dgm_core.guides import plain
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
 from numpyro_dgm.joints.handlers import Drawable, GivenDraws, WiderPlates
@@ -153,16 +155,17 @@ class Call:
     def traces(self) -> tuple[Trace, Trace]:
         """One run of the model and of the guide that it is replayed against."""
         args, kwargs = self._arguments(self._batch(None)[1])
-        model, guide = self._functions(self.rows)
+        model, guide = self._functions(self.rows, extended=True)
         return self._joints(self._next_key(), model, guide, args, kwargs, 1).traces()
 
     def forward(self, values: Mapping[str, Any] | None = None) -> Trace:
         """One run of the model that ignores the data, with some of its draws given."""
         return self._run(handlers.uncondition(self._functions(self.rows)[0]), values)
 
-    def model(self, values: Mapping[str, Any] | None = None) -> Trace:
-        """One run of the model on the data, with some of its draws given."""
-        return self._run(self._functions(self.rows)[0], values)
+    def model(self, values: Mapping[str, Any] | None = None, *, extended: bool = False) -> Trace:
+        """One run of the model on the data, with some of its draws given; the `extended` one also
+        scores what the guide draws beyond it."""
+        return self._run(self._functions(self.rows, extended=extended)[0], values)
 
     def guide(self, values: Mapping[str, Any] | None = None) -> Trace:
         """One run of the guide, with some of its draws given."""
@@ -218,7 +221,7 @@ class Call:
         self, num_particles: int, key: Array, arrays: tuple, rows: Array | None
     ) -> InferenceJoint:
         args, kwargs = self._arguments(arrays)
-        functions = self._functions(rows)
+        functions = self._functions(rows, extended=True)
         return self._joints(key, *functions, args, kwargs, num_particles).inference()
 
     def _joints(
@@ -241,15 +244,16 @@ class Call:
             vectorize=self.vectorize,
         )
 
-    def _functions(self, rows: Any) -> tuple[Callable, Callable]:
+    def _functions(self, rows: Any, *, extended: bool = False) -> tuple[Callable, Callable]:
         """Model and guide, whose plates know which data these are."""
+        own = extended_by(self.run.model, self.run.guide) if extended else plain(self.run.model)
         if rows is None:
-            return WiderPlates(self.run.model), WiderPlates(self.run.guide)
+            return WiderPlates(own), WiderPlates(self.run.guide)
         rows = jnp.asarray(rows)
         remembered = None  # an automatic guide remembers the size of the batch that it saw first
         if isinstance(self.run.guide, AutoGuide):
             remembered = next((s for s, full in self.guide_plates() if full == self.num_data), None)
-        model = Rows(self.run.model, rows, self.num_data, None)
+        model = Rows(own, rows, self.num_data, None)
         return model, Rows(self.run.guide, rows, self.num_data, remembered)
 
     def _run(self, fn: Callable, values: Mapping[str, Any] | None) -> Trace:
@@ -285,9 +289,11 @@ class Call:
 
 
 def kept_sites(trace: Trace) -> dict[str, Site]:
-    """The latent, observed and deterministic sites of a run of the model, in its order."""
+    """The latent, observed and deterministic sites of a run of the model, in its order, without
+    what is stated beyond the user's."""
     kinds = ("latent", "observed", "deterministic")
-    return {name: site for name, site in trace.items() if kind_of(site) in kinds}
+    found = {name: site for name, site in trace.items() if kind_of(site) in kinds}
+    return {n: site for n, site in found.items() if not site.get("infer", {}).get("reverse")}
 
 
 def elementwise(site: Site) -> Array:

@@ -81,7 +81,8 @@ class Posterior:
                 return self.call.model()
         with placed:
             drawn = self.call.guide()
-        trace = self.call.model({n: s["value"] for n, s in drawn.items() if kind_of(s) == "latent"})
+        values = {n: s["value"] for n, s in drawn.items() if kind_of(s) == "latent"}
+        trace = self.call.model(values, extended=True)
         latents = [name for name, site in trace.items() if kind_of(site) == "latent"]
         if missing := [name for name in latents if name not in drawn]:
             raise ValueError(unguided_sites(missing))

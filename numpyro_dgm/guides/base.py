@@ -14,6 +14,7 @@ from jax import Array
 
 from dgm_core.arguments import check_callable, check_name
 from dgm_core.guides import FORMS, LatentSite, Outline, form_of
+from numpyro_dgm.guides.extended import Extended
 from numpyro_dgm.guides.program import Call, outline_of, run_program
 from numpyro_dgm.nn import register
 
@@ -23,11 +24,18 @@ __all__ = ["Guide"]
 class Part(eqx.Module):
     """What answers some of the latent sites of a guide.
 
+    A part that draws more than the model has, by `call.sample(name, q, reverse=True)`, sets
+    `reverses` and states in `reverse` how the extended model scores it: r under the same name, by
+    `call.sample(name, r, reverse=True)` outside all plates (in `begin`, and with no site after the
+    model), or by `call.sample_beside(name, r, site, reverse=True)` in the plates of a site.
+
     Attributes:
         answers: the names of these sites.
+        reverses: whether it states something in `reverse`.
     """
 
     answers: eqx.AbstractVar[tuple[str, ...]]
+    reverses = False  # no field
 
     def begin(self, call: Call) -> None:
         """What is drawn and computed before the program runs."""
@@ -35,6 +43,10 @@ class Part(eqx.Module):
     def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
         """The distribution of a site that the model draws from fn; None: fn itself."""
         return None
+
+    def reverse(self, call: Call, site: LatentSite | None) -> None:
+        """In the extended model, after each latent site and, with None, after the model: states
+        what is scored there.  `call.values` and `call.vector` hold the sites so far."""
 
 
 class Guide:
@@ -53,7 +65,9 @@ class Guide:
 
     Attributes:
         sites: the latent sites of the model, by name, once the guide was prepared.
-        extended: the model that it is a guide of.
+        extended: the model that it is a guide of, with the density of what the guide draws beyond
+            it: for the library's own `SVI(guide.extended, guide, ...)`; `fit`, the losses and
+            evaluation find it themselves.
 
     Raises:
         ValueError: for a bad name, and where parts answer the same site.
@@ -89,7 +103,15 @@ class Guide:
     @property
     def extended(self) -> Callable:
         """The model that this is a guide of, with what the guide draws beyond it."""
-        return self.model
+        return self.extension(self.model)
+
+    def extension(self, model: Callable) -> Callable:
+        """A model with the reverse statements of this guide; itself where there are none."""
+        if self._outlines and not any(part.reverses for part in self.parts):
+            return model
+        if isinstance(model, Extended) and model.guide is self:
+            return model
+        return Extended(self, model)
 
     @property
     def sites(self) -> Mapping[str, LatentSite]:
@@ -113,11 +135,9 @@ class Guide:
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Draws the latent sites of the model, by name."""
-        outline = self._outline(args, kwargs)
-        call = Call(self.model, outline, args, kwargs)
-        parts: Any = register(self.name, self.parts)  # type: ignore[type-var]
-        owner = {name: part for part in parts for name in part.answers}
-        for part in parts:
+        call = self.called(args, kwargs)
+        owner = {name: part for part in call.parts for name in part.answers}
+        for part in call.parts:
             part.begin(call)
 
         def answer(site: LatentSite, fn: Any) -> Any:
@@ -125,7 +145,14 @@ class Guide:
             return None if part is None else part.answer(call, site, fn)
 
         run_program(self.model, call, answer)
-        return {name: call.values[name] for name in outline.sites if name in call.values}
+        return {name: call.values[name] for name in call.outline.sites if name in call.values}
+
+    def called(self, args: tuple, kwargs: Mapping[str, Any]) -> Call:
+        """A call with these arguments, before anything is drawn."""
+        call = Call(self.model, self._outline(args, kwargs), args, kwargs)
+        parts: Any = register(self.name, self.parts)  # type: ignore[type-var]
+        call.parts = tuple(parts)
+        return call
 
     def _outline(self, args: tuple, kwargs: Mapping[str, Any]) -> Outline:
         form = form_of((args, kwargs))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro import handlers
 
+from dgm_core.guides import extended
 from numpyro_dgm.compat import is_scanned
 from numpyro_dgm.joints.handlers import Drawable, GivenDraws, PlateSizes, SharedKeys, StoppedValues
 from numpyro_dgm.joints.inference import InferenceJoint
@@ -43,7 +44,8 @@ class Joints:
     do.
 
     Args:
-        model, guide: any callables of sample statements.
+        model, guide: any callables of sample statements; where the guide draws more than the model,
+            the model is taken with its reverse statements (`guide.extended`).
         args, kwargs: the arguments that both take.
         num_particles: how often the guide draws.
         share_globals: whether global latents are drawn once for all particles when a plate is
@@ -78,7 +80,7 @@ class Joints:
             zip(("particles", "shared", "generative"), jax.random.split(rng_key, 3), strict=True)
         )
         self.params = dict(params)
-        self.model = model
+        self.model = extended(model, guide)
         self.guide = guide
         self.args = args
         self.kwargs = dict(kwargs or {})

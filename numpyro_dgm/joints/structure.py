@@ -110,6 +110,7 @@ def _site(name: str, kind: str, trace: Trace) -> structure.Site:
         scanned=is_scanned(site),
         auxiliary=bool(site["infer"].get("is_auxiliary")),
         enumerated=site["infer"].get("enumerate") is not None,
+        reverse=bool(site["infer"].get("reverse")),
     )
 
 

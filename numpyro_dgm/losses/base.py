@@ -140,6 +140,8 @@ class Loss(WeightedSum["Loss"]):
                 mutable(STATES, self.init_states(None, prng_key()))
             return drawn
 
+        if hasattr(guide, "extension"):  # it draws more than the model
+            setattr(attached, "extension", guide.extension)
         return attached
 
     def init_states(self, joints: Joints | None, key: Array) -> dict[str, Any]:

@@ -25,12 +25,12 @@ __all__: list[str] = []  # for the package, not for users
 
 def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
     """Raises ValueError where guide and model do not fit each other, or do not fit minibatches."""
-    structure, scaled = _shapes(step, state, data, data.batch_size, key)
+    structure, shared, scaled = _shapes(step, state, data, data.batch_size, key)
     if data.batch_size == data.num_data:
         return
-    if structure.global_sites and not structure.subsampled and not scaled:
+    if shared and not structure.subsampled and not scaled:
         raise ValueError(
-            f"The latent sites {list(structure.global_sites)} lie outside the data plate, and "
+            f"The latent sites {shared} lie outside the data plate, and "
             f"the plate declares only the {data.batch_size} data of a "
             f"batch, so that their prior would count {data.num_data / data.batch_size:g} times: "
             f'write plate("data", {data.num_data}, subsample_size=len(x)).'
@@ -138,11 +138,11 @@ def check_states(loss: Loss, validation_loss: Loss) -> None:
 
 def _shapes(
     step: Step, state: State, data: Arrays, num_rows: int, key: Array
-) -> tuple[Structure, bool]:
-    """What factorizes in model and guide, and whether the data are scaled, from a run on shapes
-    alone.
+) -> tuple[Structure, list[str], bool]:
+    """What factorizes in model and guide, the model's global latents, and whether the data are
+    scaled, from a run on shapes alone.
     """
-    found: list[tuple[Structure, bool]] = []
+    found: list[tuple[Structure, list[str], bool]] = []
 
     def run() -> None:
         rows = None if num_rows == data.num_data else jnp.arange(num_rows)
@@ -152,6 +152,7 @@ def _shapes(
         found.append(
             (
                 structure,
+                [name for name in structure.global_sites if name in model_trace],
                 any(
                     model_trace[name]["scale"] not in (None, 1.0)
                     for name in structure.observed_sites

@@ -12,6 +12,7 @@ from numpyro.distributions.transforms import Transform
 from numpyro.handlers import replay, seed, substitute, trace
 from numpyro.primitives import Messenger
 
+from dgm_core.guides import extended
 from dgm_core.training.batches import Form, check_same_rows
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.losses.state import STATES
@@ -56,7 +57,7 @@ class Step:
         transform: Callable | None = None,
     ) -> None:
         self.model, self.guide, self.loss, self.updates, self.transforms = (
-            model,
+            extended(model, guide),
             guide,
             loss,
             updates,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_seed
 from dgm_core.evaluation import as_numbers, check_run, settled_rows, stacked
+from dgm_core.guides import extended, plain
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.compat import tree_map
 from pyro_dgm.joints import InferenceJoint, Joints
@@ -159,11 +160,13 @@ class Call:
 
     def forward(self, values: Mapping[str, Any] | None = None) -> Trace:
         """One run of the model that ignores the data, with some of its draws given."""
-        return self._run(DrawnData()(self.run.model), values)
+        return self._run(DrawnData()(plain(self.run.model)), values)
 
-    def model(self, values: Mapping[str, Any] | None = None) -> Trace:
-        """One run of the model on the data, with some of its draws given."""
-        return self._run(self.run.model, values)
+    def model(self, values: Mapping[str, Any] | None = None, *, extended: bool = False) -> Trace:
+        """One run of the model on the data, with some of its draws given; the `extended` one also
+        scores what the guide draws beyond it."""
+        model = self._extended if extended else plain(self.run.model)
+        return self._run(model, values)
 
     def guide(self, values: Mapping[str, Any] | None = None) -> Trace:
         """One run of the guide, with some of its draws given."""
@@ -206,6 +209,10 @@ class Call:
                     return True
         return False
 
+    @property
+    def _extended(self) -> Callable:
+        return extended(self.run.model, self.run.guide)
+
     def _run(self, fn: Callable, values: Mapping[str, Any] | None) -> Trace:
         given = {n: torch.as_tensor(x, device=self.device) for n, x in (values or {}).items()}
         with self._numbered(self.rows), Drawable(), GivenDraws(given, {}):
@@ -213,7 +220,7 @@ class Call:
 
     def _joints(self, args: tuple, kwargs: dict[str, Any], num_particles: int) -> Joints:
         return Joints(
-            self.run.model,
+            self._extended,
             self.run.guide,
             args,
             kwargs,
@@ -268,9 +275,11 @@ def learned_in(program: Callable[[], Trace]) -> tuple[dict[int, nn.Parameter], l
 
 
 def kept_sites(trace: Trace) -> dict[str, Message]:
-    """The latent, observed and deterministic sites of a run of the model, in its order."""
+    """The latent, observed and deterministic sites of a run of the model, in its order, without
+    what is stated beyond the user's."""
     kinds = ("latent", "observed", "deterministic")
-    return {name: site for name, site in trace.nodes.items() if kind_of(site) in kinds}
+    found = {name: site for name, site in trace.nodes.items() if kind_of(site) in kinds}
+    return {name: site for name, site in found.items() if not site["infer"].get("reverse")}
 
 
 def elementwise(site: Message) -> Tensor:

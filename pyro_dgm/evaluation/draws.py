@@ -137,13 +137,13 @@ def read_values(
 ) -> dict[str, np.ndarray]:
     """Draws of the model's latents from the guide, in the model's order; `names` of them, where
     that is known."""
-    names = call.sketch().site_orders()[1] if names is None else names
+    names = call.sketch().model_sites if names is None else names
     drawn = call.read(_values, num_draws)
     return {n: np.broadcast_to(drawn[n], (num_draws, *drawn[n].shape[1:])).copy() for n in names}
 
 
 def _values(joint: InferenceJoint) -> dict[str, Any]:
-    return {name: joint.values(name) for name in joint.site_orders()[1]}
+    return {name: joint.values(name) for name in joint.model_sites}
 
 
 def _known_means(call: Call) -> dict[str, np.ndarray]:
@@ -152,6 +152,8 @@ def _known_means(call: Call) -> dict[str, np.ndarray]:
     A point that follows from further draws of the guide is itself a draw.
     """
     model, guide = map(random_sites, call.traces())
+    if any(site["infer"].get("reverse") for site in model.values()):
+        return {}  # they would be means given what the guide draws beyond the model
     followed = any(name not in model for name in guide)
     found = {}
     for name, site in guide.items():

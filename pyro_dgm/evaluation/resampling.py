@@ -87,4 +87,4 @@ def resample(
 
 
 def _weights_and_values(joint: InferenceJoint) -> tuple[Tensor, dict[str, Tensor]]:
-    return log_ratios(joint)[0], {name: joint.values(name) for name in joint.site_orders()[1]}
+    return log_ratios(joint)[0], {name: joint.values(name) for name in joint.model_sites}

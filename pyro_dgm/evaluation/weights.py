@@ -125,7 +125,7 @@ def log_densities(joint: InferenceJoint) -> dict[str, Tensor]:
 
 def _local_latents(joint: InferenceJoint) -> list[str]:
     """The local latents of the model, in its order."""
-    return [name for name in joint.site_orders()[1] if name in joint.structure.local_sites]
+    return [name for name in joint.model_sites if name in joint.structure.local_sites]
 
 
 def _num_entries(joint: InferenceJoint, name: str) -> int:

@@ -33,6 +33,7 @@ class Call:
     Attributes:
         model, outline: the program, and what it does on arguments of this form.
         rows: the data that a subsampled plate holds, by plate.
+        parts: of the guide, with their parameters.
         kept: what the parts of a guide keep for themselves during the call.
     """
 
@@ -41,19 +42,20 @@ class Call:
     ) -> None:
         self.model, self.outline, self.args, self.kwargs = model, outline, args, kwargs
         self.rows: dict[str, Tensor] = {}
+        self.parts: tuple[Any, ...] = ()
         self.kept: dict[Any, Any] = {}
         self.fns: dict[str, Any] = {}  # what the model draws each latent from
         self.stated: dict[str, Any] = {}  # the same with its masks
         self.values: dict[str, Tensor] = {}
 
-    def sample(self, name: str, fn: Any) -> Tensor:
-        """Draws what the model does not have."""
-        return pyro.sample(name, fn, infer={"is_auxiliary": True})
+    def sample(self, name: str, fn: Any, *, reverse: bool = False) -> Tensor:
+        """Draws what the model does not have; with `reverse` what the extended model scores, or, on
+        its side, how."""
+        return pyro.sample(name, fn, infer={"reverse" if reverse else "is_auxiliary": True})
 
-    def sample_beside(self, name: str, fn: Any, site: str) -> Tensor:
-        """Draws what the model does not have where it draws a site: in its plates, under its
-        masks."""
-        return self.sample(name, masked_as(self.stated[site], fn))
+    def sample_beside(self, name: str, fn: Any, site: str, *, reverse: bool = False) -> Tensor:
+        """The same where the model draws a site: in its plates, under its masks."""
+        return self.sample(name, masked_as(self.stated[site], fn), reverse=reverse)
 
     def vector(self, name: str) -> Tensor:
         """The value of a site met before, on the real line or one-hot: (*batch, width)."""
@@ -64,43 +66,71 @@ class Finished(Exception):
     """The last latent statement of a program has been answered."""
 
 
-class Answers(Messenger):
-    """Answers the latent statements of the program inside, and ends it after the last."""
+class Noting(Messenger):
+    """Notes what a program draws, for a call; what is stated meanwhile is none of it."""
 
-    def __init__(self, call: Call, answer: Answer) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__()
-        self.call, self.answer, self.answering = call, answer, False
+        self.call, self.busy = call, False
+
+    def met(self, msg: Message, site: LatentSite) -> None:
+        """At a latent statement, before it is drawn."""
+
+    def drawn(self, site: LatentSite | None) -> None:
+        """After it; None: one that an earlier run did not have."""
+
+    def hidden(self, msg: Message) -> None:
+        """At a statement that is not latent."""
 
     def _pyro_sample(self, msg: Message) -> None:
-        if self.answering or site_is_subsample(msg):
+        if self.busy or site_is_subsample(msg):
             return
         if kind_of(msg) != "latent":
-            msg["stop"] = True
+            self.hidden(msg)
             return
         name, fn = msg["name"], msg["fn"]
         self.call.fns[name], self.call.stated[name] = unmasked(fn), fn
         site = self.call.outline.sites.get(name)
-        if site is None:
-            return
-        self.answering = True
-        try:
-            own = self.answer(site, self.call.fns[name])
-        finally:
-            self.answering = False
-        if own is not None:
-            msg["fn"] = masked_as(fn, own)
+        if site is not None:
+            self._meanwhile(self.met, msg, site)
 
     def _pyro_post_sample(self, msg: Message) -> None:
         name = msg["name"]
-        if self.answering:
+        if self.busy:
             return
         if site_is_subsample(msg):
             if len(msg["value"]) != msg["fn"].size:
                 self.call.rows[name] = msg["value"]
         elif name in self.call.fns:
             self.call.values[name] = msg["value"]
-            if name == self.call.outline.last:
-                raise Finished(self)
+            self._meanwhile(self.drawn, self.call.outline.sites.get(name))
+
+    def _meanwhile(self, function: Callable, *args: Any) -> None:
+        self.busy = True
+        try:
+            function(*args)
+        finally:
+            self.busy = False
+
+
+class Answers(Noting):
+    """Answers the latent statements of the program inside, and ends it after the last."""
+
+    def __init__(self, call: Call, answer: Answer) -> None:
+        super().__init__(call)
+        self.answer = answer
+
+    def hidden(self, msg: Message) -> None:
+        msg["stop"] = True
+
+    def met(self, msg: Message, site: LatentSite) -> None:
+        own = self.answer(site, self.call.fns[site.name])
+        if own is not None:
+            msg["fn"] = masked_as(msg["fn"], own)
+
+    def drawn(self, site: LatentSite | None) -> None:
+        if site is not None and site.name == self.call.outline.last:
+            raise Finished(self)
 
 
 def run_program(model: Callable, call: Call, answer: Answer) -> None:

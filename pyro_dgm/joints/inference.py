@@ -105,6 +105,12 @@ class InferenceJoint:
         """The names of the sites that the guide drew."""
         return self.structure.latent_sites
 
+    @property
+    def model_sites(self) -> list[str]:
+        """The latent sites of the user's model, in its order."""
+        beyond = self.structure.reverse_sites
+        return [name for name in self.site_orders()[1] if name not in beyond]
+
     def log_likelihood_of(self, name: str) -> Tensor:
         """log p of one observed site, (num_particles, *sizes)."""
         return self._each(lambda run: self._log_prob(run[0].nodes[name]))

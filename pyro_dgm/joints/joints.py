@@ -18,6 +18,7 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from dgm_core.guides import extended
 from dgm_core.structure import LOOP_MESSAGE
 from pyro_dgm.joints.handlers import (
     Drawable,
@@ -56,7 +57,8 @@ class Joints:
     do.
 
     Args:
-        model, guide: any callables of sample statements.
+        model, guide: any callables of sample statements; where the guide draws more than the model,
+            the model is taken with its reverse statements (`guide.extended`).
         args, kwargs: the arguments that both take.
         num_particles: how often the guide draws.
         share_globals: whether global latents are drawn once for all particles when a plate is
@@ -84,7 +86,7 @@ class Joints:
         vectorize: bool | None = None,
         plans: MutableMapping[Any, Plan] | None = None,
     ) -> None:
-        self.model = model
+        self.model = extended(model, guide)
         self.guide = guide
         self.args = args
         self.kwargs = dict(kwargs or {})

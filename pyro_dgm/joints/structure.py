@@ -141,6 +141,7 @@ def _site(name: str, kind: str, site: Mapping[str, Any]) -> Site:
         value_shape=value_shape[: max(0, len(value_shape) - len(fn.event_shape))],
         auxiliary=bool(site["infer"].get("is_auxiliary")),
         enumerated=site["infer"].get("enumerate") is not None,
+        reverse=bool(site["infer"].get("reverse")),
     )
 
 

@@ -48,7 +48,8 @@ def evaluation_mode(*callables: Callable[..., Any]) -> Iterator[None]:
 
 
 def owners(*callables: Any) -> list[nn.Module]:
-    """The networks that callables are, are bound to, or have among their arguments as partials."""
+    """The networks that callables are, are bound to, or have among their arguments as partials;
+    those of an extended model are the user's."""
     found: list[nn.Module] = []
     for value in callables:
         if isinstance(value, nn.Module):
@@ -57,6 +58,8 @@ def owners(*callables: Any) -> list[nn.Module]:
             found += owners(value.__self__)
         elif isinstance(value, partial):
             found += owners(value.func, *value.args, *value.keywords.values())
+        elif hasattr(value, "plain"):
+            found += owners(value.plain)
     return found
 
 

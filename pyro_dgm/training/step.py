@@ -13,6 +13,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 from torch.distributions import transform_to
 
+from dgm_core.guides import extended
 from dgm_core.training.batches import Form
 from pyro_dgm.compat import store_parameter, stored_constraint
 from pyro_dgm.losses import Loss
@@ -166,7 +167,11 @@ class Step(nn.Module):
         num_data: int | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.guide, self.loss = _callable(model), _callable(guide), loss
+        self.model, self.guide, self.loss = (
+            _callable(extended(model, guide)),
+            _callable(guide),
+            loss,
+        )
         self.networks = nn.ModuleList(parameters.modules)
         self.free = parameters.free
         self.parameters_handler = parameters

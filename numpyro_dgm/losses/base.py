@@ -141,7 +141,7 @@ class Loss(WeightedSum["Loss"]):
             return drawn
 
         if hasattr(guide, "extension"):  # it draws more than the model
-            setattr(attached, "extension", guide.extension)
+            attached.extension = guide.extension  # type: ignore[attr-defined]
         return attached
 
     def init_states(self, joints: Joints | None, key: Array) -> dict[str, Any]:

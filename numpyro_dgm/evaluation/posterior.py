@@ -13,13 +13,12 @@ from numpyro.distributions import (
     Normal,
     TransformedDistribution,
 )
-from numpyro.primitives import Messenger
 
-from dgm_core.posterior import Layout, in_scan, noiseless, partial_plate, unguided_sites, unplaced
-from numpyro_dgm.compat import is_scanned, mask_of
+from dgm_core.posterior import Layout, in_scan, noiseless, partial_plate, unguided_sites
+from numpyro_dgm.compat import is_scanned
 from numpyro_dgm.evaluation.calls import Call, kept_sites
 from numpyro_dgm.flows import FlowDistribution
-from numpyro_dgm.guides.supports import real_line
+from numpyro_dgm.guides.line import OnLine, line_of, stated
 from numpyro_dgm.joints.points import is_point
 from numpyro_dgm.joints.structure import Site, Trace, kind_of
 
@@ -58,9 +57,7 @@ class Posterior:
     def log_density(self, e: Array) -> Array:
         """e (size,) -> ()."""
         placed = _Placed(self.layout, e, through=self.through)
-        sites = self._run(placed).values()
-        scores = [_score(site) for site in sites if kind_of(site) not in ("", "deterministic")]
-        return sum(scores, placed.log_jacobian)
+        return stated(self._run(placed)) + placed.log_jacobian
 
     def values(self, e: Array) -> dict[str, Array]:
         """The values of the latent and deterministic sites of the model at e (size,)."""
@@ -99,16 +96,17 @@ def unconstrained(trace: Trace) -> Array:
     """All latent values of a run of the model through their supports, side by side."""
     sites = [(n, s) for n, s in trace.items() if kind_of(s) == "latent"]
     drawn = [(n, s) for n, s in sites if not is_point(s["fn"])]
-    return jnp.concatenate([_line(name, s["fn"]).inv(s["value"]).reshape(-1) for name, s in drawn])
+    return jnp.concatenate(
+        [line_of(name, s["fn"]).inv(s["value"]).reshape(-1) for name, s in drawn]
+    )
 
 
-class _Placed(Messenger):
+class _Placed(OnLine):
     """Hands out the latent values at e; without e, some values, noting what entries there are."""
 
     def __init__(self, layout: Layout, e: Array | None, *, through: bool) -> None:
-        super().__init__()
+        super().__init__(self._noise)
         self.layout, self.e, self.through = layout, e, through
-        self.log_jacobian: Array = jnp.zeros(())
 
     def process_message(self, msg: Site) -> None:
         """Of a latent site its value at e."""
@@ -120,59 +118,17 @@ class _Placed(Messenger):
             if self.through:  # the density that a guide states for what follows from other draws
                 self.log_jacobian = self.log_jacobian - fn.log_prob(msg["value"]).sum()
         elif self.through:
-            noise = self._noise(name, fn.batch_shape + fn.event_shape)
+            noise = self._noise(name, tuple(fn.batch_shape + fn.event_shape))
             msg["value"], log_jacobian = _from_noise(name, fn, noise)
             self.log_jacobian = self.log_jacobian + log_jacobian
         else:
-            line = _line(name, fn)
-            u = self._noise(name, line.inverse_shape(fn.batch_shape + fn.event_shape))
-            msg["value"] = line(u)
-            self.log_jacobian = self.log_jacobian + _seen_jacobian(msg, line, u)
+            super().process_message(msg)
 
     def _noise(self, name: str, shape: tuple[int, ...]) -> Array:
         if self.e is None:
-            self.layout.add(name, tuple(shape))
+            self.layout.add(name, shape)
             return jnp.zeros(shape)
-        return self.e[self.layout.slice(name, tuple(shape))].reshape(shape)
-
-
-def _seen_jacobian(msg: Site, line: Any, u: Array) -> Array:
-    """log |dz / du| of a site, with standard normal values under its mask."""
-    value, fn = msg["value"], msg["fn"]
-    batch = value.shape[: value.ndim - fn.event_dim]
-    log_jacobian = line.log_abs_det_jacobian(u, value).reshape(*batch, -1).sum(-1)
-    seen = _seen_entries(fn, batch)
-    if seen is None:
-        return log_jacobian.sum()
-    return jnp.where(seen, log_jacobian, -0.5 * (u**2).reshape(*batch, -1).sum(-1)).sum()
-
-
-def _seen_entries(fn: Any, batch: tuple[int, ...]) -> Array | None:
-    """Which entries (*batch,) count; None where one answer holds for all."""
-    found = None
-    while fn is not None:
-        mask = mask_of(fn)
-        if mask is not None and jnp.ndim(mask):
-            mask = jnp.asarray(mask)
-            mask = mask.reshape(mask.shape + (1,) * fn.event_dim)
-            mask = jnp.broadcast_to(mask, jnp.broadcast_shapes(mask.shape, fn.shape()))
-            mask = mask.reshape(*batch, -1)[..., 0]
-            found = mask if found is None else found & mask
-        fn = getattr(fn, "base_dist", None)
-    return found
-
-
-def _score(site: Site) -> Array:
-    scale = 1.0 if site["scale"] is None else site["scale"]
-    return (scale * site["fn"].log_prob(site["value"])).sum()
-
-
-def _line(name: str, fn: Any) -> Any:
-    """The bijection from the real line to the support of a site."""
-    try:
-        return real_line(fn)
-    except NotImplementedError as error:
-        raise ValueError(unplaced(name, type(fn.support).__name__)) from error
+        return self.e[self.layout.slice(name, shape)].reshape(shape)
 
 
 def _from_noise(name: str, fn: Any, e: Array) -> tuple[Array, Array]:

@@ -221,7 +221,7 @@ def local_part(
 
     features = jax.eval_shape(encoded)
     vectors = [part for part in guide.parts if isinstance(part, JointVector)]
-    num_globals = sum(len(part.start) for part in vectors) if sees_globals else 0
+    num_globals = sum(len(part.shift) for part in vectors) if sees_globals else 0
     families = []
     keys = [None] * len(groups) if key is None else jax.random.split(key, len(groups))
     for group, factory, own_key in zip(groups, factories, keys, strict=True):

@@ -7,7 +7,6 @@ from math import log
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -28,6 +27,7 @@ from numpyro_dgm.guides.base import Guide, Part
 from numpyro_dgm.guides.program import Call
 from numpyro_dgm.guides.starts import Init, check_init, start_of
 from numpyro_dgm.guides.supports import determined
+from numpyro_dgm.nn.register import Constant
 
 __all__ = ["JointGuide"]
 
@@ -39,8 +39,8 @@ class JointVector(Part):
     name: str = eqx.field(static=True)
     latents: tuple[LatentSite, ...] = eqx.field(static=True)
     family: Conditional
-    start: Array
-    spread: Array
+    start: Constant
+    spread: Constant
     shift: Array
     log_scale: Array
 
@@ -56,7 +56,7 @@ class JointVector(Part):
         self.name, self.latents = name, sites
         self.answers = tuple(site.name for site in sites)
         self.family = family
-        self.start, self.spread = start, spread  # constants
+        self.start, self.spread = Constant(start), Constant(spread)
         self.shift = jnp.zeros_like(start)
         self.log_scale = jnp.full_like(start, log(init_scale))
 
@@ -65,7 +65,8 @@ class JointVector(Part):
         check_together(self.answers, call.outline.sites)
         x = call.sample(self.name, self.family())
         standard = (self.shift + x) * jnp.exp(self.log_scale)
-        start, spread = jax.lax.stop_gradient((self.start, self.spread))
+        start = self.start.stated(f"{self.name}.start")
+        spread = self.spread.stated(f"{self.name}.spread")
         call.kept[self.name] = start + spread * standard, jnp.log(spread) + self.log_scale
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]
 

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from numpyro import handlers
-from numpyro.infer.util import log_density
-from numpyro.primitives import Messenger
 
 from dgm_core.arguments import check_choice
 from dgm_core.guides import LatentSite, Outline, no_mode, places
+from numpyro_dgm.guides.line import OnLine, stated
 from numpyro_dgm.guides.program import Call, Placed, aside, run_program
 from numpyro_dgm.guides.supports import determined, real_line
 
@@ -77,28 +76,12 @@ def start_of(
 
 def log_joint(model: Callable, call: Call, sites: Sequence[LatentSite], u: Array) -> Array:
     """log p(x, z(u)) + log |dz/du| at a vector u (D,) of the sites on the real line."""
-    at = _At(handlers.seed(model, jax.random.key(0)), sites, u)
-    return log_density(at, call.args, call.kwargs, {})[0] + at.log_jacobian
-
-
-class _At(Messenger):
-    """Latent sites at given places on the real line."""
-
-    def __init__(self, fn: Callable, sites: Sequence[LatentSite], u: Array) -> None:
-        super().__init__(fn)
-        own = places(sites)
-        self.parts = {
-            site.name: u[own[site.name]].reshape((*site.batch_shape, *(site.unconstrained or ())))
-            for site in sites
-        }
-        self.log_jacobian: Array | float = 0.0
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        named = msg["type"] == "sample" and msg["name"] in self.parts
-        if named and not msg["is_observed"]:
-            found = determined(msg["fn"], self.parts[msg["name"]])
-            self.log_jacobian = self.log_jacobian - found.log_density.sum()
-            msg["value"] = found.v
+    own = places(sites)
+    line = OnLine(lambda name, shape: u[own[name]].reshape(shape) if name in own else None)
+    with line:
+        seeded = handlers.seed(model, jax.random.key(0))
+        trace = handlers.trace(seeded).get_trace(*call.args, **call.kwargs)
+    return stated(trace) + line.log_jacobian
 
 
 def _prior_draws(model: Callable, call: Call, sites: Sequence[LatentSite]) -> Array:

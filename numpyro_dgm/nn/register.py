@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import numpyro
+from jax import Array
 from numpyro.primitives import mutable
 
 from numpyro_dgm.nn.layers import BatchNorm, RunningStatistics, initial_statistics
@@ -60,6 +61,28 @@ def register(name: str, module: M) -> M:
         module,
         is_leaf=_is_norm,
     )
+
+
+_CONSTANT = "$constant"
+
+
+class Constant:
+    """Numbers that a part of a model or guide has found and does not learn: no optimizer and no
+    count of parameters sees them, but they belong to the run, its checkpoints and its file.
+    """
+
+    def __init__(self, value: Array) -> None:
+        self.value = value
+
+    def stated(self, name: str) -> Array:
+        """The numbers, as the run at hand holds them: a deterministic site."""
+        return numpyro.deterministic(f"{name}{_CONSTANT}", self.value)
+
+
+def is_held(site: Mapping[str, Any]) -> bool:
+    """Whether a run holds the value of a site beside its parameters: mutable state, constants."""
+    constant = site["type"] == "deterministic" and site["name"].endswith(_CONSTANT)
+    return constant or site["type"] == "mutable"
 
 
 Place = tuple[str, int]  # a site, and the number of an array in it

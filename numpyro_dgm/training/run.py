@@ -18,6 +18,7 @@ from dgm_core.training.batches import Form
 from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.saved import called_with, check_arrays, read_run, unrunnable, write_run
 from numpyro_dgm.nn import evaluation_mode
+from numpyro_dgm.nn.register import is_held
 from numpyro_dgm.training import resuming
 
 __all__ = ["NonFiniteError", "Run", "load_run"]
@@ -39,8 +40,8 @@ class Run:
         data_size: the number of data.
         epoch: how many are done.
         best_epoch: the one whose weights these are.
-        mutable_state: what the networks hold besides: running statistics; in Pyro all their
-            tensors, by the number of the network and the path inside it.
+        mutable_state: what is held besides: running statistics and what guides find but do not
+            learn; in Pyro all tensors of the networks, by their number and the path inside.
         term_state: what the terms of the loss keep, by name; `loss.critics(run.term_state)` reads
             the critics.
         networks: in Pyro the networks whose tensors these are; empty in NumPyro.
@@ -188,21 +189,24 @@ def _prior_of(model: Callable) -> Callable:
 def _found(
     model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The parameters of the guide, those of the model, and their mutable sites."""
+    """The parameters of the guide, those of the model, and what is held beside them."""
     keys = jax.random.split(jax.random.key(0))
     with evaluation_mode(model, guide), validation_enabled(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         guide_trace = trace(seed(guide, keys[0])).get_trace(*args, **kwargs)  # sets itself up
 
-        def values(kind: str, of: dict[str, Any]) -> dict[str, Any]:
-            return {name: site["value"] for name, site in of.items() if site["type"] == kind}
+        def learned(of: dict[str, Any]) -> dict[str, Any]:
+            return {name: site["value"] for name, site in of.items() if site["type"] == "param"}
+
+        def held(of: dict[str, Any]) -> dict[str, Any]:
+            return {name: site["value"] for name, site in of.items() if is_held(site)}
 
         def run_model() -> tuple[dict[str, Any], dict[str, Any]]:
             own = trace(replay(seed(model, keys[1]), guide_trace)).get_trace(*args, **kwargs)
-            return values("param", own), values("mutable", own)
+            return learned(own), held(own)
 
-        of_model, held = jax.eval_shape(run_model)
-    return values("param", guide_trace), of_model, {**held, **values("mutable", guide_trace)}
+        of_model, beside = jax.eval_shape(run_model)
+    return learned(guide_trace), of_model, {**beside, **held(guide_trace)}
 
 
 def _arrays(params: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:

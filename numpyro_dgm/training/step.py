@@ -16,7 +16,7 @@ from dgm_core.guides import extended
 from dgm_core.training.batches import Form, check_same_rows
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.losses.state import STATES
-from numpyro_dgm.nn.register import Place, shared_places, tied
+from numpyro_dgm.nn.register import Place, is_held, shared_places, tied
 from numpyro_dgm.training.rows import Rows
 from numpyro_dgm.training.updates import Updates
 
@@ -203,8 +203,8 @@ class Constrained:
 def initialize(
     model: Callable, guide: Callable, batch: Any, key: Array, *, compiled: bool
 ) -> tuple[dict[str, Any], Constrained, dict[str, Any]]:
-    """Unconstrained parameters, the transforms that constrain them, and mutable sites, from one run
-    of guide and model on a batch.
+    """Unconstrained parameters, the transforms that constrain them, and what is held beside them,
+    mutable sites and constants, from one run of guide and model on a batch.
 
     The guide runs uncompiled, because automatic guides keep what they compute in their first run.
     """
@@ -217,7 +217,7 @@ def initialize(
     def collect(
         fn: Callable, values: dict[str, Any]
     ) -> tuple[dict, dict[str, Any], dict[str, Any]]:
-        mutables = _Mutables()
+        mutables = _Held()
         with mutables, validation_enabled(False):  # our own checks say more
             sites = trace(substitute(fn, values)).get_trace(*args, **kwargs)
         params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
@@ -241,15 +241,15 @@ def initialize(
     )
 
 
-class _Mutables(Messenger):
-    """Collects mutable sites as they are before a run changes them."""
+class _Held(Messenger):
+    """Collects mutable sites as they are before a run changes them, and constants."""
 
     def __init__(self) -> None:
         super().__init__(None)
         self.values: dict[str, Any] = {}
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "mutable":
+        if is_held(msg):
             self.values.setdefault(msg["name"], jax.tree.map(lambda x: x, msg["value"]))
 
 

@@ -12,16 +12,14 @@ from pyro.distributions import (
     TransformedDistribution,
 )
 from pyro.poutine import Trace
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from dgm_core.posterior import Layout, noiseless, partial_plate, unguided_sites, unplaced
+from dgm_core.posterior import Layout, noiseless, partial_plate, unguided_sites
 from pyro_dgm.evaluation.calls import Call, kept_sites
 from pyro_dgm.flows import FlowDistribution
-from pyro_dgm.guides.supports import real_line
+from pyro_dgm.guides.line import OnLine, line_of, stated
 from pyro_dgm.joints.points import is_point
-from pyro_dgm.joints.reading import observed_mask, total_log_prob
 from pyro_dgm.joints.structure import kind_of
 
 __all__: list[str] = []  # for the package, not for users
@@ -56,11 +54,7 @@ class Posterior:
     def log_density(self, e: Tensor) -> Tensor:
         """e (size,) -> ()."""
         placed = _Placed(self.layout, e, through=self.through)
-        sites = self._run(placed).nodes.values()
-        scores = [
-            total_log_prob(site) for site in sites if kind_of(site) not in ("", "deterministic")
-        ]
-        return sum(scores, placed.log_jacobian)
+        return stated(self._run(placed)) + placed.log_jacobian
 
     def values(self, e: Tensor) -> dict[str, Tensor]:
         """The values of the latent and deterministic sites of the model at e (size,)."""
@@ -99,22 +93,20 @@ def unconstrained(trace: Trace) -> Tensor:
     """All latent values of a run of the model through their supports, side by side."""
     sites = [(n, s) for n, s in trace.nodes.items() if kind_of(s) == "latent"]
     drawn = [(n, s) for n, s in sites if not is_point(s["fn"])]
-    return torch.cat([_line(name, s["fn"]).inv(s["value"]).reshape(-1) for name, s in drawn])
+    return torch.cat([line_of(name, s["fn"]).inv(s["value"]).reshape(-1) for name, s in drawn])
 
 
-class _Placed(Messenger):
+class _Placed(OnLine):
     """Hands out the latent values at e; without e, some values, noting what entries there are."""
 
     def __init__(self, layout: Layout, e: Tensor | None, *, through: bool) -> None:
-        super().__init__()
+        super().__init__(self._noise)
         self.layout, self.e, self.through = layout, e, through
-        self.log_jacobian: Tensor = torch.zeros(())
 
     def _pyro_sample(self, msg: Message) -> None:
+        name, fn = msg["name"], msg["fn"]
         if kind_of(msg) != "latent" or msg["done"]:
             return
-        name, fn = msg["name"], msg["fn"]
-        msg["done"] = True
         if is_point(fn):
             msg["value"] = fn.rsample()
             if self.through:  # the density that a guide states for what follows from other draws
@@ -124,35 +116,14 @@ class _Placed(Messenger):
             msg["value"], log_jacobian = _from_noise(name, fn, noise)
             self.log_jacobian = self.log_jacobian + log_jacobian
         else:
-            line = _line(name, fn)
-            u = self._noise(name, tuple(line.inverse_shape(fn.batch_shape + fn.event_shape)))
-            msg["value"] = line(u)
-            self.log_jacobian = self.log_jacobian + _seen_jacobian(msg, line, u)
+            super()._pyro_sample(msg)
+        msg["done"] = True
 
     def _noise(self, name: str, shape: tuple[int, ...]) -> Tensor:
         if self.e is None:
             self.layout.add(name, shape)
             return torch.zeros(shape)
         return self.e[self.layout.slice(name, shape)].reshape(shape)
-
-
-def _seen_jacobian(msg: Message, line: Any, u: Tensor) -> Tensor:
-    """log |dz / du| of a site, with standard normal values under its mask."""
-    batch = msg["value"].shape[: msg["value"].ndim - msg["fn"].event_dim]
-    log_jacobian = line.log_abs_det_jacobian(u, msg["value"]).reshape(*batch, -1).sum(-1)
-    mask = observed_mask(msg)
-    if mask is None or mask.ndim == 0:
-        return log_jacobian.sum()
-    seen = mask.expand(msg["value"].shape).reshape(*batch, -1)[..., 0]
-    return torch.where(seen, log_jacobian, -0.5 * (u**2).reshape(*batch, -1).sum(-1)).sum()
-
-
-def _line(name: str, fn: Any) -> Any:
-    """The bijection from the real line to the support of a site."""
-    try:
-        return real_line(fn)
-    except NotImplementedError as error:
-        raise ValueError(unplaced(name, type(fn.support).__name__)) from error
 
 
 def _from_noise(name: str, fn: Any, e: Tensor) -> tuple[Tensor, Tensor]:

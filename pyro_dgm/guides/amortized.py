@@ -200,7 +200,7 @@ def local_part(
     with aside(guide.model, encoder):
         features = features_of(encoder, inputs, Call(guide.model, outline, args, kwargs), plates)
     vectors = [part for part in guide.parts if isinstance(part, JointVector)]
-    num_globals = sum(len(part.start) for part in vectors) if sees_globals else 0
+    num_globals = sum(len(part.shift) for part in vectors) if sees_globals else 0
     families = []
     for group, factory in zip(groups, factories, strict=True):
         site = group.sites[0]

@@ -33,6 +33,9 @@ __all__ = ["JointGuide"]
 class JointVector(Part):
     """The sites that one vector answers; it is drawn before the program, outside all plates."""
 
+    start: Tensor
+    spread: Tensor
+
     def __init__(
         self,
         name: str,
@@ -47,7 +50,8 @@ class JointVector(Part):
         self.answers = tuple(site.name for site in sites)
         self.places = places(sites)
         self.family = family
-        self.start, self.spread = nn.Parameter(start), nn.Parameter(spread)  # constants
+        self.register_buffer("start", start)
+        self.register_buffer("spread", spread)
         self.shift = nn.Parameter(torch.zeros_like(start))
         self.log_scale = nn.Parameter(torch.full_like(start, log(init_scale)))
 
@@ -56,10 +60,9 @@ class JointVector(Part):
         check_together(self.answers, call.outline.sites)
         x = call.sample(self.name, self.family())
         standard = (self.shift + x) * self.log_scale.exp()
-        spread = self.spread.detach()
         call.kept[self.name] = (
-            self.start.detach() + spread * standard,
-            spread.log() + self.log_scale,
+            self.start + self.spread * standard,
+            self.spread.log() + self.log_scale,
         )
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]
 

@@ -5,16 +5,13 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from dgm_core.arguments import check_choice
 from dgm_core.guides import LatentSite, Outline, no_mode, places
+from pyro_dgm.guides.line import OnLine, stated
 from pyro_dgm.guides.program import Call, Placed, aside, run_program
 from pyro_dgm.guides.supports import determined, real_line
-from pyro_dgm.joints.reading import total_log_prob
-from pyro_dgm.joints.structure import kind_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -70,30 +67,11 @@ def start_of(
 
 def log_joint(model: Callable, call: Call, sites: Sequence[LatentSite], u: Tensor) -> Tensor:
     """log p(x, z(u)) + log |dz/du| at a vector u (D,) of the sites on the real line."""
-    at = _At(sites, u)
-    with at:
+    own = places(sites)
+    line = OnLine(lambda name, shape: u[own[name]].reshape(shape) if name in own else None)
+    with line:
         trace = poutine.trace(model).get_trace(*call.args, **call.kwargs)
-    stated = [site for site in trace.nodes.values() if kind_of(site) not in ("", "deterministic")]
-    return torch.stack(list(map(total_log_prob, stated))).sum() + at.log_jacobian
-
-
-class _At(Messenger):
-    """Latent sites at given places on the real line."""
-
-    def __init__(self, sites: Sequence[LatentSite], u: Tensor) -> None:
-        super().__init__()
-        own = places(sites)
-        self.parts = {
-            site.name: u[own[site.name]].reshape((*site.batch_shape, *(site.unconstrained or ())))
-            for site in sites
-        }
-        self.log_jacobian: Tensor | float = 0.0
-
-    def _pyro_sample(self, msg: Message) -> None:
-        if msg["name"] in self.parts and not msg["is_observed"]:
-            found = determined(msg["fn"], self.parts[msg["name"]])
-            self.log_jacobian = self.log_jacobian - found.log_density.sum()
-            msg["value"], msg["done"] = found.v, True
+    return stated(trace) + line.log_jacobian
 
 
 def _prior_draws(model: Callable, call: Call, sites: Sequence[LatentSite]) -> Tensor:

@@ -37,8 +37,8 @@ class Run:
         data_size: the number of data.
         epoch: how many are done.
         best_epoch: the one whose weights these are.
-        mutable_state: what the networks hold besides: running statistics; in Pyro all their
-            tensors, by the number of the network and the path inside it.
+        mutable_state: what is held besides: running statistics and what guides find but do not
+            learn; in Pyro all tensors of the networks, by their number and the path inside.
         term_state: what the terms of the loss keep, by name; `loss.critics(run.term_state)` reads
             the critics.
         networks: in Pyro the networks whose tensors these are; empty in NumPyro.

@@ -214,11 +214,11 @@ def test_the_first_call_may_be_compiled() -> None:
             return loss.evaluate(jax.random.key(0), {}, model, guide, (y,), {}).loss
 
         first = jax.jit(total)(jnp.asarray(y))
-        assert not isinstance(guide.parts[0].start, jax.core.Tracer)
+        assert not isinstance(guide.parts[0].start.value, jax.core.Tracer)
         np.testing.assert_allclose(first, total(jnp.asarray(y)), rtol=1e-12)
         eager = b.guides.JointGuide(model)
         eager.prepare(jnp.asarray(y))
-        np.testing.assert_allclose(eager.parts[0].start, guide.parts[0].start)
+        np.testing.assert_allclose(eager.parts[0].start.value, guide.parts[0].start.value)
         late = jax.jit(b.guides.JointGuide(model, init="map").prepare)
         with pytest.raises(ValueError, match="while a function is compiled"):
             late(jnp.asarray(y))

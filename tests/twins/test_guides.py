@@ -24,7 +24,7 @@ from tests.backends import NumPyroBackend, PyroBackend
 from tests.guides.programs import PRIORS, schools
 from tests.guides.test_amortized import Identity, chain, key, levels, network
 from tests.losses.user_models import Y
-from tests.twins.copying import arrays_of, copy_weights, shake
+from tests.twins.copying import arrays_of, copy_weights, leaf_at, shake
 from tests.twins.test_conditionals import close
 
 PARTS = (
@@ -54,6 +54,9 @@ def check_twins(
     their_guide.prepare(*theirs)
     shake(guide.parts, scale=0.1)
     their_guide.parts = copy_weights(guide.parts, their_guide.parts)
+    for path, buffer in guide.parts.named_buffers():
+        if path.endswith((".start", ".spread")):
+            leaf_at(path)(their_guide.parts).value = jnp.asarray(buffer.numpy())
 
     first = poutine.trace(guide).get_trace(*ours)
     given = {

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from pyro import distributions as dist
 from pyro.distributions import constraints
+from scipy import special
 from torch import Tensor
 
 from dgm_core.arguments import check_fraction
@@ -13,6 +14,9 @@ from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric, size_of
 from pyro_dgm.conditionals.elementwise import OpenInterval, check_inside, inside, open_unit
 from pyro_dgm.nn.special import binet, digamma_gap, log1mexp, log1p_gap, log_beta
+
+_SMALL = 0.1  # where a Taylor series in a concentration is taken
+_AT_ONE = tuple(float(special.polygamma(order, 1.0)) for order in range(17))  # psi^(order)(1)
 
 
 class Beta(Parametric):
@@ -179,18 +183,28 @@ class _Kumaraswamy(OpenInterval):
 
     @property
     def variance(self) -> Tensor:
-        """E x^2 (1 - e^-d),  d = log E x^2 - 2 log E x;  for large a by the Taylor series in 1 / a
-        of d = g(2 / a) - 2 g(1 / a),  g(e) = log Gamma(1 + e) - log Gamma(1 + b + e).
+        """E x^2 (1 - e^-d),  d = log E x^2 - 2 log E x;  by Taylor series for large a, in 1 / a, of
+        d = g(2 / a) - 2 g(1 / a),  g(e) = log Gamma(1 + e) - log Gamma(1 + b + e), and for small b,
+        in b, of d = h(2 / a) - 2 h(1 / a) + h(0),  h(e) = -log Gamma(1 + e + b).
         """
         a, b = self.concentration1, self.concentration0
-        far, one = a > 20, torch.ones_like(b)
-        e, second = 1 / torch.where(far, a, 20.0), self._log_moment(2)
-        terms = [
-            (2**k - 2)
+        far, small, second = a > 10, b < _SMALL, self._log_moment(2)
+        e, c, order = 1 / torch.where(far, a, 10.0), 1 / torch.where(far, 10.0, a), range(2, 9)
+        far_terms = [(2**k - 2) / factorial(k) * e**k * _polygamma_gap(k - 1, b) for k in order]
+        small_terms = [
+            torch.where(small, b, _SMALL) ** k
             / factorial(k)
-            * e**k
-            * (torch.polygamma(k - 1, one) - torch.polygamma(k - 1, 1 + b))
-            for k in range(2, 9)
+            * (2 * torch.polygamma(k - 1, 1 + c) - torch.polygamma(k - 1, 1 + 2 * c) - _AT_ONE[k - 1])
+            for k in range(1, 6)
         ]
-        d = torch.where(far, sum(terms[1:], terms[0]), second - 2 * self._log_moment(1))
+        near = torch.where(small, sum(small_terms), second - 2 * self._log_moment(1))
+        d = torch.where(far, sum(far_terms), near)
         return second.exp() * -torch.expm1(-d)
+
+
+def _polygamma_gap(order: int, b: Tensor) -> Tensor:
+    """psi^(order)(1) - psi^(order)(1 + b), for small b by its Taylor series."""
+    small = b < _SMALL
+    t = torch.where(small, b, _SMALL)
+    series = sum(t**i / factorial(i) * _AT_ONE[order + i] for i in range(1, 9))
+    return torch.where(small, -series, _AT_ONE[order] - torch.polygamma(order, 1 + b))

@@ -47,7 +47,7 @@ def wrong(row: Row) -> str | None:
     try:
         row.call()
     except (ValueError, TypeError) as error:
-        answer = str(error).split("\nTrace Shapes:")[0]  # which Pyro adds inside a model
+        answer = str(error)
         if re.search(row.sentence, answer) and answer.endswith("."):
             return None
         return f"{row.situation}: {type(error).__name__}: {answer}\n    instead of {row.sentence}"

@@ -195,10 +195,10 @@ class _Kumaraswamy(OpenInterval):
         e, c, order = 1 / jnp.where(far, a, 10.0), 1 / jnp.where(far, 10.0, a), range(2, 9)
         far_terms = [(2**k - 2) / factorial(k) * e**k * _polygamma_gap(k - 1, b) for k in order]
         small_terms = [
-            jnp.where(small, b, _SMALL) ** k
-            / factorial(k)
-            * (2 * polygamma(k - 1, 1 + c) - polygamma(k - 1, 1 + 2 * c) - _AT_ONE[k - 1])
-            for k in range(1, 6)
+            jnp.where(small, b, _SMALL) ** (k + 1)
+            / factorial(k + 1)
+            * (2 * polygamma(k, 1 + c) - polygamma(k, 1 + 2 * c) - _AT_ONE[k])
+            for k in range(5)
         ]
         near = jnp.where(small, sum(small_terms), second - 2 * self._log_moment(1))
         d = jnp.where(far, sum(far_terms), near)

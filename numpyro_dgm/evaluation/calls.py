@@ -16,6 +16,7 @@ from dgm_core.arguments import check_seed
 from dgm_core.evaluation import as_numbers, check_run, settled_rows
 from dgm_core.guides import extended as extended_by
 from dgm_core.guides import plain
+from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
 from numpyro_dgm.joints.handlers import Drawable, GivenDraws, WiderPlates
@@ -54,7 +55,9 @@ def calling(
         arrays = (_array(x, form.label(i)) for i, x in enumerate(entries))
         args, kwargs = form.call(tuple(arrays))
         call = Call(run, args, {**kwargs, **(more or {})}, vectorize, params, key)
+        check_accepts("model", run.model, call.args, call.kwargs)
         if settle:
+            check_accepts("guide", run.guide, call.args, call.kwargs)
             call.settle(rows)
         yield call
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide import AutoGuide
 from pyro.poutine import Trace
@@ -20,12 +19,13 @@ from torch import Tensor, nn
 from dgm_core.arguments import check_seed
 from dgm_core.evaluation import as_numbers, check_run, settled_rows, stacked
 from dgm_core.guides import extended, plain
+from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.compat import tree_map
 from pyro_dgm.joints import InferenceJoint, Joints
 from pyro_dgm.joints.handlers import Drawable, DrawnData, GivenDraws, WiderPlates
 from pyro_dgm.joints.reading import seen_value
-from pyro_dgm.joints.structure import kind_of, random_sites
+from pyro_dgm.joints.structure import kind_of, random_sites, trace_of
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import owners
 from pyro_dgm.nn.register import watched
@@ -69,7 +69,9 @@ def calling(
         tensors = (_tensor(x, form.label(i), like) for i, x in enumerate(entries))
         args, kwargs = form.call(tuple(tensors))
         call = Call(run, args, {**kwargs, **(more or {})}, vectorize, like.device)
+        check_accepts("model", run.model, call.args, call.kwargs)
         if settle:
+            check_accepts("guide", run.guide, call.args, call.kwargs)
             call.settle(rows)
             torch.manual_seed(seed)  # what was found out beforehand changes no draw
         yield call
@@ -185,7 +187,7 @@ class Call:
         args, kwargs = self._mapped(lambda x: x.flip(0)) if flipped else (self.args, self.kwargs)
         torch.manual_seed(0)
         with self._numbered(rows):
-            sites = random_sites(poutine.trace(self.run.guide).get_trace(*args, **kwargs))
+            sites = random_sites(trace_of(self.run.guide, args, kwargs))
         return {name: site["value"].numpy(force=True) for name, site in sites.items()}
 
     def is_other_data(self) -> bool:
@@ -216,7 +218,7 @@ class Call:
     def _run(self, fn: Callable, values: Mapping[str, Any] | None) -> Trace:
         given = {n: torch.as_tensor(x, device=self.device) for n, x in (values or {}).items()}
         with self._numbered(self.rows), Drawable(), GivenDraws(given, {}):
-            return poutine.trace(fn).get_trace(*self.args, **self.kwargs)
+            return trace_of(fn, self.args, self.kwargs)
 
     def _joints(self, args: tuple, kwargs: dict[str, Any], num_particles: int) -> Joints:
         return Joints(

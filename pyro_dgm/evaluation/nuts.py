@@ -97,7 +97,8 @@ def nuts(
             shift, scale = (torch.as_tensor(x, dtype=e.dtype).to(e) for x in around.affine)
             return posterior.log_density(shift + scale @ e)
 
-        starts = around.starts(lambda e: float(log_density(_tensor(call, e))), num_chains)
+        with pyro.validation_enabled(False):  # what is not finite is no place to start from
+            starts = around.starts(lambda e: float(log_density(_tensor(call, e))), num_chains)
         draws, diverging = _sample(
             log_density,
             [_tensor(call, e) for e in starts],

@@ -24,7 +24,6 @@ from dgm_core.studies.comparison import (
     compared,
     seconds_per_step,
 )
-from dgm_core.training.batches import check_accepts
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.compat import own_store
 from pyro_dgm.evaluation.calls import calling, learned_in
@@ -139,7 +138,6 @@ def _reference(model: Callable, data: Any, reference: Any) -> tuple[Any, list[st
     """Reference draws by site, and what is to be said of them."""
     run = SimpleNamespace(model=model, guide=model)
     with calling(run, (data,), settle=False) as call:
-        check_accepts("model", model, call.args, call.kwargs)
         if reference is None:
             return None, []
         if not (isinstance(reference, str) and reference == "nuts"):

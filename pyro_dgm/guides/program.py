@@ -19,7 +19,7 @@ from pyro_dgm.compat import mask_of
 from pyro_dgm.guides.supports import is_real, num_seen, real_line, seen
 from pyro_dgm.joints.handlers import WiderPlates
 from pyro_dgm.joints.reading import observed_mask
-from pyro_dgm.joints.structure import kind_of, sites_of, unmasked
+from pyro_dgm.joints.structure import kind_of, sites_of, trace_of, unmasked
 from pyro_dgm.nn import evaluation_mode
 
 __all__: list[str] = []  # for the package, not for users
@@ -192,7 +192,7 @@ class Placed(Messenger):
 def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outline:
     """What a program does on these arguments, from one run of it."""
     with aside(model), Placed():
-        trace = poutine.trace(model).get_trace(*args, **kwargs)
+        trace = trace_of(model, args, kwargs)
     records = sites_of(trace)
     sites = {
         name: LatentSite(

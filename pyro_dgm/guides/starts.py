@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from dgm_core.arguments import check_choice
@@ -12,6 +11,7 @@ from dgm_core.guides import LatentSite, Outline, no_mode, places
 from pyro_dgm.guides.line import OnLine, stated
 from pyro_dgm.guides.program import Call, Placed, aside, run_program
 from pyro_dgm.guides.supports import determined, real_line
+from pyro_dgm.joints.structure import trace_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -70,7 +70,7 @@ def log_joint(model: Callable, call: Call, sites: Sequence[LatentSite], u: Tenso
     own = places(sites)
     line = OnLine(lambda name, shape: u[own[name]].reshape(shape) if name in own else None)
     with line:
-        trace = poutine.trace(model).get_trace(*call.args, **call.kwargs)
+        trace = trace_of(model, call.args, call.kwargs)
     return stated(trace) + line.log_jacobian
 
 

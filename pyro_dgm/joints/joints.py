@@ -13,7 +13,6 @@ from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -40,6 +39,7 @@ from pyro_dgm.joints.structure import (
     kind_of,
     no_gradient_message,
     random_sites,
+    trace_of,
 )
 from pyro_dgm.joints.values import base_of, side_by_side, with_vectors
 from pyro_dgm.nn import evaluation_mode
@@ -221,7 +221,7 @@ class Joints:
             live = guide
             if undrawn(guide):
                 with draws_of(guide, values, only=given):
-                    live = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+                    live = trace_of(self.guide, self.args, self.kwargs)
             guide_trace = self._frozen(live, joint, values)
             runs.append((self._run_model(guide_trace), guide_trace))
         return InferenceJoint(runs, joint.structure)
@@ -306,7 +306,7 @@ class Joints:
                 stack.enter_context(context)
             if stopped:
                 stack.enter_context(StoppedValues())
-            guide_trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+            guide_trace = trace_of(self.guide, self.args, self.kwargs)
         return self._run_model(guide_trace), guide_trace
 
     def _frozen(
@@ -316,7 +316,7 @@ class Joints:
         does not draw is that of the run.
         """
         with frozen_parameters(), draws_of(live, values):
-            trace = poutine.trace(self.guide).get_trace(*self.args, **self.kwargs)
+            trace = trace_of(self.guide, self.args, self.kwargs)
         if gone := [name for name in joint.latent_sites if name not in trace.nodes]:
             raise ValueError(f"The guide drew {gone} in its first run, but not when run again.")
         for name in undrawn(live):
@@ -325,11 +325,11 @@ class Joints:
 
     def _run_model(self, guide_trace: Trace) -> Trace:
         with draws_of(guide_trace):
-            return poutine.trace(self.model).get_trace(*self.args, **self.kwargs)
+            return trace_of(self.model, self.args, self.kwargs)
 
     def _run_forward(self) -> Trace:
         with Drawable():
-            return poutine.trace(DrawnData()(self.model)).get_trace(*self.args, **self.kwargs)
+            return trace_of(DrawnData()(self.model), self.args, self.kwargs)
 
 
 def draws_of(

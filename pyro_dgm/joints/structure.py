@@ -1,9 +1,11 @@
 """What factorizes in a model and its guide, read from their traces (see `dgm_core.structure`)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
+from pyro import poutine
 from pyro.distributions import (
     Delta,
     ExpandedDistribution,
@@ -20,6 +22,27 @@ from dgm_core.structure import Plate, Site, Structure
 from pyro_dgm.compat import is_computed, mask_of
 
 __all__ = ["Structure", "find_structure"]
+
+
+def trace_of(
+    program: Callable, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> Trace:
+    """The sites of a run. Pyro writes the shapes of all sites behind errors: sentences of ours
+    stay as they are.
+    """
+    try:
+        return poutine.trace(program).get_trace(*args, **(kwargs or {}))
+    except (ValueError, RuntimeError) as error:
+        cause = error.__cause__
+        if cause is None or not _is_ours(cause):
+            raise
+        raise cause from cause.__cause__
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error was raised by this package."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").split(".")[0] in ("pyro_dgm", "dgm_core")
 
 
 def kind_of(site: Message) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import shown
 from pyro_dgm.compat import own_store, tensor_slots
+from pyro_dgm.joints.structure import trace_of
 from pyro_dgm.nn.modes import evaluation_mode, meeting, owners
 from pyro_dgm.nn.register import settled
 
@@ -84,9 +85,9 @@ def run_once(
     ):
         warnings.simplefilter("ignore")
         guide(*args, **kwargs)
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        guide_trace = trace_of(guide, args, kwargs)
         replayed = poutine.replay(model, trace=guide_trace)
-        return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
+        return guide_trace, trace_of(replayed, args, kwargs)
 
 
 @contextmanager

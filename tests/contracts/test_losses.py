@@ -143,4 +143,4 @@ def test_programs_that_it_cannot_compare_are_refused(case: Loss, name: str) -> N
     other, sentence = case.refused or ("", "")
     with pytest.raises(ValueError, match=sentence) as error:
         evaluate_anew(name, made(BACKENDS[name](), case), PROGRAMS[other])
-    assert str(error.value).split("\nTrace Shapes:")[0].endswith(".")
+    assert str(error.value).endswith(".")

@@ -1,5 +1,7 @@
 """Draws from posteriors: the density against closed forms, the draws against quadrature."""
 
+import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -225,3 +227,57 @@ def test_what_is_refused(backend: Any) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             nuts(*arguments, **options)
+
+
+def test_what_the_model_is_not_given_is_named(backend: Any) -> None:
+    """One sentence, without what Python or Pyro add."""
+    evaluation, dist = backend.evaluation, backend.dist
+
+    def model(x: Any, sd: Any) -> None:
+        mu = backend.sample("mu", dist.Normal(backend.array(0.0), backend.array(1.0)))
+        with backend.plate("data", len(x)):
+            backend.sample("x", dist.Normal(mu, sd), obs=x)
+
+    def guide(x: Any, sd: Any) -> None:
+        backend.sample("mu", dist.Normal(x.mean(), backend.array(1.0)))
+
+    run, x = SimpleNamespace(model=model, guide=guide), np.zeros(3)
+    for call in (
+        lambda: evaluation.nuts(model, x),
+        lambda: evaluation.sample_posterior(run, x),
+        lambda: evaluation.quantiles(run, x),
+        lambda: evaluation.median(run, x),
+        lambda: evaluation.calibrate(model, run, x),
+        lambda: evaluation.log_weights(run, x),
+        lambda: evaluation.predict(run, x),
+        lambda: evaluation.prior_predictive(model, x),
+    ):
+        with pytest.raises(ValueError, match=r"called with \.\.\.: missing .* 'sd'\.$"):
+            call()
+
+
+def test_data_that_are_nan_leave_no_place_to_start_from(backend: Any) -> None:
+    def model(x: Any) -> None:
+        mu = backend.sample("mu", backend.dist.Normal(backend.array(0.0), backend.array(1.0)))
+        with backend.plate("data", 2):
+            backend.sample("x", backend.dist.Normal(mu, backend.array(1.0)), obs=x)
+
+    with pytest.raises(ValueError, match=r"Only 0 of 100 places .* look at the model and its data"):
+        backend.evaluation.nuts(model, np.array([1.0, np.nan]))
+
+
+def test_no_shapes_stand_behind_a_sentence_of_ours() -> None:
+    """Those of all sites, which Pyro adds; they stay where somebody else's code fails."""
+    import torch
+
+    pyro = PyroBackend()
+    vae = importlib.import_module("pyro_dgm").VAE(4, 2, hidden=(8,))
+    with pytest.raises(ValueError, match=r"got \(3, 5\)\.$"):
+        pyro.evaluation.log_weights(vae, np.ones((3, 5)))
+
+    def model(x: Any) -> None:
+        pyro.sample("mu", pyro.dist.Normal(torch.zeros(7), 1.0).to_event(1))
+        torch.zeros(2) + torch.zeros(3)
+
+    with pytest.raises(RuntimeError, match="Trace Shapes:"):
+        pyro.evaluation.prior_predictive(model, np.ones(3))

@@ -7,7 +7,6 @@ from math import log, prod
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from dgm_core.arguments import check_choice, check_name
 from pyro_dgm.joints.handlers import GivenDraws
 from pyro_dgm.joints.joints import Joints
-from pyro_dgm.joints.structure import random_sites
+from pyro_dgm.joints.structure import random_sites, trace_of
 from pyro_dgm.joints.values import side_by_side, with_vectors
 from pyro_dgm.losses.adversarial.regularizers import Regularizer
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
@@ -192,7 +191,7 @@ def _guide_on_draws(joints: Joints, name: str, arguments: Mapping[str, int | str
         if site_is_subsample(node)
     }
     with GivenDraws({name: nodes[name]["value"]} if name in nodes else {}, indices):
-        trace = poutine.trace(joints.guide).get_trace(*args, **kwargs)
+        trace = trace_of(joints.guide, args, kwargs)
     if name not in nodes or name not in random_sites(trace):
         raise ValueError(
             f"Model and guide must both draw '{name}', but the model draws {sorted(nodes)} and "

@@ -35,7 +35,8 @@ class LatentSite:
     plates: around it;  batch_shape, event_shape: of its distribution;  unconstrained: the shape of
     an event mapped to the real line, None where its support cannot be mapped;  real: whether it is
     there already;  num_seen: the entries that later sites see of an event, classes one-hot;
-    discrete, masked;  scanned: drawn in the body of a scan, whose statements no guide can answer.
+    discrete, masked;  scanned: drawn in the body of a scan, whose statements no guide can answer;
+    flat: of a prior that cannot be drawn from.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LatentSite:
     discrete: bool = False
     masked: bool = False
     scanned: bool = False
+    flat: bool = False
 
     @property
     def dims(self) -> dict[str, int]:
@@ -209,6 +211,14 @@ def no_mode(init: Any) -> str:
     return (
         f"init={init!r} found no mode at finite values on the real line: look for NaN in the data "
         "that no mask covers, or use init='prior'."
+    )
+
+
+def no_hessian() -> str:
+    """What to say where a mode is none that a normal fits."""
+    return (
+        "init='laplace' found no mode with a positive definite Hessian on the real line, as where "
+        "the density rises without bound: use init='prior' or 'map'."
     )
 
 

@@ -14,6 +14,7 @@ from jax import Array
 
 from dgm_core.arguments import check_callable, check_name
 from dgm_core.guides import FORMS, LatentSite, Outline, form_of
+from dgm_core.training.recipes import Recipe
 from numpyro_dgm.guides.extended import Extended
 from numpyro_dgm.guides.program import Call, outline_of, run_program
 from numpyro_dgm.nn import register
@@ -65,6 +66,7 @@ class Guide:
 
     Attributes:
         sites: the latent sites of the model, by name, once the guide was prepared.
+        recipe: how `fit` trains it where nothing is said; None: as networks.
         extended: the model that it is a guide of, with the density of what the guide draws beyond
             it: for the library's own `SVI(guide.extended, guide, ...)`; `fit`, the losses and
             evaluation find it themselves.
@@ -79,6 +81,8 @@ class Guide:
         >>> numpyro.handlers.seed(guide, 0)(jnp.ones((3, 4)))["z"].shape
         (3, 2)
     """
+
+    recipe: Recipe | None = None
 
     def __init__(
         self,

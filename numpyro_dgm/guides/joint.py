@@ -22,10 +22,11 @@ from dgm_core.guides import (
     placed,
     places,
 )
-from numpyro_dgm.conditionals import Conditional, FullRankNormal
+from dgm_core.training.recipes import Recipe
+from numpyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
 from numpyro_dgm.guides.base import Guide, Part
 from numpyro_dgm.guides.program import Call
-from numpyro_dgm.guides.starts import Init, check_init, start_of
+from numpyro_dgm.guides.starts import Init, Start, check_init, start_of
 from numpyro_dgm.guides.supports import determined
 from numpyro_dgm.nn.register import Constant
 
@@ -49,16 +50,16 @@ class JointVector(Part):
         name: str,
         sites: tuple[LatentSite, ...],
         family: Conditional,
-        start: Array,
-        spread: Array,
-        init_scale: float,
+        start: Start,
+        init_scale: float | None,
     ) -> None:
         self.name, self.latents = name, sites
         self.answers = tuple(site.name for site in sites)
         self.family = family
-        self.start, self.spread = Constant(start), Constant(spread)
-        self.shift = jnp.zeros_like(start)
-        self.log_scale = jnp.full_like(start, log(init_scale))
+        self.start, self.spread = Constant(start.place), Constant(start.spread)
+        self.shift = jnp.zeros_like(start.place)
+        scale = log(start.scale if init_scale is None else init_scale)
+        self.log_scale = jnp.full_like(start.place, scale)
 
     def begin(self, call: Call) -> None:
         """Draws the vector."""
@@ -67,7 +68,11 @@ class JointVector(Part):
         standard = (self.shift + x) * jnp.exp(self.log_scale)
         start = self.start.stated(f"{self.name}.start")
         spread = self.spread.stated(f"{self.name}.spread")
-        call.kept[self.name] = start + spread * standard, jnp.log(spread) + self.log_scale
+        if spread.ndim == 1:
+            moved = spread * standard
+        else:
+            moved, spread = standard @ spread.T, jnp.diagonal(spread)
+        call.kept[self.name] = start + moved, jnp.log(spread) + self.log_scale
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]
 
     def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
@@ -89,7 +94,7 @@ def joint_part(
     *,
     family: Any = FullRankNormal,
     sites: Iterable[str] | None = None,
-    init: Init = "prior",
+    init: Init = None,
     init_scale: float | None = None,
     name: str | None = None,
     key: Array | None = None,
@@ -99,15 +104,13 @@ def joint_part(
     latents = jointly((outline.sites[n] for n in names), type(guide).__name__)
     if not latents:
         raise ValueError("The model has no latent sites that a joint vector could answer.")
-    start, spread = start_of(guide.model, args, kwargs, outline, latents, init)
-    if init_scale is None:
-        init_scale = 1.0 if init == "laplace" else 0.1
     size = sum(site.size for site in latents)
     conditional = built(family, size, 0, Conditional, f"the sites {names}", key)
+    correlated = not isinstance(conditional, DiagonalNormal)
+    start = start_of(guide.model, args, kwargs, outline, latents, init, correlated=correlated)
     number = len(guide.parts) or ""  # of several parts
-    return JointVector(
-        name or f"{guide.name}.vector{number}", latents, conditional, start, spread, init_scale
-    )
+    name = name or f"{guide.name}.vector{number}"
+    return JointVector(name, latents, conditional, start, init_scale)
 
 
 class JointGuide(Guide):
@@ -127,10 +130,15 @@ class JointGuide(Guide):
         sites: the names of the sites; None: all but those under a mask (what `obs_mask` leaves
             out).  The others keep the model's own conditional.
         init: where it starts. "prior": median and spread of prior draws; "map": the mode on the
-            real line, found from there; "laplace": the mode, with the standard deviations of the
-            Laplace approximation; {site: value}: these values.
+            real line, found from there; "laplace": the mode, with the covariance there as the
+            spread (for `DiagonalNormal` the standard deviations that fit it best); {site: value}:
+            these values.  None: "laplace" where a prior is flat or some direction of at most 100 is
+            a hundred times as curved as the prior, and there is a mode; else "prior".
         init_scale: the first standard deviation as a multiple of the spread (0.1; for "laplace" 1).
         name: of its parameters; its vector is the auxiliary site "<name>.vector".
+
+    Attributes:
+        recipe: how `fit` trains it where nothing is said.
 
     Cost:
         one draw of the family and the program down to its last latent site.  The first call also
@@ -154,13 +162,15 @@ class JointGuide(Guide):
         (['mu', 'tau'], True)
     """
 
+    recipe = Recipe()
+
     def __init__(
         self,
         model: Callable,
         family: Any = FullRankNormal,
         *,
         sites: Iterable[str] | None = None,
-        init: Init = "prior",
+        init: Init = None,
         init_scale: float | None = None,
         name: str = "latent",
         key: Array | None = None,
@@ -173,7 +183,7 @@ class JointGuide(Guide):
         family: Any = FullRankNormal,
         *,
         sites: Iterable[str] | None = None,
-        init: Init = "prior",
+        init: Init = None,
         init_scale: float | None = None,
     ) -> Callable[..., JointVector]:
         """The same as a part of a `Guide`."""

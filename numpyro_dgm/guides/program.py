@@ -169,7 +169,12 @@ def aside(*callables: Callable) -> Iterator[None]:
 
 
 class Placed(Messenger):
-    """Latent sites that cannot be drawn, as of an improper prior, lie where zero is mapped to."""
+    """Latent sites that cannot be drawn, as of an improper prior, lie where zero is mapped to;
+    `names` are theirs."""
+
+    def __init__(self, fn: Callable) -> None:
+        super().__init__(fn)
+        self.names: set[str] = set()
 
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] != "sample" or msg["is_observed"] or msg["value"] is not None:
@@ -180,6 +185,7 @@ class Placed(Messenger):
             fn = msg["fn"]
             line = real_line(fn)
             msg["value"] = line(jnp.zeros(line.inverse_shape(fn.batch_shape + fn.event_shape)))
+            self.names.add(msg["name"])
 
 
 def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outline:
@@ -188,17 +194,18 @@ def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outli
 
     def run() -> None:
         with aside(model):
-            plates = PlateSizes(handlers.seed(Placed(model), jax.random.key(0)))
+            placed = Placed(model)
+            plates = PlateSizes(handlers.seed(placed, jax.random.key(0)))
             trace = handlers.trace(plates).get_trace(*args, **kwargs)
         for name, size in plates.sizes.items():  # of the bodies of scans, without rows
             trace.setdefault(name, {"type": "plate", "name": name, "args": (size,), "value": None})
-        found.append(_outline(trace))
+        found.append(_outline(trace, placed.names))
 
     jax.eval_shape(run)
     return found[0]
 
 
-def _outline(trace: Trace) -> Outline:
+def _outline(trace: Trace, flat: set[str]) -> Outline:
     records = sites_of(trace)
     sites = {
         name: LatentSite(
@@ -212,6 +219,7 @@ def _outline(trace: Trace) -> Outline:
             discrete=_is_discrete(trace[name]["fn"]),
             masked=_is_masked(trace[name]["fn"]),
             scanned=site.scanned,
+            flat=name in flat,
         )
         for name, site in records.items()
         if site.kind == "latent"

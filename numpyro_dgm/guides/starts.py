@@ -1,29 +1,40 @@
 """Where a joint vector starts, on the real line: at prior draws, at the mode, at values given."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from numpyro import handlers
 
 from dgm_core.arguments import check_choice
-from dgm_core.guides import LatentSite, Outline, no_mode, places
+from dgm_core.guides import LatentSite, Outline, no_hessian, no_mode, places
 from numpyro_dgm.guides.line import OnLine, stated
 from numpyro_dgm.guides.program import Call, Placed, aside, run_program
 from numpyro_dgm.guides.supports import determined, real_line
 
 __all__: list[str] = []  # for the package, not for users
 
-Init = str | Mapping[str, Any]
+Init = str | Mapping[str, Any] | None
 NUM_DRAWS = 64
+MOST = 100  # entries of a vector whose curvature is looked at where no start is asked for
+STEEP = 100.0  # times the curvature of the prior: the data decide
+
+
+class Start(NamedTuple):
+    """u = place + spread t, with t about `scale`: spread (D,), or lower triangular (D, D)."""
+
+    place: Array
+    spread: Array
+    scale: float = 0.1
 
 
 def check_init(init: Init) -> None:
     """Raises ValueError for what is no start."""
-    if not isinstance(init, Mapping):
+    if init is not None and not isinstance(init, Mapping):
         check_choice("init", init, ("prior", "map", "laplace"))
 
 
@@ -34,8 +45,10 @@ def start_of(
     outline: Outline,
     sites: tuple[LatentSite, ...],
     init: Init,
-) -> tuple[Array, Array]:
-    """A place and a spread for the vector of some sites, (D,) each."""
+    *,
+    correlated: bool,
+) -> Start:
+    """Where the vector of some sites starts; `correlated`: whether the family knows covariances."""
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs)))
     if traced and init in ("map", "laplace"):
         raise ValueError(
@@ -47,10 +60,11 @@ def start_of(
     call = Call(model, outline, args, kwargs)
     start, spread = jax.jit(lambda: _of_draws(_prior_draws(model, call, sites)))()
     if isinstance(init, Mapping):
-        return _with_values(model, call, sites, init, start), spread
-    if init == "prior":
-        return start, spread
-    if others := sorted(outline.sites.keys() - {site.name for site in sites}):
+        return Start(_with_values(model, call, sites, init, start), spread)
+    others = sorted(outline.sites.keys() - {site.name for site in sites})
+    if init == "prior" or (init is None and (traced or others or len(start) > MOST)):
+        return Start(start, spread)
+    if others:
         raise ValueError(
             f"init='{init}' looks for the mode of all latent sites, but {others} are answered "
             "otherwise: use init='prior'."
@@ -60,18 +74,37 @@ def start_of(
         with aside(model):
             return -log_joint(model, call, sites, start + spread * t)
 
+    compiled = jax.jit(jax.hessian(energy))
+
+    def curvature(t: Array) -> np.ndarray:
+        return np.asarray(compiled(t), np.float64)
+
+    flat = any(site.flat for site in sites)
+    if init is None and not flat and not _is_steep(curvature(jnp.zeros_like(start))):
+        return Start(start, spread)
     mode = _minimum(energy, start)
     if not jnp.isfinite(mode).all():
+        if init is None:
+            return Start(start, spread)
         raise ValueError(no_mode(init))
     if init == "map":
-        return start + spread * mode, spread
-    hessian = jax.jit(jax.hessian(energy))(mode)
-    if not (jnp.linalg.eigvalsh(hessian) > 0).all():
-        raise ValueError(
-            "init='laplace' found no mode with a positive definite Hessian on the real line, as "
-            "where the density rises without bound: use init='prior' or 'map'."
-        )
-    return start + spread * mode, spread * jnp.sqrt(jnp.diagonal(jnp.linalg.inv(hessian)))
+        return Start(start + spread * mode, spread)
+    hessian = curvature(mode)
+    if not (np.linalg.eigvalsh(hessian) > 0).all():
+        if init is None:
+            return Start(start + spread * mode, spread)
+        raise ValueError(no_hessian())
+    if correlated:
+        found = np.asarray(spread)[:, None] * np.linalg.cholesky(np.linalg.inv(hessian))
+    else:
+        found = np.asarray(spread) * np.diagonal(hessian) ** -0.5
+    return Start(start + spread * mode, jnp.asarray(found, start.dtype), 1.0)
+
+
+def _is_steep(hessian: np.ndarray) -> bool:
+    """Whether the data decide more than the prior in some direction."""
+    finite = bool(np.isfinite(hessian).all())
+    return finite and bool(np.linalg.eigvalsh(hessian)[-1] > STEEP)
 
 
 def log_joint(model: Callable, call: Call, sites: Sequence[LatentSite], u: Array) -> Array:

@@ -24,6 +24,7 @@ from dgm_core.studies.comparison import (
     compared,
     seconds_per_step,
 )
+from dgm_core.training.recipes import Recipe
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.compat import own_store
 from pyro_dgm.evaluation.calls import calling, learned_in
@@ -67,8 +68,9 @@ def compare_guides(
         model, data: as `fit` takes them.
         guides: {name: a function without arguments that builds a guide}; stock automatic guides
             too.
-        objectives: a loss, or {name: loss}; ELBO() when left out.
-        num_epochs, num_steps, batch_size, optim, clip_norm, lr_schedule: of every fit.
+        objectives: a loss, or {name: loss}; the ELBO of eight particles when left out.
+        num_epochs, num_steps, batch_size, optim, clip_norm, lr_schedule: of every fit; without an
+            optimizer every guide is trained by `Recipe()`, for 4000 steps when nothing is said.
         reference: "nuts", which is run here (4 chains of 1000 draws); draws {site: (num_draws,
             ...) or (num_chains, num_draws, ...)}; or None for a table without errors.
         num_particles: of the bounds and k-hat.
@@ -101,7 +103,7 @@ def compare_guides(
         2
     """
     guides, seeds = checked_guides(guides, (nn.Module,)), checked_seeds(seeds)
-    objectives = checked_objectives(objectives, ELBO)
+    objectives = checked_objectives(objectives, _elbo)
     num_particles = check_count("num_particles", num_particles, 25)
     num_draws = check_count("num_draws", num_draws, 2)
     progress = check_flag("progress", progress)
@@ -114,7 +116,7 @@ def compare_guides(
         num_epochs=num_epochs,
         num_steps=num_steps,
         batch_size=batch_size,
-        optim=None if optim is None else check_optimizer(optim),
+        optim=Recipe() if optim is None else check_optimizer(optim),
         clip_norm=clip_norm,
         lr_schedule=lr_schedule,
         progress=False,
@@ -132,6 +134,10 @@ def compare_guides(
             )
 
     return compared(guides, objectives, seeds, attempt, draws, progress=progress, notes=notes)
+
+
+def _elbo() -> Loss:
+    return ELBO(num_particles=Recipe().num_particles)
 
 
 def _reference(model: Callable, data: Any, reference: Any) -> tuple[Any, list[str]]:

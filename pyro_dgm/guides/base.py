@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_callable, check_name
 from dgm_core.guides import FORMS, LatentSite, Outline, form_of
+from dgm_core.training.recipes import Recipe
 from pyro_dgm.guides.extended import Extended
 from pyro_dgm.guides.program import Call, outline_of, run_program
 from pyro_dgm.nn import register
@@ -63,6 +64,7 @@ class Guide(nn.Module):
 
     Attributes:
         sites: the latent sites of the model, by name, once the guide was prepared.
+        recipe: how `fit` trains it where nothing is said; None: as networks.
         extended: the model that it is a guide of, with the density of what the guide draws beyond
             it: for the library's own `SVI(guide.extended, guide, ...)`; `fit`, the losses and
             evaluation find it themselves.
@@ -77,6 +79,8 @@ class Guide(nn.Module):
         >>> guide(torch.ones(3, 4))["z"].shape
         torch.Size([3, 2])
     """
+
+    recipe: Recipe | None = None
 
     def __init__(
         self,

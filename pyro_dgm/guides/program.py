@@ -175,7 +175,12 @@ def aside(*callables: Callable) -> Iterator[None]:
 
 
 class Placed(Messenger):
-    """Latent sites that cannot be drawn, as of an improper prior, lie where zero is mapped to."""
+    """Latent sites that cannot be drawn, as of an improper prior, lie where zero is mapped to;
+    `names` are theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
 
     def _pyro_sample(self, msg: Message) -> None:
         if msg["done"] or site_is_subsample(msg) or kind_of(msg) != "latent":
@@ -187,11 +192,12 @@ class Placed(Messenger):
             line = real_line(fn)
             shape = line.inverse_shape(fn.batch_shape + fn.event_shape)
             msg["value"], msg["done"] = line(torch.zeros(shape)), True
+            self.names.add(msg["name"])
 
 
 def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outline:
     """What a program does on these arguments, from one run of it."""
-    with aside(model), Placed():
+    with aside(model), Placed() as placed:
         trace = trace_of(model, args, kwargs)
     records = sites_of(trace)
     sites = {
@@ -205,6 +211,7 @@ def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outli
             real=is_real(trace.nodes[name]["fn"]),
             discrete=_is_discrete(trace.nodes[name]["fn"]),
             masked=observed_mask(trace.nodes[name]) is not None,
+            flat=name in placed.names,
         )
         for name, site in records.items()
         if site.kind == "latent"

@@ -1,13 +1,13 @@
 """Where a joint vector starts, on the real line: at prior draws, at the mode, at values given."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_choice
-from dgm_core.guides import LatentSite, Outline, no_mode, places
+from dgm_core.guides import LatentSite, Outline, no_hessian, no_mode, places
 from pyro_dgm.guides.line import OnLine, stated
 from pyro_dgm.guides.program import Call, Placed, aside, run_program
 from pyro_dgm.guides.supports import determined, real_line
@@ -15,13 +15,23 @@ from pyro_dgm.joints.structure import trace_of
 
 __all__: list[str] = []  # for the package, not for users
 
-Init = str | Mapping[str, Any]
+Init = str | Mapping[str, Any] | None
 NUM_DRAWS = 64
+MOST = 100  # entries of a vector whose curvature is looked at where no start is asked for
+STEEP = 100.0  # times the curvature of the prior: the data decide
+
+
+class Start(NamedTuple):
+    """u = place + spread t, with t about `scale`: spread (D,), or lower triangular (D, D)."""
+
+    place: Tensor
+    spread: Tensor
+    scale: float = 0.1
 
 
 def check_init(init: Init) -> None:
     """Raises ValueError for what is no start."""
-    if not isinstance(init, Mapping):
+    if init is not None and not isinstance(init, Mapping):
         check_choice("init", init, ("prior", "map", "laplace"))
 
 
@@ -32,15 +42,18 @@ def start_of(
     outline: Outline,
     sites: tuple[LatentSite, ...],
     init: Init,
-) -> tuple[Tensor, Tensor]:
-    """A place and a spread for the vector of some sites, (D,) each."""
+    *,
+    correlated: bool,
+) -> Start:
+    """Where the vector of some sites starts; `correlated`: whether the family knows covariances."""
     call = Call(model, outline, args, kwargs)
     start, spread = _of_draws(_prior_draws(model, call, sites))
     if isinstance(init, Mapping):
-        return _with_values(model, call, sites, init, start), spread
-    if init == "prior":
-        return start, spread
-    if others := sorted(outline.sites.keys() - {site.name for site in sites}):
+        return Start(_with_values(model, call, sites, init, start), spread)
+    others = sorted(outline.sites.keys() - {site.name for site in sites})
+    if init == "prior" or (init is None and (others or len(start) > MOST)):
+        return Start(start, spread)
+    if others:
         raise ValueError(
             f"init='{init}' looks for the mode of all latent sites, but {others} are answered "
             "otherwise: use init='prior'."
@@ -49,20 +62,36 @@ def start_of(
     def energy(t: Tensor) -> Tensor:
         return -log_joint(model, call, sites, start + spread * t)
 
+    def curvature(t: Tensor) -> Tensor:
+        with aside(model), torch.enable_grad():
+            return torch.autograd.functional.hessian(energy, t).double()
+
+    flat = any(site.flat for site in sites)
+    if init is None and not flat and not _is_steep(curvature(torch.zeros_like(start))):
+        return Start(start, spread)
     mode = _minimum(model, energy, start)
     if not mode.isfinite().all():
+        if init is None:
+            return Start(start, spread)
         raise ValueError(no_mode(init))
     if init == "map":
-        return start + spread * mode, spread
-    with aside(model), torch.enable_grad():
-        hessian = torch.autograd.functional.hessian(energy, mode)
-    scale = torch.linalg.pinv(hessian).diagonal()
+        return Start(start + spread * mode, spread)
+    hessian = curvature(mode)
     if not (torch.linalg.eigvalsh(hessian) > 0).all():
-        raise ValueError(
-            "init='laplace' found no mode with a positive definite Hessian on the real line, as "
-            "where the density rises without bound: use init='prior' or 'map'."
-        )
-    return start + spread * mode, spread * scale.sqrt()
+        if init is None:
+            return Start(start + spread * mode, spread)
+        raise ValueError(no_hessian())
+    if correlated:
+        found = spread[:, None] * torch.linalg.cholesky(torch.linalg.inv(hessian))
+    else:
+        found = spread * hessian.diagonal() ** -0.5
+    return Start(start + spread * mode, found.to(start), 1.0)
+
+
+def _is_steep(hessian: Tensor) -> bool:
+    """Whether the data decide more than the prior in some direction."""
+    finite = bool(hessian.isfinite().all())
+    return finite and bool(torch.linalg.eigvalsh(hessian)[-1] > STEEP)
 
 
 def log_joint(model: Callable, call: Call, sites: Sequence[LatentSite], u: Tensor) -> Tensor:

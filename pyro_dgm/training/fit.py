@@ -22,6 +22,7 @@ from dgm_core.training.checkpoint import usable_folder
 from dgm_core.training.epochs import Plan
 from dgm_core.training.patience import Patience
 from dgm_core.training.progress import Progress
+from dgm_core.training.recipes import with_recipe
 from dgm_core.training.resuming import held, record
 from dgm_core.training.saved import seen
 from dgm_core.training.threads import one_at_a_time
@@ -46,6 +47,8 @@ from pyro_dgm.training.validating import Validation
 from pyro_dgm.training.weights import networks_of
 
 __all__ = ["fit"]
+
+_OWN = ("alone", "said", "settled", "recipe")  # what is no argument
 
 
 @one_at_a_time
@@ -91,7 +94,9 @@ def fit(
             called as model(**batch); or any iterable of such batches, or a callable that returns
             one, run through once per epoch. Arrays are moved to the device once and shuffled there.
         loss: what is minimized, a sum of terms; ELBO() when left out.
-        optim: Adam(1e-3) when left out; or any optimizer of the backend.
+        optim: Adam(1e-3), or the `Recipe` of a guide that has one, when left out; or any optimizer
+            of the backend.  A recipe also says clip_norm, lr_schedule, the particles of the loss
+            and num_steps where these are left out.
         num_epochs: passes through the data in all, also when a run is resumed; 1 when left out.
         num_steps: steps in all, instead of epochs.  An "epoch" is then a whole number of passes, as
             many as give a run of about a hundred epochs (a hundredth of the steps where nobody
@@ -144,12 +149,24 @@ def fit(
         (2, array([4., 8.]))
     """
     check_validation(validation, validation_loss)
-    loss = with_choice(ELBO() if loss is None else loss, vectorize)
+    said = {
+        "loss": loss,
+        "optim": optim,
+        "clip_norm": clip_norm,
+        "lr_schedule": lr_schedule,
+        "num_epochs": num_epochs,
+        "num_steps": num_steps,
+    }
+    settled, recipe = with_recipe(guide, said, ELBO, Adam)
+    loss, optim, clip_norm, num_steps = (
+        settled[name] for name in ("loss", "optim", "clip_norm", "num_steps")
+    )
+    loss = with_choice(loss, vectorize)
     validation_loss = with_choice(ELBO() if validation_loss is None else validation_loss, vectorize)
-    optim = Adam() if optim is None else check_optimizer(optim)
+    optim = check_optimizer(optim)
     callbacks, alone = check_callbacks(callbacks), guide is None
     guide = _default_guide(model, loss) if guide is None else guide
-    arguments = {name: value for name, value in locals().items() if name != "alone"}
+    arguments = {name: value for name, value in locals().items() if name not in _OWN}
     check_arguments(arguments, Loss)
     given = {**arguments, "guide": None} if alone else arguments
     folder = None if checkpoint is None else usable_folder(checkpoint)
@@ -162,6 +179,9 @@ def fit(
         else:
             source = Stream(data, num_epochs or 1, device=place)
         plan = Plan(num_epochs, num_steps, source.num_batches)
+        if recipe is not None:
+            lr_schedule = recipe.schedule(plan.num_steps)
+            arguments["lr_schedule"] = given["lr_schedule"] = lr_schedule
         seeds = np.random.SeedSequence((seed % 2**64, 0)).generate_state(2)
         pyro.set_rng_seed(int(seeds[0]))
         example = source.first()

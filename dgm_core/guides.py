@@ -279,3 +279,27 @@ def built(
             f"context_shape={context}, got {found!r}."
         )
     return found
+
+
+def check_auxiliary_family(family: Any) -> None:
+    """Raises ValueError for what is no family of one vector."""
+    if isinstance(family, Mapping) or not callable(family):
+        raise ValueError(
+            "family must be a conditional of one vector given auxiliary variables, or a factory "
+            f"such as FullRankNormal, got {family!r}."
+        )
+
+
+def check_known(site: str, values: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises ValueError where a reverse model would see what the model draws later."""
+    if late := [name for name in names if name not in values]:
+        raise ValueError(
+            f"The reverse model at site '{site}' sees the global latents, but the model draws "
+            f"{late} after it: pass sees_globals=False."
+        )
+
+
+def check_unused(*, without: str, **arguments: Any) -> None:
+    """Raises ValueError for arguments that would be ignored."""
+    if given := [name for name, value in arguments.items() if value is not None]:
+        raise ValueError(f"{', '.join(given)}: these arguments have no meaning without {without}.")

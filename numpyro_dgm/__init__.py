@@ -29,7 +29,13 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         reconstruct,
         to_arviz,
     )
-    from numpyro_dgm.guides import AmortizedGuide, Guide, JointGuide
+    from numpyro_dgm.guides import (
+        AmortizedGuide,
+        AuxiliaryGuide,
+        Guide,
+        HamiltonianGuide,
+        JointGuide,
+    )
     from numpyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
     from numpyro_dgm.models import (
         AVB,
@@ -55,12 +61,14 @@ __all__ = [
     "VAE",
     "Adam",
     "AmortizedGuide",
+    "AuxiliaryGuide",
     "BiGAN",
     "ConditionalGAN",
     "ConditionalVAE",
     "ConvVAE",
     "FlowGAN",
     "Guide",
+    "HamiltonianGuide",
     "InfoGAN",
     "JointGuide",
     "NonFiniteError",

@@ -29,7 +29,7 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         reconstruct,
         to_arviz,
     )
-    from pyro_dgm.guides import AmortizedGuide, Guide, JointGuide
+    from pyro_dgm.guides import AmortizedGuide, AuxiliaryGuide, Guide, HamiltonianGuide, JointGuide
     from pyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
     from pyro_dgm.models import (
         AVB,
@@ -55,12 +55,14 @@ __all__ = [
     "VAE",
     "Adam",
     "AmortizedGuide",
+    "AuxiliaryGuide",
     "BiGAN",
     "ConditionalGAN",
     "ConditionalVAE",
     "ConvVAE",
     "FlowGAN",
     "Guide",
+    "HamiltonianGuide",
     "InfoGAN",
     "JointGuide",
     "NonFiniteError",

@@ -22,6 +22,7 @@ from numpyro_dgm.joints import InferenceJoint, Joints
 from numpyro_dgm.joints.handlers import Drawable, GivenDraws, WiderPlates
 from numpyro_dgm.joints.structure import Site, Trace, kind_of, random_sites
 from numpyro_dgm.nn import evaluation_mode
+from numpyro_dgm.nn.register import is_held
 from numpyro_dgm.training.batches import Form
 from numpyro_dgm.training.rows import Rows
 from numpyro_dgm.training.weights import in_force
@@ -296,7 +297,12 @@ def kept_sites(trace: Trace) -> dict[str, Site]:
     what is stated beyond the user's."""
     kinds = ("latent", "observed", "deterministic")
     found = {name: site for name, site in trace.items() if kind_of(site) in kinds}
-    return {n: site for n, site in found.items() if not site.get("infer", {}).get("reverse")}
+    beyond = [n for n, site in found.items() if is_held(site) or _is_reverse(site)]
+    return {name: site for name, site in found.items() if name not in beyond}
+
+
+def _is_reverse(site: Site) -> bool:
+    return bool(site.get("infer", {}).get("reverse"))
 
 
 def elementwise(site: Site) -> Array:

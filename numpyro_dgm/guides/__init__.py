@@ -1,8 +1,19 @@
 """Guides for any model: they run the user's program and answer its latent sites."""
 
 from numpyro_dgm.guides.amortized import AmortizedGuide, Merged, Prior
+from numpyro_dgm.guides.auxiliary import AuxiliaryGuide
 from numpyro_dgm.guides.base import Guide
 from numpyro_dgm.guides.determined import Determined
+from numpyro_dgm.guides.hamiltonian import HamiltonianGuide
 from numpyro_dgm.guides.joint import JointGuide
 
-__all__ = ["AmortizedGuide", "Determined", "Guide", "JointGuide", "Merged", "Prior"]
+__all__ = [
+    "AmortizedGuide",
+    "AuxiliaryGuide",
+    "Determined",
+    "Guide",
+    "HamiltonianGuide",
+    "JointGuide",
+    "Merged",
+    "Prior",
+]

@@ -140,15 +140,7 @@ class Guide:
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Draws the latent sites of the model, by name."""
         call = self.called(args, kwargs)
-        owner = {name: part for part in call.parts for name in part.answers}
-        for part in call.parts:
-            part.begin(call)
-
-        def answer(site: LatentSite, fn: Any) -> Any:
-            part = owner.get(site.name)
-            return None if part is None else part.answer(call, site, fn)
-
-        run_program(self.model, call, answer)
+        run_program(self.model, call, call.answers())
         return {name: call.values[name] for name in call.outline.sites if name in call.values}
 
     def called(self, args: tuple, kwargs: Mapping[str, Any]) -> Call:

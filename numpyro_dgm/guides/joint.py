@@ -9,6 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
+from jax.scipy.linalg import solve_triangular
 
 from dgm_core.arguments import check_number
 from dgm_core.guides import (
@@ -27,7 +28,7 @@ from numpyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
 from numpyro_dgm.guides.base import Guide, Part
 from numpyro_dgm.guides.program import Call
 from numpyro_dgm.guides.starts import Init, Start, check_init, start_of
-from numpyro_dgm.guides.supports import determined
+from numpyro_dgm.guides.supports import beside, determined
 from numpyro_dgm.nn.register import Constant
 
 __all__ = ["JointGuide"]
@@ -64,16 +65,39 @@ class JointVector(Part):
     def begin(self, call: Call) -> None:
         """Draws the vector."""
         check_together(self.answers, call.outline.sites)
-        x = call.sample(self.name, self.family())
+        x = call.sample(self.name, self.distribution(call))
         standard = (self.shift + x) * jnp.exp(self.log_scale)
-        start = self.start.stated(f"{self.name}.start")
-        spread = self.spread.stated(f"{self.name}.spread")
+        start, spread = self.place(call)
         if spread.ndim == 1:
             moved = spread * standard
         else:
             moved, spread = standard @ spread.T, jnp.diagonal(spread)
         call.kept[self.name] = start + moved, jnp.log(spread) + self.log_scale
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]
+
+    def place(self, call: Call) -> tuple[Array, Array]:
+        """The start and the spread, stated once in a call."""
+        if self.name not in call.features:
+            start = self.start.stated(f"{self.name}.start")
+            call.features[self.name] = start, self.spread.stated(f"{self.name}.spread")
+        return call.features[self.name]
+
+    def distribution(self, call: Call) -> Any:
+        """What x is drawn from."""
+        return self.family()
+
+    def standard(self, call: Call) -> Array:
+        """spread^-1 (u - start) at the values of the sites, in a run of the extended model."""
+        start, spread = self.place(call)
+        moved = gathered(call, self.latents) - start
+        if spread.ndim == 1:
+            return moved / spread
+        rows = moved.reshape(-1, moved.shape[-1]).mT
+        return solve_triangular(spread, rows, lower=True).mT.reshape(moved.shape)
+
+    def noise(self, call: Call) -> Array:
+        """x there."""
+        return self.standard(call) / jnp.exp(self.log_scale) - self.shift
 
     def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
         """The site's part of the vector, on its support."""
@@ -84,6 +108,24 @@ class JointVector(Part):
         batch = placed(tuple(u.shape[:-1]), site.batch_shape)
         scale = log_scale[own].reshape(*site.batch_shape, -1).sum(-1)
         return determined(fn, u[..., own].reshape((*batch, *event)), -scale)
+
+
+def built_conditional(family: Any, dim: int, context: int, what: str, key: Any = None) -> Any:
+    """A conditional of vectors from a factory, or one that was given."""
+    return built(family, dim, context, Conditional, what, key)
+
+
+def gathered(call: Call, sites: Iterable[LatentSite]) -> Array:
+    """The vector of all entries of some sites at their values on the real line: (*particles, D),
+    with singletons for the dimensions of plates."""
+    parts = []
+    for site in sites:
+        u, ndim = call.vector(site.name), len(site.batch_shape)
+        batch = jnp.broadcast_shapes(u.shape[:-1], site.batch_shape)
+        u = jnp.broadcast_to(u, (*batch, u.shape[-1]))
+        parts.append(u.reshape(*u.shape[: u.ndim - 1 - ndim], *[1] * ndim, -1))
+    vector = beside(parts)
+    return vector.reshape(-1) if vector.size == vector.shape[-1] else vector
 
 
 def joint_part(
@@ -97,20 +139,23 @@ def joint_part(
     init: Init = None,
     init_scale: float | None = None,
     name: str | None = None,
+    build: Callable[..., Any] = built_conditional,
+    kind: type[JointVector] = JointVector,
     key: Array | None = None,
 ) -> JointVector:
-    """A vector of the sites named, or of all: see `JointGuide`."""
+    """A vector of the sites named, or of all: see `JointGuide`; of another kind where `build` makes
+    something else of the family."""
     names = chosen_sites(outline.sites, sites)
     latents = jointly((outline.sites[n] for n in names), type(guide).__name__)
     if not latents:
         raise ValueError("The model has no latent sites that a joint vector could answer.")
     size = sum(site.size for site in latents)
-    conditional = built(family, size, 0, Conditional, f"the sites {names}", key)
-    correlated = not isinstance(conditional, DiagonalNormal)
+    made = build(family, size, 0, f"the sites {names}", key)
+    correlated = not isinstance(made, DiagonalNormal)
     start = start_of(guide.model, args, kwargs, outline, latents, init, correlated=correlated)
     number = len(guide.parts) or ""  # of several parts
     name = name or f"{guide.name}.vector{number}"
-    return JointVector(name, latents, conditional, start, init_scale)
+    return kind(name, latents, made, start, init_scale)
 
 
 class JointGuide(Guide):

@@ -1,5 +1,6 @@
 """Supports mapped to the real line, as the run at hand has them: bounds may be other sites."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -57,6 +58,12 @@ def seen(fn: Any, value: Array) -> Array:
         vectors = with_vectors((value, fn.event_dim), fn)[0]
         return vectors.astype(jnp.result_type(float)).reshape((*batch, -1))
     return real_line(fn).inv(value).reshape((*batch, -1))
+
+
+def beside(parts: Sequence[Array]) -> Array:
+    """Vectors (*batch, size) side by side, their batch dimensions broadcast."""
+    batch = jnp.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return jnp.concatenate([jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in parts], -1)
 
 
 def determined(fn: Any, u: Array, log_density: Array | float = 0.0) -> Determined:

@@ -1,8 +1,19 @@
 """Guides for any model: they run the user's program and answer its latent sites."""
 
 from pyro_dgm.guides.amortized import AmortizedGuide, Merged, Prior
+from pyro_dgm.guides.auxiliary import AuxiliaryGuide
 from pyro_dgm.guides.base import Guide
 from pyro_dgm.guides.determined import Determined
+from pyro_dgm.guides.hamiltonian import HamiltonianGuide
 from pyro_dgm.guides.joint import JointGuide
 
-__all__ = ["AmortizedGuide", "Determined", "Guide", "JointGuide", "Merged", "Prior"]
+__all__ = [
+    "AmortizedGuide",
+    "AuxiliaryGuide",
+    "Determined",
+    "Guide",
+    "HamiltonianGuide",
+    "JointGuide",
+    "Merged",
+    "Prior",
+]

@@ -25,12 +25,12 @@ from dgm_core.amortized import (
     takes_all,
 )
 from dgm_core.arguments import check_callable, check_flag
-from dgm_core.guides import LatentSite, Outline, built, check_together, places
+from dgm_core.guides import LatentSite, Outline, check_together, places
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
 from pyro_dgm.guides.base import Guide, Part
-from pyro_dgm.guides.joint import JointVector, joint_part
+from pyro_dgm.guides.joint import JointVector, built_conditional, joint_part
 from pyro_dgm.guides.program import Call, aside
-from pyro_dgm.guides.supports import determined
+from pyro_dgm.guides.supports import beside, determined
 from pyro_dgm.joints.values import base_of
 
 __all__ = ["AmortizedGuide", "Merged", "Prior"]
@@ -87,36 +87,42 @@ class LocalSites(Part):
         """Computes the features."""
         for name in self.answers:
             call.outline.check_features(name)
-        call.kept[self.name] = features_of(self.encoder, self.inputs, call, self.plates)
+        if self.name not in call.features:
+            call.features[self.name] = features_of(self.encoder, self.inputs, call, self.plates)
 
     def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
         """The site's own distribution, or its part of the vector of its group."""
         index = next(i for i, group in enumerate(self.groups) if site.name in group.names)
         group, family = self.groups[index], self.families[index]
         if group.merged:
-            return _merged(fn, family(self._features(call, site, fn)))
+            return _merged(fn, family(self.features(call, site, fn)))
         if group.direct:
-            return _expanded(family(self._context(call, group, site, fn)), site, fn)
+            return self.distribution(call, index, site, fn)
         if (self.name, index) not in call.kept:
             check_together(group.names, call.outline.sites)
-            own = _expanded(family(self._context(call, group, site, fn)), site, fn)
+            own = self.distribution(call, index, site, fn)
             drawn = call.sample_beside(f"{self.name}.{group.name}", own, site.name)
             call.kept[self.name, index] = drawn
         vector = call.kept[self.name, index]
         u = vector[..., places(group.sites, events=True)[site.name]]
         return determined(fn, u.reshape((*u.shape[:-1], *(site.unconstrained or ()))))
 
-    def _context(self, call: Call, group: Group, site: LatentSite, fn: Any) -> Tensor:
-        parts = [self._features(call, site, fn)]
+    def distribution(self, call: Call, index: int, site: LatentSite, fn: Any) -> Any:
+        """What the vector of a group is drawn from, at its first site."""
+        context = self.context(call, self.groups[index], site, fn)
+        return expanded(self.families[index](context), site, fn)
+
+    def context(self, call: Call, group: Group, site: LatentSite, fn: Any) -> Tensor:
+        """What the family of a group is given at a site: features, globals, the sites before."""
+        parts = [self.features(call, site, fn)]
         if self.sees_globals:
             parts += call.kept.get("standard", ())
         parts += [call.vector(name) for name in group.sees]
-        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-        return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
+        return beside(parts)
 
-    def _features(self, call: Call, site: LatentSite, fn: Any) -> Tensor:
+    def features(self, call: Call, site: LatentSite, fn: Any) -> Tensor:
         """The features of a site, with their sizes in the dimensions of its plates."""
-        found = call.kept[self.name]
+        found = call.features[self.name]
         features = found[site.name] if isinstance(found, Mapping) else found
         shape = [1] * max((-dim for dim in site.dims.values()), default=0)
         for axis, (plate, dim) in enumerate(place_of(site, tuple(features.shape), self.plates)):
@@ -154,7 +160,7 @@ def _seen(x: Tensor, masks: list[Tensor]) -> Tensor:
     return x
 
 
-def _expanded(own: Any, site: LatentSite, fn: Any) -> Any:
+def expanded(own: Any, site: LatentSite, fn: Any) -> Any:
     """A distribution at the batch shape of its site; of a single class, without the dimension."""
     base = base_of(own)
     if site.discrete and not fn.event_shape and own.event_shape == (1,):
@@ -190,8 +196,10 @@ def local_part(
     inputs: Inputs,
     sees_globals: bool,
     plate: str | Iterable[str] | None,
+    build: Callable[..., Any] = built_conditional,
+    kind: type[LocalSites] = LocalSites,
 ) -> LocalSites | None:
-    """The local sites of a guide: see `AmortizedGuide`."""
+    """The local sites of a guide: see `AmortizedGuide` and `joint_part`."""
     plates = {} if isinstance(family, Mapping) and plate is None else local_plates(outline, plate)
     plates = plates or dict(outline.structure.plates)
     groups, factories = groups_of(outline, plates, family, Prior, Merged)
@@ -210,10 +218,10 @@ def local_part(
         size = own.shape[-1] + (0 if group.merged else num_globals + seen)
         factory = DiagonalNormal if group.merged else factory
         what = f"the sites {[site.name for site in group.sites]}"
-        families.append(built(factory, group.width, size, Conditional, what))
+        families.append(build(factory, group.width, size, what))
     before = sum(isinstance(part, LocalSites) for part in guide.parts)
     name = f"{guide.name}{before or ''}"
-    return LocalSites(name, groups, families, encoder, plates, inputs, sees_globals)
+    return kind(name, groups, families, encoder, plates, inputs, sees_globals)
 
 
 def global_part(

@@ -26,7 +26,7 @@ from pyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
 from pyro_dgm.guides.base import Guide, Part
 from pyro_dgm.guides.program import Call
 from pyro_dgm.guides.starts import Init, Start, check_init, start_of
-from pyro_dgm.guides.supports import determined
+from pyro_dgm.guides.supports import beside, determined
 
 __all__ = ["JointGuide"]
 
@@ -59,7 +59,7 @@ class JointVector(Part):
     def begin(self, call: Call) -> None:
         """Draws the vector."""
         check_together(self.answers, call.outline.sites)
-        x = call.sample(self.name, self.family())
+        x = call.sample(self.name, self.distribution(call))
         standard = (self.shift + x) * self.log_scale.exp()
         if self.spread.ndim == 1:
             moved, spread = self.spread * standard, self.spread
@@ -67,6 +67,22 @@ class JointVector(Part):
             moved, spread = standard @ self.spread.T, self.spread.diagonal()
         call.kept[self.name] = self.start + moved, spread.log() + self.log_scale
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]
+
+    def distribution(self, call: Call) -> Any:
+        """What x is drawn from."""
+        return self.family()
+
+    def standard(self, call: Call) -> Tensor:
+        """spread^-1 (u - start) at the values of the sites, in a run of the extended model."""
+        moved = gathered(call, self.latents) - self.start
+        if self.spread.ndim == 1:
+            return moved / self.spread
+        rows = moved.reshape(-1, moved.shape[-1]).mT
+        return torch.linalg.solve_triangular(self.spread, rows, upper=False).mT.reshape(moved.shape)
+
+    def noise(self, call: Call) -> Tensor:
+        """x there."""
+        return self.standard(call) / self.log_scale.exp() - self.shift
 
     def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
         """The site's part of the vector, on its support."""
@@ -77,6 +93,23 @@ class JointVector(Part):
         batch = placed(tuple(u.shape[:-1]), site.batch_shape)
         scale = log_scale[own].reshape(*site.batch_shape, -1).sum(-1)
         return determined(fn, u[..., own].reshape((*batch, *event)), -scale)
+
+
+def built_conditional(family: Any, dim: int, context: int, what: str) -> Any:
+    """A conditional of vectors from a factory, or one that was given."""
+    return built(family, dim, context, Conditional, what)
+
+
+def gathered(call: Call, sites: Iterable[LatentSite]) -> Tensor:
+    """The vector of all entries of some sites at their values on the real line: (*particles, D),
+    with singletons for the dimensions of plates."""
+    parts = []
+    for site in sites:
+        u, ndim = call.vector(site.name), len(site.batch_shape)
+        u = u.expand(*torch.broadcast_shapes(u.shape[:-1], site.batch_shape), u.shape[-1])
+        parts.append(u.reshape(*u.shape[: u.ndim - 1 - ndim], *[1] * ndim, -1))
+    vector = beside(parts)
+    return vector.reshape(-1) if vector.numel() == vector.shape[-1] else vector
 
 
 def joint_part(
@@ -90,19 +123,22 @@ def joint_part(
     init: Init = None,
     init_scale: float | None = None,
     name: str | None = None,
+    build: Callable[..., Any] = built_conditional,
+    kind: type[JointVector] = JointVector,
 ) -> JointVector:
-    """A vector of the sites named, or of all: see `JointGuide`."""
+    """A vector of the sites named, or of all: see `JointGuide`; of another kind where `build` makes
+    something else of the family."""
     names = chosen_sites(outline.sites, sites)
     latents = jointly((outline.sites[n] for n in names), type(guide).__name__)
     if not latents:
         raise ValueError("The model has no latent sites that a joint vector could answer.")
     size = sum(site.size for site in latents)
-    conditional = built(family, size, 0, Conditional, f"the sites {names}")
-    correlated = not isinstance(conditional, DiagonalNormal)
+    made = build(family, size, 0, f"the sites {names}")
+    correlated = not isinstance(made, DiagonalNormal)
     start = start_of(guide.model, args, kwargs, outline, latents, init, correlated=correlated)
     number = len(guide.parts) or ""  # of several parts
     name = name or f"{guide.name}.vector{number}"
-    return JointVector(name, latents, conditional, start, init_scale)
+    return kind(name, latents, made, start, init_scale)
 
 
 class JointGuide(Guide):

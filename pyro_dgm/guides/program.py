@@ -34,7 +34,8 @@ class Call:
         model, outline: the program, and what it does on arguments of this form.
         rows: the data that a subsampled plate holds, by plate.
         parts: of the guide, with their parameters.
-        kept: what the parts of a guide keep for themselves during the call.
+        kept: what the parts of a guide keep for themselves during the call;  features: what they
+            make of the data alone.
     """
 
     def __init__(
@@ -44,9 +45,28 @@ class Call:
         self.rows: dict[str, Tensor] = {}
         self.parts: tuple[Any, ...] = ()
         self.kept: dict[Any, Any] = {}
+        self.features: dict[Any, Any] = {}
         self.fns: dict[str, Any] = {}  # what the model draws each latent from
         self.stated: dict[str, Any] = {}  # the same with its masks
         self.values: dict[str, Tensor] = {}
+
+    def again(self) -> "Call":
+        """A call for one more run of the program on the same data."""
+        other = Call(self.model, self.outline, self.args, self.kwargs)
+        other.parts, other.features = self.parts, self.features
+        return other
+
+    def answers(self) -> Answer:
+        """What the parts answer; they begin."""
+        owner = {name: part for part in self.parts for name in part.answers}
+        for part in self.parts:
+            part.begin(self)
+
+        def answer(site: LatentSite, fn: Any) -> Any:
+            part = owner.get(site.name)
+            return None if part is None else part.answer(self, site, fn)
+
+        return answer
 
     def sample(self, name: str, fn: Any, *, reverse: bool = False) -> Tensor:
         """Draws what the model does not have; with `reverse` what the extended model scores, or, on

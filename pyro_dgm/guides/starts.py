@@ -141,7 +141,7 @@ def _with_values(
         if site.name not in values:
             return None
         value = torch.as_tensor(values[site.name]).to(start)
-        value = value.expand(*site.batch_shape, *site.event_shape)
+        value = value.expand((*site.batch_shape, *site.event_shape))
         if not bool(fn.support.check(value).all()):
             raise ValueError(f"init puts site '{site.name}' outside its support {fn.support}.")
         return determined(fn, real_line(fn).inv(value))

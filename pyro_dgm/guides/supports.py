@@ -1,5 +1,6 @@
 """Supports mapped to the real line, as the run at hand has them: bounds may be other sites."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -65,6 +66,12 @@ def seen(fn: Any, value: Tensor) -> Tensor:
         vectors = with_vectors((value, fn.event_dim), fn)[0]
         return vectors.to(torch.get_default_dtype()).reshape((*batch, -1))
     return real_line(fn).inv(value).reshape((*batch, -1))
+
+
+def beside(parts: Sequence[Tensor]) -> Tensor:
+    """Vectors (*batch, size) side by side, their batch dimensions broadcast."""
+    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*batch, part.shape[-1]) for part in parts], -1)
 
 
 def determined(fn: Any, u: Tensor, log_density: Tensor | float = 0.0) -> Determined:

@@ -52,11 +52,15 @@ def check_twins(
     ours, theirs = ([b.array(x) for x in data] for b in backends)
     guide.prepare(*ours)
     their_guide.prepare(*theirs)
-    shake(guide.parts, scale=0.1)
-    their_guide.parts = copy_weights(guide.parts, their_guide.parts)
-    for path, buffer in guide.parts.named_buffers():
-        if path.endswith((".start", ".spread")):
-            leaf_at(path)(their_guide.parts).value = jnp.asarray(buffer.numpy())
+    guides = [(guide, their_guide)]
+    if hasattr(guide, "base"):
+        guides.append((guide.base, their_guide.base))
+    for own, their in guides:
+        shake(own.parts, scale=0.1)
+        their.parts = copy_weights(own.parts, their.parts)
+        for path, buffer in own.parts.named_buffers():
+            if path.endswith((".start", ".spread")):
+                leaf_at(path)(their.parts).value = jnp.asarray(buffer.numpy())
 
     first = poutine.trace(guide).get_trace(*ours)
     given = {
@@ -67,18 +71,19 @@ def check_twins(
     with pyro_joints.draws_of(first, given, only=tuple(given)):
         guide_trace = poutine.trace(guide).get_trace(*ours)
     with pyro_joints.draws_of(guide_trace):
-        model_trace = poutine.trace(model).get_trace(*ours)
+        model_trace = poutine.trace(guide.extension(model)).get_trace(*ours)
     joint = InferenceJoint([(model_trace, guide_trace)], find_structure(model_trace, guide_trace))
     total(joint, compared).backward()
     drawn = {name: jnp.asarray(value.numpy()) for name, value in given.items()}
 
     @eqx.filter_jit
     def evaluate(parts: Any) -> tuple[Any, Any]:
-        their_guide.parts = parts
+        for (_, their), own in zip(guides, parts, strict=True):
+            their.parts = own
         seeded = handlers.seed(their_guide, jax.random.key(0))
         guide_trace = handlers.trace(GivenDraws(seeded, drawn)).get_trace(*theirs)
         values = {name: site["value"] for name, site in guide_trace.items()}
-        seeded = handlers.seed(their_model, jax.random.key(0))
+        seeded = handlers.seed(their_guide.extension(their_model), jax.random.key(0))
         model_trace = handlers.trace(GivenDraws(seeded, values)).get_trace(*theirs)
         structure = numpyro_structure(model_trace, guide_trace)
         runs = numpyro_reading.read_particle(model_trace, guide_trace, structure, analytic_kl=False)
@@ -86,13 +91,15 @@ def check_twins(
         found = NumPyroJoint(numpyro_reading.Runs(runs.layout, record))
         return total(found, compared), {part: getattr(found, part) for part in compared}
 
-    (_, parts), gradients = eqx.filter_value_and_grad(evaluate, has_aux=True)(their_guide.parts)
+    start = [their.parts for _, their in guides]
+    (_, parts), gradients = eqx.filter_value_and_grad(evaluate, has_aux=True)(start)
     for part in compared:
         close(getattr(joint, part).detach(), parts[part], part)
-    their_gradients = arrays_of(gradients)
-    for path, parameter in guide.parts.named_parameters():
-        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        close(expected, their_gradients[path], path)
+    for (own, _), found in zip(guides, gradients, strict=True):
+        their_gradients = arrays_of(found)
+        for path, parameter in own.parts.named_parameters():
+            expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            close(expected, their_gradients[path], path)
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -154,3 +161,38 @@ def test_parts_of_one_guide(x64: None) -> None:
         return model, guide
 
     check_twins(build, Y[:4])
+
+
+@pytest.mark.parametrize("place", ["global", "local", "beside globals"])
+def test_auxiliary_guides(x64: None, place: str) -> None:
+    def build(b: Any) -> tuple[Callable, Any]:
+        auxiliary = b.guides.AuxiliaryGuide
+        if place == "global":
+            return schools(b)[0], auxiliary(schools(b)[0], hidden=(3,), **key(b))
+        model = chain(b) if place == "local" else levels(b, 12, 4)
+        encoder = network(b, 1, (3,), activation="tanh")
+        return model, auxiliary(model, encoder, hidden=(3,), **key(b))
+
+    check_twins(build, schools(PyroBackend())[1] if place == "global" else Y[:4])
+
+
+@pytest.mark.parametrize("place", ["global", "annealed", "local", "by site"])
+def test_hamiltonian_guides(x64: None, place: str) -> None:
+    """Of a joint vector, of local vectors, and of local and global sites with the model's own
+    conditionals among them."""
+
+    def build(b: Any) -> tuple[Callable, Any]:
+        g, c = b.guides, b.conditionals
+        settings = {"num_steps": 2, "max_force": 3.0, **key(b)}
+        if place in ("global", "annealed"):
+            model, base = schools(b)[0], g.JointGuide(schools(b)[0])
+            return model, g.HamiltonianGuide(base, annealed=place == "annealed", **settings)
+        encoder = network(b, 1, (3,), activation="tanh")
+        if place == "local":
+            model, family = chain(b), c.FullRankNormal
+        else:
+            model, family = levels(b, 4, 4), {"theta": c.DiagonalNormal}
+        base = g.AmortizedGuide(model, encoder, family, **key(b))
+        return model, g.HamiltonianGuide(base, **settings)
+
+    check_twins(build, schools(PyroBackend())[1] if place in ("global", "annealed") else Y[:4])

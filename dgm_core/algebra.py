@@ -48,6 +48,11 @@ class WeightedSum(Generic[L]):
         return any(term.guided for _, term in self.terms)
 
     @property
+    def enumerated(self) -> tuple[str, ...]:
+        """The sites whose values some term enumerates, so that the guide need not draw them."""
+        return tuple(dict.fromkeys(name for _, term in self.terms for name in term.enumerate))
+
+    @property
     def schedules(self) -> list[tuple[str, Callable[[Any], Any]]]:
         """The weights in this sum that are functions of the step, each with its name in words."""
         found: list[tuple[str, Any]] = []

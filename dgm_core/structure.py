@@ -216,14 +216,14 @@ def check_sites(model: Mapping[str, Site], guide: Mapping[str, Site]) -> None:
     asking = [site.name for site in (*latent.values(), *drawn.values()) if site.enumerated]
     if summed := sorted(set(asking)):
         raise ValueError(
-            f"The sites {summed} ask to be enumerated (infer={{'enumerate': ...}}), which no loss "
-            "of this package does yet: draw them in the guide without it, or sum them out in the "
-            "model."
+            f"The sites {summed} ask to be enumerated (infer={{'enumerate': ...}}), which the loss "
+            f"must be told: ELBO(enumerate={tuple(summed)}), or remove the mark."
         )
     if missing := sorted(latent.keys() - drawn.keys()):
         raise ValueError(
             f"The guide must draw every latent site of the model, but misses {missing}: add "
-            "sample statements with these names, or observe the sites in the model."
+            "sample statements with these names, or observe the sites in the model. (Discrete "
+            "latents of each datum can be summed out instead: enumerate=...)"
         )
     extra = [name for name, site in drawn.items() if name not in latent and not site.auxiliary]
     if beyond := [name for name in extra if drawn[name].reverse]:

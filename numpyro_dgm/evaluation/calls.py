@@ -40,6 +40,7 @@ def calling(
     vectorize: bool | None = None,
     more: Mapping[str, Any] | None = None,
     settle: bool = True,
+    enumerated: tuple[str, ...] = (),
 ) -> Iterator["Call"]:
     """Inside this block model and guide of a run can be called on data: in evaluation mode, on the
     run's weights, with random numbers from `seed`, and leaving no trace.
@@ -47,7 +48,8 @@ def calling(
     Args:
         run: what `fit` returns, or any object with .model and .guide.
         data: in any of the forms of `fit`; more, further arguments by name.
-        rows, vectorize: see `log_weights`;  settle, whether to find out which rows these are.
+        rows, vectorize, enumerated: see `log_weights`;  settle, whether to find out which rows
+            these are.
     """
     check_run(run)
     key = jax.random.key(check_seed("seed", seed))
@@ -56,6 +58,7 @@ def calling(
         arrays = (_array(x, form.label(i)) for i, x in enumerate(entries))
         args, kwargs = form.call(tuple(arrays))
         call = Call(run, args, {**kwargs, **(more or {})}, vectorize, params, key)
+        call.enumerated = enumerated
         check_accepts("model", run.model, call.args, call.kwargs)
         if settle:
             check_accepts("guide", run.guide, call.args, call.kwargs)
@@ -67,6 +70,7 @@ class Call:
     """Model and guide of a run with their arguments.
 
     Attributes:
+        enumerated: the sites that the joints enumerate.
         num_rows: of the data; None where no argument is an array.
         num_data: of the data of the fit; None where that is unknown.
         rows: the numbers of the data in the data of the fit; None where nothing depends on them.
@@ -86,6 +90,7 @@ class Call:
         self.num_rows = len(arrays[0]) if arrays else None
         self.num_data: int | None = getattr(run, "data_size", None)
         self.rows: np.ndarray | None = None
+        self.enumerated: tuple[str, ...] = ()
         self._params, self._key, self._drawn = params, key, 0
         self._compiled: dict[Any, Callable] = {}
 
@@ -226,7 +231,9 @@ class Call:
     ) -> InferenceJoint:
         args, kwargs = self._arguments(arrays)
         functions = self._functions(rows, extended=True)
-        return self._joints(key, *functions, args, kwargs, num_particles).inference()
+        return self._joints(key, *functions, args, kwargs, num_particles).inference(
+            enumerate=self.enumerated
+        )
 
     def _joints(
         self,

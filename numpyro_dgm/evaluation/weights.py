@@ -8,6 +8,7 @@ from jax import Array
 
 from dgm_core.arguments import check_count
 from dgm_core.diagnostics import LatentKL, LogWeights, point_mass_message
+from dgm_core.enumeration import check_names
 from dgm_core.evaluation import Passes, check_densities, passes, weighs_whole
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import Call, calling
@@ -26,6 +27,7 @@ def log_weights(
     rows: Any = None,
     vectorize: bool | None = None,
     seed: int = 0,
+    enumerate: str | tuple[str, ...] = (),
 ) -> np.ndarray:
     """log p(x_n, z_kn) - log q(z_kn | x_n) with z_kn ~ q(z | x_n), for
     `dgm_core.diagnostics.summary`.
@@ -44,6 +46,8 @@ def log_weights(
         rows: which data of the fit these are, for guides with parameters of each datum.
         vectorize: whether the particles of a chunk run at once; None chooses.
         seed: of the draws.
+        enumerate: the names of discrete latents of each datum that are summed out of the weights,
+            as ELBO and IWAE take them; of a guide that does not draw them, all of them.
 
     Returns:
         An array (num_particles, num_data), or (num_particles, 1) of the whole data.
@@ -65,10 +69,11 @@ def log_weights(
     """
     num_particles = check_count("num_particles", num_particles)
     chunk_size = check_count("chunk_size", chunk_size)
-    with calling(run, data, seed=seed, rows=rows, vectorize=vectorize) as call:
+    names = check_names(enumerate)
+    with calling(run, data, seed=seed, rows=rows, vectorize=vectorize, enumerated=names) as call:
         first = call.sketch()
-        if names := point_masses(*call.traces()):
-            raise ValueError(point_mass_message(names))
+        if points := point_masses(*call.traces()):
+            raise ValueError(point_mass_message(points))
         whole = weighs_whole(first.structure, call.num_rows)
         num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
         plan = passes(num_particles, num_data, chunk_size, split=split)
@@ -105,6 +110,8 @@ def log_ratios(joint: InferenceJoint) -> tuple[Array, dict[str, Array]]:
     if not joint.structure.factorizes:
         return (local.sum(1) + joint.global_log_w.reshape(-1))[:, None], {}
     names = _local_latents(joint)
+    if joint.enumerated_sites:
+        return local, {}
     if len(names) != len(joint.structure.local_sites) or len(names) == 1:
         ratios = {", ".join(names): joint.log_posterior - joint.log_prior} if names else {}
     else:

@@ -16,7 +16,7 @@ from dgm_core.guides import LatentSite, Outline
 from numpyro_dgm.compat import mask_of
 from numpyro_dgm.guides.supports import is_real, num_seen, real_line, seen
 from numpyro_dgm.joints.handlers import PlateSizes, WiderPlates
-from numpyro_dgm.joints.structure import Trace, kind_of, sites_of, unmasked
+from numpyro_dgm.joints.structure import Trace, kind_of, masked_as, sites_of, unmasked
 from numpyro_dgm.nn import evaluation_mode
 
 __all__: list[str] = []  # for the package, not for users
@@ -144,6 +144,8 @@ class Answers(Noting):
         own = self.answer(site, self.call.fns[site.name])
         if own is not None:
             msg["fn"] = masked_as(msg["fn"], own)
+        else:
+            msg["infer"] = {**msg["infer"], "answered": False}
 
     def drawn(self, site: LatentSite | None) -> None:
         if site is not None and site.name == self.call.outline.last:
@@ -160,21 +162,6 @@ def run_program(model: Callable, call: Call, answer: Answer) -> None:
     except Finished as end:
         if end.args[0] is not answers:
             raise
-
-
-def masked_as(fn: Any, own: Any) -> Any:
-    """A distribution under the mask that another brings."""
-    event_dim = len(fn.event_shape)
-    while hasattr(fn, "base_dist"):
-        if (mask := mask_of(fn)) is not None:
-            if len(fn.event_shape) != event_dim:
-                raise ValueError(
-                    "A latent site has a mask inside its event dimensions, where a density of the "
-                    "whole event is not defined: leave it to Prior(), or mask whole events."
-                )
-            own = own.mask(mask)
-        fn = fn.base_dist
-    return own
 
 
 @contextmanager

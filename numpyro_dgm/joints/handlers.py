@@ -12,7 +12,7 @@ from numpyro.primitives import Messenger
 
 from dgm_core.structure import UndrawableError
 from numpyro_dgm.compat import is_scanned
-from numpyro_dgm.joints.structure import draws_nothing
+from numpyro_dgm.joints.structure import Trace, draws_nothing, random_sites
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -150,3 +150,10 @@ class WiderPlates(Messenger):
             size, given = msg["args"]
             if given is not None and given > size:
                 msg["value"] = jnp.arange(given)
+
+
+def replayed(model: Callable, guide_trace: Trace) -> GivenDraws:
+    """A model at the draws of a guide, on the rows of its plates."""
+    drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
+    plates = {name: site for name, site in guide_trace.items() if site["type"] == "plate"}
+    return GivenDraws(model, drawn, {name: site["value"] for name, site in plates.items()})

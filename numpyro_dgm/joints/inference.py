@@ -2,16 +2,21 @@
 
 from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.scipy.special import logsumexp
 
+from dgm_core.enumeration import Enumeration
 from numpyro_dgm.conditionals import NoDensityError
+from numpyro_dgm.joints.by_value import ByValue
+from numpyro_dgm.joints.enumerated import met_before
 from numpyro_dgm.joints.reading import Runs, side_by_particle
 
 __all__ = ["InferenceJoint"]
 
 
-class InferenceJoint:
+class InferenceJoint(ByValue):
     """One run of guide and model on the data, read by site name.
 
     Local quantities (of the observed sites and of the latents and factors inside the data plates)
@@ -20,8 +25,14 @@ class InferenceJoint:
     depends on the particle.  All masks and scales are applied but one: the N / B of subsampled data
     plates, which `per_datum` accounts for.
 
+    Where sites are enumerated, local quantities are those of each value of the sites that the guide
+    draws, value by value (num_values * num_particles, *sizes): `expected` sums over the values with
+    their probabilities.  Sites that the guide does not draw are summed out: log p(x | z) and log
+    p(z) are those of the model without them.
+
     Attributes:
         structure: what factorizes.
+        enumeration: how enumerated sites are numbered; None where there are none.
         sizes: of the data plates in this run;  data_scale, N / B.
         data_size: the number of data N that the plates declare (1 when no plate encloses all data).
         runs: what is read, in the backend's own form: in Pyro pairs of traces (of model and guide),
@@ -29,8 +40,9 @@ class InferenceJoint:
             record of arrays with the particles leading.
     """
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Runs, enumeration: Enumeration | None = None) -> None:
         self.runs = runs
+        self.enumeration = enumeration
         self.structure = runs.layout.structure
         self.sizes = self.structure.sizes
         self.data_size = self.structure.data_size
@@ -39,32 +51,37 @@ class InferenceJoint:
     @cached_property
     def log_likelihood(self) -> Array:
         """log p(x | z) of the observed sites, and the model's factors inside the data plates."""
-        return self._sum("log_p", (*self.structure.observed_sites, *self.structure.local_factors))
+        found = self._sum("log_p", (*self.structure.observed_sites, *self.structure.local_factors))
+        if not self.summed_sites:
+            return found
+        ratio = found + self._sum("log_p", self.structure.local_sites) - self._drawn_log_posterior
+        return self._summed_out(ratio) + self.log_posterior - self.log_prior
 
     @cached_property
     def global_log_likelihood(self) -> Array:
         """The model's factors outside the data plates."""
-        return self._sum("log_p", self.structure.global_factors)
+        return self._first(self._sum("log_p", self.structure.global_factors))
 
     @cached_property
     def log_prior(self) -> Array:
         """log p(z) of the local latents."""
-        return self._sum("log_p", self.structure.local_sites)
+        return self._summed_out(self._sum("log_p", self.structure.local_sites))
 
     @cached_property
     def log_posterior(self) -> Array:
         """log q(z | x) of the local latents, and the guide's factors beside them."""
-        return self._sum("log_q", (*self.structure.local_sites, *self.structure.local_factors))
+        return self._of_guide(self._drawn_log_posterior)
 
     @cached_property
     def global_log_prior(self) -> Array:
         """log p of the global latents."""
-        return self._sum("log_p", self.structure.global_sites)
+        return self._first(self._sum("log_p", self.structure.global_sites))
 
     @cached_property
     def global_log_posterior(self) -> Array:
         """log q of the global latents, and the guide's factors beside them."""
-        return self._sum("log_q", (*self.structure.global_sites, *self.structure.global_factors))
+        names = (*self.structure.global_sites, *self.structure.global_factors)
+        return self._first(self._sum("log_q", names))
 
     @property
     def num_particles(self) -> int:
@@ -73,8 +90,9 @@ class InferenceJoint:
 
     @property
     def log_w(self) -> Array:
-        """The local log-weights log p(x, z) - log q(z | x)."""
-        return self.log_likelihood + self.log_prior - self.log_posterior
+        """The local log-weights log p(x, z) - log q(z | x), enumerated sites summed out."""
+        log_w = self.log_likelihood + self.log_prior - self.log_posterior
+        return log_w if self.enumeration is None else logsumexp(self.log_parts(log_w), 0)
 
     @property
     def global_log_w(self) -> Array:
@@ -92,7 +110,7 @@ class InferenceJoint:
     def fits(self) -> Array:
         """The whole log-likelihood, global factors included, per datum: (num_particles,)."""
         shared = self.global_log_likelihood if self.structure.global_factors else 0.0
-        return self.per_datum(self.log_likelihood, shared)
+        return self.per_datum(self.expected(self.log_likelihood), shared)
 
     @property
     def latent_sites(self) -> tuple[str, ...]:
@@ -117,11 +135,11 @@ class InferenceJoint:
 
     def log_posterior_of(self, name: str) -> Array:
         """log q of one latent site at the guide's draw, shaped as `log_prior_of`."""
-        return self._sum("log_q", (name,))
+        return self._at_draws(name, self._sum("log_q", (name,)))
 
     def score(self, name: str) -> Array:
         """log q of one latent site as it was drawn, without scale and mask."""
-        return self._read("score", name)
+        return self._at_draws(name, self._read("score", name))
 
     def distribution_name(self, name: str) -> str:
         """The distribution that the guide drew a site from, by name."""
@@ -142,7 +160,7 @@ class InferenceJoint:
         A scale that differs between model and guide (a weight put on the model alone, say) is
         honored: s_p KL + (s_q - s_p) log q.
         """
-        return self._read("kl", name)
+        return self._at_draws(name, self._read("kl", name))
 
     def values(self, name: str) -> Array:
         """The value of a site, (num_particles, *batch, *event) with the batch dimensions that the
@@ -187,6 +205,23 @@ class InferenceJoint:
         """(plate, site) where a plate is subsampled that is not a data plate."""
         return self.structure.other_subsampled
 
+    @cached_property
+    def met(self) -> dict[str, tuple[str, ...]]:
+        """The enumerated sites that the guide draws before each of its sites."""
+        assert self.enumeration is not None
+        return met_before(self.runs.layout.all_drawn, self.enumeration)
+
+    @cached_property
+    def stand_ins(self) -> Array:
+        """log q of what stands in for the sites that are summed out."""
+        return self._sum("log_q", self.summed_sites)
+
+    @cached_property
+    def _drawn_log_posterior(self) -> Array:
+        """log q of every run, without stand-ins."""
+        names = (*self.structure.local_sites, *self.structure.local_factors)
+        return self._sum("log_q", tuple(name for name in names if name not in self.summed_sites))
+
     def _entries(self, name: str, value: Array) -> Array:
         event_dim = self.runs.layout.event_dims[name]
         sizes = self.sizes if name not in self.structure.global_sites else None
@@ -204,3 +239,16 @@ class InferenceJoint:
         found, unscored = self.runs.record[which], self.runs.layout.unscored
         terms = [self._read(which, n) for n in names if n in found or (which, n) in unscored]
         return sum(terms[1:], terms[0]) if terms else jnp.zeros((1,) * (1 + len(self.sizes)))
+
+
+def rescaled(joint: InferenceJoint, weights: Array, name: str) -> Array:
+    """The value of a site with its gradient multiplied by weights (num_particles, *sizes)."""
+    value, event_dim = joint.values(name), joint.runs.layout.event_dims[name]
+    shape = [1] * (value.ndim - 1 - event_dim)
+    for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
+        shape[dim] = size
+    factor = weights.reshape(-1, *shape, *[1] * event_dim)
+    scale = joint.runs.record["density_scale"][name]
+    scale = scale.reshape(len(scale), *[1] * (value.ndim - scale.ndim), *scale.shape[1:])
+    fixed = jax.lax.stop_gradient(value)
+    return fixed + (1 - scale * (1 - factor)) * (value - fixed)

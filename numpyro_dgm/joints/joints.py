@@ -15,17 +15,27 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro import handlers
 
+from dgm_core.enumeration import Enumeration
 from dgm_core.guides import extended
 from numpyro_dgm.compat import is_scanned
-from numpyro_dgm.joints.handlers import Drawable, GivenDraws, PlateSizes, SharedKeys, StoppedValues
-from numpyro_dgm.joints.inference import InferenceJoint
-from numpyro_dgm.joints.particles import map_particles
+from numpyro_dgm.joints.enumerated import EnumeratedValues, leave_to_model, numbered, stand_in
+from numpyro_dgm.joints.handlers import (
+    Drawable,
+    GivenDraws,
+    PlateSizes,
+    SharedKeys,
+    StoppedValues,
+    replayed,
+)
+from numpyro_dgm.joints.inference import InferenceJoint, rescaled
+from numpyro_dgm.joints.particles import map_particles, map_values, mean_over_particles
 from numpyro_dgm.joints.reading import Runs, read_particle, side_by_particle
 from numpyro_dgm.joints.structure import (
     Structure,
     Trace,
     declared_size,
     find_structure,
+    mutable_sites,
     no_gradient_message,
     random_sites,
 )
@@ -91,22 +101,26 @@ class Joints:
         self.states: dict[Any, Any] = {}  # what terms keep from step to step, by term
         self._analytic_kl = analytic_kl
         self._rng_key = rng_key
-        self._inference: dict[bool, InferenceJoint] = {}
+        self._inference: dict[Any, InferenceJoint] = {}
         self._forward: list[Trace] = []
         self.outputs: dict[Any, tuple[Array, Array]] = {}  # of critics in their updates, by term
 
-    def inference(self, *, stopped: bool = False) -> InferenceJoint:
+    def inference(
+        self, *, stopped: bool = False, enumerate: tuple[str, ...] = ()
+    ) -> InferenceJoint:
         """Guide on data, model replayed against it; with `stopped` no gradient flows through the
-        drawn values."""
-        if stopped not in self._inference:
-            shared = self._shared_sites()
-            joint = self._joint(lambda key: self._particle(key, stopped=stopped, shared=shared))
+        drawn values; the sites named in `enumerate` take each of their values, those that the guide
+        does not draw among them."""
+        if (stopped, enumerate) not in self._inference:
+            shared, own = self._shared_sites(enumerate)
+            how = {"stopped": stopped, "shared": shared, "names": enumerate}
+            joint = self._joint(lambda key, numbers: self._particle(key, numbers, **how), own)
             mutable = joint.runs.record["mutable"]
             if not self._inference and mutable:
-                averaged = jax.tree.map(_mean_over_particles, mutable)
+                averaged = jax.tree.map(mean_over_particles, mutable)
                 self.mutable_state = {**self.mutable_state, **averaged}
-            self._inference[stopped] = joint
-        return self._inference[stopped]
+            self._inference[stopped, enumerate] = joint
+        return self._inference[stopped, enumerate]
 
     def traces(self) -> tuple[Trace, Trace]:
         """The traces of the model and of the guide in one run, with a single particle."""
@@ -140,7 +154,8 @@ class Joints:
     def data_size(self) -> int:
         """The number of data that the plates declare; from whichever joint has run."""
         if self._inference or not self._forward:
-            return self.inference().data_size
+            joint = next(iter(self._inference.values())) if self._inference else self.inference()
+            return joint.data_size
         return declared_size(self._forward[0])
 
     def samples(self, sites: tuple[str, ...]) -> tuple[Array, Array]:
@@ -226,24 +241,30 @@ class Joints:
         Shapes:
             weights (num_particles, *sizes), or (num_particles,) for those of the whole joint.
         """
-        values = {}
-        for name in (name for name in sites if not joint.is_determined(name)):
-            scale = joint.runs.record["density_scale"][name]
-            value, factor = joint.values(name), self._spread(joint, weights, name)
-            scale = scale.reshape(len(scale), *[1] * (value.ndim - scale.ndim), *scale.shape[1:])
-            values[name] = _scale_gradient(value, 1 - scale * (1 - factor))
+        weights = joint.path_weights(weights, sites)
+        drawn = [name for name in sites if not joint.is_determined(name)]
+        values = {name: rescaled(joint, weights, name) for name in drawn}
         return self._rescored(joint, values)
 
     def _rescored(self, joint: InferenceJoint, values: Mapping[str, Array]) -> InferenceJoint:
         structure, drawn = joint.structure, joint.runs.record["values"] | values
         undrawn = [name for name in joint.latent_sites if joint.is_determined(name)]
-        given = {name: value for name, value in drawn.items() if name not in undrawn}
+        given = {
+            name: value
+            for name, value in drawn.items()
+            if name not in (*undrawn, *joint.summed_sites)
+        }
         undrawn += structure.local_factors + structure.global_factors
-        return self._joint(
-            lambda key, values: self._particle(key, values=values, undrawn=tuple(undrawn)), given
-        )
+        how = {"undrawn": tuple(undrawn), "names": joint.enumerated_sites}
 
-    def _joint(self, particle: Callable, *mapped: Any) -> InferenceJoint:
+        def particle(key: Array, numbers: dict[str, Array], values: dict[str, Array]) -> Runs:
+            return self._particle(key, numbers, values=values, **how)
+
+        return self._joint(particle, joint.enumeration, given)
+
+    def _joint(
+        self, particle: Callable, enumeration: Enumeration | None, *mapped: Any
+    ) -> InferenceJoint:
         """Runs one particle, or maps over all of them; the layout is the same for each and leaves
         the map on the side.
         """
@@ -254,17 +275,21 @@ class Joints:
             layouts.append(runs.layout)
             return runs.record
 
-        key = self._keys["particles"]
-        if self.num_particles == 1:
-            record = run(key, *jax.tree.map(lambda x: x[0], mapped))
+        key, num = self._keys["particles"], self.num_particles
+        if enumeration is not None:
+            keys = jax.random.split(key, num)
+            how = {"vectorize": self.vectorize}
+            record = map_values(run, keys, enumeration, *mapped, **how)
+        elif num == 1:
+            record = run(key, {}, *jax.tree.map(lambda x: x[0], mapped))
             record = jax.tree.map(lambda x: jnp.asarray(x)[None], record)
         else:
-            keys = jax.random.split(key, self.num_particles)
-            record = map_particles(run, keys, *mapped, vectorize=self.vectorize)
-        return InferenceJoint(Runs(layouts[-1], record))
+            keys = jax.random.split(key, num)
+            record = map_particles(run, keys, {}, *mapped, vectorize=self.vectorize)
+        return InferenceJoint(Runs(layouts[-1], record), enumeration)
 
-    def _particle(self, key: Array, **how: Any) -> Runs:
-        model_trace, guide_trace = self._traces(key, **how)
+    def _particle(self, key: Array, numbers: dict[str, Array], **how: Any) -> Runs:
+        model_trace, guide_trace = self._traces(key, numbers=numbers, **how)
         structure = find_structure(model_trace, guide_trace)
         runs = read_particle(model_trace, guide_trace, structure, analytic_kl=self._analytic_kl)
         mutable = {**mutable_sites(guide_trace), **mutable_sites(model_trace)}
@@ -278,9 +303,14 @@ class Joints:
         shared: tuple[str, ...] = (),
         values: Mapping[str, Array] | None = None,
         undrawn: tuple[str, ...] = (),
+        names: tuple[str, ...] = (),
+        numbers: Mapping[str, Array] | None = None,
+        sizes: dict[str, int] | None = None,
     ) -> tuple[Trace, Trace]:
         guide_key, model_key = jax.random.split(key)
+        sizes = {} if sizes is None else sizes
         guide = SharedKeys(self.guide, self._keys["shared"], shared)
+        guide = EnumeratedValues(guide, names, numbers, guide_key, sizes)
         if values is None:
             with StoppedValues(every_site=stopped):
                 guide_trace = self._run(guide, guide_key, self.params, self.mutable_state)
@@ -297,44 +327,40 @@ class Joints:
                 GivenDraws(guide, values), guide_key, frozen, self.mutable_state
             )
             guide_trace.update(live)
-        model = SharedKeys(_replayed(self.model, guide_trace), self._keys["shared"])
+        leave_to_model(guide_trace, names)
+        model = SharedKeys(replayed(self.model, guide_trace), self._keys["shared"])
+        model = EnumeratedValues(model, names, numbers, None, sizes)
         state = {**self.mutable_state, **mutable_sites(guide_trace)}
         model_trace = self._run(model, model_key, self.params, state)
+        stand_in(model_trace, guide_trace, sizes)
         check_tied(self.params, shared_places(guide_trace, model_trace))
         return model_trace, guide_trace
 
-    def _shared_sites(self) -> tuple[str, ...]:
-        """The global latents, where they must be shared; found from the shapes alone, without
-        arithmetic."""
-        if self.num_particles == 1 or not self.share_globals:
-            return ()
-        found: list[tuple[Structure, list[str]]] = []
+    def _shared_sites(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], Enumeration | None]:
+        """The global latents, where they must be shared, and how the sites named are enumerated;
+        found from the shapes alone, without arithmetic."""
+        if not names and (self.num_particles == 1 or not self.share_globals):
+            return (), None
+        found: list[tuple[Structure, list[str], Enumeration | None]] = []
 
         def probe() -> None:
+            sizes: dict[str, int] = {}
             with evaluation_mode(self.model, self.guide):
-                model_trace, guide_trace = self.traces()
-            scanned = [n for n, site in guide_trace.items() if is_scanned(site)]
-            found.append((find_structure(model_trace, guide_trace), scanned))
+                run = self._traces(self._keys["particles"], names=names, sizes=sizes)
+            structure = find_structure(*run)
+            scanned = [n for n, site in run[1].items() if is_scanned(site)]
+            own = numbered(names, structure, run, sizes, self.num_particles) if names else None
+            found.append((structure, scanned, own))
 
         jax.eval_shape(probe)
-        structure, scanned = found[0]
-        shared = structure.global_sites if structure.subsampled else ()
+        structure, scanned, own = found[0]
+        shared = structure.global_sites if self.share_globals and structure.subsampled else ()
         if within := sorted(set(shared) & set(scanned)):
             raise ValueError(
                 f"The global latents {within} are drawn in a scan, where all particles cannot "
                 "share them, as a minibatch asks: use ELBO, or give the plate all its data."
             )
-        return shared
-
-    def _spread(self, joint: InferenceJoint, weights: Array, name: str) -> Array:
-        """Weights shaped to multiply the value of a site: (num_particles, ..., data dimensions,
-        ..., 1 per event dimension).
-        """
-        event_dim = joint.runs.layout.event_dims[name]
-        shape = [1] * (joint.values(name).ndim - 1 - event_dim)
-        for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
-            shape[dim] = size
-        return weights.reshape(-1, *shape, *[1] * event_dim)
+        return shared, own
 
     def _run(
         self,
@@ -349,25 +375,6 @@ class Joints:
         for name, size in plates.sizes.items():  # of the bodies of scans, without rows
             trace.setdefault(name, {"type": "plate", "name": name, "args": (size,), "value": None})
         return trace
-
-
-def _scale_gradient(x: Array, factor: Array) -> Array:
-    return jax.lax.stop_gradient(x) + factor * (x - jax.lax.stop_gradient(x))
-
-
-def _mean_over_particles(x: Array) -> Array:
-    return x.mean(0) if jnp.issubdtype(x.dtype, jnp.inexact) else x[0]
-
-
-def mutable_sites(trace: Trace) -> dict[str, Any]:
-    """The values of the mutable sites of a trace."""
-    return {name: site["value"] for name, site in trace.items() if site["type"] == "mutable"}
-
-
-def _replayed(model: Callable, guide_trace: Trace) -> GivenDraws:
-    drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
-    plates = {name: site for name, site in guide_trace.items() if site["type"] == "plate"}
-    return GivenDraws(model, drawn, {name: site["value"] for name, site in plates.items()})
 
 
 def is_learned(joints: Joints, fn: Any) -> bool:

@@ -29,7 +29,8 @@ class Layout:
     """What is the same for every particle.
 
     structure: what factorizes;  drawn: latent site -> its distribution in the guide;  model_order,
-    guide_order: the latent sites as they were drawn;  unscored: (part of the record, site) -> why
+    guide_order: the latent sites as they were drawn;  all_drawn: those of the guide, with what it
+    draws beyond the model;  unscored: (part of the record, site) -> why
     an implicit site is missing there;  event_dims: of every site.
     """
 
@@ -37,6 +38,7 @@ class Layout:
     drawn: Mapping[str, Drawn]
     model_order: tuple[str, ...]
     guide_order: tuple[str, ...]
+    all_drawn: tuple[str, ...]
     unscored: Mapping[tuple[str, str], str]
     event_dims: Mapping[str, int]
 
@@ -156,6 +158,7 @@ class _Reader:
             guide_order=tuple(
                 n for n in self.guide_trace if n in latents and n in self.model_trace
             ),
+            all_drawn=tuple(name for name in self.guide_trace if name in latents),
             unscored=self.unscored,
             event_dims={name: s["fn"].event_dim for name, s in sites if s["type"] == "sample"},
         )

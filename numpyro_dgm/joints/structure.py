@@ -13,7 +13,7 @@ from numpyro.distributions import (
 
 from dgm_core import structure
 from dgm_core.structure import Plate, Structure
-from numpyro_dgm.compat import is_scanned
+from numpyro_dgm.compat import is_scanned, mask_of
 
 Site: TypeAlias = dict[str, Any]
 Trace: TypeAlias = dict[str, Site]
@@ -39,6 +39,11 @@ def random_sites(trace: Trace) -> dict[str, Site]:
     return {name: site for name, site in trace.items() if kind_of(site) in kinds}
 
 
+def mutable_sites(trace: Trace) -> dict[str, Any]:
+    """The values of the mutable sites of a trace."""
+    return {name: site["value"] for name, site in trace.items() if site["type"] == "mutable"}
+
+
 def draws_nothing(fn: Any) -> bool:
     """Whether a distribution is determined by what was drawn before: a Delta, or a factor's."""
     while hasattr(fn, "base_dist"):
@@ -55,6 +60,21 @@ def unmasked(fn: Any) -> Any:
     if isinstance(fn, ExpandedDistribution):
         return unmasked(fn.base_dist).expand(fn.batch_shape)
     return fn
+
+
+def masked_as(fn: Any, own: Any) -> Any:
+    """A distribution under the mask that another brings."""
+    event_dim = len(fn.event_shape)
+    while hasattr(fn, "base_dist"):
+        if (mask := mask_of(fn)) is not None:
+            if len(fn.event_shape) != event_dim:
+                raise ValueError(
+                    "A latent site has a mask inside its event dimensions, where a density of the "
+                    "whole event is not defined: leave it to Prior(), or mask whole events."
+                )
+            own = own.mask(mask)
+        fn = fn.base_dist
+    return own
 
 
 def plates_of(site: Site) -> dict[str, int]:

@@ -13,6 +13,7 @@ from numpyro.handlers import seed, substitute
 from dgm_core.arguments import refuse
 from dgm_core.training.observations import OPEN, complain
 from numpyro_dgm.compat import mask_of, validates
+from numpyro_dgm.joints.enumerated import as_enumerated
 from numpyro_dgm.joints.structure import Structure, find_structure, kind_of
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.nn import evaluation_mode
@@ -148,6 +149,7 @@ def _shapes(
         rows = None if num_rows == data.num_data else jnp.arange(num_rows)
         batch, loss_key = step.prepare(data.form.build(take_rows(data.arrays, rows)), key)
         guide_trace, model_trace = step.traces(state.params, state.mutable, batch, rows, loss_key)
+        as_enumerated(model_trace, guide_trace, step.loss.enumerated)
         structure = find_structure(model_trace, guide_trace)
         found.append(
             (

@@ -46,6 +46,7 @@ def calling(
     vectorize: bool | None = None,
     more: Mapping[str, Any] | None = None,
     settle: bool = True,
+    enumerated: tuple[str, ...] = (),
 ) -> Iterator["Call"]:
     """Inside this block model and guide of a run can be called on data: in evaluation mode, on the
     run's weights, with random numbers from `seed`, and leaving no trace.
@@ -53,7 +54,8 @@ def calling(
     Args:
         run: what `fit` returns, or any object with .model and .guide.
         data: in any of the forms of `fit`; more, further arguments by name.
-        rows, vectorize: see `log_weights`;  settle, whether to find out which rows these are.
+        rows, vectorize, enumerated: see `log_weights`;  settle, whether to find out which rows
+            these are.
     """
     check_run(run)
     seed = check_seed("seed", seed)
@@ -69,6 +71,7 @@ def calling(
         tensors = (_tensor(x, form.label(i), like) for i, x in enumerate(entries))
         args, kwargs = form.call(tuple(tensors))
         call = Call(run, args, {**kwargs, **(more or {})}, vectorize, like.device)
+        call.enumerated = enumerated
         check_accepts("model", run.model, call.args, call.kwargs)
         if settle:
             check_accepts("guide", run.guide, call.args, call.kwargs)
@@ -81,6 +84,7 @@ class Call:
     """Model and guide of a run with their arguments.
 
     Attributes:
+        enumerated: the sites that the joints enumerate.
         num_rows: of the data; None where no argument is an array.
         num_data: of the data of the fit; None where that is unknown.
         rows: the numbers of the data in the data of the fit; None where nothing depends on them.
@@ -100,6 +104,7 @@ class Call:
         self.num_rows = len(arrays[0]) if arrays else None
         self.num_data: int | None = getattr(run, "data_size", None)
         self.rows: np.ndarray | None = None
+        self.enumerated: tuple[str, ...] = ()
         self._plans: dict[Any, Any] = {}
 
     @cached_property
@@ -125,7 +130,7 @@ class Call:
         args, kwargs = self._mapped(lambda x: x if rows is None else x[torch.as_tensor(rows)])
         numbers = self.rows if rows is None or self.rows is None else self.rows[rows]
         with self._numbered(numbers):
-            return self._joints(args, kwargs, num_particles).inference()
+            return self._joints(args, kwargs, num_particles).inference(enumerate=self.enumerated)
 
     def sketch(self) -> InferenceJoint:
         """A joint of one draw, to look at its structure and at shapes."""

@@ -10,14 +10,24 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import biject_to, kl_divergence
 
+from dgm_core.enumeration import Enumeration
 from pyro_dgm.conditionals import NoDensityError
+from pyro_dgm.joints.by_value import ByValue
+from pyro_dgm.joints.enumerated import met_before
 from pyro_dgm.joints.reading import observed_mask, seen_value, side_by_particle
-from pyro_dgm.joints.structure import Structure, Trace, draws_nothing, plates_of, unmasked
+from pyro_dgm.joints.structure import (
+    Structure,
+    Trace,
+    draws_nothing,
+    plates_of,
+    random_sites,
+    unmasked,
+)
 
 __all__ = ["InferenceJoint"]
 
 
-class InferenceJoint:
+class InferenceJoint(ByValue):
     """One run of guide and model on the data, read by site name.
 
     Local quantities (of the observed sites and of the latents and factors inside the data plates)
@@ -26,8 +36,14 @@ class InferenceJoint:
     depends on the particle.  All masks and scales are applied but one: the N / B of subsampled data
     plates, which `per_datum` accounts for.
 
+    Where sites are enumerated, local quantities are those of each value of the sites that the guide
+    draws, value by value (num_values * num_particles, *sizes): `expected` sums over the values with
+    their probabilities.  Sites that the guide does not draw are summed out: log p(x | z) and log
+    p(z) are those of the model without them.
+
     Attributes:
         structure: what factorizes.
+        enumeration: how enumerated sites are numbered; None where there are none.
         sizes: of the data plates in this run;  data_scale, N / B.
         data_size: the number of data N that the plates declare (1 when no plate encloses all data).
         runs: what is read, in the backend's own form: in Pyro pairs of traces (of model and guide),
@@ -35,9 +51,15 @@ class InferenceJoint:
             record of arrays with the particles leading.
     """
 
-    def __init__(self, runs: Sequence[tuple[Trace, Trace]], structure: Structure) -> None:
+    def __init__(
+        self,
+        runs: Sequence[tuple[Trace, Trace]],
+        structure: Structure,
+        enumeration: Enumeration | None = None,
+    ) -> None:
         self.runs = tuple(runs)
         self.structure = structure
+        self.enumeration = enumeration
         self.sizes = structure.sizes
         self.data_size = structure.data_size
         self.data_scale = structure.data_scale
@@ -45,32 +67,37 @@ class InferenceJoint:
     @cached_property
     def log_likelihood(self) -> Tensor:
         """log p(x | z) of the observed sites, and the model's factors inside the data plates."""
-        return self._sum(0, (*self.structure.observed_sites, *self.structure.local_factors))
+        found = self._sum(0, (*self.structure.observed_sites, *self.structure.local_factors))
+        if not self.summed_sites:
+            return found
+        ratio = found + self._sum(0, self.structure.local_sites) - self._drawn_log_posterior
+        return self._summed_out(ratio) + self.log_posterior - self.log_prior
 
     @cached_property
     def global_log_likelihood(self) -> Tensor:
         """The model's factors outside the data plates."""
-        return self._sum(0, self.structure.global_factors)
+        return self._first(self._sum(0, self.structure.global_factors))
 
     @cached_property
     def log_prior(self) -> Tensor:
         """log p(z) of the local latents."""
-        return self._sum(0, self.structure.local_sites)
+        return self._summed_out(self._sum(0, self.structure.local_sites))
 
     @cached_property
     def log_posterior(self) -> Tensor:
         """log q(z | x) of the local latents, and the guide's factors beside them."""
-        return self._sum(1, (*self.structure.local_sites, *self.structure.local_factors))
+        return self._of_guide(self._drawn_log_posterior)
 
     @cached_property
     def global_log_prior(self) -> Tensor:
         """log p of the global latents."""
-        return self._sum(0, self.structure.global_sites)
+        return self._first(self._sum(0, self.structure.global_sites))
 
     @cached_property
     def global_log_posterior(self) -> Tensor:
         """log q of the global latents, and the guide's factors beside them."""
-        return self._sum(1, (*self.structure.global_sites, *self.structure.global_factors))
+        names = (*self.structure.global_sites, *self.structure.global_factors)
+        return self._first(self._sum(1, names))
 
     @property
     def num_particles(self) -> int:
@@ -79,8 +106,9 @@ class InferenceJoint:
 
     @property
     def log_w(self) -> Tensor:
-        """The local log-weights log p(x, z) - log q(z | x)."""
-        return self.log_likelihood + self.log_prior - self.log_posterior
+        """The local log-weights log p(x, z) - log q(z | x), enumerated sites summed out."""
+        log_w = self.log_likelihood + self.log_prior - self.log_posterior
+        return log_w if self.enumeration is None else self.log_parts(log_w).logsumexp(0)
 
     @property
     def global_log_w(self) -> Tensor:
@@ -98,7 +126,7 @@ class InferenceJoint:
     def fits(self) -> Tensor:
         """The whole log-likelihood, global factors included, per datum: (num_particles,)."""
         shared = self.global_log_likelihood if self.structure.global_factors else 0.0
-        return self.per_datum(self.log_likelihood, shared)
+        return self.per_datum(self.expected(self.log_likelihood), shared)
 
     @property
     def latent_sites(self) -> tuple[str, ...]:
@@ -123,11 +151,12 @@ class InferenceJoint:
 
     def log_posterior_of(self, name: str) -> Tensor:
         """log q of one latent site at the guide's draw, shaped as `log_prior_of`."""
-        return self._sum(1, (name,))
+        return self._at_draws(name, self._sum(1, (name,)))
 
     def score(self, name: str) -> Tensor:
         """log q of one latent site as it was drawn, without scale and mask."""
-        return self._each(lambda run: self._log_prob(run[1].nodes[name], raw=True))
+        found = self._each(lambda run: self._log_prob(run[1].nodes[name], raw=True))
+        return self._at_draws(name, found)
 
     def distribution_name(self, name: str) -> str:
         """The distribution that the guide drew a site from, by name."""
@@ -148,7 +177,10 @@ class InferenceJoint:
         A scale that differs between model and guide (a weight put on the model alone, say) is
         honored: s_p KL + (s_q - s_p) log q.
         """
-        return self._each(lambda run: self._analytic_kl(run[1].nodes[name], run[0].nodes.get(name)))
+        found = self._each(
+            lambda run: self._analytic_kl(run[1].nodes[name], run[0].nodes.get(name))
+        )
+        return self._at_draws(name, found)
 
     def values(self, name: str) -> Tensor:
         """The value of a site, (num_particles, *batch, *event) with the batch dimensions that the
@@ -209,6 +241,23 @@ class InferenceJoint:
     def other_subsampled(self) -> tuple[tuple[str, str], ...]:
         """(plate, site) where a plate is subsampled that is not a data plate."""
         return self.structure.other_subsampled
+
+    @cached_property
+    def met(self) -> dict[str, tuple[str, ...]]:
+        """The enumerated sites that the guide draws before each of its sites."""
+        assert self.enumeration is not None
+        return met_before(random_sites(self.runs[0][1]), self.enumeration)
+
+    @cached_property
+    def stand_ins(self) -> Tensor:
+        """log q of what stands in for the sites that are summed out."""
+        return self._sum(1, self.summed_sites)
+
+    @cached_property
+    def _drawn_log_posterior(self) -> Tensor:
+        """log q of every run, without stand-ins."""
+        names = (*self.structure.local_sites, *self.structure.local_factors)
+        return self._sum(1, tuple(name for name in names if name not in self.summed_sites))
 
     def _each(self, read: Callable[[tuple[Trace, Trace]], Tensor]) -> Tensor:
         parts = [read(run) for run in self.runs]
@@ -307,3 +356,14 @@ def density_scale(joint: InferenceJoint, site: Message) -> Any:
         scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
     mask = observed_mask(site)
     return scale if mask is None else scale * mask.to(torch.get_default_dtype())
+
+
+def rescaled(site: Message, weights: Tensor, joint: InferenceJoint) -> Tensor:
+    """The value of a site with its gradient multiplied by weights (num_particles, *sizes)."""
+    shape = [1] * joint.structure.batch_ndim
+    for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
+        shape[dim] = size
+    factor = weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
+    factor = 1 - density_scale(joint, site) * (1 - factor)
+    value = site["value"]
+    return value.detach() + (factor * (value - value.detach())).reshape(value.shape)

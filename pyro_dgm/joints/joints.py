@@ -17,8 +17,10 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from dgm_core.enumeration import Enumeration
 from dgm_core.guides import extended
 from dgm_core.structure import LOOP_MESSAGE
+from pyro_dgm.joints.enumerated import EnumeratedValues, earlier_draws
 from pyro_dgm.joints.handlers import (
     Drawable,
     DrawnData,
@@ -27,19 +29,18 @@ from pyro_dgm.joints.handlers import (
     StoppedValues,
     frozen_parameters,
 )
-from pyro_dgm.joints.inference import InferenceJoint, density_scale
+from pyro_dgm.joints.inference import InferenceJoint, rescaled
 from pyro_dgm.joints.particles import Plan, agree, draws_of_particle, shared_sites, signature
 from pyro_dgm.joints.reading import side_by_particle
 from pyro_dgm.joints.structure import (
     Trace,
     declared_size,
-    draws_nothing,
     find_structure,
     find_structure_at_once,
-    kind_of,
     no_gradient_message,
     random_sites,
     trace_of,
+    undrawn,
 )
 from pyro_dgm.joints.values import base_of, side_by_side, with_vectors
 from pyro_dgm.nn import evaluation_mode
@@ -94,18 +95,26 @@ class Joints:
         self.share_globals = share_globals
         self.vectorize = vectorize
         self._plans = {} if plans is None else plans
-        self._inference: dict[bool, InferenceJoint] = {}
+        self._inference: dict[Any, InferenceJoint] = {}
+        self._enumerations: dict[tuple[str, ...], Enumeration] = {}
         self._forward: list[Trace] = []
         self.states: dict[Any, Any] = {}  # what terms keep from step to step, by term
         self.outputs: dict[Any, tuple[Tensor, Tensor]] = {}  # of critics in their updates, by term
 
-    def inference(self, *, stopped: bool = False) -> InferenceJoint:
+    def inference(
+        self, *, stopped: bool = False, enumerate: tuple[str, ...] = ()
+    ) -> InferenceJoint:
         """Guide on data, model replayed against it; with `stopped` no gradient flows through the
-        drawn values."""
-        if stopped not in self._inference:
-            alone = self.num_particles == 1 or self.vectorize is False
-            self._inference[stopped] = (self._one_by_one if alone else self._planned)(stopped)
-        return self._inference[stopped]
+        drawn values; the sites named in `enumerate` take each of their values, those that the guide
+        does not draw among them."""
+        if (stopped, enumerate) not in self._inference:
+            num = (
+                self.num_particles if not enumerate else self._enumeration(enumerate).num_particles
+            )
+            alone = num == 1 or self.vectorize is False
+            run = self._one_by_one if alone else self._planned
+            self._inference[stopped, enumerate] = run(stopped, enumerate)
+        return self._inference[stopped, enumerate]
 
     def traces(self) -> Run:
         """The traces of the model and of the guide in one run, with a single particle."""
@@ -131,7 +140,8 @@ class Joints:
     def data_size(self) -> int:
         """The number of data that the plates declare; from whichever joint has run."""
         if self._inference or not self._forward:
-            return self.inference().data_size
+            joint = next(iter(self._inference.values())) if self._inference else self.inference()
+            return joint.data_size
         return declared_size(self._forward[0])
 
     def samples(self, sites: tuple[str, ...]) -> tuple[Tensor, Tensor]:
@@ -202,7 +212,7 @@ class Joints:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the
         guide only along the path through z, and through what it states but does not draw."""
         runs = [(model, self._frozen(guide, joint)) for model, guide in joint.runs]
-        return InferenceJoint(runs, joint.structure)
+        return InferenceJoint(runs, joint.structure, joint.enumeration)
 
     def rescored(
         self, joint: InferenceJoint, weights: Tensor, sites: tuple[str, ...]
@@ -214,55 +224,70 @@ class Joints:
             weights (num_particles, *sizes), or (num_particles,) for those of the whole joint.
         """
         runs = []
+        weights = joint.path_weights(weights, sites)
         for (_, guide), own in zip(joint.runs, weights.chunk(len(joint.runs)), strict=True):
             given = tuple(name for name in joint.latent_sites if not joint.is_determined(name))
             drawn = {name: guide.nodes[name] for name in given if name in sites}
-            values = {name: _rescaled(site, own, joint) for name, site in drawn.items()}
+            values = {name: rescaled(site, own, joint) for name, site in drawn.items()}
             live = guide
             if undrawn(guide):
                 with draws_of(guide, values, only=given):
                     live = trace_of(self.guide, self.args, self.kwargs)
+            live.nodes.update({name: guide.nodes[name] for name in joint.summed_sites})
             guide_trace = self._frozen(live, joint, values)
             runs.append((self._run_model(guide_trace), guide_trace))
-        return InferenceJoint(runs, joint.structure)
+        return InferenceJoint(runs, joint.structure, joint.enumeration)
 
-    def _planned(self, stopped: bool) -> InferenceJoint:
+    def _enumeration(self, names: tuple[str, ...]) -> Enumeration:
+        """How the values of these sites are numbered, found from one run."""
+        if names not in self._enumerations:
+            first = EnumeratedValues(names)
+            with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(self.model, self.guide):
+                run = self._run(values=first)
+                structure = find_structure(*run)
+            self._enumerations[names] = first.numbered(structure, run, self.num_particles)
+        return self._enumerations[names]
+
+    def _planned(self, stopped: bool, names: tuple[str, ...]) -> InferenceJoint:
         """A run with many particles as planned; what an earlier call planned may not
         fit this one.
         """
-        key = signature((self.args, self.kwargs, self.share_globals))
+        key = signature((self.args, self.kwargs, self.share_globals, names))
+        own = self._enumeration(names) if names else None
+        num = self.num_particles if own is None else own.num_particles
         for known in (key in self._plans, False):
-            plan = self._plans[key] if known else self._plan()
+            plan = self._plans[key] if known else self._plan(names)
             if not known:
                 self._plans[key] = plan
             if not plan.at_once:
                 break
+            values = EnumeratedValues(names, range(num), plan.batch_ndim, own)
             try:
-                run = self._run(plan.particles(self.num_particles), stopped=stopped)
-                structure = find_structure_at_once(*run, self.num_particles, plan.batch_ndim)
+                run = self._run(plan.particles(num), stopped=stopped, values=values)
+                structure = find_structure_at_once(*run, num, plan.batch_ndim)
             except Exception:
                 if not known:
                     raise
                 continue
             if plan.shared == shared_sites(structure, self.share_globals):
-                return InferenceJoint([run], structure)
-        return self._one_by_one(stopped)
+                return InferenceJoint([run], structure, own)
+        return self._one_by_one(stopped, names)
 
-    def _plan(self) -> Plan:
+    def _plan(self, names: tuple[str, ...]) -> Plan:
         """Whether the particles may run at once, found from runs of a few, and in which
         dimension.
         """
         with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(self.model, self.guide):
-            single = self.traces()
+            single = self._run(values=EnumeratedValues(names))
             structure = find_structure(*single)
             plan = Plan(True, structure.batch_ndim, shared_sites(structure, self.share_globals))
-            if self.vectorize or self._broadcasts(plan, single):
+            if self.vectorize or self._broadcasts(plan, single, names):
                 return plan
         if all(plan.at_once for plan in self._plans.values()):
             warnings.warn(LOOP_MESSAGE, UserWarning, stacklevel=2)
         return Plan(False, structure.batch_ndim)
 
-    def _broadcasts(self, plan: Plan, single: Run) -> bool:
+    def _broadcasts(self, plan: Plan, single: Run, names: tuple[str, ...]) -> bool:
         """Whether a few particles at once, of a number that is no size of the model, have the
         log-densities that each has by itself."""
         sizes = {
@@ -273,41 +298,54 @@ class Joints:
         }
         num = next(number for number in itertools.count(2) if number not in sizes)
         try:
-            run = self._run(plan.particles(num), draws_of(single[1], only=()))
+            at_once = EnumeratedValues(names, range(num), plan.batch_ndim)
+            run = self._run(plan.particles(num), draws_of(single[1], only=()), values=at_once)
             structure = find_structure_at_once(*run, num, plan.batch_ndim)
             alone = []
             for index in range(num):
-                values = draws_of_particle(run[1], index, single[1])
-                own = self._run(draws_of(run[1], values, only=()))
+                drawn = draws_of(run[1], draws_of_particle(run[1], index, single[1]), only=())
+                own = self._run(drawn, values=EnumeratedValues(names, (index,)))
                 alone.append(InferenceJoint([own], find_structure(*own)))
             return agree(InferenceJoint([run], structure), alone)
         except Exception:  # whatever a model does with a dimension that it does not expect
             return False
 
-    def _one_by_one(self, stopped: bool) -> InferenceJoint:
+    def _one_by_one(self, stopped: bool, names: tuple[str, ...]) -> InferenceJoint:
         """One particle after the other, on the same rows of the data."""
-        first = self._run(stopped=stopped)
+        own = self._enumeration(names) if names else None
+        num = self.num_particles if own is None else own.num_particles
+        first = self._run(stopped=stopped, values=EnumeratedValues(names, (0,), None, own))
         structure = find_structure(*first)
         runs = [first]
-        if self.num_particles > 1:
-            shared = draws_of(first[1], only=shared_sites(structure, self.share_globals))
-            runs += [self._run(shared, stopped=stopped) for _ in range(1, self.num_particles)]
+        for index in range(1, num):
+            given = earlier_draws(runs, own, index) if own else {}
+            drawn = draws_of(first[1], given, only=shared_sites(structure, self.share_globals))
+            values = EnumeratedValues(names, (index,), None, own)
+            runs.append(self._run(drawn, stopped=stopped, values=values))
         for run in runs[1:]:
             if (other := find_structure(*run)) != structure:
                 raise ValueError(
                     "Model and guide must have the same sites for every particle, but had "
                     f"{structure.latent_sites} and then {other.latent_sites}: use one particle."
                 )
-        return InferenceJoint(runs, structure)
+        return InferenceJoint(runs, structure, own)
 
-    def _run(self, *contexts: Any, stopped: bool = False) -> Run:
+    def _run(
+        self, *contexts: Any, stopped: bool = False, values: EnumeratedValues | None = None
+    ) -> Run:
+        values = values or EnumeratedValues(())
         with ExitStack() as stack:
             for context in contexts:
                 stack.enter_context(context)
             if stopped:
                 stack.enter_context(StoppedValues())
+            stack.enter_context(values.guiding())
             guide_trace = trace_of(self.guide, self.args, self.kwargs)
-        return self._run_model(guide_trace), guide_trace
+        values.leave_to_model(guide_trace)
+        with values.modeling():
+            model_trace = self._run_model(guide_trace)
+        values.stand_in(model_trace, guide_trace)
+        return model_trace, guide_trace
 
     def _frozen(
         self, live: Trace, joint: InferenceJoint, values: Mapping[str, Tensor] | None = None
@@ -317,9 +355,10 @@ class Joints:
         """
         with frozen_parameters(), draws_of(live, values):
             trace = trace_of(self.guide, self.args, self.kwargs)
-        if gone := [name for name in joint.latent_sites if name not in trace.nodes]:
+        drawn = [name for name in joint.latent_sites if name not in joint.summed_sites]
+        if gone := [name for name in drawn if name not in trace.nodes]:
             raise ValueError(f"The guide drew {gone} in its first run, but not when run again.")
-        for name in undrawn(live):
+        for name in (*undrawn(live), *joint.summed_sites):
             trace.nodes[name] = live.nodes[name]
         return trace
 
@@ -341,23 +380,6 @@ def draws_of(
     nodes = trace.nodes.items()
     indices = {name: site["value"] for name, site in nodes if site_is_subsample(site)}
     return GivenDraws({**drawn, **(values or {})}, indices)
-
-
-def undrawn(trace: Trace) -> list[str]:
-    """The sites of a guide that state something and draw nothing: determined values, factors."""
-    sites = trace.nodes.items()
-    return [name for name, site in sites if kind_of(site) and draws_nothing(site["fn"])]
-
-
-def _rescaled(site: Message, weights: Tensor, joint: InferenceJoint) -> Tensor:
-    """The value of a site with its gradient multiplied by weights (num_particles, *sizes)."""
-    shape = [1] * joint.structure.batch_ndim
-    for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
-        shape[dim] = size
-    factor = weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
-    factor = 1 - density_scale(joint, site) * (1 - factor)
-    value = site["value"]
-    return value.detach() + (factor * (value - value.detach())).reshape(value.shape)
 
 
 def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:

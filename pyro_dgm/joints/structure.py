@@ -78,6 +78,12 @@ def draws_nothing(fn: Any) -> bool:
     return isinstance(fn, Delta | Unit)
 
 
+def undrawn(trace: Trace) -> list[str]:
+    """The sites of a guide that state something and draw nothing: determined values, factors."""
+    sites = trace.nodes.items()
+    return [name for name, site in sites if kind_of(site) and draws_nothing(site["fn"])]
+
+
 def unmasked(fn: Any) -> Any:
     """A distribution without the masks around it."""
     if isinstance(fn, MaskedDistribution):
@@ -87,6 +93,21 @@ def unmasked(fn: Any) -> Any:
     if isinstance(fn, ExpandedDistribution):
         return unmasked(fn.base_dist).expand(fn.batch_shape)
     return fn
+
+
+def masked_as(fn: Any, own: Any) -> Any:
+    """A distribution under the mask that another brings."""
+    event_dim = len(fn.event_shape)
+    while hasattr(fn, "base_dist"):
+        if (mask := mask_of(fn)) is not None:
+            if len(fn.event_shape) != event_dim:
+                raise ValueError(
+                    "A latent site has a mask inside its event dimensions, where a density of the "
+                    "whole event is not defined: leave it to Prior(), or mask whole events."
+                )
+            own = own.mask(mask)
+        fn = fn.base_dist
+    return own
 
 
 def plates_of(site: Message) -> dict[str, int]:

@@ -17,6 +17,8 @@ from pyro_dgm.losses.bounds.distillation import Distillation
 from pyro_dgm.losses.bounds.elbo import ELBO
 from pyro_dgm.losses.bounds.iwae import IWAE
 from pyro_dgm.losses.bounds.likelihood import NLL, Reconstruction
+from pyro_dgm.losses.bounds.wake_sleep import WakeSleep
+from pyro_dgm.losses.bounds.weighted import JVI, Renyi, TailAdaptive
 from pyro_dgm.losses.constraints import KL, Constraint, Multiplier
 from pyro_dgm.losses.recipes import aae, factor_vae, info_vae, vae_gan, wae
 from pyro_dgm.losses.samples.kernels import IMQ, RBF, Kernel, RationalQuadratic
@@ -26,6 +28,7 @@ __all__ = [
     "ELBO",
     "IMQ",
     "IWAE",
+    "JVI",
     "KL",
     "MMD",
     "NLL",
@@ -53,9 +56,12 @@ __all__ = [
     "RatioELBO",
     "RationalQuadratic",
     "Reconstruction",
+    "Renyi",
     "SlicedWasserstein",
+    "TailAdaptive",
     "Term",
     "TotalCorrelation",
+    "WakeSleep",
     "Wasserstein",
     "aae",
     "cliques",

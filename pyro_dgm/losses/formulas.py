@@ -9,11 +9,17 @@ import math
 import torch
 from torch import Tensor
 
+from dgm_core.diagnostics.bounds import jvi_coefficients
+
 __all__ = [
     "attach_gradient",
     "iwae_bound",
+    "jackknife_bound",
+    "leave_one_out_logsumexp",
     "leave_one_out_mean",
     "normalized_weights",
+    "renyi_bound",
+    "tail_weights",
     "vimco_signal",
 ]
 
@@ -60,23 +66,103 @@ def leave_one_out_mean(values: Tensor, dim: int = 0) -> Tensor:
     return (values.sum(dim, keepdim=True) - values) / (n - 1)
 
 
+def leave_one_out_logsumexp(log_w: Tensor) -> Tensor:
+    """log sum_{j != k} w_j for every k, from the sums before and after it: nothing is subtracted,
+    so that it is exact where one weight is all there is.
+
+    Shapes:
+        log_w (num_particles, ...) -> the same; -inf of a single particle.
+
+    Cost:
+        linear in the number of particles.
+    """
+    none = torch.full_like(log_w[:1], -math.inf)
+    if len(log_w) == 1:
+        return none
+    before = torch.cat([none, log_w[:-1].logcumsumexp(0)])
+    after = torch.cat([log_w[1:].flip(0).logcumsumexp(0).flip(0), none])
+    return torch.logaddexp(before, after)
+
+
 def vimco_signal(log_w: Tensor) -> Tensor:
     """L_K - L_K without particle k, its weight replaced by the geometric mean of the others; a
     constant.
 
-    The learning signal of the score-function gradient of the IWAE bound.  Shapes: (num_particles,
-    *data) -> the same.
+    The learning signal of the score-function gradient of the IWAE bound.
+
+    Shapes:
+        (num_particles, *data) -> the same.
+
+    Cost:
+        linear in the number of particles.
 
     References:
         Mnih and Rezende (2016), arXiv:1602.06725, eq. (10).
     """
     log_w = log_w.detach()
-    num_particles = log_w.shape[0]
-    own = torch.eye(num_particles, dtype=torch.bool).reshape(
-        num_particles, num_particles, *[1] * (log_w.ndim - 1)
-    )
-    own = own.to(log_w.device)
-    replaced = torch.where(
-        own, leave_one_out_mean(log_w).unsqueeze(1), log_w.unsqueeze(0)
-    )  # (left out, particle, *data)
-    return iwae_bound(log_w) - (torch.logsumexp(replaced, 1) - math.log(num_particles))
+    mean = leave_one_out_mean(log_w)
+    mean = torch.where(mean.isnan(), -math.inf, mean)  # of weights of which two are zero
+    others = torch.logaddexp(leave_one_out_logsumexp(log_w), mean)
+    return torch.logsumexp(log_w, 0) - others
+
+
+def renyi_bound(log_w: Tensor, alpha: float) -> Tensor:
+    """1 / (1 - alpha) log 1/K sum_k w_k^(1 - alpha): at alpha = 0 the IWAE bound, at 1 the mean of
+    log w.
+
+    Shapes:
+        (num_particles, *data) -> (*data).
+
+    References:
+        Li and Turner (2016), arXiv:1602.02311, eq. (11).
+    """
+    if alpha == 1:
+        return log_w.mean(0)
+    return iwae_bound((1 - alpha) * log_w) / (1 - alpha)
+
+
+def jackknife_bound(log_w: Tensor, order: int) -> Tensor:
+    """sum_j c(K, m, j) L_{K-j} with the mean IWAE bound L_{K-j} of all subsets of K - j particles,
+    c(K, m, j) = (-1)^j (K - j)^m / ((m - j)! j!).
+
+    Its bias falls as K^-(m + 1); it is no bound.
+
+    Shapes:
+        (num_particles, *data) -> (*data).
+
+    Cost:
+        linear in the number of particles for order 1, quadratic for order 2.
+
+    References:
+        Nowozin (2018), Debiasing evidence approximations, ICLR.
+    """
+    num = len(log_w)
+    coefficients = jvi_coefficients(num, order)
+    bound = iwae_bound(log_w)
+    found = bound
+    if order > 0:
+        left = leave_one_out_logsumexp(log_w).mean(0) - math.log(num - 1)
+        found = found + coefficients[1] * (left - bound)
+    if order > 1:
+        index = torch.tensor([[j for j in range(num) if j != k] for k in range(num)])
+        rest = log_w[index.T.to(log_w.device)]  # (num - 1, left out, *data)
+        left = leave_one_out_logsumexp(rest).mean((0, 1)) - math.log(num - 2)
+        found = found + coefficients[2] * (left - bound)
+    return found
+
+
+def tail_weights(log_w: Tensor, beta: float) -> Tensor:
+    """The normalized weights F(w_k)^beta with F(w) the share of the particles whose weights are at
+    least w; a constant.
+
+    Shapes:
+        (num_particles, *data) -> the same.
+
+    References:
+        Wang, Liu and Liu (2018), arXiv:1810.11943, algorithm 1.
+    """
+    last = log_w.detach().movedim(0, -1).contiguous()
+    below = torch.searchsorted(last.sort(-1).values, last)
+    share = (last.shape[-1] - below).to(log_w.dtype) / last.shape[-1]
+    weights = share**beta
+    return (weights / weights.sum(-1, keepdim=True)).movedim(-1, 0)

@@ -137,7 +137,8 @@ def _joint(step: Step, batch: Batch) -> InferenceJoint:
     """Guide and model run on a batch as the loss does it with one particle."""
     args, kwargs = batch.form.call(batch.arrays)
     with torch.no_grad(), evaluation_mode(step.model, step.guide), step.handlers(batch.rows):
-        return Joints(step.model, step.guide, args, kwargs).inference()
+        joints = Joints(step.model, step.guide, args, kwargs)
+        return joints.inference(enumerate=step.loss.enumerated)
 
 
 def _runs_alone(step: Step, batch: Batch) -> bool:

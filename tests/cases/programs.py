@@ -78,6 +78,29 @@ def codes(backend: Any) -> Pair:
     return model, guide
 
 
+def labels(backend: Any, *, drawn: bool = True) -> Pair:
+    """Noise z, c | z in three classes, x | c, z ~ Normal(W_c + z b, 0.5) in space; the guide draws
+    z ~ Normal(x s, 0.6), and where `drawn` the class, with logits x A + z.
+    """
+    dist, array, param = backend.dist, backend.array, backend.param
+
+    def model(x: Any, size: int | None = None) -> None:
+        m, weight, b = param("m"), param("W"), param("b")
+        with plate(backend, x, size):
+            z = backend.sample("z", dist.Normal(m, array(1.0)))
+            c = backend.sample("c", dist.Categorical(logits=z[..., None] * array([0.2, -0.3, 0.4])))
+            mean = weight[c] + z[..., None] * b
+            backend.sample("x", dist.Normal(mean, array(0.5)).to_event(1), obs=x)
+
+    def guide(x: Any, size: int | None = None) -> None:
+        with plate(backend, x, size):
+            z = backend.sample("z", dist.Normal(x @ param("s"), array(0.6)))
+            if drawn:
+                backend.sample("c", dist.Categorical(logits=x @ param("A") + z[..., None]))
+
+    return model, guide
+
+
 def density(backend: Any) -> Pair:
     """x ~ Normal(b, exp(t)) in space, and nothing for a guide to do."""
     dist, param = backend.dist, backend.param
@@ -96,10 +119,13 @@ def near(*shape: int, center: float = 0.0) -> np.ndarray:
 
 
 OF_MODEL = {"m": near(2), "W": near(2, 3), "b": near(3)}
+OF_LABELS = {"m": near(), "W": near(3, 3), "b": near(3), "s": near(3)}
 SHARED = {"loc": 0.4, "log_scale": -0.3}
 PROGRAMS: dict[str, Programs] = {
     "vectors": Programs(vectors, {**OF_MODEL, "A": near(3, 2), "s": near(2)}, X, size=60),
     "codes": Programs(codes, {"W": near(2, 3), "A": near(3, 2), "s": near(3)}, X, size=60),
+    "labels": Programs(labels, OF_LABELS | {"A": near(3, 3)}, X, size=60),
+    "no labels": Programs(lambda backend: labels(backend, drawn=False), OF_LABELS, X, size=60),
     "density": Programs(density, {"b": near(3), "t": near(3)}, X, size=60),
     "conjugate": Programs(conjugate_per_datum, {"loc": 0.3 * ROW, "log_scale": -0.1 * ROW**2}, ROW),
     "subsampled": Programs(conjugate, SHARED, ROW, size=60),

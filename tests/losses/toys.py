@@ -72,3 +72,11 @@ def mixture_model(backend: Any) -> tuple[Callable, Callable]:
             backend.sample("c", dist.Bernoulli(logits=backend.param("logits")))
 
     return model, guide
+
+
+def log_normal(x: Any, loc: Any, scale: float) -> Any:
+    return -0.5 * ((x - loc) / scale) ** 2 - math.log(scale) - 0.5 * math.log(2 * math.pi)
+
+
+def log_softmax(x: Any) -> Any:
+    return x - np.logaddexp.reduce(x, -1, keepdims=True)

@@ -10,12 +10,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import logsumexp
-from numpyro import handlers
 
 from dgm_core.arguments import check_choice, check_name
-from numpyro_dgm.joints.handlers import GivenDraws
-from numpyro_dgm.joints.joints import Joints, mutable_sites
-from numpyro_dgm.joints.structure import Trace, random_sites
+from numpyro_dgm.joints.joints import Joints
+from numpyro_dgm.joints.on_draws import guide_on_draws
+from numpyro_dgm.joints.structure import random_sites
 from numpyro_dgm.joints.values import side_by_side, with_vectors
 from numpyro_dgm.losses.adversarial.regularizers import Regularizer
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
@@ -143,7 +142,7 @@ class MutualInformation(AdversarialTerm):
         if self.estimator != "barber_agakov":
             return super().estimate(joints, step)
         name = self.compared[0]
-        scored = _guide_on_draws(joints, name, self.arguments)[name]
+        scored = guide_on_draws(joints, (name,), self.arguments)[name]
         site = _model_sites(joints, ())[name]
         num = _num_data(joints, name)
         log_q = scored["fn"].log_prob(scored["value"]).sum() / num
@@ -157,51 +156,6 @@ class MutualInformation(AdversarialTerm):
         by_guide = self.estimator == "barber_agakov"
         own = {"estimator": "barber_agakov", "arguments": {}}
         return {**own, **super()._shown(), "critic_steps": 0 if by_guide else 1}
-
-
-def _guide_on_draws(joints: Joints, name: str, arguments: Mapping[str, int | str]) -> Trace:
-    """The trace of the guide run on what the model generated, with the site `name` at its generated
-    value: its score there is log q(c | drawn x).
-    """
-    nodes, args, kwargs = random_sites(joints.generative()), list(joints.args), dict(joints.kwargs)
-    for site in (node for node in nodes.values() if node["infer"].get("was_observed")):
-        places: dict[Any, Any] = {**dict(enumerate(joints.args)), **joints.kwargs}
-        found = [key for key, value in places.items() if value is site["infer"]["obs"]]
-        if site["name"] in arguments:
-            found = [key for key in places if key == arguments[site["name"]]]
-        if not found:
-            why = (
-                f"{dict(arguments)} names none of them"
-                if site["name"] in arguments
-                else "the model passes obs= something made of it"
-            )
-            raise ValueError(
-                f"The guide is to see the draws of site '{site['name']}', but it is not known "
-                f"which of the arguments {list(places)} that site observes: {why}. "
-                f"Say which one takes the draws, as in arguments={{'{site['name']}': 0}}, or "
-                "pass the argument to obs= as it is."
-            )
-        for key in found:
-            if isinstance(key, str):
-                kwargs[key] = site["value"]
-            else:
-                args[key] = site["value"]
-    indices = {
-        key: node["value"] for key, node in joints.generative().items() if node["type"] == "plate"
-    }
-    guide = GivenDraws(joints.guide, {name: nodes[name]["value"]} if name in nodes else {}, indices)
-    fn = handlers.substitute(
-        handlers.seed(guide, joints.key("guide_on_draws")),
-        data={**joints.params, **joints.mutable_state},
-    )
-    trace = handlers.trace(fn).get_trace(*args, **kwargs)
-    joints.mutable_state = {**joints.mutable_state, **mutable_sites(trace)}
-    if name not in nodes or name not in random_sites(trace):
-        raise ValueError(
-            f"Model and guide must both draw '{name}', but the model draws {sorted(nodes)} and "
-            f"the guide {sorted(random_sites(trace))}."
-        )
-    return trace
 
 
 def _model_sites(joints: Joints, names: tuple[str, ...]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dgm_core.arguments import (
     check_flag_or_none,
     check_weight,
 )
+from dgm_core.enumeration import check_names, mixture_prior
 from dgm_core.schedules import value_of
 from dgm_core.terms import written
 from numpyro_dgm.joints.inference import InferenceJoint
@@ -46,6 +47,9 @@ class ELBO(Term):
             must then draw their sites in the same order).
         vectorize: whether the particles run at once (True) or one after the other (False); None
             chooses.
+        enumerate: the names of discrete latents of each datum whose values all become particles:
+            sum_c q(c | x) [...] where the guide draws c, without the noise of draws; where it does
+            not, c is summed out, log sum_c p(c) p(x | z, c).
 
     Factors count with the likelihood: the bound is then one on the unnormalized evidence.
 
@@ -53,11 +57,14 @@ class ELBO(Term):
         "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta).
 
     Cost:
-        one run of guide and model; "stl" runs the guide twice.
+        one run of guide and model; "stl" runs the guide twice.  Enumerated sites of C_1, ..., C_m
+        values run both C_1 ... C_m times.
 
     Raises:
         ValueError: for bad arguments, for "stl" together with analytic_kl, and for sites that guide
-            and model do not share.
+            and model do not share; for enumerated sites that lie elsewhere than in the data plates,
+            that something outside these may depend on, whose values cannot be listed or are too
+            many.
 
     References:
         Kingma and Welling (2014), arXiv:1312.6114; Roeder, Wu and Duvenaud (2017),
@@ -84,8 +91,11 @@ class ELBO(Term):
         estimator: str = "reparam",
         analytic_kl: bool = False,
         vectorize: bool | None = None,
+        *,
+        enumerate: str | tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        self.enumerate = check_names(enumerate)
         check_weight("beta", beta, least=0)
         check_flag("analytic_kl", analytic_kl)
         self.beta = beta
@@ -101,15 +111,15 @@ class ELBO(Term):
         self.analytic_kl = analytic_kl
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
-        joint = joints.inference(stopped=self.estimator == "score")
+        joint = joints.inference(stopped=self.estimator == "score", enumerate=self.enumerate)
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
         local_kl, global_kl = closed_kl(joint) if self.analytic_kl else sampled_kl(scored)
         fits = joint.fits()
-        kls = joint.per_datum(local_kl, global_kl)  # (num_particles,) each
+        kls = joint.per_datum(joint.expected(local_kl), global_kl)  # (num_particles,) each
         fit, kl = fits.mean(), kls.mean()
         quantity = fit - beta * kl
-        if self.estimator == "score" or not all(map(joint.is_reparameterized, joint.latent_sites)):
+        if self.estimator == "score" or not all(map(joint.is_reparameterized, drawn_sites(joint))):
             objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
             bound = fits - beta * kls
             score = score_surrogate(joint, objective, bound, every_site=self.estimator == "score")
@@ -124,8 +134,19 @@ class ELBO(Term):
 
     def __repr__(self) -> str:
         return written(
-            self, beta=1.0, num_particles=1, estimator="reparam", analytic_kl=False, vectorize=None
+            self,
+            beta=1.0,
+            num_particles=1,
+            estimator="reparam",
+            analytic_kl=False,
+            vectorize=None,
+            enumerate=(),
         )
+
+
+def drawn_sites(joint: InferenceJoint) -> tuple[str, ...]:
+    """The latent sites whose values are drawn, not enumerated."""
+    return tuple(name for name in joint.latent_sites if name not in joint.enumerated_sites)
 
 
 def sampled_kl(joint: InferenceJoint) -> tuple[Array, Array | float]:
@@ -136,15 +157,19 @@ def sampled_kl(joint: InferenceJoint) -> tuple[Array, Array | float]:
 
 
 def closed_kl(joint: InferenceJoint) -> tuple[Array, Array]:
-    structure = joint.structure
+    structure, summed = joint.structure, joint.summed_sites
     drawn, ordered = joint.site_orders()
-    if drawn != ordered:
+    if after := [n for n in ordered if n in structure.local_sites and n not in summed]:
+        before = [name for name in summed if ordered.index(name) < ordered.index(after[-1])]
+        if before:
+            raise ValueError(mixture_prior(before[0], after[-1]))
+    if [name for name in drawn if name not in summed] != [n for n in ordered if n not in summed]:
         raise ValueError(
             "analytic_kl=True needs guide and model to draw their latent sites in the same "
             f"order, but the guide draws {drawn} and the model {ordered}: "
             "reorder the guide or use analytic_kl=False."
         )
-    local = [joint.analytic_kl(name) for name in structure.local_sites]
+    local = [joint.analytic_kl(name) for name in structure.local_sites if name not in summed]
     shared = [joint.analytic_kl(name) for name in structure.global_sites]
     zero = jnp.zeros_like(joint.log_likelihood)
     return sum(local, zero), sum(shared, zero.reshape(-1)[:1].reshape(1, *[1] * len(joint.sizes)))
@@ -160,15 +185,17 @@ def score_surrogate(
     data plates, where that may depend on it), a global one with the whole bound.
     """
     surrogate: Array | float = 0.0
-    outside = joint.data_size * (bound - joint.per_datum(objective))  # (num_particles,)
-    for name in joint.latent_sites:
+    expected = joint.expected(objective)  # (num_particles, *sizes)
+    outside = joint.data_size * (bound - joint.per_datum(expected))  # (num_particles,)
+    baseline = joint.each_value(expected - centered(expected))
+    local = jax.lax.stop_gradient(objective - baseline)
+    for name in drawn_sites(joint):
         if joint.is_determined(name) or (joint.is_reparameterized(name) and not every_site):
             continue
         log_q = joint.score(name)
         if name in joint.structure.local_sites:
-            surrogate = surrogate + joint.per_datum(
-                log_q * centered(jax.lax.stop_gradient(objective))
-            )
+            score = joint.expected(log_q * local, held=True)
+            surrogate = surrogate + joint.per_datum(score)
             if joint.is_coupled():
                 signal = outside - leave_one_out_mean(outside)
                 surrogate = surrogate + joint.per_datum(log_q) * jax.lax.stop_gradient(signal)

@@ -8,10 +8,12 @@ import jax
 from jax import Array
 
 from dgm_core.arguments import check_choice, check_count, check_flag_or_none
+from dgm_core.enumeration import check_names
 from dgm_core.terms import written
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term
+from numpyro_dgm.losses.bounds.elbo import drawn_sites
 from numpyro_dgm.losses.formulas import (
     attach_gradient,
     iwae_bound,
@@ -22,7 +24,45 @@ from numpyro_dgm.losses.formulas import (
 __all__ = ["IWAE"]
 
 
-class IWAE(Term):
+class WeightBound(Term):
+    """A function of importance weights, in nats per datum, that is maximized.
+
+    A subclass writes `bound(log_w)` and `signal(log_w)`, by which the score of a draw is
+    multiplied: the bound less something that does not depend on that draw.
+    """
+
+    sign = -1
+    shares_globals = True
+    estimator = "reparam"
+
+    def bound(self, log_w: Array) -> Array:
+        """(num_particles, *data) -> (*data)."""
+        raise NotImplementedError
+
+    def signal(self, log_w: Array) -> Array:
+        """(num_particles, *data) -> the same, a constant."""
+        raise NotImplementedError
+
+    def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
+        stopped = self.estimator == "vimco"
+        joint = joints.inference(stopped=stopped, enumerate=self.enumerate)
+        check_subsampling(joint)
+        whole = not joint.structure.factorizes and joint.data_scale == 1
+        log_w = weights_of(joint, whole)
+        bound = bound_per_datum(joint, self.bound(log_w), whole)
+        surrogate = self.surrogate(joints, joint, log_w, bound, whole)
+        return attach_gradient(bound, surrogate), {}
+
+    def surrogate(
+        self, joints: Joints, joint: InferenceJoint, log_w: Array, bound: Array, whole: bool
+    ) -> Array:
+        """What is differentiated in place of the bound: the bound itself, and the score function of
+        what is not reparameterized."""
+        every_site, signal = self.estimator == "vimco", self.signal(log_w)
+        return bound + _score_surrogate(joint, signal, bound, whole, every_site=every_site)
+
+
+class IWAE(WeightBound):
     """The importance-weighted bound log 1/K sum_k p(x, z_k) / q(z_k | x), in nats per datum.
 
     The logarithm is taken datum by datum, and the scale N / B of a subsampled plate stays outside
@@ -35,8 +75,12 @@ class IWAE(Term):
         estimator: of the gradient with respect to the guide.
             "reparam": through the sampled values; sites that are not reparameterized take the score
             function with the VIMCO baseline; "dreg": doubly reparameterized, whose signal-to-noise
-            ratio does not fall with K; every site must be reparameterized.
+            ratio does not fall with K; every site must be reparameterized; "vimco": the score
+            function at every site.
         vectorize: as in ELBO.
+        enumerate: the names of discrete latents of each datum that are summed out of the weights,
+            w_k = sum_c p(x, z_k, c) / q(z_k | x). Where the guide draws c, this is sum_c q(c) w_kc,
+            in which q(c | x) cancels and learns nothing: train it by ELBO, or leave it out.
 
     Logged:
         "IWAE".
@@ -64,30 +108,36 @@ class IWAE(Term):
     """
 
     name = "IWAE"
-    sign = -1
-    shares_globals = True
 
     def __init__(
-        self, num_particles: int = 10, estimator: str = "reparam", vectorize: bool | None = None
+        self,
+        num_particles: int = 10,
+        estimator: str = "reparam",
+        vectorize: bool | None = None,
+        *,
+        enumerate: str | tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        self.enumerate = check_names(enumerate)
         self.vectorize = check_flag_or_none("vectorize", vectorize)
         self.num_particles = check_count("num_particles", num_particles)
-        self.estimator = check_choice("estimator", estimator, ("reparam", "dreg"))
+        self.estimator = check_choice("estimator", estimator, ("reparam", "dreg", "vimco"))
 
-    def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
-        joint = joints.inference()
-        _check_subsampling(joint)
-        whole = not joint.structure.factorizes and joint.data_scale == 1
-        log_w = _log_weights(
-            joint, whole
-        )  # (num_particles, *sizes), or (num_particles,) of the whole joint
-        bound = _per_datum(joint, iwae_bound(log_w), whole)
+    def bound(self, log_w: Array) -> Array:
+        """log 1/K sum_k w_k."""
+        return iwae_bound(log_w)
+
+    def signal(self, log_w: Array) -> Array:
+        """As VIMCO has it."""
+        return vimco_signal(log_w)
+
+    def surrogate(
+        self, joints: Joints, joint: InferenceJoint, log_w: Array, bound: Array, whole: bool
+    ) -> Array:
+        """What is differentiated in place of the bound."""
         if self.estimator == "dreg":
-            surrogate = self._doubly_reparameterized(joints, joint, log_w, whole)
-        else:
-            surrogate = bound + _score_surrogate(joint, log_w, bound, whole)
-        return attach_gradient(bound, surrogate), {}
+            return self._doubly_reparameterized(joints, joint, log_w, whole)
+        return super().surrogate(joints, joint, log_w, bound, whole)
 
     def _doubly_reparameterized(
         self, joints: Joints, joint: InferenceJoint, log_w: Array, whole: bool
@@ -96,7 +146,7 @@ class IWAE(Term):
         weights w_k, the guide w_k^2.
         """
         weights = normalized_weights(log_w)
-        for name in joint.latent_sites:
+        for name in drawn_sites(joint):
             if not joint.is_reparameterized(name):
                 raise ValueError(
                     "estimator='dreg' differentiates through every latent site, but site "
@@ -104,23 +154,23 @@ class IWAE(Term):
                     "reparameterized: use estimator='reparam', which takes the score function "
                     "there, or a relaxed distribution."
                 )
-        scored = joints.rescored(
-            joint, weights, joint.latent_sites if whole else joint.structure.local_sites
-        )
-        return _per_datum(scored, (weights * _log_weights(scored, whole)).sum(0), whole)
+        local = joint.structure.local_sites
+        sites = tuple(name for name in drawn_sites(joint) if whole or name in local)
+        scored = joints.rescored(joint, weights, sites)
+        return bound_per_datum(scored, (weights * weights_of(scored, whole)).sum(0), whole)
 
     def __repr__(self) -> str:
-        return written(self, num_particles=10, estimator="reparam", vectorize=None)
+        return written(self, num_particles=10, estimator="reparam", vectorize=None, enumerate=())
 
 
-def _log_weights(joint: InferenceJoint, whole: bool) -> Array:
+def weights_of(joint: InferenceJoint, whole: bool) -> Array:
     """Per datum, (num_particles, *sizes); or of the whole joint, (num_particles,)."""
     if not whole:
         return joint.log_w
     return joint.log_w.reshape(joint.log_w.shape[0], -1).sum(1) + joint.global_log_w.reshape(-1)
 
 
-def _per_datum(joint: InferenceJoint, bound: Array, whole: bool) -> Array:
+def bound_per_datum(joint: InferenceJoint, bound: Array, whole: bool) -> Array:
     """The mean over the data of a local bound, plus what the shared global latents add; a bound of
     the whole joint is divided by N.
     """
@@ -132,29 +182,26 @@ def _per_datum(joint: InferenceJoint, bound: Array, whole: bool) -> Array:
 
 
 def _score_surrogate(
-    joint: InferenceJoint, log_w: Array, bound: Array, whole: bool
+    joint: InferenceJoint, signal: Array, bound: Array, whole: bool, *, every_site: bool
 ) -> Array | float:
     surrogate: Array | float = 0.0
-    for name in joint.latent_sites:
-        if joint.is_reparameterized(name):
+    for name in drawn_sites(joint):
+        if joint.is_determined(name) or (joint.is_reparameterized(name) and not every_site):
             continue
         log_q = joint.score(name)
+        if name in joint.structure.local_sites:
+            log_q = joint.each_draw(name, log_q)
         if whole:
-            surrogate = (
-                surrogate
-                + (log_q.reshape(log_q.shape[0], -1).sum(1) * vimco_signal(log_w)).sum()
-                / joint.data_size
-            )
+            log_q = log_q.reshape(log_q.shape[0], -1).sum(1)
+            surrogate = surrogate + (log_q * signal).sum() / joint.data_size
         elif name in joint.structure.local_sites:
-            surrogate = (
-                surrogate + joint.per_datum((log_q * vimco_signal(log_w)).sum(0)[None]).mean()
-            )
+            surrogate = surrogate + joint.per_datum((log_q * signal).sum(0)[None]).mean()
         else:
             surrogate = surrogate + log_q.sum() * jax.lax.stop_gradient(bound)
     return surrogate
 
 
-def _check_subsampling(joint: InferenceJoint) -> None:
+def check_subsampling(joint: InferenceJoint) -> None:
     for plate, site in joint.other_subsampled():
         raise ValueError(
             "The importance-weighted bound needs every subsampled plate to enclose all observed "

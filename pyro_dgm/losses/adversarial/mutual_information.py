@@ -7,14 +7,12 @@ from math import log, prod
 from typing import Any
 
 import torch
-from pyro.poutine import Trace
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_choice, check_name
-from pyro_dgm.joints.handlers import GivenDraws
 from pyro_dgm.joints.joints import Joints
-from pyro_dgm.joints.structure import random_sites, trace_of
+from pyro_dgm.joints.on_draws import guide_on_draws
+from pyro_dgm.joints.structure import random_sites
 from pyro_dgm.joints.values import side_by_side, with_vectors
 from pyro_dgm.losses.adversarial.regularizers import Regularizer
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
@@ -142,7 +140,7 @@ class MutualInformation(AdversarialTerm):
         if self.estimator != "barber_agakov":
             return super().estimate(joints, step)
         name = self.compared[0]
-        scored = _guide_on_draws(joints, name, self.arguments).nodes[name]
+        scored = guide_on_draws(joints, (name,), self.arguments).nodes[name]
         site = _model_sites(joints, ())[name]
         num = _num_data(joints, name)
         log_q = scored["fn"].log_prob(scored["value"]).sum() / num
@@ -156,48 +154,6 @@ class MutualInformation(AdversarialTerm):
         by_guide = self.estimator == "barber_agakov"
         own = {"estimator": "barber_agakov", "arguments": {}}
         return {**own, **super()._shown(), "critic_steps": 0 if by_guide else 1}
-
-
-def _guide_on_draws(joints: Joints, name: str, arguments: Mapping[str, int | str]) -> Trace:
-    """The trace of the guide run on what the model generated, with the site `name` at its generated
-    value: its score there is log q(c | drawn x).
-    """
-    nodes, args, kwargs = random_sites(joints.generative()), list(joints.args), dict(joints.kwargs)
-    for site in (node for node in nodes.values() if node["infer"].get("was_observed")):
-        places: dict[Any, Any] = {**dict(enumerate(joints.args)), **joints.kwargs}
-        found = [key for key, value in places.items() if value is site["infer"]["obs"]]
-        if site["name"] in arguments:
-            found = [key for key in places if key == arguments[site["name"]]]
-        if not found:
-            why = (
-                f"{dict(arguments)} names none of them"
-                if site["name"] in arguments
-                else "the model passes obs= something made of it"
-            )
-            raise ValueError(
-                f"The guide is to see the draws of site '{site['name']}', but it is not known "
-                f"which of the arguments {list(places)} that site observes: {why}. "
-                f"Say which one takes the draws, as in arguments={{'{site['name']}': 0}}, or "
-                "pass the argument to obs= as it is."
-            )
-        for key in found:
-            if isinstance(key, str):
-                kwargs[key] = site["value"]
-            else:
-                args[key] = site["value"]
-    indices = {
-        key: node["value"]
-        for key, node in joints.generative().nodes.items()
-        if site_is_subsample(node)
-    }
-    with GivenDraws({name: nodes[name]["value"]} if name in nodes else {}, indices):
-        trace = trace_of(joints.guide, args, kwargs)
-    if name not in nodes or name not in random_sites(trace):
-        raise ValueError(
-            f"Model and guide must both draw '{name}', but the model draws {sorted(nodes)} and "
-            f"the guide {sorted(random_sites(trace))}."
-        )
-    return trace
 
 
 def _model_sites(joints: Joints, names: tuple[str, ...]) -> dict[str, Any]:

@@ -21,7 +21,28 @@ _SMALL = 0.1  # where a Taylor series in a concentration is taken
 _AT_ONE = tuple(float(special.polygamma(order, 1.0)) for order in range(17))  # psi^(order)(1)
 
 
-class Beta(Parametric):
+class _Concentrations(Parametric):
+    """Two positive parameters for each entry."""
+
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_shape: ContextShape = 0,
+        min_concentration: float = 1e-2,
+        key: Array | None = None,
+    ) -> None:
+        num_params = 2 * size_of(dim)
+        super().__init__(
+            dim,
+            num_params,
+            context_shape=context_shape,
+            floor=check_fraction("min_concentration", min_concentration),
+            key=key,
+        )
+
+
+class Beta(_Concentrations):
     """Independent entries in (0, 1):  x_i ~ Beta(a_i(c), b_i(c)), uniform where the raw parameters
     are zero.
 
@@ -41,30 +62,13 @@ class Beta(Parametric):
         Array(True, dtype=bool)
     """
 
-    def __init__(
-        self,
-        dim: int | tuple[int, ...],
-        *,
-        context_shape: ContextShape = 0,
-        min_concentration: float = 1e-2,
-        key: Array | None = None,
-    ) -> None:
-        num_params = 2 * size_of(dim)
-        super().__init__(
-            dim,
-            num_params,
-            context_shape=context_shape,
-            floor=check_fraction("min_concentration", min_concentration),
-            key=key,
-        )
-
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         a, b = self.split(self.positive(raw))
         return _Beta(a, b).to_event(len(self.event_shape))
 
 
-class Kumaraswamy(Parametric):
+class Kumaraswamy(_Concentrations):
     """Independent entries in (0, 1):  P(x_i <= t) = 1 - (1 - t^a_i(c))^b_i(c),  like a Beta, with
     samples in closed form.
 
@@ -88,23 +92,6 @@ class Kumaraswamy(Parametric):
         >>> abs(Kumaraswamy(2)().log_prob(jnp.array([0.1, 0.3]))) < 1e-6
         Array(True, dtype=bool)
     """
-
-    def __init__(
-        self,
-        dim: int | tuple[int, ...],
-        *,
-        context_shape: ContextShape = 0,
-        min_concentration: float = 1e-2,
-        key: Array | None = None,
-    ) -> None:
-        num_params = 2 * size_of(dim)
-        super().__init__(
-            dim,
-            num_params,
-            context_shape=context_shape,
-            floor=check_fraction("min_concentration", min_concentration),
-            key=key,
-        )
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

@@ -7,7 +7,7 @@ D steps.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -116,11 +116,11 @@ class AutoregressiveFlow(Flow):
         dim: int,
         scalars: Sequence[ScalarMap],
         direction: Callable[[Transform], Transform],
-        *,
         context_shape: ContextShape,
         hidden: Sequence[int],
         activation: str,
         base: Conditional | None,
+        *,
         key: Array,
     ) -> None:
         base_key, *keys = jax.random.split(key, len(scalars) + 1)
@@ -153,7 +153,28 @@ def _itself(transform: Transform) -> Transform:
     return transform
 
 
-class MAF(AutoregressiveFlow):
+class _Affine(AutoregressiveFlow):
+    """A stack of affine maps, in one direction or the other."""
+
+    _inverted: ClassVar[bool]
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        context_shape: ContextShape = 0,
+        num_layers: int = 5,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        base: Conditional | None = None,
+        key: Array,
+    ) -> None:
+        scalars = [Affine()] * check_count("num_layers", num_layers)
+        direction = Inverse if self._inverted else _itself
+        super().__init__(dim, scalars, direction, context_shape, hidden, activation, base, key=key)
+
+
+class MAF(_Affine):
     """Masked autoregressive flow, the density p(x | c) of x in R^D:  layer by layer u_i = m_i(x_<i,
     c) + exp(a_i(x_<i, c)) x_i,  noise ~ Normal(0, I).
 
@@ -181,31 +202,10 @@ class MAF(AutoregressiveFlow):
         (7,)
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        context_shape: ContextShape = 0,
-        num_layers: int = 5,
-        hidden: Sequence[int] = (64, 64),
-        activation: str = "relu",
-        base: Conditional | None = None,
-        key: Array,
-    ) -> None:
-        scalars = [Affine()] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-            key=key,
-        )
+    _inverted = True
 
 
-class IAF(AutoregressiveFlow):
+class IAF(_Affine):
     """Inverse autoregressive flow, which draws x in R^D in one pass:  layer by layer x_i =
     m_i(u_<i, c) + exp(a_i(u_<i, c)) u_i,  noise ~ Normal(0, I).
 
@@ -232,25 +232,4 @@ class IAF(AutoregressiveFlow):
         ((7, 3), (7,))
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        context_shape: ContextShape = 0,
-        num_layers: int = 5,
-        hidden: Sequence[int] = (64, 64),
-        activation: str = "relu",
-        base: Conditional | None = None,
-        key: Array,
-    ) -> None:
-        scalars = [Affine()] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            _itself,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-            key=key,
-        )
+    _inverted = False

@@ -64,16 +64,8 @@ class MAFMoG(AutoregressiveFlow):
             MixtureCDF(num_components),
             *[Affine()] * (check_count("num_layers", num_layers) - 1),
         ]
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=StandardLogistic(dim) if base is None else base,
-            key=key,
-        )
+        base = StandardLogistic(dim) if base is None else base
+        super().__init__(dim, scalars, Inverse, context_shape, hidden, activation, base, key=key)
 
 
 class NAF(AutoregressiveFlow):
@@ -115,16 +107,7 @@ class NAF(AutoregressiveFlow):
         key: Array,
     ) -> None:
         scalars = [Sigmoidal(num_components)] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-            key=key,
-        )
+        super().__init__(dim, scalars, Inverse, context_shape, hidden, activation, base, key=key)
 
 
 class AutoregressiveNSF(AutoregressiveFlow):
@@ -167,13 +150,4 @@ class AutoregressiveNSF(AutoregressiveFlow):
         key: Array,
     ) -> None:
         scalars = [Spline(num_bins, bound)] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-            key=key,
-        )
+        super().__init__(dim, scalars, Inverse, context_shape, hidden, activation, base, key=key)

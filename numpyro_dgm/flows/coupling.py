@@ -175,9 +175,9 @@ class _CouplingFlow(Flow):
         transforms: Sequence[Transform],
         num_layers: int,
         hidden: Sequence[int],
-        *,
         context_shape: ContextShape,
         base: Conditional | None,
+        *,
         key: Array,
     ) -> None:
         super().__init__(dim, transforms, context_shape=context_shape, base=base, key=key)
@@ -228,15 +228,8 @@ class NICE(_CouplingFlow):
     ) -> None:
         key_base, key = jax.random.split(key)
         couplings = _couplings(dim, Shift(), num_layers, context_shape, hidden, activation, key)
-        super().__init__(
-            dim,
-            [*couplings, Diagonal(dim)],
-            num_layers,
-            hidden,
-            context_shape=context_shape,
-            base=base,
-            key=key_base,
-        )
+        parts = [*couplings, Diagonal(dim)]
+        super().__init__(dim, parts, num_layers, hidden, context_shape, base, key=key_base)
 
 
 class RealNVP(_CouplingFlow):
@@ -280,9 +273,7 @@ class RealNVP(_CouplingFlow):
     ) -> None:
         key_base, key = jax.random.split(key)
         couplings = _couplings(dim, Affine(), num_layers, context_shape, hidden, activation, key)
-        super().__init__(
-            dim, couplings, num_layers, hidden, context_shape=context_shape, base=base, key=key_base
-        )
+        super().__init__(dim, couplings, num_layers, hidden, context_shape, base, key=key_base)
 
 
 class NSF(_CouplingFlow):
@@ -332,12 +323,5 @@ class NSF(_CouplingFlow):
             dim, Spline(num_bins, bound), num_layers, context_shape, hidden, activation, key
         )
         mixed = chain.from_iterable((coupling, LU(dim)) for coupling in couplings)
-        super().__init__(
-            dim,
-            list(mixed),
-            num_layers,
-            hidden,
-            context_shape=context_shape,
-            base=base,
-            key=key_base,
-        )
+        parts = list(mixed)
+        super().__init__(dim, parts, num_layers, hidden, context_shape, base, key=key_base)

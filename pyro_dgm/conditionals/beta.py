@@ -19,7 +19,26 @@ _SMALL = 0.1  # where a Taylor series in a concentration is taken
 _AT_ONE = tuple(float(special.polygamma(order, 1.0)) for order in range(17))  # psi^(order)(1)
 
 
-class Beta(Parametric):
+class _Concentrations(Parametric):
+    """Two positive parameters for each entry."""
+
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        *,
+        context_shape: ContextShape = 0,
+        min_concentration: float = 1e-2,
+    ) -> None:
+        num_params = 2 * size_of(dim)
+        super().__init__(
+            dim,
+            num_params,
+            context_shape=context_shape,
+            floor=check_fraction("min_concentration", min_concentration),
+        )
+
+
+class Beta(_Concentrations):
     """Independent entries in (0, 1):  x_i ~ Beta(a_i(c), b_i(c)), uniform where the raw parameters
     are zero.
 
@@ -39,28 +58,13 @@ class Beta(Parametric):
         tensor(True)
     """
 
-    def __init__(
-        self,
-        dim: int | tuple[int, ...],
-        *,
-        context_shape: ContextShape = 0,
-        min_concentration: float = 1e-2,
-    ) -> None:
-        num_params = 2 * size_of(dim)
-        super().__init__(
-            dim,
-            num_params,
-            context_shape=context_shape,
-            floor=check_fraction("min_concentration", min_concentration),
-        )
-
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         a, b = self.split(self.positive(raw))
         return _Beta(a, b).to_event(len(self.event_shape))
 
 
-class Kumaraswamy(Parametric):
+class Kumaraswamy(_Concentrations):
     """Independent entries in (0, 1):  P(x_i <= t) = 1 - (1 - t^a_i(c))^b_i(c),  like a Beta, with
     samples in closed form.
 
@@ -84,21 +88,6 @@ class Kumaraswamy(Parametric):
         >>> Kumaraswamy(2)().log_prob(torch.tensor([0.1, 0.3])).abs() < 1e-6
         tensor(True)
     """
-
-    def __init__(
-        self,
-        dim: int | tuple[int, ...],
-        *,
-        context_shape: ContextShape = 0,
-        min_concentration: float = 1e-2,
-    ) -> None:
-        num_params = 2 * size_of(dim)
-        super().__init__(
-            dim,
-            num_params,
-            context_shape=context_shape,
-            floor=check_fraction("min_concentration", min_concentration),
-        )
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

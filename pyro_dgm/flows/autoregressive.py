@@ -7,7 +7,7 @@ D steps.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -112,7 +112,6 @@ class AutoregressiveFlow(Flow):
         dim: int,
         scalars: Sequence[ScalarMap],
         direction: Callable[[Transform], Transform],
-        *,
         context_shape: ContextShape,
         hidden: Sequence[int],
         activation: str,
@@ -142,7 +141,27 @@ def _itself(transform: Transform) -> Transform:
     return transform
 
 
-class MAF(AutoregressiveFlow):
+class _Affine(AutoregressiveFlow):
+    """A stack of affine maps, in one direction or the other."""
+
+    _inverted: ClassVar[bool]
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        context_shape: ContextShape = 0,
+        num_layers: int = 5,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        base: Conditional | None = None,
+    ) -> None:
+        scalars = [Affine()] * check_count("num_layers", num_layers)
+        direction = Inverse if self._inverted else _itself
+        super().__init__(dim, scalars, direction, context_shape, hidden, activation, base)
+
+
+class MAF(_Affine):
     """Masked autoregressive flow, the density p(x | c) of x in R^D:  layer by layer u_i = m_i(x_<i,
     c) + exp(a_i(x_<i, c)) x_i,  noise ~ Normal(0, I).
 
@@ -170,29 +189,10 @@ class MAF(AutoregressiveFlow):
         torch.Size([7])
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        context_shape: ContextShape = 0,
-        num_layers: int = 5,
-        hidden: Sequence[int] = (64, 64),
-        activation: str = "relu",
-        base: Conditional | None = None,
-    ) -> None:
-        scalars = [Affine()] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-        )
+    _inverted = True
 
 
-class IAF(AutoregressiveFlow):
+class IAF(_Affine):
     """Inverse autoregressive flow, which draws x in R^D in one pass:  layer by layer x_i =
     m_i(u_<i, c) + exp(a_i(u_<i, c)) u_i,  noise ~ Normal(0, I).
 
@@ -218,23 +218,4 @@ class IAF(AutoregressiveFlow):
         (torch.Size([7, 3]), torch.Size([7]))
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        context_shape: ContextShape = 0,
-        num_layers: int = 5,
-        hidden: Sequence[int] = (64, 64),
-        activation: str = "relu",
-        base: Conditional | None = None,
-    ) -> None:
-        scalars = [Affine()] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            _itself,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-        )
+    _inverted = False

@@ -61,15 +61,8 @@ class MAFMoG(AutoregressiveFlow):
             MixtureCDF(num_components),
             *[Affine()] * (check_count("num_layers", num_layers) - 1),
         ]
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=StandardLogistic(dim) if base is None else base,
-        )
+        base = StandardLogistic(dim) if base is None else base
+        super().__init__(dim, scalars, Inverse, context_shape, hidden, activation, base)
 
 
 class NAF(AutoregressiveFlow):
@@ -110,15 +103,7 @@ class NAF(AutoregressiveFlow):
         base: Conditional | None = None,
     ) -> None:
         scalars = [Sigmoidal(num_components)] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-        )
+        super().__init__(dim, scalars, Inverse, context_shape, hidden, activation, base)
 
 
 class AutoregressiveNSF(AutoregressiveFlow):
@@ -160,12 +145,4 @@ class AutoregressiveNSF(AutoregressiveFlow):
         base: Conditional | None = None,
     ) -> None:
         scalars = [Spline(num_bins, bound)] * check_count("num_layers", num_layers)
-        super().__init__(
-            dim,
-            scalars,
-            Inverse,
-            context_shape=context_shape,
-            hidden=hidden,
-            activation=activation,
-            base=base,
-        )
+        super().__init__(dim, scalars, Inverse, context_shape, hidden, activation, base)

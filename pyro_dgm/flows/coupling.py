@@ -162,7 +162,6 @@ class _CouplingFlow(Flow):
         transforms: Sequence[Transform],
         num_layers: int,
         hidden: Sequence[int],
-        *,
         context_shape: ContextShape,
         base: Conditional | None,
     ) -> None:
@@ -212,14 +211,8 @@ class NICE(_CouplingFlow):
         base: Conditional | None = None,
     ) -> None:
         couplings = _couplings(dim, Shift(), num_layers, context_shape, hidden, activation)
-        super().__init__(
-            dim,
-            [*couplings, Diagonal(dim)],
-            num_layers,
-            hidden,
-            context_shape=context_shape,
-            base=base,
-        )
+        parts = [*couplings, Diagonal(dim)]
+        super().__init__(dim, parts, num_layers, hidden, context_shape, base)
 
 
 class RealNVP(_CouplingFlow):
@@ -261,7 +254,7 @@ class RealNVP(_CouplingFlow):
         base: Conditional | None = None,
     ) -> None:
         couplings = _couplings(dim, Affine(), num_layers, context_shape, hidden, activation)
-        super().__init__(dim, couplings, num_layers, hidden, context_shape=context_shape, base=base)
+        super().__init__(dim, couplings, num_layers, hidden, context_shape, base)
 
 
 class NSF(_CouplingFlow):
@@ -309,6 +302,4 @@ class NSF(_CouplingFlow):
             dim, Spline(num_bins, bound), num_layers, context_shape, hidden, activation
         )
         mixed = chain.from_iterable((coupling, LU(dim)) for coupling in couplings)
-        super().__init__(
-            dim, list(mixed), num_layers, hidden, context_shape=context_shape, base=base
-        )
+        super().__init__(dim, list(mixed), num_layers, hidden, context_shape, base)

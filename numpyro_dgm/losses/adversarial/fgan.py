@@ -58,14 +58,8 @@ class FDivergence(AdversarialTerm):
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(
-            sites,
-            critic,
-            optim=optim,
-            critic_steps=critic_steps,
-            regularizer=regularizer,
-            instance_noise=instance_noise,
-        )
+        own = dict[str, Any](optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, instance_noise=instance_noise, **own)
         self.f = divergence(f)
         self.generator = check_choice("generator", generator, ("saturating", "non_saturating"))
 
@@ -117,15 +111,8 @@ class JensenShannon(FDivergence):
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(
-            sites,
-            critic,
-            generator=generator,
-            optim=optim,
-            critic_steps=critic_steps,
-            regularizer=regularizer,
-            instance_noise=instance_noise,
-        )
+        own = dict[str, Any](optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, generator=generator, instance_noise=instance_noise, **own)
 
     def _given(self) -> tuple[str, ...]:
         return AdversarialTerm._given(self)  # f is no argument here
@@ -167,14 +154,8 @@ class DensityRatio(AdversarialTerm):
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
     ) -> None:
-        super().__init__(
-            sites,
-            critic,
-            optim=optim,
-            critic_steps=critic_steps,
-            regularizer=regularizer,
-            instance_noise=instance_noise,
-        )
+        own = dict[str, Any](optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        super().__init__(sites, critic, instance_noise=instance_noise, **own)
         self.f = divergence(f)
         if self.f.name == "total_variation":
             raise ValueError(

@@ -78,7 +78,7 @@ class Library:
         self, function: Callable[..., Any], module: Any, *arrays: Any
     ) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
         """function(module, *arrays), and the gradients of its sum with respect to the parameters,
-        by path, and to the arrays.
+        by path, and to the arrays. Of a list of arrays, the first is differentiated.
         """
         raise TypeError("A library differentiates.")
 
@@ -142,13 +142,13 @@ class PyroLibrary(Library):
         arrays = tuple(a.clone().requires_grad_(a.is_floating_point()) for a in arrays)
         module.zero_grad()
         values = function(module, *arrays)
-        values.sum().backward()
+        (values[0] if isinstance(values, list) else values).sum().backward()
         parameters = {
             path: np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy()
             for path, p in module.named_parameters()
         }
         return (
-            self.numpy(values),
+            [*map(self.numpy, values)] if isinstance(values, list) else self.numpy(values),
             parameters,
             [np.zeros(a.shape) if a.grad is None else a.grad.numpy() for a in arrays],
         )
@@ -213,6 +213,12 @@ class PyroLibrary(Library):
     def call(self, function: Callable[..., Any], *arrays: Any) -> Any:
         """function(*arrays)."""
         return function(*arrays)
+
+    def of_each(
+        self, function: Callable[..., Any], modules: list[Any], *arrays: Any
+    ) -> list[np.ndarray]:
+        """function(module, *arrays) for modules that differ in their numbers alone."""
+        return [self.numpy(function(module, *arrays)) for module in modules]
 
     def slopes(self, function: Callable[..., Any], *arrays: Any) -> tuple[Any, ...]:
         """The gradients of the sum of function(*arrays)."""
@@ -296,13 +302,13 @@ class NumPyroLibrary(Library):
         def total(inputs: Any) -> Any:
             with self.numpyro.handlers.seed(rng_seed=self.key(0)):
                 values = function(*inputs)
-            return values.sum(), values
+            return (values[0] if isinstance(values, list) else values).sum(), values
 
         (parameters, *found), values = eqx.filter_jit(
             eqx.filter_grad(total, has_aux=True), **QUICKLY
         )((module, *arrays))
         return (
-            np.asarray(values),
+            self.jax.tree.map(np.asarray, values),
             self.weights(parameters),
             [np.zeros(a.shape) if g is None else np.asarray(g) for a, g in zip(arrays, found)],
         )
@@ -374,6 +380,13 @@ class NumPyroLibrary(Library):
         return self.jax.jit(self.numpyro.handlers.seed(function, rng_seed=self.key(0)), **QUICKLY)(
             *arrays
         )
+
+    def of_each(
+        self, function: Callable[..., Any], modules: list[Any], *arrays: Any
+    ) -> list[np.ndarray]:
+        """function(module, *arrays) for modules that differ in their numbers alone."""
+        compiled = self.eqx.filter_jit(function, **QUICKLY)
+        return [np.asarray(compiled(module, *arrays)) for module in modules]
 
     def slopes(self, function: Callable[..., Any], *arrays: Any) -> tuple[Any, ...]:
         """The gradients of the sum of function(*arrays)."""

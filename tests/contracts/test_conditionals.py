@@ -56,7 +56,7 @@ def test_shapes(lib: Any, case: Conditional, context_shape: Any, rng: np.random.
     module = lib.conditional(case, context_shape)
     assert module.event_shape == case.event_shape
     assert module.context_shape == check_context_shape("context_shape", context_shape)
-    for batch in ((), (5,), (2, 5)):
+    for batch in ((), (5,), (2, 5)) if context_shape else ((),):
         batch_shape = batch if context_shape else ()
         value_shapes = (batch_shape, (7, *batch_shape), (7, 2, 5))
 
@@ -74,31 +74,24 @@ def test_shapes(lib: Any, case: Conditional, context_shape: Any, rng: np.random.
         assert scores == [np.broadcast_shapes(shape, batch_shape) for shape in value_shapes]
 
 
-@pytest.mark.parametrize(("case", "context_shape"), FAMILIES)
-def test_values_are_finite_also_those_of_draws(
-    lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator
-) -> None:
-    module = lib.conditional(case, context_shape)
-    value = lib.array(case.values(rng, 5))
-
-    def run() -> list[Any]:
-        p, _ = called(lib, module, context_shape, rng, 5)
-        draws = lib.draw(p, (500,))
-        mean = [] if case.name == "Categorical" else [p.mean.reshape(p.batch_shape + p.event_shape)]
-        return [p.log_prob(value), draws, p.log_prob(draws), *mean]
-
-    for array in lib.call(run):
-        assert np.isfinite(lib.numpy(array)).all()
-
-
 @pytest.mark.parametrize(
     ("case", "context_shape"), FAMILIES + [p for p in EVERY if p.id.rsplit("-", 1)[0] in KINDS]
 )
-def test_expand_and_to_event(
+def test_values_are_finite_and_expand_and_to_event(
     lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator
 ) -> None:
+    """Finite are also the mean, draws and their log-densities, of families: flows are drawn from
+    in tests of their own.
+    """
     module = lib.conditional(case, context_shape)
     value = lib.array(case.values(rng, 5))
+
+    def finite(p: Any) -> list[Any]:
+        if isinstance(case, Flow):
+            return []
+        draws = lib.draw(p, (500,))
+        mean = [] if case.name == "Categorical" else [p.mean.reshape(p.batch_shape + p.event_shape)]
+        return [p.log_prob(value), draws, p.log_prob(draws), *mean]
 
     def run() -> tuple[Any, ...]:
         p, _ = called(lib, module, context_shape, rng, 5)
@@ -109,9 +102,10 @@ def test_expand_and_to_event(
         assert tuple(joint.batch_shape) == (4,)
         assert tuple(joint.event_shape) == (5, *case.event_shape)
         assert tuple(joint.expand((3, 4)).batch_shape) == (3, 4)
-        return p.log_prob(value), wide.log_prob(value), joint.log_prob(value)
+        return p.log_prob(value), wide.log_prob(value), joint.log_prob(value), *finite(p)
 
-    once, wide, joint = map(lib.numpy, lib.call(run))
+    once, wide, joint, *others = map(lib.numpy, lib.call(run))
+    assert all(np.isfinite(array).all() for array in others)
     draw = lib.shapes(
         lambda: lib.draw(called(lib, module, context_shape, rng, 5)[0].expand((4, 5)))
     )
@@ -129,6 +123,8 @@ def test_every_parameter_and_the_context_get_gradients(
     value = lib.array(case.values(rng, 5))
     if case.name.startswith("Standard"):
         return
+    if lib.package.__name__ == "numpyro_dgm" and not isinstance(case, Flow):
+        return  # asserted where these gradients are compared with Pyro's
     gradients, by_context = lib.gradients(
         lambda module, *context: module(*context).log_prob(value), module, *context
     )
@@ -156,17 +152,13 @@ def test_extreme_parameters_stay_finite(
         )
     )
 
-    def run(raw: Any) -> list[Any]:
+    def run(module: Any, raw: Any) -> list[Any]:
         p = module.build(raw)
         draws = lib.draw(p)
         return [p.log_prob(value), draws, p.log_prob(draws)]
 
-    for array in lib.call(run, raw):
-        assert np.isfinite(lib.numpy(array)).all()
-    _, (gradient,) = lib.gradients(
-        lambda module, raw: module.build(raw).log_prob(value), module, raw
-    )
-    assert np.isfinite(gradient).all()
+    found, _, (gradient,) = lib.values_and_gradients(run, module, raw)
+    assert all(np.isfinite(array).all() for array in (*found, gradient))
 
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
@@ -225,10 +217,13 @@ def test_weights_are_saved(
     value = lib.array(case.values(rng, 5))
     lib.save(module, tmp_path / "weights")
     restored = lib.load(other, tmp_path / "weights")
-    ours, theirs = lib.call(
-        lambda: (module(*context).log_prob(value), restored(*context).log_prob(value))
+    ours, theirs = lib.of_each(
+        lambda module, value, *context: module(*context).log_prob(value),
+        [module, restored],
+        value,
+        *context,
     )
-    np.testing.assert_allclose(lib.numpy(ours), lib.numpy(theirs), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
@@ -241,6 +236,7 @@ def test_repr(lib: Any, case: Conditional, context_shape: Any) -> None:
 
 @pytest.mark.parametrize("lib", ["pyro"], indirect=True)
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
+@pytest.mark.slow("alone")
 def test_can_be_exported(
     lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator
 ) -> None:

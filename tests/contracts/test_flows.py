@@ -86,7 +86,7 @@ def test_log_determinants_are_those_of_the_jacobian(
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "context_shape"), PLANE)
-@pytest.mark.slow("numpyro alone")
+@pytest.mark.slow("numpyro")
 def test_total_mass_is_one(lib: Any, case: Flow, context_shape: Any) -> None:
     """Over a grid of the plane, for parameters that are not the ones it starts from."""
     module = lib.shaken(lib.conditional(case, context_shape, small=True), 0.3)

@@ -101,6 +101,7 @@ def test_twins_agree(x64: None, name: str, arguments: tuple[Any, ...]) -> None:
     for ours, theirs in zip(found[:2], found[2:]):
         for one, other in zip(ours, theirs):
             np.testing.assert_allclose(other, one, rtol=1e-10, atol=1e-10)
+            assert np.abs(other).max() > 1e-6
 
 
 def test_a_mixture_under_the_logistic_distribution_is_the_mixture(lib: Any, x64: None) -> None:

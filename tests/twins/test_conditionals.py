@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from dgm_core.contexts import Labels
 from tests.cases import CONDITIONALS, NETWORKS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.kinds import Conditional, Network, context_of
@@ -43,24 +44,29 @@ def compare(
     function: Callable[..., Any],
     modules: tuple[Any, Any],
     *arrays: np.ndarray,
-) -> None:
-    """The values of function(module, *arrays), and its gradients in all parameters and arrays."""
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """The values of function(module, *arrays), and its gradients in all parameters and arrays;
+    returns those of NumPyro.
+    """
     (values, ours, ours_in), (their_values, theirs, theirs_in) = (
         lib.values_and_gradients(function, module, *map(lib.array, arrays))
         for lib, module in zip(libs, modules)
     )
-    close(values, their_values)
+    for one, other in zip(*(x if isinstance(x, list) else [x] for x in (values, their_values))):
+        close(one, other)
     assert ours.keys() == theirs.keys()
     for path in ours:
         close(ours[path], theirs[path], path)
     for one, other in zip(ours_in, theirs_in):
         close(one, other)
+    return theirs, theirs_in
 
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
-def test_log_density(
+def test_log_density_and_mean(
     libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_shape: Any
 ) -> None:
+    """Each parameter and the context get a gradient that is finite and not zero."""
     rng = np.random.default_rng(1)
     torch_module = shake(libs[0].conditional(case, context_shape))
     modules = (
@@ -72,38 +78,19 @@ def test_log_density(
     context = context_of(rng, context_shape, 5)
     weights = rng.standard_normal((3, 5))  # so that no gradient cancels in the sum
 
-    def weighted(module: Any, value: Any, *context: Any) -> Any:
+    def weighted(module: Any, value: Any, *context: Any) -> list[Any]:
         p = module(*context)
-        return p.log_prob(value) * (
-            torch.as_tensor(weights)
-            if isinstance(p, torch.distributions.Distribution)
-            else jnp.asarray(weights)
-        )
+        log_prob = p.log_prob(value) * libs[module is not torch_module].array(weights)
+        return [log_prob] if case.name == "Categorical" else [log_prob, p.mean]
 
-    compare(libs, weighted, modules, value, *context)
-
-
-@pytest.mark.parametrize(("case", "context_shape"), EVERY)
-def test_mean(
-    libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_shape: Any
-) -> None:
-    if case.name == "Categorical":
+    gradients, in_arrays = compare(libs, weighted, modules, value, *context)
+    if case.name.startswith("Standard"):
         return
-    torch_module = shake(libs[0].conditional(case, context_shape))
-    modules = (
-        torch_module,
-        copy_weights(torch_module, libs[1].conditional(case, context_shape, seed=1)),
-    )
-    context = context_of(np.random.default_rng(1), context_shape, 5)
-    values = [
-        lib.numpy(
-            lib.call(
-                lambda *context, module=module: module(*context).mean, *map(lib.array, context)
-            )
-        )
-        for lib, module in zip(libs, modules)
-    ]
-    close(*values)
+    assert gradients
+    given = [] if isinstance(context_shape, Labels) else in_arrays[1:]
+    for path, gradient in [*gradients.items(), *(("context", gradient) for gradient in given)]:
+        assert np.isfinite(gradient).all(), path
+        assert np.any(gradient != 0), path
 
 
 @pytest.mark.parametrize("case", NETS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import FLOWS, SCALARS
+from tests.cases import FLOWS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.contracts.test_flow_normalization import DATA, flow
 from tests.kinds import Flow, context_of
@@ -57,26 +57,6 @@ def test_both_directions(case: Flow, context_shape: Any) -> None:
         )
 
     compare(libs, both, modules, value, *context)
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in SCALARS.items()])
-def test_scalar_maps(x64: None, case: tuple[str, tuple[Any, ...]]) -> None:
-    """Values, log-slopes and the gradients in values and parameters, both ways."""
-    found = []
-    for lib in (PyroLibrary(), NumPyroLibrary()):
-        h = lib.scalar(case[0], *case[1])
-        rng = np.random.default_rng(2)
-        arrays = 2 * rng.standard_normal(7), rng.standard_normal((7, h.num_params))
-
-        def both(v: Any, raw: Any, h: Any = h) -> Any:
-            (w, out), (u, into) = h(v, raw), h.invert(v, raw)
-            return w + 0.3 * out + 0.7 * u + 1.1 * into
-
-        inputs = tuple(map(lib.array, arrays))
-        found.append([lib.call(both, *inputs), *lib.slopes(both, *inputs)])
-    for ours, theirs in zip(*found):
-        close(ours.detach(), theirs)
-        assert np.abs(theirs).max() > 1e-6
 
 
 def test_normalization_step_by_step(x64: None) -> None:

@@ -136,9 +136,6 @@ class PyroLibrary(Library):
     def values_and_gradients(
         self, function: Callable[..., Any], module: Any, *arrays: Any
     ) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
-        """function(module, *arrays), and the gradients of its sum with respect to the parameters,
-        by path, and to the arrays.
-        """
         arrays = tuple(a.clone().requires_grad_(a.is_floating_point()) for a in arrays)
         module.zero_grad()
         values = function(module, *arrays)
@@ -294,9 +291,6 @@ class NumPyroLibrary(Library):
     def values_and_gradients(
         self, function: Callable[..., Any], module: Any, *arrays: Any
     ) -> tuple[Any, dict[str, np.ndarray], list[np.ndarray]]:
-        """function(module, *arrays), and the gradients of its sum with respect to the parameters,
-        by path, and to the arrays.
-        """
         eqx = self.eqx
 
         def total(inputs: Any) -> Any:

@@ -76,6 +76,7 @@ def garch(y):
     alpha0 = numpyro.sample("alpha0", dist.ImproperUniform(positive, (), ()))
     alpha1 = numpyro.sample("alpha1", dist.Uniform(0.0, 1.0))
     beta1 = numpyro.sample("beta1", dist.Uniform(0.0, 1 - alpha1))
+    numpyro.factor("flat", jnp.log1p(-alpha1))  # over the triangle
 
     def step(variance, before):
         variance = alpha0 + alpha1 * (before - mu) ** 2 + beta1 * variance

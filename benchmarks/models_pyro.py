@@ -76,6 +76,7 @@ def garch(y):
     alpha0 = pyro.sample("alpha0", dist.ImproperUniform(positive, (), ()))
     alpha1 = pyro.sample("alpha1", dist.Uniform(0.0, 1.0))
     beta1 = pyro.sample("beta1", dist.Uniform(0.0, 1 - alpha1))
+    pyro.factor("flat", torch.log1p(-alpha1))  # over the triangle
     variance = [torch.tensor(0.25)]
     for before in y[:-1]:
         variance.append(alpha0 + alpha1 * (before - mu) ** 2 + beta1 * variance[-1])

@@ -111,6 +111,20 @@ class Outline:
         """The last latent statement, after which a guide has nothing to answer."""
         return list(self.sites)[-1] if self.sites else None
 
+    def check_named(self, names: Iterable[str], *, complete: bool) -> None:
+        """Raises ValueError for names that are no latent sites, and where sites are left over."""
+        names = set(names)
+        if unknown := sorted(names - self.sites.keys()):
+            raise ValueError(
+                f"The parts name {unknown}, which are no latent sites of the model; it has "
+                f"{sorted(self.sites)}."
+            )
+        if complete and (left := [name for name in self.sites if name not in names]):
+            raise ValueError(
+                f"No part answers the sites {left}: give them one, Prior() for the model's own "
+                "conditional, or leave out complete=True."
+            )
+
     def check_features(self, name: str) -> None:
         """Raises ValueError where a minibatch would flow into a site that others share."""
         around = {plate.name for plate in self.sites[name].plates}
@@ -122,6 +136,43 @@ class Outline:
                     "would make the bound wrong. Leave it to the global family, or give the "
                     "plate all its data."
                 )
+
+
+def named_parts(parts: Any, own: type) -> list[tuple[tuple[str, ...], Any]]:
+    """(sites, what builds their part), from a dict by site or tuple of sites.
+
+    Raises:
+        ValueError: for anything else, and for sites that are named twice.
+    """
+    if not isinstance(parts, Mapping) or not parts:
+        raise ValueError(f"parts must be a dict of sites and their parts, got {parts!r}.")
+    found, seen = [], set[str]()
+    for key, part in parts.items():
+        sites = (key,) if isinstance(key, str) else key
+        if not isinstance(sites, tuple) or not sites or not all(isinstance(n, str) for n in sites):
+            raise ValueError(f"parts are named by a site or a tuple of sites, got {key!r}.")
+        if twice := [name for name in sites if name in seen]:
+            raise ValueError(f"parts name the sites {twice} twice.")
+        seen |= set(sites)
+        if getattr(part, "keywords", {}).get("sites") is not None:
+            raise ValueError(f"The part of {sites} names sites by itself: leave sites=... out.")
+        if not callable(part) and not isinstance(part, own):
+            raise ValueError(f"The part of {sites} must build a part, got {part!r}.")
+        found.append((sites, part))
+    return found
+
+
+def check_stock(names: Iterable[str], sites: Mapping[str, LatentSite]) -> None:
+    """Raises ValueError for sites that an automatic guide answers at other rows than the program:
+    those in a subsampled plate.
+    """
+    for name in names:
+        if name in sites and sites[name].subsampled:
+            raise ValueError(
+                f"Site '{name}' lies in the subsampled plate {list(sites[name].subsampled)}, whose "
+                "rows an automatic guide inside another one does not know: amortize it "
+                "(AmortizedGuide.part), or give the plate all its data."
+            )
 
 
 def form_of(value: Any) -> Hashable:

@@ -32,8 +32,10 @@ with unchanged():  # the libraries add warning filters and draw random numbers
     from numpyro_dgm.guides import (
         AmortizedGuide,
         AuxiliaryGuide,
+        CompositeGuide,
         Guide,
         HamiltonianGuide,
+        ImplicitGuide,
         JointGuide,
     )
     from numpyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
@@ -63,12 +65,14 @@ __all__ = [
     "AmortizedGuide",
     "AuxiliaryGuide",
     "BiGAN",
+    "CompositeGuide",
     "ConditionalGAN",
     "ConditionalVAE",
     "ConvVAE",
     "FlowGAN",
     "Guide",
     "HamiltonianGuide",
+    "ImplicitGuide",
     "InfoGAN",
     "JointGuide",
     "NonFiniteError",

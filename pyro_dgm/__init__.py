@@ -29,7 +29,15 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         reconstruct,
         to_arviz,
     )
-    from pyro_dgm.guides import AmortizedGuide, AuxiliaryGuide, Guide, HamiltonianGuide, JointGuide
+    from pyro_dgm.guides import (
+        AmortizedGuide,
+        AuxiliaryGuide,
+        CompositeGuide,
+        Guide,
+        HamiltonianGuide,
+        ImplicitGuide,
+        JointGuide,
+    )
     from pyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
     from pyro_dgm.models import (
         AVB,
@@ -57,12 +65,14 @@ __all__ = [
     "AmortizedGuide",
     "AuxiliaryGuide",
     "BiGAN",
+    "CompositeGuide",
     "ConditionalGAN",
     "ConditionalVAE",
     "ConvVAE",
     "FlowGAN",
     "Guide",
     "HamiltonianGuide",
+    "ImplicitGuide",
     "InfoGAN",
     "JointGuide",
     "NonFiniteError",

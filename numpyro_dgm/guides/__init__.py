@@ -3,16 +3,20 @@
 from numpyro_dgm.guides.amortized import AmortizedGuide, Merged, Prior
 from numpyro_dgm.guides.auxiliary import AuxiliaryGuide
 from numpyro_dgm.guides.base import Guide
+from numpyro_dgm.guides.composite import CompositeGuide
 from numpyro_dgm.guides.determined import Determined
 from numpyro_dgm.guides.hamiltonian import HamiltonianGuide
+from numpyro_dgm.guides.implicit import ImplicitGuide
 from numpyro_dgm.guides.joint import JointGuide
 
 __all__ = [
     "AmortizedGuide",
     "AuxiliaryGuide",
+    "CompositeGuide",
     "Determined",
     "Guide",
     "HamiltonianGuide",
+    "ImplicitGuide",
     "JointGuide",
     "Merged",
     "Prior",

@@ -4,6 +4,7 @@ features = encoder(inputs);  q(z_1 | features, globals) q(z_2 | features, global
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -212,9 +213,14 @@ def local_part(
     plate: str | Iterable[str] | None,
     build: Callable[..., Any] = built_conditional,
     kind: type[LocalSites] = LocalSites,
+    sites: Iterable[str] | None = None,
     key: Array | None = None,
 ) -> LocalSites | None:
-    """The local sites of a guide: see `AmortizedGuide` and `joint_part`."""
+    """The local sites of a guide, or those of them that are named: see `AmortizedGuide` and
+    `joint_part`."""
+    if sites is not None:
+        kept = {name: site for name, site in outline.sites.items() if name in set(sites)}
+        outline = replace(outline, sites=kept)
     plates = {} if isinstance(family, Mapping) and plate is None else local_plates(outline, plate)
     plates = plates or dict(outline.structure.plates)
     groups, factories = groups_of(outline, plates, family, Prior, Merged)
@@ -349,4 +355,5 @@ class AmortizedGuide(Guide):
             inputs=check_inputs(inputs),
             sees_globals=check_flag("sees_globals", sees_globals),
             plate=plate,
+            sites=None,
         )

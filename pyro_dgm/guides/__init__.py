@@ -3,16 +3,20 @@
 from pyro_dgm.guides.amortized import AmortizedGuide, Merged, Prior
 from pyro_dgm.guides.auxiliary import AuxiliaryGuide
 from pyro_dgm.guides.base import Guide
+from pyro_dgm.guides.composite import CompositeGuide
 from pyro_dgm.guides.determined import Determined
 from pyro_dgm.guides.hamiltonian import HamiltonianGuide
+from pyro_dgm.guides.implicit import ImplicitGuide
 from pyro_dgm.guides.joint import JointGuide
 
 __all__ = [
     "AmortizedGuide",
     "AuxiliaryGuide",
+    "CompositeGuide",
     "Determined",
     "Guide",
     "HamiltonianGuide",
+    "ImplicitGuide",
     "JointGuide",
     "Merged",
     "Prior",

@@ -196,3 +196,15 @@ def test_hamiltonian_guides(x64: None, place: str) -> None:
         return model, g.HamiltonianGuide(base, **settings)
 
     check_twins(build, schools(PyroBackend())[1] if place in ("global", "annealed") else Y[:4])
+
+
+def test_composite_guides(x64: None) -> None:
+    def build(b: Any) -> tuple[Callable, Any]:
+        g, c, model = b.guides, b.conditionals, levels(b, 12, 4)
+        parts = {
+            ("tau", "mu"): g.JointGuide.part(c.FullRankNormal),
+            "theta": g.AmortizedGuide.part(Identity(), c.DiagonalNormal),
+        }
+        return model, g.CompositeGuide(model, parts, complete=True, **key(b))
+
+    check_twins(build, Y[:4])

@@ -87,12 +87,13 @@ class CompositeGuide(Guide):
             than the sites that they are given, and automatic guides of sites in a subsampled plate.
 
     Example:
+        >>> from numpyro_dgm.guides import AmortizedGuide, JointGuide, Merged
         >>> def model(x):
         ...     mu = numpyro.sample("mu", numpyro.distributions.Normal(0.0, 1.0))
         ...     with numpyro.plate("data", len(x)):
         ...         z = numpyro.sample("z", numpyro.distributions.Normal(mu, 1.0))
         ...         numpyro.sample("x", numpyro.distributions.Normal(z, 1.0), obs=x)
-        >>> local = AmortizedGuide.part(lambda x: x, FullRankNormal)
+        >>> local = AmortizedGuide.part(lambda x: x, {"z": Merged()})
         >>> parts = {"mu": JointGuide.part(), "z": local}
         >>> guide = CompositeGuide(model, parts, key=jax.random.key(0))
         >>> numpyro.handlers.seed(guide, 0)(jnp.ones(4))["z"].shape

@@ -81,12 +81,13 @@ class CompositeGuide(Guide):
             than the sites that they are given, and automatic guides of sites in a subsampled plate.
 
     Example:
+        >>> from pyro_dgm.guides import AmortizedGuide, JointGuide, Merged
         >>> def model(x):
         ...     mu = pyro.sample("mu", pyro.distributions.Normal(0.0, 1.0))
         ...     with pyro.plate("data", len(x)):
         ...         z = pyro.sample("z", pyro.distributions.Normal(mu, 1.0))
         ...         pyro.sample("x", pyro.distributions.Normal(z, 1.0), obs=x)
-        >>> local = AmortizedGuide.part(torch.nn.Linear(1, 3), FullRankNormal)
+        >>> local = AmortizedGuide.part(torch.nn.Linear(1, 3), {"z": Merged()})
         >>> guide = CompositeGuide(model, {"mu": JointGuide.part(), "z": local})
         >>> guide(torch.ones(4))["z"].shape
         torch.Size([4])

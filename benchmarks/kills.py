@@ -31,6 +31,7 @@ RESULTS = Path(__file__).parent / "results" / "kills"
 BITS = (np.random.default_rng(0).random((48, 6)) < 0.4).astype(np.float32)
 REALS = np.random.default_rng(1).normal(size=(48, 3)).astype(np.float32)
 SCENARIOS = ("vae", "gan", "bigan", "flow", "compiled", "stream", "lbfgs", "constraints", "steps")
+SCENARIOS += ("state",)
 
 
 class Pyro:
@@ -80,12 +81,34 @@ class NumPyro:
         return cls(*args, **options, key=jax.random.key(0))
 
 
+def running_mean(backend: Any) -> Any:
+    """The squared distance of the model's mean draw from a running mean of the data, a term with a
+    state of its own."""
+
+    class RunningMean(backend.losses.Term):
+        name, guided = "RunningMean", False
+
+        def init_state(self, joints: Any, **key: Any) -> dict[str, Any]:
+            return {"mean": backend.np.zeros(6)}
+
+        def update(
+            self, state: dict[str, Any], joints: Any, step: Any, **key: Any
+        ) -> dict[str, Any]:
+            return {"mean": 0.9 * state["mean"] + 0.1 * joints.samples(("x",))[0].mean(0)}
+
+        def estimate(self, joints: Any, step: Any) -> tuple[Any, dict[str, Any]]:
+            z = joints.samples(("z",))[0].mean(0)
+            return ((z.sum() - joints.state(self)["mean"]) ** 2).sum(), {}
+
+    return RunningMean()
+
+
 def arguments(backend: Any, scenario: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Model, guide, data and options of `fit`."""
     adam, losses, models = backend.training.Adam(3e-3), backend.losses, backend.models
     options: dict[str, Any] = {"optim": adam, "num_epochs": 12, "batch_size": 10, "seed": 3}
     usual = {"average": 0.9, "clip_norm": 1.0, "lr_schedule": linear(60, 1.0, 0.1)}
-    if scenario in ("vae", "compiled", "stream", "steps"):
+    if scenario in ("vae", "compiled", "stream", "steps", "state"):
         vae = backend.make(models.VAE, 6, 2, hidden=(8,))
         options |= {**usual, "validation": BITS[:20], "patience": 50}
         data: Any = BITS
@@ -95,6 +118,8 @@ def arguments(backend: Any, scenario: str) -> tuple[Any, Any, Any, dict[str, Any
             options |= {"num_epochs": None, "num_steps": 57}
         if scenario == "compiled":
             options |= {"compile": True}
+        if scenario == "state":
+            options |= {"loss": losses.ELBO() + 0.1 * running_mean(backend)}
         return vae.model, vae.guide, data, options
     if scenario == "gan":
         gan = backend.make(models.GAN, 3, 2, hidden=(8,))

@@ -112,4 +112,18 @@ def check_terms(terms: Any, kind: type) -> tuple[tuple[Any, Any], ...]:
     for weight, term in terms:
         check_weight("The weight of a loss", weight)
         check_instance("term", term, kind, "a term such as ELBO()")
+    _check_critics([term for _, term in terms])
     return terms
+
+
+def _check_critics(terms: list[Any]) -> None:
+    """Raises ValueError where two terms hold one critic, which each of them would train."""
+    owners: dict[int, Any] = {}
+    for term in terms:
+        critic = getattr(term, "critic", None)
+        other = term if critic is None else owners.setdefault(id(critic), term)
+        if other is not term:
+            raise ValueError(
+                f"{other.name} and {term.name} share one critic, and each term trains its own: "
+                "give each a critic of its own, or use one term twice."
+            )

@@ -41,7 +41,10 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 @pytest.mark.parametrize("path", FILES)
-@pytest.mark.slow("numpyro_dgm.flows", "numpyro_dgm.evaluation", "pyro_dgm.evaluation.nuts")
+@pytest.mark.slow(
+    *(f"numpyro_dgm.{part}" for part in ("flows", "guides", "models", "evaluation")),
+    "pyro_dgm.evaluation.nuts",
+)
 def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     report: list[str] = []

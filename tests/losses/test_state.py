@@ -57,6 +57,19 @@ def running_mean(backend: Any) -> Any:
     return RunningMean()
 
 
+def test_one_critic_in_two_terms_is_refused(backend: Any) -> None:
+    """Each would train it: one network in Pyro, two copies in NumPyro. One term twice is one."""
+    losses = package(backend).losses
+    key = {} if backend.name == "pyro" else {"key": backend.jax.random.key(0)}
+    critic = losses.Critic(1, hidden=(4,), **key)
+    one, two = losses.JensenShannon("x", critic), losses.Wasserstein("z", critic)
+    with pytest.raises(
+        ValueError, match=r"JensenShannon\(x\) and Wasserstein\(z\) share one critic"
+    ):
+        one + losses.ELBO() + two
+    assert len((one + 2.0 * one).stateful) == 1
+
+
 class Engine:
     """The stock engine of either library, one step at a time."""
 

@@ -75,6 +75,43 @@ def test_a_run_in_steps_goes_on_inside_a_pass(face, tmp_path, as_stream) -> None
         np.testing.assert_array_equal(face.params(longer)[name], value)
 
 
+def running_mean(face: Any) -> Any:
+    """A term that keeps a running mean of the data."""
+
+    class RunningMean(face.losses.Term):
+        name, details, guided = "RunningMean", ("mean",), False
+
+        def init_state(self, joints: Any, **key: Any) -> dict[str, Any]:
+            return {"mean": face.np.zeros(3)}
+
+        def update(
+            self, state: dict[str, Any], joints: Any, step: Any, **key: Any
+        ) -> dict[str, Any]:
+            return {"mean": 0.9 * state["mean"] + 0.1 * joints.samples(("x",))[0].mean(0)}
+
+        def estimate(self, joints: Any, step: Any) -> tuple[Any, dict[str, Any]]:
+            mean = joints.state(self)["mean"]
+            return ((joints.samples(("x",))[1].mean(0) - mean) ** 2).sum(), {"mean": mean.sum()}
+
+    return RunningMean()
+
+
+def test_a_term_with_a_state_of_its_own_goes_on(face, tmp_path) -> None:
+    """To the bit; as it starts is as it would not end."""
+
+    def run(folder: Any, **changes: Any) -> Any:
+        return small(face, folder, 4, loss=face.losses.NLL() + 0.5 * running_mean(face), **changes)
+
+    expected = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, callbacks=[interrupt_at(3)])
+    found = run(tmp_path)
+    face.assert_equal(found, expected)
+    ours, theirs = (np.asarray(r.term_state["RunningMean"]["mean"]) for r in (found, expected))
+    np.testing.assert_array_equal(ours, theirs)
+    assert np.abs(theirs).max() > 0.1
+
+
 def test_more_epochs_may_be_asked_for(face, tmp_path) -> None:
     small(face, tmp_path, 2)
     run = small(face, tmp_path, 5)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dgm_core.arguments import check_callable, check_floats, check_seed, refuse, shown
 from dgm_core.chains import Chains
-from dgm_core.diagnostics import summary
+from dgm_core.diagnostics import psis_khat, summary
 from dgm_core.results import format_table
 from dgm_core.samples.distances import sliced_wasserstein
 from dgm_core.studies.pictures import plot_comparison
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Attempt", "Comparison", "compared", "reference_errors", "seconds_per_step"]
 
 Draws = Mapping[str, np.ndarray]
-COLUMNS = ("ELBO", "IWAE", "gap", "khat", "ESS")
+COLUMNS = ("ELBO", "IWAE", "gap", "khat", "khat local", "khat global", "ESS")
 ERRORS = ("mean error", "sd error", "quantile error", "distance")
 PROBS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _POINTS = 2000  # draws that a distance is taken of
@@ -33,13 +33,15 @@ _POINTS = 2000  # draws that a distance is taken of
 
 class Attempt(NamedTuple):
     """What came of one guide: draws {site: (num_draws, ...)}, seconds per step, parameters of the
-    guide, and a function that gives its log-weights, or raises.
+    guide, a function that gives its log-weights, or raises, and such functions of the weights of
+    groups of latents, by column.
     """
 
     draws: Draws
     seconds: float
     parameters: int
     log_weights: Callable[[], np.ndarray]
+    groups: Mapping[str, Callable[[], np.ndarray]] = {}
 
 
 class Comparison:
@@ -47,8 +49,10 @@ class Comparison:
 
     Columns:
         guide, objective, seed;  ELBO and IWAE in nats per datum (of the whole where there are
-        global latents), and gap, the one less the other;  khat, the largest over the data;  ESS,
-        the smallest number of effective draws of a datum;  against the reference, over all
+        global latents), and gap, the one less the other;  khat, the largest over the data;  khat
+        local and khat global, of a guide with both kinds of latents: the largest over the data at
+        one draw of the globals, and of the globals with the local ones summed out;  ESS, the
+        smallest number of effective draws of a datum;  against the reference, over all
         entries of all sites: mean error, the largest |mean - mean'| in units of its sd; sd error,
         the largest |sd / sd' - 1|; quantile error, the largest error of the 5, 25, 50, 75 and 95 %
         quantiles in units of sd; distance, the sliced Wasserstein distance of entries in units of
@@ -130,6 +134,7 @@ def compared(
                             row |= reference_errors(found.draws, reference)
                         kept[name, objective, seed] = found.draws
                         row |= _bounds(found.log_weights())
+                        row |= _khats(found.groups)
                     except Exception as error:
                         row["failed"] = _sentence(error)
                     rows.append(row)
@@ -321,6 +326,18 @@ def _bounds(log_w: np.ndarray) -> dict[str, float]:
         raise ValueError(f"the ELBO is {found['ELBO']}.")
     found |= {"gap": found["IWAE"] - found["ELBO"], "ESS": float(np.min(report["ESS"]))}
     return found | ({"khat": float(np.max(report["k-hat"]))} if "k-hat" in report else {})
+
+
+def _khats(groups: Mapping[str, Callable[[], np.ndarray]]) -> dict[str, float]:
+    """The largest k-hat of each group of latents; without the groups that a guide does not have."""
+    found = {}
+    for column, weights in groups.items():
+        try:
+            log_w = weights()
+        except ValueError:
+            continue
+        found[column] = float(np.max(psis_khat(log_w)))
+    return found if len(found) == len(groups) else {}
 
 
 def _check_finite(draws: Draws, what: str) -> None:

@@ -11,6 +11,7 @@ from numpyro_dgm.evaluation.arviz import to_arviz
 from numpyro_dgm.evaluation.calibration import calibrate
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
 from numpyro_dgm.evaluation.gaps import inference_gaps
+from numpyro_dgm.evaluation.groups import global_log_weights, local_log_weights
 from numpyro_dgm.evaluation.nuts import nuts
 from numpyro_dgm.evaluation.prediction import predict, prior_predictive
 from numpyro_dgm.evaluation.resampling import resample
@@ -24,8 +25,10 @@ __all__ = [
     "compare_guides",
     "elbo_surgery",
     "generate",
+    "global_log_weights",
     "inference_gaps",
     "latents",
+    "local_log_weights",
     "log_weights",
     "median",
     "nuts",

@@ -129,13 +129,17 @@ class Call:
         function: Callable[[InferenceJoint], Any],
         num_particles: int = 1,
         rows: np.ndarray | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> Any:
-        """What a function of a joint gives, a tree of arrays, in numpy; compiled in NumPyro."""
-        compiled = self._compiled.setdefault(
-            (function, num_particles),
-            jax.jit(lambda *batch: function(self._joint(num_particles, *batch))),
-        )
-        return jax.tree.map(np.asarray, compiled(*self._batch(rows)))
+        """What a function of a joint gives, a tree of arrays, in numpy; compiled in NumPyro.  The
+        guide draws what is `given`, by site, as it is."""
+
+        def run(given: dict[str, Any], *batch: Any) -> Any:
+            with GivenDraws(None, given):
+                return function(self._joint(num_particles, *batch))
+
+        compiled = self._compiled.setdefault((function, num_particles), jax.jit(run))
+        return jax.tree.map(np.asarray, compiled(dict(given or {}), *self._batch(rows)))
 
     def repeat(
         self,

@@ -26,6 +26,7 @@ from dgm_core.studies.comparison import (
 from dgm_core.training.recipes import Recipe
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import calling
+from numpyro_dgm.evaluation.groups import global_log_weights, local_log_weights
 from numpyro_dgm.evaluation.nuts import nuts
 from numpyro_dgm.evaluation.posterior import Posterior, model_sites
 from numpyro_dgm.evaluation.summaries import sample_posterior
@@ -129,6 +130,10 @@ def compare_guides(
             seconds_per_step(run.history),
             _num_parameters(run, data),
             lambda: log_weights(run, data, num_particles=num_particles, seed=seed + 1),
+            {
+                "khat local": lambda: local_log_weights(run, data, seed=seed + 2),
+                "khat global": lambda: global_log_weights(run, data, seed=seed + 3),
+            },
         )
 
     return compared(guides, objectives, seeds, attempt, draws, progress=progress, notes=notes)

@@ -21,6 +21,7 @@ __all__: list[str] = []  # for the package, not for users
 Init = str | Mapping[str, Any] | None
 NUM_DRAWS = 64
 MOST = 100  # entries of a vector whose curvature is looked at where no start is asked for
+ROUNDING = 1e-8  # of a curvature, in units of the largest
 STEEP = 100.0  # times the curvature of the prior: the data decide
 
 
@@ -90,15 +91,24 @@ def start_of(
     if init == "map":
         return Start(start + spread * mode, spread)
     hessian = curvature(mode)
-    if not (np.linalg.eigvalsh(hessian) > 0).all():
+    values = np.linalg.eigvalsh(hessian)
+    if not values[0] > -ROUNDING * values[-1]:
         if init is None:
             return Start(start + spread * mode, spread)
         raise ValueError(no_hessian())
     if correlated:
-        found = np.asarray(spread)[:, None] * np.linalg.cholesky(np.linalg.inv(hessian))
+        found = np.asarray(spread)[:, None] * _root_of_inverse(hessian)
     else:
         found = np.asarray(spread) * np.diagonal(hessian) ** -0.5
     return Start(start + spread * mode, jnp.asarray(found, start.dtype), 1.0)
+
+
+def _root_of_inverse(hessian: np.ndarray) -> np.ndarray:
+    """The lower triangular L with L L' = H^-1, from directions that rounding has not blurred."""
+    values, vectors = np.linalg.eigh(hessian)
+    values = np.maximum(values, ROUNDING * values[-1])
+    clean = (vectors * values) @ vectors.T
+    return np.linalg.inv(np.linalg.cholesky(clean[::-1, ::-1]).T)[::-1, ::-1]
 
 
 def _is_steep(hessian: np.ndarray) -> bool:

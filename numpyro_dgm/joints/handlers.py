@@ -72,7 +72,7 @@ class GivenDraws(Messenger):
 
     def __init__(
         self,
-        fn: Callable,
+        fn: Callable | None,
         values: Mapping[str, Array],
         indices: Mapping[str, Array | None] | None = None,
     ) -> None:

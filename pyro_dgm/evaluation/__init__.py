@@ -11,6 +11,7 @@ from pyro_dgm.evaluation.arviz import to_arviz
 from pyro_dgm.evaluation.calibration import calibrate
 from pyro_dgm.evaluation.draws import generate, latents, reconstruct
 from pyro_dgm.evaluation.gaps import inference_gaps
+from pyro_dgm.evaluation.groups import global_log_weights, local_log_weights
 from pyro_dgm.evaluation.nuts import nuts
 from pyro_dgm.evaluation.prediction import predict, prior_predictive
 from pyro_dgm.evaluation.resampling import resample
@@ -24,8 +25,10 @@ __all__ = [
     "compare_guides",
     "elbo_surgery",
     "generate",
+    "global_log_weights",
     "inference_gaps",
     "latents",
+    "local_log_weights",
     "log_weights",
     "median",
     "nuts",

@@ -141,9 +141,13 @@ class Call:
         function: Callable[[InferenceJoint], Any],
         num_particles: int = 1,
         rows: np.ndarray | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> Any:
-        """What a function of a joint gives, a tree of arrays, in numpy; compiled in NumPyro."""
-        tree = function(self.joint(num_particles, rows))
+        """What a function of a joint gives, a tree of arrays, in numpy; compiled in NumPyro.  The
+        guide draws what is `given`, by site, as it is."""
+        values = {n: torch.as_tensor(x, device=self.device) for n, x in (given or {}).items()}
+        with GivenDraws(values):
+            tree = function(self.joint(num_particles, rows))
         return tree_map(as_numpy, tree)
 
     def repeat(

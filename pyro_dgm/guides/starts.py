@@ -18,6 +18,7 @@ __all__: list[str] = []  # for the package, not for users
 Init = str | Mapping[str, Any] | None
 NUM_DRAWS = 64
 MOST = 100  # entries of a vector whose curvature is looked at where no start is asked for
+ROUNDING = 1e-8  # of a curvature, in units of the largest
 STEEP = 100.0  # times the curvature of the prior: the data decide
 
 
@@ -77,15 +78,24 @@ def start_of(
     if init == "map":
         return Start(start + spread * mode, spread)
     hessian = curvature(mode)
-    if not (torch.linalg.eigvalsh(hessian) > 0).all():
+    values = torch.linalg.eigvalsh(hessian)
+    if not values[0] > -ROUNDING * values[-1]:
         if init is None:
             return Start(start + spread * mode, spread)
         raise ValueError(no_hessian())
     if correlated:
-        found = spread[:, None] * torch.linalg.cholesky(torch.linalg.inv(hessian))
+        found = spread[:, None] * _root_of_inverse(hessian)
     else:
         found = spread * hessian.diagonal() ** -0.5
     return Start(start + spread * mode, found.to(start), 1.0)
+
+
+def _root_of_inverse(hessian: Tensor) -> Tensor:
+    """The lower triangular L with L L' = H^-1, from directions that rounding has not blurred."""
+    values, vectors = torch.linalg.eigh(hessian)
+    values = values.clamp(min=float(ROUNDING * values[-1]))
+    clean = (vectors * values) @ vectors.T
+    return torch.linalg.inv(torch.linalg.cholesky(clean.flip(0, 1)).T).flip(0, 1)
 
 
 def _is_steep(hessian: Tensor) -> bool:

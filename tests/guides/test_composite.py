@@ -46,19 +46,20 @@ def evidence() -> float:
     return float(multivariate_normal(np.zeros(5), 2 * np.eye(5) + 1).logpdf(X))
 
 
-def exact(b: Any, name: str = "exact") -> Any:
-    """The posterior itself:  q(mu), and q(z_n | x_n, mu), at weights worked out by hand."""
+def exact(b: Any, outer: float = 1.0, inner: float = 1.0, name: str = "exact") -> Any:
+    """The posterior itself:  q(mu), and q(z_n | x_n, mu), at weights worked out by hand; too narrow
+    by the factors `outer` and `inner`."""
     normal = b.conditionals.Normal
     parts = {
         "mu": b.guides.JointGuide.part(partial(normal, scale=1.0), init="prior"),
-        ("z",): b.guides.AmortizedGuide.part(Identity(), partial(normal, scale=0.5**0.5)),
+        ("z",): b.guides.AmortizedGuide.part(Identity(), partial(normal, scale=inner * 0.5**0.5)),
     }
     guide = b.guides.CompositeGuide(levels(b), parts, complete=True, name=name, **key(b))
     guide.prepare(b.array(X))
     vector, local = guide.parts
     start, spread = (float(getattr(v, "value", v)[0]) for v in (vector.start, vector.spread))
     precision = 1 + len(X) / 2
-    sd, mean = precision**-0.5, X.sum() / 2 / precision
+    sd, mean = outer * precision**-0.5, X.sum() / 2 / precision
     weights = {
         "log_scale": [np.log(sd / spread)],
         "shift": [(mean - start) / sd],

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from dgm_core.arguments import check_count
 from dgm_core.diagnostics import LogWeights, point_mass_message
-from dgm_core.evaluation import check_densities, drawn_together, no_group, weighs_whole
+from dgm_core.evaluation import check_densities, weighs_whole
+from dgm_core.groups import drawn_together, no_group
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, calling
 from pyro_dgm.evaluation.weights import log_densities

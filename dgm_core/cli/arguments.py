@@ -224,8 +224,8 @@ def _stored(
         settings = _as_given(backend_name, model, stored["arguments"])
     except (UsageError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{config} does not describe a run ({error}): restore it or start anew in another "
-            "folder."
+            f"{config} does not describe a run ({in_words(error)}): restore it or start anew in "
+            "another folder."
         ) from error
     if backend != backend_name:
         raise UsageError(
@@ -233,6 +233,20 @@ def _stored(
             f"python -m {backend}."
         )
     return model, settings
+
+
+def in_words(error: Exception) -> str:
+    """What is wrong with what a file holds.
+
+    Example:
+        >>> in_words(KeyError("model"))
+        "'model' is missing"
+    """
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, TypeError | AttributeError):
+        return "some of it is of another kind"
+    return str(error).rstrip(".")
 
 
 def _as_given(backend_name: str, model: Any, settings: dict[str, Any]) -> dict[str, Any]:

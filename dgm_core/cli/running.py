@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dgm_core import plots
-from dgm_core.cli.arguments import UsageError, settings_of
+from dgm_core.cli.arguments import UsageError, in_words, settings_of
 from dgm_core.cli.backend import Backend
 from dgm_core.cli.building import Prepared, as_usage_error, build_loss, build_model, prepare
 from dgm_core.cli.table import LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS
@@ -242,6 +242,8 @@ def _row(folder: Path) -> dict[str, Any]:
     """One line of the comparison."""
     try:
         config, results = read_json(folder / "config.json"), read_json(folder / "results.json")
+        if config["model"] not in MODELS:
+            raise ValueError(f"unknown model {config['model']!r}")
         settings, flags = config["arguments"], MODELS[config["model"]].flags
         row = {"run": folder.resolve().name, "backend": config["backend"]}
         row |= {"model": config["model"], "data": settings["data"]}
@@ -259,7 +261,7 @@ def _row(folder: Path) -> dict[str, Any]:
         return row | {"epochs": results["epoch"], "seconds": results["seconds"]}
     except Exception as error:  # whatever a wrong file leads to
         raise UsageError(
-            f"{folder} does not hold the results of a finished run ({error})."
+            f"{folder} does not hold the results of a finished run ({in_words(error)})."
         ) from error
 
 

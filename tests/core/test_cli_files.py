@@ -143,6 +143,25 @@ def test_what_compare_refuses(capsys):
     assert FakeBackend()("compare", "run") == 2
 
 
+def test_what_a_file_lacks_is_said_in_words(capsys):
+    assert FakeBackend()(*RUN) == 0
+    capsys.readouterr()
+    path = Path("run/config.json")
+    good = json.loads(path.read_text())
+    lacking = {name: x for name, x in good.items() if name != "arguments"}
+    for wrong, said in (
+        (lacking, "'arguments' is missing"),
+        ({**good, "model": "gann"}, "unknown model 'gann'"),
+        ({**good, "arguments": 3}, "some of it is of another kind"),
+    ):
+        path.write_text(json.dumps(wrong))
+        assert FakeBackend()("compare", "run") == 2
+        assert f"results of a finished run ({said})." in one_line(capsys)
+    path.write_text(json.dumps(lacking))
+    assert FakeBackend()("fit", "vae", "--output", "run", "--resume") == 2
+    assert "does not describe a run ('arguments' is missing): restore it" in one_line(capsys)
+
+
 def test_a_folder_that_another_run_writes_to(capsys):
     fake = FakeBackend()
     Path("run").mkdir()

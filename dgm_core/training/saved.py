@@ -17,10 +17,12 @@ __all__ = [
     "CheckpointError",
     "called_with",
     "check_arrays",
+    "check_terms_kept",
     "describe_call",
     "fingerprint",
     "read_run",
     "seen",
+    "split_terms",
     "stand_ins",
     "unrunnable",
     "write_run",
@@ -192,6 +194,30 @@ def check_arrays(
         raise CheckpointError(
             f"{path} holds a run of another model or guide ({shown}{more}): pass the model and "
             "guide that the run was fitted with."
+        )
+
+
+def split_terms(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays of a run, and those of what the terms of its loss keep.
+
+    Example:
+        >>> split_terms({"params/a": 1, "terms/b": 2})
+        ({'params/a': 1}, {'terms/b': 2})
+    """
+    terms = {name: array for name, array in arrays.items() if name.startswith("terms/")}
+    return {name: array for name, array in arrays.items() if name not in terms}, terms
+
+
+def check_terms_kept(
+    path: str | os.PathLike[str], saved: Mapping[str, str], found: Mapping[str, str]
+) -> None:
+    """Raises CheckpointError where the terms of a loss keep other things than a file holds: names
+    with the shapes of what is there.
+    """
+    if differ := sorted(dict(saved.items() ^ found.items())):
+        raise CheckpointError(
+            f"{path} does not hold what the terms of this loss keep (they differ in {differ[0]!r}"
+            f"{f' and {len(differ) - 1} more' if differ[1:] else ''}): pass the loss of the fit."
         )
 
 

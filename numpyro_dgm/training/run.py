@@ -10,13 +10,24 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
 from numpyro.distributions.distribution import validation_enabled
 from numpyro.handlers import block, replay, seed, trace
 
+from dgm_core.arguments import check_instance
 from dgm_core.results import History
 from dgm_core.training.batches import Form
 from dgm_core.training.checkpoint import CheckpointError
-from dgm_core.training.saved import called_with, check_arrays, read_run, unrunnable, write_run
+from dgm_core.training.saved import (
+    called_with,
+    check_arrays,
+    check_terms_kept,
+    read_run,
+    split_terms,
+    unrunnable,
+    write_run,
+)
+from numpyro_dgm.losses import Loss
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.nn.register import is_held
 from numpyro_dgm.training import resuming
@@ -60,13 +71,13 @@ class Run:
     networks: tuple[Any, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the run to a file for `load_run`: weights, running statistics, history and
-        configuration; neither code nor data, and nothing of the loss.
+        """Write the run to a file for `load_run`: weights, running statistics, history,
+        configuration and what the terms of the loss keep; neither code nor data.
 
         Raises:
             CheckpointError: where it cannot be written; a file of that name is then as it was.
         """
-        arrays = _arrays(self.params, self.mutable_state)
+        arrays = _arrays(self.params, self.mutable_state, self.term_state)
         write_run(
             path,
             "numpyro_dgm",
@@ -115,6 +126,7 @@ def load_run(
     guide: Callable | None,
     *,
     data: Any = None,
+    loss: Loss | None = None,
 ) -> Run:
     """Read what `Run.save` wrote; no code of the file is run.
 
@@ -127,10 +139,12 @@ def load_run(
         model, guide: those of the fit; the guide None where the fit had none.
         data: what model and guide are called with instead, in any form that `fit` takes, for those
             that cannot be called with arbitrary numbers.
+        loss: that of the fit, where what its terms keep is wanted, such as critics:
+            `loss.critics(run.term_state)`. Without it the run has no term_state.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of the other backend, or of another model or
-            guide, or these cannot be called.
+        CheckpointError: the file is missing, damaged, of the other backend, or of another model,
+            guide or loss, or these cannot be called.
 
     Example:
         >>> import tempfile
@@ -142,7 +156,10 @@ def load_run(
         >>> load_run(path, vae.model, vae.guide).epoch
         1
     """
+    if loss is not None:
+        check_instance("loss", loss, Loss, "that of the fit, or None")
     arrays, fields = read_run(path, "numpyro_dgm")
+    arrays, kept = split_terms(arrays)
     guide = _prior_of(model) if guide is None else guide
     if data is None:
         kind, names, values = called_with(path, fields["config"])
@@ -163,7 +180,23 @@ def load_run(
         jax.tree.map(lambda _: next(new), params),
         jax.tree.map(lambda _: next(new), held),
     )
-    return Run(model=model, guide=guide, params=params, mutable_state=held, **fields)
+    states: dict[str, Any] = {}
+    if loss is not None:
+        key, (args, kwargs) = jax.random.key(0), form.call(values)
+        with evaluation_mode(model, guide), validation_enabled(False):
+            joints = loss.joints(key, params, model, guide, args, kwargs, mutable_state=held)
+            states = loss.init_states(joints, key)
+        wanted = _arrays({}, {}, states)
+        check_terms_kept(path, _shapes(kept), _shapes(wanted))
+        new = iter([resuming.from_numpy(kept[name], leaf) for name, leaf in wanted.items()])
+        states = {name: jax.tree.map(lambda _: next(new), states[name]) for name in sorted(states)}
+    return Run(
+        model=model, guide=guide, params=params, mutable_state=held, term_state=states, **fields
+    )
+
+
+def _shapes(arrays: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(np.shape(array)) for name, array in arrays.items()}
 
 
 class _Method(NamedTuple):
@@ -209,12 +242,14 @@ def _found(
     return learned(guide_trace), of_model, {**beside, **held(guide_trace)}
 
 
-def _arrays(params: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
-    """All arrays of a run by the names that they have in its file; not those of the loss."""
+def _arrays(
+    params: Mapping[str, Any], held: Mapping[str, Any], states: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """All arrays of a run by the names that they have in its file."""
     own = {name: value for name, value in held.items() if not name.startswith("loss$")}
     return {
         f"{kind}/{name}{jax.tree_util.keystr(path)}": leaf
-        for kind, trees in (("params", params), ("state", own))
+        for kind, trees in (("params", params), ("state", own), ("terms", states or {}))
         for name, tree in sorted(trees.items())
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }

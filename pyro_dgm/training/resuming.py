@@ -30,10 +30,20 @@ def save(folder: Path, tree: Any, header: Mapping[str, Any]) -> None:
         CheckpointError: if that cannot be done.
     """
     try:
-        arrays = flatten(mapped(tree, _to_numpy))
+        arrays = to_arrays(tree)
     except (TypeError, ValueError) as error:
         raise resuming.unsuited(folder, error) from error
     resuming.save(folder, arrays, header)
+
+
+def to_arrays(tree: Any) -> dict[str, Any]:
+    """A tree of tensors, numbers and strings as a checkpoint holds it."""
+    return flatten(mapped(tree, _to_numpy))
+
+
+def from_arrays(arrays: Mapping[str, Any]) -> Any:
+    """The tree that `to_arrays` was given."""
+    return _to_tensors(unflatten(arrays))
 
 
 def load(folder: Path, identity: Mapping[str, Any]) -> tuple[Any, dict[str, Any]] | None:
@@ -43,7 +53,7 @@ def load(folder: Path, identity: Mapping[str, Any]) -> tuple[Any, dict[str, Any]
         CheckpointError: if it belongs to a run with other arguments or cannot be read.
     """
     found = resuming.load(folder, identity)
-    return found and (_to_tensors(unflatten(found[0])), found[1])
+    return found and (from_arrays(found[0]), found[1])
 
 
 def identity(arguments: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> dict[str, Any]:

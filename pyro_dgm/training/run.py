@@ -12,10 +12,21 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from dgm_core.arguments import check_instance
 from dgm_core.results import History
 from dgm_core.training.batches import Form
 from dgm_core.training.checkpoint import CheckpointError
-from dgm_core.training.saved import called_with, check_arrays, read_run, unrunnable, write_run
+from dgm_core.training.saved import (
+    called_with,
+    check_arrays,
+    check_terms_kept,
+    read_run,
+    split_terms,
+    unrunnable,
+    write_run,
+)
+from pyro_dgm.losses import Loss
+from pyro_dgm.training import resuming
 from pyro_dgm.training.weights import held_by_networks, networks_met, run_once
 
 __all__ = ["NonFiniteError", "Run", "load_run"]
@@ -57,14 +68,17 @@ class Run:
     networks: tuple[Any, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the run to a file for `load_run`: weights, running statistics, history and
-        configuration; neither code nor data, and nothing of the loss.
+        """Write the run to a file for `load_run`: weights, running statistics, history,
+        configuration and what the terms of the loss keep; neither code nor data.
 
         Raises:
             CheckpointError: where it cannot be written; a file of that name is then as it was.
         """
         arrays = _arrays(self.params, self.mutable_state)
-        write_run(path, "pyro_dgm", {name: _to_numpy(x) for name, x in arrays.items()}, vars(self))
+        plain = {name: _to_numpy(x) for name, x in arrays.items()}
+        if self.term_state:
+            plain |= resuming.to_arrays({"terms": self.term_state})
+        write_run(path, "pyro_dgm", plain, vars(self))
 
     def __repr__(self) -> str:
         total = f" of {self.config['num_epochs']}" if "num_epochs" in self.config else ""
@@ -99,6 +113,7 @@ def load_run(
     guide: Callable | None,
     *,
     data: Any = None,
+    loss: Loss | None = None,
 ) -> Run:
     """Read what `Run.save` wrote; no code of the file is run.
 
@@ -111,10 +126,12 @@ def load_run(
         model, guide: those of the fit; the guide None where the fit had none.
         data: what model and guide are called with instead, in any form that `fit` takes, for those
             that cannot be called with arbitrary numbers.
+        loss: that of the fit, where what its terms keep is wanted, such as critics:
+            `loss.critics(run.term_state)`. Without it the run has no term_state.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of the other backend, or of another model or
-            guide, or these cannot be called.
+        CheckpointError: the file is missing, damaged, of the other backend, or of another model,
+            guide or loss, or these cannot be called.
 
     Example:
         >>> import tempfile
@@ -126,7 +143,10 @@ def load_run(
         >>> load_run(path, vae.model, vae.guide).epoch
         1
     """
+    if loss is not None:
+        check_instance("loss", loss, Loss, "that of the fit, or None")
     arrays, fields = read_run(path, "pyro_dgm")
+    arrays, kept = split_terms(arrays)
     guide = _prior_of(model) if guide is None else guide
     if data is None:
         kind, names, values = called_with(path, fields["config"])
@@ -145,11 +165,20 @@ def load_run(
     for name, array in arrays.items():
         kind, _, own = name.partition("/")
         found[kind][own] = _to_tensor(array, like[name])
+    states = resuming.from_arrays(kept)["terms"] if kept and loss is not None else {}
+    if loss is not None:
+        check_terms_kept(path, dict.fromkeys(states, ""), dict.fromkeys(loss.stateful, ""))
+        for name, term in loss.stateful.items():
+            try:
+                term.critic_in(states[name])
+            except (RuntimeError, KeyError):
+                check_terms_kept(path, {name: "another critic"}, {})
     return Run(
         model=model,
         guide=guide,
         params=found["params"],
         mutable_state=found["state"],
+        term_state=states,
         networks=networks,
         **fields,
     )

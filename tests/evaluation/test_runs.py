@@ -149,6 +149,43 @@ def test_a_file_gives_the_run_back(backend: Any, tmp_path: Path) -> None:
     assert repr(read) == repr(run)
 
 
+@pytest.mark.slow("numpyro")
+def test_critics_are_read_back(backend: Any, tmp_path: Path) -> None:
+    """As trained, with their optimizers; by the loss of the fit alone."""
+    losses = package(backend.name).losses
+
+    def loss(width: int = 4) -> Any:
+        key = {} if backend.name == "pyro" else {"key": backend.jax.random.key(0)}
+        critic = losses.Critic(2, hidden=(width,), **key)
+        return losses.ELBO() + 0.1 * losses.JensenShannon("z", critic)
+
+    vae = make_vae(backend.name)
+    run = fitted(backend, vae.model, vae.guide, X, loss=loss())
+    run.save(tmp_path / "vae.run")
+    load_run, path = package(backend.name).load_run, tmp_path / "vae.run"
+    assert load_run(path, vae.model, vae.guide).term_state == {}
+    read = load_run(path, vae.model, vae.guide, loss=loss())
+    read.save(tmp_path / "again.run")
+    again = load_run(tmp_path / "again.run", vae.model, vae.guide, loss=loss())
+    z = backend.array(np.random.default_rng(0).normal(size=(5, 2)))
+
+    def scores(critics: dict[str, Any]) -> np.ndarray:
+        (out,) = (critic(z) for critic in critics.values())
+        return np.asarray(out.detach() if backend.name == "pyro" else out)
+
+    start = loss()
+    before = scores(start.critics() or {"JensenShannon(z)": start.terms[1][1].critic})
+    ours, theirs, third = (scores(loss().critics(r.term_state)) for r in (run, read, again))
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(ours, third)
+    assert np.abs(ours - before).max() > 1e-4
+    for wrong in (losses.ELBO(), loss() + losses.Wasserstein("x"), loss(width=5)):
+        with pytest.raises(CheckpointError, match="does not hold what the terms of this loss keep"):
+            load_run(path, vae.model, vae.guide, loss=wrong)
+    with pytest.raises(ValueError, match="loss must be that of the fit, or None, got 'ELBO'"):
+        load_run(path, vae.model, vae.guide, loss="ELBO")
+
+
 def automatic(name: str, family: str, model: Callable) -> Any:
     infer = "pyro.infer.autoguide" if name == "pyro" else "numpyro.infer.autoguide"
     return getattr(importlib.import_module(infer), family)(model)

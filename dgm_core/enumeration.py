@@ -130,9 +130,15 @@ def enumeration_of(
             f"enumerate names {unknown}, which the model does not have; its latent sites are "
             f"{latents}."
         )
-    for name in sizes:
+    outer = [name for name in sizes if name not in standing and _is_outer(name, structure, model)]
+    if outer and len(outer) < len(sizes):
+        raise ValueError(
+            f"The sites {outer} lie outside all plates, and {sorted(sizes.keys() - set(outer))} do "
+            "not: enumerate the ones or the others."
+        )
+    for name in (name for name in sizes if name not in outer):
         _check_place(name, structure, model[name])
-    _check_uncoupled(sizes, structure, [list(model), list(guide)])
+        _check_uncoupled(name, structure, [list(model), list(guide)])
     if prod(sizes.values()) > MOST:
         raise ValueError(
             f"The enumerated sites {dict(sizes)} have {prod(sizes.values())} values together, "
@@ -153,20 +159,21 @@ def _check_place(name: str, structure: Structure, site: Site) -> None:
         )
 
 
-def _check_uncoupled(
-    sizes: Iterable[str], structure: Structure, orders: Sequence[Sequence[str]]
-) -> None:
-    """Raises ValueError for what may depend on enumerated sites of several data at once."""
+def _is_outer(name: str, structure: Structure, model: Mapping[str, Site]) -> bool:
+    return name in structure.global_sites and not model[name].dims
+
+
+def _check_uncoupled(name: str, structure: Structure, orders: Sequence[Sequence[str]]) -> None:
+    """Raises ValueError for what may depend on an enumerated site of several data at once."""
     outside = {*structure.global_sites, *structure.global_factors}
-    for order in orders:
-        for name in (name for name in sizes if name in order):
-            after = order[list(order).index(name) :]
-            if late := [other for other in after if other in outside]:
-                raise ValueError(
-                    f"'{late[0]}' lies outside the data plates and comes after the enumerated site "
-                    f"'{name}', so that the data do not factorize over its values: move it before "
-                    "the plates, or leave the site to the score function."
-                )
+    for order in (order for order in orders if name in order):
+        after = order[list(order).index(name) :]
+        if late := [other for other in after if other in outside]:
+            raise ValueError(
+                f"'{late[0]}' lies outside the data plates and comes after the enumerated site "
+                f"'{name}', so that the data do not factorize over its values: move it before "
+                "the plates, or leave the site to the score function."
+            )
 
 
 def unlisted(name: str, family: str) -> str:
@@ -221,4 +228,20 @@ def mixture_prior(summed: str, other: str) -> str:
         f"analytic_kl=True needs the prior of '{other}' in closed form, but the model draws it "
         f"after '{summed}', which is summed out, so that its prior is a mixture: use "
         f"analytic_kl=False, or let the guide draw '{summed}'."
+    )
+
+
+def not_summed(name: str) -> str:
+    """What to say of weights in which a site outside all plates is to be summed out."""
+    return (
+        f"Site '{name}' lies outside all plates: ELBO takes the expectation over its values, but "
+        "no weights of the data are a sum over them. Enumerate it in ELBO alone."
+    )
+
+
+def no_score(name: str, enumerated: str) -> str:
+    """What to say of a score function outside the plates beside enumerated sites there."""
+    return (
+        f"Site '{name}' is not reparameterized and lies outside the data plates, as the enumerated "
+        f"site '{enumerated}' does: enumerate both, or none."
     )

@@ -273,6 +273,31 @@ def no_hessian() -> str:
     )
 
 
+def no_starts(num: int) -> str:
+    """What to say where a mixture has no places to start at."""
+    return (
+        f"{num} components that start alike stay alike, and the prior has not so many draws that "
+        "differ: say where they start by starts=[{site: value}, ...]."
+    )
+
+
+def check_families(families: Any, starts: Any) -> None:
+    """Raises ValueError for what are no components of a mixture, or no starts for them."""
+    if isinstance(families, str) or not isinstance(families, list | tuple) or len(families) < 2:
+        raise ValueError(
+            "families must be a list with a family for each of two or more components, such as "
+            f"[FullRankNormal] * 2, got {families!r}."
+        )
+    if starts is None:
+        return
+    named = isinstance(starts, list | tuple) and all(isinstance(own, Mapping) for own in starts)
+    if not named or len(starts) != len(families):
+        raise ValueError(
+            f"starts must be {len(families)} dictionaries {{site: value}}, one of each component, "
+            f"got {starts!r}."
+        )
+
+
 def check_sizes_of(site: LatentSite, batch_shape: Shape) -> None:
     """Raises ValueError where a plate has another size than the one a joint vector was made for."""
     own = tuple(batch_shape)[len(batch_shape) - len(site.batch_shape) :]

@@ -8,6 +8,7 @@ from numpyro_dgm.guides.determined import Determined
 from numpyro_dgm.guides.hamiltonian import HamiltonianGuide
 from numpyro_dgm.guides.implicit import ImplicitGuide
 from numpyro_dgm.guides.joint import JointGuide
+from numpyro_dgm.guides.mixture import MixtureGuide
 
 __all__ = [
     "AmortizedGuide",
@@ -19,5 +20,6 @@ __all__ = [
     "ImplicitGuide",
     "JointGuide",
     "Merged",
+    "MixtureGuide",
     "Prior",
 ]

@@ -11,7 +11,7 @@ from jax import Array
 from numpyro import handlers
 
 from dgm_core.arguments import check_choice
-from dgm_core.guides import LatentSite, Outline, no_hessian, no_mode, places
+from dgm_core.guides import LatentSite, Outline, no_hessian, no_mode, no_starts, places
 from numpyro_dgm.guides.line import OnLine, stated
 from numpyro_dgm.guides.program import Call, Placed, aside, run_program
 from numpyro_dgm.guides.supports import determined, real_line
@@ -138,6 +138,37 @@ def _prior_draws(model: Callable, call: Call, sites: Sequence[LatentSite]) -> Ar
 
     keys = jax.random.split(jax.random.key(0), NUM_DRAWS)
     return jax.lax.map(draw, keys)
+
+
+def far_apart(
+    model: Callable,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    outline: Outline,
+    sites: tuple[LatentSite, ...],
+    num: int,
+) -> Array:
+    """Prior draws of the vector of some sites, (num, D), each as far as can be from those before;
+    ValueError where the prior has no different ones."""
+    args, kwargs = jax.tree.map(_concrete, (args, kwargs))
+    call = Call(model, outline, args, kwargs)
+
+    def drawn() -> tuple[Array, Array, Array]:
+        draws = _prior_draws(model, call, sites)
+        return (draws, *_of_draws(draws))
+
+    draws, start, spread = map(np.asarray, jax.jit(drawn)())
+    points = np.nan_to_num((draws - start) / spread, nan=0.0, posinf=0.0, neginf=0.0)
+    nearest = np.square(points).sum(-1)
+    chosen: list[int] = []
+    for _ in range(num):
+        index = int(nearest.argmax())
+        if chosen and not nearest[index] > 1e-6:
+            raise ValueError(no_starts(num))
+        chosen.append(index)
+        distance = np.square(points - points[index]).sum(-1)
+        nearest = distance if len(chosen) == 1 else np.minimum(nearest, distance)
+    return jnp.asarray(draws[chosen])
 
 
 def _of_draws(draws: Array) -> tuple[Array, Array]:

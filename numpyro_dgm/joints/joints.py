@@ -230,7 +230,7 @@ class Joints:
     def with_frozen_guide(self, joint: InferenceJoint) -> InferenceJoint:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the
         guide only along the path through z, and through what it states but does not draw."""
-        return self._rescored(joint, {})
+        return self._rescored(joint, {}).with_shares_of(joint)
 
     def rescored(
         self, joint: InferenceJoint, weights: Array, sites: tuple[str, ...]

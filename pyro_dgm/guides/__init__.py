@@ -8,6 +8,7 @@ from pyro_dgm.guides.determined import Determined
 from pyro_dgm.guides.hamiltonian import HamiltonianGuide
 from pyro_dgm.guides.implicit import ImplicitGuide
 from pyro_dgm.guides.joint import JointGuide
+from pyro_dgm.guides.mixture import MixtureGuide
 
 __all__ = [
     "AmortizedGuide",
@@ -19,5 +20,6 @@ __all__ = [
     "ImplicitGuide",
     "JointGuide",
     "Merged",
+    "MixtureGuide",
     "Prior",
 ]

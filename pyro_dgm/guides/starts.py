@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_choice
-from dgm_core.guides import LatentSite, Outline, no_hessian, no_mode, places
+from dgm_core.guides import LatentSite, Outline, no_hessian, no_mode, no_starts, places
 from pyro_dgm.guides.line import OnLine, stated
 from pyro_dgm.guides.program import Call, Placed, aside, run_program
 from pyro_dgm.guides.supports import determined, real_line
@@ -124,6 +124,31 @@ def _prior_draws(model: Callable, call: Call, sites: Sequence[LatentSite]) -> Te
             run_program(model, call, lambda site, fn: None)
             draws.append(torch.cat([call.vector(site.name).reshape(-1) for site in sites]))
     return torch.stack(draws)
+
+
+def far_apart(
+    model: Callable,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    outline: Outline,
+    sites: tuple[LatentSite, ...],
+    num: int,
+) -> Tensor:
+    """Prior draws of the vector of some sites, (num, D), each as far as can be from those before;
+    ValueError where the prior has no different ones."""
+    draws = _prior_draws(model, Call(model, outline, args, kwargs), sites)
+    start, spread = _of_draws(draws)
+    points = ((draws - start) / spread).nan_to_num(0.0, 0.0, 0.0)
+    nearest = points.square().sum(-1)
+    chosen: list[int] = []
+    for _ in range(num):
+        index = int(nearest.argmax())
+        if chosen and not nearest[index] > 1e-6:
+            raise ValueError(no_starts(num))
+        chosen.append(index)
+        distance = (points - points[index]).square().sum(-1)
+        nearest = distance if len(chosen) == 1 else nearest.minimum(distance)
+    return draws[chosen]
 
 
 def _of_draws(draws: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dgm_core.enumeration import Enumeration, mixed_orders
+from dgm_core.enumeration import Enumeration, mixed_orders, not_summed
 from pyro_dgm.joints.structure import Structure
 
 __all__: list[str] = []  # for the package, not for users
@@ -58,6 +58,11 @@ class ByValue:
         """Those of them that the guide does not draw."""
         return () if self.enumeration is None else tuple(dict(self.enumeration.summed))
 
+    @property
+    def outer_sites(self) -> tuple[str, ...]:
+        """Those of them that lie outside all plates."""
+        return tuple(n for n in self.enumerated_sites if n in self.structure.global_sites)
+
     @cached_property
     def log_shares(self) -> Tensor:
         """log q of the enumerated values, one beside the other: (num_values, num_particles,
@@ -93,6 +98,8 @@ class ByValue:
         """log (q(v) w_v) of the enumerated values v, the sum of which is a particle's weight:
         (num_values, num_particles, *sizes)."""
         assert self.enumeration is not None
+        if self.outer_sites:
+            raise ValueError(not_summed(self.outer_sites[0]))
         if log_w is None:
             log_w = self.log_likelihood + self.log_prior - self.log_posterior
         return self.log_shares + by_guided(log_w, self.enumeration)
@@ -132,12 +139,16 @@ class ByValue:
         return by_value(found, self.enumeration)[:, 0].flatten(0, 1)
 
     def _first(self, found: Tensor) -> Tensor:
-        """What does not depend on enumerated values."""
-        return found if self.enumeration is None else found[: self.enumeration.num_draws]
+        """A quantity outside the data plates, as the guide expects it over enumerated values."""
+        if self.enumeration is None:
+            return found
+        if self.outer_sites:
+            return expectation(self.log_shares, by_guided(found, self.enumeration))
+        return found[: self.enumeration.num_draws]
 
     def _at_draws(self, name: str, found: Tensor) -> Tensor:
-        is_global = name in self.structure.global_sites
-        return self._first(found) if is_global else self._of_guide(found)
+        is_outside = name in self.structure.global_sites and name not in self.enumerated_sites
+        return self._first(found) if is_outside else self._of_guide(found)
 
 
 def by_value(x: Tensor, enumeration: Enumeration) -> Tensor:

@@ -248,6 +248,12 @@ class InferenceJoint(ByValue):
         assert self.enumeration is not None
         return met_before(random_sites(self.runs[0][1]), self.enumeration)
 
+    def with_shares_of(self, joint: "InferenceJoint") -> "InferenceJoint":
+        """The same, in which enumerated values have the probabilities of another."""
+        if joint.enumeration is not None:
+            self.log_shares = joint.log_shares
+        return self
+
     @cached_property
     def stand_ins(self) -> Tensor:
         """log q of what stands in for the sites that are summed out."""

@@ -212,7 +212,8 @@ class Joints:
         """The same draws, with q(z | x) scored under constant guide parameters: gradients reach the
         guide only along the path through z, and through what it states but does not draw."""
         runs = [(model, self._frozen(guide, joint)) for model, guide in joint.runs]
-        return InferenceJoint(runs, joint.structure, joint.enumeration)
+        frozen = InferenceJoint(runs, joint.structure, joint.enumeration)
+        return frozen.with_shares_of(joint)
 
     def rescored(
         self, joint: InferenceJoint, weights: Tensor, sites: tuple[str, ...]

@@ -208,3 +208,13 @@ def test_composite_guides(x64: None) -> None:
         return model, g.CompositeGuide(model, parts, complete=True, **key(b))
 
     check_twins(build, Y[:4])
+
+
+def test_mixture_guides(x64: None) -> None:
+    """Of two families, on the real line and on the positive one."""
+
+    def build(b: Any) -> tuple[Callable, Any]:
+        families = [b.conditionals.DiagonalNormal, b.conditionals.FullRankNormal]
+        return schools(b)[0], b.guides.MixtureGuide(schools(b)[0], families, **key(b))
+
+    check_twins(build, schools(PyroBackend())[1])

@@ -15,7 +15,7 @@ from dgm_core.arguments import (
     check_flag_or_none,
     check_weight,
 )
-from dgm_core.enumeration import check_names, mixture_prior
+from dgm_core.enumeration import check_names, mixture_prior, no_score
 from dgm_core.schedules import value_of
 from dgm_core.terms import written
 from numpyro_dgm.joints.inference import InferenceJoint
@@ -49,7 +49,8 @@ class ELBO(Term):
             chooses.
         enumerate: the names of discrete latents of each datum whose values all become particles:
             sum_c q(c | x) [...] where the guide draws c, without the noise of draws; where it does
-            not, c is summed out, log sum_c p(c) p(x | z, c).
+            not, c is summed out, log sum_c p(c) p(x | z, c).  Or of sites outside all plates that
+            the guide draws.
 
     Factors count with the likelihood: the bound is then one on the unnormalized evidence.
 
@@ -192,6 +193,8 @@ def score_surrogate(
     for name in drawn_sites(joint):
         if joint.is_determined(name) or (joint.is_reparameterized(name) and not every_site):
             continue
+        if joint.outer_sites and name not in joint.structure.local_sites:
+            raise ValueError(no_score(name, joint.outer_sites[0]))
         log_q = joint.score(name)
         if name in joint.structure.local_sites:
             score = joint.expected(log_q * local, held=True)

@@ -257,6 +257,19 @@ def places(sites: Iterable[LatentSite], *, events: bool = False) -> dict[str, sl
     return found
 
 
+def start_shape(site: LatentSite, shape: Shape) -> Shape:
+    """That of a site, to which values of another shape are broadcast; ValueError where they cannot
+    be."""
+    whole = (*site.batch_shape, *site.event_shape)
+    kept = whole[len(whole) - len(shape) :] if len(shape) <= len(whole) else None
+    if kept is None or any(n not in (1, size) for n, size in zip(shape, kept, strict=True)):
+        raise ValueError(
+            f"init gives site '{site.name}' values of shape {tuple(shape)}, but the site has shape "
+            f"{whole}: give that, or what is broadcast to it."
+        )
+    return whole
+
+
 def no_mode(init: Any) -> str:
     """What to say where the search for a mode ends nowhere."""
     return (

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dgm_core.arguments import shown
+from dgm_core.arguments import refuse, shown
 
-__all__ = ["checked_estimate", "names_of", "sites_written", "written"]
+__all__ = [
+    "check_observed",
+    "check_places",
+    "checked_estimate",
+    "names_of",
+    "sites_written",
+    "written",
+]
 
 
 def names_of(terms: Sequence[Any]) -> list[str]:
@@ -29,6 +36,32 @@ def names_of(terms: Sequence[Any]) -> list[str]:
         name if names.index(name) == i else f"{name} ({names[: i + 1].count(name)})"
         for i, name in enumerate(names)
     ]
+
+
+def check_places(value: Any) -> dict[str, int | str]:
+    """{observed site: position or name of the argument that it observes}, a copy; {} of None.
+
+    Example:
+        >>> check_places({"x": 0})
+        {'x': 0}
+    """
+    found = {} if value is None else value
+    usable = isinstance(found, Mapping) and all(
+        isinstance(site, str) and isinstance(place, int | str) and not isinstance(place, bool)
+        for site, place in found.items()
+    )
+    if not usable:
+        refuse("arguments", "{observed site: position or name of an argument}", value)
+    return dict(found)
+
+
+def check_observed(arguments: Iterable[str], observed: Iterable[str]) -> None:
+    """Raises ValueError for sites among `arguments` that the model does not observe."""
+    if unknown := sorted(set(arguments) - set(observed)):
+        raise ValueError(
+            f"arguments names {unknown}, which the model does not observe; it observes "
+            f"{sorted(observed)}."
+        )
 
 
 def checked_estimate(term: Any, answer: Any) -> tuple[Any, dict[str, Any]]:

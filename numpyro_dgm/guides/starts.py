@@ -11,7 +11,15 @@ from jax import Array
 from numpyro import handlers
 
 from dgm_core.arguments import check_choice
-from dgm_core.guides import LatentSite, Outline, no_hessian, no_mode, no_starts, places
+from dgm_core.guides import (
+    LatentSite,
+    Outline,
+    no_hessian,
+    no_mode,
+    no_starts,
+    places,
+    start_shape,
+)
 from numpyro_dgm.guides.line import OnLine, stated
 from numpyro_dgm.guides.program import Call, Placed, aside, run_program
 from numpyro_dgm.guides.supports import determined, real_line
@@ -196,7 +204,7 @@ def _with_values(
         if site.name not in values:
             return None
         value = jnp.asarray(values[site.name], start.dtype)
-        value = jnp.broadcast_to(value, (*site.batch_shape, *site.event_shape))
+        value = jnp.broadcast_to(value, start_shape(site, value.shape))
         if not bool(fn.support(value).all()):
             raise ValueError(f"init puts site '{site.name}' outside its support {fn.support}.")
         return determined(fn, real_line(fn).inv(value))

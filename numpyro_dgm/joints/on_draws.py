@@ -7,6 +7,7 @@ import jax
 from jax import Array
 from numpyro import handlers
 
+from dgm_core.terms import check_observed
 from numpyro_dgm.joints.handlers import GivenDraws
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.joints.structure import Trace, mutable_sites, random_sites
@@ -39,7 +40,9 @@ def guide_on_draws(
     values = {name: node["value"] for name, node in nodes.items()}
     if held:
         values = {name: jax.lax.stop_gradient(value) for name, value in values.items()}
-    for site in (node for node in nodes.values() if node["infer"].get("was_observed")):
+    observed = {name: node for name, node in nodes.items() if node["infer"].get("was_observed")}
+    check_observed(arguments, observed)
+    for site in observed.values():
         places: dict[Any, Any] = {**dict(enumerate(joints.args)), **joints.kwargs}
         found = [key for key, value in places.items() if value is site["infer"]["obs"]]
         if site["name"] in arguments:

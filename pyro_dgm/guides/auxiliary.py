@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dgm_core.amortized import Inputs, check_inputs
-from dgm_core.arguments import check_callable, check_count, check_flag, check_sizes
+from dgm_core.arguments import check_callable, check_count, check_flag, check_number, check_sizes
 from dgm_core.guides import LatentSite, built, check_auxiliary_family, check_known, check_unused
 from dgm_core.training.recipes import Recipe
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal, StandardNormal
@@ -176,6 +176,9 @@ class AuxiliaryGuide(Guide):
             init=init,
             init_scale=init_scale,
         )
+        if encoder is None:
+            other_family = None if global_family is FullRankNormal else global_family
+            check_unused(global_family=other_family, without="an encoder")
         others = partial(global_part, family=family, global_family=global_family, plate=plate)
         parts: list[Callable[..., Any]] = [own] if encoder is None else [others, own]
         super().__init__(model, parts, name=name)
@@ -206,7 +209,10 @@ class AuxiliaryGuide(Guide):
         )
         if encoder is None:
             check_init(init)
-            check_unused(inputs=inputs, plate=plate, without="an encoder")
+            seen = None if check_flag("sees_globals", sees_globals) else sees_globals
+            check_unused(inputs=inputs, sees_globals=seen, plate=plate, without="an encoder")
+            if init_scale is not None:
+                init_scale = check_number("init_scale", init_scale, above=0)
             return partial(
                 joint_part,
                 family=family,

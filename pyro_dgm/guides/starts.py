@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_choice
-from dgm_core.guides import LatentSite, Outline, no_hessian, no_mode, no_starts, places
+from dgm_core.guides import (
+    LatentSite,
+    Outline,
+    no_hessian,
+    no_mode,
+    no_starts,
+    places,
+    start_shape,
+)
 from pyro_dgm.guides.line import OnLine, stated
 from pyro_dgm.guides.program import Call, Placed, aside, run_program
 from pyro_dgm.guides.supports import determined, real_line
@@ -176,7 +184,7 @@ def _with_values(
         if site.name not in values:
             return None
         value = torch.as_tensor(values[site.name]).to(start)
-        value = value.expand((*site.batch_shape, *site.event_shape))
+        value = value.expand(start_shape(site, tuple(value.shape)))
         if not bool(fn.support.check(value).all()):
             raise ValueError(f"init puts site '{site.name}' outside its support {fn.support}.")
         return determined(fn, real_line(fn).inv(value))

@@ -8,6 +8,7 @@ from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from dgm_core.terms import check_observed
 from pyro_dgm.joints.handlers import GivenDraws
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.joints.structure import random_sites, trace_of
@@ -40,7 +41,9 @@ def guide_on_draws(
     values = {name: node["value"] for name, node in nodes.items()}
     if held:
         values = {name: value.detach() for name, value in values.items()}
-    for site in (node for node in nodes.values() if node["infer"].get("was_observed")):
+    observed = {name: node for name, node in nodes.items() if node["infer"].get("was_observed")}
+    check_observed(arguments, observed)
+    for site in observed.values():
         places: dict[Any, Any] = {**dict(enumerate(joints.args)), **joints.kwargs}
         found = [key for key, value in places.items() if value is site["infer"]["obs"]]
         if site["name"] in arguments:

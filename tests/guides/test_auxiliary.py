@@ -202,6 +202,9 @@ def test_refusals(backend: Any) -> None:
         (lambda: g.AuxiliaryGuide(model, inputs="x"), "inputs: .* no meaning without an encoder"),
         (lambda: g.AuxiliaryGuide(model, network(b, 1, (3,)), sites=["z"]), "sites: .* no meaning"),
         (lambda: g.AuxiliaryGuide(model, network(b, 1, (3,)), sees_globals=1), "sees_globals"),
+        (lambda: g.AuxiliaryGuide(model, sees_globals=False), "sees_globals: .* no meaning"),
+        (lambda: g.AuxiliaryGuide(model, global_family=c.DiagonalNormal), "global_family: .* no"),
+        (lambda: g.AuxiliaryGuide(model, init_scale=0.0), "init_scale must be a positive number"),
     ):
         with pytest.raises(ValueError, match=match):
             build()

@@ -151,6 +151,10 @@ def test_refusals(backend: Any) -> None:
             r"must give values of shape \(1,\)",
         ),
         (g.JointGuide(masked, sites=["a"], init={"b": 1.0}), r"init names \['b'\]"),
+        (
+            g.JointGuide(masked, sites=["a"], init={"a": np.ones(2)}),
+            r"init gives site 'a' values of shape \(2,\), but the site has shape \(\)",
+        ),
     ]
     for guide, match in cases:
         with pytest.raises(ValueError, match=match):

@@ -305,3 +305,30 @@ def test_wake_sleep_refuses_what_follows_from_other_draws(backend: Any) -> None:
         args = ()
     with pytest.raises(ValueError, match=r"its values of \['w'\] follow from other draws"):
         backend.losses.WakeSleep(2).evaluate(*args, model, guide, (backend.array(ones(3)),))
+
+
+def test_arguments_of_the_sleep_phase(backend: Any) -> None:
+    dist, array, losses = backend.dist, backend.array, backend.losses
+
+    def model(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            z = backend.sample("z", dist.Normal(array(0.0), array(1.0)))
+            backend.sample("x", dist.Normal(z, array(1.0)), obs=x)
+
+    def guide(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            backend.sample("z", dist.Normal(x, array(1.0)))
+
+    for build, match in (
+        (lambda: losses.WakeSleep(arguments={"x": 0}), "guide='wake' has none"),
+        (lambda: losses.WakeSleep(guide="sleep", arguments=3), "arguments must be {observed site"),
+        (
+            lambda: losses.MutualInformation("z", arguments={"x": 0.5}),
+            "arguments must be {observed",
+        ),
+    ):
+        with pytest.raises(ValueError, match=match):
+            build()
+    loss = losses.WakeSleep(2, "sleep", {"y": 0})
+    with pytest.raises(ValueError, match=r"arguments names \['y'\], .* it observes \['x'\]"):
+        backend.evaluate(loss, model, guide, np.ones(3))

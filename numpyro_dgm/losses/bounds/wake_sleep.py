@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from dgm_core.arguments import check_choice, check_count, check_flag_or_none
-from dgm_core.terms import written
+from dgm_core.terms import check_places, written
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.joints.on_draws import guide_score
@@ -71,7 +71,12 @@ class WakeSleep(Term):
         super().__init__()
         self.num_particles = check_count("num_particles", num_particles)
         self.guide = check_choice("guide", guide, ("wake", "sleep", "both"))
-        self.arguments = dict(arguments or {})
+        self.arguments = check_places(arguments)
+        if self.arguments and guide == "wake":
+            raise ValueError(
+                "arguments say where the sleep phase puts what it has drawn, and guide='wake' has "
+                "none: leave them out, or use guide='sleep' or 'both'."
+            )
         self.vectorize = check_flag_or_none("vectorize", vectorize)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_choice, check_name
+from dgm_core.terms import check_places
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.joints.on_draws import guide_on_draws
 from pyro_dgm.joints.structure import random_sites
@@ -97,7 +98,7 @@ class MutualInformation(AdversarialTerm):
         super().__init__(
             self.compared, critic, optim=optim, critic_steps=critic_steps, regularizer=regularizer
         )
-        self.arguments = dict(arguments or {})
+        self.arguments = check_places(arguments)
         self.sites = ()  # nothing is compared with draws of the guide
         if by_guide:
             self.critic_steps, self.guided, self.details = 0, True, ("log_q", "entropy")

@@ -8,7 +8,7 @@ from math import prod
 from torch import Tensor
 
 from dgm_core.arguments import check_choice, check_count, check_flag_or_none
-from dgm_core.terms import written
+from dgm_core.terms import check_places, written
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.joints.on_draws import guide_score
@@ -70,7 +70,12 @@ class WakeSleep(Term):
         super().__init__()
         self.num_particles = check_count("num_particles", num_particles)
         self.guide = check_choice("guide", guide, ("wake", "sleep", "both"))
-        self.arguments = dict(arguments or {})
+        self.arguments = check_places(arguments)
+        if self.arguments and guide == "wake":
+            raise ValueError(
+                "arguments say where the sleep phase puts what it has drawn, and guide='wake' has "
+                "none: leave them out, or use guide='sleep' or 'both'."
+            )
         self.vectorize = check_flag_or_none("vectorize", vectorize)
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:

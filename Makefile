@@ -1,17 +1,23 @@
-# make demo | test | test-slow | lint | docs | notebooks: each sets up everything it needs in .venv, once. Needed beforehand: Python 3.11 or newer.
-# make test PART=losses, or test-slow, for a folder or file of tests; make test-core | test-pyro | test-numpyro for what needs no other backend.
+# make demo | test | test-slow | lint | docs | notebooks: each sets up everything it needs in .venv,
+# once. Needed beforehand: Python 3.11 or newer.
+# make test PART=losses, or test-slow, for a folder or file of tests; make test-core | test-pyro |
+# test-numpyro for what needs no other backend.
 
 VENV ?= .venv
-PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+RECENT := import sys; sys.version_info >= (3, 11) and print(sys.argv[1])
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,\
+	$(shell $(p) -c '$(RECENT)' $(p) 2>/dev/null)))
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+INSTALL = $(PY) -m pip install --quiet --constraint constraints.txt
 RUNS ?= runs/demo
 JOBS ?= 2
 PART ?=
 comma := ,
 EXTRAS ?= all,dev
 
-# One thread each: networks of this size are no faster with more, and where something else runs on the machine far slower.
+# One thread each: networks of this size are no faster with more, and where something else runs on
+# the machine far slower.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .PHONY: demo test test-slow test-core test-pyro test-numpyro lint docs notebooks install clean
@@ -19,18 +25,24 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed and was not found; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
-	@echo "Installing into $(VENV) with $$($(PYTHON) --version); this happens once and takes some minutes."
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed and was not found;" \
+		"name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@echo "Installing into $(VENV) with $$($(PYTHON) --version);" \
+		"this happens once and takes some minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(if $(filter numpyro flowjax,$(subst $(comma), ,$(EXTRAS))),,$(PY) -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)")
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	$(if $(filter numpyro flowjax,$(subst $(comma), ,$(EXTRAS))),,\
+		$(INSTALL) "$$(grep '^torch==' constraints.txt)")
+	$(INSTALL) --editable ".[$(EXTRAS)]"
 	@touch $@
 
-# One VAE, its guide and its prior swapped, in both backends. A finished run is taken up again, so that a second `make demo` only evaluates; `make clean` starts anew.
-CELLS := $(foreach backend,pyro numpyro,$(foreach guide,diagonal iaf,$(foreach prior,standard maf,$(backend)-$(guide)-$(prior))))
+# One VAE, its guide and its prior swapped, in both backends. A finished run is taken up again, so
+# that a second `make demo` only evaluates; `make clean` starts anew.
+CELLS := $(foreach backend,pyro numpyro,$(foreach guide,diagonal iaf,\
+	$(foreach prior,standard maf,$(backend)-$(guide)-$(prior))))
 part = $(word $(2),$(subst -, ,$(1)))
 
-DEMO = $(call part,$(1),1)_dgm fit vae --data digits --z-dim 2 --epochs 200 --learning-rate 2e-3 --posterior $(call part,$(1),2) --prior $(call part,$(1),3) \
+DEMO = $(call part,$(1),1)_dgm fit vae --data digits --z-dim 2 --epochs 200 --learning-rate 2e-3 \
+	--posterior $(call part,$(1),2) --prior $(call part,$(1),3) \
 	--output $(RUNS)/$(1) $(if $(wildcard $(RUNS)/$(1)/config.json),--resume)
 
 demo: $(STAMP) $(addprefix demo-,$(CELLS))
@@ -50,7 +62,8 @@ notebooks: $(NOTEBOOKS)
 
 build/notebooks/%.ipynb: notebooks/%.py $(STAMP)
 	@mkdir -p $(@D)
-	$(ONE_THREAD) PATH="$(abspath $(VENV)/bin):$$PATH" $(PY) -m jupytext --to ipynb --execute --output $@ $<
+	$(ONE_THREAD) PATH="$(abspath $(VENV)/bin):$$PATH" \
+		$(PY) -m jupytext --to ipynb --execute --output $@ $<
 
 PYTEST = $(ONE_THREAD) $(PY) -m pytest -n $(JOBS) --dist worksteal
 
@@ -60,8 +73,10 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(PYTEST) -m slow $(addprefix tests/,$(PART))
 
-# Where the libraries of the other backend, or of both, are not installed: the core, the command line, every example of the docstrings.
-ALONE := tests/core tests/test_docstrings.py::test_examples_run --ignore tests/core/test_checkpoint.py --ignore tests/core/test_schedules.py -m "not slow"
+# Where the libraries of the other backend, or of both, are not installed: the core, the command
+# line, every example of the docstrings.
+ALONE := tests/core tests/test_docstrings.py::test_examples_run -m "not slow" \
+	--ignore tests/core/test_checkpoint.py --ignore tests/core/test_schedules.py
 
 test-core: $(STAMP)
 	$(PYTEST) $(ALONE) -k "not pyro_dgm"

@@ -153,10 +153,10 @@ def check_steps(step_size: float, max_step: float) -> tuple[float, float]:
     return step_size, max_step
 
 
-def check_base(reversing: list[str]) -> None:
-    """Raises ValueError for a base that draws more than its model."""
-    if reversing:
+def check_base(others: list[str]) -> None:
+    """Raises ValueError for parts of a base whose draws cannot be moved."""
+    if others:
         raise ValueError(
-            f"HamiltonianGuide needs a base whose density is known, but {reversing} draw more than "
-            "the model: take JointGuide, AmortizedGuide, or a Guide of their parts."
+            f"HamiltonianGuide moves what JointGuide and AmortizedGuide draw, but its base has the "
+            f"parts {others}: take one of these, or a Guide of their parts."
         )

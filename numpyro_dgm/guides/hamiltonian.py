@@ -23,6 +23,7 @@ from dgm_core.hamiltonian import (
     check_steps,
     moved_together,
 )
+from numpyro_dgm.guides.amortized import LocalSites
 from numpyro_dgm.guides.base import Guide
 from numpyro_dgm.guides.joint import JointVector
 from numpyro_dgm.guides.motion import Motion
@@ -43,9 +44,9 @@ def motion_part(
     **settings: Any,
 ) -> Motion:
     """The momenta of all draws of a base: see `HamiltonianGuide`."""
-    check_base(
-        [type(part).__name__ for part in base.prepare(*args, **kwargs).parts if part.reverses]
-    )
+    known = (JointVector, LocalSites)
+    parts = base.prepare(*args, **kwargs).parts
+    check_base([type(p).__name__ for p in parts if p.reverses or not isinstance(p, known)])
     check_movable(outline)
     found: list[tuple[First, Position, bool]] = []
 

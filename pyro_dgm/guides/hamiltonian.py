@@ -22,6 +22,7 @@ from dgm_core.hamiltonian import (
     moved_together,
 )
 from pyro_dgm.compat import is_batch_norm
+from pyro_dgm.guides.amortized import LocalSites
 from pyro_dgm.guides.base import Guide
 from pyro_dgm.guides.joint import JointVector
 from pyro_dgm.guides.motion import Motion
@@ -42,9 +43,9 @@ def motion_part(
     **settings: Any,
 ) -> Motion:
     """The momenta of all draws of a base: see `HamiltonianGuide`."""
-    check_base(
-        [type(part).__name__ for part in base.prepare(*args, **kwargs).parts if part.reverses]
-    )
+    known = (JointVector, LocalSites)
+    parts = base.prepare(*args, **kwargs).parts
+    check_base([type(p).__name__ for p in parts if p.reverses or not isinstance(p, known)])
     check_movable(outline)
     met: list[nn.Module] = []
     with aside(base.model, base):

@@ -6,6 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.guides.programs import LOG_SEEN, PRIORS
+from tests.guides.test_amortized import key
+from tests.losses.user_models import MODELS, PARAMS
+
 # q(a) = Normal(0, 1), q(z | a) = Normal(M + K a, S);  r(a | z) = Normal(C z + D, R)
 M, K, S, C, D, R = 0.4, 0.7, 0.6, 0.5, -0.3, 0.9
 X = 1.3
@@ -95,3 +99,86 @@ def test_evaluation_sees_the_latents_of_the_model_alone(backend: Any) -> None:
     drawn = e.resample(run, DATA, num_draws=2000, num_particles=8000, force=True).draws
     assert set(drawn) == {"z"}
     assert drawn["z"].mean() == pytest.approx(X / 2, abs=0.1)
+
+
+def both(b: Any, model: Callable) -> list[tuple[Any, str]]:
+    """A guide of each kind, and what it draws beyond the model."""
+    g = b.guides
+    auxiliary = g.AuxiliaryGuide(model, hidden=(3,), **key(b))
+    moved = g.HamiltonianGuide(g.JointGuide(model), num_steps=2, **key(b))
+    return [(auxiliary, "auxiliary.vector.a"), (moved, "latent.momentum")]
+
+
+@pytest.mark.slow("numpyro")
+def test_stock_engines_agree(backend: Any) -> None:
+    """The library's own ELBO of `guide.extended` is ours, draw by draw."""
+    b = backend
+    model = one(b)
+    for guide, _ in both(b, model):
+        guide.prepare(b.array(DATA))
+        if b.name == "pyro":
+            ours = b.evaluate(b.losses.ELBO(), model, guide, DATA)[0]
+            b.torch.manual_seed(0)
+            theirs = b.pyro.infer.Trace_ELBO().loss(guide.extended, guide, b.array(DATA))
+        else:
+            handlers, seed = b.numpyro.handlers, b.jax.random.key(0)
+            trace = handlers.trace(handlers.seed(guide, seed)).get_trace(b.array(DATA))
+            names = [n for n, s in trace.items() if s["type"] == "sample"]
+            drawn = {n: trace[n]["value"] for n in names if n not in ("z", "latent.momentum")}
+            fixed = handlers.substitute(guide, data=drawn)
+            ours = b.evaluate(b.losses.ELBO(), guide.extended, fixed, DATA)[0]
+            elbo = b.numpyro.infer.Trace_ELBO()
+            theirs = elbo.loss(seed, {}, guide.extended, fixed, b.array(DATA))
+        assert ours == pytest.approx(float(theirs), abs=1e-10)
+
+
+@pytest.mark.slow("numpyro")
+def test_the_model_by_itself_draws_what_is_reversed(backend: Any) -> None:
+    b = backend
+    model = one(b)
+    for guide, name in both(b, model):
+        guide.prepare(b.array(DATA))
+        loss = b.losses.ELBO(num_particles=5)
+        if b.name == "pyro":
+            joints = loss.joints(model, guide, (b.array(DATA),))
+            nodes = joints.generative().nodes
+        else:
+            joints = loss.joints(b.jax.random.key(0), {}, model, guide, (b.array(DATA),))
+            nodes = joints.generative()
+        assert not nodes[name]["is_observed"] and not nodes[name]["infer"].get("was_observed")
+        assert nodes["x"]["infer"]["was_observed"]
+        assert joints.inference().structure.reverse_sites == (name,)
+        assert joints.inference().model_sites == ["z"]
+        drawn = joints.prior(("z", name))
+        assert len(np.unique(np.asarray(drawn[name])[:, 0])) == 5
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow("numpyro")
+def test_models_of_users(backend: Any, name: str) -> None:
+    """A bound on any of them, or a refusal that names the site."""
+    b = backend
+    build, y = MODELS[name]
+    model, _ = build(b)
+    loss = b.losses.ELBO(num_particles=3)
+    for guide, _ in both(b, model):
+        moved = isinstance(guide, b.guides.HamiltonianGuide)
+        if name == "nested" or (moved and name in ("partly observed", "two likelihoods")):
+            with pytest.raises(ValueError, match=r"site '(v|w|x_unobserved)'"):
+                b.evaluate(loss, model, guide, y, params=PARAMS)
+            continue
+        value, _, gradients = b.evaluate(loss, model, guide, y, params=PARAMS)
+        assert np.isfinite(value)
+        assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("name", ["bounded", "vectors", "circle"])
+@pytest.mark.slow("numpyro")
+def test_density_on_any_support(backend: Any, name: str) -> None:
+    """The mean of the weights is the integral of the model, whatever the guide."""
+    b = backend
+    model = PRIORS[name](b)
+    base = b.guides.JointGuide(model, init_scale=1.3)
+    guide = b.guides.HamiltonianGuide(base, num_steps=2, **key(b))
+    bound = -b.evaluate(b.losses.IWAE(20_000), model, guide)[0]
+    assert bound == pytest.approx(LOG_SEEN, abs=0.12)

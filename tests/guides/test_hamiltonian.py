@@ -283,7 +283,7 @@ def test_refusals(backend: Any) -> None:
         (h(g.JointGuide(discrete, sites=["w"]), **key(b)), (), "site 'k' is discrete"),
         (h(g.Guide(masked), **key(b)), (), "site 'z' lies under a mask"),
         (h(g.JointGuide(outer), **key(b)), (x,), "site 'mu', which lies outside the subsampled"),
-        (h(g.AuxiliaryGuide(model, **key(b)), **key(b)), (b.array(y),), "draw more than the model"),
+        (h(g.AuxiliaryGuide(model, **key(b)), **key(b)), (b.array(y),), "its base has the parts"),
     ):
         with pytest.raises(ValueError, match=match):
             guide.prepare(*args)

@@ -40,6 +40,10 @@ class ByValue:
             """As in InferenceJoint."""
 
         @property
+        def log_joint(self) -> Array:
+            """As in InferenceJoint."""
+
+        @property
         def stand_ins(self) -> Array:
             """As in InferenceJoint."""
 
@@ -105,6 +109,17 @@ class ByValue:
         if log_w is None:
             log_w = self.log_likelihood + self.log_prior - self.log_posterior
         return self.log_shares + by_guided(log_w, self.enumeration)
+
+    def log_odds(self) -> Array:
+        """Up to a constant, log q(v) of the values that the guide draws plus log p(v | x, z) of
+        those that are summed out: (num_values, num_particles, *sizes)."""
+        assert self.enumeration is not None
+        if self.outer_sites:
+            raise ValueError(not_summed(self.outer_sites[0]))
+        ratio = by_value(self.log_joint - self.stand_ins, self.enumeration)
+        ratio = ratio - logsumexp(ratio, 1, keepdims=True)
+        ratio = ratio + self.log_shares[:, None]
+        return ratio.reshape(-1, *ratio.shape[2:])
 
     def path_weights(self, weights: Array, sites: Sequence[str]) -> Array:
         """Weights (num_particles, *sizes) or (num_particles,) for every run, in which a draw has

@@ -142,6 +142,33 @@ def read_values(
     return {n: np.broadcast_to(drawn[n], (num_draws, *drawn[n].shape[1:])).copy() for n in names}
 
 
+def enumerated_values(call: Call, num_draws: int, seed: int) -> dict[str, np.ndarray]:
+    """The same where sites are enumerated: of those that the guide does not draw, draws of the
+    posterior given the others."""
+    sketch = call.sketch()
+    structure, drawn = sketch.structure, call.read(_odds, num_draws)
+    odds, values = drawn["odds"], drawn["values"]
+    noise = np.random.default_rng(seed).gumbel(size=odds.shape)
+    chosen = (odds + noise).argmax(0)  # (num_draws, *sizes)
+    found = {}
+    for name in sketch.model_sites:
+        value = values[name]
+        value = np.broadcast_to(value, (len(odds) * num_draws, *value.shape[1:]))
+        value = value.reshape(len(odds), num_draws, *value.shape[1:])
+        place = [1] * (value.ndim - 2)
+        index = np.zeros((num_draws, *place), int)
+        if name in structure.local_sites:
+            for dim, size in zip(structure.plates.values(), structure.sizes, strict=True):
+                place[dim - sketch.event_dim(name)] = size
+            index = chosen.reshape(num_draws, *place)
+        found[name] = np.take_along_axis(value, index[None], 0)[0]
+    return found
+
+
+def _odds(joint: InferenceJoint) -> dict[str, Any]:
+    return {"odds": joint.log_odds(), "values": _values(joint)}
+
+
 def _values(joint: InferenceJoint) -> dict[str, Any]:
     return {name: joint.values(name) for name in joint.model_sites}
 

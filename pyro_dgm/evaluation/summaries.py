@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from dgm_core.arguments import check_count
+from dgm_core.enumeration import check_names
 from dgm_core.evaluation import check_no_nan, check_probs
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, calling
-from pyro_dgm.evaluation.draws import read_values
+from pyro_dgm.evaluation.draws import enumerated_values, read_values
 from pyro_dgm.evaluation.posterior import model_sites
 
 __all__ = ["median", "quantiles", "sample_posterior"]
@@ -22,6 +23,7 @@ def sample_posterior(
     rows: Any = None,
     vectorize: bool | None = None,
     seed: int = 0,
+    enumerate: str | tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
     """Draws of the latent and deterministic sites of the model from its guide, whatever the guide:
     values in their supports, in the model's order, without what only the guide draws.
@@ -29,6 +31,8 @@ def sample_posterior(
     Args:
         run, data, rows, vectorize, seed: as `log_weights` takes them.
         num_draws: how many.
+        enumerate: the names of discrete latents of each datum that the guide leaves out, or to the
+            model, and the loss has summed out: drawn from their posterior given the others.
 
     Returns:
         {site: (num_draws, ...)}.
@@ -46,8 +50,13 @@ def sample_posterior(
         (5, 3, 2)
     """
     num_draws = check_count("num_draws", num_draws)
-    with calling(run, data, seed=seed, rows=rows, vectorize=vectorize) as call:
-        values = with_computed(call, read_values(call, num_draws))
+    names = check_names(enumerate)
+    with calling(run, data, seed=seed, rows=rows, vectorize=vectorize, enumerated=names) as call:
+        if names:
+            drawn = enumerated_values(call, num_draws, seed)
+        else:
+            drawn = read_values(call, num_draws)
+        values = with_computed(call, drawn)
     check_no_nan(values, "The guide's draw")
     return values
 

@@ -38,6 +38,10 @@ class ByValue:
             """As in InferenceJoint."""
 
         @property
+        def log_joint(self) -> Tensor:
+            """As in InferenceJoint."""
+
+        @property
         def stand_ins(self) -> Tensor:
             """As in InferenceJoint."""
 
@@ -103,6 +107,17 @@ class ByValue:
         if log_w is None:
             log_w = self.log_likelihood + self.log_prior - self.log_posterior
         return self.log_shares + by_guided(log_w, self.enumeration)
+
+    def log_odds(self) -> Tensor:
+        """Up to a constant, log q(v) of the values that the guide draws plus log p(v | x, z) of
+        those that are summed out: (num_values, num_particles, *sizes)."""
+        assert self.enumeration is not None
+        if self.outer_sites:
+            raise ValueError(not_summed(self.outer_sites[0]))
+        ratio = by_value(self.log_joint - self.stand_ins, self.enumeration)
+        ratio = ratio - ratio.logsumexp(1, keepdim=True)
+        ratio = ratio + self.log_shares[:, None]
+        return ratio.flatten(0, 1)
 
     def path_weights(self, weights: Tensor, sites: Sequence[str]) -> Tensor:
         """Weights (num_particles, *sizes) or (num_particles,) for every run, in which a draw has

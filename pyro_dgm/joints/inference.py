@@ -70,7 +70,7 @@ class InferenceJoint(ByValue):
         found = self._sum(0, (*self.structure.observed_sites, *self.structure.local_factors))
         if not self.summed_sites:
             return found
-        ratio = found + self._sum(0, self.structure.local_sites) - self._drawn_log_posterior
+        ratio = self.log_joint - self._drawn_log_posterior
         return self._summed_out(ratio) + self.log_posterior - self.log_prior
 
     @cached_property
@@ -253,6 +253,16 @@ class InferenceJoint(ByValue):
         if joint.enumeration is not None:
             self.log_shares = joint.log_shares
         return self
+
+    @cached_property
+    def log_joint(self) -> Tensor:
+        """log p(x, z) inside the data plates, of every run."""
+        local, observed = self.structure.local_sites, self.structure.observed_sites
+        return self._sum(0, (*observed, *self.structure.local_factors, *local))
+
+    def event_dim(self, name: str) -> int:
+        """The event dimensions of a site."""
+        return self._site(self.runs[0], name)["fn"].event_dim
 
     @cached_property
     def stand_ins(self) -> Tensor:

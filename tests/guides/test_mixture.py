@@ -139,7 +139,7 @@ def test_both_modes_are_found(backend: Any, seed: int) -> None:
     losses, model = backend.losses, bimodal(backend)
     normal = backend.conditionals.FullRankNormal
     guide = guide_of(backend, model, [normal] * 2, name=f"two_{backend.name}_{seed}")
-    how = {"num_steps": 1500, "seed": seed, "progress": False}
+    how = {"num_steps": 1500, "seed": seed}
     run = fit(backend, model, guide, X, loss=losses.ELBO(num_particles=8), **how)
     log_w = backend.evaluation.log_weights(run, X, num_particles=20_000, seed=seed)
     z = backend.evaluation.sample_posterior(run, X, num_draws=4000, seed=seed)["z"]

@@ -274,6 +274,19 @@ def test_weights_of_a_run(backend: Any) -> None:
         backend.evaluation.log_weights(run, X, num_particles=2)
 
 
+def test_posterior_of_a_run(backend: Any) -> None:
+    """Of a site that the guide does not draw: p(c | x), and in one that it leaves to the model."""
+    params, names = params_of(3), {"num_draws": 3000, "enumerate": "c", "seed": 3}
+    run = backend.run(mixture(backend), nothing, params)
+    log_p = log_softmax(params["logits"]) + log_normal(X[:, None], params["mu"], SCALE)
+    found = backend.evaluation.sample_posterior(run, X, **names)
+    assert found["c"].shape == (3000, len(X))
+    shares = np.stack([(found["c"] == c).mean(0) for c in range(3)], -1)
+    np.testing.assert_allclose(shares, np.exp(log_softmax(log_p)), atol=0.05)
+    with pytest.raises(ValueError, match=r"misses \['c'\]"):
+        backend.evaluation.sample_posterior(run, X, num_draws=2)
+
+
 def test_refusals(backend: Any) -> None:
     dist, array, losses = backend.dist, backend.array, backend.losses
     one, flat = array(1.0), array([0.0, 0.0])

@@ -177,8 +177,9 @@ class JointGuide(Guide):
         init: where it starts. "prior": median and spread of prior draws; "map": the mode on the
             real line, found from there; "laplace": the mode, with the covariance there as the
             spread (for `DiagonalNormal` the standard deviations that fit it best); {site: value}:
-            these values.  None: "laplace" where a prior is flat or some direction of at most 100 is
-            a hundred times as curved as the prior, and there is a mode; else "prior".
+            these values.  None: "laplace" where all data are there and a prior is flat or some
+            direction of at most 100 is a hundred times as curved as the prior, and there is a
+            mode; else "prior".
         init_scale: the first standard deviation as a multiple of the spread (0.1; for "laplace" 1).
         name: of its parameters; its vector is the auxiliary site "<name>.vector".
 

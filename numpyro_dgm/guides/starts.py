@@ -71,7 +71,8 @@ def start_of(
     if isinstance(init, Mapping):
         return Start(_with_values(model, call, sites, init, start), spread)
     others = sorted(outline.sites.keys() - {site.name for site in sites})
-    if init == "prior" or (init is None and (traced or others or len(start) > MOST)):
+    partly = traced or bool(others or outline.subsampled)
+    if init == "prior" or (init is None and (partly or len(start) > MOST)):
         return Start(start, spread)
     if others:
         raise ValueError(

@@ -60,7 +60,8 @@ def start_of(
     if isinstance(init, Mapping):
         return Start(_with_values(model, call, sites, init, start), spread)
     others = sorted(outline.sites.keys() - {site.name for site in sites})
-    if init == "prior" or (init is None and (others or len(start) > MOST)):
+    partly = bool(others or outline.subsampled)
+    if init == "prior" or (init is None and (partly or len(start) > MOST)):
         return Start(start, spread)
     if others:
         raise ValueError(

@@ -126,6 +126,16 @@ def _check_minibatch(site: LatentSite, outline: Outline) -> None:
             )
 
 
+def check_bounds(names: Iterable[str]) -> None:
+    """Raises ValueError for draws inside bounds of their own, which move where these are sites."""
+    if names := sorted(names):
+        raise ValueError(
+            f"HamiltonianGuide moves {names} as the base draws them, inside bounds that may be "
+            "other sites and would move beside them: have a joint vector or an amortized family "
+            "answer them, on the real line."
+        )
+
+
 def check_statistics(batch_norm: bool) -> None:
     """Raises ValueError where the model's density changes from run to run."""
     if batch_norm:

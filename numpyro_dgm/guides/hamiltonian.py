@@ -18,6 +18,7 @@ from dgm_core.hamiltonian import (
     Draw,
     changed_draws,
     check_base,
+    check_bounds,
     check_movable,
     check_statistics,
     check_steps,
@@ -29,6 +30,7 @@ from numpyro_dgm.guides.joint import JointVector
 from numpyro_dgm.guides.motion import Motion
 from numpyro_dgm.guides.passes import First, Position
 from numpyro_dgm.guides.program import Call, aside, run_program
+from numpyro_dgm.guides.supports import has_bounds
 
 __all__ = ["HamiltonianGuide"]
 
@@ -63,6 +65,7 @@ def motion_part(
     jax.eval_shape(run)
     first, position, moving = found[0]
     check_statistics(moving)
+    check_bounds(name for name, fn in first.fns.items() if has_bounds(fn))
     draws = [Draw(name, first.dims[name], position.width(name)) for name in first.fns]
     vectors = {i: part for i, part in enumerate(base.parts) if isinstance(part, JointVector)}
     answered = {number: part.answers for number, part in vectors.items()}
@@ -113,7 +116,8 @@ class HamiltonianGuide(Guide):
     Raises:
         ValueError: for bad arguments; for bases that draw more than their model already; for
             latents that are discrete, masked, in a scan or not mapped to the real line, and for
-            those outside a subsampled plate; for models with running statistics.
+            those outside a subsampled plate; for draws of the base inside bounds of their own; for
+            models with running statistics.
 
     References:
         Salimans, Kingma and Welling (2015), arXiv:1410.6460; annealed: Thin et al. (2021),

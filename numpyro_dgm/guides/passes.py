@@ -203,7 +203,7 @@ class Position:
             for draw in draws:
                 u, fn = part[..., begin : begin + draw.width], self.first.fns[draw.name]
                 event = self.lines[draw.name].inverse_shape(fn.event_shape)
-                found[draw.name] = u.reshape(*u.shape[:-1], *event)
+                found[draw.name] = u.reshape((*u.shape[:-1], *event))
                 begin += draw.width
         return found
 

@@ -31,10 +31,14 @@ def real_line(fn: Any) -> Transform:
 
 def is_real(fn: Any) -> bool:
     """Whether the support of a distribution is the real line already."""
-    support = fn.support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return support is constraints.real
+    return _base_of(fn.support) is constraints.real
+
+
+def has_bounds(fn: Any) -> bool:
+    """Whether the support of a distribution has bounds of its own, which may be other sites."""
+    support = _base_of(fn.support)
+    bounds = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
+    return any(not isinstance(x, float | int) or x not in (0, 1) for x in bounds if x is not None)
 
 
 def num_seen(fn: Any) -> int:
@@ -76,3 +80,9 @@ def determined(fn: Any, u: Array, log_density: Array | float = 0.0) -> Determine
     log_jacobian = log_jacobian.sum(tuple(range(-extra, 0))) if extra > 0 else log_jacobian
     log_density = jnp.broadcast_to(log_density - log_jacobian, batch)
     return Determined(value, log_density, fn.event_dim)
+
+
+def _base_of(support: Any) -> Any:
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support

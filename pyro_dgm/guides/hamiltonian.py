@@ -16,6 +16,7 @@ from dgm_core.hamiltonian import (
     Draw,
     changed_draws,
     check_base,
+    check_bounds,
     check_movable,
     check_statistics,
     check_steps,
@@ -28,6 +29,7 @@ from pyro_dgm.guides.joint import JointVector
 from pyro_dgm.guides.motion import Motion
 from pyro_dgm.guides.passes import First, Position
 from pyro_dgm.guides.program import Call, aside, run_program
+from pyro_dgm.guides.supports import has_bounds
 from pyro_dgm.nn.modes import meeting
 
 __all__ = ["HamiltonianGuide"]
@@ -57,6 +59,7 @@ def motion_part(
             run_program(base.model, call, call.answers())
     check_statistics(any(is_batch_norm(part) for module in met for part in module.modules()))
     position = Position(first, [])
+    check_bounds(name for name, fn in first.fns.items() if has_bounds(fn))
     draws = [Draw(name, first.dims[name], position.width(name)) for name in first.fns]
     vectors = {i: part for i, part in enumerate(base.parts) if isinstance(part, JointVector)}
     answered = {number: part.answers for number, part in vectors.items()}
@@ -107,7 +110,8 @@ class HamiltonianGuide(Guide):
     Raises:
         ValueError: for bad arguments; for bases that draw more than their model already; for
             latents that are discrete, masked, in a scan or not mapped to the real line, and for
-            those outside a subsampled plate; for models with running statistics.
+            those outside a subsampled plate; for draws of the base inside bounds of their own; for
+            models with running statistics.
 
     References:
         Salimans, Kingma and Welling (2015), arXiv:1410.6460; annealed: Thin et al. (2021),

@@ -188,7 +188,7 @@ class Position:
             for draw, u in zip(draws, part.split([d.width for d in draws], -1), strict=True):
                 fn = self.first.fns[draw.name]
                 event = self.lines[draw.name].inverse_shape(fn.event_shape)
-                found[draw.name] = u.reshape(*u.shape[:-1], *event)
+                found[draw.name] = u.reshape((*u.shape[:-1], *event))
         return found
 
 

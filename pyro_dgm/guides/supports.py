@@ -45,6 +45,13 @@ def is_real(fn: Any) -> bool:
     return _base_of(fn.support) is constraints.real and not circular
 
 
+def has_bounds(fn: Any) -> bool:
+    """Whether the support of a distribution has bounds of its own, which may be other sites."""
+    support = _base_of(fn.support)
+    bounds = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
+    return any(not isinstance(x, float | int) or x not in (0, 1) for x in bounds if x is not None)
+
+
 def num_seen(fn: Any) -> int:
     """How many numbers `seen` makes of an event."""
     base = base_of(fn)

@@ -1,5 +1,6 @@
 """Hamiltonian guides: exact bounds on normal targets, volume, energy, gradients, refusals."""
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -266,6 +267,10 @@ def test_refusals(backend: Any) -> None:
         with b.plate("data", ROWS, subsample_size=len(x)):
             b.sample("x", d.Normal(mu, b.array(1.0)), obs=x)
 
+    def bounded() -> None:
+        a = b.sample("a", d.Gamma(b.array(2.0), b.array(3.0)))
+        b.sample("b", d.Uniform(-a, 2 * a))
+
     joint = g.JointGuide(model)
     for build, match in (
         (lambda: h(model), "base must be a guide that is made of parts"),
@@ -282,11 +287,33 @@ def test_refusals(backend: Any) -> None:
     for guide, args, match in (
         (h(g.JointGuide(discrete, sites=["w"]), **key(b)), (), "site 'k' is discrete"),
         (h(g.Guide(masked), **key(b)), (), "site 'z' lies under a mask"),
+        (h(g.JointGuide(bounded, sites=["a"]), **key(b)), (), r"moves \['b'\] as the base draws"),
         (h(g.JointGuide(outer), **key(b)), (x,), "site 'mu', which lies outside the subsampled"),
         (h(g.AuxiliaryGuide(model, **key(b)), **key(b)), (b.array(y),), "its base has the parts"),
     ):
         with pytest.raises(ValueError, match=match):
             guide.prepare(*args)
+
+
+def test_a_site_that_the_base_leaves_to_the_model(backend: Any) -> None:
+    """rate ~ Gamma(2, 3), under its own conditional;  k ~ Poisson(1.5 rate): the mean weight is the
+    evidence, negative binomial."""
+    b, d = backend, backend.dist
+    k, a = np.array([1.0, 4.0, 2.0]), 2.0
+
+    def model(k: Any) -> None:
+        b.sample("w", d.Normal(b.array(0.0), b.array(1.0)))
+        rate = b.sample("rate", d.Gamma(b.array(a), b.array(3.0)))
+        with b.plate("data", len(k)):
+            b.sample("k", d.Poisson(1.5 * rate), obs=k)
+
+    base = b.guides.JointGuide(model, sites=["w"], init_scale=1.0)
+    guide = b.guides.HamiltonianGuide(base, num_steps=2, step_size=0.2, **key(b))
+    evidence = math.lgamma(a + k.sum()) - math.lgamma(a) + a * math.log(3) + k.sum() * math.log(1.5)
+    evidence -= (a + k.sum()) * math.log(3 + 1.5 * len(k)) + sum(math.lgamma(n + 1) for n in k)
+    bound = -b.evaluate(b.losses.IWAE(20_000), model, guide, k, seed=1)[0]
+    assert bound == pytest.approx(evidence, abs=0.02)
+    assert np.isfinite(b.evaluate(b.losses.ELBO(), model, guide, k, seed=1)[0])  # a single particle
 
 
 def test_running_statistics_are_refused(backend: Any) -> None:

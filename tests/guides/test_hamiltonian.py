@@ -35,18 +35,21 @@ def target(b: Any, rho: float | None = None) -> Callable:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rho", "num_steps", "low", "high"),
-    [(None, 1, -0.005, 0.002), (0.9, 1, -0.147, -0.107), (0.9, 2, -0.03, 0.002)],
+    ("rho", "num_steps", "scale", "low", "high"),
+    [(None, 1, 0.8, -0.005, 0.002), (0.9, 1, 0.8, -0.147, -0.107), (0.9, 2, 0.4, -0.03, 0.002)],
 )
 def test_bounds_on_normal_targets(
-    backend: Any, rho: float | None, num_steps: int, low: float, high: float
+    backend: Any, rho: float | None, num_steps: int, scale: float, low: float, high: float
 ) -> None:
-    """One step is exact in one dimension; a diagonal base with one step leaves 0.12684 at
-    correlation 0.9, with two steps nothing."""
+    """One step is exact in one dimension; a diagonal base with one step leaves 0.127 to 0.140 at
+    correlation 0.9, with two steps 0.007 or less (a start too wide ends at another optimum, where
+    the base is a point)."""
     b = backend
     model = target(b, rho)
-    b.pyro.get_param_store().clear() if b.name == "pyro" else None
-    base = b.guides.JointGuide(model, b.conditionals.DiagonalNormal, init_scale=0.8)
+    if b.name == "pyro":
+        b.pyro.clear_param_store()
+    diagonal = b.conditionals.DiagonalNormal
+    base = b.guides.JointGuide(model, diagonal, init="prior", init_scale=scale)
     guide = b.guides.HamiltonianGuide(
         base, num_steps=num_steps, max_step=3.0, step_size=0.5, max_force=1e3, **key(b)
     )

@@ -1,8 +1,8 @@
 """What every flow promises beside what every conditional does: two directions that agree, their
 log-determinants, and a density for any value.
 
-What is slow in NumPyro has its quick counterpart in `twins/test_flows.py`: there both directions and
-their log-determinants are those of Pyro, at 1e-10.
+What is slow in NumPyro has its quick counterpart in `twins/test_flows.py`: there both directions
+and their log-determinants are those of Pyro, at 1e-10.
 """
 
 from typing import Any

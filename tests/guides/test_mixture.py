@@ -154,7 +154,7 @@ def test_both_modes_are_found(backend: Any, seed: int) -> None:
     run = fit(backend, model, single, X, loss=losses.ELBO(num_particles=8), **how)
     log_w = backend.evaluation.log_weights(run, X, num_particles=20_000)
     assert log_w.mean() < EVIDENCE - 0.68  # ln 2 below at best
-    assert psis_khat(log_w[:, 0])[0] < 0.5
+    assert psis_khat(log_w)[0] < 0.7  # from where on it warns
 
 
 @pytest.mark.slow("numpyro")

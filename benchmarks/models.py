@@ -41,6 +41,7 @@ the last steps; mean-field and amortized guides (students, garch, correlations) 
 they must be, and k-hat says so. A scale that starts far off takes time under Adam, which
 remembers the first gradients: the HMM and the Gaussian mixture had spreads up to 1.8 times too wide
 after 1,500 and 2,000 steps. Flat priors (kidiq, garch) are refused by `prior_predictive` in words.
+The rows of garch are from before its prior was flat over the triangle (alpha1, beta1).
 """
 
 

@@ -42,6 +42,7 @@ ELSEWHERE = {
     "NoDensityError": ("contracts/test_gans.py", "an exception"),
     "Normalization": ("contracts/test_flow_normalization.py", "has statistics: twins step by step"),
     "Pooled": ("twins/test_functions.py", "takes rows and a mask, as no other network does"),
+    "Recipe": ("guides/test_recipes.py", "a description, the same class in both"),
     "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),
     "evaluation_mode": ("contracts/test_networks.py", "changes how networks run"),
     "positive": ("twins/test_functions.py", "a function of numbers"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from dgm_core.arguments import refuse
 from dgm_core.evaluation import check_run
+from dgm_core.guides import plain
 
 __all__ = [
     "Layout",
@@ -126,6 +127,6 @@ def weighted(model: Any, start: Any, through: Any) -> Any:
     if guided is None:
         return run
     check_run(guided)
-    if run.model != guided.model:
+    if plain(run.model) != plain(guided.model):
         raise ValueError("The run of start= or through= must be that of a guide of this model.")
     return guided

@@ -84,7 +84,7 @@ class Given(Messenger):
         return sum(map(total_log_prob, self.scored))
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        name, sample = msg.get("name"), msg["type"] == "sample"
+        name, sample = msg.get("name", ""), msg["type"] == "sample"
         if msg["type"] == "param":
             if self.hides and name in self.params:
                 msg["value"], msg["stop"] = self.params[name], True

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 from jax import Array
 
+from dgm_core.guides import plain
 from dgm_core.results import History
 from dgm_core.training.checkpoint import CheckpointError
 from dgm_core.training.epochs import Plan, Training
@@ -94,7 +95,7 @@ class Trainer(Training):
         best = self.best if final else None
         params, mutable = best or (self._current(), self.state.mutable)
         return Run(
-            model=self.epochs.step.model,
+            model=plain(self.epochs.step.model),
             guide=self.epochs.step.guide,
             params=self.placement.gather(self.epochs.step.constrain(params)),
             history=History(self.history),

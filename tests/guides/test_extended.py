@@ -8,6 +8,7 @@ import pytest
 
 from tests.guides.programs import LOG_SEEN, PRIORS
 from tests.guides.test_amortized import key
+from tests.losses.training import package
 from tests.losses.user_models import MODELS, PARAMS
 
 # q(a) = Normal(0, 1), q(z | a) = Normal(M + K a, S);  r(a | z) = Normal(C z + D, R)
@@ -99,6 +100,19 @@ def test_evaluation_sees_the_latents_of_the_model_alone(backend: Any) -> None:
     drawn = e.resample(run, DATA, num_draws=2000, num_particles=8000, force=True).draws
     assert set(drawn) == {"z"}
     assert drawn["z"].mean() == pytest.approx(X / 2, abs=0.1)
+
+
+def test_a_fit_keeps_the_model_of_the_user(backend: Any) -> None:
+    """Chains of that model start from the run."""
+    b = backend
+    model = one(b)
+    settings = {"num_steps": 1, "progress": False, "loss": b.losses.ELBO()}
+    run = package(b).fit(
+        model, b.guides.AuxiliaryGuide(model, hidden=(), **key(b)), DATA, **settings
+    )
+    assert run.model is model
+    numbers = {"num_draws": 8, "num_warmup": 8, "num_chains": 1}
+    assert list(b.evaluation.nuts(model, DATA, start=run, **numbers)) == ["z"]
 
 
 def both(b: Any, model: Callable) -> list[tuple[Any, str]]:

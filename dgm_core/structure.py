@@ -130,6 +130,11 @@ class Structure:
         """Whether a data plate holds fewer data than it declares."""
         return self.sizes != self.full_sizes
 
+    def no_closed_form(self) -> str:
+        """What to say of KL parts in closed form under a guide that draws beyond its model."""
+        beyond = f"{list(self.reverse_sites)}, which the guide draws beyond its model"
+        return f"analytic_kl=True knows no closed form for {beyond}: use analytic_kl=False."
+
     def missing_scale(self, name: str) -> str:
         """What to say of a latent site that lies in a subsampled plate in the model alone."""
         return (

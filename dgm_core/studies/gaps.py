@@ -57,17 +57,21 @@ def gaps_of(log_w: np.ndarray, tuned_log_w: np.ndarray) -> InferenceGaps:
     return InferenceGaps(evidence, log_w.mean(0), tuned_log_w.mean(0))
 
 
-def check_amortized(structure: Structure, looks: bool, drawn: Mapping[str, bool]) -> None:
+def check_amortized(
+    structure: Structure, sites: Sequence[str], looks: bool, drawn: Mapping[str, bool]
+) -> None:
     """Raises ValueError where there is no gap of amortization, or no gradient to tune by.
 
     Args:
+        sites: the latent sites of the model.
         looks: whether the guide looks at its data.
         drawn: latent site -> whether gradients pass through its draws.
     """
+    outside = [name for name in structure.global_sites if name in sites]
     if structure.global_sites or structure.global_factors or len(structure.sizes) != 1:
         raise ValueError(
             "The gaps are those of each datum, so all latents must lie in one plate of the data, "
-            f"got {list(structure.global_sites)} outside and {len(structure.sizes)} plates."
+            f"got {outside} outside and {len(structure.sizes)} plates."
         )
     if discrete := [name for name, passes in drawn.items() if not passes]:
         raise ValueError(

@@ -79,7 +79,7 @@ def inference_gaps(
         passes = {n: drawn[n] or determined[n] for n in drawn}
         draws = (call.guide_draws(call.rows, flipped=flipped) for flipped in (False, True))
         looks = reads_the_same(call.args, call.kwargs) or not same_draws(*draws)
-        check_amortized(first.structure, looks, passes)
+        check_amortized(first.structure, first.model_sites, looks, passes)
         call.rows = None  # every row is as good as any
         params, found = _own_parameters(call)
         check_tunable(len(params))

@@ -212,3 +212,6 @@ def test_refusals(backend: Any) -> None:
     guide = g.AuxiliaryGuide(model, Identity(), reverse=reverse, **key(b))
     with pytest.raises(ValueError, match="family of reverse must give values"):
         guide.prepare(b.array(rows()))
+    guide = g.AuxiliaryGuide(model, Identity(), **key(b))
+    with pytest.raises(ValueError, match=r"no closed form for .*'auxiliary\.a'"):
+        b.evaluate(b.losses.ELBO(analytic_kl=True), model, guide, rows())

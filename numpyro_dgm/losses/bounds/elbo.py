@@ -160,6 +160,8 @@ def sampled_kl(joint: InferenceJoint) -> tuple[Array, Array | float]:
 def closed_kl(joint: InferenceJoint) -> tuple[Array, Array]:
     structure, summed = joint.structure, joint.summed_sites
     drawn, ordered = joint.site_orders()
+    if structure.reverse_sites:
+        raise ValueError(structure.no_closed_form())
     if after := [n for n in ordered if n in structure.local_sites and n not in summed]:
         before = [name for name in summed if ordered.index(name) < ordered.index(after[-1])]
         if before:

@@ -5,32 +5,18 @@ from __future__ import annotations
 import math
 import warnings
 
-__all__ = ["OPEN", "complain", "is_looked_at"]
+__all__ = ["OPEN", "complain"]
 
 # Their densities are zero, infinite or undefined at the ends of the interval that they name as
 # their support.
 OPEN = ("Beta", "Kumaraswamy", "LogitNormal", "Dirichlet")
 
 
-def is_looked_at(number: int, direct: bool) -> bool:
-    """Whether a batch of a stream, the first of which is 1, is compared with the supports: each
-    where that is a comparison alone, else as often as costs nothing, 1, 2, 4, 8 and so on.
-    """
-    return direct or number & (number - 1) == 0
-
-
 def complain(
-    name: str,
-    family: str,
-    support: str,
-    count: int,
-    example: float,
-    *,
-    validated: bool = True,
-    batch: int = 1,
+    name: str, family: str, support: str, count: int, example: float, *, validated: bool = True
 ) -> None:
     """Raises ValueError for `count` observed values of a site outside the support, such as
-    `example`, in this batch of a stream.
+    `example`.
 
     Where the distribution's author has switched validation off it warns instead, but for NaN.
 
@@ -58,8 +44,7 @@ def complain(
     values = "1 value" if count == 1 else f"{count} values"
     sentence = (
         f"Site '{name}' observes {example:g}, outside the support of {family} ({support}); "
-        f"{values} of {'this batch' if batch == 1 else f'batch {batch} of this fit'} "
-        f"{'is' if count == 1 else 'are'}"
+        f"{values} of this batch {'is' if count == 1 else 'are'}"
     )
     if validated or math.isnan(example):
         raise ValueError(f"{sentence}: {advice}.")

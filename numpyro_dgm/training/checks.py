@@ -2,9 +2,6 @@
 fit its model.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from inspect import getattr_static
 from typing import Any
 
 import jax
@@ -14,14 +11,14 @@ from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistr
 from numpyro.handlers import seed, substitute
 
 from dgm_core.arguments import refuse
-from dgm_core.training.observations import OPEN, complain, is_looked_at
+from dgm_core.training.observations import OPEN, complain
 from numpyro_dgm.compat import mask_of, validates
 from numpyro_dgm.joints.enumerated import as_enumerated
 from numpyro_dgm.joints.structure import Structure, find_structure, kind_of
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.nn.requirements import collected_requirements
-from numpyro_dgm.training.batches import Arrays, Form, Stream, take_rows
+from numpyro_dgm.training.batches import Arrays, Stream, take_rows
 from numpyro_dgm.training.step import State, Step
 
 __all__: list[str] = []  # for the package, not for users
@@ -63,13 +60,9 @@ def check_pair(step: Step, state: State, data: Arrays, key: Array) -> None:
         ) from error
 
 
-def check_observations(
-    step: Step, state: State, data: Arrays | Stream, key: Array
-) -> Callable[[Form, tuple], None]:
+def check_observations(step: Step, state: State, data: Arrays | Stream, key: Array) -> None:
     """Raises ValueError for observed values outside the support of their site, and for what the
-    model requires of its data, in all data in memory or in the first batch of an iterable; returns
-    what looks at the next batch: each one where the data are observed as they are, else the second,
-    the fourth, the eighth and so on.
+    model requires of its data, in all data in memory or in the first batch of an iterable.
 
     Where validation has been switched off, for a site or for all, it warns.
 
@@ -77,22 +70,14 @@ def check_observations(
         one pass through the data, of which compilation leaves only the comparisons.
     """
     known: dict[str, tuple[Any, ...]] = {}
-    direct: dict[str, Callable[[tuple], tuple[Array, Array]]] = {}  # sites that observe an array
 
-    def outside(
-        form: Form, arrays: tuple, rows: Array | None, key: Array
-    ) -> dict[str, tuple[Array, Array]]:
+    def outside(arrays: tuple, rows: Array | None, key: Array) -> dict[str, tuple[Array, Array]]:
         batch, key = step.prepare(form.build(take_rows(arrays, rows)), key)
         with collected_requirements() as required, evaluation_mode(step.model, step.guide):
             _, trace = step.traces(state.params, state.mutable, batch, rows, key)
         sites = {name: site for name, site in trace.items() if kind_of(site) == "observed"}
         known.update({name: (_family(site), validates(site["fn"])) for name, site in sites.items()})
         found = {name: _outside(site) for name, site in sites.items()}
-        for name, site in sites.items():
-            places = [place for place, array in enumerate(arrays) if array is site["value"]]
-            if places and _is_fixed(site):
-                own = partial(_values_outside, site["fn"].support, _family(site)[0])
-                direct[name] = jax.jit(lambda arrays, own=own, at=places[0]: own(arrays[at]))
         for index, (name, wanted, values, good) in enumerate(required):
             known[f"requirement {index}"] = name, wanted
             bad = ~jnp.broadcast_to(good, jnp.shape(values)).ravel()
@@ -100,7 +85,7 @@ def check_observations(
         return found
 
     warned: set[str] = set()
-    compiled = jax.jit(outside, static_argnums=0)
+    compiled = jax.jit(outside)
     form, arrays = (data.form, data.arrays) if isinstance(data, Arrays) else data.first()
     batches: list[Array | None] = [None]
     if isinstance(data, Arrays) and data.batch_size < data.num_data:
@@ -108,34 +93,17 @@ def check_observations(
             jnp.arange(start, min(start + data.batch_size, data.num_data))
             for start in range(0, data.num_data, data.batch_size)
         ]
-
-    def tell(found: Mapping[str, tuple[Array, Array]], batch: int = 1) -> None:
-        for name, (count, example) in found.items():
+    for index, rows in enumerate(batches):
+        for name, (count, example) in compiled(
+            arrays, rows, jax.random.fold_in(key, index)
+        ).items():
             if not count or name in warned:
                 continue
             if name.startswith("requirement "):
                 refuse(known[name][0], known[name][1], example.item())
             (family, support), validated = known[name]
-            args = name, family, support, int(count), float(example)
-            complain(*args, validated=validated, batch=batch)
+            complain(name, family, support, int(count), float(example), validated=validated)
             warned.add(name)
-
-    for index, rows in enumerate(batches):
-        tell(compiled(form, arrays, rows, jax.random.fold_in(key, index)))
-    number = 0
-
-    def look(form: Form, arrays: tuple) -> None:
-        nonlocal number
-        number += 1
-        plain = direct.keys() == known.keys()
-        if not is_looked_at(number, plain):
-            return
-        if plain:
-            tell({name: check(arrays) for name, check in direct.items()}, number)
-        else:
-            tell(compiled(form, arrays, None, jax.random.fold_in(key, number)), number)
-
-    return look
 
 
 def check_compared(step: Step, state: State, batch: Any, key: Array) -> None:
@@ -222,31 +190,16 @@ def _runs_alone(step: Step, state: State, data: Arrays, num_rows: int, key: Arra
 
 def _outside(site: dict[str, Any]) -> tuple[Array, Array]:
     """How many observed values lie outside the support, NaN among them, and one of these."""
-    value = jnp.asarray(site["value"])
-    return _values_outside(site["fn"].support, _family(site)[0], value, _mask(site))
-
-
-def _values_outside(
-    support: Any, family: str, value: Array, mask: Any = True
-) -> tuple[Array, Array]:
+    value, support = jnp.asarray(site["value"]), site["fn"].support
     while isinstance(support, type(constraints.independent(constraints.real, 1))):
         support = support.base_constraint
     inside = support(value)
     inside = inside.reshape(inside.shape + (1,) * (value.ndim - inside.ndim))
-    if family in OPEN:
+    if _family(site)[0] in OPEN:
         ends = getattr(support, "lower_bound", 0.0), getattr(support, "upper_bound", 1.0)
         inside = inside & (value != ends[0]) & (value != ends[1])
-    bad = jnp.broadcast_to(~inside & mask, value.shape).ravel()
+    bad = jnp.broadcast_to(~inside & _mask(site), value.shape).ravel()
     return bad.sum(), value.ravel()[jnp.argmax(bad)]
-
-
-def _is_fixed(site: dict[str, Any]) -> bool:
-    """Whether the support is the same for all data, and nothing is masked."""
-    fn = site["fn"]
-    while isinstance(fn, (Independent, MaskedDistribution, ExpandedDistribution)):
-        fn = fn.base_dist
-    own = getattr_static(type(fn), "support", None)
-    return _mask(site) is True and not isinstance(own, property)
 
 
 def _mask(site: dict[str, Any]) -> Any:

@@ -121,16 +121,8 @@ class StreamEpochs:
     Keeps the batches of the last call.
     """
 
-    def __init__(
-        self,
-        step: Step,
-        data: Stream,
-        finite: Finite,
-        *,
-        compiled: bool,
-        look: Callable[[Form, tuple], None],
-    ) -> None:
-        self.step, self.data, self.finite, self.look = step, data, finite, look
+    def __init__(self, step: Step, data: Stream, finite: Finite, *, compiled: bool) -> None:
+        self.step, self.data, self.finite = step, data, finite
         self.num_batches: int | None = data.num_batches
         self._single = jax.jit(self._step, static_argnums=1) if compiled else self._step
 
@@ -147,7 +139,6 @@ class StreamEpochs:
         while len(self._kept) < count and held < _BYTES:
             if (batch := next(self._batches, None)) is None:
                 break
-            self.look(*batch)
             self._kept.append(batch)
             held += sum(array.nbytes for array in batch[1] if array is not None)
         if start == 0 and not self._kept:

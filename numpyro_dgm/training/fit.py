@@ -228,7 +228,7 @@ def fit(
     finite = Finite(state, compiled=compiled)
     if isinstance(source, Arrays):
         check_pair(step, state, source, keys["check"])
-    look = check_observations(step, state, source, keys["check"])
+    check_observations(step, state, source, keys["check"])
     if alone:
         check_compared(step, state, batch, keys["check"])
 
@@ -254,7 +254,7 @@ def fit(
     if isinstance(source, Arrays):
         epochs = ArrayEpochs(step, source, finite, compiled=compiled, repeats=plan.length)
     else:
-        epochs = StreamEpochs(step, source, finite, compiled=compiled, look=look)
+        epochs = StreamEpochs(step, source, finite, compiled=compiled)
     trainer = Trainer(
         epochs,
         state,

@@ -2,7 +2,7 @@
 fit its model.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import getattr_static
 from typing import Any
@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from pyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 from pyro.poutine.runtime import Message
-from pyro.util import get_rng_state, set_rng_state
 from torch import Tensor
 from torch.distributions import constraints
 
-from dgm_core.training.observations import OPEN, complain, is_looked_at
+from dgm_core.training.observations import OPEN, complain
 from pyro_dgm.compat import is_batch_norm, validates, validation_unset
 from pyro_dgm.joints import Joints
 from pyro_dgm.joints.inference import InferenceJoint
@@ -71,11 +70,9 @@ def check_pair(step: Step, data: Arrays, transform: Any = None) -> None:
 
 def check_observations(
     step: Step, data: Arrays | Stream, transform: Any = None, *, validated: bool = True
-) -> Callable[[Batch], None]:
+) -> None:
     """Raises ValueError for observed values outside the support of their site, and for what the
-    model requires of its data, in all data in memory or in the first batch of an iterable; returns
-    what looks at the next batch, after its transform: each one where the data are observed as they
-    are, else the second, the fourth, the eighth and so on.
+    model requires of its data, in all data in memory or in the first batch of an iterable.
 
     Where validation has been switched off, for a site or (not `validated`) for all, it warns.
 
@@ -85,14 +82,9 @@ def check_observations(
     """
     sites: list[Message] | None = None
     warned: set[str] = set()
-    number = 0
-
-    def look(batch: Batch) -> None:
-        nonlocal sites, number
-        number += 1
+    for batch in data.in_order() if isinstance(data, Arrays) else (data.first(),):
+        batch = batch.transformed(transform)
         direct = sites is not None and all("position" in site for site in sites)
-        if isinstance(data, Stream) and not is_looked_at(number, direct):
-            return
         if not direct:
             with collected_requirements() as required, validation_unset():
                 nodes = random_sites(_joint(step, batch).runs[0][0]).values()
@@ -108,21 +100,8 @@ def check_observations(
                 fn = _base(site["fn"])
                 family, support = type(fn).__name__.strip("_"), str(fn.support)
                 example, strict = float(value[bad][0]), validated and validates(site["fn"])
-                place = number if isinstance(data, Stream) else 1
-                args = site["name"], family, support, int(bad.sum()), example
-                complain(*args, validated=strict, batch=place)
+                complain(site["name"], family, support, int(bad.sum()), example, validated=strict)
                 warned.add(site["name"])
-
-    for batch in data.in_order() if isinstance(data, Arrays) else (data.first(),):
-        look(batch.transformed(transform))
-
-    def look_again(batch: Batch) -> None:
-        state = get_rng_state()  # a run of the guide draws
-        look(batch)
-        set_rng_state(state)
-
-    number = 0  # the first batch comes again
-    return look_again
 
 
 def check_compared(step: Step, batch: Batch) -> None:

@@ -205,7 +205,7 @@ def fit(
             step.states = states
             if isinstance(source, Arrays):
                 check_pair(step, source, transform)
-            look = check_observations(step, source, transform, validated=user_validates)
+            check_observations(step, source, transform, validated=user_validates)
             if alone:
                 check_compared(step, example)
             validate = None
@@ -248,7 +248,6 @@ def fit(
                 example=example,
                 compile=compile,
                 user_validates=user_validates,
-                look=look if isinstance(source, Stream) and workers.size == 1 else None,
             )
             with held(folder if workers.first else None):
                 if folder is not None and resume:

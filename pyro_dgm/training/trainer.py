@@ -70,13 +70,12 @@ class Trainer(Training):
         example: Batch,
         compile: bool | str,
         user_validates: bool,
-        look: Callable[[Batch], None] | None,
     ) -> None:
         super().__init__(plan, patience, config, identity, data.num_data)
         self.step, self.parameters, self.updates, self.data = step, parameters, updates, data
         self.transform, self.seed, self.validate, self.workers = transform, seed, validate, workers
         self.functions, self.example, self.compile = functions, example, compile
-        self.user_validates, self.look = user_validates, look
+        self.user_validates = user_validates
         self.everything = Everything(parameters, updates, step)
         # Buffers that no step has changed so far: they must be the same when the run goes on.
         buffers = self.everything.weights["buffers"]
@@ -240,8 +239,6 @@ class Trainer(Training):
     def _step(self, batch: Batch) -> list[float]:
         """The step itself. Raises NotFiniteError for a loss or a term that is not finite."""
         batch = batch.transformed(self.transform)
-        if self.look is not None:
-            self.look(batch)
 
         def differentiate() -> Tensor:
             if self.compiled is not None and self.compiled.fits(batch):

@@ -86,28 +86,6 @@ def test_a_model_without_arguments(face: Any) -> None:
         np.testing.assert_allclose(mu, 3.0, rtol=1e-6)
 
 
-def test_the_support_counts_in_every_batch_of_a_stream(face) -> None:
-    """Also where the data are not observed as they are, in some of them."""
-
-    def model(x: Any) -> None:
-        p = face.param("p", face.np.zeros(3))
-        with face.plate("data", len(x)):
-            face.sample("x", face.dist.Bernoulli(logits=p).to_event(1), obs=x)
-
-    def moved(x: Any) -> None:
-        model(1.0 - x)
-
-    good = [np.zeros((4, 3)) for _ in range(8)]
-    options = {"loss": face.losses.NLL(), "num_epochs": 2}
-    for program, place in ((model, 6), (moved, 7)):
-        data = [x.copy() for x in good]
-        assert np.isfinite(face.quiet(program, None, data, **options).history.last["loss"])
-        data[place][2, 1] = 0.5
-        words = rf"observes 0.5, outside .* 1 value of batch {place + 1} of this fit is: binarize"
-        with pytest.raises(ValueError, match=words):
-            face.quiet(program, None, data, **options)
-
-
 def test_seeds_of_64_bits_are_different_seeds(face: Any) -> None:
     """Half of the bits alone would make these three one."""
     pairs = [face.vae() for _ in range(3)]

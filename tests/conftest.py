@@ -2,6 +2,7 @@
 a display.
 """
 
+import ctypes
 import gc
 import os
 import random
@@ -96,15 +97,28 @@ def fresh_state() -> Iterator[None]:
     _forget_compiled()
 
 
+_memory_limit = 5e9  # bytes, of one process
+
+
 def _forget_compiled() -> None:
-    """Drop what JAX has compiled when this process holds more than 5 GB, so that several of them
-    fit beside each other.
+    """Drop what JAX has compiled when this process has grown past 5 GB, so that several of them fit
+    beside each other; memory that is not given back does not count again.
     """
-    statm = Path("/proc/self/statm")
-    if "jax" in sys.modules and statm.exists() and int(statm.read_text().split()[1]) * 4096 > 5e9:
+    global _memory_limit
+    if "jax" in sys.modules and _resident() > _memory_limit:
         import jax
 
         jax.clear_caches()
+        gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+        _memory_limit = max(5e9, _resident() + 2e9)
+
+
+def _resident() -> float:
+    """The memory of this process in bytes, 0 where it is not told."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * 4096.0 if statm.exists() else 0.0
 
 
 @pytest.fixture

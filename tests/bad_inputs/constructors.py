@@ -61,6 +61,15 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         },
     ),
     "Adam": ((), {"learning_rate": "positive", "betas": "betas", "eps": "positive"}),
+    "Recipe": (
+        (),
+        {
+            "learning_rate": "positive",
+            "clip_norm": "positive",
+            "num_steps": "count",
+            "num_particles": "count",
+        },
+    ),
     # conditionals
     "Generator": ((2,), {"dim": "shape", "noise_dim": "count or none", **HIDDEN, **CONTEXT}),
     "StandardNormal": ((2,), {"dim": "shape", **CONTEXT}),

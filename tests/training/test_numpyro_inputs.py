@@ -173,7 +173,7 @@ CASES = {
     "the same with another guide": (
         {"model": local_model, "guide": AutoDiagonalNormal(local_model), "batch_size": 4},
         ValueError,
-        "would count 5 times",
+        "does not follow the batch: at 2 rows instead of 4",
     ),
 }
 

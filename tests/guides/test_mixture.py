@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dgm_core.diagnostics import psis_khat
 from tests.losses.training import fit
 
 EVIDENCE = -2.7932  # z ~ Normal(0, 2), x | z ~ Normal(z^2, 0.5), x = 4, by quadrature
@@ -131,9 +130,7 @@ def test_bound_is_that_of_the_mixture(backend: Any, enumerated: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "1"))))
 def test_both_modes_are_found(backend: Any, seed: int) -> None:
-    """Where one normal finds one of them, and its k-hat, which looks where it draws, does not see
-    that the other is missing.
-    """
+    """Where one normal finds one of them, and loses ln 2 at least."""
     losses, model = backend.losses, bimodal(backend)
     normal = backend.conditionals.FullRankNormal
     guide = guide_of(backend, model, [normal] * 2, name=f"two_{backend.name}_{seed}")
@@ -152,7 +149,6 @@ def test_both_modes_are_found(backend: Any, seed: int) -> None:
     run = fit(backend, model, single, X, loss=losses.ELBO(num_particles=8), **how)
     log_w = backend.evaluation.log_weights(run, X, num_particles=20_000)
     assert log_w.mean() < EVIDENCE - 0.68  # ln 2 below at best
-    assert psis_khat(log_w)[0] < 0.7  # from where on it warns
 
 
 @pytest.mark.slow("numpyro")

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from dgm_core.structure import UndrawableError
 from pyro_dgm.compat import is_computed, tree_map
-from pyro_dgm.joints.structure import draws_nothing
+from pyro_dgm.joints.structure import Trace, draws_nothing, random_sites
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -67,6 +67,25 @@ class GivenDraws(Messenger):
         elif msg["name"] in self.values and not msg["is_observed"]:
             msg["value"] = self.values[msg["name"]]
             msg["done"] = True
+
+
+def draws_of(
+    trace: Trace,
+    values: Mapping[str, Tensor] | None = None,
+    only: tuple[str, ...] | None = None,
+    rows: Mapping[str, Tensor] | None = None,
+) -> GivenDraws:
+    """What hands out the latent values of a trace (or `only` some) and the rows of its plates, of
+    other plates those given."""
+    drawn = {name: site["value"] for name, site in random_sites(trace).items()}
+    drawn = drawn if only is None else {name: drawn[name] for name in only}
+    return GivenDraws({**drawn, **(values or {})}, {**(rows or {}), **rows_of(trace)})
+
+
+def rows_of(trace: Trace) -> dict[str, Tensor]:
+    """The rows that the plates of a trace hold."""
+    sites = trace.nodes.items()
+    return {name: site["value"] for name, site in sites if site_is_subsample(site)}
 
 
 class Drawable(Messenger):

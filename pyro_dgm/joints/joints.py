@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from pyro.poutine.runtime import Message
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from dgm_core.enumeration import Enumeration
@@ -24,10 +23,11 @@ from pyro_dgm.joints.enumerated import EnumeratedValues, earlier_draws
 from pyro_dgm.joints.handlers import (
     Drawable,
     DrawnData,
-    GivenDraws,
     ParticlePlate,
     StoppedValues,
+    draws_of,
     frozen_parameters,
+    rows_of,
 )
 from pyro_dgm.joints.inference import InferenceJoint, rescaled
 from pyro_dgm.joints.particles import Plan, agree, draws_of_particle, shared_sites, signature
@@ -226,7 +226,7 @@ class Joints:
         """
         runs = []
         weights = joint.path_weights(weights, sites)
-        for (_, guide), own in zip(joint.runs, weights.chunk(len(joint.runs)), strict=True):
+        for (model, guide), own in zip(joint.runs, weights.chunk(len(joint.runs)), strict=True):
             given = tuple(name for name in joint.latent_sites if not joint.is_determined(name))
             drawn = {name: guide.nodes[name] for name in given if name in sites}
             values = {name: rescaled(site, own, joint) for name, site in drawn.items()}
@@ -236,7 +236,7 @@ class Joints:
                     live = trace_of(self.guide, self.args, self.kwargs)
             live.nodes.update({name: guide.nodes[name] for name in joint.summed_sites})
             guide_trace = self._frozen(live, joint, values)
-            runs.append((self._run_model(guide_trace), guide_trace))
+            runs.append((self._run_model(guide_trace, rows_of(model)), guide_trace))
         return InferenceJoint(runs, joint.structure, joint.enumeration)
 
     def _enumeration(self, names: tuple[str, ...]) -> Enumeration:
@@ -298,14 +298,16 @@ class Joints:
             for size in site["fn"].batch_shape
         }
         num = next(number for number in itertools.count(2) if number not in sizes)
+        rows = rows_of(single[0])
         try:
             at_once = EnumeratedValues(names, range(num), plan.batch_ndim)
-            run = self._run(plan.particles(num), draws_of(single[1], only=()), values=at_once)
+            given = draws_of(single[1], only=())
+            run = self._run(plan.particles(num), given, values=at_once, rows=rows)
             structure = find_structure_at_once(*run, num, plan.batch_ndim)
             alone = []
             for index in range(num):
                 drawn = draws_of(run[1], draws_of_particle(run[1], index, single[1]), only=())
-                own = self._run(drawn, values=EnumeratedValues(names, (index,)))
+                own = self._run(drawn, values=EnumeratedValues(names, (index,)), rows=rows)
                 alone.append(InferenceJoint([own], find_structure(*own)))
             return agree(InferenceJoint([run], structure), alone)
         except Exception:  # whatever a model does with a dimension that it does not expect
@@ -322,7 +324,7 @@ class Joints:
             given = earlier_draws(runs, own, index) if own else {}
             drawn = draws_of(first[1], given, only=shared_sites(structure, self.share_globals))
             values = EnumeratedValues(names, (index,), None, own)
-            runs.append(self._run(drawn, stopped=stopped, values=values))
+            runs.append(self._run(drawn, stopped=stopped, values=values, rows=rows_of(first[0])))
         for run in runs[1:]:
             if (other := find_structure(*run)) != structure:
                 raise ValueError(
@@ -332,7 +334,11 @@ class Joints:
         return InferenceJoint(runs, structure, own)
 
     def _run(
-        self, *contexts: Any, stopped: bool = False, values: EnumeratedValues | None = None
+        self,
+        *contexts: Any,
+        stopped: bool = False,
+        values: EnumeratedValues | None = None,
+        rows: Mapping[str, Tensor] | None = None,
     ) -> Run:
         values = values or EnumeratedValues(())
         with ExitStack() as stack:
@@ -344,7 +350,7 @@ class Joints:
             guide_trace = trace_of(self.guide, self.args, self.kwargs)
         values.leave_to_model(guide_trace)
         with values.modeling():
-            model_trace = self._run_model(guide_trace)
+            model_trace = self._run_model(guide_trace, rows)
         values.stand_in(model_trace, guide_trace)
         return model_trace, guide_trace
 
@@ -363,24 +369,14 @@ class Joints:
             trace.nodes[name] = live.nodes[name]
         return trace
 
-    def _run_model(self, guide_trace: Trace) -> Trace:
-        with draws_of(guide_trace):
+    def _run_model(self, guide_trace: Trace, rows: Mapping[str, Tensor] | None = None) -> Trace:
+        """The model at the draws of a guide; `rows` are those of plates that it alone states."""
+        with draws_of(guide_trace, rows=rows):
             return trace_of(self.model, self.args, self.kwargs)
 
     def _run_forward(self) -> Trace:
         with Drawable():
             return trace_of(DrawnData()(self.model), self.args, self.kwargs)
-
-
-def draws_of(
-    trace: Trace, values: Mapping[str, Tensor] | None = None, only: tuple[str, ...] | None = None
-) -> GivenDraws:
-    """What hands out the latent values of a trace (or `only` some) and the rows of its plates."""
-    drawn = {name: site["value"] for name, site in random_sites(trace).items()}
-    drawn = drawn if only is None else {name: drawn[name] for name in only}
-    nodes = trace.nodes.items()
-    indices = {name: site["value"] for name, site in nodes if site_is_subsample(site)}
-    return GivenDraws({**drawn, **(values or {})}, indices)
 
 
 def _up_to(order: list[str], sites: tuple[str, ...]) -> list[str]:

@@ -74,7 +74,7 @@ def moves(b: Any, model: Callable, settings: dict[str, Any]) -> Callable[[Any], 
         first = passes.First()
         momentum = guide.parts[0].momentum(guide.parts[0].groups[0])
         if b.name == "pyro":
-            handed = b.joints.joints.GivenDraws(
+            handed = b.joints.handlers.GivenDraws(
                 {"latent.vector/0": state[:size], f"{momentum}/0": state[size:]}
             )
         else:

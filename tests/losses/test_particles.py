@@ -178,3 +178,21 @@ def test_joints_run_a_loop_on_the_same_rows() -> None:
     rows = [run[0].nodes["x"]["value"] for run in joint.runs]
     assert joint.log_w.shape == (4, 3)
     assert all(torch.equal(row, rows[0]) for row in rows)
+
+
+def late_rows(x: Any) -> None:
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(x), subsample_size=3) as rows:
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x[rows])
+
+
+def test_rows_that_the_model_alone_draws_are_those_of_all_particles() -> None:
+    """They are drawn anew in every run of the model, but are no reason for a loop."""
+    x, guide = torch.arange(7.0) ** 2, lambda x: pyro.sample("z", dist.Normal(0.5, 2.0))
+    (run,) = Joints(late_rows, guide, (x,), num_particles=4).inference().runs
+    assert run[0].nodes["x"]["fn"].batch_shape == (4, 3)
+    looped = Joints(late_rows, guide, (x,), num_particles=4, vectorize=False).inference()
+    seen = [model.nodes["x"]["value"].tolist() for model, _ in looped.runs]
+    assert len(seen) == 4 and seen[1:] == seen[:-1]
+    again = Joints(late_rows, guide, (x,)).rescored(looped, torch.full((4,), 2.0), ("z",))
+    assert [model.nodes["x"]["value"].tolist() for model, _ in again.runs] == seen

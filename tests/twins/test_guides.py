@@ -14,10 +14,10 @@ from numpyro import handlers
 from pyro import poutine
 
 import numpyro_dgm.joints.reading as numpyro_reading
-import pyro_dgm.joints.joints as pyro_joints
 from numpyro_dgm.joints.handlers import GivenDraws
 from numpyro_dgm.joints.inference import InferenceJoint as NumPyroJoint
 from numpyro_dgm.joints.structure import find_structure as numpyro_structure
+from pyro_dgm.joints.handlers import draws_of
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.structure import draws_nothing, find_structure, random_sites
 from tests.backends import NumPyroBackend, PyroBackend
@@ -68,9 +68,9 @@ def check_twins(
         for name, site in random_sites(first).items()
         if not draws_nothing(site["fn"])
     }
-    with pyro_joints.draws_of(first, given, only=tuple(given)):
+    with draws_of(first, given, only=tuple(given)):
         guide_trace = poutine.trace(guide).get_trace(*ours)
-    with pyro_joints.draws_of(guide_trace):
+    with draws_of(guide_trace):
         model_trace = poutine.trace(guide.extension(model)).get_trace(*ours)
     joint = InferenceJoint([(model_trace, guide_trace)], find_structure(model_trace, guide_trace))
     total(joint, compared).backward()

@@ -49,7 +49,7 @@ class Pyro:
         from pyro_dgm import flows, losses, models, training
         from pyro_dgm.nn import Linear
 
-        self.library, self.np, self.dist = pyro, torch, pyro.distributions
+        self.engine, self.np, self.dist = pyro, torch, pyro.distributions
         self.training, self.losses, self.flows, self.models = training, losses, flows, models
         self.package, self.linear = pyro_dgm, Linear
         self.search = functools.partial(torch.optim.LBFGS, lr=0.3, max_iter=4)
@@ -71,7 +71,7 @@ class NumPyro:
         from numpyro_dgm import flows, losses, models, training
         from numpyro_dgm.nn import Linear
 
-        self.library, self.np, self.dist = numpyro, jnp, numpyro.distributions
+        self.engine, self.np, self.dist = numpyro, jnp, numpyro.distributions
         self.training, self.losses, self.flows, self.models = training, losses, flows, models
         self.package, self.linear = numpyro_dgm, Linear
         self.search = optax.lbfgs(memory_size=4)
@@ -137,20 +137,20 @@ def arguments(backend: Any, scenario: str) -> tuple[Any, Any, Any, dict[str, Any
             from importlib import import_module
 
             register = import_module(f"{backend.package.__name__}.nn").register
-            with backend.library.plate("data", len(x)):
-                backend.library.sample("x", register("flow", flow)(), obs=x)
+            with backend.engine.plate("data", len(x)):
+                backend.engine.sample("x", register("flow", flow)(), obs=x)
 
         return density, None, REALS, {**options, **usual, "loss": losses.NLL()}
 
     def constrained(x: Any) -> None:
         constraints = backend.dist.constraints
-        mean = backend.library.param("mean", backend.np.zeros(3))
+        mean = backend.engine.param("mean", backend.np.zeros(3))
         one = backend.np.ones(3)
-        scale = backend.library.param("scale", one, constraint=constraints.positive)
-        part = backend.library.param("part", one / 3, constraint=constraints.simplex)
-        with backend.library.plate("data", len(x)):
+        scale = backend.engine.param("scale", one, constraint=constraints.positive)
+        part = backend.engine.param("part", one / 3, constraint=constraints.simplex)
+        with backend.engine.plate("data", len(x)):
             law = backend.dist.Normal(mean + part, scale).to_event(1)
-            backend.library.sample("x", law, obs=x)
+            backend.engine.sample("x", law, obs=x)
 
     options |= {"loss": losses.NLL(), "validation_loss": losses.NLL(), "validation": REALS[:9]}
     if scenario == "state":

@@ -167,9 +167,9 @@ def listed(name: str, fn: Any) -> Array:
     base = fn
     while isinstance(base, ExpandedDistribution | MaskedDistribution):
         base = base.base_dist
+    if not base.has_enumerate_support:
+        raise ValueError(unlisted(name, type(base).__name__))
     try:
-        if not base.has_enumerate_support:
-            raise NotImplementedError
         support = jnp.asarray(base.enumerate_support(expand=False))
     except (NotImplementedError, jax.errors.ConcretizationTypeError) as error:
         raise ValueError(unlisted(name, type(base).__name__)) from error

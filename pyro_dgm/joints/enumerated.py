@@ -168,9 +168,9 @@ def listed(name: str, fn: Any) -> Tensor:
     base = fn
     while isinstance(base, ExpandedDistribution | MaskedDistribution):
         base = base.base_dist
+    if not base.has_enumerate_support:
+        raise ValueError(unlisted(name, type(base).__name__))
     try:
-        if not base.has_enumerate_support:
-            raise NotImplementedError
         support = base.enumerate_support(expand=False)
     except NotImplementedError as error:
         raise ValueError(unlisted(name, type(base).__name__)) from error

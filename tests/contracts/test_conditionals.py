@@ -65,8 +65,8 @@ def test_shapes(lib: Any, case: Conditional, context_shape: Any, rng: np.random.
             assert tuple(p.batch_shape) == batch_shape  # noqa: B023
             assert tuple(p.event_shape) == case.event_shape
             assert p.has_rsample is case.rsample
-            scores = [p.log_prob(lib.array(case.values(rng, *shape))) for shape in value_shapes]  # noqa: B023
-            return [lib.draw(p), lib.draw(p, (4,)), *scores]
+            values = [lib.array(case.values(rng, *shape)) for shape in value_shapes]  # noqa: B023
+            return [lib.draw(p), lib.draw(p, (4,)), *map(p.log_prob, values)]
 
         draw, draws, *scores = (tuple(array.shape) for array in lib.shapes(run))
         assert draw == (*batch_shape, *case.event_shape)

@@ -85,22 +85,10 @@ FAMILIES = ["full rank", "IAF"] if "SEEDS" in os.environ else ["full rank"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_constrained_sites(backend: Any, family: str) -> None:
-    check_means(backend, "constrained", family)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("backend", [pytest.param(NumPyroBackend, id="numpyro")], indirect=True)
-def test_crossed_plates(backend: Any, family: str) -> None:
-    """In Pyro the particles of this pair run one after another, as the rows are drawn after the
-    last latent site, so that 12,000 steps are too long for a test."""
-    check_means(backend, "crossed", family)
-
-
-def check_means(b: Any, name: str, family: str) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_means_of_default_guides(backend: Any, name: str, family: str) -> None:
     """Within 0.15 standard deviations, of every entry."""
-    p = package(b)
+    b, p = backend, package(backend)
     model, y = PROGRAMS[name](b, 10)
     if b.name == "pyro":
         b.pyro.clear_param_store()

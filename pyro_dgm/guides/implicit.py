@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dgm_core.amortized import Inputs
-from dgm_core.arguments import refuse
+from dgm_core.guides import check_unused
 from pyro_dgm.conditionals import Generator
 from pyro_dgm.guides.amortized import AmortizedGuide
 from pyro_dgm.guides.base import Guide
@@ -59,18 +59,12 @@ class ImplicitGuide(Guide):
         init_scale: float | None = None,
         name: str = "implicit",
     ) -> None:
-        amortized = {"inputs": inputs, "plate": plate}
-        joint = {"sites": sites, "init": init, "init_scale": init_scale}
-        for arguments, used in ((amortized, encoder is not None), (joint, encoder is None)):
-            for argument, value in arguments.items():
-                if value is not None and not used:
-                    wanted = (
-                        "None without an encoder" if encoder is None else "None with an encoder"
-                    )
-                    refuse(argument, wanted, value)
         part: Any
         if encoder is None:
-            part = JointGuide.part(generator, **joint)  # type: ignore[arg-type]
+            check_unused(inputs=inputs, plate=plate, without="an encoder")
+            part = JointGuide.part(generator, sites=sites, init=init, init_scale=init_scale)
         else:
-            part = AmortizedGuide.part(encoder, generator, **amortized)  # type: ignore[arg-type]
+            unused = {"sites": sites, "init": init, "init_scale": init_scale}
+            check_unused(**unused, without="a joint vector (encoder=None)")
+            part = AmortizedGuide.part(encoder, generator, inputs=inputs, plate=plate)
         super().__init__(model, [part], name=name)

@@ -176,9 +176,9 @@ def test_an_implicit_guide_has_no_density(backend: Any) -> None:
             b.evaluate(b.losses.IWAE(3), guide.model, guide, X)
         with pytest.raises(ValueError, match="has no density"):
             p.log_weights(b.run(guide.model, guide), X, num_particles=3)
-    with pytest.raises(ValueError, match="inputs must be None without an encoder"):
+    with pytest.raises(ValueError, match=r"inputs: .* no meaning without an encoder"):
         g.ImplicitGuide(model, inputs="x")
-    with pytest.raises(ValueError, match="init must be None with an encoder"):
+    with pytest.raises(ValueError, match=r"init: .* no meaning without a joint vector"):
         g.ImplicitGuide(model, Identity(), init="map")
 
 

@@ -129,11 +129,11 @@ class FullRankNormal(Parametric):
         """The distribution with parameters `raw` (*batch, num_params): loc, scale, N row by row."""
         (dim,) = self.event_shape
         rows, columns = np.tril_indices(dim, -1)
-        diagonal = np.arange(dim)
         loc, scale = raw[..., :dim], self.positive(raw[..., dim : 2 * dim])
-        scale_tril = jnp.zeros((*raw.shape[:-1], dim, dim), raw.dtype)
-        scale_tril = scale_tril.at[..., diagonal, diagonal].set(scale)
-        scale_tril = scale_tril.at[..., rows, columns].set(scale[..., rows] * raw[..., 2 * dim :])
+        matrix = jnp.zeros((*raw.shape[:-1], dim * dim), raw.dtype)
+        matrix = matrix.at[..., rows * dim + columns].set(raw[..., 2 * dim :])
+        unit = matrix.at[..., np.arange(dim) * (dim + 1)].set(1.0)
+        scale_tril = scale[..., None] * unit.reshape(*raw.shape[:-1], dim, dim)
         return _FullRankNormal(loc, scale_tril=scale_tril)
 
 

@@ -23,7 +23,7 @@ from dgm_core.masks import Masking, check_autoregressive, masking
 from numpyro_dgm.flows.masked import solve_masked
 from numpyro_dgm.flows.scalar import ScalarMap
 from numpyro_dgm.nn.contexts import batch_shape_of, flat
-from numpyro_dgm.nn.layers import Linear, activate, check_activation
+from numpyro_dgm.nn.layers import Linear, activate, check_activation, times
 
 __all__ = ["MADE"]
 
@@ -102,7 +102,7 @@ class MADE(eqx.Module):
     def __call__(self, v: Array, context: Array | None = None) -> Array:
         """The parameters raw (*batch, D, num_params) of v (*batch, D)."""
         for index, (layer, mask) in enumerate(zip(self.layers, self.masking.masks)):
-            v = v @ jnp.where(mask, layer.weight, 0.0).T + layer.bias
+            v = times(v, jnp.where(mask, layer.weight, 0.0)) + layer.bias
             if context is not None and index == 0:
                 v = v + flat(context, self.context_shape) @ self.context_weight.T
             if index + 1 < len(self.layers):

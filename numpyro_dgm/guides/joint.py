@@ -8,6 +8,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.scipy.linalg import solve_triangular
 
@@ -21,7 +22,6 @@ from dgm_core.guides import (
     chosen_sites,
     jointly,
     placed,
-    places,
 )
 from dgm_core.training.recipes import Recipe
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
@@ -72,7 +72,12 @@ class JointVector(Part):
             moved = spread * standard
         else:
             moved, spread = standard @ spread.T, jnp.diagonal(spread)
-        call.kept[self.name] = start + moved, jnp.log(spread) + self.log_scale
+        stops = np.cumsum([site.size for site in self.latents])[:-1]
+        entries = jnp.split(start + moved, stops, -1)
+        densities = jnp.split(-(jnp.log(spread) + self.log_scale), stops)
+        call.kept[self.name] = dict(
+            zip(self.answers, zip(self.latents, entries, densities), strict=True)
+        )
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]
 
     def place(self, call: Call) -> tuple[Array, Array]:
@@ -101,13 +106,11 @@ class JointVector(Part):
 
     def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
         """The site's part of the vector, on its support."""
-        u, log_scale = call.kept[self.name]
-        site = next(known for known in self.latents if known.name == site.name)
+        site, u, density = call.kept[self.name][site.name]
         check_sizes_of(site, fn.batch_shape)
-        own, event = places(self.latents)[site.name], site.unconstrained or ()
         batch = placed(tuple(u.shape[:-1]), site.batch_shape)
-        scale = log_scale[own].reshape(*site.batch_shape, -1).sum(-1)
-        return determined(fn, u[..., own].reshape((*batch, *event)), -scale)
+        density = density.reshape(*site.batch_shape, -1).sum(-1)
+        return determined(fn, u.reshape((*batch, *(site.unconstrained or ()))), density)
 
 
 def built_conditional(family: Any, dim: int, context: int, what: str, key: Any = None) -> Any:

@@ -93,8 +93,7 @@ class FullRankNormal(Parametric):
         -1.8379
     """
 
-    rows: Tensor
-    columns: Tensor
+    below: Tensor  # the places of N in a matrix, row by row
 
     def __init__(
         self, dim: int, *, context_shape: ContextShape = 0, min_scale: float = 1e-4
@@ -107,16 +106,18 @@ class FullRankNormal(Parametric):
             floor=check_fraction("min_scale", min_scale),
         )
         rows, columns = torch.tril_indices(dim, dim, -1)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
+        self.register_buffer("below", rows * dim + columns, persistent=False)
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params): loc, scale, N row by row."""
         (dim,) = self.event_shape
         loc, scale = raw[..., :dim], self.positive(raw[..., dim : 2 * dim])
-        scale_tril = scale.diag_embed()
-        scale_tril[..., self.rows, self.columns] = scale[..., self.rows] * raw[..., 2 * dim :]
-        return dist.MultivariateNormal(loc, scale_tril=scale_tril)
+        matrix = raw.new_zeros(*raw.shape[:-1], dim * dim)
+        matrix = matrix.index_copy(-1, self.below, raw[..., 2 * dim :])
+        below = matrix.reshape(*raw.shape[:-1], dim, dim)
+        return dist.MultivariateNormal(
+            loc, scale_tril=scale[..., None] * below + scale.diag_embed()
+        )
 
 
 class _LowRankNormal(dist.TorchDistribution):

@@ -19,7 +19,6 @@ from dgm_core.guides import (
     chosen_sites,
     jointly,
     placed,
-    places,
 )
 from dgm_core.training.recipes import Recipe
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
@@ -48,7 +47,6 @@ class JointVector(Part):
         super().__init__()
         self.name, self.latents = name, sites
         self.answers = tuple(site.name for site in sites)
-        self.places = places(sites)
         self.family = family
         self.register_buffer("start", start.place)
         self.register_buffer("spread", start.spread)
@@ -65,7 +63,12 @@ class JointVector(Part):
             moved, spread = self.spread * standard, self.spread
         else:
             moved, spread = standard @ self.spread.T, self.spread.diagonal()
-        call.kept[self.name] = self.start + moved, spread.log() + self.log_scale
+        sizes = [site.size for site in self.latents]
+        entries = (self.start + moved).split(sizes, -1)
+        densities = (-(spread.log() + self.log_scale)).split(sizes)
+        call.kept[self.name] = dict(
+            zip(self.answers, zip(self.latents, entries, densities), strict=True)
+        )
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]
 
     def distribution(self, call: Call) -> Any:
@@ -86,13 +89,11 @@ class JointVector(Part):
 
     def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
         """The site's part of the vector, on its support."""
-        u, log_scale = call.kept[self.name]
-        site = next(known for known in self.latents if known.name == site.name)
+        site, u, density = call.kept[self.name][site.name]
         check_sizes_of(site, fn.batch_shape)
-        own, event = self.places[site.name], site.unconstrained or ()
         batch = placed(tuple(u.shape[:-1]), site.batch_shape)
-        scale = log_scale[own].reshape(*site.batch_shape, -1).sum(-1)
-        return determined(fn, u[..., own].reshape((*batch, *event)), -scale)
+        density = density.reshape(*site.batch_shape, -1).sum(-1)
+        return determined(fn, u.reshape((*batch, *(site.unconstrained or ()))), density)
 
 
 def built_conditional(family: Any, dim: int, context: int, what: str) -> Any:

@@ -28,6 +28,7 @@ CORE = (
     "schedules",
     "diagnostics",
     "surgery",
+    "representation",
     "arviz_export",
     "plots",
     "results",

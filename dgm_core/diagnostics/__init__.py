@@ -9,8 +9,15 @@ from dgm_core.diagnostics.bounds import (
     jvi_bound,
     jvi_coefficients,
 )
+from dgm_core.diagnostics.collapse import Collapse
 from dgm_core.diagnostics.khat import KHAT_BANDS, psis_khat
-from dgm_core.diagnostics.latents import LatentKL, active_units, point_mass_message, unused_message
+from dgm_core.diagnostics.latents import (
+    LatentKL,
+    active_units,
+    point_mass_message,
+    unit_variances,
+    unused_message,
+)
 from dgm_core.diagnostics.report import LogWeights, Report, summary
 from dgm_core.diagnostics.smoothing import (
     Resampled,
@@ -22,6 +29,7 @@ from dgm_core.diagnostics.smoothing import (
 
 __all__ = [
     "KHAT_BANDS",
+    "Collapse",
     "LatentKL",
     "LogWeights",
     "Report",
@@ -39,5 +47,6 @@ __all__ = [
     "resampled_indices",
     "summary",
     "taken",
+    "unit_variances",
     "unused_message",
 ]

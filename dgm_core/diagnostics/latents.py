@@ -9,7 +9,13 @@ import numpy as np
 
 from dgm_core.arguments import check_floats, check_number
 
-__all__ = ["LatentKL", "active_units", "point_mass_message", "unused_message"]
+__all__ = [
+    "LatentKL",
+    "active_units",
+    "point_mass_message",
+    "unit_variances",
+    "unused_message",
+]
 
 _NATS_PER_ENTRY, _NATS = 0.1, 1.0  # below both, the draws say next to nothing about the data
 
@@ -65,7 +71,17 @@ def active_units(z: np.ndarray, threshold: float = 0.01) -> int:
         >>> active_units(np.array([[0.0, 1.0], [1.0, 1.0]]))
         1
     """
-    z, threshold = check_floats("z", z), check_number("threshold", threshold, least=0)
+    return int(np.sum(unit_variances(z) > check_number("threshold", threshold, least=0)))
+
+
+def unit_variances(z: np.ndarray) -> np.ndarray:
+    """Var_x E[z_u | x] of each latent unit u, (z_dim,): see `active_units`.
+
+    Example:
+        >>> unit_variances(np.array([[0.0, 1.0], [1.0, 1.0]]))
+        array([0.25, 0.  ])
+    """
+    z = check_floats("z", z)
     if not np.isfinite(z).all():
         raise ValueError(
             f"z must be finite, got {int((~np.isfinite(z)).sum())} values that are not."
@@ -76,5 +92,4 @@ def active_units(z: np.ndarray, threshold: float = 0.01) -> int:
             f"draws or more, got {z.shape}."
         )
     first, second = (z, z) if z.ndim == 2 else (z[::2].mean(0), z[1::2].mean(0))
-    covariance = ((first - first.mean(0)) * (second - second.mean(0))).mean(0)
-    return int(np.sum(covariance > threshold))
+    return np.asarray(((first - first.mean(0)) * (second - second.mean(0))).mean(0))

@@ -106,6 +106,15 @@ class Call:
 
         self.args, self.kwargs = tuple(map(taken, args)), {n: taken(x) for n, x in kwargs.items()}
 
+    def part(self, rows: np.ndarray) -> "Call":
+        """The same on some rows of the data, which may be repeated."""
+        own = copy(self)
+        own.args, own.kwargs = self._mapped(lambda x: x[rows])
+        own.rows = None if self.rows is None else self.rows[rows]
+        own.num_rows = len(rows)
+        own._key, own._drawn, own._compiled = self._next_key(), 0, {}
+        return own
+
     def joint(self, num_particles: int = 1, rows: np.ndarray | None = None) -> InferenceJoint:
         """Guide and model replayed against it, on some rows of the data (None: all of them)."""
         return self._joint(num_particles, *self._batch(rows))

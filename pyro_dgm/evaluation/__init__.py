@@ -9,6 +9,7 @@ weights, and leaves everything else as it was.
 
 from pyro_dgm.evaluation.arviz import to_arviz
 from pyro_dgm.evaluation.calibration import calibrate
+from pyro_dgm.evaluation.collapse import collapse
 from pyro_dgm.evaluation.draws import generate, latents, reconstruct
 from pyro_dgm.evaluation.gaps import inference_gaps
 from pyro_dgm.evaluation.groups import global_log_weights, local_log_weights
@@ -17,16 +18,19 @@ from pyro_dgm.evaluation.prediction import predict, prior_predictive
 from pyro_dgm.evaluation.resampling import resample
 from pyro_dgm.evaluation.studies import compare_guides
 from pyro_dgm.evaluation.summaries import median, quantiles, sample_posterior
-from pyro_dgm.evaluation.surgery import elbo_surgery
+from pyro_dgm.evaluation.surgery import elbo_surgery, rate_distortion
+from pyro_dgm.evaluation.traversals import interpolate, traverse
 from pyro_dgm.evaluation.weights import log_weights
 
 __all__ = [
     "calibrate",
+    "collapse",
     "compare_guides",
     "elbo_surgery",
     "generate",
     "global_log_weights",
     "inference_gaps",
+    "interpolate",
     "latents",
     "local_log_weights",
     "log_weights",
@@ -35,8 +39,10 @@ __all__ = [
     "predict",
     "prior_predictive",
     "quantiles",
+    "rate_distortion",
     "reconstruct",
     "resample",
     "sample_posterior",
     "to_arviz",
+    "traverse",
 ]

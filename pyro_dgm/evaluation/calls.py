@@ -125,6 +125,14 @@ class Call:
 
         self.args, self.kwargs = tuple(map(taken, args)), {n: taken(x) for n, x in kwargs.items()}
 
+    def part(self, rows: np.ndarray) -> "Call":
+        """The same on some rows of the data, which may be repeated."""
+        own = copy(self)
+        own.args, own.kwargs = self._mapped(lambda x: x[torch.as_tensor(rows)])
+        own.rows = None if self.rows is None else self.rows[rows]
+        own.num_rows = len(rows)
+        return own
+
     def joint(self, num_particles: int = 1, rows: np.ndarray | None = None) -> InferenceJoint:
         """Guide and model replayed against it, on some rows of the data (None: all of them)."""
         args, kwargs = self._mapped(lambda x: x if rows is None else x[torch.as_tensor(rows)])

@@ -12,7 +12,7 @@ from pyro_dgm.joints import InferenceJoint
 from pyro_dgm.joints.points import is_point
 from pyro_dgm.joints.structure import kind_of, random_sites
 
-__all__ = ["generate", "latents", "reconstruct"]
+__all__ = ["generate", "latents", "mean_of", "reconstruct"]
 
 
 @one_at_a_time
@@ -89,7 +89,7 @@ def reconstruct(run: Any, *data: Any, rows: Any = None, seed: int = 0) -> dict[s
     found = {}
     for name, site in sites.items():
         if kind_of(site) == "observed":
-            mean = _mean(site["fn"])
+            mean = mean_of(site["fn"])
             if mean is None:
                 raise ValueError(unknown_mean(name))
             found[name] = mean
@@ -127,7 +127,7 @@ def generate(
         sites = kept_sites(call.forward())
         found = {}
         for name, site in sites.items():
-            mean = _mean(site["fn"]) if means and kind_of(site) != "deterministic" else None
+            mean = mean_of(site["fn"]) if means and kind_of(site) != "deterministic" else None
             found[name] = as_numpy(site["value"]) if mean is None else mean
     return found
 
@@ -184,13 +184,13 @@ def _known_means(call: Call) -> dict[str, np.ndarray]:
     followed = any(name not in model for name in guide)
     found = {}
     for name, site in guide.items():
-        mean = None if followed and is_point(site["fn"]) else _mean(site["fn"])
+        mean = None if followed and is_point(site["fn"]) else mean_of(site["fn"])
         if mean is not None:
             found[name] = np.broadcast_to(mean, np.shape(site["value"]))
     return found
 
 
-def _mean(fn: Any) -> np.ndarray | None:
+def mean_of(fn: Any) -> np.ndarray | None:
     """The mean of a distribution; None where it is not known, or there is none."""
     try:
         mean = as_numpy(fn.mean)

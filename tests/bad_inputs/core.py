@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dgm_core import data, diagnostics, results, schedules, surgery
+from dgm_core import data, diagnostics, representation, results, schedules, surgery
 from dgm_core.data import dataset, preprocessing, sequences, toys
 from dgm_core.samples import quality, two_sample
 from dgm_core.training.patience import Patience
@@ -17,6 +17,8 @@ def core() -> Iterator[Row]:
     """What needs no backend: schedules, metrics, preprocessing, loaders, plots."""
     log_w, z = np.zeros((30, 3)), np.random.default_rng(0).standard_normal((30, 2))
     numbers, text = (NAN, "1", True, None), np.array(["a", "b"])
+    labels = np.stack([np.arange(30) % 2, np.arange(30) % 3], 1)
+    codes = (text, 3, z[0], z[:0], np.full_like(z, NAN))
     counts = (0, -1, 2.5, "2", True, NAN, None)
     tables: list[tuple[Callable[..., Any], dict[str, Any], dict[str, tuple[Any, ...]]]] = [
         (
@@ -134,6 +136,38 @@ def core() -> Iterator[Row]:
             surgery.elbo_surgery,
             {"log_q": np.zeros((3, 3)), "log_p": np.zeros(3)},
             {"log_q": (np.zeros((3, 2)), "q", None), "log_p": (np.zeros(2), "p")},
+        ),
+        (
+            representation.mutual_information_gap,
+            {"codes": z, "factors": labels},
+            {"codes": codes, "factors": (text, 3, z, labels[:3]), "num_bins": (1, 2.5, "5", None)},
+        ),
+        (
+            representation.dci,
+            {"codes": z, "factors": labels},
+            {
+                "codes": codes,
+                "factors": (text, 3, labels[:3], labels[:, :1], np.full_like(z, NAN)),
+                "held_out": (0, 1, "0", NAN, None),
+                "seed": (-1, 1.5, "0", None),
+                "predictor": (3, "forest"),
+            },
+        ),
+        (
+            representation.linear_probe,
+            {"codes": z, "labels": labels[:, 0]},
+            {
+                "codes": codes,
+                "labels": (text, 3, labels, labels[:3, 0], z[:, 0]),
+                "num_folds": (0, 1, 2.5, "5", None),
+                "seed": (-1, 1.5, "0", None),
+                "classifier": (3, "logistic"),
+            },
+        ),
+        (
+            representation.clustering_accuracy,
+            {"labels": labels[:, 0], "clusters": labels[:, 0]},
+            {"labels": (text, 3, labels, z[:, 0]), "clusters": (text, labels[:3, 0], z[:, 0])},
         ),
         (
             surgery.ratio_kl,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.bad_inputs.base import BAD, Row, Twin, table
+from tests.bad_inputs.base import BAD, NAN, Row, Twin, table
 
 
 def evaluation(twin: Twin) -> Iterator[Row]:
@@ -18,13 +18,16 @@ def evaluation(twin: Twin) -> Iterator[Row]:
     counts = {
         "log_weights": ("num_particles", "chunk_size"),
         "latents": ("num_draws",),
+        "elbo_surgery": ("num_draws",),
+        "traverse": ("num_draws",),
         "to_arviz": ("num_draws", "num_particles"),
     }
     seed = (
         ("0", 1.5, True, None, 2**63),
         r"^seed must be an integer from -2\^63 to 2\^63 - 1, got",
     )
-    for name in ("log_weights", "latents", "reconstruct", "generate", "elbo_surgery", "to_arviz"):
+    names = ("log_weights", "latents", "reconstruct", "generate", "elbo_surgery", "to_arviz")
+    for name in (*names, "collapse", "traverse"):
         bad: dict[str, tuple[tuple[Any, ...], str]] = {"seed": seed}
         for count in counts.get(name, ()):
             bad[count] = ((*BAD["count"], 0), f"^{count} must be an integer of at least 1, got")
@@ -50,3 +53,52 @@ def evaluation(twin: Twin) -> Iterator[Row]:
             no_run,
             "^run must be what fit returns, or an object with a model and a guide, got 3",
         )
+    yield from _of_codes(twin, run, x)
+
+
+def _of_codes(twin: Twin, run: SimpleNamespace, x: np.ndarray) -> Iterator[Row]:
+    """What only the functions of codes take."""
+    tables: list[tuple[str, tuple[Any, ...], dict[str, tuple[tuple[Any, ...], str]]]] = [
+        (
+            "elbo_surgery",
+            (run, x),
+            {
+                "aggregate": (("all", 3, None), "^aggregate must be one of 'exact', 'stratified'"),
+                "batch_size": ((2, 0, "2", 2.5), "^batch_size is that of the minibatch"),
+            },
+        ),
+        (
+            "collapse",
+            (run, x),
+            {
+                "num_draws": ((1, 0, 2.5, "2", None), "^num_draws must be an integer of at least 2"),
+                "threshold": ((-1.0, NAN, "0", None), "^threshold must be a number of at least 0"),
+                "epsilon": ((0, NAN, "0", None), "^epsilon must be a positive number, got"),
+                "delta": ((-1, 1, NAN, "0", None), "^delta must be a number in .0, 1., got"),
+            },
+        ),
+        (
+            "traverse",
+            (run, x),
+            {
+                "site": (("y", 3), "^site must be one of the latents of each datum, .'z'., got"),
+                "dims": ((2, -1, [], [0.5], "0", [True]), "^dims must be numbers of entries from"),
+                "span": ((0, -1, NAN, "3", (1, 0), (1,), None), "^span must be"),
+                "num_steps": ((1, 2.5, "3", None), "^num_steps must be an integer of at least 2"),
+            },
+        ),
+        (
+            "interpolate",
+            (run, x, x),
+            {
+                "path": (("arc", 3, None), "^path must be one of 'linear', 'spherical', got"),
+                "num_steps": ((1, 2.5, "3", None), "^num_steps must be an integer of at least 2"),
+                "num_draws": ((0, 2.5, "3", None), "^num_draws must be an integer of at least 1"),
+            },
+        ),
+    ]
+    for name, arguments, bad in tables:
+        yield from table(partial(getattr(twin, name), *arguments), {}, bad)
+    for runs in ([run], {}, None, run):
+        call = partial(twin.rate_distortion, runs, x)
+        yield Row(f"rate_distortion of {runs!r:.20}", call, "^runs must be a dict of one run or more")

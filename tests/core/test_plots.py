@@ -45,6 +45,17 @@ FIGURES = {
         {"guide": RNG.normal(size=(50, 9)), "reference": RNG.normal(size=(40, 9))}
     ),
     "one dimension": lambda: plots.pair_plot(RNG.normal(size=(50, 1))),
+    "rate and distortion": lambda: plots.rate_distortion(
+        np.array([9.0, 2.0]), np.array([80.0, 95.0]), ["1", "4"]
+    ),
+    "one run": lambda: plots.rate_distortion(np.array([9.0]), np.array([80.0])),
+    "traversals": lambda: plots.traversals(
+        RNG.random((3, 5, 64)), (1, 8, 8), names=["a", "b", "c"], ticks=np.linspace(-3, 3, 5)
+    ),
+    "curves": lambda: plots.traversals(
+        RNG.normal(size=(6, 5, 12, 1)), names=list("abcdef"), ticks=[-2, -1, 0, 1, 2]
+    ),
+    "numbers": lambda: plots.traversals(RNG.normal(size=(1, 4, 1))),
 }
 
 
@@ -112,6 +123,26 @@ def test_many_latent_dimensions_are_projected_on_their_principal_components():
     assert axes.get_xlabel() == "principal component 1 (80% of the variance)"
 
 
+def test_rows_of_traversals_are_lines():
+    x = RNG.random((3, 5, 64))
+    axes = plots.traversals(x, (1, 8, 8), names=["a", "b", "c"], ticks=range(5)).axes[0]
+    picture = axes.images[0].get_array()
+    np.testing.assert_array_equal(picture[152:216:8, 80:144:8], x[2, 1].reshape(8, 8))
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c"]
+    np.testing.assert_array_equal(axes.get_yticks(), [40, 112, 184])  # the middle of each row
+    curves = plots.traversals(x).axes
+    np.testing.assert_array_equal(curves[2].lines[4].get_ydata(), x[2, 4])
+
+
+def test_isolines_are_those_of_the_elbo():
+    """Along a line rate and distortion trade one for one."""
+    axes = plots.rate_distortion(np.array([9.0, 2.0]), np.array([80.0, 95.0])).axes[0]
+    lines = axes.collections[0]
+    for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+        if len(path.vertices):
+            np.testing.assert_allclose(-path.vertices.sum(1), level)
+
+
 def test_loss_panels():
     figure = plots.loss_curves(HISTORY)
     visible = [axes for axes in figure.axes if axes.get_visible()]
@@ -159,6 +190,11 @@ def test_pair_plot_shows_the_first_dimensions():
             "one dim for all",
         ),
         (lambda: plots.pair_plot(np.zeros((5, 2)), names=["z"]), "got 1 for 2"),
+        (lambda: plots.rate_distortion(np.zeros(2), np.zeros(3)), r"shapes \(2,\) and \(3,\)"),
+        (lambda: plots.rate_distortion(np.zeros(2), np.zeros(2), ["a"]), "got 1 for 2 runs"),
+        (lambda: plots.traversals(np.zeros((2, 64)), (1, 8, 8)), r"got shape \(2, 64\)"),
+        (lambda: plots.traversals(np.zeros((2, 3, 4)), names=["a"]), "names must be 2"),
+        (lambda: plots.traversals(np.zeros((2, 3, 4)), ticks=[1.0]), "ticks must be 3"),
         (
             lambda: plots.save(FIGURES["grid"](), "samples.xyz"),
             "must end in one of .*png.*, got 'samples.xyz'",
@@ -181,6 +217,8 @@ def test_pyplot_is_left_alone():
         lambda: plots.samples_grid(np.full((2, 4), np.nan), (1, 2, 2)),
         lambda: plots.latent_scatter(np.full((3, 2), np.inf)),
         lambda: plots.pair_plot({"guide": np.full((3, 2), np.nan)}),
+        lambda: plots.traversals(np.full((1, 2, 4), np.nan), (1, 2, 2)),
+        lambda: plots.rate_distortion(np.array([np.nan]), np.zeros(1)),
     ],
 )
 def test_numbers_that_cannot_be_drawn(draw):

@@ -32,7 +32,7 @@ def test_mutual_information_is_at_most_log_n() -> None:
     assert found.mutual_information == pytest.approx(math.log(50))
     assert found.mean_kl == pytest.approx(3.0)
     same = elbo_surgery(np.full((50, 50), -1.0), np.full(50, -1.0))
-    assert same == pytest.approx((0.0, 0.0, 0.0))
+    assert same[:3] == pytest.approx((0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize(("log_q", "log_p", "message"), [

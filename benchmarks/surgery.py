@@ -1,0 +1,152 @@
+"""ELBO surgery of VAEs with 2, 10 and 20 latents on binarized MNIST, beside the table of Hoffman
+and Johnson (2016).
+
+    python benchmarks/surgery.py [--epochs 60] [--dims 2 10 20] [--backends pyro numpyro]
+    [--seeds 0] [--data 50000]
+
+Protocol: VAE 784-200-200-z (ReLU, Bernoulli likelihood, Normal(0, I) prior, diagonal Gaussian
+posterior), the first 50,000 training images binarized once (above 1/2), Adam 1e-3 with a linear
+decay to 1e-4, batches of 128, the last weights.  Surgery with the exact aggregate posterior of the
+first `--data` of these images, whose logarithm bounds the mutual information.  DGM_DATA_DIR may
+point to a folder that holds mnist/.  Each run is a process of its own and leaves one JSON file in
+benchmarks/results/surgery; the table of all runs goes to benchmarks/results/surgery.md.  A finished
+run is not repeated, one that was broken off goes on from its last epoch with DGM_CHECKPOINTS.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dgm_core.data import load
+from dgm_core.results import format_table, write_json
+from dgm_core.schedules import Schedule
+
+HERE = Path(__file__).parent / "results" / "surgery"
+PUBLISHED = {  # Hoffman and Johnson (2016): ELBO, mean KL, mutual information, marginal KL
+    2: (-129.63, 7.41, 7.20, 0.21),
+    10: (-88.95, 19.17, 10.82, 8.35),
+    20: (-87.45, 20.2, 10.67, 9.53),
+}
+COLUMNS = ("ELBO", "mean KL", "MI", "marginal KL")
+
+
+def vae_of(backend: str, z_dim: int, seed: int) -> tuple[Any, Any, Any]:
+    """The model, and the backend's modules of training and evaluation."""
+    if backend == "pyro":
+        import torch
+
+        from pyro_dgm import VAE, evaluation, training
+
+        torch.manual_seed(seed)
+        return VAE(784, z_dim), training, evaluation
+    import jax
+
+    from numpyro_dgm import VAE, evaluation, training
+
+    return VAE(784, z_dim, key=jax.random.key(seed)), training, evaluation
+
+
+def run_one(backend: str, z_dim: int, seed: int, num_epochs: int, num_data: int) -> dict[str, Any]:
+    """Train one model and take its bound apart."""
+    x = (load("mnist").train[:50_000] > 0.5).astype(np.float32)
+    vae, training, evaluation = vae_of(backend, z_dim, seed)
+    num_steps = num_epochs * -(-len(x) // 128)
+    start = time.perf_counter()
+    folder = os.environ.get("DGM_CHECKPOINTS")
+    run = training.fit(
+        vae.model,
+        vae.guide,
+        x,
+        num_epochs=num_epochs,
+        batch_size=128,
+        lr_schedule=Schedule((0, num_steps), (1.0, 0.1)),
+        seed=seed,
+        checkpoint=folder and Path(folder) / f"surgery-{backend}-{z_dim}-{seed}",
+    )
+    trained = time.perf_counter()
+    found = evaluation.elbo_surgery(run, x[:num_data], seed=seed)
+    layers = evaluation.collapse(run, x[:num_data], num_draws=2, seed=seed)
+    return {
+        "backend": backend,
+        "z_dim": z_dim,
+        "seed": seed,
+        "epochs": num_epochs,
+        "data": num_data,
+        "log N": float(np.log(num_data)),
+        "ELBO": found.elbo,
+        "mean KL": found.mean_kl,
+        "MI": found.mutual_information,
+        "marginal KL": found.marginal_kl,
+        "TC": found.total_correlation,
+        "dimension-wise KL": found.dimension_wise_kl,
+        "active": layers.rows[0]["active"],
+        "standard errors": dict(found.standard_errors),
+        "minutes training": (trained - start) / 60,
+        "minutes surgery": (time.perf_counter() - trained) / 60,
+        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+    }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Published rows and ours."""
+    rows: list[dict[str, Any]] = []
+    for z_dim, numbers in PUBLISHED.items():
+        rows.append({"z": z_dim, "by": "published", **dict(zip(COLUMNS, numbers, strict=True))})
+        for one in results:
+            if one["z_dim"] == z_dim:
+                names = ("log N", *COLUMNS, "TC", "dimension-wise KL", "active", "epochs")
+                by = f"{one['backend']}, seed {one['seed']}"
+                rows.append({"z": z_dim, "by": by, **{name: one[name] for name in names}})
+    return format_table(rows, digits=2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--dims", type=int, nargs="+", default=[2, 10, 20])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--data", type=int, default=50_000)
+    parser.add_argument(
+        "--backends", nargs="+", default=["pyro", "numpyro"], choices=["pyro", "numpyro"]
+    )
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    HERE.mkdir(parents=True, exist_ok=True)
+    if a.one:
+        write_json(a.one, run_one(a.backends[0], a.dims[0], a.seeds[0], a.epochs, a.data))
+        return
+    for seed in a.seeds:
+        for z_dim in a.dims:
+            for backend in a.backends:
+                path = HERE / f"{backend}-{z_dim}-{a.epochs}-{a.data}-{seed}.json"
+                if not path.exists():
+                    command = [sys.executable, __file__, "--one", str(path), "--backends", backend]
+                    command += ["--dims", str(z_dim), "--seeds", str(seed)]
+                    command += ["--epochs", str(a.epochs), "--data", str(a.data)]
+                    subprocess.run(command, check=True)
+    results = [json.loads(path.read_text()) for path in sorted(HERE.glob("*.json"))]
+    text = table(results)
+    print(text)
+    minutes = ", ".join(
+        f"{one['backend']} z = {one['z_dim']}: {one['minutes training']:.1f} + "
+        f"{one['minutes surgery']:.1f}"
+        for one in results
+    )
+    (HERE.parent / "surgery.md").write_text(
+        f"# ELBO surgery on MNIST\n\n{__doc__}\n```\n{text}\n```\n\n"
+        f"Hardware: {results[0]['hardware']}. Minutes of training and surgery: {minutes}.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Pictures of samples, reconstructions, latent spaces, losses and draws.
+
+Every function returns a `matplotlib.figure.Figure` that belongs to nobody else: no pyplot, no
+global state, no display needed. `save` writes it; a notebook shows it.
+"""
+
+from dgm_core.plots.base import save
+from dgm_core.plots.curves import loss_curves, rate_distortion
+from dgm_core.plots.draws import latent_scatter, pair_plot
+from dgm_core.plots.images import reconstructions, samples_grid, traversals
+
+__all__ = [
+    "latent_scatter",
+    "loss_curves",
+    "pair_plot",
+    "rate_distortion",
+    "reconstructions",
+    "samples_grid",
+    "save",
+    "traversals",
+]

@@ -126,7 +126,9 @@ def traversals(
     axes.tick_params(length=0, labelsize=8)
     height, width = (size + gap for size in images.shape[1:3])
     across = (np.arange(num_steps) + 0.5) * width + gap / 2
-    axes.set_xticks(across if ticks is not None else [], [f"{t:.2g}" for t in ([] if ticks is None else ticks)])
+    axes.set_xticks(
+        across if ticks is not None else [], [f"{t:.2g}" for t in ([] if ticks is None else ticks)]
+    )
     down = (np.arange(num_lines) + 0.5) * height + gap / 2
     axes.set_yticks(down if names is not None else [], list(names or ()))
     return figure

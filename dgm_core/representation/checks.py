@@ -37,7 +37,7 @@ def as_labels(name: str, labels: Any, num_data: int | None = None) -> np.ndarray
     with np.errstate(invalid="ignore"):
         bad = ~((numbers >= 0) & (numbers == np.floor(numbers)) & np.isfinite(numbers))
     if bad.any():
-        refuse(name, "class numbers, integers of at least 0", numbers[bad][0])
+        refuse(name, "class numbers, integers of at least 0", numbers[bad][0].item())
     return numbers.astype(np.int64)
 
 

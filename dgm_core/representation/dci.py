@@ -67,9 +67,7 @@ def dci_of(importance: Any) -> DCI:
     per_entry = np.array([1 - _entropy(row) for row in r])
     per_factor = np.array([1 - _entropy(column) for column in r.T])
     shares = r.sum(1) / r.sum()
-    return DCI(
-        float(shares @ per_entry), float(per_factor.mean()), None, per_entry, per_factor, r
-    )
+    return DCI(float(shares @ per_entry), float(per_factor.mean()), None, per_entry, per_factor, r)
 
 
 def dci(

@@ -25,9 +25,7 @@ class MutualInformationGap(NamedTuple):
         return f"MutualInformationGap({self.score:.4g}, per factor {self.per_factor.round(3)})"
 
 
-def mutual_information_gap(
-    codes: Any, factors: Any, *, num_bins: int = 20
-) -> MutualInformationGap:
+def mutual_information_gap(codes: Any, factors: Any, *, num_bins: int = 20) -> MutualInformationGap:
     """MIG = mean_k [I(z_(1); v_k) - I(z_(2); v_k)] / H(v_k), with z_(1) and z_(2) the two entries
     of the code that say most about factor v_k: 1 when one entry alone knows each factor.
 

@@ -71,8 +71,8 @@ def linear_probe(
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2 or counts.min() < num_folds:
         raise ValueError(
-            f"labels must be of two classes or more, with {num_folds} data or more each (num_folds), "
-            f"got {dict(zip(classes.tolist(), counts.tolist(), strict=True))}."
+            f"labels must be of two classes or more, with {num_folds} data or more each "
+            f"(num_folds), got {dict(zip(classes.tolist(), counts.tolist(), strict=True))}."
         )
     if classifier is None:
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 10. What is a bound made of?
 #
-# A model with a poor ELBO may have a poor guide, a poor prior or a poor decoder, and the number does
+# A model with a poor ELBO may have a poor guide, a poor prior or a poor decoder: the number does
 # not say which. **Surgery** takes it apart (Hoffman & Johnson 2016). With the aggregate posterior
 # $q(z) = \frac1N \sum_n q(z \mid x_n)$,
 #
@@ -91,8 +91,7 @@ priors = {
 if FAST:
     del priors["MAF"]
 runs = {
-    name: trained(VAE(64, 2, prior=prior, key=next(keys)), ELBO())
-    for name, prior in priors.items()
+    name: trained(VAE(64, 2, prior=prior, key=next(keys)), ELBO()) for name, prior in priors.items()
 }
 
 # %%

@@ -1,12 +1,11 @@
 """Which latents of a run say something of the data."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from numpyro.distributions import kl_divergence
 
@@ -108,10 +107,8 @@ def _units(
         else:
             found["kl", name] = _by_datum(_kl(*each, value), q.event_dim, dim)
         found["value", name] = _by_datum(value, q.event_dim, dim)
-        try:
+        with suppress(NotImplementedError, AttributeError):
             found["mean", name] = _by_datum(jnp.broadcast_to(q.mean, value.shape), q.event_dim, dim)
-        except (NotImplementedError, AttributeError):
-            pass
     return found
 
 

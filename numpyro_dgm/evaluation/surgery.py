@@ -217,9 +217,7 @@ def _total(fns: Mapping[str, Any], values: Mapping[str, Array]) -> np.ndarray:
     return as_numpy(_log_prob(fns, values))
 
 
-def _by_entry(
-    fns: Mapping[str, Any], values: Mapping[str, Array], batch_ndim: int
-) -> np.ndarray:
+def _by_entry(fns: Mapping[str, Any], values: Mapping[str, Array], batch_ndim: int) -> np.ndarray:
     """The log-density of every entry of all sites, side by side."""
     parts = [as_numpy(entries_of(fn).log_prob(values[name])) for name, fn in fns.items()]
     return np.concatenate([part.reshape(*part.shape[:batch_ndim], -1) for part in parts], -1)

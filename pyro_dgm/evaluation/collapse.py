@@ -1,10 +1,10 @@
 """Which latents of a run say something of the data."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -106,10 +106,8 @@ def _units(
         else:
             found["kl", name] = _by_datum(_kl(*each, value), q.event_dim, dim)
         found["value", name] = _by_datum(value, q.event_dim, dim)
-        try:
+        with suppress(NotImplementedError, AttributeError):
             found["mean", name] = _by_datum(q.mean.expand(value.shape), q.event_dim, dim)
-        except (NotImplementedError, AttributeError):
-            pass
     return found
 
 

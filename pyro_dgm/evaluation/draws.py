@@ -54,7 +54,10 @@ def latents(
     num_draws, means = check_count("num_draws", num_draws), check_flag("means", means)
     with calling(run, data, seed=seed, rows=rows, vectorize=vectorize) as call:
         known = _known_means(call) if means else {}
-        values = read_values(call, num_draws)
+        names = call.sketch().model_sites
+        if means and all(name in known for name in names):
+            return {name: known[name] for name in names}
+        values = read_values(call, num_draws, names)
     check_no_nan(values, "The guide's draw")
     if not means:
         return values

@@ -71,7 +71,10 @@ def _of_codes(twin: Twin, run: SimpleNamespace, x: np.ndarray) -> Iterator[Row]:
             "collapse",
             (run, x),
             {
-                "num_draws": ((1, 0, 2.5, "2", None), "^num_draws must be an integer of at least 2"),
+                "num_draws": (
+                    (1, 0, 2.5, "2", None),
+                    "^num_draws must be an integer of at least 2",
+                ),
                 "threshold": ((-1.0, NAN, "0", None), "^threshold must be a number of at least 0"),
                 "epsilon": ((0, NAN, "0", None), "^epsilon must be a positive number, got"),
                 "delta": ((-1, 1, NAN, "0", None), "^delta must be a number in .0, 1., got"),
@@ -101,4 +104,6 @@ def _of_codes(twin: Twin, run: SimpleNamespace, x: np.ndarray) -> Iterator[Row]:
         yield from table(partial(getattr(twin, name), *arguments), {}, bad)
     for runs in ([run], {}, None, run):
         call = partial(twin.rate_distortion, runs, x)
-        yield Row(f"rate_distortion of {runs!r:.20}", call, "^runs must be a dict of one run or more")
+        yield Row(
+            f"rate_distortion of {runs!r:.20}", call, "^runs must be a dict of one run or more"
+        )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dgm_core import plots
 from dgm_core.results import History
 
-RNG = np.random.default_rng(0)
+RNG, OTHER = np.random.default_rng(0), np.random.default_rng(1)
 HISTORY = History(
     {
         "epoch": i,
@@ -50,12 +50,12 @@ FIGURES = {
     ),
     "one run": lambda: plots.rate_distortion(np.array([9.0]), np.array([80.0])),
     "traversals": lambda: plots.traversals(
-        RNG.random((3, 5, 64)), (1, 8, 8), names=["a", "b", "c"], ticks=np.linspace(-3, 3, 5)
+        OTHER.random((3, 5, 64)), (1, 8, 8), names=["a", "b", "c"], ticks=np.linspace(-3, 3, 5)
     ),
     "curves": lambda: plots.traversals(
-        RNG.normal(size=(6, 5, 12, 1)), names=list("abcdef"), ticks=[-2, -1, 0, 1, 2]
+        OTHER.normal(size=(6, 5, 12, 1)), names=list("abcdef"), ticks=[-2, -1, 0, 1, 2]
     ),
-    "numbers": lambda: plots.traversals(RNG.normal(size=(1, 4, 1))),
+    "numbers": lambda: plots.traversals(OTHER.normal(size=(1, 4, 1))),
 }
 
 
@@ -124,7 +124,7 @@ def test_many_latent_dimensions_are_projected_on_their_principal_components():
 
 
 def test_rows_of_traversals_are_lines():
-    x = RNG.random((3, 5, 64))
+    x = OTHER.random((3, 5, 64))
     axes = plots.traversals(x, (1, 8, 8), names=["a", "b", "c"], ticks=range(5)).axes[0]
     picture = axes.images[0].get_array()
     np.testing.assert_array_equal(picture[152:216:8, 80:144:8], x[2, 1].reshape(8, 8))

@@ -77,7 +77,7 @@ def test_dci_of_codes() -> None:
 
     v = RNG.integers(0, 3, (400, 2))
     found = dci(v + 0.0, v)
-    assert found.disentanglement > 0.95 and found.completeness > 0.95
+    assert found.disentanglement > 0.9 and found.completeness > 0.9
     np.testing.assert_array_equal(found.informativeness, 1.0)
     both = dci(np.stack([v[:, 0] * 3 + v[:, 1], RNG.normal(size=400)], 1), v)
     assert both.disentanglement < 0.25 and both.completeness > 0.6

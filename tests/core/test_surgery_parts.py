@@ -129,7 +129,7 @@ def test_entries_from_arrays() -> None:
     ({"log_q_entries": np.zeros((3, 2, 1))}, r"log_q_entries must have shape \(3, 3, 1\)"),
     ({"log_q_entries": np.ones((3, 3, 2))}, "must add up to the joint log-density"),
     ({"log_p_entries": np.zeros((3, 2))}, "log_q_entries, which are missing"),
-    ({"log_q": np.where(np.eye(3, k=1) > 0, np.nan, 0.0)}, "got 1 NaN and 0 infinite values"),
+    ({"log_q": np.where(np.eye(3, k=1) > 0, np.nan, 0.0)}, "got 2 NaN and 0 infinite values"),
     ({"log_q_entries": np.full((3, 3, 1), np.nan)}, "must be numbers, got 9 NaN"),
 ])  # fmt: skip
 def test_arrays_that_do_not_fit_are_refused(changes: dict, message: str) -> None:

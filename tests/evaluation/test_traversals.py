@@ -95,7 +95,7 @@ def positive(b: Any) -> tuple[Callable, Callable]:
     def guide(x: Any) -> None:
         with b.plate("data", len(x)):
             b.sample("w", d.Gamma(b.np.exp(x[:, :2]), 1.0).to_event(1))
-            b.sample("k", d.Bernoulli(b.np.exp(-x[:, 0] ** 2)))
+            b.sample("k", d.Bernoulli(b.np.exp(-(x[:, 0] ** 2))))
 
     return model, guide
 

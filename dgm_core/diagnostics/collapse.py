@@ -116,8 +116,8 @@ def check_sites_of_collapse(
     if beyond:
         raise ValueError(
             f"collapse compares q and p site by site, but the guide draws {list(beyond)} beyond "
-            "the model, from which the latents follow together: take a guide that draws each latent "
-            "from a distribution of its own."
+            "the model, from which the latents follow together: take a guide that draws each "
+            "latent from a distribution of its own."
         )
     if masked:
         raise ValueError(

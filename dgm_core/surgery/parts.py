@@ -57,7 +57,7 @@ class ELBOSurgery(NamedTuple):
         return self.reconstruction - self.mean_kl
 
     def __repr__(self) -> str:
-        names = ("reconstruction", "mean_kl", "mutual_information", "marginal_kl")
+        names: tuple[str, ...] = ("reconstruction", "mean_kl", "mutual_information", "marginal_kl")
         names += ("total_correlation", "dimension_wise_kl")
         found = {name: getattr(self, name) for name in names}
         rows = [

@@ -24,8 +24,11 @@ class Codes(Protocol):
 
     log_p: np.ndarray
     log_likelihood: np.ndarray
-    log_p_entries: np.ndarray | None
     num_entries: int
+
+    @property
+    def log_p_entries(self) -> np.ndarray | None:
+        """See above."""
 
     def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
         """log q(z_n | x_m) of the draws from start to stop under all data of the block, (draws,

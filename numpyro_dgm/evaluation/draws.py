@@ -56,7 +56,7 @@ def latents(
         known = _known_means(call) if means else {}
         names = call.sketch().model_sites
         if means and all(name in known for name in names):
-            return {name: known[name] for name in names}
+            return {name: np.array(known[name]) for name in names}
         values = read_values(call, num_draws, names)
     check_no_nan(values, "The guide's draw")
     if not means:

@@ -90,7 +90,8 @@ def elbo_surgery(
         num_data = sketch.sizes[0]
         if batch_size is not None:
             check_rows(call.num_rows, num_data)
-        rng, scores, notes = np.random.default_rng(seed % 2**64), [], ()
+        rng, scores = np.random.default_rng(seed % 2**64), []
+        notes: tuple[str, ...] = ()
         for _ in range(num_draws):
             for block in blocks_of(num_data, batch_size, rng):
                 codes = _Codes(call if batch_size is None else call.part(block))

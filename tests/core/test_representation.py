@@ -80,7 +80,7 @@ def test_dci_of_codes() -> None:
     assert found.disentanglement > 0.9 and found.completeness > 0.9
     np.testing.assert_array_equal(found.informativeness, 1.0)
     both = dci(np.stack([v[:, 0] * 3 + v[:, 1], RNG.normal(size=400)], 1), v)
-    assert both.disentanglement < 0.25 and both.completeness > 0.6
+    assert both.disentanglement < 0.1 < 0.3 < both.completeness  # forests also use the noise
     real = RNG.normal(size=(400, 2))
     rotated = real @ np.array([[1.0, 1.0], [-1.0, 1.0]]) / math.sqrt(2)
     linear = dci(rotated, real, LinearRegression())

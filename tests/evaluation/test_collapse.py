@@ -66,6 +66,7 @@ def layers(b: Any) -> tuple[Callable, Callable]:
     return model, guide
 
 
+@pytest.mark.slow("numpyro")
 def test_layers(backend: Any) -> None:
     """The KL of each layer given the others, averaged over the draws; a full covariance has no KL
     of its entries."""

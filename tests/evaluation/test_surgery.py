@@ -30,6 +30,7 @@ def test_all_parts_of_a_linear_gaussian_pair(backend: Any) -> None:
     assert 3 < crude.mutual_information - g.exact()["mutual_information"] < math.log(len(X))
 
 
+@pytest.mark.slow("numpyro")
 def test_identity_and_bound_where_codes_never_overlap(backend: Any) -> None:
     """Few data far apart: I = log N up to nothing, with several draws of each."""
     run = backend.run(*g.pair(backend))
@@ -61,6 +62,7 @@ def two_sites(b: Any, slope: float) -> tuple[Callable, Callable]:
     return model, guide
 
 
+@pytest.mark.slow("numpyro")
 def test_two_sites_are_one_code(backend: Any) -> None:
     found = backend.evaluation.elbo_surgery(backend.run(*two_sites(backend, 0.0)), X)
     g.assert_near(found, g.exact())
@@ -68,6 +70,7 @@ def test_two_sites_are_one_code(backend: Any) -> None:
     assert found.entry_kl.shape == (2,)
 
 
+@pytest.mark.slow("numpyro")
 def test_a_site_that_depends_on_another(backend: Any) -> None:
     """q(u, v | x) has a full covariance: no total correlation, all else as it is known."""
     slope = 0.8
@@ -100,6 +103,7 @@ def constrained(b: Any) -> tuple[Callable, Callable]:
     return model, guide
 
 
+@pytest.mark.slow("numpyro")
 def test_a_constrained_latent(backend: Any) -> None:
     """No part depends on how a latent is written."""
     found = backend.evaluation.elbo_surgery(backend.run(*constrained(backend)), X)
@@ -150,6 +154,7 @@ def test_what_has_no_such_parts_is_refused(backend: Any, what: str, words: str) 
         backend.evaluation.elbo_surgery(backend.run(*changed(backend, what)), X)
 
 
+@pytest.mark.slow("numpyro")
 def test_parts_that_are_not_known(backend: Any) -> None:
     """A full guide has no total correlation, a full prior no dimension-wise KL."""
     surgery = backend.evaluation.elbo_surgery

@@ -28,6 +28,7 @@ __all__ = [
     "same_draws",
     "settled_rows",
     "stacked",
+    "streamed",
     "unguided",
     "unknown_mean",
     "weighs_whole",
@@ -203,12 +204,38 @@ def follows_from_guide(plates: Mapping[str, Collection[str]]) -> bool:
     return not around or not set.intersection(*around)
 
 
+_MANY = 256  # particles of a pass
+
+
 class Passes(NamedTuple):
     """How weights are computed: so many particles at a time, so often, for each of these rows."""
 
     num_particles: int
     num_chunks: int
     rows: list[np.ndarray | None]
+
+    def note(self) -> str:
+        """How much is held at once."""
+        rows = "all data" if self.rows[0] is None else f"{len(self.rows[0])} data"
+        return f"Held at once: {self.num_particles} draws for {rows}."
+
+
+def streamed(num_particles: int, num_data: int, chunk_size: int, *, split: bool) -> Passes:
+    """Passes of many particles for few rows, so that what is computed once per row and pass, such
+    as an encoder's features, weighs little.
+
+    Example:
+        >>> plan = streamed(5000, 10_000, 32_768, split=True)
+        >>> plan.num_particles, plan.num_chunks, len(plan.rows[0])
+        (250, 20, 127)
+    """
+    rows = max(1, chunk_size // min(num_particles, _MANY))
+    if not split or rows >= num_data:
+        return passes(num_particles, num_data, chunk_size, split=split)
+    parts = passes(1, num_data, rows, split=True).rows
+    at_once = num_data if parts[0] is None else len(parts[0])
+    num_chunks = -(-num_particles // max(1, chunk_size // at_once))
+    return Passes(-(-num_particles // num_chunks), num_chunks, parts)
 
 
 def passes(num_particles: int, num_data: int, chunk_size: int, *, split: bool) -> Passes:

@@ -24,6 +24,7 @@ FAMILIES = {
     "evaluation": "Evaluation",
 }
 CORE = (
+    "annealing",
     "data",
     "schedules",
     "diagnostics",

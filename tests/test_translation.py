@@ -12,9 +12,11 @@ from tests.source_tree import ROOT
 from tests.translation import common, translated, twins
 
 HELD = (
+    "evaluation/annealing",
     "evaluation/arviz",
     "evaluation/calibration",
     "evaluation/draws",
+    "evaluation/likelihood",
     "evaluation/prediction",
     "evaluation/resampling",
     "evaluation/summaries",

@@ -5,6 +5,7 @@ log w_k = log p(x, z_k) - log q(z_k | x), z_k ~ q.
 from dgm_core.diagnostics.bounds import (
     bits_per_dim,
     effective_sample_size,
+    evidence_error,
     iwae_bound,
     jvi_bound,
     jvi_coefficients,
@@ -19,6 +20,7 @@ from dgm_core.diagnostics.latents import (
     unused_message,
 )
 from dgm_core.diagnostics.report import LogWeights, Report, summary
+from dgm_core.diagnostics.running import RunningWeights
 from dgm_core.diagnostics.smoothing import (
     Resampled,
     UnreliableWeightsError,
@@ -34,10 +36,12 @@ __all__ = [
     "LogWeights",
     "Report",
     "Resampled",
+    "RunningWeights",
     "UnreliableWeightsError",
     "active_units",
     "bits_per_dim",
     "effective_sample_size",
+    "evidence_error",
     "iwae_bound",
     "jvi_bound",
     "jvi_coefficients",

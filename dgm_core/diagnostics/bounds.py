@@ -11,12 +11,13 @@ import math
 import numpy as np
 from scipy.special import comb, logsumexp
 
-from dgm_core.arguments import check_count, check_counts, check_floats
+from dgm_core.arguments import check_count, check_counts, check_floats, refuse
 
 __all__ = [
     "bits_per_dim",
     "checked_log_weights",
     "effective_sample_size",
+    "evidence_error",
     "iwae_bound",
     "jvi_bound",
     "jvi_coefficients",
@@ -115,23 +116,72 @@ def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
         return np.exp(2 * logsumexp(log_w, axis=0) - logsumexp(2 * log_w, axis=0))
 
 
+def evidence_error(log_w: np.ndarray) -> np.ndarray:
+    """The standard error of `iwae_bound` as an estimate of log p(x), (num_particles, *batch) ->
+    (*batch,): that of the mean weight, relative to it.
+
+    sqrt((K / ESS - 1) / (K - 1)), by the delta method; NaN for one particle. Weights with heavy
+    tails have a larger one than is seen in them: look at k-hat.
+
+    Example:
+        >>> evidence_error(np.log([[1.0], [3.0]])).round(6)  # sd of the mean 1, mean 2
+        array([0.5])
+    """
+    log_w = checked_log_weights(log_w)
+    return relative_error(effective_sample_size(log_w), len(log_w))
+
+
+def relative_error(ess: np.ndarray, num_particles: int) -> np.ndarray:
+    """The standard error of a mean of so many weights, relative to it, from their effective number.
+
+    Example:
+        >>> relative_error(np.array([10.0]), 10)
+        array([0.])
+    """
+    if num_particles == 1:
+        return np.full(np.shape(ess), np.nan)
+    return np.sqrt(np.maximum(num_particles / ess - 1, 0) / (num_particles - 1))
+
+
 def bits_per_dim(
-    log_likelihood: float | np.ndarray, num_dims: int, levels: int = 256
+    log_likelihood: float | np.ndarray,
+    num_dims: int,
+    levels: int = 256,
+    *,
+    log_det: float | np.ndarray = 0.0,
 ) -> float | np.ndarray:
-    """-log p(x) / (D ln 2) + log2(levels), for a density of pixels that were dequantized to [0, 1].
+    """-(log p(y) + log |dy / dx|) / (D ln 2) + log2(levels), for a density of y = f(x), x the
+    pixels dequantized to [0, 1].
+
+    With pixels u in 0, ..., levels - 1 and noise on [0, 1) the density of u + noise is that of
+    x = (u + noise) / levels divided by levels^D, which gives the second term. By Jensen's
+    inequality its mean over the noise is a *lower* bound on log P(u), so these bits are an upper
+    bound; of a bound on log p they are one as well.
 
     Args:
-        log_likelihood: nats per datum, any shape.
+        log_likelihood: log p(y) in nats per datum, any shape.
         num_dims: D, pixels times channels.
         levels: gray levels per pixel; 1 for a likelihood that already gives probabilities of the
-            gray levels.
+            gray levels, or a density of pixels that were not scaled.
+        log_det: log |dy / dx| of what was applied after the scaling, per datum: what
+            `logit_transform` returns beside y; 0 where the density is that of pixels in [0, 1].
+
+    Raises:
+        ValueError: for bad sizes, and for numbers that are NaN.
+
+    References:
+        Theis, van den Oord and Bethge (2016), A note on the evaluation of generative models,
+        arXiv:1511.01844; Papamakarios et al. (2017), arXiv:1705.07057, for the logit.
 
     Example:
         >>> round(bits_per_dim(0.0, 784), 9)  # the uniform density on [0, 1]
         8.0
     """
     num_dims, levels = check_counts(num_dims=num_dims, levels=levels)
-    return -log_likelihood / (num_dims * math.log(2)) + math.log2(levels)
+    for name, value in (("log_likelihood", log_likelihood), ("log_det", log_det)):
+        if np.isnan(check_floats(name, value)).any():
+            refuse(name, "free of NaN", value)
+    return -(log_likelihood + log_det) / (num_dims * math.log(2)) + math.log2(levels)
 
 
 def checked_log_weights(log_w: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from dgm_core.results import format_table
 __all__ = ["LogWeights", "Report", "summary"]
 
 _NAMED = 5  # data that a note names
+_NO_BOUND = "JVI-1 and JVI-2 are estimates and no bounds: they may lie above log p(x)."
 
 
 class LogWeights(np.ndarray):
@@ -145,6 +146,7 @@ class Report(Mapping[str, np.ndarray]):
         counts = ", ".join(f"{band}: {count}" for band, count in self.khat_counts.items())
         lines = [format_table(self.rows())]
         lines += [f"data per band of k-hat: {counts}"] if counts else []
+        lines += [_NO_BOUND] if "JVI-1" in self else []
         return "\n".join([*lines, *self.notes])
 
     __repr__ = __str__

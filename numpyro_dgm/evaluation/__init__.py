@@ -7,12 +7,14 @@ any form that `fit` takes, and returns numpy arrays. It works in evaluation mode
 weights, and leaves everything else as it was.
 """
 
+from numpyro_dgm.evaluation.annealing import ais, bdmc
 from numpyro_dgm.evaluation.arviz import to_arviz
 from numpyro_dgm.evaluation.calibration import calibrate
 from numpyro_dgm.evaluation.collapse import collapse
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
 from numpyro_dgm.evaluation.gaps import inference_gaps
 from numpyro_dgm.evaluation.groups import global_log_weights, local_log_weights
+from numpyro_dgm.evaluation.likelihood import log_likelihood
 from numpyro_dgm.evaluation.nuts import nuts
 from numpyro_dgm.evaluation.prediction import predict, prior_predictive
 from numpyro_dgm.evaluation.resampling import resample
@@ -23,6 +25,8 @@ from numpyro_dgm.evaluation.traversals import interpolate, traverse
 from numpyro_dgm.evaluation.weights import log_weights
 
 __all__ = [
+    "ais",
+    "bdmc",
     "calibrate",
     "collapse",
     "compare_guides",
@@ -33,6 +37,7 @@ __all__ = [
     "interpolate",
     "latents",
     "local_log_weights",
+    "log_likelihood",
     "log_weights",
     "median",
     "nuts",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ from numpyro_dgm.training.rows import Rows
 from numpyro_dgm.training.weights import in_force
 
 __all__: list[str] = []  # for the package, not for users
+
+Batch: TypeAlias = tuple[Array, tuple[Any, ...], Any]
 
 
 @contextmanager
@@ -117,7 +119,7 @@ class Call:
 
     def joint(self, num_particles: int = 1, rows: np.ndarray | None = None) -> InferenceJoint:
         """Guide and model replayed against it, on some rows of the data (None: all of them)."""
-        return self._joint(num_particles, *self._batch(rows))
+        return self.joint_on(num_particles, self.batch(rows))
 
     def joint_at(
         self, params: Mapping[str, Any], key: Array, num_particles: int, rows: Any
@@ -130,7 +132,7 @@ class Call:
     def sketch(self) -> InferenceJoint:
         """A joint of one draw, to look at its structure and at shapes."""
         found: list[InferenceJoint] = []
-        jax.eval_shape(lambda batch: found.append(self._joint(1, *batch)), self._batch(None))
+        jax.eval_shape(lambda batch: found.append(self.joint_on(1, batch)), self.batch(None))
         return found[0]
 
     def read(
@@ -143,12 +145,12 @@ class Call:
         """What a function of a joint gives, a tree of arrays, in numpy; compiled in NumPyro.  The
         guide draws what is `given`, by site, as it is."""
 
-        def run(given: dict[str, Any], *batch: Any) -> Any:
+        def run(given: dict[str, Any], batch: Batch) -> Any:
             with GivenDraws(None, given):
-                return function(self._joint(num_particles, *batch))
+                return function(self.joint_on(num_particles, batch))
 
         compiled = self._compiled.setdefault((function, num_particles), jax.jit(run))
-        return jax.tree.map(np.asarray, compiled(dict(given or {}), *self._batch(rows)))
+        return jax.tree.map(np.asarray, compiled(dict(given or {}), self.batch(rows)))
 
     def repeat(
         self,
@@ -176,7 +178,7 @@ class Call:
 
     def traces(self) -> tuple[Trace, Trace]:
         """One run of the model and of the guide that it is replayed against."""
-        args, kwargs = self._arguments(self._batch(None)[1])
+        args, kwargs = self._arguments(self.batch(None)[1])
         model, guide = self._functions(self.rows, extended=True)
         return self._joints(self._next_key(), model, guide, args, kwargs, 1).traces()
 
@@ -239,9 +241,17 @@ class Call:
                     return True
         return False
 
-    def _joint(
-        self, num_particles: int, key: Array, arrays: tuple, rows: Array | None
-    ) -> InferenceJoint:
+    def batch(self, rows: np.ndarray | None) -> Batch:
+        """A key, the arrays among the arguments and the numbers of their rows: what a compiled
+        function of some rows takes."""
+        args, kwargs = self._mapped(lambda x: x if rows is None else x[rows])
+        arrays = tuple(x if _is_array(x) else None for x in (*args, *kwargs.values()))
+        numbers = self.rows if rows is None or self.rows is None else self.rows[rows]
+        return self._next_key(), arrays, numbers
+
+    def joint_on(self, num_particles: int, batch: Batch) -> InferenceJoint:
+        """The joint of a batch."""
+        key, arrays, rows = batch
         args, kwargs = self._arguments(arrays)
         functions = self._functions(rows, extended=True)
         return self._joints(key, *functions, args, kwargs, num_particles).inference(
@@ -288,13 +298,6 @@ class Call:
     def _next_key(self) -> Array:
         self._drawn += 1
         return jax.random.fold_in(self._key, self._drawn)
-
-    def _batch(self, rows: np.ndarray | None) -> tuple[Array, tuple, Any]:
-        """A key, the arrays among the arguments and the numbers of their rows."""
-        args, kwargs = self._mapped(lambda x: x if rows is None else x[rows])
-        arrays = tuple(x if _is_array(x) else None for x in (*args, *kwargs.values()))
-        numbers = self.rows if rows is None or self.rows is None else self.rows[rows]
-        return self._next_key(), arrays, numbers
 
     def _arguments(self, arrays: tuple) -> tuple[tuple, dict[str, Any]]:
         """The arguments with other arrays in the place of theirs."""

@@ -26,12 +26,14 @@ class OnLine(Messenger):
 
     Attributes:
         log_jacobian: the sum of log |dz/du| over the sites placed so far.
+        log_jacobians: of each of them, (*batch,).
     """
 
     def __init__(self, place: Callable[[str, tuple[int, ...]], Array | None]) -> None:
         super().__init__()
         self.place = place
         self.log_jacobian: Array = jnp.zeros(())
+        self.log_jacobians: dict[str, Array] = {}
 
     def process_message(self, msg: Site) -> None:
         """Of a latent site its value at its place."""
@@ -42,7 +44,8 @@ class OnLine(Messenger):
         u = self.place(name, tuple(line.inverse_shape(fn.batch_shape + fn.event_shape)))
         if u is not None:
             msg["value"] = line(u)
-            self.log_jacobian = self.log_jacobian + _log_jacobian(msg, line, u)
+            self.log_jacobians[name] = _log_jacobian(msg, line, u)
+            self.log_jacobian = self.log_jacobian + self.log_jacobians[name].sum()
 
 
 def stated(trace: Trace) -> Array:
@@ -64,19 +67,10 @@ def _score(site: Site) -> Array:
     return (scale * site["fn"].log_prob(site["value"])).sum()
 
 
-def _log_jacobian(msg: Site, line: Any, u: Array) -> Array:
-    value, fn = msg["value"], msg["fn"]
-    batch = value.shape[: value.ndim - fn.event_dim]
-    log_jacobian = line.log_abs_det_jacobian(u, value).reshape(*batch, -1).sum(-1)
-    seen = _seen_entries(fn, batch)
-    if seen is None:
-        return log_jacobian.sum()
-    return jnp.where(seen, log_jacobian, -0.5 * (u**2).reshape(*batch, -1).sum(-1)).sum()
-
-
-def _seen_entries(fn: Any, batch: tuple[int, ...]) -> Array | None:
-    """Which entries (*batch,) count; None where one answer holds for all."""
-    found = None
+def seen_entries(site: Site) -> Array | None:
+    """Which entries (*batch,) of a site are of its density; None where one answer holds for all."""
+    fn, found = site["fn"], None
+    batch = site["value"].shape[: site["value"].ndim - fn.event_dim]
     while fn is not None:
         mask = mask_of(fn)
         if mask is not None and jnp.ndim(mask):
@@ -87,3 +81,13 @@ def _seen_entries(fn: Any, batch: tuple[int, ...]) -> Array | None:
             found = mask if found is None else found & mask
         fn = getattr(fn, "base_dist", None)
     return found
+
+
+def _log_jacobian(msg: Site, line: Any, u: Array) -> Array:
+    value, fn = msg["value"], msg["fn"]
+    batch = value.shape[: value.ndim - fn.event_dim]
+    log_jacobian = line.log_abs_det_jacobian(u, value).reshape(*batch, -1).sum(-1)
+    seen = seen_entries(msg)
+    if seen is None:
+        return log_jacobian
+    return jnp.where(seen, log_jacobian, -0.5 * (u**2).reshape(*batch, -1).sum(-1))

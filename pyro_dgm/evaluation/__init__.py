@@ -7,12 +7,14 @@ any form that `fit` takes, and returns numpy arrays. It works in evaluation mode
 weights, and leaves everything else as it was.
 """
 
+from pyro_dgm.evaluation.annealing import ais, bdmc
 from pyro_dgm.evaluation.arviz import to_arviz
 from pyro_dgm.evaluation.calibration import calibrate
 from pyro_dgm.evaluation.collapse import collapse
 from pyro_dgm.evaluation.draws import generate, latents, reconstruct
 from pyro_dgm.evaluation.gaps import inference_gaps
 from pyro_dgm.evaluation.groups import global_log_weights, local_log_weights
+from pyro_dgm.evaluation.likelihood import log_likelihood
 from pyro_dgm.evaluation.nuts import nuts
 from pyro_dgm.evaluation.prediction import predict, prior_predictive
 from pyro_dgm.evaluation.resampling import resample
@@ -23,6 +25,8 @@ from pyro_dgm.evaluation.traversals import interpolate, traverse
 from pyro_dgm.evaluation.weights import log_weights
 
 __all__ = [
+    "ais",
+    "bdmc",
     "calibrate",
     "collapse",
     "compare_guides",
@@ -33,6 +37,7 @@ __all__ = [
     "interpolate",
     "latents",
     "local_log_weights",
+    "log_likelihood",
     "log_weights",
     "median",
     "nuts",

@@ -91,7 +91,7 @@ def calibrate(
     if not is_run:
         check_callable("posterior", posterior, "a run, or a function of the simulated arguments")
     with calling(run_of(model), data, seed=seed, settle=False) as call:
-        truths, calls = _simulated(call, num_simulations, arguments)
+        truths, calls = simulated(call, num_simulations, arguments)
     with Progress(num_simulations, enabled=progress) as bar:
         if is_run:
             posteriors, axes = _amortized(posterior, data, calls, num_draws, seed, bar)
@@ -105,7 +105,7 @@ def calibrate(
     return joined(truths, posteriors, axes, seed)
 
 
-def _simulated(
+def simulated(
     call: Call, num_simulations: int, arguments: Any
 ) -> tuple[dict[str, np.ndarray], list[Arguments]]:
     """The latents of each simulation, and the arguments with its data in their places."""

@@ -1,6 +1,5 @@
 """The engine's own NUTS on the posterior of any model, started and transported by a guide."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +14,10 @@ from dgm_core.chains import NUM_STARTS, Chains, Surroundings
 from dgm_core.evaluation import check_no_nan
 from dgm_core.posterior import weighted
 from dgm_core.training.threads import one_at_a_time
-from pyro_dgm.compat import as_graph
 from pyro_dgm.evaluation.arviz import axes_of
 from pyro_dgm.evaluation.calls import Call, as_numpy, calling
 from pyro_dgm.evaluation.draws import read_values
+from pyro_dgm.evaluation.graphs import Scored, graph_of
 from pyro_dgm.evaluation.posterior import Posterior, model_sites, unconstrained
 from pyro_dgm.nn.register import unwatched
 
@@ -137,11 +136,11 @@ def _sample(
     """Draws (num_chains, num_draws, size) and which of them diverged."""
     draws, diverging = [], np.zeros((len(starts), num_draws), bool)
     with torch.enable_grad(), pyro.validation_enabled(False), unwatched():
-        gradient = _as_graph(log_density, starts)
+        gradient = graph_of(_with_gradient(log_density), [(e,) for e in starts])
         for chain, e in enumerate(starts):
             torch.manual_seed(seed % 2**62 + chain)
             kernel = NUTS(
-                potential_fn=lambda z: -_Scored.apply(z["e"], gradient),
+                potential_fn=lambda z: -Scored.apply(z["e"], gradient),
                 target_accept_prob=target_accept,
             )
             options = {"initial_params": {"e": e}, "disable_progbar": True}
@@ -152,28 +151,10 @@ def _sample(
     return np.stack(draws), diverging
 
 
-class _Scored(torch.autograd.Function):
-    """A log-density whose gradient comes with it."""
-
-    @staticmethod
-    def forward(ctx: Any, e: Tensor, both: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-        value, gradient = both(e.detach())
-        ctx.save_for_backward(gradient)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None]:
-        return above[0] * ctx.saved_tensors[0], None
-
-
-def _as_graph(
-    log_density: Callable[[Tensor], Tensor], starts: list[Tensor]
+def _with_gradient(
+    log_density: Callable[[Tensor], Tensor],
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Value and gradient as one graph, which runs ten times faster than the program; as the
-    program computes them where that has no graph, or where they differ at a start.
-
-    Python that looks at a value ends the tracing with an error, so no branch is taken for all.
-    """
+    """Value and gradient."""
 
     def both(e: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -181,16 +162,7 @@ def _as_graph(
             value = log_density(e)
             return value.detach(), torch.autograd.grad(value, e)[0]
 
-    try:
-        with warnings.catch_warnings():  # of what becomes a constant of the graph
-            warnings.simplefilter("ignore")
-            graph = torch.jit.trace(as_graph(both)(starts[0]), (starts[0],), check_trace=False)
-        for e in starts:
-            for found, expected in zip(graph(e), both(e), strict=True):
-                torch.testing.assert_close(found, expected, equal_nan=True)
-    except Exception:  # whatever a program does that has no graph
-        return both
-    return graph
+    return both
 
 
 def _tensor(call: Call, e: np.ndarray) -> Tensor:

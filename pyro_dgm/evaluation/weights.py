@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dgm_core.arguments import check_count
+from dgm_core.arguments import check_count, check_flag
 from dgm_core.diagnostics import LatentKL, LogWeights, point_mass_message
 from dgm_core.enumeration import check_names
 from dgm_core.evaluation import Passes, check_densities, passes, weighs_whole
+from dgm_core.training.progress import Progress
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, calling
 from pyro_dgm.joints import InferenceJoint
@@ -28,6 +29,7 @@ def log_weights(
     vectorize: bool | None = None,
     seed: int = 0,
     enumerate: str | tuple[str, ...] = (),
+    progress: bool = False,
 ) -> np.ndarray:
     """log p(x_n, z_kn) - log q(z_kn | x_n) with z_kn ~ q(z | x_n), for
     `dgm_core.diagnostics.summary`.
@@ -48,12 +50,14 @@ def log_weights(
         seed: of the draws.
         enumerate: the names of discrete latents of each datum that are summed out of the weights,
             as ELBO and IWAE take them; of a guide that does not draw them, all of them.
+        progress: one line of progress.
 
     Returns:
         An array (num_particles, num_data), or (num_particles, 1) of the whole data.
 
     Cost:
-        num_particles passes of guide and model.
+        num_particles passes of guide and model; memory as one pass of a chunk takes it, beside the
+        array that is returned (`log_likelihood` keeps three numbers per datum instead).
 
     Raises:
         ValueError: for bad arguments; where the model subsamples the data by itself, or was given a
@@ -69,36 +73,55 @@ def log_weights(
     """
     num_particles = check_count("num_particles", num_particles)
     chunk_size = check_count("chunk_size", chunk_size)
-    names = check_names(enumerate)
+    names, progress = check_names(enumerate), check_flag("progress", progress)
     with calling(run, data, seed=seed, rows=rows, vectorize=vectorize, enumerated=names) as call:
         first = call.sketch()
-        if points := point_masses(*call.traces()):
-            raise ValueError(point_mass_message(points))
-        whole = weighs_whole(first.structure, call.num_rows)
+        whole = weighed_whole(call, first)
         num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
         plan = passes(num_particles, num_data, chunk_size, split=split)
-        parts = [_weights(call, plan, part) for part in plan.rows]
+        with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
+            parts = [_weights(call, plan, part, bar) for part in plan.rows]
     log_w, kls = zip(*parts, strict=True)
     kept = 1 if whole else num_data
     latents = {
-        name: LatentKL(np.concatenate([kl[name] for kl in kls])[:kept], _num_entries(first, name))
+        name: LatentKL(np.concatenate([kl[name] for kl in kls])[:kept], num_entries(first, name))
         for name in kls[0]
     }
     return LogWeights(np.concatenate(log_w, axis=1)[:num_particles, :kept], latents)
 
 
+def weighed_whole(call: Call, first: InferenceJoint) -> bool:
+    """Whether there is one weight of the whole data. ValueError where there are no weights."""
+    if points := point_masses(*call.traces()):
+        raise ValueError(point_mass_message(points))
+    return weighs_whole(first.structure, call.num_rows)
+
+
 def _weights(
-    call: Call, plan: Passes, rows: np.ndarray | None
+    call: Call, plan: Passes, rows: np.ndarray | None, bar: Progress
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Weights of some rows, and KL(q, p) of their latents."""
     parts, ratios = [], []
     for _ in range(plan.num_chunks):
-        log_w, found = call.read(log_ratios, plan.num_particles, rows)
-        check_densities(log_w, lambda: call.read(log_densities, plan.num_particles, rows))
-        parts.append(np.broadcast_to(log_w, (plan.num_particles, log_w.shape[1])))
+        log_w, found = weights_at_once(call, plan.num_particles, rows)
+        parts.append(log_w)
         ratios.append(found)
+        bar.advance()
     kl = {name: np.concatenate([ratio[name] for ratio in ratios]).mean(0) for name in ratios[0]}
     return np.concatenate(parts).astype(np.float64), kl
+
+
+def weights_at_once(
+    call: Call, num_particles: int, rows: np.ndarray | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Weights (num_particles, num_data) of one pass, and log q - log p of the latents.
+
+    Raises:
+        ValueError: for weights that are NaN or +inf.
+    """
+    log_w, found = call.read(log_ratios, num_particles, rows)
+    check_densities(log_w, lambda: call.read(log_densities, num_particles, rows))
+    return np.broadcast_to(log_w, (num_particles, log_w.shape[1])), found
 
 
 def log_ratios(joint: InferenceJoint) -> tuple[Tensor, dict[str, Tensor]]:
@@ -135,7 +158,7 @@ def _local_latents(joint: InferenceJoint) -> list[str]:
     return [name for name in joint.model_sites if name in joint.structure.local_sites]
 
 
-def _num_entries(joint: InferenceJoint, name: str) -> int:
+def num_entries(joint: InferenceJoint, name: str) -> int:
     """Entries per datum of a latent, or of several."""
     names = _local_latents(joint) if ", " in name else [name]
     shapes = [joint.values(name).shape[1:] for name in names]

@@ -28,12 +28,14 @@ class OnLine(Messenger):
 
     Attributes:
         log_jacobian: the sum of log |dz/du| over the sites placed so far.
+        log_jacobians: of each of them, (*batch,).
     """
 
     def __init__(self, place: Callable[[str, tuple[int, ...]], Tensor | None]) -> None:
         super().__init__()
         self.place = place
         self.log_jacobian: Tensor = torch.zeros(())
+        self.log_jacobians: dict[str, Tensor] = {}
 
     def _pyro_sample(self, msg: Message) -> None:
         if kind_of(msg) != "latent" or msg["done"]:
@@ -43,7 +45,8 @@ class OnLine(Messenger):
         u = self.place(name, tuple(line.inverse_shape(fn.batch_shape + fn.event_shape)))
         if u is not None:
             msg["value"], msg["done"] = line(u), True
-            self.log_jacobian = self.log_jacobian + _log_jacobian(msg, line, u)
+            self.log_jacobians[name] = _log_jacobian(msg, line, u)
+            self.log_jacobian = self.log_jacobian + self.log_jacobians[name].sum()
 
 
 def stated(trace: Trace) -> Tensor:
@@ -61,11 +64,19 @@ def line_of(name: str, fn: Any) -> Any:
         raise ValueError(unplaced(name, type(fn.support).__name__)) from error
 
 
+def seen_entries(site: Message) -> Tensor | None:
+    """Which entries (*batch,) of a site are of its density; None where one answer holds for all."""
+    value, mask = site["value"], observed_mask(site)
+    if mask is None or mask.ndim == 0:
+        return None
+    batch = value.shape[: value.ndim - site["fn"].event_dim]
+    return mask.expand(value.shape).reshape(*batch, -1)[..., 0]
+
+
 def _log_jacobian(msg: Message, line: Any, u: Tensor) -> Tensor:
     batch = msg["value"].shape[: msg["value"].ndim - msg["fn"].event_dim]
     log_jacobian = line.log_abs_det_jacobian(u, msg["value"]).reshape(*batch, -1).sum(-1)
-    mask = observed_mask(msg)
-    if mask is None or mask.ndim == 0:
-        return log_jacobian.sum()
-    seen = mask.expand(msg["value"].shape).reshape(*batch, -1)[..., 0]
-    return torch.where(seen, log_jacobian, -0.5 * (u**2).reshape(*batch, -1).sum(-1)).sum()
+    seen = seen_entries(msg)
+    if seen is None:
+        return log_jacobian
+    return torch.where(seen, log_jacobian, -0.5 * (u**2).reshape(*batch, -1).sum(-1))

@@ -16,6 +16,9 @@ def evaluation(twin: Twin) -> Iterator[Row]:
     run = SimpleNamespace(model=vae.model, guide=vae.guide, params={}, mutable_state={})
     x = np.zeros((3, 4), np.float32)
     counts = {
+        "ais": ("steps", "chains", "chunk_size"),
+        "bdmc": ("steps", "chains", "chunk_size"),
+        "log_likelihood": ("num_particles", "chunk_size"),
         "log_weights": ("num_particles", "chunk_size"),
         "latents": ("num_draws",),
         "elbo_surgery": ("num_draws",),
@@ -27,10 +30,14 @@ def evaluation(twin: Twin) -> Iterator[Row]:
         r"^seed must be an integer from -2\^63 to 2\^63 - 1, got",
     )
     names = ("log_weights", "latents", "reconstruct", "generate", "elbo_surgery", "to_arviz")
-    for name in (*names, "collapse", "traverse"):
+    for name in (*names, "collapse", "traverse", "log_likelihood", "ais", "bdmc"):
         bad: dict[str, tuple[tuple[Any, ...], str]] = {"seed": seed}
         for count in counts.get(name, ()):
             bad[count] = ((*BAD["count"], 0), f"^{count} must be an integer of at least 1, got")
+        if name in ("ais", "bdmc"):
+            bad |= _annealing()
+        if name in ("ais", "bdmc", "log_likelihood", "log_weights"):
+            bad["progress"] = (BAD["flag"], "^progress must be True or False, got")
         if name in ("latents", "generate"):
             bad["means"] = (BAD["flag"], "^means must be True or False, got")
         yield from table(partial(getattr(twin, name), run, x), {}, bad)
@@ -107,3 +114,14 @@ def _of_codes(twin: Twin, run: SimpleNamespace, x: np.ndarray) -> Iterator[Row]:
         yield Row(
             f"rate_distortion of {runs!r:.20}", call, "^runs must be a dict of one run or more"
         )
+
+
+def _annealing() -> dict[str, tuple[tuple[Any, ...], str]]:
+    """Bad values of the arguments of annealing."""
+    return {
+        "schedule": (("cosine", (0.0, 1.0), 3, None, "Linear"), "^schedule must be"),
+        "start": (("model", None, 1), "^start must be one of 'guide', 'prior', got"),
+        "kernel": (("hmc", 3, int), "^kernel must be a transition kernel such as HMC"),
+        "target_accept": ((0, 1, "0.6", None, NAN), r"^target_accept must be a number in \(0, 1"),
+        "checkpoint": ((3, "", True), "^checkpoint must be the path of a folder, got"),
+    }

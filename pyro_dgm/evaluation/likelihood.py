@@ -1,0 +1,91 @@
+"""The log-likelihood of many data under many particles, none of which is kept."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from dgm_core.arguments import check_count, check_flag
+from dgm_core.diagnostics import LatentKL, Report, RunningWeights, unused_message
+from dgm_core.enumeration import check_names
+from dgm_core.evaluation import streamed
+from dgm_core.training.progress import Progress
+from dgm_core.training.threads import one_at_a_time
+from pyro_dgm.evaluation.calls import calling
+from pyro_dgm.evaluation.weights import num_entries, weighed_whole, weights_at_once
+
+__all__ = ["log_likelihood"]
+
+
+@one_at_a_time
+def log_likelihood(
+    run: Any,
+    *data: Any,
+    num_particles: int = 5000,
+    chunk_size: int = 32_768,
+    rows: Any = None,
+    vectorize: bool | None = None,
+    seed: int = 0,
+    enumerate: str | tuple[str, ...] = (),
+    progress: bool = True,
+) -> Report:
+    """The importance-weighted bound L_K on log p(x_n), with K as large as you can wait for.
+
+    L_K = log (1/K) sum_k w_kn with the weights of `log_weights`, which come chunk by chunk into
+    running sums and are not kept. What needs all weights at once, JVI and k-hat, is in `summary` of
+    `log_weights`.
+
+    Args:
+        run, data, rows, vectorize, seed, enumerate: as `log_weights` takes them.
+        num_particles: K, draws per datum.
+        chunk_size: rows times particles held in memory at once.
+        progress: one line of progress.
+
+    Returns:
+        A `Report`: "ELBO", "IWAE", "IWAE error" (`evidence_error`, of the Monte Carlo estimate),
+        "ESS" and "KL <site>" per datum, their means and standard errors over the data.
+
+    Cost:
+        num_particles passes of guide and model. Memory: one pass of `chunk_size` draws, whatever K
+        and the number of data; a note says how many draws that were.
+
+    Raises:
+        ValueError: as `log_weights`.
+
+    References:
+        Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, arXiv:1509.00519.
+
+    Example:
+        >>> from pyro_dgm import VAE
+        >>> vae = VAE(4, 2, hidden=(8,))
+        >>> report = log_likelihood(vae, np.ones((3, 4)), num_particles=50, progress=False)
+        >>> report["IWAE"].shape, bool((report["ELBO"] <= report["IWAE"]).all())
+        ((3,), True)
+    """
+    num_particles = check_count("num_particles", num_particles)
+    chunk_size, progress = check_count("chunk_size", chunk_size), check_flag("progress", progress)
+    names = check_names(enumerate)
+    with calling(run, data, seed=seed, rows=rows, vectorize=vectorize, enumerated=names) as call:
+        first = call.sketch()
+        whole = weighed_whole(call, first)
+        num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
+        plan = streamed(num_particles, num_data, chunk_size, split=split)
+        reports = []
+        with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
+            for part in plan.rows:
+                running = RunningWeights(1 if whole else num_data if part is None else len(part))
+                kls: dict[str, np.ndarray] = {}
+                for index in range(plan.num_chunks):
+                    log_w, found = weights_at_once(call, plan.num_particles, part)
+                    wanted = min(plan.num_particles, num_particles - index * plan.num_particles)
+                    running.add(log_w[:wanted])
+                    kls = {
+                        n: kls.get(n, 0.0) + x.mean(0) / plan.num_chunks for n, x in found.items()
+                    }
+                    bar.advance()
+                reports.append(running.report({f"KL {n}": kl for n, kl in kls.items()}))
+    kept = 1 if whole else num_data
+    joined = {n: np.concatenate([r[n] for r in reports])[:kept] for n in reports[0]}
+    latents = {n: LatentKL(joined[f"KL {n}"], num_entries(first, n)) for n in kls}
+    notes = [note for name, kl in latents.items() if (note := unused_message(name, kl))]
+    return Report(joined, num_particles, (*notes, plan.note()))

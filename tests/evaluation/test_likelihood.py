@@ -1,0 +1,36 @@
+"""The streamed log-likelihood against weights that are held, and against closed forms."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dgm_core.diagnostics import summary
+from tests.evaluation import closed_forms as c
+
+
+def test_it_is_the_summary_of_all_weights(backend: Any) -> None:
+    """In chunks of 300 draws for 2 of 3 data, with as many particles as wanted and no more."""
+    b = backend
+    run = b.run(*c.beta_binomial(b))
+    report = b.evaluation.log_likelihood(
+        run, c.SUCCESSES, num_particles=3000, chunk_size=600, progress=False
+    )
+    exact = c.log_beta_binomial()
+    assert report.num_particles == 3000 and report["IWAE"].shape == (3,)
+    assert (np.abs(report["IWAE"] - exact) < 4 * report["IWAE error"]).all()
+    assert (report["IWAE error"] < 0.02).all() and (report["ELBO"] < report["IWAE"]).all()
+    held = summary(b.evaluation.log_weights(run, c.SUCCESSES, num_particles=3000))
+    for name in ("ELBO", "KL p"):
+        np.testing.assert_allclose(report[name], held[name], atol=0.05)
+    np.testing.assert_allclose(report["ESS"], held["ESS"], rtol=0.1)
+    assert report.notes[-1] == "Held at once: 300 draws for 2 data."
+
+
+def test_one_evidence_of_all_data(backend: Any) -> None:
+    b = backend
+    report = b.evaluation.log_likelihood(
+        b.run(*c.gamma_poisson(b)), c.COUNTS, num_particles=4001, chunk_size=1000, progress=False
+    )
+    assert report["IWAE"] == pytest.approx(c.log_gamma_poisson(), abs=0.05)
+    assert report.num_particles == 4001

@@ -146,7 +146,7 @@ class Passes:
             exact=exact,
             schedule=self._betas(),
             acceptance={
-                name: np.mean([float(part[f"{name} acceptance"]) for part in found])
+                name: float(np.mean([part[f"{name} acceptance"] for part in found]))
                 for name in names
             },
         )

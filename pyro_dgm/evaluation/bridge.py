@@ -22,7 +22,7 @@ from dgm_core.annealing.starting import check_on_line, check_reversible, spread_
 from dgm_core.diagnostics import point_mass_message
 from dgm_core.evaluation import weighs_whole
 from pyro_dgm.evaluation.calls import Call, as_numpy
-from pyro_dgm.evaluation.graphs import Scored, graph_of
+from pyro_dgm.evaluation.posterior import Scored, graph_of
 from pyro_dgm.guides.line import OnLine, line_of, seen_entries
 from pyro_dgm.joints.points import point_masses
 from pyro_dgm.joints.structure import draws_nothing, kind_of
@@ -99,8 +99,8 @@ class Bridge:
     def weights(self, position: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
         """log w at positions (chains, num_data, width), (chains, num_data)."""
         with pyro.validation_enabled(False):
-            position = torch.as_tensor(position, device=self.call.device)
-            return as_numpy(self.densities(position, rows)[1])
+            u = torch.as_tensor(position, device=self.call.device)
+            return as_numpy(self.densities(u, rows)[1])
 
     def mixed(self, rows: np.ndarray | None = None) -> Callable[[Tensor, Tensor], tuple]:
         """What gives log f_b, log w and the gradient of log f_b at u, for b."""

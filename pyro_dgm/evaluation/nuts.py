@@ -17,8 +17,13 @@ from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.arviz import axes_of
 from pyro_dgm.evaluation.calls import Call, as_numpy, calling
 from pyro_dgm.evaluation.draws import read_values
-from pyro_dgm.evaluation.graphs import Scored, graph_of
-from pyro_dgm.evaluation.posterior import Posterior, model_sites, unconstrained
+from pyro_dgm.evaluation.posterior import (
+    Posterior,
+    Scored,
+    graph_of,
+    model_sites,
+    unconstrained,
+)
 from pyro_dgm.nn.register import unwatched
 
 __all__ = ["nuts"]

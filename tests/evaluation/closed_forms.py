@@ -155,22 +155,6 @@ def log_hierarchy() -> float:
     return float(stats.multivariate_normal(np.zeros(6), cov).logpdf(GROUPS.T.reshape(-1)))
 
 
-TILT = np.array([0.8, -0.5])
-
-
-def tilted(b: Any) -> Callable:
-    """z ~ N(0, I) with a factor exp(t z - z^2 / 2): ln Z = t^2 / 4 - ln 2 / 2 per dimension."""
-    d = b.dist
-
-    def model() -> None:
-        z = b.sample("z", d.Normal(b.array(np.zeros(2)), 1.0).to_event(1))
-        b.factor("tilt", (z * b.array(TILT) - 0.5 * z**2).sum(-1))
-
-    return model
-
-
-LOG_TILTED = float((TILT**2 / 4 - 0.5 * np.log(2)).sum())
-
 VISIBLE, HIDDEN = 3, 2
 COUPLING = np.array([[0.9, -0.6], [-0.4, 1.1], [0.7, 0.3]])
 ON_VISIBLE, ON_HIDDEN = np.array([-0.3, 0.2, 0.5]), np.array([0.4, -0.7])

@@ -21,8 +21,8 @@ def test_it_is_the_summary_of_all_weights(backend: Any) -> None:
     assert (np.abs(report["IWAE"] - exact) < 4 * report["IWAE error"]).all()
     assert (report["IWAE error"] < 0.02).all() and (report["ELBO"] < report["IWAE"]).all()
     held = summary(b.evaluation.log_weights(run, c.SUCCESSES, num_particles=3000))
-    for name in ("ELBO", "KL p"):
-        np.testing.assert_allclose(report[name], held[name], atol=0.05)
+    for name in ("ELBO", "KL p"):  # of other draws
+        np.testing.assert_allclose(report[name], held[name], atol=0.25)
     np.testing.assert_allclose(report["ESS"], held["ESS"], rtol=0.1)
     assert report.notes[-1] == "Held at once: 300 draws for 2 data."
 

@@ -9,7 +9,8 @@ from jax import Array
 
 from dgm_core.arguments import check_count, check_instance, refuse, shown
 from dgm_core.contexts import ContextShape, check_context, check_context_shape, shown_shape
-from numpyro_dgm.conditionals import Conditional, ImplicitDistribution
+from numpyro_dgm.conditionals import Conditional, ImplicitDistribution, StandardNormal, VampPrior
+from numpyro_dgm.nn import register
 from numpyro_dgm.nn.contexts import batch_shape_of, visible
 
 __all__ = ["check_fit", "given", "num_data"]
@@ -57,6 +58,43 @@ def check_fit(
             f"with values of shape {tuple(conditional.event_shape)} and "
             f"context_shape={shown_shape(conditional.context_shape)}."
         )
+
+
+def shared_parts(prior: Any, encoder: Any, posterior: Any) -> tuple[Any, Any]:
+    """Encoder and posterior of the guide, which are those of a prior that is made of them; a
+    ValueError where others are given.
+    """
+    if getattr(prior, "encoder", None) is None or not isinstance(prior, VampPrior):
+        return encoder, posterior
+    for role, given in (("encoder", encoder), ("posterior", posterior)):
+        if given is not None and given is not getattr(prior, role):
+            raise ValueError(
+                f"The {role} of a {type(prior).__name__} is that of the guide, one set of "
+                "weights, and this model is given another: leave it out."
+            )
+    return prior.encoder, prior.posterior
+
+
+def own_prior(
+    prior: Conditional | None, x_shape: tuple[int, ...], z_dim: int, *, key: Array
+) -> Conditional:
+    """The prior of a model of codes (z_dim,): the standard normal one where none is given; one
+    that is made of encoder and posterior has none of its own.
+    """
+    if isinstance(prior, VampPrior):
+        return prior.sized(x_shape, (z_dim,), key=key)
+    return prior or StandardNormal(z_dim)
+
+
+def prior_of(model: Any) -> Any:
+    """The distribution of a code in a program: the prior of a model, registered, with the encoder
+    and posterior of its guide where it is made of them.
+    """
+    prior = register("prior", model.prior)
+    if not isinstance(prior, VampPrior):
+        return prior()
+    encoder = register("encoder", model.encoder)
+    return prior.given(encoder, register("posterior", model.posterior))
 
 
 def num_data(x: Array | None, shape: tuple[int, ...], size: int) -> int:

@@ -13,6 +13,7 @@ from pyro_dgm.conditionals.mixture import MixturePrior
 from pyro_dgm.conditionals.multivariate import FullRankNormal, LowRankNormal
 from pyro_dgm.conditionals.normal import DiagonalNormal, Normal, StandardNormal
 from pyro_dgm.conditionals.student_t import StudentT
+from pyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
 
 __all__ = [
     "Bernoulli",
@@ -22,6 +23,7 @@ __all__ = [
     "ContinuousBernoulli",
     "DiagonalNormal",
     "DiscretizedLogisticMixture",
+    "ExemplarPrior",
     "FullRankNormal",
     "Generator",
     "ImplicitDistribution",
@@ -36,6 +38,7 @@ __all__ = [
     "StandardLogistic",
     "StandardNormal",
     "StudentT",
+    "VampPrior",
     "positive",
     "size_of",
 ]

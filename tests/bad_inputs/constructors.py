@@ -81,6 +81,31 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         (2, 3),
         {"dim": "count", "num_components": "count", **CONTEXT, "min_scale": "share"},
     ),
+    "VampPrior": (
+        (),
+        {
+            "encoder": "network",
+            "posterior": "conditional",
+            "num_components": "count or none",
+            "pseudo_inputs": "rows or none",
+            "learned": "flag",
+            "learned_weights": "flag",
+            "bounds": "range or none",
+            "mean": "mean or none",
+            "dim": "shape or none",
+            "x_shape": "shape or none",
+        },
+    ),
+    "ExemplarPrior": (
+        (((0.5, 0.2), (0.1, 0.3)),),
+        {
+            "exemplars": "rows",
+            "encoder": "network",
+            "posterior": "conditional",
+            "min_scale": "share",
+            "dim": "shape or none",
+        },
+    ),
     "Normal": (
         (2,),
         {"dim": "shape", **CONTEXT, "scale": "positive or none", "min_scale": "share"},

@@ -1,5 +1,7 @@
 """Models, and pairs that a critic trains together with their guides."""
 
+import numpy as np
+
 from dgm_core.contexts import Labels
 from tests.kinds import Model, Pair
 
@@ -39,6 +41,35 @@ MODELS: dict[str, Model] = {
         ((1, 8, 8), 2),
         (1, 8, 8),
         {"hidden_channels": (3, 4), "features": 6, "pixel_features": 2},
+    ),
+    "VAE-vamp": Model(
+        "VAE",
+        (9, 2),
+        (9,),
+        SMALL,
+        {
+            "prior": (
+                "conditionals",
+                "VampPrior",
+                (),
+                {"num_components": 3, "learned_weights": True},
+            ),
+            "posterior": ("conditionals", "FullRankNormal", (2,), {"context_shape": 6}),
+        },
+    ),
+    "VAE-exemplar": Model(
+        "VAE",
+        (9, 2),
+        (9,),
+        SMALL,
+        {"prior": ("conditionals", "ExemplarPrior", (np.eye(9)[:4],), {})},
+    ),
+    "ConvVAE-vamp": Model(
+        "ConvVAE",
+        ((1, 8, 8), 2),
+        (1, 8, 8),
+        {"hidden_channels": (3, 4), "features": 6, "pixel_features": 2},
+        {"prior": ("conditionals", "VampPrior", (), {"num_components": 3})},
     ),
     "ConditionalVAE": Model("ConditionalVAE", (9, 2, Labels(4)), (9,), SMALL, labels=()),
     "ConditionalVAE-prior": Model(

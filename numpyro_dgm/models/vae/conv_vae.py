@@ -11,7 +11,7 @@ import numpyro
 from jax import Array
 
 from dgm_core.arguments import check_counts, check_image_shape, check_sizes
-from numpyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
+from numpyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal
 from numpyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
@@ -19,6 +19,9 @@ from numpyro_dgm.models.parts import (
     features_of,
     num_data,
     outline,
+    own_prior,
+    prior_of,
+    shared_parts,
 )
 from numpyro_dgm.nn import ConvDecoder, ConvEncoder, register
 
@@ -35,7 +38,8 @@ class ConvVAE(eqx.Module):
         pixel_features: of a pixel in the decoder.
         encoder, decoder: networks with an attribute `out_dim`, or `out_shape` of maps (default
             ConvEncoder and ConvDecoder).
-        prior: of z (default StandardNormal(z_dim)).
+        prior: of z (default StandardNormal(z_dim)); a VampPrior has this encoder and posterior, or
+            brings its own.
         posterior: of z given the encoder's features (default DiagonalNormal(z_dim)).
         likelihood: of x given the decoder's map (pixel_features, height, width) (default
             Bernoulli(image_shape)). Sites: z (z_dim,), x (channels, height, width),
@@ -85,6 +89,7 @@ class ConvVAE(eqx.Module):
         )
         image_shape = check_image_shape("image_shape", image_shape)
         hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        encoder, posterior = shared_parts(prior, encoder, posterior)
         check_network("encoder", encoder)
         check_network("decoder", decoder, z_dim)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
@@ -98,7 +103,7 @@ class ConvVAE(eqx.Module):
             z_dim, image_shape, hidden_channels=reverse, out_channels=pixel_features, key=keys[1]
         )
         num_features = features_of(self.encoder), features_of(self.decoder)
-        self.prior = prior or StandardNormal(z_dim)
+        self.prior = own_prior(prior, self.image_shape, z_dim, key=jax.random.fold_in(key, 4))
         self.posterior = posterior or DiagonalNormal(
             z_dim, context_shape=num_features[0], key=keys[2]
         )
@@ -114,10 +119,11 @@ class ConvVAE(eqx.Module):
 
     def model(self, x: Array | None = None, size: int = 1) -> Array:
         """Generate `size` images, or score the images x (batch, channels, height, width)."""
-        prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
+        prior = prior_of(self)
+        decoder = register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with numpyro.plate("data", num_data(x, self.image_shape, size)):
-            z = numpyro.sample("z", prior())
+            z = numpyro.sample("z", prior)
             return numpyro.sample("x", likelihood(decoder(z)), obs=x)
 
     def guide(self, x: Array | None = None, size: int = 1) -> Array:

@@ -13,7 +13,7 @@ import numpyro
 from jax import Array
 
 from dgm_core.arguments import check_counts, check_sizes
-from numpyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
+from numpyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal
 from numpyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
@@ -21,6 +21,9 @@ from numpyro_dgm.models.parts import (
     features_of,
     num_data,
     outline,
+    own_prior,
+    prior_of,
+    shared_parts,
 )
 from numpyro_dgm.nn import MLP, register
 
@@ -35,7 +38,8 @@ class VAE(eqx.Module):
             (empty: a linear VAE).
         encoder, decoder: networks with an attribute `out_dim`, the number of their features
             (default MLP, with hidden[-1] and hidden[0] features).
-        prior: of z (default StandardNormal(z_dim)).
+        prior: of z (default StandardNormal(z_dim)); a VampPrior has this encoder and posterior, or
+            brings its own.
         posterior: of z given the encoder's features (default DiagonalNormal(z_dim)).
         likelihood: of x given the decoder's features (default Bernoulli(x_dim)). Sites: z (z_dim,),
             x (x_dim,), in the plate "data".
@@ -79,6 +83,7 @@ class VAE(eqx.Module):
     ) -> None:
         x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
         hidden = check_sizes("hidden", hidden)
+        encoder, posterior = shared_parts(prior, encoder, posterior)
         check_network("encoder", encoder, x_dim)
         check_network("decoder", decoder, z_dim)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
@@ -87,7 +92,7 @@ class VAE(eqx.Module):
         self.encoder = encoder or MLP(x_dim, hidden, key=keys[0])
         self.decoder = decoder or MLP(z_dim, hidden[::-1], key=keys[1])
         features = features_of(self.encoder), features_of(self.decoder)
-        self.prior = prior or StandardNormal(z_dim)
+        self.prior = own_prior(prior, (x_dim,), z_dim, key=jax.random.fold_in(key, 4))
         self.posterior = posterior or DiagonalNormal(z_dim, context_shape=features[0], key=keys[2])
         self.likelihood = likelihood or Bernoulli(x_dim, context_shape=features[1], key=keys[3])
         check_fit("prior", self.prior, (z_dim,), 0)
@@ -99,10 +104,11 @@ class VAE(eqx.Module):
 
     def model(self, x: Array | None = None, size: int = 1) -> Array:
         """Generate `size` data, or score the data x (batch, x_dim)."""
-        prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
+        prior = prior_of(self)
+        decoder = register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
-            z = numpyro.sample("z", prior())
+            z = numpyro.sample("z", prior)
             return numpyro.sample("x", likelihood(decoder(z)), obs=x)
 
     def guide(self, x: Array | None = None, size: int = 1) -> Array:

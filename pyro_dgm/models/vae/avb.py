@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dgm_core.arguments import check_count, check_counts, check_sizes
 from pyro_dgm.conditionals import Conditional, Generator
-from pyro_dgm.models.parts import check_conditionals, check_network, features_of
+from pyro_dgm.models.parts import check_conditionals, check_network, features_of, shared_parts
 from pyro_dgm.models.vae.vae import VAE
 from pyro_dgm.nn import MLP
 
@@ -56,6 +56,7 @@ class AVB(VAE):
         x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
         hidden = check_sizes("hidden", hidden)
         noise_hidden = check_sizes("noise_hidden", noise_hidden)
+        encoder, posterior = shared_parts(prior, encoder, posterior)
         check_network("encoder", encoder, x_dim)
         check_conditionals(posterior=posterior)
         if noise_dim is not None:

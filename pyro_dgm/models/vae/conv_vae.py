@@ -9,13 +9,16 @@ import pyro
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts, check_image_shape, check_sizes
-from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
+from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal
 from pyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_network,
     features_of,
     num_data,
+    own_prior,
+    prior_of,
+    shared_parts,
 )
 from pyro_dgm.nn import ConvDecoder, ConvEncoder, register
 
@@ -32,7 +35,8 @@ class ConvVAE(nn.Module):
         pixel_features: of a pixel in the decoder.
         encoder, decoder: networks with an attribute `out_dim`, or `out_shape` of maps (default
             ConvEncoder and ConvDecoder).
-        prior: of z (default StandardNormal(z_dim)).
+        prior: of z (default StandardNormal(z_dim)); a VampPrior has this encoder and posterior, or
+            brings its own.
         posterior: of z given the encoder's features (default DiagonalNormal(z_dim)).
         likelihood: of x given the decoder's map (pixel_features, height, width) (default
             Bernoulli(image_shape)). Sites: z (z_dim,), x (channels, height, width),
@@ -73,6 +77,7 @@ class ConvVAE(nn.Module):
         )
         image_shape = check_image_shape("image_shape", image_shape)
         hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        encoder, posterior = shared_parts(prior, encoder, posterior)
         check_network("encoder", encoder)
         check_network("decoder", decoder, z_dim)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
@@ -85,7 +90,7 @@ class ConvVAE(nn.Module):
             z_dim, image_shape, hidden_channels=reverse, out_channels=pixel_features
         )
         num_features = features_of(self.encoder), features_of(self.decoder)
-        self.prior = prior or StandardNormal(z_dim)
+        self.prior = own_prior(prior, self.image_shape, z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_shape=num_features[0])
         self.likelihood = likelihood or Bernoulli(self.image_shape, context_shape=num_features[1])
         check_fit("prior", self.prior, (z_dim,), 0)
@@ -94,10 +99,11 @@ class ConvVAE(nn.Module):
 
     def model(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         """Generate `size` images, or score the images x (batch, channels, height, width)."""
-        prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
+        prior = prior_of(self)
+        decoder = register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with pyro.plate("data", num_data(x, self.image_shape, size)):
-            z = pyro.sample("z", prior())
+            z = pyro.sample("z", prior)
             return pyro.sample("x", likelihood(decoder(z)), obs=x)
 
     def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:

@@ -11,13 +11,16 @@ import pyro
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts, check_sizes
-from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, StandardNormal
+from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal
 from pyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_network,
     features_of,
     num_data,
+    own_prior,
+    prior_of,
+    shared_parts,
 )
 from pyro_dgm.nn import MLP, register
 
@@ -32,7 +35,8 @@ class VAE(nn.Module):
             (empty: a linear VAE).
         encoder, decoder: networks with an attribute `out_dim`, the number of their features
             (default MLP, with hidden[-1] and hidden[0] features).
-        prior: of z (default StandardNormal(z_dim)).
+        prior: of z (default StandardNormal(z_dim)); a VampPrior has this encoder and posterior, or
+            brings its own.
         posterior: of z given the encoder's features (default DiagonalNormal(z_dim)).
         likelihood: of x given the decoder's features (default Bernoulli(x_dim)). Sites: z (z_dim,),
             x (x_dim,), in the plate "data".
@@ -67,6 +71,7 @@ class VAE(nn.Module):
         super().__init__()
         x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
         hidden = check_sizes("hidden", hidden)
+        encoder, posterior = shared_parts(prior, encoder, posterior)
         check_network("encoder", encoder, x_dim)
         check_network("decoder", decoder, z_dim)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
@@ -74,7 +79,7 @@ class VAE(nn.Module):
         self.encoder = encoder or MLP(x_dim, hidden)
         self.decoder = decoder or MLP(z_dim, hidden[::-1])
         features = features_of(self.encoder), features_of(self.decoder)
-        self.prior = prior or StandardNormal(z_dim)
+        self.prior = own_prior(prior, (x_dim,), z_dim)
         self.posterior = posterior or DiagonalNormal(z_dim, context_shape=features[0])
         self.likelihood = likelihood or Bernoulli(x_dim, context_shape=features[1])
         check_fit("prior", self.prior, (z_dim,), 0)
@@ -83,10 +88,11 @@ class VAE(nn.Module):
 
     def model(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         """Generate `size` data, or score the data x (batch, x_dim)."""
-        prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
+        prior = prior_of(self)
+        decoder = register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with pyro.plate("data", num_data(x, (self.x_dim,), size)):
-            z = pyro.sample("z", prior())
+            z = pyro.sample("z", prior)
             return pyro.sample("x", likelihood(decoder(z)), obs=x)
 
     def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:

@@ -17,6 +17,7 @@ from numpyro_dgm.evaluation.groups import global_log_weights, local_log_weights
 from numpyro_dgm.evaluation.likelihood import log_likelihood
 from numpyro_dgm.evaluation.nuts import nuts
 from numpyro_dgm.evaluation.prediction import predict, prior_predictive
+from numpyro_dgm.evaluation.priors import fit_prior, with_prior
 from numpyro_dgm.evaluation.resampling import resample
 from numpyro_dgm.evaluation.studies import compare_guides
 from numpyro_dgm.evaluation.summaries import median, quantiles, sample_posterior
@@ -31,6 +32,7 @@ __all__ = [
     "collapse",
     "compare_guides",
     "elbo_surgery",
+    "fit_prior",
     "generate",
     "global_log_weights",
     "inference_gaps",
@@ -50,4 +52,5 @@ __all__ = [
     "sample_posterior",
     "to_arviz",
     "traverse",
+    "with_prior",
 ]

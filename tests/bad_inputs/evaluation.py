@@ -61,6 +61,7 @@ def evaluation(twin: Twin) -> Iterator[Row]:
             "^run must be what fit returns, or an object with a model and a guide, got 3",
         )
     yield from _of_codes(twin, run, x)
+    yield from _priors(twin, run, x)
 
 
 def _of_codes(twin: Twin, run: SimpleNamespace, x: np.ndarray) -> Iterator[Row]:
@@ -125,3 +126,23 @@ def _annealing() -> dict[str, tuple[tuple[Any, ...], str]]:
         "target_accept": ((0, 1, "0.6", None, NAN), r"^target_accept must be a number in \(0, 1"),
         "checkpoint": ((3, "", True), "^checkpoint must be the path of a folder, got"),
     }
+
+
+def _priors(twin: Twin, run: Any, x: np.ndarray) -> Iterator[Row]:
+    """Every argument of the functions that exchange a prior."""
+    prior = twin.StandardNormal(2)
+    given = {"run": run, "data": x, "conditional": prior}
+    conditional = "^conditional must be a conditional such as .*, got"
+    bad: dict[str, tuple[tuple[Any, ...], str]] = {
+        name: (BAD["count"], f"^{name} must be an integer of at least 1, got")
+        for name in ("num_epochs", "batch_size")
+    }
+    bad["conditional"] = (BAD["conditional"], conditional)
+    bad["run"] = ((3, None, run), "^run must be what fit returns, got")
+    yield from table(twin.fit_prior, given, bad)
+    given = {"model": run.model, "site": "z", "conditional": prior}
+    bad = {
+        "site": ((3, "", None), "^site must be the name of a sample site, got"),
+        "conditional": (BAD["conditional"], conditional),
+    }
+    yield from table(twin.with_prior, given, bad)

@@ -1,0 +1,144 @@
+"""Fitting a prior to the codes of a trained model: what is decided without a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dgm_core.arguments import check_name, shown
+
+__all__ = [
+    "Codes",
+    "check_event",
+    "depends",
+    "not_inside",
+    "not_replaced",
+    "prior_name",
+    "prior_site",
+    "shares_weights",
+]
+
+_KEPT = 2**26  # numbers of codes that are drawn ahead
+
+
+def prior_site(local: Sequence[str], others: Sequence[str], site: Any) -> str:
+    """The latent site whose prior is fitted, of those with a code for each datum.
+
+    Raises:
+        ValueError: with global latents, without a latent, and for several of which none is named.
+
+    Example:
+        >>> prior_site(["z"], [], None)
+        'z'
+        >>> prior_site(["z1", "z2"], [], None)
+        Traceback (most recent call last):
+        ValueError: The model has several latent sites, ['z1', 'z2']: say whose prior is fitted, \
+site='z1'.
+    """
+    if others:
+        raise ValueError(
+            "fit_prior needs one code per datum, and the model has global latents, "
+            f"{list(others)}, on whose draws all codes depend: condition the model on them first."
+        )
+    if not local:
+        raise ValueError("The model has no latent site that the guide draws for each datum.")
+    if site is None:
+        if len(local) > 1:
+            raise ValueError(
+                f"The model has several latent sites, {list(local)}: say whose prior is fitted, "
+                f"site={local[0]!r}."
+            )
+        return local[0]
+    if check_name("site", site) not in local:
+        raise ValueError(f"site must be one of the latent sites {list(local)}, got {site!r}.")
+    return site
+
+
+def prior_name(site: str) -> str:
+    """The name under which the new prior of a site is registered.
+
+    Example:
+        >>> prior_name("z")
+        'z_prior'
+    """
+    return f"{site}_prior"
+
+
+def check_event(site: str, event_shape: tuple[int, ...], conditional: Any) -> None:
+    """Raise a ValueError unless a conditional gives values like those of a site, without a
+    context."""
+    found, context = tuple(conditional.event_shape), conditional.context_shape
+    if found != tuple(event_shape) or context:
+        raise ValueError(
+            f"The prior of site '{site}' must give values of shape {tuple(event_shape)} without a "
+            f"context, got {conditional!r} with values of shape {found} and context_shape="
+            f"{context or 0}."
+        )
+
+
+def shares_weights(conditional: Any) -> str:
+    """What to say of a prior that is made of the encoder and posterior of the guide."""
+    return (
+        "fit_prior fits a prior with weights of its own, and this one has those of encoder and "
+        f"posterior: train it with the model, VAE(prior={type(conditional).__name__}(...))."
+    )
+
+
+def depends(site: str) -> str:
+    """What to say of a site whose prior is not the same for all data."""
+    return (
+        f"The prior of site '{site}' differs from datum to datum: it has parents, other latents or "
+        "arguments of the model, which a prior of the codes alone would forget. Fit the prior of a "
+        "site without parents, the first one of a hierarchy."
+    )
+
+
+def not_inside(site: str, conditional: Any) -> str:
+    """What to say of a conditional that draws what a site cannot be."""
+    return (
+        f"The prior of site '{site}' must give values inside its support, and draws of "
+        f"{shown(conditional)} are not: take a conditional with that support."
+    )
+
+
+def not_replaced(site: str) -> str:
+    """What to say where the statement of a site is out of reach."""
+    return (
+        f"The prior of site '{site}' cannot be replaced: it is masked, or stated inside a scan. "
+        "State it in the program itself."
+    )
+
+
+class Codes:
+    """Minibatches of codes, others in every epoch: one fresh draw per datum, in random order.
+
+    Args:
+        draw: `draw(num_epochs, seed)` gives codes (num_epochs, N, *event).
+        first: one draw of codes, of the shape of all.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[int, int], np.ndarray],
+        first: np.ndarray,
+        batch_size: int,
+        num_epochs: int,
+        seed: int,
+    ) -> None:
+        self.draw, self.batch_size, self.seed = draw, batch_size, seed
+        self.ahead = max(1, min(num_epochs, _KEPT // max(1, first.size)))
+        self.left: list[np.ndarray] = []
+        self.rng = np.random.default_rng(seed % 2**63)
+        self.num_draws = 0
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        """The batches of an epoch."""
+        if not self.left:
+            self.num_draws += 1
+            self.left = list(self.draw(self.ahead, self.seed + self.num_draws))
+        codes = self.left.pop()
+        order = self.rng.permutation(len(codes))
+        starts = range(0, len(codes), self.batch_size)
+        return (codes[order[start : start + self.batch_size]] for start in starts)

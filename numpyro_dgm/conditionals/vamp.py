@@ -137,7 +137,7 @@ class VampPrior(Conditional):
         if (self.event_shape or dim) != dim:
             raise ValueError(f"The prior must give values of shape {dim}, got {self!r}.")
         own = object.__new__(type(self))
-        changed = {"encoder": None, "posterior": None, "event_shape": dim}
+        changed: dict[str, Any] = {"encoder": None, "posterior": None, "event_shape": dim}
         changed["x_shape"] = self.plan.x_shape(self.x_shape, x_shape)
         if self.x_shape is None:
             changed["raw_inputs"], changed["logits"] = _drawn(self.plan, x_shape, key)

@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, Generic, TypeVar
 
 from dgm_core.arguments import check_instance, check_weight, refuse, shown
+from dgm_core.latex import latex
 from dgm_core.schedules import product
 from dgm_core.terms import names_of
 
@@ -98,6 +99,10 @@ class WeightedSum(Generic[L]):
         return self._sum(tuple((product(weight, own), term) for own, term in self.terms))
 
     __rmul__ = __mul__
+
+    def _repr_latex_(self) -> str:
+        """The formula of what is minimized, as notebooks show it; see `dgm_core.latex`."""
+        return f"${latex(self)}$"
 
     def __repr__(self) -> str:
         return " + ".join(

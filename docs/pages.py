@@ -27,6 +27,8 @@ CORE = (
     "annealing",
     "data",
     "schedules",
+    "latex",
+    "report",
     "diagnostics",
     "surgery",
     "representation",

@@ -1,4 +1,4 @@
-"""The command line, run as a module: `fit`, `evaluate`, `sample`, `compare`, `list`."""
+"""The command line, run as a module: `fit`, `evaluate`, `sample`, `compare`, `report`, `list`."""
 
 import sys
 from collections.abc import Callable, Sequence

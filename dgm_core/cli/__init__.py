@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from dgm_core.cli.arguments import UsageError, build_parser, read_arguments
 from dgm_core.cli.backend import Backend
-from dgm_core.cli.running import compare, evaluate, fit, sample, show
+from dgm_core.cli.running import compare, evaluate, fit, report, sample, show
 from dgm_core.data import DataError
 from dgm_core.training.checkpoint import CheckpointError
 
@@ -20,6 +20,7 @@ _COMMANDS = {
     "evaluate": evaluate,
     "sample": sample,
     "compare": compare,
+    "report": report,
     "list": show,
 }
 

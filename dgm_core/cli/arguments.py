@@ -74,28 +74,39 @@ class _Flag(NamedTuple):
 
 
 _ESTIMATORS = sorted({name for loss in LOSSES.values() for name in loss.estimators})
-FLAGS = {
-    "data": _Flag("data set, see the command list (the model's own)", names(), None, "NAME"),
-    "hidden": _Flag("sizes of the hidden layers, channels for images (200,200)", _sizes),
-    "z_dim": _Flag("dimension of the latent space", _size, 8),
-    "posterior": _Flag("q(z | x)", POSTERIORS, "diagonal", None),
-    "prior": _Flag("p(z)", PRIORS, "standard", None),
-    "likelihood": _Flag("p(x | z) (bernoulli for images, else normal)", LIKELIHOODS, None, None),
-    "binarize": _Flag("how gray levels become binary for bernoulli", PROTOCOLS, None, None),
-    "loss": _Flag("what is minimized (the model's own)", LOSSES, None, None),
-    "estimator": _Flag("of the gradient of a bound", _ESTIMATORS, "reparam", None),
-    "beta": _Flag("weight of the KL part (elbo)", _nonnegative, 1.0, "B"),
-    "warmup": _Flag("raise it from 0 over so many epochs (elbo)", _count_or_zero, 0, "EPOCHS"),
-    "num_particles": _Flag("draws of z per datum (1, for iwae 10)", _size, None, "K"),
-    "epochs": _Flag("passes through the data", _count, 300),
-    "batch_size": _Flag("data per step", _count, 128),
-    "learning_rate": _Flag("of Adam", _positive, 1e-3, "R"),
-    "patience": _Flag("stop after so many without a better validation", _count, None, "EPOCHS"),
-    "seed": _Flag("of weights, batches and noise", _seed, 0),
-    "device": _Flag("where to run (the backend's default)", str, None, "NAME"),
-    "eval_particles": _Flag("importance weights per datum for the table", _size, 512, "K"),
-    "eval_data": _Flag("test data that are evaluated at most, 0 for all", _count_or_zero, 1000),
+_GROUPS = {
+    "data and model": {
+        "data": _Flag("data set, see the command list (the model's own)", names(), None, "NAME"),
+        "binarize": _Flag("how gray levels become binary for bernoulli", PROTOCOLS, None, None),
+        "hidden": _Flag("sizes of the hidden layers, channels for images (200,200)", _sizes),
+        "z_dim": _Flag("dimension of the latent space", _size, 8),
+        "posterior": _Flag("q(z | x)", POSTERIORS, "diagonal", None),
+        "prior": _Flag("p(z)", PRIORS, "standard", None),
+        "likelihood": _Flag(
+            "p(x | z) (bernoulli for images, else normal)", LIKELIHOODS, None, None
+        ),
+    },
+    "loss": {
+        "loss": _Flag("what is minimized (the model's own)", LOSSES, None, None),
+        "estimator": _Flag("of the gradient of a bound", _ESTIMATORS, "reparam", None),
+        "beta": _Flag("weight of the KL part (elbo)", _nonnegative, 1.0, "B"),
+        "warmup": _Flag("raise it from 0 over so many epochs (elbo)", _count_or_zero, 0, "EPOCHS"),
+        "num_particles": _Flag("draws of z per datum (1, for iwae 10)", _size, None, "K"),
+    },
+    "training": {
+        "epochs": _Flag("passes through the data", _count, 300),
+        "batch_size": _Flag("data per step", _count, 128),
+        "learning_rate": _Flag("of Adam", _positive, 1e-3, "R"),
+        "patience": _Flag("stop after so many without a better validation", _count, None, "EPOCHS"),
+        "seed": _Flag("of weights, batches and noise", _seed, 0),
+        "device": _Flag("where to run (the backend's default)", str, None, "NAME"),
+    },
+    "evaluation": {
+        "eval_particles": _Flag("importance weights per datum for the table", _size, 512, "K"),
+        "eval_data": _Flag("test data that are evaluated at most, 0 for all", _count_or_zero, 1000),
+    },
 }
+FLAGS = {name: flag for group in _GROUPS.values() for name, flag in group.items()}
 DEFAULTS = {name: flag.default for name, flag in FLAGS.items()}
 _MAY_CHANGE = ("epochs", "patience", "device", "eval_particles", "eval_data")  # on --resume
 
@@ -113,41 +124,43 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
         description="Train, evaluate and compare deep generative models.",
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{fit,evaluate,sample,compare,list}"
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, help: str, **options: Any) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help, allow_abbrev=False, **options)
+    def command(name: str, help: str, *flags: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, allow_abbrev=False)
+        for title, group in _GROUPS.items():
+            if own := {name: flag for name, flag in group.items() if name in flags}:
+                _add(made.add_argument_group(title), own)
+        return made
 
-    fit = command("fit", "train a model and evaluate it")
+    def of_a_run(name: str, help: str, *flags: str) -> argparse.ArgumentParser:
+        made = command(name, help, *flags)
+        made.add_argument("folder", type=_folder, metavar="RUN", help="output folder of fit")
+        return made
+
+    fit = command("fit", "train a model and evaluate it", *FLAGS)
     fit.add_argument("model", choices=MODELS, help="see the command list")
-    _add(fit, *FLAGS)
     output = "where the results go (runs/MODEL-DATA-BACKEND)"
     fit.add_argument("--output", type=_folder, metavar="FOLDER", help=output)
     resume = "go on with the run in FOLDER, with its own flags"
     fit.add_argument("--resume", action="store_true", help=resume)
     fit.add_argument("--quiet", action="store_true", help="no progress line")
 
-    evaluate = command("evaluate", "evaluate a finished run again")
-    sample = command("sample", "draw from a finished run")
-    for each in (evaluate, sample):
-        each.add_argument("folder", type=_folder, metavar="RUN", help="output folder of fit")
-    _add(evaluate, "seed", "eval_particles", "eval_data")
-    _add(sample, "seed")
+    evaluation = ("seed", *_GROUPS["evaluation"])
+    of_a_run("evaluate", "evaluate a finished run again", *evaluation)
+    of_a_run("report", "a finished run on one page: HTML, table, pictures, ArviZ", *evaluation)
+    sample = of_a_run("sample", "draw from a finished run", "seed")
     sample.add_argument("--size", type=_size, default=64, metavar="N", help="how many (64)")
     sample.add_argument("--means", action="store_true", help="p(x | z)'s mean instead of a draw")
-
     compare = command("compare", "one table of finished runs")
     compare.add_argument("folders", nargs="+", type=_folder, metavar="RUN", help="folders of fit")
     command("list", "data sets, models and their parts")
     return parser
 
 
-def _add(parser: argparse.ArgumentParser, *flags: str) -> None:
-    for name in flags:
-        flag = FLAGS[name]
-        parser.add_argument(
+def _add(group: Any, flags: dict[str, _Flag]) -> None:
+    for name, flag in flags.items():
+        group.add_argument(
             f"--{name.replace('_', '-')}",
             help=flag.help if flag.default is None else f"{flag.help} ({flag.default})",
             metavar=flag.metavar,

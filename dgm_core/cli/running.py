@@ -1,4 +1,4 @@
-"""The commands: fit, evaluate, sample, compare, list."""
+"""The commands: fit, evaluate, sample, compare, report, list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from dgm_core.cli.building import Prepared, as_usage_error, build_loss, build_mo
 from dgm_core.cli.table import LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS
 from dgm_core.data import describe, names
 from dgm_core.diagnostics import active_units, bits_per_dim, summary
-from dgm_core.files import claimed, unused
+from dgm_core.files import claimed
+from dgm_core.report.facts import Observed
+from dgm_core.report.pictures import plot_reconstructions, plot_samples
+from dgm_core.report.result import write_netcdf
 from dgm_core.results import format_table, read_json, write_json
 from dgm_core.samples.quality import frechet_distance, neighbor_scores
 
@@ -97,7 +100,7 @@ def sample(backend: Backend, arguments: Namespace) -> None:
     folder, size = arguments.folder, arguments.size
     draws = _drawn(backend, data, run, size, means=arguments.means, seed=arguments.seed)
     np.savez(folder / "samples.npz", **draws)  # type: ignore[arg-type]
-    _show_samples(data, draws["x"], folder)
+    _show(plot_samples, data, _tested(data, arguments)[0], draws["x"], folder / "samples.png")
     shapes = ", ".join(f"{name} {value.shape}" for name, value in draws.items())
     print(f"{shapes} in {folder / 'samples.npz'}")
 
@@ -107,6 +110,24 @@ def compare(backend: Backend, arguments: Namespace) -> None:
     one.
     """
     print(format_table([_row(folder) for folder in arguments.folders]))
+
+
+def report(backend: Backend, arguments: Namespace) -> None:
+    """Put a finished run on one page: `report.html`, with its table, pictures and draws beside."""
+    data, run = _loaded(backend, arguments, with_loss=True)
+    test = _tested(data, arguments)
+    with as_usage_error():
+        made = backend.package.evaluation.report(
+            run,
+            *test,
+            labels=_labels(data, len(test[0])),
+            image_shape=data.dataset.image_shape,
+            num_particles=arguments.eval_particles,
+            title=f"{arguments.model} on {arguments.data}, {backend.name}",
+            seed=arguments.seed,
+        )
+    paths = made.save(arguments.folder)
+    print(f"{made}\n{arguments.folder}: {', '.join(path.name for path in paths)}")
 
 
 def show(backend: Backend, arguments: Namespace) -> None:
@@ -126,20 +147,32 @@ def show(backend: Backend, arguments: Namespace) -> None:
     print(format_table([{"flag": f, "values": ", ".join(values)} for f, values in parts.items()]))
 
 
-def _loaded(backend: Backend, arguments: Namespace) -> tuple[Prepared, Any]:
+def _loaded(
+    backend: Backend, arguments: Namespace, *, with_loss: bool = False
+) -> tuple[Prepared, Any]:
     """The data and the run of a folder. Raises UsageError or CheckpointError where it has none."""
     data = prepare(arguments)
     model = build_model(backend, arguments, data)
+    loss = build_loss(backend, arguments, len(data.dataset.train)) if with_loss else None
     path = arguments.folder / _RUN
-    return data, backend.package.training.load_run(path, model.model, model.guide)
+    return data, backend.package.training.load_run(path, model.model, model.guide, loss=loss)
+
+
+def _tested(data: Prepared, arguments: Namespace) -> tuple[np.ndarray, ...]:
+    """The test data that are evaluated, and their classes where the model is given them."""
+    test = data.test if isinstance(data.test, tuple) else (data.test,)
+    return tuple(part[: arguments.eval_data or None] for part in test)
+
+
+def _labels(data: Prepared, num: int) -> np.ndarray | None:
+    return None if data.dataset.labels is None else data.dataset.labels["test"][:num]
 
 
 def _evaluated(
     backend: Backend, arguments: Namespace, data: Prepared, run: Any, folder: Path
 ) -> str:
     """Numbers, pictures and draws of the test data; returns the table."""
-    test = _pair(data.test)
-    test = tuple(part[: arguments.eval_data or None] for part in test)
+    test = _tested(data, arguments)
     x, seed = test[0], arguments.seed
     results: dict[str, Any] = {}
     lines = []
@@ -148,11 +181,11 @@ def _evaluated(
             log_w = backend.package.evaluation.log_weights(
                 run, *test, num_particles=arguments.eval_particles, seed=seed
             )
-        report = summary(log_w)
-        results |= report.to_dict()
-        lines.append(str(report))
+        found = summary(log_w)
+        results |= found.to_dict()
+        lines.append(str(found))
         if data.levels is not None:
-            bits = float(bits_per_dim(report.mean("IWAE"), x[0].size, data.levels))
+            bits = float(bits_per_dim(found.mean("IWAE"), x[0].size, data.levels))
             results["bits_per_dim"] = bits
             lines.append(f"bits per dimension: {bits:.3f}")
     if data.model.inferred:
@@ -167,7 +200,7 @@ def _evaluated(
     pictures = data.dataset.image_shape is not None
     if pictures and data.likelihood is not None:
         made = _drawn(backend, data, run, _NUM_PICTURES, means=True, seed=seed)["x"]
-    _show_samples(data, made[:_NUM_PICTURES] if pictures else made, folder)
+    _show(plot_samples, data, x, made, folder / "samples.png")
     seconds = float(np.nansum(run.history.column("seconds")))
     results |= {"epoch": run.epoch, "seconds": seconds}
     write_json(folder / "results.json", results)
@@ -180,22 +213,18 @@ def _inferred(
     """Latents, reconstructions and draws of the posterior of the test data, as files; returns the
     number of active units.
     """
-    evaluation, dataset, x = backend.package.evaluation, data.dataset, test[0]
+    evaluation, x = backend.package.evaluation, test[0]
     means = evaluation.latents(run, *test, means=True, num_draws=_NUM_DRAWS, seed=seed)["z"]
-    labels = None if dataset.labels is None else dataset.labels["test"][: len(x)]
     title = "posterior means of the test data"
-    plots.save(plots.latent_scatter(means, labels, title=title), folder / "latent.png")
+    figure = plots.latent_scatter(means, _labels(data, len(x)), title=title)
+    plots.save(figure, folder / "latent.png")
     if data.likelihood is not None:
         rebuilt = evaluation.reconstruct(run, *test, seed=seed)["x"]
-        if dataset.image_shape is not None:
-            figure = plots.reconstructions(x[:40], rebuilt[:40], dataset.image_shape)
-        else:
-            figure = _pairs({"data": x, "reconstructions": rebuilt})
-        plots.save(figure, folder / "reconstructions.png")
-    exported = tuple(part[:_NUM_EXPORTED] for part in test)
+        _show(plot_reconstructions, data, x, rebuilt, folder / "reconstructions.png")
     if data.model.scored:
+        exported = tuple(part[:_NUM_EXPORTED] for part in test)
         idata = evaluation.to_arviz(run, *exported, num_draws=_NUM_DRAWS, seed=seed)
-        _replaced(folder / "posterior.nc", lambda path: idata.to_netcdf(str(path)))
+        write_netcdf(idata, folder / "posterior.nc")
     return int(active_units(means))
 
 
@@ -210,32 +239,10 @@ def _drawn(
     return generate(run, size=size, means=means, seed=seed)
 
 
-def _show_samples(data: Prepared, made: np.ndarray, folder: Path) -> None:
-    shape = data.dataset.image_shape
-    if shape is not None:
-        figure = plots.samples_grid(made.reshape(len(made), -1), shape)
-    else:
-        figure = _pairs({"data": data.dataset.test, "samples": made})
-    plots.save(figure, folder / "samples.png")
-
-
-def _pairs(draws: dict[str, np.ndarray]) -> Any:
-    columns = [f"$x_{{{index + 1}}}$" for index in range(next(iter(draws.values())).shape[1])]
-    return plots.pair_plot(draws, names=columns)
-
-
-def _pair(part: Any) -> tuple:
-    return part if isinstance(part, tuple) else (part,)
-
-
-def _replaced(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside the old one, which stays where that fails."""
-    temporary = unused(path)
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _show(draw: Callable, data: Prepared, x: np.ndarray, made: np.ndarray, path: Path) -> None:
+    """The picture of test data and of what was made, as images where they are."""
+    site = Observed(x, x.ndim - 1)
+    plots.save(draw(site, made, data.dataset.image_shape), path)
 
 
 def _row(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numpyro_dgm.evaluation.likelihood import log_likelihood
 from numpyro_dgm.evaluation.nuts import nuts
 from numpyro_dgm.evaluation.prediction import predict, prior_predictive
 from numpyro_dgm.evaluation.priors import fit_prior, with_prior
+from numpyro_dgm.evaluation.reporting import report
 from numpyro_dgm.evaluation.resampling import resample
 from numpyro_dgm.evaluation.studies import compare_guides
 from numpyro_dgm.evaluation.summaries import median, quantiles, sample_posterior
@@ -48,6 +49,7 @@ __all__ = [
     "quantiles",
     "rate_distortion",
     "reconstruct",
+    "report",
     "resample",
     "sample_posterior",
     "to_arviz",

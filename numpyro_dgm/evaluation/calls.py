@@ -176,6 +176,20 @@ class Call:
             arrays = jax.vmap(run)(keys, values)
         return dict(zip(names, map(np.asarray, arrays), strict=True))
 
+    def terms(self, loss: Any, step: int) -> dict[str, Array]:
+        """A loss and its terms on these data, in nats per datum."""
+        found = loss.evaluate(
+            self._next_key(),
+            self._params,
+            *self._functions(self.rows, extended=True),
+            self.args,
+            self.kwargs,
+            step=step,
+            states=getattr(self.run, "term_state", None),
+            vectorize=self.vectorize,
+        )
+        return {"loss": found.per_datum, **found.terms}
+
     def traces(self) -> tuple[Trace, Trace]:
         """One run of the model and of the guide that it is replayed against."""
         args, kwargs = self._arguments(self.batch(None)[1])

@@ -56,6 +56,7 @@ class Run:
         term_state: what the terms of the loss keep, by name; `loss.critics(run.term_state)` reads
             the critics.
         networks: in Pyro the networks whose tensors these are; empty in NumPyro.
+        loss: what was minimized; None in a copy by pickle, and in a run that was read without it.
     """
 
     model: Callable
@@ -69,6 +70,7 @@ class Run:
     mutable_state: dict[str, Any] = field(default_factory=dict)
     term_state: dict[str, Any] = field(default_factory=dict)
     networks: tuple[Any, ...] = ()
+    loss: Loss | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to a file for `load_run`: weights, running statistics, history,
@@ -86,8 +88,10 @@ class Run:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Bound methods as module and name: equinox gives them annotations, which do not pickle."""
-        return {name: _method(value) for name, value in vars(self).items()}
+        """Bound methods as module and name: equinox gives them annotations, which do not pickle.
+        Without the loss, whose schedules may be functions that cannot be pickled.
+        """
+        return {**{name: _method(value) for name, value in vars(self).items()}, "loss": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -140,7 +144,7 @@ def load_run(
         data: what model and guide are called with instead, in any form that `fit` takes, for those
             that cannot be called with arbitrary numbers.
         loss: that of the fit, where what its terms keep is wanted, such as critics:
-            `loss.critics(run.term_state)`. Without it the run has no term_state.
+            `loss.critics(run.term_state)`. Without it the run has no term_state and no loss.
 
     Raises:
         CheckpointError: the file is missing, damaged, of the other backend, or of another model,
@@ -191,7 +195,13 @@ def load_run(
         new = iter([resuming.from_numpy(kept[name], leaf) for name, leaf in wanted.items()])
         states = {name: jax.tree.map(lambda _: next(new), states[name]) for name in sorted(states)}
     return Run(
-        model=model, guide=guide, params=params, mutable_state=held, term_state=states, **fields
+        model=model,
+        guide=guide,
+        params=params,
+        mutable_state=held,
+        term_state=states,
+        loss=loss,
+        **fields,
     )
 
 

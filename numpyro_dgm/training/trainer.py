@@ -105,6 +105,7 @@ class Trainer(Training):
             best_epoch=self.patience.best_epoch if best else self.epoch,
             mutable_state=self.placement.gather(mutable),
             term_state=self.placement.gather(mutable.get(STATES, {})),
+            loss=self.epochs.step.loss,
         )
 
     def save(self, folder: Any) -> None:

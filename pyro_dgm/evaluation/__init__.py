@@ -18,6 +18,7 @@ from pyro_dgm.evaluation.likelihood import log_likelihood
 from pyro_dgm.evaluation.nuts import nuts
 from pyro_dgm.evaluation.prediction import predict, prior_predictive
 from pyro_dgm.evaluation.priors import fit_prior, with_prior
+from pyro_dgm.evaluation.reporting import report
 from pyro_dgm.evaluation.resampling import resample
 from pyro_dgm.evaluation.studies import compare_guides
 from pyro_dgm.evaluation.summaries import median, quantiles, sample_posterior
@@ -48,6 +49,7 @@ __all__ = [
     "quantiles",
     "rate_distortion",
     "reconstruct",
+    "report",
     "resample",
     "sample_posterior",
     "to_arviz",

@@ -172,6 +172,20 @@ class Call:
             draws.append({n: as_numpy(x) for n, x in function(self, values).items()})
         return stacked(draws)
 
+    def terms(self, loss: Any, step: int) -> dict[str, Tensor]:
+        """A loss and its terms on these data, in nats per datum."""
+        with self._numbered(self.rows):
+            found = loss.evaluate(
+                self._extended,
+                self.run.guide,
+                self.args,
+                self.kwargs,
+                step=step,
+                states=getattr(self.run, "term_state", None),
+                vectorize=self.vectorize,
+            )
+        return {"loss": found.per_datum, **found.terms}
+
     def traces(self) -> tuple[Trace, Trace]:
         """One run of the model and of the guide that it is replayed against."""
         with self._numbered(self.rows):

@@ -53,6 +53,7 @@ class Run:
         term_state: what the terms of the loss keep, by name; `loss.critics(run.term_state)` reads
             the critics.
         networks: in Pyro the networks whose tensors these are; empty in NumPyro.
+        loss: what was minimized; None in a copy by pickle, and in a run that was read without it.
     """
 
     model: Callable
@@ -66,6 +67,7 @@ class Run:
     mutable_state: dict[str, Any] = field(default_factory=dict)
     term_state: dict[str, Any] = field(default_factory=dict)
     networks: tuple[Any, ...] = ()
+    loss: Loss | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to a file for `load_run`: weights, running statistics, history,
@@ -79,6 +81,10 @@ class Run:
         if self.term_state:
             plain |= resuming.to_arrays({"terms": self.term_state})
         write_run(path, "pyro_dgm", plain, vars(self))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the loss, whose schedules may be functions that cannot be pickled."""
+        return {**vars(self), "loss": None}
 
     def __repr__(self) -> str:
         total = f" of {self.config['num_epochs']}" if "num_epochs" in self.config else ""
@@ -127,7 +133,7 @@ def load_run(
         data: what model and guide are called with instead, in any form that `fit` takes, for those
             that cannot be called with arbitrary numbers.
         loss: that of the fit, where what its terms keep is wanted, such as critics:
-            `loss.critics(run.term_state)`. Without it the run has no term_state.
+            `loss.critics(run.term_state)`. Without it the run has no term_state and no loss.
 
     Raises:
         CheckpointError: the file is missing, damaged, of the other backend, or of another model,
@@ -180,6 +186,7 @@ def load_run(
         mutable_state=found["state"],
         term_state=states,
         networks=networks,
+        loss=loss,
         **fields,
     )
 

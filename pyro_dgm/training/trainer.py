@@ -380,4 +380,6 @@ class Trainer(Training):
         size = self.data_size
         counts = self.epoch, best_epoch
         run = Run(*self.functions, params, history, self.config, size, *counts, held)
-        return replace(run, term_state=snapshot(self.step.states), networks=networks)
+        return replace(
+            run, term_state=snapshot(self.step.states), networks=networks, loss=self.step.loss
+        )

@@ -24,13 +24,14 @@ def evaluation(twin: Twin) -> Iterator[Row]:
         "elbo_surgery": ("num_draws",),
         "traverse": ("num_draws",),
         "to_arviz": ("num_draws", "num_particles"),
+        "report": ("num_particles",),
     }
     seed = (
         ("0", 1.5, True, None, 2**63),
         r"^seed must be an integer from -2\^63 to 2\^63 - 1, got",
     )
     names = ("log_weights", "latents", "reconstruct", "generate", "elbo_surgery", "to_arviz")
-    for name in (*names, "collapse", "traverse", "log_likelihood", "ais", "bdmc"):
+    for name in (*names, "collapse", "traverse", "log_likelihood", "ais", "bdmc", "report"):
         bad: dict[str, tuple[tuple[Any, ...], str]] = {"seed": seed}
         for count in counts.get(name, ()):
             bad[count] = ((*BAD["count"], 0), f"^{count} must be an integer of at least 1, got")

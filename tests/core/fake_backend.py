@@ -8,6 +8,7 @@ import numpy as np
 
 from dgm_core import cli
 from dgm_core.arviz_export import assemble
+from dgm_core.report import RunReport
 from dgm_core.results import History
 from dgm_core.training.checkpoint import CheckpointError
 
@@ -66,7 +67,14 @@ class FakeBackend:
         evaluation = types.SimpleNamespace(
             **{
                 name: getattr(self, name)
-                for name in ("log_weights", "to_arviz", "generate", "reconstruct", "latents")
+                for name in (
+                    "log_weights",
+                    "to_arviz",
+                    "generate",
+                    "reconstruct",
+                    "latents",
+                    "report",
+                )
             }
         )
         package = types.SimpleNamespace(
@@ -92,10 +100,10 @@ class FakeBackend:
         (options["checkpoint"] / "last.npz").touch()
         return self.run(model.__self__, options["num_epochs"])
 
-    def load_run(self, path, model, guide):
+    def load_run(self, path, model, guide, loss=None):
         if not path.exists() or path.read_text() != repr(model.__self__.args):
             raise CheckpointError(f"There is no run in {path}.")
-        self.calls.append({"loaded": model.__self__})
+        self.calls.append({"loaded": model.__self__, "loss": loss})
         return self.run(model.__self__, 1)
 
     def run(self, model, num_epochs):
@@ -122,6 +130,10 @@ class FakeBackend:
         size = len(data[1]) if size is None else size
         self.calls.append({"drawn": (size, data, means)})
         return {"x": np.random.default_rng(seed).random((size, *shape))}
+
+    def report(self, run, *data, **options):
+        self.calls.append({"reported": data, **options})
+        return RunReport(options["title"], [{"part": "a", "quantity": "b", "value": 1}])
 
     def to_arviz(self, run, x, *classes, num_draws, seed):
         z = np.zeros((num_draws, len(x), run.model.args[1]))

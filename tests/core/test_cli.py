@@ -300,6 +300,14 @@ def test_every_model_is_fitted_evaluated_and_drawn_from(name, capsys):
     assert (size, len(data), means) == (12, 2 if name == "conditional_vae" else 0, True)
     assert fake("compare", "run", "run") == 0
     assert capsys.readouterr().out.count(name) >= 2
+    assert fake("report", "run", "--eval-data", "10") == 0
+    assert "run: report.html, report.csv" in capsys.readouterr().out
+    loaded, reported = fake.calls[-2:]
+    assert repr(loaded["loss"]) == config("run")["loss"]
+    assert [len(part) for part in reported["reported"]] == [10] * (1 + model.labeled)
+    assert reported["title"] == f"{name} on {model.data}, fake_dgm"
+    labeled = model.data == "digits"
+    assert (reported["labels"] is not None) == (reported["image_shape"] is not None) == labeled
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -315,7 +323,7 @@ def test_a_damaged_folder_is_one_line(capsys):
     ):
         before = Path("run", name).read_text()
         Path("run", name).write_text(text)
-        for command in ("evaluate", "sample"):
+        for command in ("evaluate", "sample", "report"):
             assert fake(command, "run") == 2
             assert match in one_line(capsys)
         Path("run", name).write_text(before)

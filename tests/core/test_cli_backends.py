@@ -3,9 +3,11 @@
 import importlib
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pandas import read_csv
 
 from dgm_core.cli.table import MODELS
 from dgm_core.results import History, read_json
@@ -109,7 +111,7 @@ def tiny(model):
     [m if m == "gan" else pytest.param(m, marks=pytest.mark.slow) for m in MODELS],
 )
 def test_every_command(run, model, capsys):
-    """Fit, evaluate, draw, compare: the weights that are read back are those that were fitted."""
+    """Fit, evaluate, draw, compare, report: the weights that are read back are those of the fit."""
     flags = tiny(model)
     assert run(["fit", model, *flags, "--output", "out", "--quiet"]) == 0
     before = read_json("out/results.json")
@@ -125,6 +127,11 @@ def test_every_command(run, model, capsys):
     assert len(np.load("out/samples.npz")["x"]) == 7
     assert np.isfinite(np.load("out/samples.npz")["x"]).all()
     assert run(["sample", "out", "--size", "0"]) == 2
+    assert run(["report", "out"]) == 0
+    printed = capsys.readouterr().out
+    assert "failed" not in printed
+    assert read_csv("out/report.csv")["quantity"].str.startswith("parameters").sum() == 3
+    assert "<h2>Loss</h2>" in Path("out/report.html").read_text()
 
 
 def test_what_the_library_refuses_is_one_line(run, capsys):

@@ -122,7 +122,7 @@ def test_a_file_that_is_no_configuration(capsys, text):
     assert "run" in one_line(capsys)
     assert FakeBackend()("compare", "run") == 2
     assert "run does not hold the results" in one_line(capsys)
-    for command in ("evaluate", "sample"):
+    for command in ("evaluate", "sample", "report"):
         assert FakeBackend()(command, "run") == 2
         assert "run" in one_line(capsys)
 

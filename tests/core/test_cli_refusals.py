@@ -60,6 +60,7 @@ pytestmark = pytest.mark.usefixtures("here")
         (["evaluate"], "required: RUN"),
         (["evaluate", "nothing"], "There is no run in nothing: config.json is missing"),
         (["sample", "nothing"], "There is no run in nothing: config.json is missing"),
+        (["report", "nothing"], "There is no run in nothing: config.json is missing"),
         (["sample", "nothing", "--size", "0"], "--size: must be a whole number from 1"),
         (["fit", "vae", "--z-dim", "101"], "z_dim is too large, got 101."),
         (["compare", "nothing"], "nothing does not hold the results of a finished run"),

@@ -23,8 +23,8 @@ __all__ = ["Options", "check_options", "composed", "enumerated_sites", "loss_of"
 
 _SURGERY, _SHOWN, _EXPORTED = 1000, 2000, 100  # data at most, where a part of them will do
 _EVALUATIONS = 10  # of the loss
-_ORDER = ("training", "reconstructions", "samples", "posterior predictive", "codes", "posterior")
-_ORDER = (*_ORDER, "importance weights")
+_ORDER: tuple[str, ...] = ("training", "reconstructions", "samples", "posterior predictive")
+_ORDER = (*_ORDER, "codes", "posterior", "importance weights")
 
 
 class Options(NamedTuple):

@@ -144,4 +144,4 @@ def _base_name(fn: Any) -> str:
     wrappers = ("Independent", "ExpandedDistribution", "MaskedDistribution")
     while type(fn).__name__ in wrappers and hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return type(fn).__name__
+    return type(fn).__name__.lstrip("_")

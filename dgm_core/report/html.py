@@ -27,7 +27,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bot
   #ddd; } h3 { font-size: 1rem; margin-bottom: 0.3rem; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: 0.15rem
   0.7rem 0.15rem 0; vertical-align: top; } tbody tr { border-top: 1px solid #eee; }
-tr.part th { padding-top: 0.9rem; } td.number { text-align: right;
+tr.part th { padding-top: 0.9rem; } .number { text-align: right;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.wide { overflow-wrap: anywhere; } td.about { color: #666; }
 img { max-width: 100%; height: auto; } figure { margin: 1rem 0; }
@@ -85,7 +85,9 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> str:
             cells.append(_value(row.get("s.e."), missing=""))
             cells.append(f'<td class="about">{_text(row.get("about", ""))}</td>')
             body.append(f"<tr>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{name}</th>" for name in ("quantity", "value", "s.e.", "of what"))
+    head = (
+        '<th>quantity</th><th class="number">value</th><th class="number">s.e.</th><th>of what</th>'
+    )
     return _table(head, body)
 
 

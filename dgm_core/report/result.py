@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +96,9 @@ class RunReport:
     def __repr__(self) -> str:
         blocks = [self.title]
         for part in dict.fromkeys(row["part"] for row in self.rows):
-            blocks.append(format_table([_shown(row) for row in self.rows if row["part"] == part]))
+            rows = [row for row in self.rows if row["part"] == part]
+            known = [n for n in rows[0] if any(row[n] == row[n] and row[n] != "" for row in rows)]
+            blocks.append(format_table([_shown(row, known) for row in rows]))
         blocks += [format_table(self.sites)] if self.sites else []
         blocks += ["\n".join(self.notes)] if self.notes else []
         return "\n\n".join(blocks)
@@ -112,9 +114,10 @@ def write_netcdf(idata: Any, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row under the name of its part; a standard error that is not known is left out."""
-    rest = {name: x for name, x in row.items() if name not in ("part", "quantity")}
+def _shown(row: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The columns that are known of some row, under the name of the part; a standard error that is
+    not is left out."""
+    rest = {n: x for n, x in row.items() if n in known and n not in ("part", "quantity")}
     if "s.e." in rest and rest["s.e."] != rest["s.e."]:
         rest["s.e."] = None
     return {row["part"]: row["quantity"], **rest}

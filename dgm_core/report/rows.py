@@ -55,7 +55,7 @@ def bound_rows(log_w: np.ndarray, found: Report) -> list[Row]:
     num, rows = found.num_data, list[Row]()
     errors = _errors_of_draws(log_w) if num == 1 else {}
     for name, each in zip(found, found.rows(), strict=True):
-        error = errors.get(name, math.nan) if num == 1 else each["s.e."]
+        error = errors.get(name, math.nan) if num == 1 else found.standard_error(name)
         about = "all data together, s.e. over draws" if name in errors else "all data together"
         if num > 1:
             about = f"mean of {num} data, {each['min']:.4g} to {each['max']:.4g}"

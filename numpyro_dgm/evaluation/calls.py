@@ -176,19 +176,19 @@ class Call:
             arrays = jax.vmap(run)(keys, values)
         return dict(zip(names, map(np.asarray, arrays), strict=True))
 
-    def terms(self, loss: Any, step: int) -> dict[str, Array]:
-        """A loss and its terms on these data, in nats per datum."""
-        found = loss.evaluate(
-            self._next_key(),
-            self._params,
-            *self._functions(self.rows, extended=True),
-            self.args,
-            self.kwargs,
-            step=step,
-            states=getattr(self.run, "term_state", None),
-            vectorize=self.vectorize,
-        )
-        return {"loss": found.per_datum, **found.terms}
+    def terms(self, loss: Any, step: int, num_draws: int) -> dict[str, np.ndarray]:
+        """A loss and its terms on these data, in nats per datum, (num_draws,) each; with the
+        critics of the run, in evaluation mode."""
+        states = getattr(self.run, "term_state", None)
+        options = {"step": step, "states": states, "vectorize": self.vectorize}
+
+        def evaluated(call: Call, _: Any) -> dict[str, Array]:
+            key, pair = call._next_key(), call._functions(call.rows, extended=True)
+            with evaluation_mode(*loss.critics(states).values()):
+                found = loss.evaluate(key, call._params, *pair, call.args, call.kwargs, **options)
+            return {"loss": found.per_datum, **found.terms}
+
+        return self.repeat(evaluated, num_draws)
 
     def traces(self) -> tuple[Trace, Trace]:
         """One run of the model and of the guide that it is replayed against."""

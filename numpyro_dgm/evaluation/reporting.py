@@ -112,7 +112,7 @@ def _terms(
 ) -> dict[str, np.ndarray]:
     """A loss and its terms, (num_draws,) each, in nats per datum."""
     with calling(run, data, **options) as call:
-        return call.repeat(lambda call, _: call.terms(loss, step), num_draws)
+        return call.terms(loss, step, num_draws)
 
 
 def _graph(run: Any, *data: Any, **options: Any) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ from pyro_dgm.joints import InferenceJoint, Joints
 from pyro_dgm.joints.handlers import Drawable, DrawnData, GivenDraws, WiderPlates
 from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.joints.structure import kind_of, random_sites, trace_of
+from pyro_dgm.losses.state import restored
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import owners
 from pyro_dgm.nn.register import watched
@@ -172,19 +173,23 @@ class Call:
             draws.append({n: as_numpy(x) for n, x in function(self, values).items()})
         return stacked(draws)
 
-    def terms(self, loss: Any, step: int) -> dict[str, Tensor]:
-        """A loss and its terms on these data, in nats per datum."""
+    def terms(self, loss: Any, step: int, num_draws: int) -> dict[str, np.ndarray]:
+        """A loss and its terms on these data, in nats per datum, (num_draws,) each; with the
+        critics of the run, in evaluation mode."""
+        own, kept = deepcopy(loss), getattr(self.run, "term_state", None)  # critics of its own
+        pair = self._extended, self.run.guide, self.args, self.kwargs
         with self._numbered(self.rows):
-            found = loss.evaluate(
-                self._extended,
-                self.run.guide,
-                self.args,
-                self.kwargs,
-                step=step,
-                states=getattr(self.run, "term_state", None),
-                vectorize=self.vectorize,
-            )
-        return {"loss": found.per_datum, **found.terms}
+            states = restored(own.init_states(own.joints(*pair)), kept) if own.stateful else {}
+        for critic in own.critics(states).values():
+            critic.eval()
+
+        def evaluated(call: Call, _: Any) -> dict[str, Tensor]:
+            options = {"step": step, "states": states, "vectorize": self.vectorize}
+            with self._numbered(self.rows):
+                found = own.evaluate(*pair, **options)
+            return {"loss": found.per_datum, **found.terms}
+
+        return self.repeat(evaluated, num_draws)
 
     def traces(self) -> tuple[Trace, Trace]:
         """One run of the model and of the guide that it is replayed against."""

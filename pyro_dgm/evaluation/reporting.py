@@ -1,9 +1,11 @@
 """A run on one page: a table, pictures, an HTML file that opens by itself, draws for ArviZ."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyro
+from pyro.poutine import Trace
 
 from dgm_core.guides import plain
 from dgm_core.report import RunReport
@@ -93,13 +95,14 @@ def _facts(call: Call) -> Facts:
         table.append(site_row(name, kind, np.shape(site["value"]), frames, site["fn"], of_guide))
         if kind == "observed":
             seen[name] = Observed(observed(site), site["fn"].event_dim)
-    learned = {"model": _sizes(call, "model"), "guide": _sizes(call, "guide")}
+    latent = {name: drawn[name]["value"] for name in kept if name in drawn}
+    learned = {"model": _sizes(lambda: call.model(latent)), "guide": _sizes(call.guide)}
     return Facts(structure, table, seen, learned, call.num_rows, call.rows)
 
 
-def _sizes(call: Call, owner: str) -> dict[Any, int]:
+def _sizes(program: Callable[[], Trace]) -> dict[Any, int]:
     """How many numbers each parameter of the model or the guide has."""
-    networks, stated = learned_in(getattr(call, owner))
+    networks, stated = learned_in(program)
     found = {key: parameter.numel() for key, parameter in networks.items()}
     return found | {site["name"]: site["value"].numel() for site in stated}
 
@@ -109,7 +112,7 @@ def _terms(
 ) -> dict[str, np.ndarray]:
     """A loss and its terms, (num_draws,) each, in nats per datum."""
     with calling(run, data, **options) as call:
-        return call.repeat(lambda call, _: call.terms(loss, step), num_draws)
+        return call.terms(loss, step, num_draws)
 
 
 def _graph(run: Any, *data: Any, **options: Any) -> bytes:

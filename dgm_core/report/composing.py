@@ -376,5 +376,5 @@ def _cut(data: Any, num: int, num_rows: int) -> Any:
         return {name: _cut(x, num, num_rows) for name, x in data.items()}
     if isinstance(data, tuple):
         return tuple(_cut(x, num, num_rows) for x in data)
-    shape = getattr(data, "shape", (len(data),) if isinstance(data, list) else ())
-    return data[:num] if len(shape) and shape[0] == num_rows else data
+    shape = np.shape(data) if isinstance(data, list) else getattr(data, "shape", ())
+    return data[:num] if tuple(shape[:1]) == (num_rows,) else data

@@ -8,14 +8,11 @@ import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dgm_core.report.pictures import formula_png, png_of, printable
-
-if TYPE_CHECKING:
-    from dgm_core.report.result import RunReport
 
 __all__ = ["page_html"]
 
@@ -37,8 +34,9 @@ ul.notes { background: #fff8e1; padding: 0.6rem 0.6rem 0.6rem 1.8rem; }
 _SITES = ("site", "kind", "distribution", "guide", "shape", "plates", "support")
 
 
-def page_html(report: RunReport) -> str:
-    """The whole page. A formula that matplotlib cannot draw stands as LaTeX alone."""
+def page_html(report: Any) -> str:
+    """The whole page of a `RunReport`. A formula that matplotlib cannot draw stands as LaTeX
+    alone."""
     parts = [f"<h1>{_text(report.title)}</h1>"]
     if report.notes:
         parts += _section("Notes", [_list(report.notes)])
@@ -108,7 +106,7 @@ def _value(value: Any, missing: str = "NaN") -> str:
     return f'<td class="number">{_text(text)}</td>'
 
 
-def _pictures(report: RunReport) -> list[str]:
+def _pictures(report: Any) -> list[str]:
     return [
         f"<figure>\n<h3>{_text(name)}</h3>\n{_image(png_of(figure), name)}\n</figure>"
         for name, figure in report.figures.items()
@@ -120,7 +118,7 @@ def _image(png: bytes, words: str) -> str:
     return f'<img src="data:image/png;base64,{data}" alt="{_text(words)}">'
 
 
-def _loss(report: RunReport) -> list[str]:
+def _loss(report: Any) -> list[str]:
     """As it was written, as a picture of its formula, and as LaTeX."""
     blocks = [f"<p><code>{_text(report.loss)}</code></p>"] if report.loss else []
     if not report.formula:
@@ -134,7 +132,7 @@ def _loss(report: RunReport) -> list[str]:
     return [*blocks, f"<p>minimized: <code>{_text(report.formula)}</code></p>"]
 
 
-def _model(report: RunReport) -> list[str]:
+def _model(report: Any) -> list[str]:
     blocks = []
     if report.graph is not None:
         blocks.append(f"<figure>{_image(report.graph, 'the model as a graph')}</figure>")

@@ -69,6 +69,11 @@ def prior_name(site: str) -> str:
 def check_event(site: str, event_shape: tuple[int, ...], conditional: Any) -> None:
     """Raise a ValueError unless a conditional gives values like those of a site, without a
     context."""
+    if not event_shape:
+        raise ValueError(
+            f"The values of site '{site}' are single numbers, and those of a conditional "
+            "arrays: state the site with an event dimension of one, .to_event(1)."
+        )
     found, context = tuple(conditional.event_shape), conditional.context_shape
     if found != tuple(event_shape) or context:
         raise ValueError(

@@ -216,7 +216,7 @@ def _checked_site(call: Call, conditional: Conditional, site: str | None, draws:
     found = call.model().nodes[site]
     fn, value = found["fn"], found["value"]
     check_event(site, tuple(fn.event_shape), conditional)
-    if isinstance(fn, MaskedDistribution):
+    if isinstance(fn, MaskedDistribution) or found["mask"] is not None:
         raise ValueError(not_replaced(site))
     log_prob = fn.log_prob(value)
     for frame in found["cond_indep_stack"]:

@@ -66,6 +66,7 @@ def refit(backend: Any, run: Any, conditional: Any, data: Any = X, **settings: A
     return package(backend).evaluation.fit_prior(run, data, conditional, **settings)
 
 
+@pytest.mark.slow("numpyro")
 def test_the_maximum_likelihood_of_the_codes(backend: Any) -> None:
     """Of a normal prior: mean and variance of the aggregate posterior; the bound gains by as much
     as the mismatch loses, and the run before is as it was."""
@@ -173,6 +174,24 @@ def test_what_is_refused(backend: Any) -> None:
         with backend.plate("data", len(x)):
             backend.sample("z", dist.LogNormal(loc + 0 * x, array(0.5)).to_event(1))
 
+    def masked(x: Any) -> None:
+        with backend.plate("data", len(x)), backend.mask(array(np.arange(64)) < 40):
+            z = backend.sample("z", dist.Normal(array(np.zeros(2)), array(1.0)).to_event(1))
+            backend.sample("x", dist.Normal(z, array(1.0)).to_event(1), obs=x)
+
+    def for_masked(x: Any) -> None:
+        with backend.mask(array(np.arange(64)) < 40):
+            pair(backend)[1](x)
+
+    def scalar(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            z = backend.sample("z", dist.Normal(array(0.0), array(1.0)))
+            backend.sample("x", dist.Normal(z[..., None] + 0 * x, array(1.0)).to_event(1), obs=x)
+
+    def for_scalar(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            backend.sample("z", dist.Normal(backend.param("m", array(0.0)) + x[:, 0], array(1.0)))
+
     with pytest.raises(ValueError, match=r"the model has global latents, \['w'\]"):
         refit(backend, trained(backend, wider, for_wider), normal)
     two = trained(backend, deep, for_deep)
@@ -183,6 +202,10 @@ def test_what_is_refused(backend: Any) -> None:
     assert refit(backend, two, normal, site="top").epoch == 1
     with pytest.raises(ValueError, match=r"site must be one of .*'top', 'z'.*, got 'x'"):
         refit(backend, two, normal, site="x")
+    with pytest.raises(ValueError, match="cannot be replaced: it is masked"):
+        refit(backend, trained(backend, masked, for_masked), normal)
+    with pytest.raises(ValueError, match="values of site 'z' are single numbers"):
+        refit(backend, trained(backend, scalar, for_scalar), normal)
     with pytest.raises(ValueError, match="must give values inside its support"):
         refit(backend, trained(backend, positive, for_positive), normal)
     with pytest.raises(ValueError, match=r"must give values of shape \(2,\) without a context"):

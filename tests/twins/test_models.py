@@ -155,3 +155,29 @@ def test_labels_are_one_hot_in_both(x64: None) -> None:
     assert contexts[0].dtype == contexts[1].dtype == np.float64
     assert jax.dtypes.canonicalize_dtype(float) == jnp.float64
     assert torch.get_default_dtype() == torch.float64
+
+
+def test_a_model_with_another_prior(x64: None) -> None:
+    """Its density at the codes, and every gradient of the prior that was put in."""
+    libs = PyroLibrary(), NumPyroLibrary()
+    model = MODELS["VAE"]
+    ours = shake(libs[0].build("conditionals", "MixturePrior", 2, 3))
+    theirs = copy_weights(ours, libs[1].build("conditionals", "MixturePrior", 2, 3, seed=1))
+    rng = np.random.default_rng(1)
+    (x,), z = model.data(rng, 5), rng.standard_normal((5, 2))
+
+    def scored(lib: Any, prior: Any) -> Any:
+        vae, latent = lib.model(model), {"z": lib.array(z)}
+        program = lib.package.evaluation.with_prior(vae.model, "z", prior)
+        return lib.trace(program, lib.array(x), substituted=latent)["z"]["log_prob"]
+
+    (values, gradients, _), (twin_values, twin_gradients, _) = (
+        lib.values_and_gradients(lambda prior, lib=lib: scored(lib, prior), prior)
+        for lib, prior in zip(libs, (ours, theirs))
+    )
+    close(values, twin_values)
+    close(values, libs[0].numpy(ours().log_prob(libs[0].array(z))))
+    assert gradients.keys() == twin_gradients.keys()
+    for path, gradient in gradients.items():
+        assert np.any(gradient != 0)
+        close(gradient, twin_gradients[path], path)

@@ -1,7 +1,7 @@
 """Convolutional networks between images and feature vectors."""
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 from math import prod, sqrt
 
 import equinox as eqx
@@ -93,6 +93,7 @@ def _blocks(weight: Array) -> Array:
     return weight.reshape(*weight.shape[:2], 2, 2, 2, 2)
 
 
+@partial(jax.jit, static_argnums=(1, 2))  # as a whole, as in `Linear`
 def uniform_weights(key: Array, shape: tuple[int, ...], out_channels: int) -> tuple[Array, Array]:
     """Weight and bias from U(-1/sqrt(n), 1/sqrt(n)), n the product of all but the first size, as in
     torch.

@@ -4,6 +4,7 @@ dimensions.
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from math import prod, sqrt
 from typing import Any
 
@@ -76,9 +77,7 @@ class Linear(eqx.Module):
 
     def __init__(self, in_dim: int, out_dim: int, *, key: Array) -> None:
         in_dim, out_dim = check_count("in_dim", in_dim), check_count("out_dim", out_dim)
-        limit = 1.0 / sqrt(in_dim)
-        both = jax.random.uniform(key, (out_dim, in_dim + 1), minval=-limit, maxval=limit)
-        self.weight, self.bias = both[:, :-1], both[:, -1]
+        self.weight, self.bias = _weight_and_bias(key, in_dim, out_dim)
 
     def __call__(self, x: Array) -> Array:
         """Map x (*batch, in_dim), in the precision of the weights."""
@@ -93,6 +92,14 @@ class Linear(eqx.Module):
             f"Linear(in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, "
             "bias=True)"
         )
+
+
+# Compiled as a whole: each operation by itself would take as long.
+@partial(jax.jit, static_argnums=(1, 2))
+def _weight_and_bias(key: Array, in_dim: int, out_dim: int) -> tuple[Array, Array]:
+    limit = 1.0 / sqrt(in_dim)
+    both = jax.random.uniform(key, (out_dim, in_dim + 1), minval=-limit, maxval=limit)
+    return both[:, :-1], both[:, -1]
 
 
 class RunningStatistics:

@@ -7,9 +7,11 @@ of its own; raw = 0 gives (nearly) the identity.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from math import log, pi, sqrt
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -21,6 +23,9 @@ from numpyro_dgm.conditionals import positive
 from numpyro_dgm.flows.roots import increasing_root
 
 __all__ = ["Affine", "MixtureCDF", "ScalarMap", "Shift", "Sigmoidal", "Spline"]
+
+# Traced once for all layers, and all calls, of equal maps and shapes.
+_traced_once = partial(jax.jit, static_argnums=0)
 
 
 class ScalarMap(ABC):
@@ -139,6 +144,7 @@ class Spline(ScalarMap):
         """The number of parameters of the map."""
         return 3 * self.num_bins - 1
 
+    @_traced_once
     def __call__(self, v: Array, raw: Array) -> tuple[Array, Array]:
         """w = h(v) and log dw/dv."""
         x, y, slopes = self._knots(raw)
@@ -149,6 +155,7 @@ class Spline(ScalarMap):
         outside = jnp.abs(v) > self.bound
         return jnp.where(outside, v, w), jnp.where(outside, 0.0, _log_slope(s, t, d0, d1))
 
+    @_traced_once
     def invert(self, w: Array, raw: Array) -> tuple[Array, Array]:
         """v = h^-1(w) and log dv/dw."""
         x, y, slopes = self._knots(raw)
@@ -251,6 +258,7 @@ class MixtureCDF(_OfComponents):
         Papamakarios et al. (2017), arXiv:1705.07057, section 3.2 (MoG conditionals).
     """
 
+    @_traced_once
     def __call__(self, v: Array, raw: Array) -> tuple[Array, Array]:
         """w = h(v) and log dw/dv."""
         logits, m, s = self._components(raw)
@@ -258,6 +266,7 @@ class MixtureCDF(_OfComponents):
         log_density = -0.5 * z**2 - 0.5 * log(2 * pi) - jnp.log(s)
         return _logit_of_mixture(logits, _log_ndtr(z), _log_ndtr(-z), log_density)
 
+    @_traced_once
     def invert(self, w: Array, raw: Array) -> tuple[Array, Array]:
         """v = h^-1(w) and log dv/dw."""
         _, m, s = self._components(raw)
@@ -301,6 +310,7 @@ class Sigmoidal(_OfComponents):
         2.0
     """
 
+    @_traced_once
     def __call__(self, v: Array, raw: Array) -> tuple[Array, Array]:
         """w = h(v) and log dw/dv."""
         logits, a, b = self._components(raw)
@@ -308,6 +318,7 @@ class Sigmoidal(_OfComponents):
         log_cdf, log_sf = log_sigmoid(z), log_sigmoid(-z)
         return _logit_of_mixture(logits, log_cdf, log_sf, jnp.log(a) + log_cdf + log_sf)
 
+    @_traced_once
     def invert(self, w: Array, raw: Array) -> tuple[Array, Array]:
         """v = h^-1(w) and log dv/dw."""
         _, a, b = self._components(raw)

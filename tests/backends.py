@@ -138,6 +138,16 @@ class NumPyroBackend:
             params={name: self.array(value) for name, value in (params or {}).items()},
         )
 
+    def parameters(self, program: Callable, *args: Any) -> dict[str, Any]:
+        """What the parameter sites of a program hold, by name."""
+
+        def run(*args: Any) -> dict[str, Any]:
+            trace = self.numpyro.handlers.trace(self.numpyro.handlers.seed(program, 0))
+            sites = trace.get_trace(*args).items()
+            return {name: site["value"] for name, site in sites if site["type"] == "param"}
+
+        return self.jax.jit(run)(*args)
+
     def double_precision(self) -> AbstractContextManager[None]:
         return self.jax.enable_x64(True)
 

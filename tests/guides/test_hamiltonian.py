@@ -204,8 +204,7 @@ def test_evaluation_finds_the_extended_model(backend: Any) -> None:
     guide = b.guides.HamiltonianGuide(b.guides.JointGuide(model, init_scale=1.0), **key(b))
     run, e = b.run(model, guide), b.evaluation
     if b.name == "numpyro":
-        params = b.numpyro.handlers.trace(b.numpyro.handlers.seed(guide, 0)).get_trace(b.array(y))
-        run.params = {n: s["value"] for n, s in params.items() if s["type"] == "param"}
+        run.params = b.parameters(guide, b.array(y))
     latents = ["mu", "tau", "theta_trans"]
     assert list(e.sample_posterior(run, y, num_draws=3)) == latents
     assert sorted(e.generate(run, y)) == sorted([*latents, "y"])

@@ -40,10 +40,10 @@ def pyro_values(loss: str, *, by_hand: bool) -> tuple[float, dict[str, np.ndarra
 def numpyro_values(loss: str, *, by_hand: bool) -> tuple[float, dict[str, np.ndarray]]:
     import jax
     import jax.numpy as jnp
-    from numpyro import handlers
 
     from numpyro_dgm import VAE, losses
     from numpyro_dgm.guides import AmortizedGuide
+    from tests.backends import NumPyroBackend
     from tests.twins.copying import arrays_of
 
     vae = VAE(6, 2, hidden=(4,), key=jax.random.key(0))
@@ -51,10 +51,8 @@ def numpyro_values(loss: str, *, by_hand: bool) -> tuple[float, dict[str, np.nda
     if not by_hand:
         guide = AmortizedGuide(vae.model, vae.encoder, {"z": vae.posterior})
     x = jnp.asarray(X)
-    params = {}
-    for program in (vae.model, guide):
-        trace = handlers.trace(handlers.seed(program, 0)).get_trace(x)
-        params |= {n: site["value"] for n, site in trace.items() if site["type"] == "param"}
+    b = NumPyroBackend()
+    params = b.parameters(vae.model, x) | b.parameters(guide, x)
     name, settings = LOSSES[loss]
 
     def total(params: Any) -> Any:

@@ -49,16 +49,21 @@ def value_and_gradients(
     return compiled(backend, function)(*arrays)
 
 
-def repeated(backend: Any, function: Callable[..., Any]) -> Callable[..., np.ndarray]:
-    """`function` from and to numpy arrays, without gradients, to be called many times; compiled
-    once in JAX.
+def repeated(backend: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` from and to numpy arrays, one or a tuple of them, without gradients, to be called
+    many times; compiled once in JAX.
     """
-    run = function if isinstance(backend, PyroBackend) else backend.jax.jit(function)
-    return lambda *arrays: np.asarray(run(*(backend.array(a) for a in arrays)))
+    compiled = function if isinstance(backend, PyroBackend) else backend.jax.jit(function)
+
+    def run(*arrays: np.ndarray) -> Any:
+        found = compiled(*(backend.array(a) for a in arrays))
+        return tuple(map(np.asarray, found)) if isinstance(found, tuple) else np.asarray(found)
+
+    return run
 
 
-def value(backend: Any, function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
-    """function(*arrays)."""
+def value(backend: Any, function: Callable[..., Any], *arrays: np.ndarray) -> Any:
+    """function(*arrays), one array or a tuple of them."""
     return repeated(backend, function)(*arrays)
 
 

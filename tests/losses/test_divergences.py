@@ -13,7 +13,13 @@ from scipy.integrate import trapezoid
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from tests.losses.arrays import assert_twins_agree, compiled, value, value_and_gradients
+from tests.losses.arrays import (
+    assert_twins_agree,
+    compiled,
+    repeated,
+    value,
+    value_and_gradients,
+)
 from tests.losses.divergence_table import EXACT, NORMALS, ROWS, SMOOTH
 
 GRID = np.linspace(-16.0, 17.0, 20_001)
@@ -82,12 +88,11 @@ def test_conjugate_is_the_largest_gap(backend: Any, name: str) -> None:
 
     def gap(v: Any, u: Any) -> Any:
         t = f.activation(v)[:, None]
-        return f.conjugate(t) - (u * t - f.generator(u))
+        return f.conjugate(t) - (u * t - f.generator(u)), u * t, t
 
-    found = value(backend, gap, v, u)
-    scale = 1 + np.abs(value(backend, lambda v, u: u * f.activation(v)[:, None], v, u))
-    assert (found >= -1e-12 * scale).all()
-    assert (np.diff(value(backend, f.activation, v)) > 0).all()
+    found, product, t = value(backend, gap, v, u)
+    assert (found >= -1e-12 * (1 + np.abs(product))).all()
+    assert (np.diff(t[:, 0]) > 0).all()
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -97,8 +102,12 @@ def test_gradient_is_the_ratio(backend: Any, name: str) -> None:
     """
     f = row(backend, name)
     outputs = value(backend, f.optimal_output, LOG_RATIOS)
-    _, (slope,) = value_and_gradients(backend, f.conjugate_of_activation, outputs)
-    _, (activation_slope,) = value_and_gradients(backend, f.activation, outputs)
+    _, (slope, activation_slope) = value_and_gradients(
+        backend,
+        lambda v, same: f.conjugate_of_activation(v) + f.activation(same),
+        outputs,
+        outputs,
+    )
     np.testing.assert_allclose(slope, np.exp(LOG_RATIOS) * activation_slope, rtol=1e-9)
 
 
@@ -155,15 +164,13 @@ def test_jeffrey_far_out(backend: Any) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_best_critic_attains_the_divergence_and_others_stay_below(backend: Any, name: str) -> None:
     f = row(backend, name)
+    best = repeated(
+        backend, lambda l: (f.generator(backend.np.exp(l)), *bound_parts(f, f.optimal_output(l)))
+    )
+    at = repeated(backend, lambda v: bound_parts(f, v))
     for q in (Q, SKEWED):
         log_ratio = P - q
-        parts = value(
-            backend,
-            lambda l: backend.np.stack(
-                [f.generator(backend.np.exp(l)), *bound_parts(f, f.optimal_output(l))]
-            ),
-            np.clip(log_ratio, -200, 200),
-        )
+        parts = best(np.clip(log_ratio, -200, 200))
         truth = integral(q, parts[0])
         assert integral(P, parts[1]) - integral(q, parts[2]) == pytest.approx(truth, abs=1e-9)
         if q is Q and name in NORMALS:
@@ -175,9 +182,7 @@ def test_best_critic_attains_the_divergence_and_others_stay_below(backend: Any, 
             np.clip(log_ratio, -3.0, 3.0),
             np.full_like(GRID, 0.7),
         ):
-            on_real, on_fake = value(
-                backend, lambda v: backend.np.stack([*bound_parts(f, v)]), critic
-            )
+            on_real, on_fake = at(critic)
             assert integral(P, on_real) - integral(q, on_fake) < truth + 1e-12
 
 
@@ -205,12 +210,13 @@ def test_estimates_from_draws(backend: Any, name: str) -> None:
     rng = np.random.default_rng(3)
     real, fake = rng.normal(size=100_000), rng.normal(1.0, 1.0, size=100_000)
     f = row(backend, name)
-    scores = [value(backend, lambda x: f.optimal_output(0.5 - x), x) for x in (real, fake)]
-    bound = value(backend, lambda *v: module(backend).variational_bound(f, *v), *scores)
-    on_real, on_fake = (
-        value(backend, f.activation, scores[0]),
-        value(backend, f.conjugate_of_activation, scores[1]),
-    )
+
+    def estimate(real: Any, fake: Any) -> Any:
+        scores = f.optimal_output(0.5 - real), f.optimal_output(0.5 - fake)
+        bound = module(backend).variational_bound(f, *scores)
+        return bound, f.activation(scores[0]), f.conjugate_of_activation(scores[1])
+
+    bound, on_real, on_fake = value(backend, estimate, real, fake)
     error = math.sqrt((on_real.var() + on_fake.var()) / len(real))
     assert bound == pytest.approx(NORMALS[name], abs=3 * error)
     assert error < 0.25 * abs(NORMALS[name])
@@ -268,25 +274,18 @@ def test_bregman_objective_is_a_bregman_divergence_less_a_constant(backend: Any,
     log_r = P - SKEWED
     log_s = 0.8 * log_r + 0.1
     r, s = np.exp(log_r), np.exp(log_s)
-    f_r, f_s, slope, on_fake = value(
-        backend,
-        lambda r, s: backend.np.stack(
-            [f.generator(r), f.generator(s), f.optimal_critic(s), f.conjugate(f.optimal_critic(s))]
-        ),
-        r,
-        s,
-    )
+    points = LOG_RATIOS + 0.1
+
+    def both(r: Any, s: Any, real: Any, fake: Any) -> Any:
+        slope = f.optimal_critic(s)
+        objective = module(backend).bregman_objective(f, real, fake)
+        return f.generator(r), f.generator(s), slope, f.conjugate(slope), objective
+
+    f_r, f_s, slope, on_fake, found = value(backend, both, r, s, LOG_RATIOS, points)
     gap = integral(SKEWED, f_r - f_s - slope * (r - s))
     assert gap > 1e-4
     assert integral(SKEWED, on_fake) - integral(P, slope) == pytest.approx(
         gap - integral(SKEWED, f_r), abs=1e-8
-    )
-    points = LOG_RATIOS + 0.1
-    found = value(
-        backend,
-        lambda real, fake: module(backend).bregman_objective(f, real, fake),
-        LOG_RATIOS,
-        points,
     )
     slope, on_fake = (
         np.array([float(exact(name, l)[i]) for l in at]).mean()

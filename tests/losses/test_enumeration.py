@@ -251,9 +251,7 @@ def test_a_guide_that_leaves_the_site_to_the_model(backend: Any) -> None:
     else:
 
         def evaluated(x: Any) -> tuple[Any, Any]:
-            handlers = backend.numpyro.handlers
-            trace = handlers.trace(handlers.seed(guide, 0)).get_trace(x)
-            params = {name: s["value"] for name, s in trace.items() if s["type"] == "param"}
+            params = backend.parameters(guide, x)
             return read(loss.joints(backend.jax.random.key(0), params, model, guide, (x,)))
 
         mu, log_w = map(np.asarray, backend.jax.jit(evaluated)(backend.array(X)))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dgm_core.diagnostics import jvi_bound
+from tests.losses.arrays import value
 from tests.losses.toys import (
     ELBO_AT_Q,
     LOG_EVIDENCE,
@@ -154,21 +155,28 @@ def test_formulas(backend: Any) -> None:
     formulas = __import__(f"{'' if backend.name == 'pyro' else 'num'}pyro_dgm.losses.formulas")
     formulas = formulas.losses.formulas
     rng = np.random.default_rng(1)
-    weights = 30 * rng.standard_normal((7, 3))
-    given = backend.array(weights)
+    weights, tied = 30 * rng.standard_normal((7, 3)), np.array([0.3, -1.0, 0.3, 2.0])
+
+    def of_each(weights: Any, tied: Any) -> Any:
+        return (
+            formulas.leave_one_out_logsumexp(weights),
+            formulas.vimco_signal(weights),
+            *(formulas.jackknife_bound(weights, order) for order in (1, 2)),
+            formulas.tail_weights(tied, -0.7),
+        )
+
+    found_left, found_signal, *bounds, shares = value(backend, of_each, weights, tied)
     left = np.stack([np.logaddexp.reduce(np.delete(weights, k, 0)) for k in range(7)])
-    np.testing.assert_allclose(formulas.leave_one_out_logsumexp(given), left, rtol=1e-12)
+    np.testing.assert_allclose(found_left, left, rtol=1e-12)
     mean = np.stack([np.delete(weights, k, 0).mean(0) for k in range(7)])
     total = np.logaddexp.reduce(weights)
     signal = total - np.logaddexp(left, mean)
-    np.testing.assert_allclose(formulas.vimco_signal(given), signal, rtol=1e-10, atol=1e-12)
-    for order in (1, 2):
-        found = formulas.jackknife_bound(given, order)
+    np.testing.assert_allclose(found_signal, signal, rtol=1e-10, atol=1e-12)
+    for order, found in zip((1, 2), bounds, strict=True):
         np.testing.assert_allclose(found, jvi_bound(weights, order), rtol=1e-9, atol=1e-9)
-    tied = np.array([0.3, -1.0, 0.3, 2.0])
     share = np.array([3, 4, 3, 1]) / 4
     expected = share**-0.7 / (share**-0.7).sum()
-    np.testing.assert_allclose(formulas.tail_weights(backend.array(tied), -0.7), expected)
+    np.testing.assert_allclose(shares, expected)
 
 
 def test_vimco_of_a_thousand_particles_in_single_precision(backend: Any) -> None:
@@ -180,9 +188,12 @@ def test_vimco_of_a_thousand_particles_in_single_precision(backend: Any) -> None
     mean = np.array([np.delete(weights, k).mean() for k in range(1000)])
     left = np.array([np.logaddexp.reduce(np.delete(weights, k)) for k in range(1000)])
     exact = np.logaddexp.reduce(weights) - np.logaddexp(left, mean)
-    single = backend.array(weights)
-    single = single.float() if backend.name == "pyro" else single.astype("float32")
-    found = np.asarray(formulas.vimco_signal(single))
+
+    def signal(weights: Any) -> Any:
+        single = weights.float() if backend.name == "pyro" else weights.astype("float32")
+        return formulas.vimco_signal(single)
+
+    found = value(backend, signal, weights)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-5)
     assert exact[417] > 30
@@ -297,9 +308,7 @@ def test_wake_sleep_refuses_what_follows_from_other_draws(backend: Any) -> None:
     guide = backend.guides.JointGuide(model, name=f"held_{backend.name}", **extra)
     params: dict[str, Any] = {}
     if backend.name == "numpyro":
-        handlers = backend.numpyro.handlers
-        trace = handlers.trace(handlers.seed(guide, 0)).get_trace(ones(3))
-        params = {name: s["value"] for name, s in trace.items() if s["type"] == "param"}
+        params = backend.parameters(guide, ones(3))
         args = (backend.jax.random.key(0), params)
     else:
         args = ()

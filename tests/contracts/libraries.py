@@ -211,11 +211,10 @@ class PyroLibrary(Library):
         """function(*arrays)."""
         return function(*arrays)
 
-    def of_each(
-        self, function: Callable[..., Any], modules: list[Any], *arrays: Any
-    ) -> list[np.ndarray]:
-        """function(module, *arrays) for modules that differ in their numbers alone."""
-        return [self.numpy(function(module, *arrays)) for module in modules]
+    def assert_same(self, function: Callable[[Any], Any], one: Any, other: Any) -> None:
+        """function(module) is the same of both modules."""
+        ours, theirs = (self.numpy(function(module)) for module in (one, other))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
     def slopes(self, function: Callable[..., Any], *arrays: Any) -> tuple[Any, ...]:
         """The gradients of the sum of function(*arrays)."""
@@ -375,12 +374,12 @@ class NumPyroLibrary(Library):
             *arrays
         )
 
-    def of_each(
-        self, function: Callable[..., Any], modules: list[Any], *arrays: Any
-    ) -> list[np.ndarray]:
-        """function(module, *arrays) for modules that differ in their numbers alone."""
-        compiled = self.eqx.filter_jit(function, **QUICKLY)
-        return [np.asarray(compiled(module, *arrays)) for module in modules]
+    def assert_same(self, function: Callable[[Any], Any], one: Any, other: Any) -> None:
+        """function(module) is the same of both modules: all that they hold is, to the last bit."""
+        (ours, form), (theirs, other_form) = map(self.jax.tree.flatten, (one, other))
+        assert form == other_form
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
     def slopes(self, function: Callable[..., Any], *arrays: Any) -> tuple[Any, ...]:
         """The gradients of the sum of function(*arrays)."""

@@ -62,6 +62,17 @@ def compare(
     return theirs, theirs_in
 
 
+def assert_all_learn(
+    gradients: dict[str, np.ndarray], in_arrays: list[np.ndarray], context_shape: Any
+) -> None:
+    """Each parameter, and the context behind the value, get gradients, none of them zero."""
+    assert gradients
+    given = [] if isinstance(context_shape, Labels) else in_arrays[1:]
+    for path, gradient in [*gradients.items(), *(("context", gradient) for gradient in given)]:
+        assert np.isfinite(gradient).all(), path
+        assert np.any(gradient != 0), path
+
+
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_log_density_and_mean(
     libs: tuple[PyroLibrary, NumPyroLibrary], case: Conditional, context_shape: Any
@@ -83,14 +94,9 @@ def test_log_density_and_mean(
         log_prob = p.log_prob(value) * libs[module is not torch_module].array(weights)
         return [log_prob] if case.name == "Categorical" else [log_prob, p.mean]
 
-    gradients, in_arrays = compare(libs, weighted, modules, value, *context)
-    if case.name.startswith("Standard"):
-        return
-    assert gradients
-    given = [] if isinstance(context_shape, Labels) else in_arrays[1:]
-    for path, gradient in [*gradients.items(), *(("context", gradient) for gradient in given)]:
-        assert np.isfinite(gradient).all(), path
-        assert np.any(gradient != 0), path
+    found = compare(libs, weighted, modules, value, *context)
+    if not case.name.startswith("Standard"):
+        assert_all_learn(*found, context_shape)
 
 
 @pytest.mark.parametrize("case", NETS)

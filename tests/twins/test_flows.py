@@ -14,7 +14,7 @@ from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.contracts.test_flow_normalization import DATA, flow
 from tests.kinds import Flow, context_of
 from tests.twins.copying import copy_weights, shake
-from tests.twins.test_conditionals import close, compare
+from tests.twins.test_conditionals import assert_all_learn, close, compare
 
 EVERY = [
     pytest.param(case, context_shape, id=f"{name}-{'given' if context_shape else 'alone'}")
@@ -27,6 +27,7 @@ EVERY = [
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 @pytest.mark.slow("alone")
 def test_both_directions(case: Flow, context_shape: Any) -> None:
+    """Each parameter and the context get a gradient that is finite and not zero."""
     libs = PyroLibrary(), NumPyroLibrary()
     torch_module = shake(libs[0].conditional(case, context_shape))
     modules = (
@@ -56,7 +57,7 @@ def test_both_directions(case: Flow, context_shape: Any) -> None:
             + sum((lib.array(w) * y).sum(axes) for w, y in zip(weights, (x, u)))
         )
 
-    compare(libs, both, modules, value, *context)
+    assert_all_learn(*compare(libs, both, modules, value, *context), context_shape)
 
 
 def test_normalization_step_by_step(x64: None) -> None:

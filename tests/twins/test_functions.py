@@ -18,7 +18,10 @@ def test_positive(x64: None) -> None:
     raw, found = np.array([-40.0, -1.3, 0.0, 0.7, 30.0]), []
     for lib in (PyroLibrary(), NumPyroLibrary()):
         positive = lib.package.conditionals.positive
-        both: Any = lambda raw, positive=positive: positive(raw, 0.1) + 3 * positive(raw)  # noqa: E731
+
+        def both(raw: Any, positive: Any = positive) -> Any:
+            return positive(raw, 0.1) + 3 * positive(raw)
+
         found.append([lib.call(both, lib.array(raw)), *lib.slopes(both, lib.array(raw))])
     for ours, theirs in zip(*found):
         close(ours.detach(), theirs)

@@ -2,6 +2,7 @@
 1e-10, for shared weights and latents.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -120,6 +121,13 @@ def test_all_that_players_draw_and_score(x64: None, case: Model) -> None:
         assert np.abs(gradient).max() > 1e-6, path
 
 
+def sites_of(lib: Any, program: Callable[..., Any], data: list[Any]) -> dict[str, Any]:
+    """The sites of a program, none of which is computed."""
+    sites: dict[str, Any] = {}
+    lib.shapes(lambda: sites.update(lib.trace(program, *data)))
+    return sites
+
+
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in MODELS.items()])
 def test_parameters_are_registered_under_the_same_names(case: Model) -> None:
     libs = PyroLibrary(), NumPyroLibrary()
@@ -129,8 +137,7 @@ def test_parameters_are_registered_under_the_same_names(case: Model) -> None:
         vae, data = lib.model(case), [lib.array(d) for d in case.data(rng, 5)]
         found = set()
         for program in (vae.model, vae.guide):
-            sites: dict[str, Any] = {}
-            lib.shapes(lambda run=program, d=data, out=sites: out.update(lib.trace(run, *d)))  # noqa: B023
+            sites = sites_of(lib, program, data)
             found |= {name for name in sites if "param" not in sites[name]}
             for name, site in sites.items():
                 if "param" in site and lib is libs[0]:

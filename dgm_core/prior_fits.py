@@ -15,6 +15,7 @@ __all__ = [
     "depends",
     "not_inside",
     "not_replaced",
+    "not_the_guides",
     "prior_name",
     "prior_site",
     "shares_weights",
@@ -84,10 +85,19 @@ def check_event(site: str, event_shape: tuple[int, ...], conditional: Any) -> No
 
 
 def shares_weights(conditional: Any) -> str:
-    """What to say of a prior that is made of the encoder and posterior of the guide."""
+    """What to say of a prior that is made of encoder and posterior and learns."""
     return (
         "fit_prior fits a prior with weights of its own, and this one has those of encoder and "
-        f"posterior: train it with the model, VAE(prior={type(conditional).__name__}(...))."
+        f"posterior: train it with the model, VAE(prior={type(conditional).__name__}(...)), or "
+        "take it as it is, VampPrior(encoder, posterior, pseudo_inputs=..., learned=False)."
+    )
+
+
+def not_the_guides(site: str) -> str:
+    """What to say of encoder and posterior that the run does not have."""
+    return (
+        f"The prior of site '{site}' is made of an encoder and a posterior that the guide of the "
+        "run does not have: hand over those of the guide."
     )
 
 

@@ -23,6 +23,7 @@ from dgm_core.prior_fits import (
     depends,
     not_inside,
     not_replaced,
+    not_the_guides,
     prior_name,
     prior_site,
     shares_weights,
@@ -33,6 +34,7 @@ from numpyro_dgm.evaluation.calls import Call, calling
 from numpyro_dgm.joints import InferenceJoint
 from numpyro_dgm.losses import NLL
 from numpyro_dgm.nn import register
+from numpyro_dgm.nn.register import shared_places, tied
 from numpyro_dgm.training import Run, fit
 
 __all__ = ["fit_prior", "with_prior"]
@@ -67,7 +69,9 @@ def fit_prior(
         run: what `fit` returns, of any model with a latent for each datum.
         data: to encode, in any form that `fit` takes; every epoch has one fresh draw of q(z | x)
             for each datum.
-        conditional: the new prior, such as `MAF(20)`; one without weights is taken as it is.
+        conditional: the new prior, such as `MAF(20)`; one without weights is taken as it is, and so
+            is the aggregate posterior, `VampPrior(encoder, posterior, pseudo_inputs=x,
+            learned=False)` with the parts of the guide.
         site: whose prior; may be left out where the model has one latent.
         num_epochs, batch_size, optim, patience, clip_norm, lr_schedule, seed, progress: of this
             fit, as `fit` takes them.
@@ -99,7 +103,8 @@ def fit_prior(
     num_epochs = check_count("num_epochs", num_epochs)
     batch_size = check_count("batch_size", batch_size)
     check_instance("run", run, Run, "what fit returns")
-    if isinstance(conditional, VampPrior):
+    aggregate = isinstance(conditional, VampPrior)
+    if aggregate and not _is_aggregate(conditional):
         raise ValueError(shares_weights(conditional))
     run, draws = _without(run, site), _some(conditional)
     with calling(run, (data,), seed=seed) as call:
@@ -107,7 +112,9 @@ def fit_prior(
         codes = partial(_codes, site)
         first = _drawn(call, codes)
     model, fitted = with_prior(run.model, site, conditional), None
-    if jax.tree.leaves(eqx.filter(conditional, eqx.is_inexact_array)):
+    if aggregate:
+        run = _with_parts(run, site, model, data)
+    elif jax.tree.leaves(eqx.filter(conditional, eqx.is_inexact_array)):
 
         def draw(num: int, seed: int) -> np.ndarray:
             with calling(run, (data,), seed=seed) as call:
@@ -241,6 +248,26 @@ def _codes(site: str, joint: InferenceJoint) -> Array:
     value = joint.values(site)[0]
     event = value.shape[value.ndim - joint.event_dim(site) :]
     return value.reshape(-1, *event)
+
+
+def _is_aggregate(prior: VampPrior) -> bool:
+    """Whether a prior is made of encoder and posterior, and has no weights beside theirs."""
+    number, parts = (
+        len(jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array)))
+        for part in (prior, (prior.encoder, prior.posterior))
+    )
+    return prior.encoder is not None and number == parts
+
+
+def _with_parts(run: Run, site: str, model: Callable, data: Any) -> Run:
+    """The run with the weights of its encoder and posterior under the name of the prior as well."""
+    name = f"{prior_name(site)}$params"
+    with calling(replace(run, model=model), (data,)) as call:
+        guide, program = call.guide(), call.model()
+    shared, own = shared_places(guide, program), program[name]["value"]
+    if sum(place == name for place, _ in shared) != len(jax.tree.leaves(own)):
+        raise ValueError(not_the_guides(site))
+    return replace(run, params=tied({**run.params, name: own}, shared))
 
 
 def _combined(run: Run, fitted: Run | None, model: Callable) -> Run:

@@ -29,7 +29,7 @@ from dgm_core.training.saved import (
 )
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.nn import evaluation_mode
-from numpyro_dgm.nn.register import is_held
+from numpyro_dgm.nn.register import Place, is_held, shared_places, tied
 from numpyro_dgm.training import resuming
 
 __all__ = ["NonFiniteError", "Run", "load_run"]
@@ -171,7 +171,7 @@ def load_run(
     else:
         form, values = Form.of(data)
     try:
-        of_guide, of_model, held = _found(model, guide, *form.call(values))
+        of_guide, of_model, held, shared = _found(model, guide, *form.call(values))
     except Exception as error:
         raise CheckpointError(unrunnable(path, error)) from error
     if not any(name in arrays for name in _arrays(of_guide, {})):
@@ -184,6 +184,8 @@ def load_run(
         jax.tree.map(lambda _: next(new), params),
         jax.tree.map(lambda _: next(new), held),
     )
+    known = {one: other for one, other in shared.items() if {one[0], other[0]} <= params.keys()}
+    params = tied(params, known)
     states: dict[str, Any] = {}
     if loss is not None:
         key, (args, kwargs) = jax.random.key(0), form.call(values)
@@ -231,8 +233,11 @@ def _prior_of(model: Callable) -> Callable:
 
 def _found(
     model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The parameters of the guide, those of the model, and what is held beside them."""
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[Place, Place]]:
+    """The parameters of the guide, those of the model, what is held beside them, and the arrays
+    that modules of two names share.
+    """
+    shared: dict[Place, Place] = {}
     keys = jax.random.split(jax.random.key(0))
     with evaluation_mode(model, guide), validation_enabled(False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -246,10 +251,11 @@ def _found(
 
         def run_model() -> tuple[dict[str, Any], dict[str, Any]]:
             own = trace(replay(seed(model, keys[1]), guide_trace)).get_trace(*args, **kwargs)
+            shared.update(shared_places(guide_trace, own))
             return learned(own), held(own)
 
         of_model, beside = jax.eval_shape(run_model)
-    return learned(guide_trace), of_model, {**beside, **held(guide_trace)}
+    return learned(guide_trace), of_model, {**beside, **held(guide_trace)}, shared
 
 
 def _arrays(

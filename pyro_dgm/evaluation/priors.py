@@ -9,6 +9,7 @@ import numpy as np
 import pyro
 import torch
 from pyro.distributions import MaskedDistribution, TorchDistribution
+from pyro.params import param_with_module_name
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from dgm_core.prior_fits import (
     depends,
     not_inside,
     not_replaced,
+    not_the_guides,
     prior_name,
     prior_site,
     shares_weights,
@@ -66,7 +68,9 @@ def fit_prior(
         run: what `fit` returns, of any model with a latent for each datum.
         data: to encode, in any form that `fit` takes; every epoch has one fresh draw of q(z | x)
             for each datum.
-        conditional: the new prior, such as `MAF(20)`; one without weights is taken as it is.
+        conditional: the new prior, such as `MAF(20)`; one without weights is taken as it is, and so
+            is the aggregate posterior, `VampPrior(encoder, posterior, pseudo_inputs=x,
+            learned=False)` with the parts of the guide.
         site: whose prior; may be left out where the model has one latent.
         num_epochs, batch_size, optim, patience, clip_norm, lr_schedule, seed, progress: of this
             fit, as `fit` takes them.
@@ -97,7 +101,8 @@ def fit_prior(
     num_epochs = check_count("num_epochs", num_epochs)
     batch_size = check_count("batch_size", batch_size)
     check_instance("run", run, Run, "what fit returns")
-    if isinstance(conditional, VampPrior):
+    aggregate = isinstance(conditional, VampPrior)
+    if aggregate and not _is_aggregate(conditional):
         raise ValueError(shares_weights(conditional))
     run, draws = _without(run, site), _some(conditional)
     with calling(run, (data,), seed=seed) as call:
@@ -105,7 +110,9 @@ def fit_prior(
         codes = partial(_codes, site)
         first, args, kwargs = _drawn(call, codes), call.args, call.kwargs
     model, fitted = with_prior(run.model, site, conditional), None
-    if any(weight.requires_grad for weight in conditional.parameters()):
+    if aggregate:
+        run = _with_parts(run, site, conditional)
+    elif any(weight.requires_grad for weight in conditional.parameters()):
 
         def draw(num: int, seed: int) -> np.ndarray:
             with calling(run, (data,), seed=seed) as call:
@@ -241,6 +248,25 @@ def _codes(site: str, joint: InferenceJoint) -> Tensor:
     value = joint.values(site)[0]
     event = value.shape[value.ndim - joint.event_dim(site) :]
     return value.reshape(-1, *event)
+
+
+def _is_aggregate(prior: VampPrior) -> bool:
+    """Whether a prior is made of encoder and posterior, and has no weights beside theirs."""
+    own = [n for n, _ in prior.named_parameters() if not n.startswith(("encoder.", "posterior."))]
+    return prior.encoder is not None and not own
+
+
+def _with_parts(run: Run, site: str, prior: VampPrior) -> Run:
+    """The run with the weights of its encoder and posterior under the name of the prior as well."""
+    known = {id(p) for network in run.networks for p in network.parameters()}
+    if not all(id(p) in known for p in prior.parameters()):
+        raise ValueError(not_the_guides(site))
+    with in_force(run):
+        own = {
+            param_with_module_name(prior_name(site), path): weight.detach().clone()
+            for path, weight in prior.named_parameters()
+        }
+    return replace(run, params={**run.params, **own})
 
 
 def _combined(run: Run, fitted: Run | None, model: Callable, networks: list[nn.Module]) -> Run:

@@ -212,3 +212,44 @@ def test_what_is_refused(backend: Any) -> None:
         refit(backend, run, made(backend, "conditionals", "DiagonalNormal", 3))
     with pytest.raises(ValueError, match="this one has those of encoder and posterior"):
         refit(backend, run, made(backend, "conditionals", "VampPrior"))
+
+
+@pytest.mark.slow("numpyro")
+def test_the_aggregate_posterior_after_training(backend: Any, tmp_path: Path) -> None:
+    """Nothing is trained: it has the weights of the run, and no mismatch to its own data."""
+    normal = made(backend, "conditionals", "Normal", 2, context_shape=4)
+    vae = made(backend, "models", "VAE", 2, 2, hidden=(4,), likelihood=normal)
+    run = trained(backend, vae.model, vae.guide, num_epochs=5)
+
+    def aggregate(parts: Any) -> Any:
+        return made(
+            backend,
+            "conditionals",
+            "VampPrior",
+            parts.encoder,
+            parts.posterior,
+            pseudo_inputs=X,
+            learned=False,
+        )
+
+    prior, evaluation = aggregate(vae), package(backend).evaluation
+    better = refit(backend, run, prior)
+    assert abs(evaluation.elbo_surgery(run, X).marginal_kl) > 1e-3
+    assert abs(evaluation.elbo_surgery(better, X).marginal_kl) < 1e-10
+    better.save(tmp_path / "file")
+    model = evaluation.with_prior(vae.model, "z", prior)
+    read = package(backend).load_run(tmp_path / "file", model, vae.guide)
+    weights = package(backend).log_weights
+    np.testing.assert_array_equal(
+        weights(read, X, num_particles=2), weights(better, X, num_particles=2)
+    )
+    with pytest.raises(ValueError, match="made of an encoder and a posterior that the guide"):
+        refit(backend, run, aggregate(made(backend, "models", "VAE", 2, 2, hidden=(4,))))
+
+
+def test_codes_that_are_not_drawn_all_at_once(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgm_core.prior_fits._KEPT", 2 * X.size)
+    prior = made(backend, "conditionals", "DiagonalNormal", 2)
+    assert len(refit(backend, fitted(backend), prior, num_epochs=5).history) == 5

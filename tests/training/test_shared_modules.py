@@ -1,5 +1,6 @@
 """A module in two places is one set of weights, in both backends and whatever places these are."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -108,3 +109,12 @@ def test_an_engine_that_would_train_two_sets_is_refused(lib: Any) -> None:
     state = svi.init(lib.jax.random.key(0), lib.array(X))
     with pytest.raises(ValueError, match=r"registered as \['encoder', 'prior'\] share weights"):
         svi.update(state, lib.array(X))
+
+
+def test_a_run_that_is_read_from_a_file_is_tied(lib: Any, tmp_path: Path) -> None:
+    both = pair(lib)
+    run = fitted(lib, both.model, both.guide)
+    run.save(tmp_path / "file")
+    read = lib.package.load_run(tmp_path / "file", both.model, both.guide)
+    ours, theirs = (lib.package.log_weights(r, X, num_particles=2) for r in (run, read))
+    np.testing.assert_array_equal(ours, theirs)

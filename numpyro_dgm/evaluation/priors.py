@@ -250,7 +250,7 @@ def _codes(site: str, joint: InferenceJoint) -> Array:
     return value.reshape(-1, *event)
 
 
-def _is_aggregate(prior: VampPrior) -> bool:
+def _is_aggregate(prior: Any) -> bool:
     """Whether a prior is made of encoder and posterior, and has no weights beside theirs."""
     number, parts = (
         len(jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array)))

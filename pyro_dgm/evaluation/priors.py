@@ -250,13 +250,13 @@ def _codes(site: str, joint: InferenceJoint) -> Tensor:
     return value.reshape(-1, *event)
 
 
-def _is_aggregate(prior: VampPrior) -> bool:
+def _is_aggregate(prior: Any) -> bool:
     """Whether a prior is made of encoder and posterior, and has no weights beside theirs."""
     own = [n for n, _ in prior.named_parameters() if not n.startswith(("encoder.", "posterior."))]
     return prior.encoder is not None and not own
 
 
-def _with_parts(run: Run, site: str, prior: VampPrior) -> Run:
+def _with_parts(run: Run, site: str, prior: Any) -> Run:
     """The run with the weights of its encoder and posterior under the name of the prior as well."""
     known = {id(p) for network in run.networks for p in network.parameters()}
     if not all(id(p) in known for p in prior.parameters()):

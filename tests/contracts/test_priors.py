@@ -152,6 +152,25 @@ def test_blocks_of_components_change_nothing(
     np.testing.assert_allclose(parts[2][0], whole[2][0], rtol=1e-10)
 
 
+def test_single_precision_far_from_all_components(lib: Any, rng: np.random.Generator) -> None:
+    """Values, and gradients that are finite, where every density is exp(-10^5) and less."""
+    encoder, posterior = networks(lib)
+    x = rng.random((6, 3))
+    prior = lib.build("conditionals", "VampPrior", encoder, posterior, pseudo_inputs=x)
+    z = np.concatenate([rng.standard_normal((3, 2)), 1e3 * rng.standard_normal((3, 2))])
+    expected = scores(lib, prior, z)
+    if lib.package.__name__ == "pyro_dgm":
+        prior, value = prior.float(), lib.array(z).float()
+    else:
+        jnp = lib.jnp
+        prior = lib.jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), prior)
+        value = jnp.asarray(z, jnp.float32)
+    found, gradients, _ = lib.values_and_gradients(lambda prior: prior().log_prob(value), prior)
+    assert found.dtype == np.float32 and expected.min() < -1e5
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
 def test_gradients_against_differences(lib: Any, rng: np.random.Generator) -> None:
     """Of pseudo-inputs, weights, encoder and posterior, in some direction each."""
     prior = lib.build(

@@ -14,7 +14,7 @@ TAB = re.compile(r":::\{tab-item\} (\w+)\n```python\n(.*?)```", re.DOTALL)
 BACKEND = {"Pyro": "pyro_dgm", "NumPyro": "numpyro_dgm"}
 
 
-@pytest.mark.slow("guides-NumPyro")
+@pytest.mark.slow("NumPyro")  # they train, and compile it
 @pytest.mark.parametrize("backend", BACKEND)
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_the_code_of_a_page_runs_from_top_to_bottom(

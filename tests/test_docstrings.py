@@ -42,7 +42,7 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 @pytest.mark.parametrize("path", FILES)
 @pytest.mark.slow(
-    *(f"numpyro_dgm.{part}" for part in ("flows", "guides", "models", "evaluation")),
+    *(f"numpyro_dgm.{part}" for part in ("flows", "guides", "models", "training", "evaluation")),
     "pyro_dgm.evaluation.nuts",
 )
 def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def test_two_exact_conditionals_give_the_evidence(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["AutoNormal", "AutoMultivariateNormal", "AutoIAFNormal"])
-@pytest.mark.slow("numpyro")
+@pytest.mark.slow
 def test_automatic_guides_as_parts(backend: Any, name: str) -> None:
     """They answer their sites, the others see the model's; the bound is one."""
     b, p, g = backend, package(backend), backend.guides

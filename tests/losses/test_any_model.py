@@ -34,6 +34,7 @@ def run_stock_svi(
     return {name: np.asarray(value) for name, value in result.params.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ELBO", "IWAE", "dreg", "scheduled"])
 def test_stock_svi_reaches_the_posterior(backend: Any, loss: str) -> None:
     from dgm_core.schedules import linear

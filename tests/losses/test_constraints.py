@@ -63,6 +63,7 @@ PROBLEMS: dict[
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_saddle_point_is_the_constrained_optimum(backend: Any, name: str) -> None:
     """The multiplier, the guide and the constrained quantity are those of the closed form."""

@@ -102,7 +102,7 @@ def test_wasserstein(backend: Any) -> None:
     )
 
 
-@pytest.mark.slow("numpyro")
+@pytest.mark.slow
 def test_trained_wasserstein_critic(backend: Any) -> None:
     """A shift of length one in the plane. (On the line a critic that starts with the wrong slope
     stays there: the penalty bars the way through slope zero.)

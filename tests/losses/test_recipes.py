@@ -136,6 +136,7 @@ def test_total_correlation_of_a_gaussian(backend: Any) -> None:
         )
 
 
+@pytest.mark.slow
 def test_total_correlation_is_learned(backend: Any) -> None:
     """The permuted draws are draws of the product: a critic that is trained on them finds the total
     correlation.
@@ -184,7 +185,7 @@ def labeled(backend: Any) -> tuple[Callable, Callable]:
     return model, guide
 
 
-@pytest.mark.slow("numpyro")
+@pytest.mark.slow
 def test_aae_with_labels(backend: Any) -> None:
     """Makhzani et al. (2016), section 2.3: a critic of code and label gives each class its part of
     the prior, in an order that x does not suggest.

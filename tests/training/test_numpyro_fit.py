@@ -16,8 +16,6 @@ from numpyro_dgm.losses import IWAE, NLL
 from numpyro_dgm.nn import MLP, BatchNorm, Dropout, Linear, register
 from numpyro_dgm.training import Adam, binarize, fit, trainer
 
-AS_USERS_COMPILE = True
-
 X = np.random.default_rng(0).normal(1.0, 2.0, (20, 3)).astype(np.float32)
 BITS = (np.random.default_rng(1).random((70, 16)) < 0.4).astype(np.float32)
 

@@ -47,6 +47,7 @@ def guide(y):
 SLOW = {"optim": Adam(0.03), "loss": ELBO(num_particles=10), "average": 0.99}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [None, 10])
 def test_a_global_latent_finds_its_posterior(batch_size):
     run = quiet(

@@ -83,6 +83,7 @@ def test_binarization_is_drawn_anew_at_every_pass() -> None:
     assert torch.equal(x, torch.ones(5)) and torch.equal(y, torch.full((5,), 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [AutoNormal, AutoDiagonalNormal, AutoDelta])
 def test_global_latents_under_subsampling_reach_the_exact_posterior(family: type) -> None:
     x, y, mean, scale = regression_data(100)

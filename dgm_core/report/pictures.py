@@ -128,7 +128,7 @@ def plot_reconstructions(
     figure = Figure(figsize=(4.2, 4), layout="constrained")
     axes = figure.subplots()
     order = np.random.default_rng(0).permutation(len(x))[:_POINTS]
-    axes.plot(x[order], mean[order], ".", markersize=3, alpha=0.5)
+    axes.plot(x[order], mean[order], ".", markersize=3 if len(x) > 200 else 8, alpha=0.5)
     if len(x):
         ends = [min(x.min(), mean.min()), max(x.max(), mean.max())]
         axes.plot(ends, ends, color="0.6", linewidth=0.8)
@@ -155,7 +155,8 @@ def plot_samples(site: Observed, drawn: np.ndarray, image_shape: tuple[int, ...]
     axes = figure.subplots()
     both = np.concatenate([seen, samples])
     low, high = np.quantile(both, (0.001, 0.999)) if len(both) else (0.0, 1.0)
-    edges = np.linspace(low, max(high, low + 1e-9), 51).tolist()
+    num_bins = int(np.clip(2 * np.sqrt(len(seen)), 8, 50))  # few data have few bins
+    edges = np.linspace(low, max(high, low + 1e-9), num_bins + 1).tolist()
     for label, values in (("data", seen), ("samples", samples)):
         axes.hist(values, edges, density=len(values) > 0, histtype="step", label=label)
     axes.legend(frameon=False, fontsize=8)

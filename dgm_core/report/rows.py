@@ -59,6 +59,7 @@ def bound_rows(log_w: np.ndarray, found: Report) -> list[Row]:
         about = "all data together, s.e. over draws" if name in errors else "all data together"
         if num > 1:
             about = f"mean of {num} data, {each['min']:.4g} to {each['max']:.4g}"
+        about += ", no bound" if name.startswith("JVI") else ""
         rows.append(row("bounds", str(each["quantity"]), each["mean"], error, about))
     if "k-hat" in found:
         bad = int(np.sum(~(found["k-hat"] <= _GOOD)))
@@ -80,7 +81,9 @@ def term_rows(values: Mapping[str, np.ndarray]) -> list[Row]:
     rows = []
     for name, x in values.items():
         error = float(np.std(x, ddof=1)) / math.sqrt(len(x)) if len(x) > 1 else math.nan
-        rows.append(row("loss", name, float(np.mean(x)), error, f"{len(x)} evaluations"))
+        rows.append(
+            row("loss", name, float(np.mean(x)), error, f"nats per datum, {len(x)} evaluations")
+        )
     return rows
 
 

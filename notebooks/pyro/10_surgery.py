@@ -221,10 +221,10 @@ plt.show()
 
 # %% [markdown]
 # A collapsed entry is the prior whatever the datum: its KL is zero for all of them, and its mean
-# does not move. At $\beta = 3$ no entry is left, at $\beta = 1$ about half of them: two ways to a
-# bound that is no better for more entries. The strong decoder has about the bound of the plain one
-# with a fraction of its rate, at the same $\beta = 1$: most of what there is to say of a digit, it
-# says itself. The bound looks fine, and only the rate gives away that the codes are nearly empty.
+# does not move. At $\beta = 3$ no entry is left, at $\beta = 1$ about half of them are active. The
+# strong decoder has a better bound than the plain one, at the same $\beta = 1$ and with less than
+# half of its rate: most of what there is to say of a digit, it says itself. The bound looks fine,
+# and only the rate gives away that the codes are nearly empty.
 #
 # ## What the entries do
 #

@@ -260,6 +260,9 @@ class _Composer:
         self._draw("training", plots.loss_curves, history)
 
     def _reconstructions(self) -> None:
+        if not self.facts.observed:
+            self.notes.append("Reconstructions and samples left out: no site is observed.")
+            return
         means = self._try("Reconstructions", self._called(self.tools.reconstruct, _SHOWN))
         for name, mean in (means or {}).items():
             site = self.facts.observed[name]

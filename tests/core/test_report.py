@@ -165,12 +165,16 @@ LOSS = SimpleNamespace(
 )
 
 
-def report(facts_, tools_, run=None, **options):
+def options_of(**options):
     counts = {"num_particles": 30, "num_draws": 4, "seed": 0}
     given = dict.fromkeys(("labels", "image_shape", "title", "rows", "vectorize")) | counts
+    return check_options(**{**given, **options})
+
+
+def report(facts_, tools_, run=None, **options):
     run = run or SimpleNamespace(model=len, guide=len, loss=LOSS)
     x = facts_.observed["x"].values
-    return composed(run, (x,), facts_, tools_, check_options(**{**given, **options}))
+    return composed(run, (x,), facts_, tools_, options_of(**options))
 
 
 def values(made, part):
@@ -253,6 +257,14 @@ def test_latents_that_all_data_share():
     assert list(made.figures)[1:3] == ["posterior predictive draws of x", "posterior"]
     assert "ELBO surgery left out: the model has no latents of each datum." in made.notes
     assert made.idata is idata
+
+
+def test_a_model_that_observes_nothing():
+    bare = facts(observed={})
+    run = SimpleNamespace(model=len, guide=len, loss=LOSS)
+    made = composed(run, (np.ones((6, 3)),), bare, tools(), options_of())
+    assert "Reconstructions and samples left out: no site is observed." in made.notes
+    assert list(made.figures) == ["codes: means of z", "importance weights"]
 
 
 def test_only_as_many_data_as_are_needed_and_their_rows(monkeypatch):

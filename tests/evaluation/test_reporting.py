@@ -1,5 +1,6 @@
 """Reports of runs of both backends: what is there, what is left out and in which words."""
 
+import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ def test_a_vae_with_labels(backend: Any, tmp_path: Path) -> None:
     vae = build(backend, package(backend).VAE, 4, 2, hidden=(8,))
     loss = backend.losses.ELBO(beta=0.5) + 2.0 * backend.losses.MMD("z")
     run = fit(backend, vae.model, vae.guide, X, loss=loss, num_epochs=2)
+    assert repr(run.loss) == repr(loss) and pickle.loads(pickle.dumps(run)).loss is None
     made = report(backend, run, X, labels=LABELS, image_shape=(1, 2, 2))
     assert made.title == "VAE" and made.loss == "ELBO(beta=0.5) + 2.0 * MMD('z')"
     assert made.formula.endswith(r"+ 2\,\mathrm{MMD}^2_{\mathrm{RBF}}(q(z), p(z))")

@@ -2,6 +2,7 @@
 
 import torch
 from pyro import distributions as dist
+from pyro.distributions import constraints
 from torch import Tensor
 
 from dgm_core.arguments import check_count, check_fraction
@@ -69,7 +70,15 @@ class MixturePrior(Parametric):
             raw[..., self.num_components :].unflatten(-1, (2, self.num_components, -1)).unbind(-3)
         )
         components = dist.Normal(loc, self.positive(raw_scale)).to_event(1)
-        return dist.MixtureSameFamily(dist.Categorical(logits=logits), components)
+        return _Mixture(dist.Categorical(logits=logits), components)
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.num_components),)
+
+
+class _Mixture(dist.MixtureSameFamily):
+    """Pyro's, with a support that can be mapped to: all real vectors."""
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.real_vector

@@ -363,3 +363,16 @@ def test_other_priors_learn_in_a_vae(
     moved = [lib.numpy(x) for x in after]
     old = [value for path, value in before.items() if path.startswith("prior.")]
     assert max(abs(x - y).max() for x, y in zip(moved, old, strict=True)) > 1e-4
+
+
+@pytest.mark.slow("numpyro")
+def test_a_mixture_is_a_prior_that_guides_can_map(lib: Any) -> None:
+    """A guide of all latents asks for the support of the prior."""
+    for prior in (
+        lib.build("conditionals", "MixturePrior", 2, 3),
+        lib.build("conditionals", "VampPrior", num_components=3),
+    ):
+        model = vae(lib, prior=prior)
+        guide = lib.build("guides", "JointGuide", model.model)
+        run = lib.package.fit(model.model, guide, X, progress=False)
+        assert lib.package.log_weights(run, X, num_particles=2).shape[0] == 2

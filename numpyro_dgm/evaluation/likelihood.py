@@ -72,6 +72,7 @@ def log_likelihood(
         plan = streamed(num_particles, num_data, chunk_size, split=split)
         reports = []
         with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
+            bar.show("weights", {})
             for part in plan.rows:
                 running = RunningWeights(1 if whole else num_data if part is None else len(part))
                 kls: dict[str, np.ndarray] = {}

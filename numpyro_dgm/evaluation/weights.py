@@ -80,6 +80,7 @@ def log_weights(
         num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
         plan = passes(num_particles, num_data, chunk_size, split=split)
         with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
+            bar.show("weights", {})
             parts = [_weights(call, plan, part, bar) for part in plan.rows]
     log_w, kls = zip(*parts, strict=True)
     kept = 1 if whole else num_data

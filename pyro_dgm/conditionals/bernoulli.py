@@ -3,7 +3,7 @@
 import torch
 from pyro import distributions as dist
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric, size_of
@@ -41,7 +41,9 @@ class Bernoulli(Parametric):
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         (logits,) = self.split(raw)
-        return _Bernoulli(logits=logits).to_event(len(self.event_shape))
+        # Looking through all logits for NaN takes a tenth of a pass; log_prob is NaN there anyway.
+        made = _Bernoulli(logits=logits, validate_args=False)
+        return made.to_event(len(self.event_shape))
 
 
 class _Bernoulli(dist.Bernoulli):
@@ -57,7 +59,11 @@ class _Bernoulli(dist.Bernoulli):
             ) from error
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return super().log_prob(value.to(self.logits.dtype))
+        if dist.is_validation_enabled():
+            self._validate_sample(value)
+        logits, value = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
+        loss = binary_cross_entropy_with_logits(logits, value, reduction="none")
+        return loss.neg_()  # where it lies: no second array of that size
 
     def entropy(self) -> Tensor:
         l = self.logits

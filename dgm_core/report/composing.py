@@ -263,6 +263,10 @@ class _Composer:
         if not self.facts.observed:
             self.notes.append("Reconstructions and samples left out: no site is observed.")
             return
+        latents = [site for site in self.facts.sites if site["kind"] == "latent"]
+        if undrawn := [site["site"] for site in latents if not site["guide"]]:
+            self.notes.append(f"Reconstructions left out: the guide does not draw {undrawn}.")
+            return
         means = self._try("Reconstructions", self._called(self.tools.reconstruct, _SHOWN))
         for name, mean in (means or {}).items():
             site = self.facts.observed[name]

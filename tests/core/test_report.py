@@ -129,7 +129,7 @@ def structure(local=("z",), shared=()):
 
 
 def facts(**changes):
-    sites = [{"site": name, "kind": "latent"} for name in ("z", "w")]
+    sites = [{"site": name, "kind": "latent", "guide": "Normal"} for name in ("z", "w")]
     given = {
         "structure": structure(),
         "sites": [*sites, {"site": "x", "kind": "observed"}],
@@ -265,6 +265,14 @@ def test_a_model_that_observes_nothing():
     made = composed(run, (np.ones((6, 3)),), bare, tools(), options_of())
     assert "Reconstructions and samples left out: no site is observed." in made.notes
     assert list(made.figures) == ["codes: means of z", "importance weights"]
+
+
+def test_what_the_guide_does_not_draw_is_not_reconstructed():
+    """It would come from the prior."""
+    sites = [{"site": "z", "kind": "latent", "guide": ""}]
+    made = report(facts(sites=sites), tools())
+    assert "Reconstructions left out: the guide does not draw ['z']." in made.notes
+    assert "reconstructions of x" not in made.figures and "samples of x" in made.figures
 
 
 def test_only_as_many_data_as_are_needed_and_their_rows(monkeypatch):

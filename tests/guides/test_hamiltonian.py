@@ -35,11 +35,21 @@ def target(b: Any, rho: float | None = None) -> Callable:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rho", "num_steps", "scale", "low", "high"),
-    [(None, 1, 0.8, -0.005, 0.002), (0.9, 1, 0.8, -0.147, -0.107), (0.9, 2, 0.4, -0.03, 0.002)],
+    ("rho", "num_steps", "scale", "low", "high", "training"),
+    [
+        (None, 1, 0.8, -0.005, 0.002, {"steps": 1500, "lr": 0.03}),
+        (0.9, 1, 0.8, -0.147, -0.107, {"steps": 3000, "lr": 0.02}),
+        (0.9, 2, 0.4, -0.03, 0.002, {"steps": 1500, "lr": 0.03}),
+    ],
 )
 def test_bounds_on_normal_targets(
-    backend: Any, rho: float | None, num_steps: int, scale: float, low: float, high: float
+    backend: Any,
+    rho: float | None,
+    num_steps: int,
+    scale: float,
+    low: float,
+    high: float,
+    training: dict[str, Any],
 ) -> None:
     """One step is exact in one dimension; a diagonal base with one step leaves 0.127 to 0.140 at
     correlation 0.9, with two steps 0.007 or less (a start too wide ends at another optimum, where
@@ -53,7 +63,7 @@ def test_bounds_on_normal_targets(
     guide = b.guides.HamiltonianGuide(
         base, num_steps=num_steps, max_step=3.0, step_size=0.5, max_force=1e3, **key(b)
     )
-    bound = fitted(b, model, guide, steps=3000, lr=0.02, num_particles=16, draws=100_000)
+    bound = fitted(b, model, guide, num_particles=16, draws=100_000, **training)
     assert low < bound - LOG_SEEN < high
 
 

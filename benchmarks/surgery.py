@@ -4,7 +4,8 @@ and Johnson (2016).
     python benchmarks/surgery.py [--epochs 60] [--dims 2 10 20] [--backends pyro numpyro]
     [--seeds 0] [--data 50000]
 
-Protocol: VAE 784-200-200-z (ReLU, Bernoulli likelihood, Normal(0, I) prior, diagonal Gaussian
+Protocol (the published architecture is not known to us, so that only the pattern can be compared):
+VAE 784-200-200-z (ReLU, Bernoulli likelihood, Normal(0, I) prior, diagonal Gaussian
 posterior), the first 50,000 training images binarized once (above 1/2), Adam 1e-3 with a linear
 decay to 1e-4, batches of 128, the last weights.  Surgery with the exact aggregate posterior of the
 first `--data` of these images, whose logarithm bounds the mutual information.  DGM_DATA_DIR may

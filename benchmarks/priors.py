@@ -215,8 +215,8 @@ def write(results: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
         f"{arguments.backend}; {results[0]['hardware']}; gain: of L_500 over the standard prior of "
         "the same seed, its mean, least and most.",
         "",
-        "Far from the published budget: the differences say how fast a model learns under each prior, "
-        "not what it ends in.",
+        "Far from the published budget: the differences say how fast a model learns under each "
+        "prior, not what it ends in.",
         "",
         "```",
         table(results),

@@ -118,6 +118,14 @@ def not_inside(site: str, conditional: Any) -> str:
     )
 
 
+def not_met(site: str) -> str:
+    """What to say of a model without the site."""
+    return (
+        f"The prior of site '{site}' cannot be replaced: the model has no site of this name, or "
+        "states it inside a scan. Give the name of one of its latents."
+    )
+
+
 def not_replaced(site: str) -> str:
     """What to say where the statement of a site is out of reach."""
     return (

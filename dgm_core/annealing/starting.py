@@ -112,6 +112,17 @@ def check_reversible(drawn: Collection[str], given: Collection[str]) -> None:
         )
 
 
+def check_inside(name: str, inside: np.ndarray) -> None:
+    """Raises ValueError for draws of the posterior outside the support of the start, given whether
+    each is inside: the weights of reverse chains from there would be infinite."""
+    if bad := int((~inside).sum()):
+        raise ValueError(
+            f"{bad} of {inside.size} values of site '{name}' that reverse chains start from lie "
+            "outside the support of what the guide draws, so that there is no upper bound: pass "
+            "start='prior', or a guide that draws all that the posterior can be."
+        )
+
+
 def check_on_line(name: str, u: np.ndarray) -> None:
     """Raises ValueError for draws at the ends of their support, which lie nowhere on the line."""
     if bad := int((~np.isfinite(u)).sum()):

@@ -17,7 +17,12 @@ from jax import Array
 
 from dgm_core.annealing.passes import Moving, Path
 from dgm_core.annealing.places import Places
-from dgm_core.annealing.starting import check_on_line, check_reversible, spread_over
+from dgm_core.annealing.starting import (
+    check_inside,
+    check_on_line,
+    check_reversible,
+    spread_over,
+)
 from dgm_core.diagnostics import point_mass_message
 from dgm_core.evaluation import weighs_whole
 from dgm_core.posterior import in_scan
@@ -72,7 +77,9 @@ class Bridge:
         def draw(call: Call, values: dict[str, Any]) -> dict[Any, Any]:
             found: dict[Any, Any] = {}
             for name, site in _drawn(call.guide(values)).items():
-                found[name, "u"] = line_of(name, site["fn"]).inv(site["value"])
+                line = line_of(name, site["fn"])
+                found[name, "u"] = u = line.inv(site["value"])
+                found[name, "inside"] = _inside(site, line(u))
                 seen = seen_entries(site)
                 found[name, "seen"] = jnp.asarray(True) if seen is None else seen
             return found
@@ -81,10 +88,13 @@ class Bridge:
         rng = np.random.default_rng(seed % 2**64)
         parts = []
         for name in self.places.names:
-            u, seen = found[name, "u"], found[name, "seen"]
+            u, seen, inside = (found[name, what] for what in ("u", "seen", "inside"))
+            hidden = ~seen.reshape(seen.shape + (1,) * (inside.ndim - seen.ndim))
             if seen.ndim > 1:  # what a mask takes out is standard normal
                 seen = seen.reshape(seen.shape + (1,) * (u.ndim - seen.ndim))
                 u = np.where(seen, u, rng.normal(size=u.shape)).astype(u.dtype)
+            if given is not None:
+                check_inside(name, inside | hidden)
             check_on_line(name, u)
             parts.append(self.places.flat(name, u, np.transpose))
         return np.concatenate(parts, -1)
@@ -187,6 +197,15 @@ class _Placed(OnLine):
         """Of a site that is drawn its value at its place."""
         if msg["type"] == "sample" and not draws_nothing(msg["fn"]):
             super().process_message(msg)
+
+
+def _inside(site: dict[str, Any], back: Array) -> Array:
+    """Whether a value (*batch,) is in the support of its site, up to rounding: `back` is where its
+    place on the real line is."""
+    value, support = site["value"], site["fn"].support
+    near = jnp.isclose(back, value, rtol=1e-4, atol=0.0, equal_nan=True)
+    batch = value.shape[: value.ndim - site["fn"].event_dim]
+    return jnp.broadcast_to(support(value), batch) | near.reshape(*batch, -1).all(-1)
 
 
 def at_temperature(kernel: Any, beta: Array, scale: Array) -> Any:

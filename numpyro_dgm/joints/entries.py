@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+from jax import Array
 from numpyro.distributions import ExpandedDistribution, Independent, TransformedDistribution
+
+from numpyro_dgm.joints.enumerated import listed
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -21,6 +25,22 @@ def entries_of(fn: Any) -> Any:
         inner = entries_of(fn.base_dist)
         return None if inner is None else TransformedDistribution(inner, fn.transforms)
     return None
+
+
+def other_values(fn: Any, value: Array) -> Array:
+    """Values (num_data, *event) of a site other than its own: of a discrete one the next in its
+    list, since all data may have the same; else those of the datum before."""
+    entries = entries_of(fn)
+    entries = fn if entries is None else entries
+    try:
+        values = listed("", entries)
+    except ValueError:
+        return jnp.roll(value, 1, 0)
+    event_dim = len(entries.event_shape)
+    ones = (1,) * (value.ndim - event_dim)
+    same = value == values.reshape(len(values), *ones, *entries.event_shape)
+    same = same.reshape(*same.shape[: same.ndim - event_dim], -1).all(-1)
+    return values[(same.argmax(0) + 1) % len(values)].astype(value.dtype)
 
 
 def _is_elementwise(transform: Any) -> bool:

@@ -20,6 +20,7 @@ from pyro_dgm.evaluation.bridge import Bridge
 from pyro_dgm.evaluation.calibration import simulated
 from pyro_dgm.evaluation.calls import Call, calling
 from pyro_dgm.guides import Guide
+from pyro_dgm.joints.handlers import Drawable
 from pyro_dgm.mcmc import HMC, Langevin
 
 __all__ = ["ais", "bdmc"]
@@ -230,10 +231,11 @@ def _annealed(
         model = plain(call.run.model)
         call.run = SimpleNamespace(model=model, guide=Guide(model, name="prior"))
     check_accepts("guide", call.run.guide, call.args, call.kwargs)
-    call.settle(rows)
-    bridge = Bridge(call, chains, kernel)
+    with Drawable():
+        call.settle(rows)
+        bridge = Bridge(call, chains, kernel)
+        starts = bridge.starts(seed=seed)
     plan = plan if bridge.splits else plan.undivided()
-    starts = bridge.starts(seed=seed)
     ends = None if given is None else bridge.starts(given, seed=seed)
     identity: dict[str, Any] = {}
     if folder is not None:

@@ -21,6 +21,7 @@ from dgm_core.prior_fits import (
     check_event,
     depends,
     not_inside,
+    not_met,
     not_replaced,
     not_the_guides,
     prior_name,
@@ -152,7 +153,8 @@ def with_prior(model: Callable, site: str, conditional: Conditional) -> Callable
         conditional: the prior, registered as `{site}_prior`.
 
     Raises:
-        ValueError: for a site without a name, or what is no conditional.
+        ValueError: for a site without a name, or what is no conditional; when run, for a model
+            without the site.
 
     Example:
         >>> from pyro_dgm import VAE, generate
@@ -169,8 +171,11 @@ def with_prior(model: Callable, site: str, conditional: Conditional) -> Callable
 
 def _replaced(model: Callable, site: str, conditional: Any, *args: Any, **kwargs: Any) -> Any:
     prior = register(prior_name(site), conditional)
-    with _Prior(site, prior()):
-        return model(*args, **kwargs)
+    with _Prior(site, prior()) as handler:
+        result = model(*args, **kwargs)
+    if not handler.met:
+        raise ValueError(not_met(site))
+    return result
 
 
 class _Prior(Messenger):
@@ -178,10 +183,11 @@ class _Prior(Messenger):
 
     def __init__(self, site: str, prior: TorchDistribution) -> None:
         super().__init__()
-        self.site, self.prior = site, prior
+        self.site, self.prior, self.met = site, prior, False
 
     def _pyro_sample(self, msg: Message) -> None:
         if msg["name"] == self.site:
+            self.met = True
             msg["fn"] = self.prior.expand(msg["fn"].batch_shape)
 
 

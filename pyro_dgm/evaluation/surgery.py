@@ -22,7 +22,7 @@ from dgm_core.surgery.parts import parts_of
 from dgm_core.surgery.scoring import check_rows, scores_of
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, as_numpy, calling
-from pyro_dgm.joints.entries import entries_of
+from pyro_dgm.joints.entries import entries_of, other_values
 from pyro_dgm.joints.points import point_masses
 from pyro_dgm.joints.structure import random_sites, unmasked
 
@@ -155,12 +155,12 @@ class _Codes:
         self.log_likelihood = as_numpy(joint.log_likelihood).reshape(-1)
         self.num_entries = sum(x[0].numel() for x in self.drawn.values())
         rolled = {name: x.roll(1, 0) for name, x in self.drawn.items()}
-        prior = self._model(rolled)
-        check_one_prior(_total(prior, rolled), self.log_p)
-        self.following = _following(self.guide, self._guide(rolled), self.drawn)
+        check_one_prior(_total(self._model(rolled), rolled), self.log_p)
+        others = {name: other_values(self.guide[name], x) for name, x in self.drawn.items()}
+        self.following = _following(self.guide, self._guide(others), self.drawn)
         joined = {*self.following, *_joined(self.guide)}
         self.joined = tuple(name for name in self.names if name in joined)
-        joined = {*_following(self.model, prior, self.drawn), *_joined(self.model)}
+        joined = {*_following(self.model, self._model(others), self.drawn), *_joined(self.model)}
         self.joined_prior = tuple(name for name in self.names if name in joined)
 
     @property
@@ -221,8 +221,8 @@ def _by_entry(fns: Mapping[str, Any], values: Mapping[str, Tensor], batch_ndim: 
 def _following(
     fns: Mapping[str, Any], moved: Mapping[str, Any], values: Mapping[str, Tensor]
 ) -> tuple[str, ...]:
-    """The sites that depend on others, whose distributions move when those are drawn anew; of a
-    single datum nothing is known."""
+    """The sites that depend on others, whose distributions move when those take other values;
+    of a single datum nothing is known."""
     if len(values) == 1:
         return ()
 

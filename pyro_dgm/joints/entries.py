@@ -3,8 +3,11 @@
 from typing import Any
 
 from pyro.distributions import ExpandedDistribution, TransformedDistribution
+from torch import Tensor
 from torch.distributions import Independent
 from torch.distributions import TransformedDistribution as Transformed
+
+from pyro_dgm.joints.enumerated import listed
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -23,6 +26,22 @@ def entries_of(fn: Any) -> Any:
         inner = entries_of(fn.base_dist)
         return None if inner is None else TransformedDistribution(inner, fn.transforms)
     return None
+
+
+def other_values(fn: Any, value: Tensor) -> Tensor:
+    """Values (num_data, *event) of a site other than its own: of a discrete one the next in its
+    list, since all data may have the same; else those of the datum before."""
+    entries = entries_of(fn)
+    entries = fn if entries is None else entries
+    try:
+        values = listed("", entries)
+    except ValueError:
+        return value.roll(1, 0)
+    event_dim = len(entries.event_shape)
+    ones = (1,) * (value.ndim - event_dim)
+    same = value == values.reshape(len(values), *ones, *entries.event_shape)
+    same = same.reshape(*same.shape[: same.ndim - event_dim], -1).all(-1)
+    return values[(same.long().argmax(0) + 1) % len(values)].to(value)
 
 
 def _is_elementwise(transform: Any) -> bool:

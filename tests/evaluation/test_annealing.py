@@ -277,6 +277,11 @@ def test_what_is_refused(backend: Any) -> None:
             k = b.sample("k", d.Bernoulli(b.array(0.5)))
             b.sample("x", d.Normal(1.0 * k, 1.0), obs=x)
 
+    def improper(x: Any) -> None:
+        with b.plate("data", len(x)):
+            k = b.sample("k", d.ImproperUniform(d.constraints.real, (), ()))
+            b.sample("x", d.Normal(k, 1.0), obs=x)
+
     def plain(x: Any) -> None:
         with b.plate("data", len(x)):
             b.sample("x", d.Normal(b.array(0.0), 1.0), obs=x)
@@ -293,6 +298,12 @@ def test_what_is_refused(backend: Any) -> None:
         (run, {"schedule": [0.0, 0.7, 0.5]}, "steps \\+ 1 = 3 increasing numbers from 0 to 1"),
         (run, {"reverse_from": {"q": draws["p"]}}, "draws of the posterior|would have drawn"),
         (run, {"reverse_from": {"p": np.full((2, 3), np.nan)}}, "no place on the real line"),
+        (
+            run,
+            {"reverse_from": {"p": np.full((2, 3), 1.5)}},
+            "6 of 6 values .* outside the support",
+        ),
+        (improper, {"start": "prior"}, "Site 'k' has a ImproperUniform .* cannot be drawn from"),
     ):
         with pytest.raises(ValueError, match=words):
             b.evaluation.ais(of, x, **(quick | options))

@@ -253,3 +253,10 @@ def test_codes_that_are_not_drawn_all_at_once(
     monkeypatch.setattr("dgm_core.prior_fits._KEPT", 2 * X.size)
     prior = made(backend, "conditionals", "DiagonalNormal", 2)
     assert len(refit(backend, fitted(backend), prior, num_epochs=5).history) == 5
+
+
+def test_a_site_that_the_model_does_not_have(backend: Any) -> None:
+    normal = made(backend, "conditionals", "DiagonalNormal", 2)
+    model = package(backend).evaluation.with_prior(pair(backend)[0], "w", normal)
+    with pytest.raises(ValueError, match="prior of site 'w' cannot be replaced: the model has no"):
+        backend.evaluation.elbo_surgery(backend.run(model, pair(backend)[1]), X)

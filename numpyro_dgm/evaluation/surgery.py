@@ -99,7 +99,7 @@ def elbo_surgery(
             for block in blocks_of(num_data, batch_size, rng):
                 codes = _Codes(call if batch_size is None else call.part(block))
                 scores.append(scores_of(codes, block, num_data, aggregate))
-                notes = codes.notes
+                notes = notes or codes.notes
     return parts_of(scores, num_data, aggregate, notes)
 
 

@@ -171,7 +171,8 @@ def with_prior(model: Callable, site: str, conditional: Conditional) -> Callable
 
 def _replaced(model: Callable, site: str, conditional: Any, *args: Any, **kwargs: Any) -> Any:
     prior = register(prior_name(site), conditional)
-    with _Prior(site, prior()) as handler:
+    handler = _Prior(site, prior())
+    with handler:
         result = model(*args, **kwargs)
     if not handler.met:
         raise ValueError(not_met(site))

@@ -89,7 +89,8 @@ def dci(
         factors: (num_data, num_factors): class numbers where the array holds integers, else real
             numbers.
         predictor: of scikit-learn, with `feature_importances_` or `coef_` after `fit`, one for all
-            factors; None takes random forests, of classes or of numbers.
+            factors; None takes random forests, of classes or of
+            numbers, whose splits choose among all entries.
         held_out: the share of the data on which predictors are scored: accuracy of classes, R^2 of
             numbers.
         seed: of the split and of the forests.
@@ -127,7 +128,9 @@ def dci(
     importance, scores = [], []
     for column in columns:
         forest = RandomForestClassifier if column.dtype.kind == "i" else RandomForestRegressor
-        model = forest(random_state=seed) if predictor is None else clone(predictor)
+        model = (
+            forest(random_state=seed, max_features=None) if predictor is None else clone(predictor)
+        )
         model.fit(codes[train], column[train])
         importance.append(_importance(model))
         scores.append(model.score(codes[test], column[test]))

@@ -70,6 +70,16 @@ def test_dci_of_a_matrix() -> None:
     assert found.completeness == pytest.approx(1 - second / 2)
 
 
+def test_dci_of_codes_with_noise_and_an_idle_entry() -> None:
+    """Each entry tells one factor, and the third none: 1, but for a trace of the forest; rotated by
+    45 degrees each tells both alike: 0."""
+    factors, noise = RNG.integers(0, 3, (200, 2)), 0.01 * RNG.normal(size=(200, 2))
+    found = dci(np.c_[factors + noise, RNG.normal(size=200)], factors)
+    assert min(found.disentanglement, found.completeness) > 0.95
+    rotated = dci(factors @ [[1, 1], [1, -1]] + noise, factors)
+    assert max(rotated.disentanglement, rotated.completeness) < 0.05
+
+
 def test_dci_of_codes() -> None:
     """Codes that are the factors; codes of which one knows all and one nothing; a rotation by 45
     degrees under linear predictors, whose coefficients are known."""

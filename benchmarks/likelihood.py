@@ -247,7 +247,7 @@ def bounds(backend: str, num_epochs: int, num_images: int, steps: int, chains: i
     for name in ("ais", "bdmc"):
         before = time.perf_counter()
         found = getattr(evaluation, name)(
-            run, test, checkpoint=HERE / f"{backend}-{name}", **options
+            run, test, checkpoint=f"runs/likelihood/{backend}-{name}", **options
         )
         taken = time.perf_counter() - before
         label = "AIS" if name == "ais" else "BDMC, simulated images:"

@@ -49,9 +49,9 @@ class Caller(Protocol):
     def guide_plates(self) -> list[tuple[int, int]]:
         """(size, declared size) of the plates in a run of the guide."""
 
-    def guide_draws(self, rows: np.ndarray | None, *, flipped: bool = False) -> dict[str, Any]:
-        """What the guide draws as these rows, always from the same random numbers; flipped:
-        from the data in reverse order.
+    def guide_draws(self, rows: np.ndarray | None, *, rolled: bool = False) -> dict[str, Any]:
+        """What the guide draws as these rows, always from the same random numbers; rolled:
+        from the data moved by one.
         """
 
     def is_other_data(self) -> bool:
@@ -390,4 +390,4 @@ def _checked(rows: Any, num_rows: int, num_data: int | None) -> np.ndarray:
 
 
 def _ignores_data(call: Caller, rows: np.ndarray) -> bool:
-    return same_draws(call.guide_draws(rows), call.guide_draws(rows, flipped=True))
+    return same_draws(call.guide_draws(rows), call.guide_draws(rows, rolled=True))

@@ -224,14 +224,14 @@ class Call:
         jax.eval_shape(look)
         return list(found.values())
 
-    def guide_draws(self, rows: np.ndarray | None, *, flipped: bool = False) -> dict[str, Any]:
-        """What the guide draws as these rows, always from the same random numbers; flipped:
-        from the data in reverse order.
+    def guide_draws(self, rows: np.ndarray | None, *, rolled: bool = False) -> dict[str, Any]:
+        """What the guide draws as these rows, always from the same random numbers; rolled:
+        from the data moved by one.
         """
         own = copy(self)
         own.rows, own._key, own._drawn = rows, jax.random.key(0), 0
-        if flipped:
-            own.args, own.kwargs = self._mapped(lambda x: x[::-1])
+        if rolled:
+            own.args, own.kwargs = self._mapped(lambda x: jnp.roll(x, 1, 0))
         return {name: np.asarray(site["value"]) for name, site in random_sites(own.guide()).items()}
 
     def is_other_data(self) -> bool:

@@ -147,7 +147,7 @@ def _amortized(
             if number < 2:
                 looks.append(call.guide_draws(call.rows))
             if len(calls) == 1:
-                looks.append(call.guide_draws(call.rows, flipped=True))
+                looks.append(call.guide_draws(call.rows, rolled=True))
             if number < 2 and len(looks) == 2:
                 check_looks(*looks)
             posteriors.append(read_values(call, num_draws, first.model_sites))

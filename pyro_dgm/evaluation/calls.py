@@ -216,11 +216,11 @@ class Call:
             self.run.guide(*self.args, **self.kwargs)
         return list(plates.sizes.values())
 
-    def guide_draws(self, rows: np.ndarray | None, *, flipped: bool = False) -> dict[str, Any]:
-        """What the guide draws as these rows, always from the same random numbers; flipped:
-        from the data in reverse order.
+    def guide_draws(self, rows: np.ndarray | None, *, rolled: bool = False) -> dict[str, Any]:
+        """What the guide draws as these rows, always from the same random numbers; rolled:
+        from the data moved by one.
         """
-        args, kwargs = self._mapped(lambda x: x.flip(0)) if flipped else (self.args, self.kwargs)
+        args, kwargs = self._mapped(lambda x: x.roll(1, 0)) if rolled else (self.args, self.kwargs)
         torch.manual_seed(0)
         with self._numbered(rows):
             sites = random_sites(trace_of(self.run.guide, args, kwargs))

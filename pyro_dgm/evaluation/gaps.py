@@ -80,7 +80,7 @@ def inference_gaps(
         drawn = {n: first.is_reparameterized(n) for n in first.latent_sites}
         determined = {n: first.is_determined(n) for n in first.latent_sites}
         passes = {n: drawn[n] or determined[n] for n in drawn}
-        draws = (call.guide_draws(call.rows, flipped=flipped) for flipped in (False, True))
+        draws = (call.guide_draws(call.rows, rolled=rolled) for rolled in (False, True))
         looks = reads_the_same(call.args, call.kwargs) or not same_draws(*draws)
         check_amortized(first.structure, first.model_sites, looks, passes)
         call.rows = None  # every row is as good as any

@@ -70,7 +70,8 @@ def test_nothing_is_guessed(backend: Any, batch_size: int | None) -> None:
 
 
 def test_amortized_guides_need_no_rows(backend: Any) -> None:
-    """Neither where the plate holds a part of the data nor where these are others."""
+    """Neither where the plate holds a part of the data nor where these are others, also such as
+    read the same from their end."""
     dist, model = backend.dist, per_datum(backend)
 
     def guide(x: Any) -> None:
@@ -79,7 +80,8 @@ def test_amortized_guides_need_no_rows(backend: Any) -> None:
             backend.sample("z", dist.Normal(x, scale * scale + 0.1))
 
     run = fit(backend, model, guide, X, batch_size=4)
-    for x in (X[8:], X + 1.0, np.arange(20.0)):
+    palindrome = np.minimum(X, X[::-1])
+    for x in (X[8:], X + 1.0, np.arange(20.0), palindrome):
         drawn = backend.evaluation.latents(run, x, num_draws=10)["z"]
         np.testing.assert_allclose(drawn.mean(0), x, atol=0.5)
 

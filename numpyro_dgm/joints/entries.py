@@ -28,14 +28,15 @@ def entries_of(fn: Any) -> Any:
 
 
 def other_values(fn: Any, value: Array) -> Array:
-    """Values (num_data, *event) of a site other than its own: of a discrete one the next in its
-    list, since all data may have the same; else those of the datum before."""
+    """Values (num_data, *event) of a site other than its own: of a discrete one the next,
+    since all data may have the same; else those of the datum before."""
     entries = entries_of(fn)
     entries = fn if entries is None else entries
     try:
         values = listed("", entries)
     except ValueError:
-        return jnp.roll(value, 1, 0)
+        counts = entries.support.is_discrete and not entries.event_shape
+        return value + 1 if counts else jnp.roll(value, 1, 0)
     event_dim = len(entries.event_shape)
     ones = (1,) * (value.ndim - event_dim)
     same = value == values.reshape(len(values), *ones, *entries.event_shape)

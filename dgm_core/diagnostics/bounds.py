@@ -167,7 +167,7 @@ def bits_per_dim(
             `logit_transform` returns beside y; 0 where the density is that of pixels in [0, 1].
 
     Raises:
-        ValueError: for bad sizes, and for numbers that are NaN.
+        ValueError: for bad sizes, and for numbers that are NaN or +inf.
 
     References:
         Theis, van den Oord and Bethge (2016), A note on the evaluation of generative models,
@@ -179,8 +179,8 @@ def bits_per_dim(
     """
     num_dims, levels = check_counts(num_dims=num_dims, levels=levels)
     for name, value in (("log_likelihood", log_likelihood), ("log_det", log_det)):
-        if np.isnan(check_floats(name, value)).any():
-            refuse(name, "free of NaN", value)
+        if not (check_floats(name, value) < np.inf).all():  # NaN is not
+            refuse(name, "free of NaN and +inf", value)
     return -(log_likelihood + log_det) / (num_dims * math.log(2)) + math.log2(levels)
 
 

@@ -48,7 +48,8 @@ def ais(
 
     Chains move from draws of q to the posterior through f_b(z) = q(z)^(1 - b) p(x, z)^b, whose
     logarithms they collect on the way:  log w = sum_k (b_k - b_{k-1}) log (p / q)(z_{k-1}), with
-    E w = p(x). Reverse chains do the same from the posterior to q, with E 1 / w = 1 / p(x).
+    E w = p(x). Reverse chains do the same from the posterior to q, with E 1 / w = 1 / p(x). Where
+    one of q and the posterior does not cover the other, its equation becomes <.
 
     All that q draws moves on the real line, whatever its support. A model with global latents or
     factors has one evidence of all its data; without observations it is the normalizing constant

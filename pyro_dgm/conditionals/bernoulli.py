@@ -41,9 +41,7 @@ class Bernoulli(Parametric):
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         (logits,) = self.split(raw)
-        # Looking through all logits for NaN takes a tenth of a pass; log_prob is NaN there anyway.
-        made = _Bernoulli(logits=logits, validate_args=False)
-        return made.to_event(len(self.event_shape))
+        return _Bernoulli(logits=logits).to_event(len(self.event_shape))
 
 
 class _Bernoulli(dist.Bernoulli):
@@ -59,7 +57,7 @@ class _Bernoulli(dist.Bernoulli):
             ) from error
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if dist.is_validation_enabled():
+        if self._validate_args:
             self._validate_sample(value)
         logits, value = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
         loss = binary_cross_entropy_with_logits(logits, value, reduction="none")

@@ -230,9 +230,9 @@ class ExemplarPrior(VampPrior):
     """Data as centers of a Parzen window in the space of codes:  p(z) = 1/N sum_n Normal(m(x_n),
     s^2 I),  m(x) the mean of posterior(encoder(x))  (Norouzi et al. 2020).
 
-    Encoder and posterior are those of the guide, as in VampPrior; s is one learned number. Left to
-    itself a datum would be coded by its own component: score training data with `given(encoder,
-    posterior, without=index)`, where index says which exemplars they are.
+    Encoder and posterior are those of the guide, as in VampPrior; s is one learned number, 1 at
+    the start. Left to itself a datum would be coded by its own component: score training data with
+    `given(encoder, posterior, without=index)`, where index says which exemplars they are.
 
     Args:
         exemplars: (N, *x_shape), the data, or some of them.

@@ -3,6 +3,7 @@ ones the evidence between them.
 """
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def below_and_above(bounds: AnnealedBounds, exact: Any, *, errors: float = 4.0) 
 @pytest.mark.slow("numpyro linear")
 @pytest.mark.parametrize("schedule", ["linear", "power"])
 def test_perfect_transitions_give_the_riemann_sums(backend: Any, schedule: str) -> None:
-    """families.md I1: K = 10, and the spread of the linear schedule."""
+    """Left and right sums of a linear-Gaussian model at K = 10, the spread of the linear ones."""
     table = {"linear": (-4.77654, -2.09134, 2.68), "power": (-3.96401, -2.33225, 1.60)}[schedule]
     b, num = backend, 3000
     bounds = b.evaluation.ais(
@@ -230,7 +231,22 @@ def test_a_killed_call_continues_in_the_same_numbers(
         bounds(checkpoint=tmp_path, steps=31)
 
 
-def test_chains_one_by_one_are_the_same(backend: Any) -> None:
+@pytest.fixture
+def own_bits(backend: Any) -> Iterator[None]:
+    """JAX's own random bits, which a key gives alone as among others; the tests' quicker ones do
+    not."""
+    if backend.name == "pyro":
+        yield
+        return
+    import jax
+
+    before = jax.config.jax_default_prng_impl
+    jax.config.update("jax_default_prng_impl", "threefry2x32")
+    yield
+    jax.config.update("jax_default_prng_impl", before)
+
+
+def test_chains_one_by_one_are_the_same(backend: Any, own_bits: None) -> None:
     """As for models that do not broadcast over chains."""
     b = backend
     options = {"steps": 4, "chains": 3, "kernel": kernels(b).HMC(0.3, 1), "progress": False}

@@ -374,5 +374,5 @@ def test_a_mixture_is_a_prior_that_guides_can_map(lib: Any) -> None:
     ):
         model = vae(lib, prior=prior)
         guide = lib.build("guides", "JointGuide", model.model)
-        run = lib.package.fit(model.model, guide, X, progress=False)
+        run = lib.package.fit(model.model, guide, X, num_steps=3, progress=False)
         assert lib.package.log_weights(run, X, num_particles=2).shape[0] == 2

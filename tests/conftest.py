@@ -78,14 +78,16 @@ def compilation(request: pytest.FixtureRequest) -> None:
     most tests compile far longer than they run.
 
     Modules that train long, look at compiled code or compare with other processes say
-    `AS_USERS_COMPILE = True`.
+    `AS_USERS_COMPILE = True`; those that need JAX's own random bits alone, as draws of a Poisson
+    distribution do, `OWN_BITS = True`.
     """
     if "jax" in sys.modules:
         import jax
 
         quickly = not getattr(request.module, "AS_USERS_COMPILE", False)
+        own_bits = getattr(request.module, "OWN_BITS", not quickly)
         jax.config.update("jax_disable_most_optimizations", quickly)
-        jax.config.update("jax_default_prng_impl", "rbg" if quickly else "threefry2x32")
+        jax.config.update("jax_default_prng_impl", "threefry2x32" if own_bits else "rbg")
 
 
 @pytest.fixture(autouse=True)

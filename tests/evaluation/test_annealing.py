@@ -147,11 +147,11 @@ def test_a_normalizing_constant(backend: Any) -> None:
 
 @pytest.mark.slow
 def test_from_a_guide_whose_draws_others_follow_from(backend: Any) -> None:
-    """A joint guide draws one vector: the chains move in it."""
+    """A joint guide draws one vector, here as wide as the prior: the chains move in it."""
     b = backend
     model, _ = c.gamma_poisson(b)
     key = {"key": b.jax.random.key(0)} if b.name == "numpyro" else {}
-    guide = b.guides.JointGuide(model, **key)
+    guide = b.guides.JointGuide(model, init="prior", init_scale=1.0, **key)
     options = {"steps": 300, "chains": 150, "kernel": kernels(b).HMC(0.2, 4), "progress": False}
     bounds = b.evaluation.ais(b.run(model, guide), c.COUNTS, schedule="power", **options)
     below_and_above(bounds, c.log_gamma_poisson())

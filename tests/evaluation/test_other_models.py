@@ -9,7 +9,7 @@ import pytest
 
 from tests.evaluation import other_models as m
 
-AS_USERS_COMPILE = True  # the quick random bits have no Poisson draws
+OWN_BITS = True  # the quick ones have no Poisson draws
 
 PARAMS = {"loc": 0.3}
 QUICK = (m.schools, m.flat_regression)

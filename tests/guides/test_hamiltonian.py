@@ -255,7 +255,7 @@ def test_eight_schools(backend: Any, seed: int) -> None:
         b.torch.manual_seed(seed)
     guide = b.guides.HamiltonianGuide(b.guides.JointGuide(model), **key(b, seed))
     bound = fitted(
-        b, model, guide, y, steps=3000, lr=0.01, num_particles=16, draws=40_000, seed=seed
+        b, model, guide, y, steps=1500, lr=0.02, num_particles=16, draws=40_000, seed=seed
     )
     assert -31.534 < bound < EVIDENCE
     assert bound == pytest.approx(-31.49, abs=0.03)

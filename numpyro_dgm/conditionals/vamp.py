@@ -35,7 +35,7 @@ __all__ = ["ExemplarPrior", "VampPrior"]
 
 class VampPrior(Conditional):
     """The posterior at K pseudo-inputs as prior:  p(z) = sum_k w_k q(z | u_k),  q(z | u) =
-    posterior(encoder(u))  (Tomczak & Welling 2018, eq. 9).
+    posterior(encoder(u))  (Tomczak & Welling 2018, section 3).
 
     Encoder and posterior are those of the guide, one set of weights: a prior made without them is
     given those of the model. In a program of your own write `prior.given(encoder, posterior)` with

@@ -15,7 +15,7 @@ modules apart at every call costs Python time. The C library keeps the memory th
 (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), so that nobody's time is that of the system's
 paging. Memory: the largest sum of what our tasks allocate at one time (torch: by its profiler; JAX:
 by the compiler's analysis, temporary and output arrays).
-A library that is not installed is left out.
+A library that is not installed is left out. Only a run of all sizes and backends is recorded.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from flows_torch import torch_libraries
 
 from dgm_core.results import format_table
 
+RECORD = Path(__file__).parent / "results" / "flows.md"
 SETUP = {
     8: ((64, 64), 1000),
     64: ((512, 512), 1000),
@@ -251,7 +252,8 @@ def main() -> None:
         "```",
         "",
     ]
-    (Path(__file__).parent / "results" / "flows.md").write_text("\n".join(head))
+    if set(arguments.sizes) == set(SETUP) and len(set(arguments.backends)) == 2:
+        RECORD.write_text("\n".join(head))
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def main() -> int:
     if arguments.record:
         machine = f"{platform.machine()}, one thread, {arguments.rounds} rounds"
         RECORD.write_text(
-            f"# Steps with a guide\n\n{__doc__.split(chr(10) * 2, 1)[1].strip()}\n\n{machine}.\n\n"
+            f"# Steps with a guide\n\n{(__doc__ or '').split(chr(10) * 2, 2)[2].strip()}\n\n{machine}.\n\n"
             f"```\n{table}\n```\n"
         )
     return int(any(float(row["ratio"]) > LIMIT for row in rows))

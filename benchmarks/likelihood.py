@@ -226,14 +226,14 @@ def bounds(backend: str, num_epochs: int, num_images: int, steps: int, chains: i
     rows = []
 
     def row(name: str, values: np.ndarray, error: np.ndarray | None, seconds: float) -> None:
-        own = np.sqrt((error**2).sum()) / len(values) if error is not None else np.nan
+        own = None if error is None else float(np.sqrt((error**2).sum()) / len(values))
         rows.append(
             {
                 "backend": backend,
                 "number": name,
                 "mean": round(float(values.mean()), 3),
                 "s.e. of the data": round(float(values.std(ddof=1) / len(values) ** 0.5), 3),
-                "Monte Carlo s.e.": round(float(own), 3),
+                "Monte Carlo s.e.": None if own is None else round(own, 3),
                 "seconds": round(seconds, 1),
             }
         )

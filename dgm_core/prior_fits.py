@@ -14,6 +14,7 @@ __all__ = [
     "check_event",
     "depends",
     "not_inside",
+    "not_met",
     "not_replaced",
     "not_the_guides",
     "prior_name",

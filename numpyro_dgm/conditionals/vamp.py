@@ -196,7 +196,7 @@ class VampPrior(Conditional):
         if without is not None:
             check_without(self.plan, without)
             left_out = one_hot(without, self.plan.number, "without")
-            log_weights = jnp.where(left_out > 0, -jnp.inf, log_weights + 0 * left_out)
+            log_weights = jnp.where(left_out > 0, -jnp.inf, log_weights)
         return Mixture(
             self.component(posterior),
             contexts,

@@ -184,7 +184,7 @@ class VampPrior(Conditional):
             check_without(self.plan, without)
             numbers = torch.as_tensor(without, device=contexts.device)
             left_out = one_hot(numbers, self.plan.number, "without")
-            log_weights = torch.where(left_out > 0, -torch.inf, log_weights + 0 * left_out)
+            log_weights = torch.where(left_out > 0, -torch.inf, log_weights)
         return Mixture(
             self.component(posterior),
             contexts,

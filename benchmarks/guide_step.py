@@ -201,9 +201,9 @@ def main() -> int:
     print(table)
     if arguments.record:
         machine = f"{platform.machine()}, one thread, {arguments.rounds} rounds"
+        protocol = (__doc__ or "").split("\n\n", 2)[2].strip()
         RECORD.write_text(
-            f"# Steps with a guide\n\n{(__doc__ or '').split(chr(10) * 2, 2)[2].strip()}\n\n{machine}.\n\n"
-            f"```\n{table}\n```\n"
+            f"# Steps with a guide\n\n{protocol}\n\n{machine}.\n\n```\n{table}\n```\n"
         )
     return int(any(float(row["ratio"]) > LIMIT for row in rows))
 

@@ -215,7 +215,7 @@ fig, axes = plt.subplots(
 for axis, (name, table) in zip(axes[0], tables.items()):
     kl = sorted([unit["KL"] for unit in table.units], reverse=True)
     axis.bar(range(1, 1 + len(kl)), kl)
-    axis.set(title=name, xlabel="entry")
+    axis.set(title=name, xlabel="entry", xticks=range(1, 9))
 axes[0, 0].set_ylabel("KL (nats)")
 plt.show()
 

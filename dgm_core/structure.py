@@ -382,14 +382,20 @@ def _broadcast(a: Shape, b: Shape, name: str) -> Shape:
 class UndrawableError(ValueError):
     """A site was to be drawn whose distribution cannot be drawn from, as an improper prior.
 
+    Args:
+        site: its name.
+        distribution: the name of its class.
+        reason: what the distribution says of it, if anything.
+
     Attributes:
         site: its name.
     """
 
-    def __init__(self, site: str, distribution: str) -> None:
+    def __init__(self, site: str, distribution: str, reason: str = "") -> None:
         super().__init__(
-            f"Site '{site}' has a {distribution} distribution, which cannot be drawn from: give it "
-            "a proper prior, or ask only for what the guide draws it for (a prediction, ELBO)."
+            f"Site '{site}' has a {distribution} distribution, which cannot be drawn from"
+            f"{f' ({reason})' if reason else ''}: give it a proper prior, or ask "
+            "only for what the guide draws it for (a prediction, ELBO)."
         )
         self.site = site
 

@@ -29,6 +29,7 @@ for name, value in {
 
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
@@ -81,7 +82,7 @@ def compilation(request: pytest.FixtureRequest) -> None:
     `AS_USERS_COMPILE = True`; those that need JAX's own random bits alone, as draws of a Poisson
     distribution do, `OWN_BITS = True`.
     """
-    if "jax" in sys.modules:
+    if find_spec("jax"):
         import jax
 
         quickly = not getattr(request.module, "AS_USERS_COMPILE", False)

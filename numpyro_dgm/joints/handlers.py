@@ -102,7 +102,7 @@ class Drawable(Messenger):
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         super().__exit__(kind, error, trace)
         if isinstance(error, NotImplementedError) and self.asked:
-            raise UndrawableError(*self.asked) from error
+            raise UndrawableError(*self.asked, str(error)) from error
 
 
 class StoppedValues(_InBodies):

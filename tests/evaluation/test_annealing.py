@@ -13,6 +13,8 @@ from dgm_core.annealing import AnnealedBounds, inverse_temperatures, store
 from tests.evaluation import closed_forms as c
 from tests.mcmc.faces import kernels
 
+OWN_BITS = True  # the quick ones have no Poisson draws
+
 
 def below_and_above(bounds: AnnealedBounds, exact: Any, *, errors: float = 4.0) -> None:
     """The exact value lies between the bounds up to their errors, and the mean weight is right."""

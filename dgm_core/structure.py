@@ -380,12 +380,8 @@ def _broadcast(a: Shape, b: Shape, name: str) -> Shape:
 
 
 class UndrawableError(ValueError):
-    """A site was to be drawn whose distribution cannot be drawn from, as an improper prior.
-
-    Args:
-        site: its name.
-        distribution: the name of its class.
-        reason: what the distribution says of it, if anything.
+    """A site was to be drawn whose distribution cannot be drawn from, as an improper prior; `reason`
+    is what the distribution says of it.
 
     Attributes:
         site: its name.

@@ -380,11 +380,9 @@ def _broadcast(a: Shape, b: Shape, name: str) -> Shape:
 
 
 class UndrawableError(ValueError):
-    """A site was to be drawn whose distribution cannot be drawn from, as an improper prior; `reason`
-    is what the distribution says of it.
+    """A site was to be drawn whose distribution cannot be drawn from, as an improper prior.
 
-    Attributes:
-        site: its name.
+    Attributes: site, its name.
     """
 
     def __init__(self, site: str, distribution: str, reason: str = "") -> None:

@@ -39,6 +39,7 @@ class Conditional:
     settings: dict[str, Any] = field(default_factory=dict)
     small: tuple[Any, ...] = (1,)  # sizes of one whose density can be integrated over a grid
     rsample: bool = True
+    mean: bool = True  # whether it has one in closed form
     contexts: tuple[Any, ...] = (0, 4)  # shapes of contexts, one or none at a time
     outside: float | None = None  # a value that must be refused
 

@@ -52,6 +52,7 @@ ELSEWHERE = {
 }
 # Made by the library, never by users: what some function of ours returns.
 MADE = {
+    "AutoregressiveDistribution",
     "Determined",
     "Divergence",
     "Evaluation",

@@ -30,7 +30,7 @@ DISTRIBUTION = ("expand", "log_prob", "rsample", "sample", "sample_with_intermed
 ENGINE = {"Loss.__call__", "Loss.loss", "Loss.loss_and_grads", "Loss.loss_with_mutable_state"}
 ENGINE |= {
     f"{distribution}.{name}"
-    for distribution in ("FlowDistribution", "ImplicitDistribution")
+    for distribution in ("AutoregressiveDistribution", "FlowDistribution", "ImplicitDistribution")
     for name in DISTRIBUTION
 }
 ENGINE |= {"Joints.key"}  # where a term's own draws come from in JAX

@@ -11,11 +11,14 @@ from jax.nn import log_sigmoid
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
-from dgm_core.arguments import check_count, check_fraction
+from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, size_of
 from numpyro_dgm.conditionals.elementwise import Elementwise
+from numpyro_dgm.conditionals.logistic import LogisticMixture
 from numpyro_dgm.nn.special import log1mexp
+
+__all__ = ["Categorical", "DiscretizedLogisticMixture"]
 
 
 class Categorical(Parametric):
@@ -59,15 +62,30 @@ class Categorical(Parametric):
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
-        return dist.Categorical(logits=jnp.stack(self.split(raw), -1)).to_event(
-            len(self.event_shape)
-        )
+        return _Categorical(logits=self.logits(raw)).to_event(len(self.event_shape))
+
+    def logits(self, raw: Array) -> Array:
+        """The parameters (*batch, num_params) as logits (*batch, dim, num_classes)."""
+        logits = raw.reshape(*raw.shape[:-1], self.num_classes, *self.event_shape)
+        return jnp.moveaxis(logits, -1 - len(self.event_shape), -1)
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.num_classes),)
 
 
-class DiscretizedLogisticMixture(Parametric):
+class _Categorical(dist.CategoricalLogits):
+    def _validate_sample(self, value: Array) -> Array:
+        classes = self.logits.shape[-1]
+        valid = (value >= 0) & (value < classes) & (value == jnp.round(value))
+        if not isinstance(valid, jax.core.Tracer) and not jnp.all(valid):
+            raise ValueError(
+                f"Categorical expects values 0, ..., {classes - 1}, got others; number the classes "
+                "from 0, or set num_classes."
+            )
+        return valid
+
+
+class DiscretizedLogisticMixture(LogisticMixture):
     """Independent pixels with levels 0, 1/(L - 1), ..., 1:  a mixture of logistic distributions,
     rounded to the nearest level.
 
@@ -99,7 +117,6 @@ class DiscretizedLogisticMixture(Parametric):
         1.0
     """
 
-    num_components: int = eqx.field(static=True)
     num_levels: int = eqx.field(static=True)
 
     def __init__(
@@ -112,44 +129,54 @@ class DiscretizedLogisticMixture(Parametric):
         min_scale: float = 1e-3,
         key: Array | None = None,
     ) -> None:
-        num_components = check_count("num_components", num_components)
         num_levels = check_count("num_levels", num_levels, 2)
-        size = size_of(dim)
-
-        def initial() -> Array:
-            spread = jnp.repeat(
-                jnp.linspace(-1.0, 1.0, num_components + 2)[1:-1], size
-            )  # components that differ
-            return jnp.concatenate([jnp.zeros_like(spread), spread, jnp.zeros_like(spread)])
-
         super().__init__(
-            dim,
-            3 * num_components * size,
-            context_shape=context_shape,
-            floor=check_fraction("min_scale", min_scale),
-            initial=initial,
-            key=key,
+            dim, num_components, context_shape=context_shape, min_scale=min_scale, key=key
         )
-        self.num_components = num_components
         self.num_levels = num_levels
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params): weights, locations and
         scales, one component after the other.
         """
-        logits, loc, raw_scale = jnp.split(
-            jnp.stack(self.split(raw), -1), 3, -1
-        )  # (*batch, dim, num_components)
-        pixels = _DiscretizedLogisticMixture(
-            logits, loc, self.positive(raw_scale), num_levels=self.num_levels
-        )
+        pixels = _DiscretizedLogisticMixture(*self.components(raw), num_levels=self.num_levels)
         return pixels.to_event(len(self.event_shape))
+
+    def rounded(self, y: Array) -> Array:
+        """The levels in [0, 1] nearest to numbers y, of which -1 and 1 are the ends."""
+        return nearest_level(y, self.num_levels)
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.num_components), f"num_levels={self.num_levels}")
 
 
-class _Levels(constraints.ParameterFreeConstraint):
+def log_level(level: Array, loc: Array, scale: Array, num_levels: int) -> Array:
+    """log P(level) in [0, 1] of a logistic variable around loc in [-1, 1] that is rounded.
+
+    Example:
+        >>> round(log_level(jnp.array(0.0), jnp.array(0.9), jnp.exp(-5.0), 256).item(), 3)
+        -281.403
+    """
+    half = 1.0 / (num_levels - 1)
+    centered = 2 * level - 1 - loc
+    upper, lower = (centered + half) / scale, (centered - half) / scale
+    inner = log_sigmoid(upper) + log_sigmoid(-lower) + log1mexp(2 * half / scale)
+    lowest, highest = level < half / 2, level > 1 - half / 2
+    return jnp.where(lowest, log_sigmoid(upper), jnp.where(highest, log_sigmoid(-lower), inner))
+
+
+def nearest_level(y: Array, num_levels: int) -> Array:
+    """The level in [0, 1] nearest to numbers y, of which -1 and 1 are the ends.
+
+    Example:
+        >>> nearest_level(jnp.array([-7.0, 0.1]), 5).tolist()
+        [0.0, 0.5]
+    """
+    levels = (y + 1) / 2 * (num_levels - 1)
+    return jnp.clip(jnp.round(levels), 0, num_levels - 1) / (num_levels - 1)
+
+
+class Levels(constraints.ParameterFreeConstraint):
     """The numbers 0, 1/(num_levels - 1), ..., 1, up to rounding."""
 
     is_discrete = True
@@ -165,7 +192,7 @@ class _Levels(constraints.ParameterFreeConstraint):
         return jnp.zeros_like(prototype)
 
     def eq(self, other: object, static: bool = False) -> bool:
-        return isinstance(other, _Levels) and other.num_levels == self.num_levels
+        return isinstance(other, Levels) and other.num_levels == self.num_levels
 
     def tree_flatten(self) -> tuple[tuple[()], tuple[tuple[()], dict[str, int]]]:
         return (), ((), {"num_levels": self.num_levels})
@@ -197,10 +224,10 @@ class _DiscretizedLogisticMixture(Elementwise):
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> constraints.Constraint:
-        return _Levels(self.num_levels)
+        return Levels(self.num_levels)
 
     def _validate_sample(self, value: Array) -> Array:
-        valid = _Levels(self.num_levels)(value)
+        valid = Levels(self.num_levels)(value)
         if not isinstance(valid, jax.core.Tracer) and not jnp.all(valid):
             raise ValueError(
                 f"DiscretizedLogisticMixture expects values k / {self.num_levels - 1} for k = 0, "
@@ -214,15 +241,7 @@ class _DiscretizedLogisticMixture(Elementwise):
         return self._score(jnp.asarray(value, self.loc.dtype))
 
     def _score(self, value: Array) -> Array:
-        half = 1.0 / (self.num_levels - 1)
-        level = value[..., None]
-        centered = 2 * level - 1 - self.loc
-        upper, lower = (centered + half) / self.scale, (centered - half) / self.scale
-        inner = log_sigmoid(upper) + log_sigmoid(-lower) + log1mexp(2 * half / self.scale)
-        lowest, highest = level < half / 2, level > 1 - half / 2
-        log_probs = jnp.where(
-            lowest, log_sigmoid(upper), jnp.where(highest, log_sigmoid(-lower), inner)
-        )
+        log_probs = log_level(value[..., None], self.loc, self.scale, self.num_levels)
         return jax.nn.logsumexp(jax.nn.log_softmax(self.logits, -1) + log_probs, -1)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
@@ -235,9 +254,8 @@ class _DiscretizedLogisticMixture(Elementwise):
             for p in (self.loc, self.scale)
         )
         u = self._uniform(key_level, sample_shape)
-        levels = (loc + scale * (jnp.log(u) - jnp.log1p(-u)) + 1) / 2 * (self.num_levels - 1)
         return jax.lax.stop_gradient(
-            jnp.clip(jnp.round(levels), 0, self.num_levels - 1) / (self.num_levels - 1)
+            nearest_level(loc + scale * (jnp.log(u) - jnp.log1p(-u)), self.num_levels)
         )
 
     @property

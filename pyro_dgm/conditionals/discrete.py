@@ -8,11 +8,14 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from dgm_core.arguments import check_count, check_fraction
+from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric, size_of
 from pyro_dgm.conditionals.elementwise import Elementwise
+from pyro_dgm.conditionals.logistic import LogisticMixture
 from pyro_dgm.nn.special import log1mexp
+
+__all__ = ["Categorical", "DiscretizedLogisticMixture"]
 
 
 class Categorical(Parametric):
@@ -48,15 +51,32 @@ class Categorical(Parametric):
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
-        return dist.Categorical(logits=torch.stack(self.split(raw), -1)).to_event(
-            len(self.event_shape)
-        )
+        return _Categorical(logits=self.logits(raw)).to_event(len(self.event_shape))
+
+    def logits(self, raw: Tensor) -> Tensor:
+        """The parameters (*batch, num_params) as logits (*batch, dim, num_classes)."""
+        logits = raw.unflatten(-1, (self.num_classes, *self.event_shape))
+        return logits.movedim(-1 - len(self.event_shape), -1)
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.num_classes),)
 
 
-class DiscretizedLogisticMixture(Parametric):
+class _Categorical(dist.Categorical):
+    def _validate_sample(self, value: Tensor) -> None:
+        try:
+            super()._validate_sample(value)
+        except ValueError as error:
+            classes = self.logits.shape[-1]
+            if torch.all((value >= 0) & (value < classes) & (value == value.round())):
+                raise  # the shape was wrong
+            raise ValueError(
+                f"Categorical expects values 0, ..., {classes - 1}, got others; number the classes "
+                "from 0, or set num_classes."
+            ) from error
+
+
+class DiscretizedLogisticMixture(LogisticMixture):
     """Independent pixels with levels 0, 1/(L - 1), ..., 1:  a mixture of logistic distributions,
     rounded to the nearest level.
 
@@ -97,43 +117,52 @@ class DiscretizedLogisticMixture(Parametric):
         context_shape: ContextShape = 0,
         min_scale: float = 1e-3,
     ) -> None:
-        num_components = check_count("num_components", num_components)
         num_levels = check_count("num_levels", num_levels, 2)
-        size = size_of(dim)
-
-        def initial() -> Tensor:
-            spread = torch.linspace(-1.0, 1.0, num_components + 2)[1:-1].repeat_interleave(
-                size
-            )  # components that differ
-            return torch.cat([torch.zeros_like(spread), spread, torch.zeros_like(spread)])
-
-        super().__init__(
-            dim,
-            3 * num_components * size,
-            context_shape=context_shape,
-            floor=check_fraction("min_scale", min_scale),
-            initial=initial,
-        )
-        self.num_components = num_components
+        super().__init__(dim, num_components, context_shape=context_shape, min_scale=min_scale)
         self.num_levels = num_levels
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params): weights, locations and
         scales, one component after the other.
         """
-        logits, loc, raw_scale = torch.stack(self.split(raw), -1).chunk(
-            3, -1
-        )  # (*batch, dim, num_components)
-        pixels = _DiscretizedLogisticMixture(
-            logits, loc, self.positive(raw_scale), num_levels=self.num_levels
-        )
+        pixels = _DiscretizedLogisticMixture(*self.components(raw), num_levels=self.num_levels)
         return pixels.to_event(len(self.event_shape))
+
+    def rounded(self, y: Tensor) -> Tensor:
+        """The levels in [0, 1] nearest to numbers y, of which -1 and 1 are the ends."""
+        return nearest_level(y, self.num_levels)
 
     def _sizes(self) -> tuple[str, ...]:
         return (str(self.num_components), f"num_levels={self.num_levels}")
 
 
-class _Levels(constraints.Constraint):
+def log_level(level: Tensor, loc: Tensor, scale: Tensor, num_levels: int) -> Tensor:
+    """log P(level) in [0, 1] of a logistic variable around loc in [-1, 1] that is rounded.
+
+    Example:
+        >>> log_level(torch.tensor(0.0), torch.tensor(0.9), torch.tensor(-5.0).exp(), 256)
+        tensor(-281.4030)
+    """
+    half = 1.0 / (num_levels - 1)
+    centered = 2 * level - 1 - loc
+    upper, lower = (centered + half) / scale, (centered - half) / scale
+    inner = logsigmoid(upper) + logsigmoid(-lower) + log1mexp(2 * half / scale)
+    lowest, highest = level < half / 2, level > 1 - half / 2
+    return torch.where(lowest, logsigmoid(upper), torch.where(highest, logsigmoid(-lower), inner))
+
+
+def nearest_level(y: Tensor, num_levels: int) -> Tensor:
+    """The level in [0, 1] nearest to numbers y, of which -1 and 1 are the ends.
+
+    Example:
+        >>> nearest_level(torch.tensor([-7.0, 0.1]), 5)
+        tensor([0.0000, 0.5000])
+    """
+    levels = (y + 1) / 2 * (num_levels - 1)
+    return levels.round().clamp(0, num_levels - 1) / (num_levels - 1)
+
+
+class Levels(constraints.Constraint):
     """The numbers 0, 1/(num_levels - 1), ..., 1, up to rounding."""
 
     is_discrete = True
@@ -162,13 +191,13 @@ class _DiscretizedLogisticMixture(Elementwise):
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> constraints.Constraint:
-        return _Levels(self.num_levels)
+        return Levels(self.num_levels)
 
     def _validate_sample(self, value: Tensor) -> None:
         try:
             super()._validate_sample(value)
         except ValueError as error:
-            if torch.all(_Levels(self.num_levels).check(value)):  # the shape was wrong
+            if torch.all(Levels(self.num_levels).check(value)):  # the shape was wrong
                 raise
             raise ValueError(
                 f"DiscretizedLogisticMixture expects values k / {self.num_levels - 1} for k = 0, "
@@ -182,14 +211,7 @@ class _DiscretizedLogisticMixture(Elementwise):
         return self._score(value.to(self.loc.dtype))
 
     def _score(self, value: Tensor) -> Tensor:
-        half = 1.0 / (self.num_levels - 1)
-        centered = 2 * value[..., None] - 1 - self.loc
-        upper, lower = (centered + half) / self.scale, (centered - half) / self.scale
-        inner = logsigmoid(upper) + logsigmoid(-lower) + log1mexp(2 * half / self.scale)
-        lowest, highest = value[..., None] < half / 2, value[..., None] > 1 - half / 2
-        log_probs = torch.where(
-            lowest, logsigmoid(upper), torch.where(highest, logsigmoid(-lower), inner)
-        )
+        log_probs = log_level(value[..., None], self.loc, self.scale, self.num_levels)
         return torch.logsumexp(torch.log_softmax(self.logits, -1) + log_probs, -1)
 
     def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
@@ -200,10 +222,7 @@ class _DiscretizedLogisticMixture(Elementwise):
                 for p in (self.loc, self.scale)
             )
             u = self._uniform(sample_shape)
-            levels = (
-                (loc + scale * (torch.log(u) - torch.log1p(-u)) + 1) / 2 * (self.num_levels - 1)
-            )
-            return levels.round().clamp(0, self.num_levels - 1) / (self.num_levels - 1)
+            return nearest_level(loc + scale * (torch.log(u) - torch.log1p(-u)), self.num_levels)
 
     @property
     def mean(self) -> Tensor:

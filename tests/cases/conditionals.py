@@ -43,13 +43,32 @@ CONDITIONALS: dict[str, Conditional] = {
     "Kumaraswamy": Conditional("Kumaraswamy", "conditionals", (3,), "unit", outside=1.0),
     "LogitNormal": Conditional("LogitNormal", "conditionals", (3,), "unit", outside=1.0),
     "Categorical": Conditional(
-        "Categorical", "conditionals", (3, 4), "classes", small=(1, 4), rsample=False
+        "Categorical",
+        "conditionals",
+        (3, 4),
+        "classes",
+        small=(1, 4),
+        rsample=False,
+        mean=False,
+        outside=4,
     ),
     "Categorical-label": Conditional(
-        "Categorical", "conditionals", (3, 4), "classes", rsample=False, contexts=(Labels(5),)
+        "Categorical",
+        "conditionals",
+        (3, 4),
+        "classes",
+        rsample=False,
+        mean=False,
+        contexts=(Labels(5),),
     ),
     "Categorical-image": Conditional(
-        "Categorical", "conditionals", (IMAGE, 4), "classes", small=(1, 4), rsample=False
+        "Categorical",
+        "conditionals",
+        (IMAGE, 4),
+        "classes",
+        small=(1, 4),
+        rsample=False,
+        mean=False,
     ),
     "DiscretizedLogisticMixture": Conditional(
         "DiscretizedLogisticMixture",
@@ -68,5 +87,27 @@ CONDITIONALS: dict[str, Conditional] = {
         rsample=False,
         contexts=MAP,
         outside=0.3,
+    ),
+    "CoupledLogisticMixture": Conditional(
+        "CoupledLogisticMixture",
+        "conditionals",
+        (3, 2),
+        "levels",
+        rsample=False,
+        mean=False,
+        outside=0.3,
+    ),
+    "CoupledLogisticMixture-map": Conditional(
+        "CoupledLogisticMixture",
+        "conditionals",
+        (IMAGE, 2),
+        "levels",
+        rsample=False,
+        mean=False,
+        contexts=MAP,
+        outside=0.3,
+    ),
+    "LogisticMixture": Conditional(
+        "LogisticMixture", "conditionals", (3, 4), "real", small=(1, 3), rsample=False
     ),
 }

@@ -90,7 +90,7 @@ def test_values_are_finite_and_expand_and_to_event(
         if isinstance(case, Flow):
             return []
         draws = lib.draw(p, (500,))
-        mean = [] if case.name == "Categorical" else [p.mean.reshape(p.batch_shape + p.event_shape)]
+        mean = [p.mean.reshape(p.batch_shape + p.event_shape)] if case.mean else []
         return [p.log_prob(value), draws, p.log_prob(draws), *mean]
 
     def run() -> tuple[Any, ...]:

@@ -69,7 +69,7 @@ def test_total_mass_is_one_and_the_mean_is_the_mean(lib: Any, case: Conditional)
 
     def run(points: Any) -> list[Any]:
         p = module() if raw is None else module.build(raw)
-        return [p.log_prob(points)] if case.name == "Categorical" else [p.log_prob(points), p.mean]
+        return [p.log_prob(points), p.mean] if case.mean else [p.log_prob(points)]
 
     log_prob, *mean = map(lib.numpy, lib.call(run, lib.array(points)))
     mass = weights * np.exp(log_prob)

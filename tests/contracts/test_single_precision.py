@@ -42,7 +42,7 @@ def parameters(case: Conditional, num_params: int) -> np.ndarray:
 def moments(p: Any) -> list[Any]:
     """Mean, variance, and the entropy where it is offered."""
     base = getattr(p, "base_dist", p)
-    if "Categorical" in type(base).__name__:
+    if any(name in type(base).__name__ for name in ("Categorical", "Coupled")):
         return []
     try:
         return [p.mean, p.variance, base.entropy()]

@@ -1,0 +1,65 @@
+"""What autoregressive conditionals decide without a tensor: sizes, and what a prefix may be."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from dgm_core.arguments import check_number
+
+__all__ = ["check_blocks", "check_prefix", "check_temperature"]
+
+
+def check_blocks(event_shape: tuple[int, ...], steps: int, size: int, block: int) -> None:
+    """ValueError unless the steps make a whole number of blocks and all entries of an event.
+
+    Example:
+        >>> check_blocks((3, 4, 4), 16, 3, 4)
+    """
+    if steps * size != prod(event_shape) or steps % block:
+        raise ValueError(
+            f"An event of shape {event_shape} cannot be drawn in {steps} steps of {size} entries, "
+            f"{block} steps at a time; the steps must make up all entries, in whole blocks."
+        )
+
+
+def check_temperature(temperature: Any) -> float:
+    """A temperature above zero, as a float.
+
+    Example:
+        >>> check_temperature(1)
+        1.0
+    """
+    return check_number("temperature", temperature, above=0)
+
+
+def check_prefix(
+    owner: Any, found: tuple[int, ...], event_shape: tuple[int, ...], axis: int, batch: Any
+) -> int:
+    """How far a prefix of shape `found` reaches along an axis of the event; ValueError where it is
+    no beginning of events of this batch.
+
+    Example:
+        >>> check_prefix("GatedPixelCNN((1, 8, 8))", (5, 1, 3, 8), (1, 8, 8), 1, (5,))
+        3
+        >>> check_prefix("WaveNet(9)", (5, 10), (9,), 0, (5,))
+        Traceback (most recent call last):
+        ValueError: The prefix of WaveNet(9) must have the shape (*batch, n) with n from 0 to 9 \
+and a batch that broadcasts to (5,), got (5, 10); it is the beginning of a value, as an \
+autoregressive model fills in suffixes only.
+    """
+    split = max(0, len(found) - len(event_shape))
+    leading, event = found[:split], found[split:]
+    fits = len(event) == len(event_shape) and all(
+        size <= whole if place == axis else size == whole
+        for place, (size, whole) in enumerate(zip(event, event_shape))
+    )
+    same = zip(leading[::-1], tuple(batch)[::-1])
+    if not fits or len(leading) > len(batch) or any(one not in (1, all_) for one, all_ in same):
+        shape = ", ".join("n" if i == axis else str(n) for i, n in enumerate(event_shape))
+        raise ValueError(
+            f"The prefix of {owner} must have the shape (*batch, {shape}) with n from 0 to "
+            f"{event_shape[axis]} and a batch that broadcasts to {tuple(batch)}, got {found}; "
+            "it is the beginning of a value, as an autoregressive model fills in suffixes only."
+        )
+    return event[axis]

@@ -1,0 +1,6 @@
+"""Autoregressive conditionals: densities in one pass, draws from caches in about one more."""
+
+from pyro_dgm.conditionals.autoregressive.base import Autoregressive
+from pyro_dgm.conditionals.autoregressive.distribution import AutoregressiveDistribution
+
+__all__ = ["Autoregressive", "AutoregressiveDistribution"]

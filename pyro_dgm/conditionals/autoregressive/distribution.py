@@ -1,0 +1,204 @@
+"""The distribution that an autoregressive conditional returns."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution, constraints
+from torch import Tensor
+
+from dgm_core.autoregressive import check_prefix, check_temperature
+from dgm_core.contexts import is_several
+from pyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
+
+__all__ = ["AutoregressiveDistribution"]
+
+
+class AutoregressiveDistribution(TorchDistribution):
+    """p(x | c) = prod_i p(x_i | x_<i, c): scored in one pass, drawn step by step from caches.
+
+    Args:
+        network: an autoregressive conditional.
+        context: checked, as networks see it.
+        batch_shape: to which that of the context broadcasts.
+
+    Cost:
+        log_prob one pass; sample about one pass in arithmetic, in `num_steps` steps.
+
+    Raises:
+        ValueError: for values that are outside the support, and for a prefix that is no beginning
+            of values. NotImplementedError: for moments, which no pass gives.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    has_rsample = False
+
+    def __init__(
+        self,
+        network: Any,
+        context: Any,
+        batch_shape: torch.Size | tuple[int, ...],
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.network, self.context = network, context
+        super().__init__(
+            torch.Size(batch_shape), torch.Size(network.event_shape), validate_args=validate_args
+        )
+
+    @property
+    def support(self) -> Any:
+        """That of the family, for all entries."""
+        family = self.network.family
+        weight = family.head.weight
+        of_a_step = family.build(weight.new_zeros(family.num_params)).support
+        return constraints.independent(of_a_step.base_constraint, len(self.event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """Refused."""
+        raise NotImplementedError(
+            f"{self.network} has no mean in closed form: average draws, as in sample((100,))."
+        )
+
+    @property
+    def variance(self) -> Tensor:
+        """Refused."""
+        raise NotImplementedError(
+            f"{self.network} has no variance in closed form: take that of draws, as in "
+            "sample((100,))."
+        )
+
+    def expand(
+        self, batch_shape: torch.Size | tuple[int, ...], _instance: None = None
+    ) -> AutoregressiveDistribution:
+        """The same distribution with a larger batch shape."""
+        torch.broadcast_shapes(self.batch_shape, tuple(batch_shape))
+        return AutoregressiveDistribution(self.network, self.context, batch_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """sum_i log p(x_i | x_<i, c): (*batch, *event) -> (*batch,), in one pass."""
+        network, rank = self.network, len(self.event_shape)
+        if tuple(value.shape[value.ndim - rank :]) != tuple(self.event_shape):
+            raise ValueError(
+                f"{network} expects values of shape (*batch, "
+                f"{', '.join(map(str, self.event_shape))}), got {tuple(value.shape)}."
+            )
+        batch = torch.broadcast_shapes(value.shape[: value.ndim - rank], self.batch_shape)
+        x = value.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
+        values = network.to_steps(x)
+        h = network.features(network.inputs(values), self._context(batch))
+        p = network.family.build(network.family.head(h))
+        return p.log_prob(values).sum(-1).reshape(batch)
+
+    def sample(
+        self,
+        sample_shape: torch.Size | tuple[int, ...] = (),
+        temperature: float = 1.0,
+        prefix: Tensor | None = None,
+    ) -> Tensor:
+        """Draws, without gradient.
+
+        Args:
+            sample_shape: of independent draws.
+            temperature: divides logits and multiplies scales; 1 draws from the distribution.
+            prefix: the beginning of the values (*batch, *event), shorter along one axis: the first
+                steps in time, the first rows of images. Only what follows can be filled in.
+        """
+        network = self.network
+        shape = (*sample_shape, *self.batch_shape, network.num_steps, network.size)
+        weight = network.family.head.weight
+        uniforms = torch.rand(
+            *shape, num_uniforms(network.family), dtype=weight.dtype, device=weight.device
+        )
+        return self.sample_from(uniforms, temperature, prefix)
+
+    @torch.no_grad()
+    def sample_from(
+        self,
+        uniforms: Tensor,
+        temperature: float = 1.0,
+        prefix: Tensor | None = None,
+        *,
+        cached: bool = True,
+    ) -> Tensor:
+        """The draws that uniform numbers (*batch, num_steps, size, num_uniforms) give; by a pass
+        for each step, the naive way, where `cached` is False.
+        """
+        temperature = check_temperature(temperature)
+        network, batch = self.network, uniforms.shape[:-3]
+        known, num_known = None, 0
+        if prefix is not None:
+            known, num_known = self._known(prefix, batch)
+        uniforms = uniforms.reshape(-1, *uniforms.shape[-3:])
+        run = _cached if cached else _naive
+        values = run(network, self._context(batch), uniforms, temperature, known, num_known)
+        return network.from_steps(values).reshape(*batch, *self.event_shape)
+
+    def _context(self, batch: tuple[int, ...]) -> Any:
+        """The context with one batch dimension."""
+
+        def flattened(part: Tensor, shape: tuple[int, ...]) -> Tensor:
+            return part.expand(*batch, *shape).reshape(-1, *shape)
+
+        shapes = self.network.context_shape
+        if self.context is None:
+            return None
+        if is_several(shapes):
+            return tuple(map(flattened, self.context, shapes))
+        return flattened(self.context, shapes)
+
+    def _known(self, prefix: Tensor, batch: tuple[int, ...]) -> tuple[Tensor, int]:
+        """The steps of values that begin with the prefix, and how many of them it tells."""
+        network, axis = self.network, self.network.prefix_axis
+        length = check_prefix(network, tuple(prefix.shape), network.event_shape, axis, batch)
+        if not self.support.base_constraint.check(prefix).all():
+            raise ValueError(f"The prefix of {network} has values outside its support.")
+        x = prefix.new_zeros(*batch, *self.event_shape)
+        x.narrow(axis - len(self.event_shape), 0, length).copy_(prefix)
+        steps = network.num_steps * length // self.event_shape[axis]
+        return network.to_steps(x.reshape(-1, *self.event_shape)), steps
+
+
+def _cached(
+    network: Any,
+    context: Any,
+    uniforms: Tensor,
+    temperature: float,
+    known: Tensor | None,
+    num_known: int,
+) -> Tensor:
+    """Values (batch, num_steps, size), by increments."""
+    family, head = network.family, network.family.head
+    state = network.begin(context, len(uniforms))
+    previous = uniforms.new_zeros(len(uniforms), network.in_features)
+    values = []
+    for index, uniform in enumerate(uniforms.unbind(1)):
+        if index % network.block == 0:
+            state = network.enter(state, index // network.block, previous)
+        h, state = network.advance(state, index, previous)
+        if known is not None and index < num_known:
+            values.append(known[:, index])
+        else:
+            values.append(draw(family, head(h), uniform, temperature))
+        previous = network.inputs(values[-1])
+    return torch.stack(values, 1)
+
+
+def _naive(
+    network: Any,
+    context: Any,
+    uniforms: Tensor,
+    temperature: float,
+    known: Tensor | None,
+    num_known: int,
+) -> Tensor:
+    """The same by a pass for each step."""
+    family, head = network.family, network.family.head
+    first = draw(family, uniforms.new_zeros(len(uniforms), family.num_params), uniforms[:, 0], 1.0)
+    values = first[:, None].expand(-1, network.num_steps, -1).clone() if known is None else known
+    for index in range(num_known, network.num_steps):
+        h = network.features(network.inputs(values), context)[:, index]
+        values[:, index] = draw(family, head(h), uniforms[:, index], temperature)
+    return values

@@ -44,11 +44,13 @@ ELSEWHERE = {
     "Pooled": ("twins/test_functions.py", "takes rows and a mask, as no other network does"),
     "Recipe": ("guides/test_recipes.py", "a description, the same class in both"),
     "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),
+    "composed": ("core/test_attention.py", "a function of numpy, the same in both"),
     "evaluation_mode": ("contracts/test_networks.py", "changes how networks run"),
     "positive": ("twins/test_functions.py", "a function of numbers"),
     "register": ("training/test_shared_modules.py", "a statement of programs"),
     "require": ("twins/test_functions.py", "a statement of programs"),
     "size_of": ("twins/test_functions.py", "a function of numbers"),
+    "strided_attention": ("core/test_attention.py", "a pattern, the same class in both"),
 }
 # Made by the library, never by users: what some function of ours returns.
 MADE = {

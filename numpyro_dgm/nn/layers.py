@@ -16,7 +16,7 @@ from jax import Array
 
 from dgm_core.arguments import check_choice, check_count, check_fraction
 
-__all__ = ["BatchNorm", "Dropout", "Linear", "activate", "check_activation"]
+__all__ = ["BatchNorm", "Dropout", "LayerNorm", "Linear", "activate", "check_activation"]
 
 EVALUATION: ContextVar[bool] = ContextVar(
     "evaluation", default=False
@@ -203,3 +203,37 @@ class Dropout(eqx.Module):
             )
         keep = jax.random.bernoulli(key, 1.0 - self.rate, x.shape)
         return jnp.where(keep, x / (1.0 - self.rate), 0.0)
+
+
+class LayerNorm(eqx.Module):
+    """Normalization of each vector by itself, y = weight (x - mean) / sqrt(variance + 1e-5) + bias.
+
+    Args:
+        dim: .  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
+
+    Raises:
+        ValueError: for a wrong last dimension.
+
+    References:
+        Ba et al. (2016), arXiv:1607.06450.
+    """
+
+    weight: Array
+    bias: Array
+
+    def __init__(self, dim: int) -> None:
+        dim = check_count("dim", dim)
+        self.weight, self.bias = jnp.ones(dim), jnp.zeros(dim)
+
+    def __call__(self, x: Array) -> Array:
+        """Normalize x (*batch, dim)."""
+        if x.shape[-1:] != self.weight.shape:
+            raise ValueError(
+                f"LayerNorm expects a last dimension of {len(self.weight)}, got shape {x.shape}."
+            )
+        centered = x - x.mean(-1, keepdims=True)
+        variance = (centered**2).mean(-1, keepdims=True)
+        return centered * jax.lax.rsqrt(variance + 1e-5) * self.weight + self.bias
+
+    def __repr__(self) -> str:
+        return f"LayerNorm({len(self.weight)})"

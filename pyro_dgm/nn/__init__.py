@@ -1,13 +1,23 @@
 """Networks, their registration inside models, and optimizers."""
 
+from dgm_core.attention import (
+    block_attention,
+    causal_attention,
+    composed,
+    local_attention,
+    strided_attention,
+    summary_attention,
+)
+from pyro_dgm.nn.attention import MaskedAttention
 from pyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
-from pyro_dgm.nn.layers import BatchNorm, Dropout, Linear
+from pyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from pyro_dgm.nn.mlp import MLP
 from pyro_dgm.nn.modes import evaluation_mode
 from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.nn.pooled import Pooled
 from pyro_dgm.nn.register import register
 from pyro_dgm.nn.requirements import require
+from pyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
 
 __all__ = [
     "MLP",
@@ -16,9 +26,20 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Dropout",
+    "LayerNorm",
     "Linear",
+    "MaskedAttention",
     "Pooled",
+    "Positions",
+    "Transformer",
+    "TransformerBlock",
+    "block_attention",
+    "causal_attention",
+    "composed",
     "evaluation_mode",
+    "local_attention",
     "register",
     "require",
+    "strided_attention",
+    "summary_attention",
 ]

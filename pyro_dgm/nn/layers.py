@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dgm_core.arguments import check_choice, check_count, check_fraction
 
-__all__ = ["BatchNorm", "Dropout", "Linear", "activate", "check_activation"]
+__all__ = ["BatchNorm", "Dropout", "LayerNorm", "Linear", "activate", "check_activation"]
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -126,3 +126,32 @@ class Dropout(nn.Dropout):
 
     def __init__(self, rate: float) -> None:
         super().__init__(check_fraction("rate", rate))
+
+
+class LayerNorm(nn.LayerNorm):
+    """Normalization of each vector by itself, y = weight (x - mean) / sqrt(variance + 1e-5) + bias.
+
+    Args:
+        dim: .  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
+
+    Raises:
+        ValueError: for a wrong last dimension.
+
+    References:
+        Ba et al. (2016), arXiv:1607.06450.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(check_count("dim", dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize x (*batch, dim)."""
+        if x.shape[-1:] != self.weight.shape:
+            raise ValueError(
+                f"LayerNorm expects a last dimension of {len(self.weight)}, got shape "
+                f"{tuple(x.shape)}."
+            )
+        return super().forward(x.to(self.weight.dtype))
+
+    def __repr__(self) -> str:
+        return f"LayerNorm({len(self.weight)})"

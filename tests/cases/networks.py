@@ -1,5 +1,11 @@
 """Networks and layers."""
 
+from dgm_core.attention import (
+    block_attention,
+    causal_attention,
+    local_attention,
+    summary_attention,
+)
 from tests.kinds import Network
 
 NETWORKS: dict[str, Network] = {
@@ -12,6 +18,21 @@ NETWORKS: dict[str, Network] = {
     ),
     "MLP-dropout": Network("MLP", (5, (7, 6)), (5,), 6, {"activation": "elu", "dropout": 0.5}),
     "BatchNorm": Network("BatchNorm", (5,), (5,), 5),
+    "LayerNorm": Network("LayerNorm", (5,), (5,), 5),
+    "MaskedAttention": Network(
+        "MaskedAttention", (4, causal_attention(5, strict=True)), (5, 4), (5, 4), {"num_heads": 2}
+    ),
+    "MaskedAttention-sparse": Network(
+        "MaskedAttention", (4, summary_attention(7, 3)), (7, 4), (7, 4), {"head_dim": 3}
+    ),
+    "Positions": Network("Positions", ((2, 3), 5), (6, 5), (6, 5)),
+    "Transformer": Network(
+        "Transformer",
+        (4, (block_attention((2, 3), (1, 2), memory=(1, 1)), local_attention(6, 2))),
+        (6, 4),
+        (6, 4),
+        {"num_heads": 2},
+    ),
     "ConvEncoder": Network(
         "ConvEncoder",
         ((2, 9, 8),),

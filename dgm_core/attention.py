@@ -296,3 +296,15 @@ def check_patterns(patterns: Any) -> tuple[Pattern, ...]:
     if not found or not good or len({pattern.num_positions for pattern in found}) != 1:
         refuse("patterns", "a sequence of patterns of attention over one length", patterns)
     return found
+
+
+def seen_before(patterns: Any) -> np.ndarray:
+    """Which steps j < i the output of step i depends on through layers with these patterns, where
+    the input of step i is what came at step i - 1: (n, n) booleans.
+
+    Example:
+        >>> seen_before([causal_attention(3)]).astype(int).tolist()
+        [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
+    """
+    reach = composed(*patterns)
+    return np.concatenate([reach[:, 1:], np.zeros((len(reach), 1), bool)], 1)

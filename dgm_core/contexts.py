@@ -234,3 +234,41 @@ def _form(context: Any) -> str:
     if isinstance(context, (list, tuple)):
         return f"({', '.join(map(_form, context))})"
     return str(tuple(context.shape)) if hasattr(context, "shape") else shown(context)
+
+
+def step_channels(context_shape: tuple[Any, ...], steps: tuple[int, ...]) -> int:
+    """The numbers that each step of a sequence (T,), or each pixel of an image (height, width),
+    is given of a context: those of its own step or pixel where the context has as many, and all of
+    what has none.
+
+    Example:
+        >>> step_channels(((6, 2), Labels(10)), (6,)), step_channels((3, 4, 4), (4, 4))
+        (12, 3)
+    """
+    if len(steps) == 2:
+        return map_channels(context_shape, steps) or context_size(context_shape)
+    for part in parts_of(context_shape):
+        if len(part) == 2 and part[0] != steps[0]:
+            raise ValueError(
+                f"A sequence as context of a sequence must have its steps: expected ({steps[0]}, "
+                f"features), got {part}; give it flattened, with context_shape={prod(part)}, or "
+                "as a prefix."
+            )
+    return sum(part[1] if len(part) == 2 else prod(part) for part in parts_of(context_shape))
+
+
+def token_shapes(context_shape: tuple[Any, ...]) -> list[tuple[int, int]]:
+    """The number of vectors, and their size, that each part of a context makes: the steps of a
+    sequence, the pixels of a map; a vector or a label is one.
+
+    Example:
+        >>> token_shapes(((6, 2), Labels(10), (3, 4, 4)))
+        [(6, 2), (1, 10), (16, 3)]
+    """
+    shapes = []
+    for part in parts_of(context_shape):
+        if len(part) == 3:
+            shapes.append((part[1] * part[2], part[0]))
+        else:
+            shapes.append((part[0], part[1]) if len(part) == 2 else (1, prod(part)))
+    return shapes

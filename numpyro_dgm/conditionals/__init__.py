@@ -1,7 +1,13 @@
 """Conditional distributions: priors, guides and likelihoods, all of one type."""
 
 from dgm_core.contexts import Labels
-from numpyro_dgm.conditionals.autoregressive import Autoregressive, AutoregressiveDistribution
+from numpyro_dgm.conditionals.autoregressive import (
+    Autoregressive,
+    AutoregressiveDistribution,
+    CausalTransformer,
+    ImageTransformer,
+    SparseTransformer,
+)
 from numpyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
 from numpyro_dgm.conditionals.bernoulli import Bernoulli
 from numpyro_dgm.conditionals.beta import Beta, Kumaraswamy
@@ -23,6 +29,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Categorical",
+    "CausalTransformer",
     "Conditional",
     "ContinuousBernoulli",
     "CoupledLogisticMixture",
@@ -31,6 +38,7 @@ __all__ = [
     "ExemplarPrior",
     "FullRankNormal",
     "Generator",
+    "ImageTransformer",
     "ImplicitDistribution",
     "Kumaraswamy",
     "Labels",
@@ -41,6 +49,7 @@ __all__ = [
     "NoDensityError",
     "Normal",
     "Parametric",
+    "SparseTransformer",
     "StandardLogistic",
     "StandardNormal",
     "StudentT",

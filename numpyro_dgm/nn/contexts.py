@@ -13,6 +13,7 @@ from dgm_core.contexts import (
     is_map,
     is_several,
     parts_of,
+    token_shapes,
 )
 from numpyro_dgm.nn.requirements import require
 
@@ -127,3 +128,40 @@ def as_map(context: Any, context_shape: tuple[Any, ...], pixels: tuple[int, ...]
             part = part.reshape(*part.shape[: part.ndim - len(shape)], -1, 1, 1)
         maps.append(jnp.broadcast_to(part, (*batch, part.shape[-3], *pixels)))
     return jnp.concatenate(maps, -3)
+
+
+def along_steps(context: Any, context_shape: tuple[Any, ...], steps: tuple[int, ...]) -> Array:
+    """What each step of a sequence (T,), or each pixel of an image (height, width), is given of a
+    context with one batch dimension: (batch, steps, channels), or (batch, 1, channels) where it is
+    the same for all.
+
+    Example:
+        >>> context = jnp.zeros((5, 6, 2)), jnp.zeros((5, 3))
+        >>> along_steps(context, ((6, 2), (3,)), (6,)).shape
+        (5, 6, 5)
+    """
+    shapes = parts_of(context_shape)
+    if not any(len(shape) == len(steps) + 1 for shape in shapes):
+        return flat(context, context_shape)[:, None]
+    if len(steps) == 2:
+        maps = as_map(context, context_shape, steps)
+        return maps.reshape(*maps.shape[:2], -1).mT
+    parts = context if is_several(context_shape) else (context,)
+    parts = [x if len(s) == 2 else x.reshape(len(x), 1, -1) for x, s in zip(parts, shapes)]
+    wide = [jnp.broadcast_to(x, (len(x), steps[0], x.shape[-1])) for x in parts]
+    return jnp.concatenate(wide, -1)
+
+
+def as_tokens(context: Any, context_shape: tuple[Any, ...]) -> list[Array]:
+    """A context with one batch dimension as vectors (batch, number, size), for each of its parts.
+
+    Example:
+        >>> [part.shape for part in as_tokens(jnp.zeros((5, 3, 4, 4)), (3, 4, 4))]
+        [(5, 16, 3)]
+    """
+    parts = context if is_several(context_shape) else (context,)
+    shapes = zip(token_shapes(context_shape), parts_of(context_shape))
+    return [
+        x.reshape(*x.shape[:2], -1).mT if len(shape) == 3 else x.reshape(len(x), *token)
+        for x, (token, shape) in zip(parts, shapes)
+    ]

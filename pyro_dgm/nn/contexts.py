@@ -12,6 +12,7 @@ from dgm_core.contexts import (
     is_map,
     is_several,
     parts_of,
+    token_shapes,
 )
 from pyro_dgm.nn.requirements import require
 
@@ -114,3 +115,38 @@ def as_map(context: Any, context_shape: tuple[Any, ...], pixels: tuple[int, ...]
             part = part.flatten(-len(shape))[..., None, None]
         maps.append(part.expand(*batch, -1, *pixels))
     return torch.cat(maps, -3)
+
+
+def along_steps(context: Any, context_shape: tuple[Any, ...], steps: tuple[int, ...]) -> Tensor:
+    """What each step of a sequence (T,), or each pixel of an image (height, width), is given of a
+    context with one batch dimension: (batch, steps, channels), or (batch, 1, channels) where it is
+    the same for all.
+
+    Example:
+        >>> context = torch.zeros(5, 6, 2), torch.zeros(5, 3)
+        >>> along_steps(context, ((6, 2), (3,)), (6,)).shape
+        torch.Size([5, 6, 5])
+    """
+    shapes = parts_of(context_shape)
+    if not any(len(shape) == len(steps) + 1 for shape in shapes):
+        return flat(context, context_shape)[:, None]
+    if len(steps) == 2:
+        return as_map(context, context_shape, steps).flatten(-2).mT
+    parts = context if is_several(context_shape) else (context,)
+    parts = [x if len(s) == 2 else x.flatten(1)[:, None] for x, s in zip(parts, shapes)]
+    return torch.cat([part.expand(-1, steps[0], -1) for part in parts], -1)
+
+
+def as_tokens(context: Any, context_shape: tuple[Any, ...]) -> list[Tensor]:
+    """A context with one batch dimension as vectors (batch, number, size), for each of its parts.
+
+    Example:
+        >>> [part.shape for part in as_tokens(torch.zeros(5, 3, 4, 4), (3, 4, 4))]
+        [torch.Size([5, 16, 3])]
+    """
+    parts = context if is_several(context_shape) else (context,)
+    shapes = zip(token_shapes(context_shape), parts_of(context_shape))
+    return [
+        x.flatten(2).mT if len(shape) == 3 else x.reshape(len(x), *token)
+        for x, (token, shape) in zip(parts, shapes)
+    ]

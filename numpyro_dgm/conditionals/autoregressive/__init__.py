@@ -2,5 +2,16 @@
 
 from numpyro_dgm.conditionals.autoregressive.base import Autoregressive
 from numpyro_dgm.conditionals.autoregressive.distribution import AutoregressiveDistribution
+from numpyro_dgm.conditionals.autoregressive.transformers import (
+    CausalTransformer,
+    ImageTransformer,
+    SparseTransformer,
+)
 
-__all__ = ["Autoregressive", "AutoregressiveDistribution"]
+__all__ = [
+    "Autoregressive",
+    "AutoregressiveDistribution",
+    "CausalTransformer",
+    "ImageTransformer",
+    "SparseTransformer",
+]

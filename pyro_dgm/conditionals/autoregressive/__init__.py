@@ -2,5 +2,16 @@
 
 from pyro_dgm.conditionals.autoregressive.base import Autoregressive
 from pyro_dgm.conditionals.autoregressive.distribution import AutoregressiveDistribution
+from pyro_dgm.conditionals.autoregressive.transformers import (
+    CausalTransformer,
+    ImageTransformer,
+    SparseTransformer,
+)
 
-__all__ = ["Autoregressive", "AutoregressiveDistribution"]
+__all__ = [
+    "Autoregressive",
+    "AutoregressiveDistribution",
+    "CausalTransformer",
+    "ImageTransformer",
+    "SparseTransformer",
+]

@@ -181,6 +181,27 @@ def is_map(shape: tuple[int, ...], pixels: tuple[int, ...]) -> bool:
     return True
 
 
+def frames_of(shape: tuple[int, ...], steps: int) -> int:
+    """The frames of a context (frames, channels) over time, each of which holds for as many of the
+    steps; 0 for a context of another kind, the same at all steps.
+
+    ValueError for a number of frames that does not divide the steps.
+
+    Example:
+        >>> frames_of((8, 3), 16), frames_of((5,), 16), frames_of(Labels(10), 16)
+        (8, 0, 0)
+    """
+    if len(shape) != 2:
+        return 0
+    if steps % shape[0]:
+        raise ValueError(
+            f"A sequence as context must have a number of frames that divides the {steps} steps: "
+            f"expected (frames, channels), got {shape}; give it flattened, with context_shape="
+            f"{prod(shape)}, where all steps depend on all of it."
+        )
+    return shape[0]
+
+
 def check_context(owner: Any, context: Any, context_shape: tuple[Any, ...], name: str = "") -> None:
     """ValueError unless `context` (one array, a tuple of arrays, or None) has the shape that its
     owner needs, or an argument with this name must have.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,8 @@ def receptive_field(kernel_size: int, dilations: Sequence[int]) -> int:
     (kernel_size - 1) dilation_l.
 
     Example:
-        >>> doubling = [2**i for i in range(10)]
-        >>> receptive_field(2, doubling), receptive_field(2, 3 * doubling), receptive_field(3, doubling)
+        >>> stack = [2**i for i in range(10)]
+        >>> receptive_field(2, stack), receptive_field(2, 3 * stack), receptive_field(3, stack)
         (1024, 3070, 2047)
     """
     kernel_size = check_count("kernel_size", kernel_size)
@@ -65,11 +66,11 @@ class Ring:
     def delays(self) -> np.ndarray:
         return np.outer(self.dilations, np.arange(self.kernel_size - 1, 0, -1))
 
-    def taps(self, t: int | np.ndarray) -> np.ndarray:
+    def taps(self, t: Any) -> Any:
         """The rows of the past taps at step t, (layers, kernel_size - 1)."""
         lengths = self.lengths[:, None]
         return self.starts[:, None] + (t - self.delays) % np.maximum(lengths, 1)
 
-    def slots(self, t: int | np.ndarray) -> np.ndarray:
+    def slots(self, t: Any) -> Any:
         """The rows that take the values of step t, (layers,)."""
         return self.starts + t % np.maximum(self.lengths, 1)

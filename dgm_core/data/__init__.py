@@ -15,7 +15,16 @@ from functools import partial
 
 import numpy as np
 
-from dgm_core.data import images, sequences, tabular
+from dgm_core.data import audio, images, sequences, tabular
+from dgm_core.data.audio import (
+    chunks,
+    inverse_mu_law,
+    mu_law,
+    mu_law_codes,
+    mu_law_values,
+    read_wave,
+    wave_folder,
+)
 from dgm_core.data.dataset import Dataset, split_indices
 from dgm_core.data.files import DataError, cache_folder
 from dgm_core.data.preprocessing import (
@@ -42,18 +51,25 @@ __all__ = [
     "binarize",
     "cache_folder",
     "checkerboard",
+    "chunks",
     "dequantize",
     "describe",
     "eight_gaussians",
     "inverse_logit_transform",
+    "inverse_mu_law",
     "load",
     "logit_transform",
+    "mu_law",
+    "mu_law_codes",
+    "mu_law_values",
     "names",
     "pinwheel",
+    "read_wave",
     "spirals",
     "split_indices",
     "twenty_five_gaussians",
     "two_moons",
+    "wave_folder",
 ]
 
 
@@ -72,6 +88,7 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
         name: partial(sequences.polyphonic, name)
         for name in ("jsb_chorales", "muse_data", "piano_midi")
     },
+    "tones": partial(audio.tones, seed=0),
     "power": tabular.power,
     "gas": tabular.gas,
     "hepmass": tabular.hepmass,
@@ -110,8 +127,8 @@ def load(name: str, **options: int) -> Dataset:
     Args:
         name: one of `names()`.
         options: `seed` of the split (digits, mnist, fashion_mnist, omniglot, the UCI sets) or of
-            the draw (toys), `num_validation` (the images) and `num_test` (digits, omniglot). Sets
-            with three published splits take none.
+            the draw (toys, tones), `num_validation` (the images) and `num_test` (digits,
+            omniglot). Sets with three published splits take none.
 
     Raises:
         ValueError: for an unknown name or an option that the data set does not take.

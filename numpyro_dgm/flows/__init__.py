@@ -3,6 +3,7 @@
 from numpyro_dgm.flows.autoregressive import IAF, MAF, Autoregressive
 from numpyro_dgm.flows.autoregressive_maps import NAF, AutoregressiveNSF, MAFMoG
 from numpyro_dgm.flows.block import BNAF, BlockAutoregressive
+from numpyro_dgm.flows.causal import CausalAutoregressive, ParallelWaveNet
 from numpyro_dgm.flows.context_linear.base import ParametricTransform
 from numpyro_dgm.flows.context_linear.householder import Householder, Reflection
 from numpyro_dgm.flows.context_linear.planar import Planar, PlanarLayer
@@ -32,6 +33,7 @@ __all__ = [
     "Autoregressive",
     "AutoregressiveNSF",
     "BlockAutoregressive",
+    "CausalAutoregressive",
     "Coupling",
     "Diagonal",
     "ExternalFlow",
@@ -46,6 +48,7 @@ __all__ = [
     "MultiScaleRealNVP",
     "Normalization",
     "Orthogonal",
+    "ParallelWaveNet",
     "ParametricTransform",
     "Permutation",
     "Planar",

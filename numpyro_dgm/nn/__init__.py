@@ -9,6 +9,7 @@ from dgm_core.attention import (
     summary_attention,
 )
 from numpyro_dgm.nn.attention import MaskedAttention
+from numpyro_dgm.nn.causal import CausalConv, CausalStack, GatedBlock
 from numpyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
 from numpyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from numpyro_dgm.nn.mlp import MLP
@@ -23,10 +24,13 @@ __all__ = [
     "MLP",
     "Adam",
     "BatchNorm",
+    "CausalConv",
+    "CausalStack",
     "ConvDecoder",
     "ConvEncoder",
     "Dropout",
     "LayerNorm",
+    "GatedBlock",
     "Linear",
     "MaskedAttention",
     "Pooled",

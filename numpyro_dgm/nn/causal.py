@@ -16,7 +16,7 @@ from dgm_core.arguments import check_count, check_counts, check_sizes
 from dgm_core.causal import Ring, receptive_field
 from dgm_core.contexts import ContextShape, check_context_shape, context_size, frames_of, parts_of
 from numpyro_dgm.nn.convolution import uniform_weights
-from numpyro_dgm.nn.layers import Linear, times
+from numpyro_dgm.nn.layers import Linear, activate, check_activation, times
 
 __all__ = ["CausalConv", "CausalStack", "GatedBlock"]
 
@@ -149,7 +149,7 @@ class CausalStack(eqx.Module):
     """A network over time whose row t depends on the context and on the inputs before t only:
 
     h^1 = A u_{t-1} + a;  g^l = tanh(..) sigmoid(..) of a causal convolution of h^l and V^l c_t;
-    h^{l+1} = h^l + R^l g^l + r^l;  out_t = relu(P relu(S (g^1, ..., g^L) + s) + p).
+    h^{l+1} = h^l + R^l g^l + r^l;  out_t = f(P f(S (g^1, ..., g^L) + s) + p),  f the activation.
 
     Args:
         in_dim: entries of one step u_t.
@@ -160,6 +160,7 @@ class CausalStack(eqx.Module):
         kernel_size: taps of each layer.
         context_shape: a sequence (frames, channels) holds frame by frame, for T / frames steps
             each; anything else is the same at all steps.
+        activation: f, as in `MLP`.
 
     Attributes:
         receptive_field: R = 1 + sum_l (kernel_size - 1) dilation_l, the number of inputs u_{t-1},
@@ -189,6 +190,7 @@ class CausalStack(eqx.Module):
     context_shape: tuple[Any, ...] = eqx.field(static=True)
     frames: tuple[int, ...] = eqx.field(static=True)
     out_dim: int = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
     input: Linear
     blocks: list[GatedBlock]
     skip: Linear
@@ -205,6 +207,7 @@ class CausalStack(eqx.Module):
         dilations: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
         kernel_size: int = 2,
         context_shape: ContextShape = 0,
+        activation: str = "relu",
         key: Array,
     ) -> None:
         self.num_steps, channels = check_counts(num_steps=num_steps, channels=channels)
@@ -213,7 +216,7 @@ class CausalStack(eqx.Module):
         self.context_shape = check_context_shape("context_shape", context_shape)
         parts = parts_of(self.context_shape)
         self.frames = tuple(frames_of(part, num_steps) for part in parts)
-        self.out_dim = out_dim
+        self.out_dim, self.activation = out_dim, check_activation(activation)
         *keys, key_context, key_input, key_skip, key_output = jax.random.split(
             key, len(dilations) + 4
         )
@@ -242,8 +245,8 @@ class CausalStack(eqx.Module):
         """The features of all steps of u (*batch, T, in_dim)."""
         if u.shape[-2:-1] != (self.num_steps,):
             raise ValueError(
-                f"CausalStack expects (*batch, {self.num_steps}, {self.input.weight.shape[1]}), got "
-                f"shape {u.shape}."
+                f"CausalStack expects (*batch, {self.num_steps}, {self.input.weight.shape[1]}), "
+                f"got shape {u.shape}."
             )
         h, gates = self.input(later(u, 1)), []
         added = self.added(context)
@@ -254,7 +257,9 @@ class CausalStack(eqx.Module):
 
     def out(self, gates: Array) -> Array:
         """The features of steps from their gates (*batch, layers channels)."""
-        return jax.nn.relu(self.output(jax.nn.relu(self.skip(gates))))
+        for layer in (self.skip, self.output):
+            gates = activate(self.activation, layer(gates))
+        return gates
 
     @property
     def _entries(self) -> list[int]:
@@ -285,4 +290,3 @@ class CausalStack(eqx.Module):
             f"{self.input.weight.shape[0]}, dilations={self.ring.dilations}, kernel_size="
             f"{self.ring.kernel_size})"
         )
-

@@ -8,7 +8,6 @@ what the current step adds.
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax import Array
 

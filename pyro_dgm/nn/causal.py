@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from dgm_core.arguments import check_count, check_counts, check_sizes
 from dgm_core.causal import Ring, receptive_field
 from dgm_core.contexts import ContextShape, check_context_shape, context_size, frames_of, parts_of
-from pyro_dgm.nn.layers import Linear
+from pyro_dgm.nn.layers import Linear, activate, check_activation
 
 __all__ = ["CausalConv", "CausalStack", "GatedBlock"]
 
@@ -46,10 +46,10 @@ class CausalConv(nn.Conv1d):
     def __init__(
         self, in_dim: int, out_dim: int, *, kernel_size: int = 2, dilation: int = 1
     ) -> None:
-        counts = check_counts(
+        in_dim, out_dim, kernel_size, dilation = check_counts(
             in_dim=in_dim, out_dim=out_dim, kernel_size=kernel_size, dilation=dilation
         )
-        super().__init__(*counts[:3], dilation=counts[3])
+        super().__init__(in_dim, out_dim, kernel_size, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """All steps of x (*batch, steps, in_dim)."""
@@ -128,7 +128,7 @@ class CausalStack(nn.Module):
     """A network over time whose row t depends on the context and on the inputs before t only:
 
     h^1 = A u_{t-1} + a;  g^l = tanh(..) sigmoid(..) of a causal convolution of h^l and V^l c_t;
-    h^{l+1} = h^l + R^l g^l + r^l;  out_t = relu(P relu(S (g^1, ..., g^L) + s) + p).
+    h^{l+1} = h^l + R^l g^l + r^l;  out_t = f(P f(S (g^1, ..., g^L) + s) + p),  f the activation.
 
     Args:
         in_dim: entries of one step u_t.
@@ -139,6 +139,7 @@ class CausalStack(nn.Module):
         kernel_size: taps of each layer.
         context_shape: a sequence (frames, channels) holds frame by frame, for T / frames steps
             each; anything else is the same at all steps.
+        activation: f, as in `MLP`.
 
     Attributes:
         receptive_field: R = 1 + sum_l (kernel_size - 1) dilation_l, the number of inputs u_{t-1},
@@ -175,6 +176,7 @@ class CausalStack(nn.Module):
         dilations: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
         kernel_size: int = 2,
         context_shape: ContextShape = 0,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         self.num_steps, channels = check_counts(num_steps=num_steps, channels=channels)
@@ -182,12 +184,10 @@ class CausalStack(nn.Module):
         self.ring = Ring(check_count("kernel_size", kernel_size), dilations)
         self.context_shape = check_context_shape("context_shape", context_shape)
         self.frames = [frames_of(part, num_steps) for part in parts_of(self.context_shape)]
-        self.out_dim = out_dim
+        self.out_dim, self.activation = out_dim, check_activation(activation)
         self.input = Linear(in_dim, channels)
         self.blocks = nn.ModuleList(
-            GatedBlock(
-                channels, kernel_size=kernel_size, dilation=d, last=l + 1 == len(dilations)
-            )
+            GatedBlock(channels, kernel_size=kernel_size, dilation=d, last=l + 1 == len(dilations))
             for l, d in enumerate(dilations)
         )
         self.skip = Linear(len(dilations) * channels, out_dim)
@@ -211,8 +211,8 @@ class CausalStack(nn.Module):
         """The features of all steps of u (*batch, T, in_dim)."""
         if u.shape[-2:-1] != (self.num_steps,):
             raise ValueError(
-                f"CausalStack expects (*batch, {self.num_steps}, {self.input.in_features}), got "
-                f"shape {tuple(u.shape)}."
+                f"CausalStack expects (*batch, {self.num_steps}, {self.input.in_features}), "
+                f"got shape {tuple(u.shape)}."
             )
         h, gates = self.input(later(u, 1)), []
         added = self.added(context)
@@ -223,7 +223,9 @@ class CausalStack(nn.Module):
 
     def out(self, gates: Tensor) -> Tensor:
         """The features of steps from their gates (*batch, layers channels)."""
-        return torch.relu(self.output(torch.relu(self.skip(gates))))
+        for layer in (self.skip, self.output):
+            gates = activate(self.activation, layer(gates))
+        return gates
 
     @property
     def _entries(self) -> list[int]:
@@ -253,4 +255,3 @@ class CausalStack(nn.Module):
             f"{self.input.out_features}, dilations={self.ring.dilations}, kernel_size="
             f"{self.ring.kernel_size})"
         )
-

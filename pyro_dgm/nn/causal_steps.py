@@ -7,10 +7,12 @@ what the current step adds.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_dgm.nn.causal import CausalStack, gated
+from pyro_dgm.nn.layers import activate
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -34,7 +36,9 @@ class Steps:
         first = stack.input
         # h is computed without its biases, which are added to all layers at once.
         biases = torch.stack([first.bias, *(r.bias for r in residuals)]).cumsum(0)[:, None]
-        added = torch.stack([block.conv.bias for block in blocks])[:, None] + biases @ weights[:, -1]
+        added = (
+            torch.stack([block.conv.bias for block in blocks])[:, None] + biases @ weights[:, -1]
+        )
         from_context = stack.added(context)  # (num, steps or 1, layers, 2 channels)
         if from_context is None:
             self.added = [added.expand(-1, num, -1)]
@@ -43,8 +47,9 @@ class Steps:
         self.biases, self.input = biases, first.weight.T
         self.past, self.now = weights[:, :-1].flatten(1, 2), list(weights[:, -1].contiguous())
         self.ends = [(layer.bias, layer.weight.T) for layer in (stack.skip, stack.output)]
+        self.activation = stack.activation
         self.residuals = [r.weight.T for r in residuals]
-        steps = torch.arange(stack.num_steps).numpy()
+        steps = np.arange(stack.num_steps)
         rows = stack.ring.taps(steps[:, None, None]), stack.ring.slots(steps[:, None])
         device, self.size = first.weight.device, stack.ring.kernel_size - 1
         self.taps, self.slots = (list(torch.as_tensor(r, device=device).flatten(1)) for r in rows)
@@ -84,7 +89,7 @@ class Steps:
         if self.size:
             self.buffer.index_copy_(0, self.slots[index], h + self.biases)
         for bias, weight in self.ends:
-            gates = torch.addmm(bias, gates, weight).relu()
+            gates = activate(self.activation, torch.addmm(bias, gates, weight))
         return gates
 
     def _past(self, index: int) -> Tensor:

@@ -94,6 +94,20 @@ def unflat(vector: Tensor, context_shape: tuple[Any, ...]) -> Any:
     return tuple(parts) if is_several(context_shape) else parts[0]
 
 
+def spread(context: Any, context_shape: tuple[Any, ...], batch: tuple[int, ...]) -> Any:
+    """A context as networks see it for all cases of a larger batch, with one batch dimension.
+
+    Example:
+        >>> spread(torch.zeros(5, 3), (3,), (2, 5)).shape
+        torch.Size([10, 3])
+    """
+    if context is None:
+        return None
+    if is_several(context_shape):
+        return tuple(spread(part, shape, batch) for part, shape in zip(context, context_shape))
+    return context.expand(*batch, *context_shape).reshape(-1, *context_shape)
+
+
 def as_map(context: Any, context_shape: tuple[Any, ...], pixels: tuple[int, ...]) -> Tensor:
     """A context as networks see it as a map (*batch, channels, *pixels): maps with more pixels in
     blocks, vectors the same in all pixels, several one behind the other.

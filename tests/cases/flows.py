@@ -102,6 +102,26 @@ FLOWS |= {
         slow="sample",
     ),
     "BNAF": Flow("BNAF", settings={"num_layers": 1, "hidden": (3, 2)}, slow="sample"),
+    "ParallelWaveNet": Flow(
+        "ParallelWaveNet",
+        settings={"num_layers": 2, "channels": 2, "dilations": (1, 2), "activation": "tanh"},
+        contexts=(0, (4,)),  # an array of two axes is a sequence
+        slow="log_prob",
+    ),
+    "ParallelWaveNet-sequence": Flow(
+        "ParallelWaveNet",
+        sizes=((4, 2),),
+        settings={
+            "num_layers": 1,
+            "channels": 3,
+            "dilations": (1,),
+            "kernel_size": 3,
+            "activation": "tanh",
+        },
+        small=(),
+        contexts=((2, 3),),
+        slow="log_prob",
+    ),
     "Flow-autoregressive": Flow(
         "Flow",
         transforms=lambda dim: [

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dgm_core.arguments import check_count, check_sizes
+from dgm_core.arguments import check_count, check_shape, check_sizes
 
 
 def receptive_field(kernel_size: int, dilations: Sequence[int]) -> int:
@@ -25,6 +25,21 @@ def receptive_field(kernel_size: int, dilations: Sequence[int]) -> int:
     kernel_size = check_count("kernel_size", kernel_size)
     dilations = check_sizes("dilations", dilations, least=1)
     return 1 + sum((kernel_size - 1) * dilation for dilation in dilations)
+
+
+def steps_of(dim: Any) -> tuple[int, int]:
+    """The steps of a value over time, and the entries of a step.
+
+    ValueError for values that are neither (steps,) nor (steps, entries).
+
+    Example:
+        >>> steps_of(16), steps_of((16, 2))
+        ((16, 1), (16, 2))
+    """
+    shape = check_shape("dim", dim)
+    if len(shape) > 2:
+        raise ValueError(f"dim must be the steps, or (steps, entries of a step), got {dim}.")
+    return shape[0], shape[1] if len(shape) > 1 else 1
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ ELSEWHERE = {
     "Pooled": ("twins/test_functions.py", "takes rows and a mask, as no other network does"),
     "Recipe": ("guides/test_recipes.py", "a description, the same class in both"),
     "SparseTransformer": ("autoregressive/test_transformers.py", "both libraries side by side"),
+    "WaveNet": ("autoregressive/test_wavenet.py", "both libraries side by side"),
     "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),
     "composed": ("core/test_attention.py", "a function of numpy, the same in both"),
     "evaluation_mode": ("contracts/test_networks.py", "changes how networks run"),

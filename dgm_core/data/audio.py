@@ -182,7 +182,8 @@ def wave_folder(
         )
     arrays = {split: np.concatenate(found) for split, (found, _) in parts.items()}
     labels = {split: np.concatenate(found) for split, (_, found) in parts.items()}
-    return Dataset(Path(folder).name, **arrays, labels=labels)
+    train, validation, test = (arrays[split] for split in SPLITS)
+    return Dataset(Path(folder).name, train, validation, test, labels=labels)
 
 
 def tones(seed: int) -> Dataset:
@@ -198,9 +199,9 @@ def tones(seed: int) -> Dataset:
     cycles = (2.0 ** (pitches / 8) / 32)[:, None, None] * h * t
     notes = (0.45 / h * np.sin(2 * np.pi * cycles + phases)).sum(1) / 1.2 * np.exp(-t / 200)
     x = np.clip(notes + 0.01 * rng.standard_normal((num, length)), -1, 1).astype(np.float32)
-    ends = (4_000, 4_500)
-    labels = dict(zip(SPLITS, np.split(pitches, ends), strict=True))
-    return Dataset("tones", *np.split(x, ends), labels=labels)
+    train, validation, test = np.split(x, (4_000, 4_500))
+    labels = dict(zip(SPLITS, np.split(pitches, (4_000, 4_500)), strict=True))
+    return Dataset("tones", train, validation, test, labels=labels)
 
 
 def _samples(x: Any) -> np.ndarray:

@@ -7,6 +7,7 @@ from pyro_dgm.conditionals.autoregressive import (
     CausalTransformer,
     ImageTransformer,
     SparseTransformer,
+    WaveNet,
 )
 from pyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
 from pyro_dgm.conditionals.bernoulli import Bernoulli
@@ -54,6 +55,7 @@ __all__ = [
     "StandardNormal",
     "StudentT",
     "VampPrior",
+    "WaveNet",
     "positive",
     "size_of",
 ]

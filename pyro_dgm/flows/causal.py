@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_count, check_instance, check_shape
+from dgm_core.causal import steps_of
 from dgm_core.contexts import ContextShape
 from pyro_dgm.compat import in_torch_func
-from pyro_dgm.conditionals import Conditional, StandardLogistic, size_of
+from pyro_dgm.conditionals import Conditional, StandardLogistic
 from pyro_dgm.flows.flow import Flow
 from pyro_dgm.flows.scalar import Affine, ScalarMap
 from pyro_dgm.flows.transform import Transform
@@ -63,14 +64,14 @@ class CausalAutoregressive(Transform):
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.shape = _over_time(dim)
+        steps, size = steps_of(dim)
+        self.shape = check_shape("dim", dim)
         scalar = Affine() if scalar is None else scalar
         self.scalar = check_instance("scalar", scalar, ScalarMap, "a scalar map such as Affine()")
-        size = size_of(self.shape) // self.shape[0]
         self.stack = CausalStack(
             size,
             channels,
-            self.shape[0],
+            steps,
             channels=channels,
             dilations=dilations,
             kernel_size=kernel_size,
@@ -150,13 +151,6 @@ class CausalAutoregressive(Transform):
 
     def __repr__(self) -> str:
         return f"CausalAutoregressive({self.scalar}, {self.stack})"
-
-
-def _over_time(dim: int | tuple[int, ...]) -> tuple[int, ...]:
-    shape = check_shape("dim", dim)
-    if len(shape) > 2:
-        raise ValueError(f"dim must be the steps, or (steps, entries of a step), got {dim}.")
-    return shape
 
 
 class ParallelWaveNet(Flow):

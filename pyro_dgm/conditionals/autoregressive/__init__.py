@@ -7,6 +7,7 @@ from pyro_dgm.conditionals.autoregressive.transformers import (
     ImageTransformer,
     SparseTransformer,
 )
+from pyro_dgm.conditionals.autoregressive.wavenet import WaveNet
 
 __all__ = [
     "Autoregressive",
@@ -14,4 +15,5 @@ __all__ = [
     "CausalTransformer",
     "ImageTransformer",
     "SparseTransformer",
+    "WaveNet",
 ]

@@ -51,11 +51,6 @@ class Ring:
         kernel_size: taps of each layer, the current one among them.
         dilations: steps between two taps, of each layer.
 
-    Attributes:
-        rows: of the buffer.
-        starts, lengths: (layers,), of the layers' parts of it.
-        delays: (layers, kernel_size - 1), the ages of the past taps, the oldest first.
-
     Example:
         >>> ring = Ring(2, (1, 2, 4))
         >>> ring.rows, ring.taps(5).tolist(), ring.slots(5).tolist()
@@ -67,18 +62,22 @@ class Ring:
 
     @property
     def lengths(self) -> np.ndarray:
+        """The rows of each layer, (layers,)."""
         return (self.kernel_size - 1) * np.asarray(self.dilations)
 
     @property
     def rows(self) -> int:
+        """The rows of the buffer."""
         return int(self.lengths.sum())
 
     @property
     def starts(self) -> np.ndarray:
+        """The first row of each layer, (layers,)."""
         return np.cumsum(self.lengths) - self.lengths
 
     @property
     def delays(self) -> np.ndarray:
+        """The ages of the past taps, the oldest first, (layers, kernel_size - 1)."""
         return np.outer(self.dilations, np.arange(self.kernel_size - 1, 0, -1))
 
     def taps(self, t: Any) -> Any:

@@ -97,7 +97,7 @@ class WaveNet(Autoregressive):
         return self.stack(u, context)
 
     def begin(self, context: Any, num: int) -> Steps:
-        """The ring buffer, and what all steps share."""
+        """What all steps share, and the ring buffer."""
         return Steps(self.stack, context, num)
 
     def advance(self, state: Steps, index: int, previous: Tensor) -> tuple[Tensor, Steps]:

@@ -73,6 +73,19 @@ class Flow(Conditional):
 
 
 @dataclass(frozen=True)
+class Path(Conditional):
+    """A conditional of sequences: `module.name(*parts(build, context_shape))`, with the build of a
+    library; `sizes` is its event shape.
+    """
+
+    module: str = "conditionals"
+    sizes: tuple[Any, ...] = ((3, 2),)
+    support: str = "real"
+    parts: Callable[[Callable[..., Any], Any], tuple[Any, ...]] = lambda build, context: ()
+    contexts: tuple[Any, ...] = (0, (3, 4))
+
+
+@dataclass(frozen=True)
 class Network:
     """A network: `nn.name(*sizes, **settings)`, applied to arrays (*batch, *in_shape)."""
 

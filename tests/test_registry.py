@@ -17,6 +17,7 @@ from tests.source_tree import ROOT, TWINS, sources
 # Where the members of each kind are held to their contract, and where the twins are compared.
 KINDS = {
     "CONDITIONALS": ("contracts/test_conditionals.py", "twins/test_conditionals.py"),
+    "PATHS": ("contracts/test_conditionals.py", "twins/test_conditionals.py"),
     "SCALARS": ("contracts/test_scalar_maps.py",),
     "FLOWS": ("contracts/test_flows.py", "twins/test_flows.py"),
     "NETWORKS": ("contracts/test_networks.py", "twins/test_conditionals.py"),
@@ -53,6 +54,8 @@ ELSEWHERE = {
     "positive": ("twins/test_functions.py", "a function of numbers"),
     "register": ("training/test_shared_modules.py", "a statement of programs"),
     "require": ("twins/test_functions.py", "a statement of programs"),
+    "step_mask": ("twins/test_functions.py", "a function of numbers"),
+    "without_padding": ("twins/test_functions.py", "a function of numbers"),
     "size_of": ("twins/test_functions.py", "a function of numbers"),
     "strided_attention": ("core/test_attention.py", "a pattern, the same class in both"),
 }
@@ -90,7 +93,11 @@ def built() -> frozenset[type]:
     lib = PyroLibrary()
     made: list[Any] = [
         lib.conditional(case, case.contexts[0])
-        for case in (*cases.CONDITIONALS.values(), *cases.FLOWS.values())
+        for case in (
+            *cases.CONDITIONALS.values(),
+            *cases.FLOWS.values(),
+            *cases.PATHS.values(),
+        )
     ]
     made += [lib.network(case) for case in cases.NETWORKS.values()]
     models = (*cases.MODELS.values(), *cases.GANS.values(), *cases.PAIRS.values())

@@ -16,15 +16,24 @@ from numpyro_dgm.conditionals.continuous_bernoulli import ContinuousBernoulli
 from numpyro_dgm.conditionals.coupled import CoupledLogisticMixture
 from numpyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
 from numpyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
+from numpyro_dgm.conditionals.linear_normal import LinearNormal
 from numpyro_dgm.conditionals.logistic import LogisticMixture, StandardLogistic
 from numpyro_dgm.conditionals.logit_normal import LogitNormal
 from numpyro_dgm.conditionals.mixture import MixturePrior
 from numpyro_dgm.conditionals.multivariate import FullRankNormal, LowRankNormal
 from numpyro_dgm.conditionals.normal import DiagonalNormal, Normal, StandardNormal
+from numpyro_dgm.conditionals.paths.affine import AffineMarkov
+from numpyro_dgm.conditionals.paths.base import ObservedPath, Path
+from numpyro_dgm.conditionals.paths.hidden_markov import HiddenMarkov
+from numpyro_dgm.conditionals.paths.kalman import KalmanSmoother, LinearGaussian
+from numpyro_dgm.conditionals.paths.markov import Markov
+from numpyro_dgm.conditionals.paths.steps import Steps
+from numpyro_dgm.conditionals.reshaped import Reshaped
 from numpyro_dgm.conditionals.student_t import StudentT
 from numpyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
 
 __all__ = [
+    "AffineMarkov",
     "Autoregressive",
     "AutoregressiveDistribution",
     "Bernoulli",
@@ -39,20 +48,29 @@ __all__ = [
     "ExemplarPrior",
     "FullRankNormal",
     "Generator",
+    "HiddenMarkov",
     "ImageTransformer",
     "ImplicitDistribution",
+    "KalmanSmoother",
     "Kumaraswamy",
     "Labels",
+    "LinearGaussian",
+    "LinearNormal",
     "LogisticMixture",
     "LogitNormal",
     "LowRankNormal",
+    "Markov",
     "MixturePrior",
     "NoDensityError",
     "Normal",
+    "ObservedPath",
     "Parametric",
+    "Path",
+    "Reshaped",
     "SparseTransformer",
     "StandardLogistic",
     "StandardNormal",
+    "Steps",
     "StudentT",
     "VampPrior",
     "WaveNet",

@@ -20,6 +20,8 @@ from dgm_core.arguments import check_count, check_fraction
 from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, required_key
 
+__all__ = ["FullRankNormal", "LowRankNormal"]
+
 
 class LowRankNormal(Parametric):
     """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~
@@ -134,10 +136,10 @@ class FullRankNormal(Parametric):
         matrix = matrix.at[..., rows * dim + columns].set(raw[..., 2 * dim :])
         unit = matrix.at[..., np.arange(dim) * (dim + 1)].set(1.0)
         scale_tril = scale[..., None] * unit.reshape(*raw.shape[:-1], dim, dim)
-        return _FullRankNormal(loc, scale_tril=scale_tril)
+        return TypedMultivariateNormal(loc, scale_tril=scale_tril)
 
 
-class _FullRankNormal(dist.MultivariateNormal):
+class TypedMultivariateNormal(dist.MultivariateNormal):
     """NumPyro's, with draws of the type of its parameters."""
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:

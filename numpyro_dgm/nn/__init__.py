@@ -18,6 +18,7 @@ from numpyro_dgm.nn.optimizers import Adam
 from numpyro_dgm.nn.pooled import Pooled
 from numpyro_dgm.nn.register import register
 from numpyro_dgm.nn.requirements import require
+from numpyro_dgm.nn.sequences import step_mask, without_padding
 from numpyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "local_attention",
     "register",
     "require",
+    "step_mask",
     "strided_attention",
     "summary_attention",
+    "without_padding",
 ]

@@ -16,15 +16,24 @@ from pyro_dgm.conditionals.continuous_bernoulli import ContinuousBernoulli
 from pyro_dgm.conditionals.coupled import CoupledLogisticMixture
 from pyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
 from pyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
+from pyro_dgm.conditionals.linear_normal import LinearNormal
 from pyro_dgm.conditionals.logistic import LogisticMixture, StandardLogistic
 from pyro_dgm.conditionals.logit_normal import LogitNormal
 from pyro_dgm.conditionals.mixture import MixturePrior
 from pyro_dgm.conditionals.multivariate import FullRankNormal, LowRankNormal
 from pyro_dgm.conditionals.normal import DiagonalNormal, Normal, StandardNormal
+from pyro_dgm.conditionals.paths.affine import AffineMarkov
+from pyro_dgm.conditionals.paths.base import ObservedPath, Path
+from pyro_dgm.conditionals.paths.hidden_markov import HiddenMarkov
+from pyro_dgm.conditionals.paths.kalman import KalmanSmoother, LinearGaussian
+from pyro_dgm.conditionals.paths.markov import Markov
+from pyro_dgm.conditionals.paths.steps import Steps
+from pyro_dgm.conditionals.reshaped import Reshaped
 from pyro_dgm.conditionals.student_t import StudentT
 from pyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
 
 __all__ = [
+    "AffineMarkov",
     "Autoregressive",
     "AutoregressiveDistribution",
     "Bernoulli",
@@ -39,20 +48,29 @@ __all__ = [
     "ExemplarPrior",
     "FullRankNormal",
     "Generator",
+    "HiddenMarkov",
     "ImageTransformer",
     "ImplicitDistribution",
+    "KalmanSmoother",
     "Kumaraswamy",
     "Labels",
+    "LinearGaussian",
+    "LinearNormal",
     "LogisticMixture",
     "LogitNormal",
     "LowRankNormal",
+    "Markov",
     "MixturePrior",
     "NoDensityError",
     "Normal",
+    "ObservedPath",
     "Parametric",
+    "Path",
+    "Reshaped",
     "SparseTransformer",
     "StandardLogistic",
     "StandardNormal",
+    "Steps",
     "StudentT",
     "VampPrior",
     "WaveNet",

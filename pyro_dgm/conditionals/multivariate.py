@@ -15,6 +15,8 @@ from dgm_core.arguments import check_count, check_fraction
 from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric
 
+__all__ = ["FullRankNormal", "LowRankNormal"]
+
 
 class LowRankNormal(Parametric):
     """A normal distribution whose covariance is a diagonal plus a matrix of low rank:  z ~

@@ -18,6 +18,7 @@ from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.nn.pooled import Pooled
 from pyro_dgm.nn.register import register
 from pyro_dgm.nn.requirements import require
+from pyro_dgm.nn.sequences import step_mask, without_padding
 from pyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "local_attention",
     "register",
     "require",
+    "step_mask",
     "strided_attention",
     "summary_attention",
+    "without_padding",
 ]

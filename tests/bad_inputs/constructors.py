@@ -130,6 +130,17 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "min_scale": "share",
         },
     ),
+    "LinearNormal": ((2,), {"dim": "count", **CONTEXT, "min_scale": "share"}),
+    "Reshaped": ((None, 3), {"conditional": "conditional"}),
+    "Steps": ((None, 3), {"conditional": "conditional", "length": "count"}),
+    "Markov": (
+        (None, 3),
+        {"transition": "conditional", "length": "count", "initial": "conditional"},
+    ),
+    "AffineMarkov": (((3, 2),), {**CONTEXT, "min_scale": "share"}),
+    "LinearGaussian": ((None, None), {"prior": "conditional"}),
+    "KalmanSmoother": ((None, None), {"prior": "conditional"}),
+    "HiddenMarkov": ((None, 3), {"emission": "conditional", "length": "count"}),
     # flows
     "MAF": ((3,), COUPLINGS),
     "IAF": ((3,), COUPLINGS),

@@ -10,6 +10,7 @@ from tests.cases.flows import FLOWS, MASKED, NET, SCALARS
 from tests.cases.losses import CRITICS, LOSSES, Loss
 from tests.cases.models import GANS, MODELS, PAIRS, SMALL
 from tests.cases.networks import NETWORKS
+from tests.cases.paths import PATHS
 from tests.cases.programs import PROGRAMS, Programs
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "NET",
     "NETWORKS",
     "PAIRS",
+    "PATHS",
     "PROGRAMS",
     "SCALARS",
     "SMALL",

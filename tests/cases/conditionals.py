@@ -18,6 +18,7 @@ CONDITIONALS: dict[str, Conditional] = {
     ),
     "LowRankNormal": Conditional("LowRankNormal", "conditionals", (4, 2), "real", small=(2, 1)),
     "FullRankNormal": Conditional("FullRankNormal", "conditionals", (3,), "real", small=(2,)),
+    "LinearNormal": Conditional("LinearNormal", "conditionals", (3,), "real", small=(2,)),
     "FullRankNormal-1": Conditional("FullRankNormal", "conditionals", (1,), "real"),
     "MixturePrior": Conditional(
         "MixturePrior", "conditionals", (3, 5), "real", small=(2, 3), rsample=False

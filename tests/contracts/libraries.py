@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.kinds import GIVEN, Conditional, Flow, Model, Network
+from tests.kinds import Path as PathCase
 
 # Compiling takes far longer than running what is tested here.
 QUICKLY: dict[str, Any] = {
@@ -32,6 +34,8 @@ class Library:
         sizes = case.small if small else case.sizes
         if isinstance(case, Flow):
             return self.flow(case, sizes[0], context_shape, seed)
+        if isinstance(case, PathCase):
+            return self.path(case, context_shape, seed)
         return self.build(
             case.module, case.name, *sizes, seed=seed, context_shape=context_shape, **case.settings
         )
@@ -62,6 +66,11 @@ class Library:
             ]
             sizes = (dim, transforms)
         return self.build(case.module, case.name, *sizes, seed=seed, **settings)
+
+    def path(self, case: PathCase, context_shape: Any, seed: int) -> Any:
+        parts = case.parts(partial(self.build, seed=seed), context_shape)
+        settings = {} if parts else {"context_shape": context_shape}
+        return self.build(case.module, case.name, *(parts or case.sizes), seed=seed, **settings)
 
     def scalar(self, name: str, *arguments: Any) -> Any:
         return getattr(self.package.flows, name)(*arguments)

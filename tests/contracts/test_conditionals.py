@@ -11,8 +11,14 @@ import pytest
 
 from dgm_core.contexts import Labels, check_context_shape
 from tests.bad_cases import BAD_CONDITIONALS
-from tests.cases import CONDITIONALS, FLOWS
+from tests.cases import CONDITIONALS, FLOWS, PATHS
 from tests.kinds import Conditional, Flow, context_of
+from tests.kinds import Path as PathCase
+
+
+def is_long(case: Any, dim: Any) -> bool:
+    """Whether NumPyro takes long, and runs through the same where there is a context, or not."""
+    return isinstance(case, Flow | PathCase) and not dim and len(case.contexts) > 1
 
 
 def given_and_alone(cases: dict[str, Any]) -> list[Any]:
@@ -22,15 +28,15 @@ def given_and_alone(cases: dict[str, Any]) -> list[Any]:
             case,
             dim,
             id=f"{name}-{'given' if dim else 'alone'}",
-            marks=[pytest.mark.slow("numpyro")] if isinstance(case, Flow) and not dim else [],
+            marks=[pytest.mark.slow("numpyro")] if is_long(case, dim) else [],
         )
         for name, case in cases.items()
         for dim in case.contexts
     ]
 
 
-EVERY = given_and_alone(CONDITIONALS | FLOWS)
-FAMILIES = given_and_alone(CONDITIONALS)
+EVERY = given_and_alone(CONDITIONALS | FLOWS | PATHS)
+FAMILIES = given_and_alone(CONDITIONALS | PATHS)
 KINDS = (
     "RealNVP",
     "MAF",
@@ -228,7 +234,7 @@ def test_weights_are_saved(
 def test_repr(lib: Any, case: Conditional, context_shape: Any) -> None:
     text = repr(lib.conditional(case, context_shape))
     assert text.startswith(f"{case.name}({case.sizes[0]}")
-    assert ("context_shape" in text) is bool(context_shape)
+    assert ("context_shape" in text) is bool(context_shape) or isinstance(case, PathCase)
     assert len(text) < 160
 
 

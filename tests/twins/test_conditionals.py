@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from dgm_core.contexts import Labels
-from tests.cases import CONDITIONALS, NETWORKS
+from tests.cases import CONDITIONALS, NETWORKS, PATHS
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.kinds import Conditional, Network, context_of
 from tests.twins.copying import copy_weights, shake
 
 EVERY = [
     pytest.param(case, context_shape, id=f"{name}-{'given' if context_shape else 'alone'}")
-    for name, case in CONDITIONALS.items()
+    for name, case in (CONDITIONALS | PATHS).items()
     for context_shape in case.contexts
 ]
 NETS = [pytest.param(case, id=name) for name, case in NETWORKS.items()]

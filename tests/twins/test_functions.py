@@ -54,6 +54,25 @@ def test_sizes_and_requirements() -> None:
             require("y", "labels from 0 to 2", y, y < 3)
 
 
+def test_what_stands_in_the_padding() -> None:
+    """Its gradient is zero, and neither twin looks at it."""
+    x = np.array([[[1.0], [2.0]], [[3.0], [np.nan]]])
+    for lib in (PyroLibrary(), NumPyroLibrary()):
+        nn, lengths = lib.package.nn, lib.array(np.array([2, 1]))
+        mask = lib.numpy(nn.step_mask(lengths, 2))
+        np.testing.assert_array_equal(mask, [[True, True], [True, False]])
+        cleared = lib.numpy(nn.without_padding(lib.array(x), lengths))
+        np.testing.assert_array_equal(cleared, np.nan_to_num(x))
+
+        def square(x: Any, nn: Any = nn, lengths: Any = lengths) -> Any:
+            return nn.without_padding(x, lengths) ** 2
+
+        (slope,) = lib.slopes(square, lib.array(x))
+        np.testing.assert_array_equal(lib.numpy(slope), 2 * np.nan_to_num(x))
+        with pytest.raises(ValueError, match="lengths must be integers from 0 to 2, got 3"):
+            nn.step_mask(lib.array(np.array([3])), 2)
+
+
 def test_the_structure_of_programs_is_the_same() -> None:
     """Found by terms that ask the joints; equal field by field."""
     found = []

@@ -1,0 +1,144 @@
+"""Conditionals of sequences: what is decided without a tensor, and the sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dgm_core.arguments import refuse
+from dgm_core.contexts import Labels, is_several, parts_of, shown_shape
+
+__all__: list[str] = []
+
+
+def check_lengths(lengths: Any) -> None:
+    """ValueError unless `lengths` is an array of integers.
+
+    Example:
+        >>> import numpy as np
+        >>> check_lengths(np.array([3.0, 5.0]))
+        Traceback (most recent call last):
+        ValueError: lengths must be an array of integers of shape (*batch,), got float64 (2,).
+    """
+    dtype = str(getattr(lengths, "dtype", "")).removeprefix("torch.")
+    if "int" not in dtype:
+        found = f"{dtype} {tuple(lengths.shape)}." if dtype else f"{lengths!r}."
+        raise ValueError(f"lengths must be an array of integers of shape (*batch,), got {found}")
+
+
+def check_observed(observed: Any, length: int) -> None:
+    """ValueError unless `observed` is an array of truth values, one for each step.
+
+    Example:
+        >>> import numpy as np
+        >>> check_observed(np.array([1, 0]), 2)
+        Traceback (most recent call last):
+        ValueError: observed must be an array of truth values of shape (*batch, 2), got int64 (2,).
+    """
+    dtype, shape = str(getattr(observed, "dtype", "")), tuple(getattr(observed, "shape", ()))
+    if "bool" not in dtype or shape[-1:] != (length,):
+        found = f"{dtype.removeprefix('torch.')} {shape}." if dtype else f"{observed!r}."
+        raise ValueError(
+            f"observed must be an array of truth values of shape (*batch, {length}), got {found}"
+        )
+
+
+def by_step_size(context_shape: tuple[Any, ...], length: int, owner: str) -> int:
+    """The features of a step that a context has: those of its sequences (length, ...), and of all
+    else, which is the same in all steps. ValueError for a context without a sequence.
+
+    Example:
+        >>> by_step_size(((5, 3), Labels(10)), 5, "AffineMarkov")
+        13
+        >>> by_step_size((7,), 5, "AffineMarkov")
+        Traceback (most recent call last):
+        ValueError: AffineMarkov needs a context_shape with a sequence (5, features), got 7.
+    """
+    parts = parts_of(context_shape)
+    if not any(is_sequence(part, length) for part in parts):
+        raise ValueError(
+            f"{owner} needs a context_shape with a sequence ({length}, features), got "
+            f"{shown_shape(context_shape)}."
+        )
+    total = 0
+    for part in parts:
+        size = 1
+        for entries in part[1:] if is_sequence(part, length) else part:
+            size *= entries
+        total += size
+    return total
+
+
+def is_sequence(shape: tuple[int, ...], length: int) -> bool:
+    """Whether a context has one entry for each step.
+
+    Example:
+        >>> is_sequence((5, 3), 5), is_sequence((5,), 5), is_sequence(Labels(5), 5)
+        (True, False, False)
+    """
+    return not isinstance(shape, Labels) and len(shape) > 1 and shape[0] == length
+
+
+def controls_of(event_shape: tuple[int, ...], context_shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of the control inputs of one step that a transition takes beside the state; ()
+    for none. ValueError unless it maps states to states.
+
+    Example:
+        >>> controls_of((2,), (2,)), controls_of((2,), ((2,), (3,)))
+        ((), (3,))
+        >>> controls_of((2,), (3,))
+        Traceback (most recent call last):
+        ValueError: The transition of a path must take a state of shape (2,) as its context, or ...
+    """
+    parts = parts_of(context_shape)
+    control = parts[1] if len(parts) == 2 else ()
+    good = len(event_shape) == 1 and parts[:1] == (event_shape,) and len(parts) <= 2
+    if not good or isinstance(parts[0], Labels) or isinstance(control, Labels):
+        raise ValueError(
+            f"The transition of a path must take a state of shape {event_shape} as its context, or "
+            f"it and one array of control inputs: context_shape={event_shape[0]} or "
+            f"({event_shape[0]}, (controls,)), and give vectors; got event_shape={event_shape}, "
+            f"context_shape={shown_shape(context_shape)} (labels: hand them over one-hot)."
+        )
+    return control
+
+
+def check_initial(initial: Any, event_shape: tuple[int, ...], controls: tuple[int, ...]) -> None:
+    """ValueError unless a conditional can give the first state."""
+    if initial.event_shape != event_shape or initial.context_shape not in ((), controls):
+        allowed = f"context_shape=0 or {shown_shape(controls)}" if controls else "context_shape=0"
+        raise ValueError(
+            f"The initial conditional must give states of shape {event_shape} with {allowed}, got "
+            f"{initial!r}."
+        )
+
+
+def stepwise(context_shape: tuple[Any, ...], length: int) -> tuple[Any, ...]:
+    """The context of a whole sequence, from that of one step. ValueError for labels.
+
+    Example:
+        >>> stepwise((3,), 5), stepwise(((3,), (2, 2)), 5), stepwise((), 5)
+        ((5, 3), ((5, 3), (5, 2, 2)), ())
+    """
+    parts = parts_of(context_shape)
+    if any(isinstance(part, Labels) for part in parts):
+        refuse(
+            "The context of a step",
+            "an array, or several (hand labels over one-hot)",
+            context_shape,
+        )
+    shapes = tuple((length, *part) for part in parts)
+    return shapes if is_several(context_shape) or not shapes else shapes[0]
+
+
+NOT_LINEAR = (
+    "a linear-Gaussian path, Markov with a transition LinearNormal or Normal and an initial "
+    "conditional that is normal"
+)
+NOT_LINEAR_EMISSION = "LinearNormal or Normal with context_shape={z_dim}, the size of a state"
+
+
+def num_states_of(emission: Any) -> int:
+    """The number of states of a hidden Markov model with this emission."""
+    if not isinstance(emission.context_shape, Labels):
+        refuse("emission", "a conditional with context_shape=Labels(num_states)", emission)
+    return emission.context_shape.num_classes

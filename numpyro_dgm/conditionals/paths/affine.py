@@ -1,0 +1,162 @@
+"""Affine Markov paths: the next state is the last one scaled, shifted and perturbed, entry by
+entry.
+"""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+from numpyro.distributions import Distribution, constraints
+
+from dgm_core.arguments import check_count, check_fraction, refuse
+from dgm_core.contexts import ContextShape
+from dgm_core.paths import by_step_size
+from numpyro_dgm.conditionals.base import positive, required_key
+from numpyro_dgm.conditionals.paths.base import (
+    Path,
+    batch_of,
+    by_step,
+    cleared,
+    mask_of,
+    previous,
+    total,
+)
+from numpyro_dgm.nn.layers import Linear
+
+__all__ = ["AffineMarkov"]
+
+
+class AffineMarkov(Path):
+    """An affine Markov path:  z_t = a_t z_{t-1} + b_t + s_t e_t,  e_t ~ Normal(0, I),  z_0 = 0,
+    elementwise, with gains a, offsets b and scales s of each step.
+
+    As a guide whose gains, offsets and scales come from an encoder it knows time's correlations,
+    which a mean field does not, and no network runs inside the loop over time. It contains the
+    exact posterior of linear-Gaussian models whose entries do not mix.
+
+    Args:
+        dim: (T, z_dim).
+        context_shape: a sequence (T, features), of which a, b and s are linear in each step;
+            several with one such among them, of which all else is the same in all steps; 0 = free
+            parameters.
+        min_scale: the smallest scale.
+
+    Shapes:
+        context (*batch, T, features), lengths (*batch,) -> batch_shape (*batch,), event_shape (T,
+        z_dim).
+
+    Cost:
+        a draw log2(T) doublings; log_prob is elementwise, without another pass.
+
+    Raises:
+        ValueError: if dim is no such pair, or there is no sequence in the context.
+
+    References:
+        Archer et al. (2015), arXiv:1511.07367, for Gaussian guides over time.
+
+    Example:
+        >>> path = AffineMarkov((7, 2), context_shape=(7, 4), key=jax.random.key(0))
+        >>> path(jnp.zeros((5, 7, 4))).sample(jax.random.key(1)).shape
+        (5, 7, 2)
+    """
+
+    floor: float = eqx.field(static=True)
+    head: Any  # a Linear; None without a context
+    free: Any  # an array; None with a context
+
+    def __init__(
+        self,
+        dim: tuple[int, int],
+        *,
+        context_shape: ContextShape = 0,
+        min_scale: float = 1e-4,
+        key: Array | None = None,
+    ) -> None:
+        if not isinstance(dim, (tuple, list)) or len(dim) != 2:
+            refuse("dim", "(length, z_dim), two integers of at least 1", dim)
+        length, z_dim = check_count("length", dim[0]), check_count("z_dim", dim[1])
+        super().__init__(length, (z_dim,), context_shape=context_shape)
+        self.floor = check_fraction("min_scale", min_scale)
+        self.head = self.free = None
+        if self.context_shape:
+            features = by_step_size(self.context_shape, length, type(self).__name__)
+            self.head = Linear(features, 3 * z_dim, key=required_key(key, type(self).__name__))
+        else:
+            self.free = jnp.zeros((length, 3 * z_dim))
+
+    def along(self, context: Any, lengths: Array | None) -> "_AffineMarkovDistribution":
+        """The distribution given a checked context and checked lengths."""
+        batch = batch_of(context, self.context_shape, lengths)
+        if context is None:
+            raw = self.free
+        else:
+            raw = self.head(by_step(context, self.context_shape, self.length, lengths))
+        raw = jnp.broadcast_to(raw, (*batch, *raw.shape[-2:]))
+        gains, offsets, scales = jnp.split(raw, 3, -1)
+        return _AffineMarkovDistribution(gains, offsets, positive(scales, self.floor), lengths)
+
+
+class _AffineMarkovDistribution(Distribution):
+    """Affine paths with gains, offsets and scales (*batch, length, z_dim)."""
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "gains": constraints.independent(constraints.real, 2),
+        "offsets": constraints.independent(constraints.real, 2),
+        "scales": constraints.independent(constraints.positive, 2),
+    }
+    support = constraints.independent(constraints.real, 2)
+    reparametrized_params: ClassVar[list[str]] = ["gains", "offsets", "scales"]
+    pytree_data_fields = ("lengths",)
+
+    def __init__(self, gains: Array, offsets: Array, scales: Array, lengths: Array | None) -> None:
+        self.gains, self.offsets, self.scales, self.lengths = gains, offsets, scales, lengths
+        super().__init__(gains.shape[:-2], gains.shape[-2:], validate_args=False)
+
+    def expand(self, batch_shape: tuple[int, ...]) -> "_AffineMarkovDistribution":
+        shape = (*batch_shape, *self.event_shape)
+        gains, offsets, scales = (
+            jnp.broadcast_to(x, shape) for x in (self.gains, self.offsets, self.scales)
+        )
+        return _AffineMarkovDistribution(gains, offsets, scales, self.lengths)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        noise = jax.random.normal(key, (*sample_shape, *self.scales.shape), self.scales.dtype)
+        return self._masked(chained(self.gains, self.offsets + self.scales * noise))
+
+    def log_prob(self, value: Array) -> Array:
+        value = cleared(value, self._mask)
+        loc = self.gains * previous(value) + self.offsets
+        return total(dist.Normal(loc, self.scales).log_prob(value).sum(-1), self.lengths)
+
+    @property
+    def mean(self) -> Array:
+        return self._masked(chained(self.gains, self.offsets))
+
+    @property
+    def variance(self) -> Array:
+        return self._masked(chained(self.gains**2, self.scales**2))
+
+    @property
+    def _mask(self) -> Array | None:
+        return mask_of(self.lengths, self.event_shape[0])
+
+    def _masked(self, value: Array) -> Array:
+        return cleared(value, self._mask)
+
+
+def chained(gains: Array, inputs: Array) -> Array:
+    """y_t = gains_t y_{t-1} + inputs_t, y_0 = 0, along the last but one dimension, by doublings:
+    after k of them y_t has all inputs of the last 2^k steps.
+    """
+    length, step = inputs.shape[-2], 1
+    while step < length:
+        kept, gain = gains[..., step:, :], gains[..., :-step, :]
+        inputs = jnp.concatenate(
+            [inputs[..., :step, :], inputs[..., step:, :] + kept * inputs[..., :-step, :]], -2
+        )
+        gains = jnp.concatenate([gains[..., :step, :], kept * gain], -2)
+        step *= 2
+    return inputs

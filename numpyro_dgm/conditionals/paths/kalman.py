@@ -1,0 +1,418 @@
+"""Linear-Gaussian state-space models: the exact evidence (Kalman filter) and the exact posterior
+(Kalman smoother), as conditionals of whole sequences.
+
+z_1 ~ Normal(m_1, P_1);  z_t ~ Normal(F z_{t-1} + b_t, Q);  x_t ~ Normal(H z_t + d, R).
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+from jax.scipy.linalg import cho_solve
+from numpyro.distributions import Distribution, constraints
+
+from dgm_core.arguments import refuse
+from dgm_core.paths import NOT_LINEAR, NOT_LINEAR_EMISSION
+from numpyro_dgm.conditionals.base import Conditional
+from numpyro_dgm.conditionals.linear_normal import LinearNormal
+from numpyro_dgm.conditionals.multivariate import FullRankNormal, LowRankNormal
+from numpyro_dgm.conditionals.normal import DiagonalNormal, Normal, StandardNormal
+from numpyro_dgm.conditionals.paths.base import (
+    ObservedPath,
+    batch_of,
+    cleared,
+    mask_of,
+    total,
+)
+from numpyro_dgm.conditionals.paths.markov import Markov
+from numpyro_dgm.conditionals.paths.steps import Steps
+
+__all__ = ["KalmanSmoother", "LinearGaussian"]
+
+_NORMAL = (LinearNormal, FullRankNormal, LowRankNormal, DiagonalNormal, Normal, StandardNormal)
+
+
+class System(NamedTuple):
+    """The numbers of a linear-Gaussian model: matrices, and offsets of each step."""
+
+    first: tuple[Array, Array]  # mean (*batch, z_dim) and covariance of the first state
+    transition: Array  # F
+    offsets: Array  # b (*batch, T, z_dim), of the step that is reached
+    noise: Array  # Q
+    emission: Array  # H
+    shift: Array  # d
+    emission_noise: Array  # R
+
+
+class Filtered(NamedTuple):
+    """What a Kalman filter leaves of each step: (*batch, T), (*batch, T, z_dim) and so on; without
+    batch where the covariances are the same for all data.
+    """
+
+    log_probs: Array  # log p(x_t | x_1, ..., x_{t-1})
+    means: Array
+    covariances: Array
+
+
+class LinearGaussian(ObservedPath):
+    """Sequences of a linear-Gaussian state-space model, its states summed out:  p(x_{1:T}) = int
+    p(z_{1:T}) prod_t p(x_t | z_t) dz.
+
+    log_prob is the exact evidence, by the Kalman filter; what comes of a bound on it is known to
+    the last digit.
+
+    Args:
+        prior: of the states, `Markov` with transition `LinearNormal` or `Normal` and a normal
+            initial conditional.
+        emission: of x_t given z_t, `LinearNormal` or `Normal` with context_shape=z_dim.
+
+    Shapes:
+        context: the control inputs of the prior (*batch, T, *controls), none without them; lengths
+        (*batch,); observed (*batch, T), false for missing steps -> event_shape (T, x_dim).
+
+    Cost:
+        T steps with a Cholesky factorization of R's size each.
+
+    Raises:
+        ValueError: if prior or emission is not linear and Gaussian.
+
+    References:
+        Kalman (1960), J. Basic Eng. 82; Särkkä (2013), Bayesian Filtering and Smoothing.
+
+    Example:
+        >>> from numpyro_dgm.conditionals import LinearNormal, Markov, StandardNormal
+        >>> key = jax.random.key(0)
+        >>> step = LinearNormal(2, context_shape=2, key=key)
+        >>> chain = Markov(step, 7, initial=StandardNormal(2))
+        >>> emission = LinearNormal(1, context_shape=2, key=key)
+        >>> LinearGaussian(chain, emission)().sample(key, (5,)).shape
+        (5, 7, 1)
+    """
+
+    prior: Markov
+    emission: Conditional
+
+    def __init__(self, prior: Markov, emission: Conditional) -> None:
+        check_linear(prior, emission)
+        super().__init__(prior.length, emission.event_shape, context_shape=prior.context_shape)
+        self.prior, self.emission = prior, emission
+
+    def along(
+        self, context: Any, lengths: Array | None, observed: Array | None = None
+    ) -> "_Evidence":
+        """The distribution given checked control inputs, lengths and mask."""
+        batch = batch_of(context, self.context_shape, lengths, observed)
+        return _Evidence(self, context, lengths, observed, batch)
+
+    def filtered(
+        self, x: Array, context: Any = None, lengths: Any = None, observed: Array | None = None
+    ) -> "Filtered":
+        """The Kalman filter: log p(x_t | x_1, ..., x_{t-1}), and mean and covariance of z_t given
+        x_1, ..., x_t, for x (*batch, T, x_dim); all else as in a call of the conditional.
+        """
+        mask = mask_of(lengths, self.length, observed)
+        return kalman_filter(system_of(self.prior, self.emission, context), cleared(x, mask), mask)
+
+    def _sizes(self) -> tuple[str, ...]:
+        return (repr(self.prior), type(self.emission).__name__)
+
+
+class _Evidence(Distribution):
+    """The paths x of a linear-Gaussian model."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    pytree_data_fields = ("model", "controls", "lengths", "observed")
+    support = constraints.independent(constraints.real, 2)
+    has_rsample = True
+
+    def __init__(
+        self,
+        model: LinearGaussian,
+        controls: Array | None,
+        lengths: Array | None,
+        observed: Array | None,
+        batch_shape: tuple[int, ...],
+    ) -> None:
+        self.model, self.controls = model, controls
+        self.lengths, self.observed = lengths, observed
+        super().__init__(batch_shape, model.event_shape, validate_args=False)
+
+    def expand(self, batch_shape: tuple[int, ...]) -> "_Evidence":
+        return _Evidence(self.model, self.controls, self.lengths, self.observed, batch_shape)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        states, steps = jax.random.split(key)
+        prior = self.model.prior.along(self.controls, self.lengths).expand(self.batch_shape)
+        z = prior.sample(states, sample_shape)
+        return Steps(self.model.emission, self.model.length).along(z, self.lengths).sample(steps)
+
+    def log_prob(self, value: Array) -> Array:
+        found = self.model.filtered(value, self.controls, self.lengths, self.observed)
+        shape = jnp.broadcast_shapes(found.log_probs.shape[:-1], self.batch_shape)
+        log_probs = jnp.broadcast_to(found.log_probs, (*shape, self.model.length))
+        return total(log_probs, self.lengths, self.observed)
+
+    @property
+    def mean(self) -> Array:
+        model = system_of(self.model.prior, self.model.emission, self.controls)
+        state, means = model.first[0], []
+        for t in range(self.model.length):
+            if t:
+                state = times(model.transition, state) + model.offsets[..., t, :]
+            means.append(times(model.emission, state) + model.shift)
+        mean = jnp.broadcast_to(jnp.stack(means, -2), self.batch_shape + self.event_shape)
+        return cleared(mean, mask_of(self.lengths, self.model.length))
+
+
+class KalmanSmoother(ObservedPath):
+    """The exact posterior of the states of a linear-Gaussian model:  q(z_{1:T} | x_{1:T}) = p(z_T |
+    x) prod_t p(z_t | z_{t+1}, x_{1:t}).
+
+    With it every bound is the evidence, without variance. With a learned emission it is a guide
+    that fuses an encoder's features of each step with the dynamics of the prior: the features
+    stand for x.
+
+    Args:
+        prior: of the states, and emission: of x_t, as in `LinearGaussian`; their parameters are
+            shared, not copied.
+        emission: .
+
+    Shapes:
+        context x (*batch, T, x_dim), with control inputs of the prior a pair (x, controls); lengths
+        (*batch,); observed (*batch, T), false for missing steps -> event_shape (T, z_dim).
+
+    Cost:
+        the Kalman filter, T steps; a draw another T products of matrices and vectors; log_prob
+        none, it is one batch.
+
+    Raises:
+        ValueError: if prior or emission is not linear and Gaussian.
+
+    References:
+        Rauch, Tung & Striebel (1965), AIAA J. 3; Johnson et al. (2016), arXiv:1603.06277, for
+        encoders as emissions.
+
+    Example:
+        >>> from numpyro_dgm.conditionals import LinearNormal, Markov, StandardNormal
+        >>> key = jax.random.key(0)
+        >>> step = LinearNormal(2, context_shape=2, key=key)
+        >>> chain = Markov(step, 7, initial=StandardNormal(2))
+        >>> smoother = KalmanSmoother(chain, LinearNormal(1, context_shape=2, key=key))
+        >>> smoother(jnp.zeros((5, 7, 1))).sample(key).shape
+        (5, 7, 2)
+    """
+
+    prior: Markov
+    emission: Conditional
+
+    def __init__(self, prior: Markov, emission: Conditional) -> None:
+        check_linear(prior, emission)
+        x_shape = (prior.length, *emission.event_shape)
+        super().__init__(
+            prior.length,
+            prior.transition.event_shape,
+            context_shape=(x_shape, prior.context_shape) if prior.context_shape else x_shape,
+        )
+        self.prior, self.emission = prior, emission
+
+    def along(
+        self, context: Any, lengths: Array | None, observed: Array | None = None
+    ) -> "_Posterior":
+        """The posterior given checked x, lengths and mask."""
+        batch = batch_of(context, self.context_shape, lengths, observed)
+        x, controls = context if self.prior.context_shape else (context, None)
+        system = system_of(self.prior, self.emission, controls)
+        mask = mask_of(lengths, self.length, observed)
+        found = kalman_filter(system, cleared(x, mask), mask)
+        ends = None if lengths is None else mask_of(lengths - 1, self.length)  # false at the end
+        return _Posterior(*backward(system, found, ends), lengths, batch)
+
+    def _sizes(self) -> tuple[str, ...]:
+        return (repr(self.prior), type(self.emission).__name__)
+
+
+class _Posterior(Distribution):
+    """The backward chain z_t ~ Normal(G_t z_{t+1} + c_t, C_t), with C_t = L_t L_t'."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    pytree_data_fields = ("gains", "offsets", "scales", "lengths")
+    support = constraints.independent(constraints.real, 2)
+    has_rsample = True
+
+    def __init__(
+        self,
+        gains: Array,
+        offsets: Array,
+        scales: Array,
+        lengths: Array | None,
+        batch_shape: tuple[int, ...],
+    ) -> None:
+        self.gains, self.offsets, self.scales, self.lengths = gains, offsets, scales, lengths
+        super().__init__(batch_shape, offsets.shape[-2:], validate_args=False)
+
+    def expand(self, batch_shape: tuple[int, ...]) -> "_Posterior":
+        return _Posterior(self.gains, self.offsets, self.scales, self.lengths, batch_shape)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        shape = (*sample_shape, *self.batch_shape, *self.event_shape)
+        noise = jax.random.normal(key, shape, self.offsets.dtype)
+        return self._path(self.offsets + times(self.scales, noise))
+
+    def log_prob(self, value: Array) -> Array:
+        value = cleared(jnp.asarray(value), self._mask)
+        value = jnp.broadcast_to(
+            value, jnp.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
+        )
+        following = jnp.concatenate([value[..., 1:, :], jnp.zeros_like(value[..., :1, :])], -2)
+        loc = times(self.gains, following) + self.offsets
+        steps = dist.MultivariateNormal(loc, scale_tril=self.scales)
+        return total(steps.log_prob(value), self.lengths)
+
+    @property
+    def mean(self) -> Array:
+        return self._path(jnp.broadcast_to(self.offsets, self.batch_shape + self.event_shape))
+
+    @property
+    def covariance_matrix(self) -> Array:
+        """Of each step (*batch, T, z_dim, z_dim)."""
+        covariance, found = jnp.zeros_like(self.scales[..., 0, :, :]), []
+        for t in reversed(range(self.event_shape[0])):
+            gain, scale = self.gains[..., t, :, :], self.scales[..., t, :, :]
+            covariance = gain @ covariance @ gain.mT + scale @ scale.mT
+            found.append(covariance)
+        return jnp.stack(found[::-1], -3)
+
+    @property
+    def variance(self) -> Array:
+        variance = jnp.diagonal(self.covariance_matrix, axis1=-2, axis2=-1)
+        variance = jnp.broadcast_to(variance, self.batch_shape + self.event_shape)
+        return cleared(variance, self._mask)
+
+    @property
+    def _mask(self) -> Array | None:
+        return mask_of(self.lengths, self.event_shape[0])
+
+    def _path(self, inputs: Array) -> Array:
+        """z_t = G_t z_{t+1} + inputs_t, from the end."""
+
+        def step(state: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
+            state = times(given[0], state) + given[1]
+            return state, state
+
+        by_time = jnp.moveaxis(self.gains, -3, 0), jnp.moveaxis(inputs, -2, 0)
+        _, path = jax.lax.scan(step, jnp.zeros_like(inputs[..., 0, :]), by_time, reverse=True)
+        return cleared(jnp.moveaxis(path, 0, -2), self._mask)
+
+
+def check_linear(prior: Any, emission: Any) -> None:
+    """ValueError unless prior and emission are linear and Gaussian."""
+    good = isinstance(prior, Markov) and isinstance(prior.transition, LinearNormal | Normal)
+    if not good or not isinstance(prior.initial, (*_NORMAL, type(None))):
+        refuse("prior", NOT_LINEAR, prior)
+    (z_dim,) = prior.transition.event_shape
+    good = isinstance(emission, LinearNormal | Normal) and len(emission.event_shape) == 1
+    if not good or emission.context_shape != (z_dim,):
+        refuse("emission", NOT_LINEAR_EMISSION.format(z_dim=z_dim), emission)
+
+
+def covariance_of(distribution: Any) -> Array:
+    """The covariance of a normal distribution of vectors."""
+    if hasattr(distribution, "covariance_matrix"):
+        return distribution.covariance_matrix
+    variance = distribution.variance
+    return variance[..., None] * jnp.eye(variance.shape[-1], dtype=variance.dtype)
+
+
+def system_of(prior: Markov, emission: Any, controls: Array | None) -> System:
+    """The numbers of a linear-Gaussian model given control inputs (*batch, T, *controls)."""
+    (z_dim,) = prior.transition.event_shape
+    transition: Any = prior.transition
+    weight, bias = transition.head.weight, transition.head.bias
+    offsets, control = jnp.broadcast_to(bias, (prior.length, z_dim)), None
+    if controls is not None:
+        rank = len(prior.context_shape)
+        inputs = controls.reshape(*controls.shape[: controls.ndim - rank], prior.length, -1)
+        offsets = inputs @ weight[:, z_dim:].mT + bias
+        control = controls[(..., 0, *[slice(None)] * (rank - 1))]
+    first = prior.first(control)
+    noise = transition.build(jnp.zeros_like(bias))
+    emitted = emission.build(jnp.zeros_like(emission.head.bias))
+    return System(
+        (first.mean, covariance_of(first)),
+        weight[:, :z_dim],
+        offsets,
+        covariance_of(noise),
+        emission.head.weight,
+        emission.head.bias,
+        covariance_of(emitted),
+    )
+
+
+def kalman_filter(system: System, x: Array, mask: Array | None) -> Filtered:
+    """The filter of x (*batch, T, x_dim), in which steps that the mask excludes tell nothing."""
+    (mean, covariance), reached = system.first, jnp.roll(system.offsets, -1, -2)
+    identity = jnp.eye(mean.shape[-1], dtype=mean.dtype)
+    masks = None if mask is None else jnp.moveaxis(mask, -1, 0)
+    squares = (
+        covariance.shape[:-2]
+        if mask is None
+        else (jnp.broadcast_shapes(covariance.shape[:-2], mask.shape[:-1]))
+    )
+    batch = jnp.broadcast_shapes(squares, x.shape[:-2], mean.shape[:-1], system.offsets.shape[:-2])
+    start = (
+        jnp.broadcast_to(mean, (*batch, mean.shape[-1])),
+        jnp.broadcast_to(covariance, (*squares, *covariance.shape[-2:])),
+    )
+
+    def step(predicted: tuple[Array, Array], given: Any) -> tuple[tuple[Array, Array], Any]:
+        (mean, covariance), (x_t, offset, here) = predicted, given
+        loc = times(system.emission, mean) + system.shift
+        across = covariance @ system.emission.mT
+        factor = jnp.linalg.cholesky(system.emission @ across + system.emission_noise)
+        log_prob = dist.MultivariateNormal(loc, scale_tril=factor).log_prob(x_t)
+        gain = cho_solve((factor, True), across.mT).mT
+        kept = identity - gain @ system.emission
+        seen = mean + times(gain, x_t - loc)
+        less = kept @ covariance @ kept.mT + gain @ system.emission_noise @ gain.mT
+        if here is not None:
+            log_prob = jnp.where(here, log_prob, 0.0)
+            seen = jnp.where(here[..., None], seen, mean)
+            less = jnp.where(here[..., None, None], less, covariance)
+        ahead = (
+            times(system.transition, seen) + offset,
+            system.transition @ less @ system.transition.mT + system.noise,
+        )
+        return ahead, (log_prob, seen, less)
+
+    by_time = jnp.moveaxis(x, -2, 0), jnp.moveaxis(reached, -2, 0), masks
+    _, (log_probs, means, covariances) = jax.lax.scan(step, start, by_time)
+    return Filtered(
+        jnp.moveaxis(log_probs, 0, -1),
+        jnp.moveaxis(means, 0, -2),
+        jnp.moveaxis(covariances, 0, -3),
+    )
+
+
+def backward(system: System, found: Filtered, ends: Array | None) -> tuple[Array, Array, Array]:
+    """Gains, offsets and Cholesky factors of p(z_t | z_{t+1}, x_1, ..., x_t), of all steps at once;
+    where `ends` is false, and in the last step, nothing follows.
+    """
+    length = found.means.shape[-2]
+    matrix, covariances = system.transition, found.covariances
+    ahead = matrix @ covariances @ matrix.mT + system.noise
+    gains = cho_solve((jnp.linalg.cholesky(ahead), True), matrix @ covariances).mT
+    last = jnp.arange(length) < length - 1
+    last = last if ends is None else last & ends
+    gains = jnp.where(last[..., None, None], gains, jnp.zeros_like(gains))
+    kept = jnp.eye(matrix.shape[-1], dtype=matrix.dtype) - gains @ matrix
+    rest = kept @ covariances @ kept.mT + gains @ system.noise @ gains.mT
+    reached = jnp.roll(system.offsets, -1, -2)
+    offsets = found.means - times(gains, times(matrix, found.means) + reached)
+    return gains, offsets, jnp.linalg.cholesky(rest)
+
+
+def times(matrix: Array, vector: Array) -> Array:
+    """The products of matrices and vectors (*batch, dim)."""
+    return (matrix @ vector[..., None])[..., 0]

@@ -1,0 +1,1 @@
+"""Conditionals of whole sequences: one site of event shape (length, features)."""

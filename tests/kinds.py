@@ -74,14 +74,14 @@ class Flow(Conditional):
 
 @dataclass(frozen=True)
 class Path(Conditional):
-    """A conditional of sequences: `module.name(*parts(build, context_shape))`, with the build of a
-    library; `sizes` is its event shape.
+    """A conditional of sequences, of this event shape: where it has parts,
+    `module.name(*parts(build, context_shape))`, with the build of a library.
     """
 
     module: str = "conditionals"
     sizes: tuple[Any, ...] = ((3, 2),)
     support: str = "real"
-    parts: Callable[[Callable[..., Any], Any], tuple[Any, ...]] = lambda build, context: ()
+    parts: Callable[[Callable[..., Any], Any], tuple[Any, ...]] | None = None
     contexts: tuple[Any, ...] = (0, (3, 4))
 
 

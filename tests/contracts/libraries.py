@@ -34,8 +34,9 @@ class Library:
         sizes = case.small if small else case.sizes
         if isinstance(case, Flow):
             return self.flow(case, sizes[0], context_shape, seed)
-        if isinstance(case, PathCase):
-            return self.path(case, context_shape, seed)
+        if isinstance(case, PathCase) and case.parts:
+            parts = case.parts(partial(self.build, seed=seed), context_shape)
+            return self.build(case.module, case.name, *parts, seed=seed)
         return self.build(
             case.module, case.name, *sizes, seed=seed, context_shape=context_shape, **case.settings
         )
@@ -66,11 +67,6 @@ class Library:
             ]
             sizes = (dim, transforms)
         return self.build(case.module, case.name, *sizes, seed=seed, **settings)
-
-    def path(self, case: PathCase, context_shape: Any, seed: int) -> Any:
-        parts = case.parts(partial(self.build, seed=seed), context_shape)
-        settings = {} if parts else {"context_shape": context_shape}
-        return self.build(case.module, case.name, *(parts or case.sizes), seed=seed, **settings)
 
     def scalar(self, name: str, *arguments: Any) -> Any:
         return getattr(self.package.flows, name)(*arguments)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from pyro import distributions as dist
 from torch.distributions.transforms import ReshapeTransform
 
@@ -45,7 +46,7 @@ class Reshaped(Conditional):
 
     def condition(self, context: Any) -> dist.TorchDistribution:
         """The distribution given a checked context."""
-        shapes = self.conditional.event_shape, self.event_shape
+        shapes = map(torch.Size, (self.conditional.event_shape, self.event_shape))
         transform = ReshapeTransform(*shapes, cache_size=1)  # so that a draw is known
         return dist.TransformedDistribution(self.conditional.condition(context), [transform])
 

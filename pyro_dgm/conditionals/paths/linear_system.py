@@ -1,5 +1,5 @@
-"""The arithmetic of linear-Gaussian state-space models: the Kalman filter, and the chain backward in
-time that is the posterior.
+"""The arithmetic of linear-Gaussian state-space models: the Kalman filter, and the posterior as a
+chain backward in time.
 """
 
 from typing import Any, NamedTuple

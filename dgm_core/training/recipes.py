@@ -11,10 +11,13 @@ from dgm_core.schedules import Schedule, linear
 
 __all__ = ["Recipe"]
 
+RISE = 40  # of the steps of a run, one in so many
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """Adam with a step that falls linearly to zero and a clipped gradient.
+    """Adam with a step that rises over a fortieth of the run and then falls linearly to zero, and
+    a clipped gradient.
 
     A guide that has a `recipe`, as `JointGuide`, is trained by it where `fit` is given no
     optimizer; `optim=Recipe(...)` trains any other so.  Explicit arguments of `fit` win, one by
@@ -31,7 +34,7 @@ class Recipe:
 
     Example:
         >>> Recipe().schedule(1000)
-        linear(1000, start=1.0, end=0.0)
+        Schedule((0, 25, 1000), (0.04, 1.0, 0.0))
     """
 
     learning_rate: float = 0.01
@@ -47,7 +50,12 @@ class Recipe:
 
     def schedule(self, num_steps: int | None) -> Schedule | None:
         """The factor on the step in a run of so many; None where nobody knows how many."""
-        return None if num_steps is None else linear(num_steps, 1.0, 0.0)
+        if num_steps is None:
+            return None
+        rise = num_steps // RISE
+        if rise < 2:
+            return linear(num_steps, 1.0, 0.0)
+        return Schedule((0, rise, num_steps), (1 / rise, 1.0, 0.0))
 
 
 def with_recipe(

@@ -18,6 +18,7 @@ from numpyro_dgm.flows.made import MADE
 from numpyro_dgm.flows.norm import Normalization
 from numpyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Shift, Sigmoidal, Spline
 from numpyro_dgm.flows.scales import FactoredOut, Squeezed
+from numpyro_dgm.flows.tails import SinhArcsinh
 from numpyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "ScalarMap",
     "Shift",
     "Sigmoidal",
+    "SinhArcsinh",
     "Spline",
     "Squeezed",
     "Sylvester",

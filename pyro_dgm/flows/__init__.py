@@ -18,6 +18,7 @@ from pyro_dgm.flows.made import MADE
 from pyro_dgm.flows.norm import Normalization
 from pyro_dgm.flows.scalar import Affine, MixtureCDF, ScalarMap, Shift, Sigmoidal, Spline
 from pyro_dgm.flows.scales import FactoredOut, Squeezed
+from pyro_dgm.flows.tails import SinhArcsinh
 from pyro_dgm.flows.transform import Inverse, Transform
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "ScalarMap",
     "Shift",
     "Sigmoidal",
+    "SinhArcsinh",
     "Spline",
     "Squeezed",
     "Sylvester",

@@ -22,6 +22,7 @@ from dgm_core.guides import (
 )
 from dgm_core.training.recipes import Recipe
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
+from pyro_dgm.flows import Flow, SinhArcsinh
 from pyro_dgm.guides.base import Guide, Part
 from pyro_dgm.guides.program import Call
 from pyro_dgm.guides.starts import Init, Start, check_init, start_of
@@ -136,6 +137,8 @@ def joint_part(
     size = sum(site.size for site in latents)
     made = build(family, size, 0, f"the sites {names}")
     correlated = not isinstance(made, DiagonalNormal)
+    if isinstance(made, Flow):
+        made = Flow(size, [*made.transforms, SinhArcsinh(size)], base=made.base)
     start = start_of(guide.model, args, kwargs, outline, latents, init, correlated=correlated)
     number = len(guide.parts) or ""  # of several parts
     name = name or f"{guide.name}.vector{number}"
@@ -149,7 +152,8 @@ class JointGuide(Guide):
 
     where f_k maps the real line to the site's support in this run, so that bounds may be other
     sites.  The network comes first and the learned scale last, so that a flow works near the
-    standard normal wherever the posterior lies.
+    standard normal wherever the posterior lies.  A flow ends in `SinhArcsinh`, by which the ends
+    of each coordinate may be heavier or lighter than those of the noise.
 
     Args:
         model: any callable of sample statements.

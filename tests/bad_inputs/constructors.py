@@ -195,6 +195,7 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     ),
     "Diagonal": ((3,), {"dim": "count"}),
     "Orthogonal": ((3,), {"dim": "count"}),
+    "SinhArcsinh": ((3,), {"dim": "count"}),
     "LU": ((3,), {"dim": "shape"}),
     "Permutation": (((1, 0, 2),), {"order": "permutation"}),
     "Normalization": ((3,), {"dim": "count"}),

@@ -71,6 +71,10 @@ FLOWS: dict[str, Flow] = {
             ("LU", (dim,), {}),
         ],
     ),
+    "Flow-tails": Flow(
+        "Flow",
+        transforms=lambda dim: [("Diagonal", (dim,), {}), ("SinhArcsinh", (dim,), {})],
+    ),
     "Flow-mixture-coupling": Flow(
         "Flow",
         transforms=lambda dim: [

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dgm_core.diagnostics import summary
+from dgm_core.training.recipes import Recipe
 from tests.guides.programs import schools
 from tests.guides.test_amortized import key
 from tests.losses.test_any_model import eight_schools
@@ -55,9 +57,14 @@ def test_a_longer_run_has_another_schedule(backend: Any, tmp_path: Any) -> None:
         p.fit(model, guide(), y, num_steps=4, **options)
 
 
-def test_bad_recipes() -> None:
-    from dgm_core.training.recipes import Recipe
+def test_the_step_rises_and_falls() -> None:
+    schedule = Recipe().schedule(4000)
+    assert schedule is not None
+    assert [schedule(step) for step in (0, 50, 100, 2050, 4000)] == [0.01, 0.505, 1.0, 0.5, 0.0]
+    assert Recipe().schedule(None) is None
 
+
+def test_bad_recipes() -> None:
     for bad in ({"learning_rate": 0.0}, {"clip_norm": -1.0}, {"num_steps": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             Recipe(**bad)
@@ -99,7 +106,7 @@ def test_starts_where_the_data_decide(backend: Any) -> None:
 def test_defaults_reach_the_best_bounds(
     backend: Any, centered: bool, best: float, seed: int
 ) -> None:
-    """Full rank at its optimum, a flow between that and the evidence."""
+    """Full rank at its optimum, a flow between that and the evidence, and its weights usable."""
     from functools import partial
 
     b, p = backend, package(backend)
@@ -108,8 +115,10 @@ def test_defaults_reach_the_best_bounds(
     for name, family in (("full", b.conditionals.FullRankNormal), ("flow", flow)):
         guide = b.guides.JointGuide(model, family, name=name, **key(b, seed))
         run = p.fit(model, guide, y, seed=seed, progress=False)
-        bound = p.log_weights(run, y, num_particles=20_000).mean()
+        weights = p.log_weights(run, y, num_particles=20_000)
+        bound = weights.mean()
         if name == "full":
             assert bound == pytest.approx(best, abs=0.02)
         else:
             assert best < bound < -31.311
+            assert float(summary(weights)["k-hat"][0]) < 0.7

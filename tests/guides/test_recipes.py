@@ -1,6 +1,7 @@
 """How a guide is trained where nothing is said."""
 
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from dgm_core.diagnostics import summary
 from dgm_core.training.recipes import Recipe
-from tests.guides.programs import schools
+from tests.guides.programs import PRIORS, schools
 from tests.guides.test_amortized import key
 from tests.losses.test_any_model import eight_schools
 from tests.losses.training import package
@@ -72,6 +73,18 @@ def test_bad_recipes() -> None:
         Recipe(num_particles=1.5)  # type: ignore[arg-type]
 
 
+def test_a_flow_ends_in_tails(backend: Any) -> None:
+    """Which are learned; a normal has none."""
+    b, flows = backend, package(backend).flows
+    model = PRIORS["circle"](b)
+    flow = partial(flows.IAF, num_layers=1, hidden=(2,))
+    guide = b.guides.JointGuide(model, flow, init="prior", **key(b)).prepare()
+    *others, last = guide.parts[0].family.transforms
+    assert isinstance(last, flows.SinhArcsinh) and len(others) == 1
+    normal = b.guides.JointGuide(model, init="prior", name="normal").prepare().parts[0]
+    assert isinstance(normal.family, b.conditionals.FullRankNormal)
+
+
 @pytest.mark.slow("numpyro")
 def test_starts_where_the_data_decide(backend: Any) -> None:
     """Steep data: the exact posterior at once; others: the median of the prior."""
@@ -107,8 +120,6 @@ def test_defaults_reach_the_best_bounds(
     backend: Any, centered: bool, best: float, seed: int
 ) -> None:
     """Full rank at its optimum, a flow between that and the evidence, and its weights usable."""
-    from functools import partial
-
     b, p = backend, package(backend)
     model, y = (schools if centered else eight_schools)(b)
     flow = partial(p.flows.IAF, num_layers=2)

@@ -16,6 +16,7 @@ VALUES: dict[str, Callable[[Rng, tuple[int, ...]], np.ndarray]] = {
     "unit": lambda rng, shape: rng.uniform(0.02, 0.98, shape),
     "binary": lambda rng, shape: rng.integers(0, 2, shape).astype(float),
     "levels": lambda rng, shape: rng.integers(0, 256, shape) / 255,
+    "thirds": lambda rng, shape: rng.integers(0, 3, shape) / 2,
     "classes": lambda rng, shape: rng.integers(0, 4, shape),
 }
 
@@ -50,6 +51,22 @@ class Conditional:
 
     def values(self, rng: Rng, *batch_shape: int) -> np.ndarray:
         return VALUES[self.support](rng, (*batch_shape, *self.event_shape))
+
+
+@dataclass(frozen=True)
+class Autoregressive(Conditional):
+    """An autoregressive conditional: `conditionals.name(*sizes, family, context_shape=...,
+    **settings)`; the family is a class with settings.
+    """
+
+    module: str = "conditionals"
+    sizes: tuple[Any, ...] = ()
+    support: str = "binary"
+    family: tuple[str, dict[str, Any]] = ("Bernoulli", {})
+    levels: int = 0  # how many values an entry of a discrete family has
+    rsample: bool = False
+    mean: bool = False
+    blind: bool = False  # whether some of what comes before is not seen
 
 
 GIVEN = "the context_shape of the case"

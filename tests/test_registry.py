@@ -16,6 +16,7 @@ from tests.source_tree import ROOT, TWINS, sources
 
 # Where the members of each kind are held to their contract, and where the twins are compared.
 KINDS = {
+    "AUTOREGRESSIVE": ("autoregressive/test_members.py", "autoregressive/test_members.py"),
     "CONDITIONALS": ("contracts/test_conditionals.py", "twins/test_conditionals.py"),
     "PATHS": ("contracts/test_conditionals.py", "twins/test_conditionals.py"),
     "SCALARS": ("contracts/test_scalar_maps.py",),
@@ -97,6 +98,7 @@ def built() -> frozenset[type]:
             *cases.CONDITIONALS.values(),
             *cases.FLOWS.values(),
             *cases.PATHS.values(),
+            *cases.AUTOREGRESSIVE.values(),
         )
     ]
     made += [lib.network(case) for case in cases.NETWORKS.values()]

@@ -15,6 +15,7 @@ from numpyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from numpyro_dgm.nn.mlp import MLP
 from numpyro_dgm.nn.modes import evaluation_mode
 from numpyro_dgm.nn.optimizers import Adam
+from numpyro_dgm.nn.pixels import MaskedConv2d, PixelStacks
 from numpyro_dgm.nn.pooled import Pooled
 from numpyro_dgm.nn.register import register
 from numpyro_dgm.nn.requirements import require
@@ -34,6 +35,8 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "MaskedAttention",
+    "MaskedConv2d",
+    "PixelStacks",
     "Pooled",
     "Positions",
     "Transformer",

@@ -15,6 +15,7 @@ from pyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from pyro_dgm.nn.mlp import MLP
 from pyro_dgm.nn.modes import evaluation_mode
 from pyro_dgm.nn.optimizers import Adam
+from pyro_dgm.nn.pixels import MaskedConv2d, PixelStacks
 from pyro_dgm.nn.pooled import Pooled
 from pyro_dgm.nn.register import register
 from pyro_dgm.nn.requirements import require
@@ -34,6 +35,8 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "MaskedAttention",
+    "MaskedConv2d",
+    "PixelStacks",
     "Pooled",
     "Positions",
     "Transformer",

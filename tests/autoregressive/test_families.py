@@ -60,6 +60,7 @@ def uniforms_of(toy: Any, *batch: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.slow("Beta", "Kumaraswamy", "Normal", "Categorical", "LogisticMixture")
 def test_draws_by_caches_equal_naive_ones_and_those_of_the_twin(name: str) -> None:
     toy, twin = toys(name)
     u = uniforms_of(toy, 6)
@@ -126,6 +127,7 @@ CONTEXTS: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("kind", CONTEXTS)
+@pytest.mark.slow("vector", "label")
 def test_contexts_batches_and_prefixes(kind: str) -> None:
     context_shape, make = CONTEXTS[kind]
     toy, twin = toys("Bernoulli", context_shape)

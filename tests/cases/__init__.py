@@ -5,6 +5,7 @@ values to feed it. A new conditional, network or model gets an entry here and wi
 and twin test.
 """
 
+from tests.cases.autoregressive import AUTOREGRESSIVE
 from tests.cases.conditionals import CONDITIONALS, IMAGE, MAP
 from tests.cases.flows import FLOWS, MASKED, NET, SCALARS
 from tests.cases.losses import CRITICS, LOSSES, Loss
@@ -14,6 +15,7 @@ from tests.cases.paths import PATHS
 from tests.cases.programs import PROGRAMS, Programs
 
 __all__ = [
+    "AUTOREGRESSIVE",
     "CONDITIONALS",
     "CRITICS",
     "FLOWS",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.kinds import GIVEN, Conditional, Flow, Model, Network
+from tests.kinds import GIVEN, Autoregressive, Conditional, Flow, Model, Network
 from tests.kinds import Path as PathCase
 
 # Compiling takes far longer than running what is tested here.
@@ -37,6 +37,9 @@ class Library:
         if isinstance(case, PathCase) and case.parts:
             parts = case.parts(partial(self.build, seed=seed), context_shape)
             return self.build(case.module, case.name, *parts, seed=seed)
+        if isinstance(case, Autoregressive):
+            name, settings = case.family
+            sizes = (*sizes, partial(getattr(self.package.conditionals, name), **settings))
         return self.build(
             case.module, case.name, *sizes, seed=seed, context_shape=context_shape, **case.settings
         )

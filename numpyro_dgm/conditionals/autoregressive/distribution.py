@@ -31,6 +31,14 @@ class AutoregressiveDistribution(Distribution):
     Raises:
         ValueError: for values that are outside the support, and for a prefix that is no beginning
             of values. NotImplementedError: for moments, which no pass gives.
+
+    Example:
+        >>> from numpyro_dgm.conditionals import GatedPixelCNN
+        >>> key = jax.random.key(0)
+        >>> p = GatedPixelCNN((1, 4, 4), hidden_channels=2, num_layers=2, key=key)()
+        >>> top = jnp.ones((7, 1, 2, 4))
+        >>> bool((p.sample(key, (7,), prefix=top)[:, :, :2] == top).all())
+        True
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}

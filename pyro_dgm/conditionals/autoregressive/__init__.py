@@ -2,6 +2,9 @@
 
 from pyro_dgm.conditionals.autoregressive.base import Autoregressive
 from pyro_dgm.conditionals.autoregressive.distribution import AutoregressiveDistribution
+from pyro_dgm.conditionals.autoregressive.gated_pixel_cnn import GatedPixelCNN
+from pyro_dgm.conditionals.autoregressive.pixel_cnn import PixelCNN
+from pyro_dgm.conditionals.autoregressive.pixels import Pixels
 from pyro_dgm.conditionals.autoregressive.transformers import (
     CausalTransformer,
     ImageTransformer,
@@ -13,7 +16,10 @@ __all__ = [
     "Autoregressive",
     "AutoregressiveDistribution",
     "CausalTransformer",
+    "GatedPixelCNN",
     "ImageTransformer",
+    "PixelCNN",
+    "Pixels",
     "SparseTransformer",
     "WaveNet",
 ]

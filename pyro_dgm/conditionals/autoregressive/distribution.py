@@ -29,6 +29,13 @@ class AutoregressiveDistribution(TorchDistribution):
     Raises:
         ValueError: for values that are outside the support, and for a prefix that is no beginning
             of values. NotImplementedError: for moments, which no pass gives.
+
+    Example:
+        >>> from pyro_dgm.conditionals import GatedPixelCNN
+        >>> p = GatedPixelCNN((1, 4, 4), hidden_channels=2, num_layers=2)()
+        >>> top = torch.ones(7, 1, 2, 4)
+        >>> p.sample((7,), prefix=top)[:, :, :2].eq(top).all()
+        tensor(True)
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -114,7 +121,6 @@ class AutoregressiveDistribution(TorchDistribution):
         )
         return self.sample_from(uniforms, temperature, prefix)
 
-    @torch.no_grad()
     def sample_from(
         self,
         uniforms: Tensor,
@@ -133,7 +139,9 @@ class AutoregressiveDistribution(TorchDistribution):
             known, num_known = self._known(prefix, batch)
         uniforms = uniforms.reshape(-1, *uniforms.shape[-3:])
         run = _cached if cached else _naive
-        values = run(network, self._context(batch), uniforms, temperature, known, num_known)
+        with torch.inference_mode():
+            values = run(network, self._context(batch), uniforms, temperature, known, num_known)
+        values = values.clone()  # for gradients in what comes next
         return network.from_steps(values).reshape(*batch, *self.event_shape)
 
     def _context(self, batch: tuple[int, ...]) -> Any:

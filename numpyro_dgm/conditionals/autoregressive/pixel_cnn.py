@@ -1,0 +1,192 @@
+"""Images pixel by pixel and channel by channel:  p(x | c) = prod_i p(x_i | x_<i, c), with masked
+convolutions, whose stack has a blind spot.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from dgm_core.arguments import check_count, check_image_shape
+from dgm_core.contexts import ContextShape
+from dgm_core.pixels import check_kernel_size
+from numpyro_dgm.conditionals.autoregressive.pixels import Pixels
+from numpyro_dgm.conditionals.base import Parametric
+from numpyro_dgm.conditionals.bernoulli import Bernoulli
+from numpyro_dgm.nn.layers import Linear, activate, check_activation
+from numpyro_dgm.nn.pixels import MaskedConv2d
+
+__all__ = ["PixelCNN"]
+
+
+class PixelCNN(Pixels):
+    """The first PixelCNN: a stack of masked convolutions, one of type A and then type B, which
+    draws the channels of a pixel one after the other.
+
+    h_1 = f(A_1 x + C_1 c),  h_l = h_{l-1} + f(B_l h_{l-1} + C_l c). However many layers there are,
+    they do not see the pixels i rows above and more than i (kernel_size - 1) / 2 columns to the
+    right: the blind spot, for which `GatedPixelCNN` is the remedy. This one is for teaching.
+
+    Args:
+        dim: channels, height, width.
+        family: of one channel of a pixel (default Bernoulli).
+        hidden_channels: of the layers, in as many groups as the image has channels.
+        num_layers: the first of type A, the others of type B.
+        kernel_size: of the convolutions, odd.
+        activation: f, as in `MLP`.
+        one_hot: whether the network sees classes one-hot.
+        context_shape: 0 = unconditional; a map (channels, height, width), a vector, a label, or
+            several of these.
+
+    Shapes:
+        context (*batch, *context_shape) -> batch_shape (*batch,), event_shape (channels, height,
+        width).
+
+    Cost:
+        log_prob one pass; draws about one pass for each channel in arithmetic, step by step.
+
+    Raises:
+        ValueError: if a size is wrong, hidden_channels is no multiple of the channels, a map as
+            context has other pixels, or the family is none.
+
+    References:
+        van den Oord et al. (2016), arXiv:1601.06759.
+
+    Example:
+        >>> key = jax.random.key(0)
+        >>> pixels = PixelCNN((1, 4, 4), hidden_channels=2, num_layers=2, key=key)
+        >>> pixels().log_prob(pixels().sample(key, (7,))).shape
+        (7,)
+    """
+
+    reach: int = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
+    convolutions: tuple[MaskedConv2d, ...]
+    given: Linear | None
+
+    def __init__(
+        self,
+        dim: tuple[int, int, int],
+        family: Callable[..., Parametric] = Bernoulli,
+        *,
+        hidden_channels: int = 32,
+        num_layers: int = 8,
+        kernel_size: int = 3,
+        activation: str = "relu",
+        one_hot: bool = False,
+        context_shape: ContextShape = 0,
+        key: Array,
+    ) -> None:
+        channels = check_image_shape("dim", dim)[0]
+        hidden_channels = check_count("hidden_channels", hidden_channels)
+        num_layers = check_count("num_layers", num_layers)
+        if hidden_channels % channels:
+            raise ValueError(
+                f"hidden_channels must be a multiple of the {channels} channels of the image, got "
+                f"{hidden_channels}."
+            )
+        keys = jax.random.split(key, num_layers + 2)
+        super().__init__(
+            dim,
+            family,
+            features=hidden_channels // channels,
+            ordered=True,
+            one_hot=one_hot,
+            context_shape=context_shape,
+            key=keys[0],
+        )
+        self.reach = check_kernel_size(kernel_size) // 2
+        self.activation = check_activation(activation)
+        self.convolutions = tuple(
+            MaskedConv2d(
+                hidden_channels if index else channels * self.in_features,
+                hidden_channels,
+                kernel_size,
+                kind="B" if index else "A",
+                groups=channels,
+                key=keys[index + 2],
+            )
+            for index in range(num_layers)
+        )
+        size = num_layers * hidden_channels
+        self.given = None
+        if self.context_channels:
+            self.given = Linear(self.context_channels, size, key=keys[1])
+
+    def _given(self, context: Any) -> Any:
+        """What the context adds in each layer; None without one."""
+        maps = self.context_of(context)
+        if maps is None or self.given is None:
+            return None
+        return jnp.split(self.given(maps), len(self.convolutions), -1)
+
+    def features(self, u: Array, context: Any) -> Array:
+        """All pixels in one pass."""
+        h, given = u.reshape(len(u), *self.event_shape[1:], -1), self._given(context)
+        for index, layer in enumerate(self.convolutions):
+            step = layer(h) if given is None else layer(h) + given[index]
+            step = activate(self.activation, step)
+            h = h + step if index else step
+        return h.reshape(len(u), self.num_steps, -1)
+
+    def begin(self, context: Any, num: int) -> dict[str, Any]:
+        """The last rows of what each layer sees."""
+
+        def zeros(*shape: int) -> Array:
+            return jnp.zeros(shape, self.convolutions[0].bias.dtype)
+
+        return {
+            "given": self._given(context),
+            "taps": [layer.taps() for layer in self.convolutions],
+            "rows": [
+                zeros(num, self.reach + 1, self.event_shape[2] + 2 * self.reach, layer.in_channels)
+                for layer in self.convolutions
+            ],
+            "pixel": zeros(num, self.event_shape[0], self.in_features),
+            "row": jnp.array(0),
+        }
+
+    def enter(self, state: dict[str, Any], block: Array, previous: Array) -> dict[str, Any]:
+        """A row further down."""
+        rows = self._written(state, self.event_shape[2] - 1, previous)
+        rows = [jnp.pad(row[:, 1:], ((0, 0), (0, 1), (0, 0), (0, 0))) for row in rows]
+        return {**state, "rows": rows, "row": block}
+
+    def _written(self, state: dict[str, Any], column: Any, previous: Array) -> list[Array]:
+        """The rows with a pixel whose last channel is known now; left of the first it is zero."""
+        pixel = state["pixel"].at[:, -1].set(previous)
+        pixel = jnp.where(column >= 0, pixel.reshape(len(pixel), -1), 0.0)
+        return [state["rows"][0].at[:, -1, column + self.reach].set(pixel), *state["rows"][1:]]
+
+    def advance(
+        self, state: dict[str, Any], index: Array, previous: Array
+    ) -> tuple[Array, dict[str, Any]]:
+        """The layers at a pixel, of whose channels the first are known."""
+        num_channels = self.event_shape[0]
+        column, channel = index % self.block // num_channels, index % num_channels
+        first = self._written(state, column - 1, previous)[0]
+        rows = [jnp.where(channel == 0, first, state["rows"][0]), *state["rows"][1:]]
+        pixel = jnp.where(
+            channel == 0,
+            jnp.zeros_like(state["pixel"]),
+            state["pixel"].at[:, channel - 1].set(previous),
+        )
+        h = pixel.reshape(len(pixel), -1)
+        for place, layer in enumerate(self.convolutions):
+            if place:
+                rows[place] = rows[place].at[:, -1, column + self.reach].set(h)
+            step = layer.at(state["taps"][place], rows[place], column, h)
+            if state["given"] is not None:
+                given = state["given"][place]
+                row, at = (state["row"], column) if self.is_map else (0, 0)
+                step = step + given[:, row, at]
+            step = activate(self.activation, step)
+            h = h + step if place else step
+        h = h.reshape(len(h), num_channels, -1)[:, channel]
+        return h, {**state, "rows": rows, "pixel": pixel}
+
+    def _sizes(self) -> tuple[str, ...]:
+        return (repr(self.family),)

@@ -1,0 +1,36 @@
+"""Autoregressive conditionals: networks with an order, and a family of what is drawn at a step."""
+
+from dgm_core.contexts import Labels
+from tests.kinds import Autoregressive
+
+SMALL = {"hidden_channels": 4, "num_layers": 3}
+AUTOREGRESSIVE: dict[str, Autoregressive] = {
+    "GatedPixelCNN": Autoregressive(
+        "GatedPixelCNN",
+        sizes=((1, 3, 4),),
+        settings={"hidden_channels": 3, "num_layers": 6},
+        small=((1, 2, 4),),
+        levels=2,
+    ),
+    "GatedPixelCNN-map": Autoregressive(
+        "GatedPixelCNN",
+        sizes=((2, 3, 4),),
+        settings={**SMALL, "kernel_size": 5},
+        family=("CoupledLogisticMixture", {"num_components": 2, "num_levels": 3}),
+        support="thirds",
+        small=((2, 2, 2),),
+        levels=3,
+        contexts=((3, 3, 4),),
+    ),
+    "PixelCNN-label": Autoregressive(
+        "PixelCNN",
+        sizes=((2, 3, 4),),
+        settings={**SMALL, "one_hot": True},
+        family=("Categorical", {"num_classes": 4}),
+        support="classes",
+        small=((2, 1, 2),),
+        levels=4,
+        contexts=(Labels(3),),
+        blind=True,
+    ),
+}

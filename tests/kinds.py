@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,11 @@ class Autoregressive(Conditional):
     rsample: bool = False
     mean: bool = False
     blind: bool = False  # whether some of what comes before is not seen
+
+    def made_of(self, conditionals: Any) -> Callable[..., Any]:
+        """The family of one library."""
+        name, settings = self.family
+        return partial(getattr(conditionals, name), **settings)
 
 
 GIVEN = "the context_shape of the case"

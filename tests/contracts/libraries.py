@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.kinds import GIVEN, Autoregressive, Conditional, Flow, Model, Network
+from tests.kinds import GIVEN, Autoregressive, Flow, Model, Network
 from tests.kinds import Path as PathCase
 
 # Compiling takes far longer than running what is tested here.
@@ -28,9 +28,7 @@ class Library:
     def build(self, module: str, name: str, *sizes: Any, seed: int = 0, **settings: Any) -> Any:
         raise TypeError("A library builds modules.")
 
-    def conditional(
-        self, case: Conditional, context_shape: int, *, small: bool = False, seed: int = 0
-    ) -> Any:
+    def conditional(self, case: Any, context_shape: Any, small: bool = False, seed: int = 0) -> Any:
         sizes = case.small if small else case.sizes
         if isinstance(case, Flow):
             return self.flow(case, sizes[0], context_shape, seed)
@@ -38,8 +36,7 @@ class Library:
             parts = case.parts(partial(self.build, seed=seed), context_shape)
             return self.build(case.module, case.name, *parts, seed=seed)
         if isinstance(case, Autoregressive):
-            name, settings = case.family
-            sizes = (*sizes, partial(getattr(self.package.conditionals, name), **settings))
+            sizes = (*sizes, case.made_of(self.package.conditionals))
         return self.build(
             case.module, case.name, *sizes, seed=seed, context_shape=context_shape, **case.settings
         )

@@ -46,8 +46,8 @@ class Reshaped(Conditional):
 
     def condition(self, context: Any) -> dist.TorchDistribution:
         """The distribution given a checked context."""
-        shapes = map(torch.Size, (self.conditional.event_shape, self.event_shape))
-        transform = ReshapeTransform(*shapes, cache_size=1)  # so that a draw is known
+        own, shape = torch.Size(self.conditional.event_shape), torch.Size(self.event_shape)
+        transform = ReshapeTransform(own, shape, cache_size=1)  # so that a draw is known
         return dist.TransformedDistribution(self.conditional.condition(context), [transform])
 
     def _sizes(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from dgm_core.guides import plain
 from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
-from numpyro_dgm.joints.handlers import Drawable, GivenDraws, WiderPlates
+from numpyro_dgm.joints.handlers import Drawable, GivenDraws, Unconditioned, WiderPlates
 from numpyro_dgm.joints.structure import Site, Trace, kind_of, random_sites
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.nn.register import is_held
@@ -198,7 +198,7 @@ class Call:
 
     def forward(self, values: Mapping[str, Any] | None = None) -> Trace:
         """One run of the model that ignores the data, with some of its draws given."""
-        return self._run(handlers.uncondition(self._functions(self.rows)[0]), values)
+        return self._run(Unconditioned(self._functions(self.rows)[0]), values)
 
     def model(self, values: Mapping[str, Any] | None = None, *, extended: bool = False) -> Trace:
         """One run of the model on the data, with some of its draws given; the `extended` one also

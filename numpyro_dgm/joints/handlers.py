@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpyro
 from jax import Array
 from numpyro.primitives import Messenger
 
@@ -88,6 +89,42 @@ class GivenDraws(Messenger):
             msg["kwargs"]["substitute_stack"].append(("substitute", dict(self.values)))
         elif msg["type"] == "sample" and not (msg["is_observed"] or is_scanned(msg)):
             msg["value"] = self.values.get(msg["name"], msg["value"])
+
+
+class Unconditioned(_InBodies):
+    """Ignores the data, which `infer["obs"]` keeps, also inside the bodies of scans: their later
+    steps follow what was drawn. (NumPyro's own draws the sites of a scan after all steps have seen
+    the data.)
+    """
+
+    def inside(self) -> Messenger:
+        """For the steps of a body."""
+        return _UnconditionedStep()
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        super().process_message(msg)
+        if msg["type"] != "sample":
+            return
+        if is_scanned(msg) and msg["infer"].get("was_observed"):
+            msg["infer"], msg["args"] = {**msg["infer"], "obs": msg["args"][0]}, ()
+        elif msg["is_observed"]:
+            msg["infer"] = {**msg["infer"], "was_observed": True, "obs": msg["value"]}
+            msg["is_observed"], msg["value"] = False, None
+            if msg["kwargs"].get("rng_key") is None:
+                msg["kwargs"]["rng_key"] = numpyro.prng_key()
+
+
+class _UnconditionedStep(Messenger):
+    """Draws the observed sites of one step; their data leave the body as arguments of the site,
+    which the scan stacks as it stacks values.
+    """
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and msg["is_observed"]:
+            data, shape = msg["value"], msg["kwargs"].get("sample_shape", ())
+            msg["infer"] = {**msg["infer"], "was_observed": True}
+            msg["is_observed"], msg["args"] = False, (jnp.asarray(data),)
+            msg["value"] = msg["fn"](rng_key=numpyro.prng_key(), sample_shape=shape)
 
 
 class Drawable(Messenger):

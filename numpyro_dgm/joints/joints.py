@@ -25,6 +25,7 @@ from numpyro_dgm.joints.handlers import (
     PlateSizes,
     SharedKeys,
     StoppedValues,
+    Unconditioned,
     replayed,
 )
 from numpyro_dgm.joints.inference import InferenceJoint, rescaled
@@ -133,7 +134,7 @@ class Joints:
         while (number := len(self._forward)) <= index:
             key = self._keys["generative"]
             key = jax.random.fold_in(key, number) if number else key
-            forward = Drawable(handlers.uncondition(self.model))
+            forward = Drawable(Unconditioned(self.model))
             self._forward.append(self._run(forward, key, self.params, self.mutable_state))
             self.mutable_state = {**self.mutable_state, **mutable_sites(self._forward[-1])}
         return self._forward[index]
@@ -200,7 +201,7 @@ class Joints:
         structure, event_dims = joint.structure, joint.runs.layout.event_dims
 
         def draw(key: Array) -> dict[str, Array]:
-            forward = Drawable(handlers.uncondition(self.model))
+            forward = Drawable(Unconditioned(self.model))
             trace = self._run(forward, key, self.params, self.mutable_state)
             return {name: trace[name]["value"] for name in names}
 

@@ -12,9 +12,18 @@ __all__ = [
     "check_places",
     "checked_estimate",
     "names_of",
+    "no_entropy",
     "sites_written",
     "written",
 ]
+
+
+def no_entropy(distribution: str) -> str:
+    """What to say of a student whose entropy is not known."""
+    return (
+        f"analytic_entropy=True needs a student with an entropy in closed form, a flow such as "
+        f"ParallelWaveNet or a distribution that knows its own, got {distribution}: leave it out."
+    )
 
 
 def names_of(terms: Sequence[Any]) -> list[str]:

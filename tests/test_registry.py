@@ -41,6 +41,7 @@ PACKAGES = ("nn", "conditionals", "flows", "joints", "losses", "models", *PLACES
 # there need no line.)
 ELSEWHERE = {
     "CausalTransformer": ("autoregressive/test_transformers.py", "both libraries side by side"),
+    "ContrastiveDistillation": ("losses/test_distillation.py", "needs a teacher with contexts"),
     "ExternalFlow": ("flows/test_external.py", "an adapter of one library each"),
     "ImageTransformer": ("autoregressive/test_transformers.py", "both libraries side by side"),
     "NoDensityError": ("contracts/test_gans.py", "an exception"),

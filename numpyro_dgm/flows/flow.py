@@ -182,9 +182,9 @@ class FlowDistribution(Distribution):
         """
         u = self.base.sample(rng_key, sample_shape).astype(self._dtype)
         x, log_det = self.forward_and_log_det(u)
-        log_prob = self.base.log_prob(u) - log_det
-        self._drawn = Drawn(x, log_prob)
-        return x, log_prob
+        noise = self.base.log_prob(u)
+        self._drawn = Drawn(x, noise - log_det, noise)
+        return x, self._drawn.log_prob
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws, through which gradients pass if the base is reparameterized."""
@@ -210,6 +210,28 @@ class FlowDistribution(Distribution):
         )
         u, log_det = self.inverse_and_log_det(value)
         return self.base.log_prob(u) + log_det
+
+    def negative_entropy(self, value: Array) -> Array:
+        """E log p(x), from a value that was just drawn:  log p(x) with the log-density of its noise
+        replaced by the mean of that,  - H(base) - log |det dx/du|.
+
+        Raises:
+            ValueError: for any other value, and a base whose entropy has no closed form.
+        """
+        if not self._drawn or self._drawn.score(value) is None:
+            raise ValueError(
+                "The entropy of a flow is found from what it has just drawn, got another value."
+            )
+        return self._drawn.log_prob - self._drawn.noise - self._entropy()
+
+    def _entropy(self) -> Array:
+        """That of the noise."""
+        try:
+            return self.base.entropy()
+        except NotImplementedError:
+            raise ValueError(
+                f"The noise of the flow, {self.base}, has no entropy in closed form."
+            ) from None
 
     def forward_and_log_det(self, u: Array) -> tuple[Array, Array]:
         """x = f(u) and log |det dx/du| (*batch,)."""

@@ -58,6 +58,10 @@ class _Logistic(dist.Logistic):
         waiting = self.loc.new_empty((2, *self._extended_shape(sample_shape))).exponential_().log()
         return self.loc + self.scale * (waiting[0] - waiting[1])
 
+    def entropy(self) -> Tensor:
+        """log scale + 2."""
+        return self.scale.log() + 2.0
+
 
 class LogisticMixture(Parametric):
     """Independent entries, each a mixture of logistic distributions:  x_i ~ sum_k w_ik(c)

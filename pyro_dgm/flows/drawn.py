@@ -1,5 +1,7 @@
 """What a draw has left: its log-density, which scoring it again would have to compute."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,14 +11,14 @@ __all__: list[str] = []
 
 
 class Drawn:
-    """A draw with its log-density, for as long as the draw is what it was.
+    """A draw with its log-density and that of its noise, for as long as the draw is what it was.
 
     Torch counts the changes of a tensor in place; a draw without a gradient, whose memory numpy
     may share, is compared with a copy as well.
     """
 
-    def __init__(self, value: Tensor, log_prob: Tensor) -> None:
-        self.value, self.log_prob = value, log_prob
+    def __init__(self, value: Tensor, log_prob: Tensor, noise: Any = None) -> None:
+        self.value, self.log_prob, self.noise = value, log_prob, noise
         self.graded = torch.is_grad_enabled()
         self.copy = None if value.requires_grad else value.clone()
         self.version = version_of(value)

@@ -184,9 +184,9 @@ class FlowDistribution(TorchDistribution):
         shape = torch.Size(sample_shape)
         u = self.base.rsample(shape) if self.base.has_rsample else self.base.sample(shape)
         x, log_det = self.forward_and_log_det(u)
-        log_prob = self.base.log_prob(u) - log_det
-        self._drawn = Drawn(x, log_prob)
-        return x, log_prob
+        noise = self.base.log_prob(u)
+        self._drawn = Drawn(x, noise - log_det, noise)
+        return x, self._drawn.log_prob
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws, through which gradients pass."""
@@ -208,6 +208,28 @@ class FlowDistribution(TorchDistribution):
         )
         u, log_det = self.inverse_and_log_det(value)
         return self.base.log_prob(u) + log_det
+
+    def negative_entropy(self, value: Tensor) -> Tensor:
+        """E log p(x), from a value that was just drawn:  log p(x) with the log-density of its noise
+        replaced by the mean of that,  - H(base) - log |det dx/du|.
+
+        Raises:
+            ValueError: for any other value, and a base whose entropy has no closed form.
+        """
+        if not self._drawn or self._drawn.score(value) is None:
+            raise ValueError(
+                "The entropy of a flow is found from what it has just drawn, got another value."
+            )
+        return self._drawn.log_prob - self._drawn.noise - self._entropy()
+
+    def _entropy(self) -> Tensor:
+        """That of the noise."""
+        try:
+            return self.base.entropy()
+        except NotImplementedError:
+            raise ValueError(
+                f"The noise of the flow, {self.base}, has no entropy in closed form."
+            ) from None
 
     def forward_and_log_det(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """x = f(u) and log |det dx/du| (*batch,)."""

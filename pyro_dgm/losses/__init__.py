@@ -13,7 +13,7 @@ from pyro_dgm.losses.adversarial.term import AdversarialTerm
 from pyro_dgm.losses.adversarial.total_correlation import TotalCorrelation
 from pyro_dgm.losses.adversarial.wasserstein import Wasserstein
 from pyro_dgm.losses.base import Evaluation, Loss, Term
-from pyro_dgm.losses.bounds.distillation import Distillation
+from pyro_dgm.losses.bounds.distillation import ContrastiveDistillation, Distillation
 from pyro_dgm.losses.bounds.elbo import ELBO
 from pyro_dgm.losses.bounds.iwae import IWAE
 from pyro_dgm.losses.bounds.likelihood import NLL, Reconstruction
@@ -22,7 +22,7 @@ from pyro_dgm.losses.bounds.weighted import JVI, Renyi, TailAdaptive
 from pyro_dgm.losses.constraints import KL, Constraint, Multiplier
 from pyro_dgm.losses.recipes import aae, factor_vae, info_vae, vae_gan, wae
 from pyro_dgm.losses.samples.kernels import IMQ, RBF, Kernel, RationalQuadratic
-from pyro_dgm.losses.samples.terms import MMD, EnergyScore, SlicedWasserstein
+from pyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWasserstein
 
 __all__ = [
     "ELBO",
@@ -37,6 +37,7 @@ __all__ = [
     "RBF",
     "AdversarialTerm",
     "Constraint",
+    "ContrastiveDistillation",
     "Critic",
     "DensityRatio",
     "Distillation",
@@ -52,6 +53,7 @@ __all__ = [
     "Multiplier",
     "MutualInformation",
     "NoiseRegularizer",
+    "PowerLoss",
     "ProjectionCritic",
     "RatioELBO",
     "RationalQuadratic",

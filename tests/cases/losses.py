@@ -97,6 +97,12 @@ BOUNDS = [
         "density",
         ("vectors", "needs a model with the one sample site 'x'"),
     ),
+    Loss(
+        "Distillation(DiagonalNormal(3), analytic_entropy=True)",
+        "divergence",
+        ("b", "t"),
+        "density",
+    ),
     Loss("Constraint(Reconstruction(), at_most=1.5, initial=3.0)", "cost", FIT),
     Loss("Constraint(KL(), equal=1.0, initial=-2.0, optim=Adam(0.05))", "cost", LATENT),
     Loss("Constraint(ELBO(), at_least=-9.0)", "cost"),
@@ -198,6 +204,7 @@ SAMPLES = [
         "score",
         MODEL,
     ),
+    Loss("PowerLoss('x', frame=2, hop=1)", "divergence", MODEL),
     Loss("SlicedWasserstein('x', num_directions=5, p=1.5)", "divergence", MODEL),
     Loss("SlicedWasserstein(('x', 'z'))", "divergence", refused=NO_SITE),
 ]

@@ -3,16 +3,19 @@ data.
 """
 
 from collections.abc import Callable
+from math import prod
+from typing import Any
 
+import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_callable, check_name
-from dgm_core.terms import written
+from dgm_core.arguments import check_callable, check_flag, check_name, check_number
+from dgm_core.terms import no_entropy, written
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.joints.structure import random_sites
 from numpyro_dgm.losses.base import Term
 
-__all__ = ["Distillation"]
+__all__ = ["ContrastiveDistillation", "Distillation"]
 
 
 class Distillation(Term):
@@ -27,6 +30,10 @@ class Distillation(Term):
         teacher: a conditional without context, or a callable of the model's arguments that returns
             a distribution; its parameters stay as they are.
         site: the sample site of the student, the only one of its model.
+        analytic_entropy: whether E log q is taken in closed form as far as it can be: of a flow the
+            part of its noise (of logistic noise, E sum_t log s_t + 2), of other distributions all.
+            The mean is the same. Without it the estimate has no variance where the student is the
+            teacher; with it the gradient of the entropy has less at first.
 
     Logged:
         "Distillation", an estimate of the divergence, at least zero in expectation.
@@ -36,7 +43,7 @@ class Distillation(Term):
 
     Raises:
         ValueError: when the model has other sites than the student's, or one through whose draws no
-            gradient passes.
+            gradient passes, and for an entropy that has no closed form.
 
     References:
         van den Oord et al. (2018), arXiv:1711.10433, eq. (5).
@@ -57,8 +64,11 @@ class Distillation(Term):
     name = "Distillation"
     guided = False
 
-    def __init__(self, teacher: Callable, site: str = "x") -> None:
+    def __init__(
+        self, teacher: Callable, site: str = "x", *, analytic_entropy: bool = False
+    ) -> None:
         super().__init__()
+        self.analytic_entropy = check_flag("analytic_entropy", analytic_entropy)
         what = "a conditional, or a function that returns a distribution"
         check_callable("teacher", teacher, what)
         if getattr(teacher, "context_shape", 0):
@@ -69,25 +79,106 @@ class Distillation(Term):
         self.teacher, self.site = teacher, check_name("site", site)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
+        value, log_q = self._student(joints)
+        log_p = self._teacher(joints).log_prob(value)
+        return (log_q - log_p).mean(), {}
+
+    def _student(self, joints: Joints) -> tuple[Array, Array]:
+        """A draw of the student, and log q of it or its mean."""
         sites = random_sites(joints.generative())
         if list(sites) != [self.site]:
             raise ValueError(
-                f"Distillation needs a model with the one sample site '{self.site}', whose "
-                f"density it compares; this one has {sorted(sites)}."
+                f"{type(self).__name__} needs a model with the one sample site '{self.site}', "
+                f"whose density it compares; this one has {sorted(sites)}."
             )
         joints.samples((self.site,))  # refuses a site through which no gradient passes
         site = sites[self.site]
-        left = site["intermediates"]
-        log_q = (
-            site["fn"].log_prob(site["value"], left) if left else site["fn"].log_prob(site["value"])
-        )
-        teacher = (
-            self.teacher()
-            if hasattr(self.teacher, "context_shape")
-            else self.teacher(*joints.args, **joints.kwargs)
-        )
-        log_p = teacher.log_prob(site["value"])
-        return (log_q - log_p).mean(), {}
+        fn, value, left = site["fn"], site["value"], site["intermediates"]
+        if not self.analytic_entropy:
+            return value, fn.log_prob(value, left) if left else fn.log_prob(value)
+        if hasattr(fn, "negative_entropy"):
+            return value, fn.negative_entropy(value)
+        try:
+            return value, -fn.entropy()
+        except NotImplementedError:
+            raise ValueError(no_entropy(type(fn).__name__)) from None
+
+    def _teacher(self, joints: Joints) -> Any:
+        """Its distribution."""
+        if hasattr(self.teacher, "context_shape"):
+            return self.teacher()
+        return self.teacher(*joints.args, **joints.kwargs)
 
     def __repr__(self) -> str:
-        return written(self, repr(self.teacher), site="x")
+        return written(self, repr(self.teacher), site="x", **self._shown())
+
+    def _shown(self) -> dict[str, Any]:
+        """The further arguments that `repr` shows where they differ from these defaults."""
+        return {"analytic_entropy": False}
+
+
+class ContrastiveDistillation(Distillation):
+    """KL(student(c) || teacher(c)) - weight KL(student(c) || teacher(c')),  c' the context of
+    another datum of the batch: the student is likely under its own context only.
+
+    The draws are scored by the teacher of the datum before theirs too, so that no context has to be
+    exchanged.
+
+    Args:
+        teacher: a callable of the model's arguments that returns a distribution for each datum.
+        weight: at least 0 and below 1; 0.3 in the paper.
+        site, analytic_entropy: as in `Distillation`.
+
+    Logged:
+        "ContrastiveDistillation", the difference, and both divergences, as "own" and "other".
+
+    Cost:
+        one run of the model, two scorings by the teacher.
+
+    Raises:
+        ValueError: as `Distillation` does, and for a teacher whose batch has a single distribution.
+
+    References:
+        van den Oord et al. (2018), arXiv:1711.10433, contrastive loss.
+
+    Example:
+        >>> from numpyro_dgm.conditionals.normal import StandardNormal
+        >>> ContrastiveDistillation(StandardNormal(2), weight=0.1)
+        ContrastiveDistillation(StandardNormal(2), weight=0.1)
+    """
+
+    name = "ContrastiveDistillation"
+    details = ("own", "other")
+
+    def __init__(
+        self,
+        teacher: Callable,
+        site: str = "x",
+        *,
+        weight: float = 0.3,
+        analytic_entropy: bool = False,
+    ) -> None:
+        super().__init__(teacher, site, analytic_entropy=analytic_entropy)
+        self.weight = check_number("weight", weight, least=0, below=1)
+
+    def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
+        value, log_q = self._student(joints)
+        teacher = self._teacher(joints)
+        log_p, log_other = teacher.log_prob(value), teacher.log_prob(_moved(teacher, value))
+        own, other = (log_q - log_p).mean(), (log_q - log_other).mean()
+        return own - self.weight * other, {"own": own, "other": other}
+
+    def _shown(self) -> dict[str, Any]:
+        return {"weight": 0.3, **super()._shown()}
+
+
+def _moved(teacher: Any, value: Array) -> Array:
+    """The values of the data before them, of the last for the first."""
+    if prod(teacher.batch_shape) < 2:
+        raise ValueError(
+            "ContrastiveDistillation needs a teacher with a distribution for each of at least two "
+            "data, a callable of the model's arguments, got batch shape "
+            f"{tuple(teacher.batch_shape)}."
+        )
+    axes = tuple(range(value.ndim - teacher.event_dim))
+    return jnp.roll(value, (1,) * len(axes), axes)

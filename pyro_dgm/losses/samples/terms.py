@@ -12,9 +12,10 @@ from dgm_core.terms import sites_written, written
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.base import Term
 from pyro_dgm.losses.samples.kernels import RBF, Kernel, linear_mmd2, mmd2
+from pyro_dgm.losses.samples.spectra import mean_power
 from pyro_dgm.losses.samples.statistics import energy_score, sliced_wasserstein
 
-__all__ = ["MMD", "EnergyScore", "SlicedWasserstein"]
+__all__ = ["MMD", "EnergyScore", "PowerLoss", "SlicedWasserstein"]
 
 
 class _Discrepancy(Term):
@@ -137,6 +138,52 @@ class EnergyScore(_Discrepancy):
 
     def _shown(self) -> dict[str, Any]:
         return {"beta": 1.0, "num_samples": 2}
+
+
+class PowerLoss(_Discrepancy):
+    """The squared distance between the mean power spectra of a waveform that the model drew and of
+    the datum:  mean_f (phi_f(x) - phi_f(y))^2,  phi the power |STFT|^2 averaged over time.
+
+    Beside a `Distillation` it keeps a student from whispering. Both waveforms of a pair have the
+    context of the datum, as of a model whose arguments are data and contexts.
+
+    Args:
+        sites: one observed site of waveforms (steps,) or (steps, channels).
+        frame: samples of a Hann window.
+        hop: samples from one window to the next (default frame // 4, at least 1).
+
+    Logged:
+        "PowerLoss(<sites>)", the mean over data, channels and frequencies; that over frequencies
+        is the paper's sum by frame // 2 + 1.
+
+    Cost:
+        one run of the model, Fourier transforms of steps / hop frames.
+
+    Raises:
+        ValueError: for arguments out of range, and waveforms shorter than a frame.
+
+    References:
+        van den Oord et al. (2018), arXiv:1711.10433, power loss.
+
+    Example:
+        >>> PowerLoss("x", frame=64)
+        PowerLoss('x', frame=64)
+    """
+
+    def __init__(
+        self, sites: str | tuple[str, ...], *, frame: int = 256, hop: int | None = None
+    ) -> None:
+        super().__init__(sites)
+        self.frame = check_count("frame", frame, 2)
+        self.hop = hop if hop is None else check_count("hop", hop)
+
+    def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        real, fake = joints.samples(self.sites)
+        powers = (mean_power(x, self.frame, self.hop) for x in (real, fake))
+        return (next(powers) - next(powers)).square().mean(), {}
+
+    def _shown(self) -> dict[str, Any]:
+        return {"frame": 256, "hop": None}
 
 
 class SlicedWasserstein(_Discrepancy):

@@ -95,7 +95,7 @@ def test_planar_flows_fill_the_potential(lib: Any) -> None:
                 log_weights(
                     lib,
                     lib.build("flows", "Planar", 2, num_layers=num_layers),
-                    num_steps=1000,
+                    num_steps=600,
                     learning_rate=1e-2,
                     batch_size=256,
                 )
@@ -113,7 +113,7 @@ def test_a_spline_flow_closes_the_gap(lib: Any) -> None:
     flow = lib.build(
         "flows", "AutoregressiveNSF", 2, num_layers=3, bound=4.0, activation="silu"
     ).inverse()  # drawn in one pass
-    log_w = log_weights(lib, flow, num_steps=2500, learning_rate=5e-3, batch_size=512)
+    log_w = log_weights(lib, flow, num_steps=1500, learning_rate=5e-3, batch_size=512)
     distance, error = gap(log_w)
     assert -4 * error < distance < 0.02
     relative = np.exp(log_w - LOG_Z)

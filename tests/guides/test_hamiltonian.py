@@ -38,7 +38,7 @@ def target(b: Any, rho: float | None = None) -> Callable:
     ("rho", "num_steps", "scale", "low", "high", "training"),
     [
         (None, 1, 0.8, -0.005, 0.002, {"steps": 1500, "lr": 0.03}),
-        (0.9, 1, 0.8, -0.147, -0.107, {"steps": 3000, "lr": 0.02}),
+        (0.9, 1, 0.8, -0.147, -0.107, {"steps": 1500, "lr": 0.03}),
         (0.9, 2, 0.4, -0.03, 0.002, {"steps": 1500, "lr": 0.03}),
     ],
 )

@@ -12,7 +12,7 @@ from tests.source_tree import ROOT
 @pytest.mark.parametrize("backend", ["pyro", "numpyro"])
 def test_killed_runs_end_in_the_same_numbers(tmp_path, backend: str) -> None:
     """Running statistics, averages, the best weights; a critic with an optimizer of its own."""
-    script = [sys.executable, "benchmarks/kills.py", backend, "--kills", "6"]
+    script = [sys.executable, "benchmarks/kills.py", backend, "--kills", "3"]
     options = ["--scenarios", "vae", "bigan", "--results", str(tmp_path)]
     done = subprocess.run(
         [*script, *options], cwd=ROOT, capture_output=True, text=True, check=False

@@ -19,6 +19,7 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.fx import config as fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map as tree_map
 
@@ -55,6 +56,16 @@ INHERITED: dict[str, tuple[str, ...]] = {
 }
 # What Pyro notes in a module beside what its constructor was given.
 MODULE_NOTES = frozenset({"_pyro_name", "_pyro_context"})
+
+
+def seed_noise(seed: int) -> None:
+    """`torch.manual_seed`, which takes as long as a small step where no accelerator is found: it
+    formats the stack for the day that one is.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def validates(fn: Any) -> bool:
@@ -163,8 +174,19 @@ def in_torch_func() -> bool:
 
 
 def as_graph(function: Any) -> Any:
-    """What makes a graph of a function, given examples of its arguments."""
-    return make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
+    """What makes a graph of a function, given examples of its arguments; without the lines that
+    each operation comes from, which are most of the time.
+    """
+    make = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)
+
+    def graph(*examples: Any) -> Any:
+        before, fx.do_not_emit_stack_traces = fx.do_not_emit_stack_traces, True
+        try:
+            return make(*examples)
+        finally:
+            fx.do_not_emit_stack_traces = before
+
+    return graph
 
 
 def forget_processor() -> None:

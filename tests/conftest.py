@@ -31,6 +31,7 @@ import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 
@@ -61,16 +62,16 @@ def _reset() -> None:
     they start in this state.
     """
     random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (the one that libraries draw from)
     if "torch" in sys.modules:
         import torch
 
         torch.set_default_dtype(torch.float32)
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # manual_seed formats the stack, for other devices
     if "pyro" in sys.modules:
         import pyro
 
         pyro.clear_param_store()
-        pyro.set_rng_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -26,6 +26,7 @@ from dgm_core.annealing.starting import (
 )
 from dgm_core.diagnostics import point_mass_message
 from dgm_core.evaluation import weighs_whole
+from pyro_dgm.compat import seed_noise
 from pyro_dgm.evaluation.calls import Call, as_numpy
 from pyro_dgm.evaluation.posterior import Scored, graph_of
 from pyro_dgm.guides.line import OnLine, line_of, seen_entries
@@ -140,7 +141,7 @@ class Bridge:
         with pyro.validation_enabled(False), unwatched(), torch.random.fork_rng():
             both = self._graph(rows, position)
             for k in range(first + 1, last + 1):
-                torch.manual_seed(int(path.seeds[k]))
+                seed_noise(int(path.seeds[k]))
                 value, ratio, gradient = both(position, betas[k])
                 difference = betas[k] - betas[k - 1]
                 log_w = log_w + torch.where(difference == 0, 0.0, difference * ratio)

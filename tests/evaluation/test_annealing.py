@@ -13,8 +13,6 @@ from dgm_core.annealing import AnnealedBounds, inverse_temperatures, store
 from tests.evaluation import closed_forms as c
 from tests.mcmc.faces import kernels
 
-OWN_BITS = True  # the quick ones have no Poisson draws
-
 
 def below_and_above(bounds: AnnealedBounds, exact: Any, *, errors: float = 4.0) -> None:
     """The exact value lies between the bounds up to their errors, and the mean weight is right."""
@@ -148,7 +146,7 @@ def test_a_normalizing_constant(backend: Any) -> None:
 
 
 @pytest.mark.slow
-def test_from_a_guide_whose_draws_others_follow_from(backend: Any) -> None:
+def test_from_a_guide_whose_draws_others_follow_from(backend: Any, own_bits: None) -> None:
     """A joint guide draws one vector, here as wide as the prior: the chains move in it."""
     b = backend
     model, _ = c.gamma_poisson(b)
@@ -236,7 +234,7 @@ def test_a_killed_call_continues_in_the_same_numbers(
 @pytest.fixture
 def own_bits(backend: Any) -> Iterator[None]:
     """JAX's own random bits, which a key gives alone as among others; the tests' quicker ones do
-    not."""
+    not; they have no Poisson draws either."""
     if backend.name == "pyro":
         yield
         return

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from dgm_core.arguments import check_count, check_flag
+from dgm_core.enumeration import check_names
 from dgm_core.evaluation import check_no_nan, unknown_mean
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import Call, as_numpy, calling, kept_sites
@@ -24,6 +25,7 @@ def latents(
     rows: Any = None,
     vectorize: bool | None = None,
     seed: int = 0,
+    enumerate: str | tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
     """Draws of the model's latent sites from the guide, or with `means` the means of the guide's
     distributions; in the model's order, without what only the guide draws.
@@ -35,6 +37,7 @@ def latents(
         run, data, rows, vectorize, seed: as `log_weights` takes them.
         num_draws: how many.
         means: the means instead.
+        enumerate: as `sample_posterior` takes it; all means are then averages of draws.
 
     Returns:
         {site: (num_draws, ...)}, with means {site: (...)}, the batch dimensions as the guide has
@@ -52,12 +55,16 @@ def latents(
         (5, 3, 2)
     """
     num_draws, means = check_count("num_draws", num_draws), check_flag("means", means)
-    with calling(run, data, seed=seed, rows=rows, vectorize=vectorize) as call:
-        known = _known_means(call) if means else {}
+    summed = check_names(enumerate)
+    with calling(run, data, seed=seed, rows=rows, vectorize=vectorize, enumerated=summed) as call:
+        known = _known_means(call) if means and not summed else {}
         names = call.sketch().model_sites
         if means and all(name in known for name in names):
             return {name: np.array(known[name]) for name in names}
-        values = read_values(call, num_draws, names)
+        if summed:
+            values = enumerated_values(call, num_draws, seed)
+        else:
+            values = read_values(call, num_draws, names)
     check_no_nan(values, "The guide's draw")
     if not means:
         return values

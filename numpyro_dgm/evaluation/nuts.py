@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from numpyro.infer import MCMC, NUTS
 
-from dgm_core.arguments import check_counts, check_number, check_seed
+from dgm_core.arguments import check_count, check_counts, check_number, check_seed
 from dgm_core.chains import NUM_STARTS, Chains, Surroundings
 from dgm_core.evaluation import check_no_nan
 from dgm_core.posterior import weighted
@@ -49,7 +49,7 @@ def nuts(
             that the guide makes its draws from, under which a good guide's posterior is normal.
             For guides that draw from normals under known maps: joint automatic guides, flows,
             hierarchies and amortized guides of normals.
-        num_draws, num_warmup: of each chain.
+        num_draws, num_warmup: of each chain; four draws at least, of which split R-hat is made.
         num_chains: one after the other in Pyro, at once in NumPyro.
         target_accept: the acceptance probability that the step size is adapted to.
         seed: of all random numbers.
@@ -80,9 +80,8 @@ def nuts(
         >>> chains["mu"].shape
         (1, 20)
     """
-    num_draws, num_warmup, num_chains = check_counts(
-        num_draws=num_draws, num_warmup=num_warmup, num_chains=num_chains
-    )
+    num_draws = check_count("num_draws", num_draws, 4)
+    num_warmup, num_chains = check_counts(num_warmup=num_warmup, num_chains=num_chains)
     target_accept = check_number("target_accept", target_accept, above=0, below=1)
     seed = check_seed("seed", seed)
     run = weighted(model, start, through)

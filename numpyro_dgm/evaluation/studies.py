@@ -68,7 +68,8 @@ def compare_guides(
         model, data: as `fit` takes them.
         guides: {name: a function without arguments that builds a guide}; stock automatic guides
             too.
-        objectives: a loss, or {name: loss}; the ELBO of eight particles when left out.
+        objectives: a loss, or {name: loss}; the ELBO of eight particles when left out.  What a loss
+            enumerates datum by datum is summed out of the weights and drawn given the others.
         num_epochs, num_steps, batch_size, optim, clip_norm, lr_schedule: of every fit; without an
             optimizer every guide is trained by `Recipe()`, for 4000 steps when nothing is said.
         reference: "nuts", which is run here (4 chains of 1000 draws); draws {site: (num_draws,
@@ -125,11 +126,14 @@ def compare_guides(
 
     def attempt(make: Callable[[], Any], loss: Any, seed: int) -> Attempt:
         run = fit(model, built_by(make), data, loss=loss, seed=seed, **options)
+        summed = _summed_out(model, data, loss)
         return Attempt(
-            sample_posterior(run, data, num_draws=num_draws, seed=seed),
+            sample_posterior(run, data, num_draws=num_draws, seed=seed, enumerate=summed),
             seconds_per_step(run.history),
             _num_parameters(run, data),
-            lambda: log_weights(run, data, num_particles=num_particles, seed=seed + 1),
+            lambda: log_weights(
+                run, data, num_particles=num_particles, seed=seed + 1, enumerate=summed
+            ),
             {
                 "khat local": lambda: local_log_weights(run, data, seed=seed + 2),
                 "khat global": lambda: global_log_weights(run, data, seed=seed + 3),
@@ -141,6 +145,15 @@ def compare_guides(
 
 def _elbo() -> Loss:
     return ELBO(num_particles=Recipe().num_particles)
+
+
+def _summed_out(model: Callable, data: Any, loss: Loss) -> tuple[str, ...]:
+    """The discrete latents of each datum that a loss enumerates, which a guide may leave out."""
+    if not loss.enumerated:
+        return ()
+    with calling(SimpleNamespace(model=model, guide=model), (data,), settle=False) as call:
+        sites = model_sites(call.model())
+        return tuple(n for n in loss.enumerated if n in sites and sites[n]["cond_indep_stack"])
 
 
 def _reference(model: Callable, data: Any, reference: Any) -> tuple[Any, list[str]]:

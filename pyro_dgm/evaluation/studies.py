@@ -28,6 +28,7 @@ from dgm_core.training.recipes import Recipe
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.compat import own_store
 from pyro_dgm.evaluation.calls import calling, learned_in
+from pyro_dgm.evaluation.groups import global_log_weights, local_log_weights
 from pyro_dgm.evaluation.nuts import nuts
 from pyro_dgm.evaluation.posterior import Posterior, model_sites
 from pyro_dgm.evaluation.summaries import sample_posterior
@@ -68,7 +69,8 @@ def compare_guides(
         model, data: as `fit` takes them.
         guides: {name: a function without arguments that builds a guide}; stock automatic guides
             too.
-        objectives: a loss, or {name: loss}; the ELBO of eight particles when left out.
+        objectives: a loss, or {name: loss}; the ELBO of eight particles when left out.  What a loss
+            enumerates datum by datum is summed out of the weights and drawn given the others.
         num_epochs, num_steps, batch_size, optim, clip_norm, lr_schedule: of every fit; without an
             optimizer every guide is trained by `Recipe()`, for 4000 steps when nothing is said.
         reference: "nuts", which is run here (4 chains of 1000 draws); draws {site: (num_draws,
@@ -126,11 +128,18 @@ def compare_guides(
     def attempt(make: Callable[[], Any], loss: Any, seed: int) -> Attempt:
         with _apart():
             run = fit(model, built_by(make), data, loss=loss, seed=seed, **options)
+            summed = _summed_out(model, data, loss)
             return Attempt(
-                sample_posterior(run, data, num_draws=num_draws, seed=seed),
+                sample_posterior(run, data, num_draws=num_draws, seed=seed, enumerate=summed),
                 seconds_per_step(run.history),
                 _num_parameters(run, data),
-                lambda: log_weights(run, data, num_particles=num_particles, seed=seed + 1),
+                lambda: log_weights(
+                    run, data, num_particles=num_particles, seed=seed + 1, enumerate=summed
+                ),
+                {
+                    "khat local": lambda: local_log_weights(run, data, seed=seed + 2),
+                    "khat global": lambda: global_log_weights(run, data, seed=seed + 3),
+                },
             )
 
     return compared(guides, objectives, seeds, attempt, draws, progress=progress, notes=notes)
@@ -138,6 +147,15 @@ def compare_guides(
 
 def _elbo() -> Loss:
     return ELBO(num_particles=Recipe().num_particles)
+
+
+def _summed_out(model: Callable, data: Any, loss: Loss) -> tuple[str, ...]:
+    """The discrete latents of each datum that a loss enumerates, which a guide may leave out."""
+    if not loss.enumerated:
+        return ()
+    with calling(SimpleNamespace(model=model, guide=model), (data,), settle=False) as call:
+        sites = model_sites(call.model())
+        return tuple(n for n in loss.enumerated if n in sites and sites[n]["cond_indep_stack"])
 
 
 def _reference(model: Callable, data: Any, reference: Any) -> tuple[Any, list[str]]:

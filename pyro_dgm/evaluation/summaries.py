@@ -69,6 +69,7 @@ def quantiles(
     rows: Any = None,
     vectorize: bool | None = None,
     seed: int = 0,
+    enumerate: str | tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
     """Quantiles of every entry of the latent and deterministic sites under the guide.
 
@@ -76,7 +77,7 @@ def quantiles(
     by some 1.25 sd / sqrt(num_draws).
 
     Args:
-        run, data, num_draws, rows, vectorize, seed: as `sample_posterior` takes them.
+        run, data, num_draws, rows, vectorize, seed, enumerate: as `sample_posterior` takes them.
         probs: in [0, 1].
 
     Returns:
@@ -92,8 +93,8 @@ def quantiles(
         (2, 3, 2)
     """
     probs = check_probs("probs", probs)
-    options = {"num_draws": num_draws, "rows": rows, "vectorize": vectorize, "seed": seed}
-    values = sample_posterior(run, *data, **options)
+    options = {"rows": rows, "vectorize": vectorize, "seed": seed, "enumerate": enumerate}
+    values = sample_posterior(run, *data, num_draws=num_draws, **options)
     return {name: np.quantile(x, probs, axis=0) for name, x in values.items()}
 
 
@@ -104,11 +105,12 @@ def median(
     rows: Any = None,
     vectorize: bool | None = None,
     seed: int = 0,
+    enumerate: str | tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
     """The median of every entry of the latent and deterministic sites under the guide.
 
     Args:
-        run, data, num_draws, rows, vectorize, seed: as `sample_posterior` takes them.
+        run, data, num_draws, rows, vectorize, seed, enumerate: as `sample_posterior` takes them.
 
     Returns:
         {site: (...)}.
@@ -122,8 +124,8 @@ def median(
         >>> median(vae, np.ones((3, 4)), num_draws=50)["z"].shape
         (3, 2)
     """
-    options = {"num_draws": num_draws, "rows": rows, "vectorize": vectorize, "seed": seed}
-    values = quantiles(run, *data, probs=(0.5,), **options)
+    options = {"rows": rows, "vectorize": vectorize, "seed": seed, "enumerate": enumerate}
+    values = quantiles(run, *data, probs=(0.5,), num_draws=num_draws, **options)
     return {name: x[0] for name, x in values.items()}
 
 

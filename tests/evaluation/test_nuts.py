@@ -221,7 +221,7 @@ def test_what_is_refused(backend: Any) -> None:
         ((partial, x), {"start": run}, "must be that of a guide of this model"),
         ((None, x), {}, "model must be callable, or a run, got None"),
         ((None, x), {"start": run}, "model must be callable, or a run, got None"),
-        ((model, x), {"num_draws": 0}, "num_draws must be an integer of at least 1, got 0"),
+        ((model, x), {"num_draws": 2}, "num_draws must be an integer of at least 4, got 2"),
         ((model, x), {"target_accept": 1}, r"target_accept must be a number in \(0, 1\), got 1"),
         ((model, np.full(3, np.inf)), {}, "0 of 100 places to start from have a finite"),
     ):

@@ -177,3 +177,36 @@ def test_what_is_refused(backend: Any) -> None:
         progress=False,
     )
     assert table.rows[0]["failed"].endswith("returns must be a guide, got None.")
+
+
+@pytest.mark.slow("numpyro")
+def test_what_an_objective_sums_out(backend: Any) -> None:
+    """A guide without the class of each datum: bounds are those of the sum over classes, and the
+    classes are drawn given all else; or one that leaves it to the model."""
+    b, d = backend, backend.dist
+
+    def model(x: Any) -> None:
+        with b.plate("data", len(x)):
+            c = b.sample("c", d.Bernoulli(b.array(0.3)))
+            b.sample("x", d.Normal(b.param("apart", b.array(2.0)) * c, 1.0), obs=x)
+
+    odds = np.exp(2.0 * X - 2.0) * 0.3 / 0.7
+    evidence = np.log(0.7 / np.sqrt(2 * np.pi)) - 0.5 * X**2 + np.log1p(odds)
+    classes = np.random.default_rng(0).uniform(size=(4000, 3)) < odds / (1 + odds)
+    table = b.evaluation.compare_guides(
+        model,
+        {"none": lambda: lambda x: None, "prior": lambda: b.guides.Guide(model)},
+        X,
+        objectives=b.losses.ELBO(enumerate="c"),
+        num_steps=2,
+        optim=fixed(b),
+        reference={"c": classes.astype(float)},
+        num_particles=25,
+        num_draws=4000,
+        seeds=0,
+        progress=False,
+    )
+    for row in table.rows:
+        assert not row.get("failed"), row["failed"]
+        assert row["ELBO"] == pytest.approx(evidence.mean(), abs=1e-4)
+        assert row["mean error"] < 0.1

@@ -281,6 +281,14 @@ def test_posterior_of_a_run(backend: Any) -> None:
     assert found["c"].shape == (3000, len(X))
     shares = np.stack([(found["c"] == c).mean(0) for c in range(3)], -1)
     np.testing.assert_allclose(shares, np.exp(log_softmax(log_p)), atol=0.05)
+    e = backend.evaluation
+    draws = e.latents(run, X, **names)["c"]
+    assert np.array_equal(draws, found["c"])
+    mean = e.latents(run, X, means=True, **names)["c"]
+    np.testing.assert_allclose(mean, draws.mean(0))
+    assert np.array_equal(e.median(run, X, **names)["c"], np.median(draws, 0))
+    quantiles = e.quantiles(run, X, probs=(0.2, 0.9), **names)["c"]
+    assert np.array_equal(quantiles, np.quantile(draws, (0.2, 0.9), 0))
     with pytest.raises(ValueError, match=r"misses \['c'\]"):
         backend.evaluation.sample_posterior(run, X, num_draws=2)
 

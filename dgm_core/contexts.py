@@ -215,37 +215,38 @@ def check_context(owner: Any, context: Any, context_shape: tuple[Any, ...], name
         Traceback (most recent call last):
         ValueError: y must be an array of integer labels of shape (*batch,), got float64 (5,).
     """
-    needs = f"{name} must be" if name else f"{owner} needs"
     if not context_shape:
         if context is not None:
             raise ValueError(
                 f"{owner} takes no context, got {_form(context)}; build it with context_shape=..."
             )
     elif not is_several(context_shape):
-        _check_one(f"{needs} {'an array' if name else 'a context'}", context, context_shape)
-    elif not isinstance(context, (list, tuple)) or len(context) != len(context_shape):
-        raise ValueError(
-            f"{needs} {len(context_shape)} contexts side by side, a tuple of arrays with the "
-            f"shapes {context_shape} behind the batch, got {_form(context)}."
-        )
+        if wrong := _wrong(context, context_shape):
+            needs = f"{name} must be an array" if name else f"{owner} needs a context"
+            raise ValueError(f"{needs} {wrong}")
     else:
+        needs = f"{name} must be" if name else f"{owner} needs"
+        if not isinstance(context, (list, tuple)) or len(context) != len(context_shape):
+            raise ValueError(
+                f"{needs} {len(context_shape)} contexts side by side, a tuple of arrays with the "
+                f"shapes {context_shape} behind the batch, got {_form(context)}."
+            )
         for index, part in enumerate(context):
-            _check_one(f"{needs}, as context {index}, an array", part, context_shape[index])
+            if wrong := _wrong(part, context_shape[index]):
+                raise ValueError(f"{needs}, as context {index}, an array {wrong}")
 
 
-def _check_one(needs: str, context: Any, shape: tuple[int, ...]) -> None:
+def _wrong(context: Any, shape: tuple[int, ...]) -> str:
+    """What one context should be and is, empty where it is right."""
     found = tuple(getattr(context, "shape", ()))
     if isinstance(shape, Labels):
         dtype = str(getattr(context, "dtype", "")).removeprefix("torch.")
         if "int" not in dtype:
-            raise ValueError(
-                f"{needs} of integer labels of shape (*batch,), got "
-                f"{dtype + ' ' if dtype else ''}{_form(context)}."
-            )
+            kind = f"{dtype} " if dtype else ""
+            return f"of integer labels of shape (*batch,), got {kind}{_form(context)}."
     elif not hasattr(context, "shape") or found[max(0, len(found) - len(shape)) :] != shape:
-        raise ValueError(
-            f"{needs} of shape (*batch, {', '.join(map(str, shape))}), got {_form(context)}."
-        )
+        return f"of shape (*batch, {', '.join(map(str, shape))}), got {_form(context)}."
+    return ""
 
 
 def _form(context: Any) -> str:

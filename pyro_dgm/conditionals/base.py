@@ -164,7 +164,7 @@ class Parametric(Conditional):
         """The parameters (*batch, num_params) as tensors (*batch, *event_shape), one after the
         other.
         """
-        parts = raw.split(size_of(self.event_shape), -1)
+        parts = raw.split(prod(self.event_shape), -1)
         return (
             parts
             if len(self.event_shape) == 1

@@ -3,7 +3,7 @@
 import torch
 from pyro import distributions as dist
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric, size_of
@@ -59,9 +59,8 @@ class _Bernoulli(dist.Bernoulli):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        logits, value = torch.broadcast_tensors(self.logits, value.to(self.logits.dtype))
-        loss = binary_cross_entropy_with_logits(logits, value, reduction="none")
-        return loss.neg_()  # where it lies: no second array of that size
+        logits = self.logits  # log sigmoid(l) - (1 - x) l, each array once through memory
+        return torch.addcmul(logsigmoid(logits), value.to(logits.dtype) - 1, logits)
 
     def entropy(self) -> Tensor:
         l = self.logits

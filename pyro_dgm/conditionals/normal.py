@@ -45,11 +45,10 @@ class StandardNormal(Conditional):
     def condition(self, context: Any) -> dist.TorchDistribution:
         """The distribution given a checked context."""
         batch_shape = batch_shape_of(context, self.context_shape)
-        return (
-            _StandardNormal(self.loc, self.scale)
-            .expand((*batch_shape, *self.event_shape))
-            .to_event(len(self.event_shape))
-        )
+        entries = _StandardNormal(self.loc, self.scale)
+        if batch_shape:
+            entries = entries.expand((*batch_shape, *self.event_shape))
+        return entries.to_event(len(self.event_shape))
 
 
 class _StandardNormal(dist.Normal):

@@ -340,18 +340,21 @@ class Joints:
         values: EnumeratedValues | None = None,
         rows: Mapping[str, Tensor] | None = None,
     ) -> Run:
-        values = values or EnumeratedValues(())
+        enumerated = values if values is not None and values.names else None
         with ExitStack() as stack:
             for context in contexts:
                 stack.enter_context(context)
             if stopped:
                 stack.enter_context(StoppedValues())
-            stack.enter_context(values.guiding())
+            if enumerated:
+                stack.enter_context(enumerated.guiding())
             guide_trace = trace_of(self.guide, self.args, self.kwargs)
-        values.leave_to_model(guide_trace)
-        with values.modeling():
+        if not enumerated:
+            return self._run_model(guide_trace, rows), guide_trace
+        enumerated.leave_to_model(guide_trace)
+        with enumerated.modeling():
             model_trace = self._run_model(guide_trace, rows)
-        values.stand_in(model_trace, guide_trace)
+        enumerated.stand_in(model_trace, guide_trace)
         return model_trace, guide_trace
 
     def _frozen(

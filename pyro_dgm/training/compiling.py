@@ -99,7 +99,7 @@ def plain_step(
     """
     for parameter in parameters.values():
         parameter.grad = None
-    inner.form = batch.form
+    inner.take_form(batch)
     with sharing(None if step is inner else batch.share):
         loss, values = step(number, batch.rows, *batch.arrays)
     (loss if batch.share == 1.0 else loss * batch.share).backward()

@@ -200,7 +200,8 @@ class Step(nn.Module):
                 states=self.states,
                 update=self.update,
             )
-        self.states = out.states
+        if out.states:
+            self.states = out.states
         loss = out.per_datum
         return loss, torch.stack([loss.detach(), *out.terms.values()])
 
@@ -221,9 +222,14 @@ class Step(nn.Module):
         finally:
             settled.reset(token)
 
+    def take_form(self, batch: Batch) -> None:
+        """The arrays that come belong to a batch of this form."""
+        if self.form is not batch.form:  # an attribute of a module costs to set
+            self.form = batch.form
+
     def on(self, batch: Batch, number: Tensor) -> tuple[Tensor, Tensor]:
         """The step on a batch."""
-        self.form = batch.form
+        self.take_form(batch)
         return self(number, batch.rows, *batch.arrays)
 
 

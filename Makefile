@@ -1,4 +1,4 @@
-# make demo | test | test-slow | lint | docs | notebooks: each sets up everything it needs in .venv,
+# make demo | test | test-slow | test-long | lint | docs | notebooks: each sets up everything it needs in .venv,
 # once. Needed beforehand: Python 3.11 or newer.
 # make test PART=losses, or test-slow, for a folder or file of tests; make test-core | test-pyro |
 # test-numpyro for what needs no other backend.
@@ -20,7 +20,7 @@ EXTRAS ?= all,dev
 # the machine far slower.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-slow test-core test-pyro test-numpyro lint docs notebooks install clean
+.PHONY: demo test test-slow test-long test-core test-pyro test-numpyro lint docs notebooks install clean
 
 install: $(STAMP)
 
@@ -71,7 +71,10 @@ test: $(STAMP)
 	$(PYTEST) -m "not slow" $(addprefix tests/,$(PART))
 
 test-slow: $(STAMP)
-	$(PYTEST) -m slow $(addprefix tests/,$(PART))
+	$(PYTEST) -m "slow and not long" $(addprefix tests/,$(PART))
+
+test-long: $(STAMP)
+	$(PYTEST) -m "slow and long" $(addprefix tests/,$(PART))
 
 # Where the libraries of the other backend, or of both, are not installed: the core, the command
 # line, every example of the docstrings.

@@ -43,10 +43,10 @@ def pytest_configure() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`@pytest.mark.slow("numpyro alone", ...)`: of the cases, those with all words of one of these
-    in their names are slow.
+    in their names are slow; `@pytest.mark.long("pyro")`, long, likewise.
     """
     for item in items:
-        for mark in [m for m in item.own_markers if m.name == "slow" and m.args]:
+        for mark in [m for m in item.own_markers if m.name in ("slow", "long") and m.args]:
             if not any(all(w in item.name for w in words.split()) for words in mark.args):
                 item.own_markers.remove(mark)
 

@@ -29,6 +29,7 @@ def divergence(lib: Any, p: Any, q: Any, seed: int) -> tuple[float, float]:
     return ratio.mean(), ratio.std() / NUM**0.5
 
 
+@pytest.mark.long("[pyro")
 @pytest.mark.parametrize("dim", [2, 16])
 def test_a_student_learns_its_teacher(lib: Any, dim: int) -> None:
     """Within 0.05 nat per dimension of a teacher that is far from a normal distribution, and of all

@@ -87,6 +87,7 @@ def test_the_constant_of_the_potential() -> None:
     assert abs(np.log(np.exp(log_density(np, z)).sum() * 0.02**2) - LOG_Z) < 1e-5
 
 
+@pytest.mark.long("[pyro")
 def test_planar_flows_fill_the_potential(lib: Any) -> None:
     """Each time four times as many layers: the gap falls to less than half."""
     gaps, errors = zip(
@@ -108,6 +109,7 @@ def test_planar_flows_fill_the_potential(lib: Any) -> None:
     assert gaps[2] < 0.1
 
 
+@pytest.mark.long("[pyro")
 def test_a_spline_flow_closes_the_gap(lib: Any) -> None:
     """Autoregressive splines come within 0.02 nat, and their weights average to Z."""
     flow = lib.build(

@@ -177,6 +177,7 @@ def test_an_encoder_with_statistics_moves_them_once(torch_x64: None) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long("[pyro")
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "1"))))
 def test_eight_schools(backend: Any, seed: int) -> None:
     """Above the best normal, -31.534, and below the evidence."""

@@ -34,6 +34,7 @@ def target(b: Any, rho: float | None = None) -> Callable:
 
 
 @pytest.mark.slow
+@pytest.mark.long("[pyro")
 @pytest.mark.parametrize(
     ("rho", "num_steps", "scale", "low", "high", "training"),
     [
@@ -246,6 +247,7 @@ def test_the_first_call_may_be_compiled() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long("[pyro")
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "1"))))
 def test_eight_schools(backend: Any, seed: int) -> None:
     """Three steps are above the best normal, -31.534, and below the evidence."""

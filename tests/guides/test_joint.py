@@ -246,6 +246,7 @@ def test_the_first_call_may_be_compiled() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long("[pyro")
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "1"))))
 @pytest.mark.parametrize(
     ("centered", "best"),

@@ -128,6 +128,7 @@ def test_bound_is_that_of_the_mixture(backend: Any, enumerated: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long("[pyro")
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "1"))))
 def test_both_modes_are_found(backend: Any, seed: int) -> None:
     """Where one normal finds one of them, and loses ln 2 at least."""

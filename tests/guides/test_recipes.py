@@ -114,6 +114,7 @@ def test_starts_where_the_data_decide(backend: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long("[pyro")
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "1"))))
 @pytest.mark.parametrize(("centered", "best"), [(False, -31.534), (True, -32.592)])
 def test_defaults_reach_the_best_bounds(

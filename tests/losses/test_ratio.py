@@ -262,6 +262,7 @@ def errors_in_posterior_sds(backend: Any, run: Any) -> tuple[np.ndarray, np.ndar
 
 
 @pytest.mark.slow
+@pytest.mark.long("[pyro")
 def test_implicit_guide_of_eight_schools(backend: Any) -> None:
     """Within 0.2 posterior standard deviations everywhere, where the best mean-field guide is not;
     the bound is better than that of the best normal guide.

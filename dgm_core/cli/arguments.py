@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from dgm_core.cli.table import LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS
+from dgm_core.cli.table import BINARY, LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS
 from dgm_core.data import PROTOCOLS, names
 from dgm_core.results import read_json
 from dgm_core.training import checkpoint
@@ -304,7 +304,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(
             f"--patience counts epochs without a better bound, and {arguments.model} has none."
         )
-    if arguments.binarize is not None and arguments.likelihood not in (None, "bernoulli"):
+    if arguments.binarize is not None and arguments.likelihood not in (None, *BINARY):
         raise UsageError(
             f"--binarize makes data for --likelihood bernoulli, not for {arguments.likelihood}."
         )

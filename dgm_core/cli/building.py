@@ -12,7 +12,7 @@ import numpy as np
 
 from dgm_core.cli.arguments import UsageError
 from dgm_core.cli.backend import Backend
-from dgm_core.cli.table import LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS, Model
+from dgm_core.cli.table import BINARY, LIKELIHOODS, LOSSES, MODELS, POSTERIORS, PRIORS, Model
 from dgm_core.contexts import Labels
 from dgm_core.data import Dataset, binarize, dequantize, load
 from dgm_core.schedules import linear
@@ -87,7 +87,7 @@ def _likelihood(arguments: Namespace, dataset: Dataset) -> tuple[str | None, str
             f"--likelihood {likelihood} needs gray levels in [0, 1], and --data {dataset.name} "
             "are real numbers; use normal."
         )
-    if likelihood == "bernoulli":
+    if likelihood in BINARY:
         default = "threshold" if dataset.name == "digits" else "dynamic"
         return likelihood, arguments.binarize or default
     if arguments.binarize is not None:

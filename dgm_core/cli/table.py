@@ -27,7 +27,9 @@ LIKELIHOODS = {
     "kumaraswamy": "Kumaraswamy",
     "logit_normal": "LogitNormal",
     "discretized_logistic": "DiscretizedLogisticMixture",
+    "gated_pixel_cnn": "GatedPixelCNN",
 }
+BINARY = ("bernoulli", "gated_pixel_cnn")  # those of data that are 0 or 1
 
 
 @dataclass(frozen=True)

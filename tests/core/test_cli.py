@@ -131,6 +131,7 @@ def test_the_parts_fit_together(flags, contexts):
         ("normal", "Normal", "gray", False),
         ("logit_normal", "LogitNormal", "open", True),
         ("discretized_logistic", "DiscretizedLogisticMixture", "gray", True),
+        ("gated_pixel_cnn", "GatedPixelCNN", "binary", False),
     ],
 )
 def test_every_likelihood_gets_its_kind_of_data(likelihood, kind, values, bits):
@@ -138,7 +139,7 @@ def test_every_likelihood_gets_its_kind_of_data(likelihood, kind, values, bits):
     assert (
         fake(
             "fit",
-            "vae",
+            "conv_vae" if likelihood == "gated_pixel_cnn" else "vae",
             "--likelihood",
             likelihood,
             "--epochs",

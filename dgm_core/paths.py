@@ -142,3 +142,38 @@ def num_states_of(emission: Any) -> int:
     if not isinstance(emission.context_shape, Labels):
         refuse("emission", "a conditional with context_shape=Labels(num_states)", emission)
     return emission.context_shape.num_classes
+
+
+def check_paired(lengths: Any, number: int) -> None:
+    """ValueError unless there is one length for each sequence, or none at all.
+
+    Example:
+        >>> import numpy as np
+        >>> check_paired(np.array([3, 5]), 3)
+        Traceback (most recent call last):
+        ValueError: lengths must be one for each of the 3 sequences, of shape (3,), got (2,).
+    """
+    if lengths is None:
+        return
+    check_lengths(lengths)
+    if tuple(lengths.shape) != (number,):
+        raise ValueError(
+            f"lengths must be one for each of the {number} sequences, of shape ({number},), got "
+            f"{tuple(lengths.shape)}."
+        )
+
+
+def num_sequences(lengths: Any, size: int) -> int:
+    """How many lengths there are; `size` where there are none."""
+    if lengths is None:
+        return size
+    check_lengths(lengths)
+    return len(lengths) if lengths.shape else size
+
+
+def padded(site: str) -> str:
+    """What to say of a latent path with padding where all entries of a value are moved."""
+    return (
+        f"Site '{site}' is a path of sequences of unequal lengths, whose padding has no density: "
+        "give it those of one length at a time, or a path as its guide."
+    )

@@ -42,6 +42,7 @@ PACKAGES = ("nn", "conditionals", "flows", "joints", "losses", "models", *PLACES
 ELSEWHERE = {
     "CausalTransformer": ("autoregressive/test_transformers.py", "both libraries side by side"),
     "ContrastiveDistillation": ("losses/test_distillation.py", "needs a teacher with contexts"),
+    "DMM": ("sequences/test_models.py", "its latent is a path"),
     "ExternalFlow": ("flows/test_external.py", "an adapter of one library each"),
     "ImageTransformer": ("autoregressive/test_transformers.py", "both libraries side by side"),
     "NoDensityError": ("contracts/test_gans.py", "an exception"),

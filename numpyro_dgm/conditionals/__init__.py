@@ -31,6 +31,7 @@ from numpyro_dgm.conditionals.paths.hidden_markov import HiddenMarkov
 from numpyro_dgm.conditionals.paths.kalman import KalmanSmoother, LinearGaussian
 from numpyro_dgm.conditionals.paths.markov import Markov
 from numpyro_dgm.conditionals.paths.steps import Steps
+from numpyro_dgm.conditionals.paths.transitions import Combiner, GatedTransition
 from numpyro_dgm.conditionals.reshaped import Reshaped
 from numpyro_dgm.conditionals.student_t import StudentT
 from numpyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
@@ -43,6 +44,7 @@ __all__ = [
     "Beta",
     "Categorical",
     "CausalTransformer",
+    "Combiner",
     "Conditional",
     "ContinuousBernoulli",
     "CoupledLogisticMixture",
@@ -51,6 +53,7 @@ __all__ = [
     "ExemplarPrior",
     "FullRankNormal",
     "GatedPixelCNN",
+    "GatedTransition",
     "Generator",
     "HiddenMarkov",
     "ImageTransformer",

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.primitives import Messenger
 
+from dgm_core.paths import padded
 from dgm_core.posterior import unplaced
 from numpyro_dgm.compat import mask_of
 from numpyro_dgm.guides.supports import real_line
-from numpyro_dgm.joints.structure import Site, Trace, kind_of
+from numpyro_dgm.joints.structure import Site, Trace, kind_of, step_mask_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -72,6 +73,8 @@ def seen_entries(site: Site) -> Array | None:
     fn, found = site["fn"], None
     batch = site["value"].shape[: site["value"].ndim - fn.event_dim]
     while fn is not None:
+        if step_mask_of(fn) is not None:
+            raise ValueError(padded(site["name"]))
         mask = mask_of(fn)
         if mask is not None and jnp.ndim(mask):
             mask = jnp.asarray(mask)

@@ -16,7 +16,14 @@ from dgm_core.guides import LatentSite, Outline
 from numpyro_dgm.compat import mask_of
 from numpyro_dgm.guides.supports import is_real, num_seen, real_line, seen
 from numpyro_dgm.joints.handlers import PlateSizes, WiderPlates
-from numpyro_dgm.joints.structure import Trace, kind_of, masked_as, sites_of, unmasked
+from numpyro_dgm.joints.structure import (
+    Trace,
+    kind_of,
+    masked_as,
+    sites_of,
+    step_mask_of,
+    unmasked,
+)
 from numpyro_dgm.nn import evaluation_mode
 
 __all__: list[str] = []  # for the package, not for users
@@ -251,4 +258,4 @@ def _is_masked(fn: Any) -> bool:
         if mask_of(fn) is not None:
             return True
         fn = fn.base_dist
-    return False
+    return step_mask_of(fn) is not None

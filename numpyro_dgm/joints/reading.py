@@ -10,7 +10,15 @@ from numpyro.distributions import biject_to, kl_divergence
 
 from numpyro_dgm.compat import mask_of
 from numpyro_dgm.conditionals import NoDensityError
-from numpyro_dgm.joints.structure import Site, Structure, Trace, draws_nothing, plates_of, unmasked
+from numpyro_dgm.joints.structure import (
+    Site,
+    Structure,
+    Trace,
+    draws_nothing,
+    plates_of,
+    step_mask_of,
+    unmasked,
+)
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -211,6 +219,8 @@ class _Reader:
             if (own := mask_of(fn)) is not None:
                 mask = jnp.asarray(own)
                 scale = scale * mask.reshape(mask.shape + (1,) * fn.event_dim)
+            if (steps := step_mask_of(fn)) is not None:
+                scale = scale * steps.reshape(steps.shape + (1,) * (fn.event_dim - 1))
             fn = getattr(fn, "base_dist", None)
         return scale
 

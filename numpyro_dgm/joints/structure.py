@@ -77,6 +77,13 @@ def masked_as(fn: Any, own: Any) -> Any:
     return own
 
 
+def step_mask_of(fn: Any) -> Any:
+    """Which steps (*batch, length) of a sequence its density looks at; None where it looks at all
+    entries of its values.
+    """
+    return getattr(fn, "step_mask", None)
+
+
 def plates_of(site: Site) -> dict[str, int]:
     """The plates around a site, name -> dimension (negative)."""
     return {frame.name: frame.dim for frame in site["cond_indep_stack"]}

@@ -6,6 +6,7 @@ from numpyro_dgm.models.gan.dcgan import DCGAN
 from numpyro_dgm.models.gan.flow_gan import FlowGAN
 from numpyro_dgm.models.gan.gan import GAN
 from numpyro_dgm.models.gan.infogan import InfoGAN
+from numpyro_dgm.models.sequence.dmm import DMM
 from numpyro_dgm.models.vae.avb import AVB
 from numpyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from numpyro_dgm.models.vae.conv_vae import ConvVAE
@@ -14,6 +15,7 @@ from numpyro_dgm.models.vae.vae import VAE
 __all__ = [
     "AVB",
     "DCGAN",
+    "DMM",
     "GAN",
     "VAE",
     "BiGAN",

@@ -17,12 +17,14 @@ from numpyro_dgm.nn.modes import evaluation_mode
 from numpyro_dgm.nn.optimizers import Adam
 from numpyro_dgm.nn.pixels import MaskedConv2d, PixelStacks
 from numpyro_dgm.nn.pooled import Pooled
+from numpyro_dgm.nn.recurrent import GRU
 from numpyro_dgm.nn.register import register
 from numpyro_dgm.nn.requirements import require
 from numpyro_dgm.nn.sequences import step_mask, without_padding
 from numpyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
 
 __all__ = [
+    "GRU",
     "MLP",
     "Adam",
     "BatchNorm",

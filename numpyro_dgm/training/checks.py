@@ -14,7 +14,7 @@ from dgm_core.arguments import refuse
 from dgm_core.training.observations import OPEN, complain
 from numpyro_dgm.compat import mask_of, validates
 from numpyro_dgm.joints.enumerated import as_enumerated
-from numpyro_dgm.joints.structure import Structure, find_structure, kind_of
+from numpyro_dgm.joints.structure import Structure, find_structure, kind_of, step_mask_of
 from numpyro_dgm.losses import Loss
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.nn.requirements import collected_requirements
@@ -209,6 +209,8 @@ def _mask(site: dict[str, Any]) -> Any:
         if (own := mask_of(fn)) is not None:
             own = jnp.asarray(own)
             mask = mask & own.reshape(own.shape + (1,) * fn.event_dim)
+        if (steps := step_mask_of(fn)) is not None:
+            mask = mask & steps.reshape(steps.shape + (1,) * (fn.event_dim - 1))
         if not hasattr(fn, "base_dist"):
             return mask
         fn = fn.base_dist

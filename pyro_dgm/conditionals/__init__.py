@@ -31,6 +31,7 @@ from pyro_dgm.conditionals.paths.hidden_markov import HiddenMarkov
 from pyro_dgm.conditionals.paths.kalman import KalmanSmoother, LinearGaussian
 from pyro_dgm.conditionals.paths.markov import Markov
 from pyro_dgm.conditionals.paths.steps import Steps
+from pyro_dgm.conditionals.paths.transitions import Combiner, GatedTransition
 from pyro_dgm.conditionals.reshaped import Reshaped
 from pyro_dgm.conditionals.student_t import StudentT
 from pyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
@@ -43,6 +44,7 @@ __all__ = [
     "Beta",
     "Categorical",
     "CausalTransformer",
+    "Combiner",
     "Conditional",
     "ContinuousBernoulli",
     "CoupledLogisticMixture",
@@ -51,6 +53,7 @@ __all__ = [
     "ExemplarPrior",
     "FullRankNormal",
     "GatedPixelCNN",
+    "GatedTransition",
     "Generator",
     "HiddenMarkov",
     "ImageTransformer",

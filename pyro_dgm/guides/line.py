@@ -10,10 +10,11 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
+from dgm_core.paths import padded
 from dgm_core.posterior import unplaced
 from pyro_dgm.guides.supports import real_line
 from pyro_dgm.joints.reading import observed_mask, total_log_prob
-from pyro_dgm.joints.structure import kind_of
+from pyro_dgm.joints.structure import kind_of, step_mask_of, unmasked
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -66,6 +67,8 @@ def line_of(name: str, fn: Any) -> Any:
 
 def seen_entries(site: Message) -> Tensor | None:
     """Which entries (*batch,) of a site are of its density; None where one answer holds for all."""
+    if step_mask_of(unmasked(site["fn"])) is not None:
+        raise ValueError(padded(site["name"]))
     value, mask = site["value"], observed_mask(site)
     if mask is None or mask.ndim == 0:
         return None

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_dgm.compat import mask_of
-from pyro_dgm.joints.structure import Structure
+from pyro_dgm.joints.structure import Structure, step_mask_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -34,6 +34,7 @@ def observed_mask(site: Message) -> Tensor | None:
     masks = [(site["mask"], fn.event_dim)]
     while fn is not None:
         masks.append((mask_of(fn), len(fn.event_shape)))
+        masks.append((step_mask_of(fn), len(fn.event_shape) - 1))
         fn = getattr(fn, "base_dist", None)
     for mask, event_dim in masks:
         if mask is not None and mask is not True:

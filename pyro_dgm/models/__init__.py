@@ -6,6 +6,7 @@ from pyro_dgm.models.gan.dcgan import DCGAN
 from pyro_dgm.models.gan.flow_gan import FlowGAN
 from pyro_dgm.models.gan.gan import GAN
 from pyro_dgm.models.gan.infogan import InfoGAN
+from pyro_dgm.models.sequence.dmm import DMM
 from pyro_dgm.models.vae.avb import AVB
 from pyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from pyro_dgm.models.vae.conv_vae import ConvVAE
@@ -14,6 +15,7 @@ from pyro_dgm.models.vae.vae import VAE
 __all__ = [
     "AVB",
     "DCGAN",
+    "DMM",
     "GAN",
     "VAE",
     "BiGAN",

@@ -17,12 +17,14 @@ from pyro_dgm.nn.modes import evaluation_mode
 from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.nn.pixels import MaskedConv2d, PixelStacks
 from pyro_dgm.nn.pooled import Pooled
+from pyro_dgm.nn.recurrent import GRU
 from pyro_dgm.nn.register import register
 from pyro_dgm.nn.requirements import require
 from pyro_dgm.nn.sequences import step_mask, without_padding
 from pyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
 
 __all__ = [
+    "GRU",
     "MLP",
     "Adam",
     "BatchNorm",

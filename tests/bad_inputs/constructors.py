@@ -38,6 +38,7 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "dropout": "share",
         },
     ),
+    "GRU": ((3, 2), {"in_dim": "count", "hidden": "count", "reverse": "flag"}),
     "Linear": ((3, 2), {"in_dim": "count", "out_dim": "count"}),
     "BatchNorm": ((3,), {"dim": "count"}),
     "Dropout": ((0.5,), {"rate": "share"}),
@@ -131,6 +132,8 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         },
     ),
     "LinearNormal": ((2,), {"dim": "count", **CONTEXT, "min_scale": "share"}),
+    "GatedTransition": ((2,), {"z_dim": "count", "hidden": "count", "min_scale": "share"}),
+    "Combiner": ((2, 3), {"z_dim": "count", "features": "count", "min_scale": "share"}),
     "Reshaped": ((None, 3), {"conditional": "conditional"}),
     "Steps": ((None, 3), {"conditional": "conditional", "length": "count"}),
     "Markov": (
@@ -213,6 +216,18 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     "MixtureCDF": ((), {"num_components": "count"}),
     "Sigmoidal": ((), {"num_components": "count"}),
     # models
+    "DMM": (
+        (4, 2, 3),
+        {
+            "x_dim": "count",
+            "z_dim": "count",
+            "length": "count",
+            "hidden": "count",
+            "features": "count",
+            **CODERS,
+            **PARTS,
+        },
+    ),
     "VAE": ((4, 2), {"x_dim": "count", "z_dim": "count", "hidden": "sizes", **CODERS, **PARTS}),
     "AVB": (
         (4, 2),

@@ -33,6 +33,8 @@ NETWORKS: dict[str, Network] = {
         (6, 4),
         {"num_heads": 2},
     ),
+    "GRU": Network("GRU", (5, 5), (4, 5), (4, 5)),
+    "GRU-reverse": Network("GRU", (5, 5), (4, 5), (4, 5), {"reverse": True}),
     "ConvEncoder": Network(
         "ConvEncoder",
         ((2, 9, 8),),

@@ -37,6 +37,18 @@ PATHS: dict[str, Path] = {
         mean=False,
         contexts=((3, 4),),
     ),
+    "Markov-gated": Path(
+        "Markov",
+        parts=lambda build, _: (build("conditionals", "GatedTransition", 2, 4), 3),
+        mean=False,
+        contexts=(0,),
+    ),
+    "Markov-combiner": Path(
+        "Markov",
+        parts=lambda build, _: (build("conditionals", "Combiner", 2, 4), 3),
+        mean=False,
+        contexts=((3, 4),),
+    ),
     "AffineMarkov": Path("AffineMarkov"),
     "LinearGaussian": Path("LinearGaussian", parts=linear, contexts=((3, 4),)),
     "KalmanSmoother": Path(

@@ -55,6 +55,7 @@ def test_what_guides_lose(lib: Any) -> None:
         assert all(bound < evidence - 0.01 for name, bound in bounds.items() if name != "exact")
 
 
+@pytest.mark.slow("numpyro")  # test_models has the same of KalmanSmoother
 def test_the_exact_guides_have_no_variance_in_any_bound(backend: Any) -> None:
     """AffineMarkov and KalmanSmoother as guides of A1."""
     lib = library(backend)

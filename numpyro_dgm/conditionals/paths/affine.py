@@ -16,6 +16,7 @@ from dgm_core.contexts import ContextShape
 from dgm_core.paths import by_step_size
 from numpyro_dgm.conditionals.base import positive, required_key
 from numpyro_dgm.conditionals.paths.base import (
+    OfSteps,
     Path,
     batch_of,
     by_step,
@@ -99,7 +100,7 @@ class AffineMarkov(Path):
         return _AffineMarkovDistribution(gains, offsets, positive(scales, self.floor), lengths)
 
 
-class _AffineMarkovDistribution(Distribution):
+class _AffineMarkovDistribution(OfSteps, Distribution):
     """Affine paths with gains, offsets and scales (*batch, length, z_dim)."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {

@@ -25,9 +25,7 @@ class Path(Conditional):
 
     The first `lengths` steps of a padded sequence are random, the others are nothing: draws are
     zero there, and log_prob looks at none of them, whatever stands there, NaN included; neither
-    does it look at the context there. So a batch gives what its sequences give one by one. (A
-    guide that draws all steps of such a site, as `JointGuide` does, counts what the model does not:
-    give it the sequences of one length, or a path.)
+    does it look at the context there. So a batch gives what its sequences give one by one.
 
     Args:
         length: T.
@@ -99,6 +97,19 @@ class ObservedPath(Path):
         self, context: Any, lengths: Array | None, observed: Array | None = None
     ) -> Distribution:
         """The distribution given a checked context, checked lengths and a checked mask."""
+
+
+class OfSteps:
+    """What distributions of sequences say of themselves, to those who read their values."""
+
+    lengths: Array | None
+    observed: Array | None = None
+    event_shape: Any
+
+    @property
+    def step_mask(self) -> Array | None:
+        """Which steps (*batch, length) log_prob looks at; None for all."""
+        return mask_of(self.lengths, self.event_shape[0], self.observed)
 
 
 def batch_of(

@@ -15,6 +15,7 @@ from dgm_core.paths import num_states_of
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     ObservedPath,
+    OfSteps,
     batch_of,
     cleared,
     filled,
@@ -85,7 +86,7 @@ class HiddenMarkov(ObservedPath):
         return (repr(self.emission),)
 
 
-class _HiddenMarkovDistribution(Distribution):
+class _HiddenMarkovDistribution(OfSteps, Distribution):
     """The paths x of a hidden Markov model."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {}

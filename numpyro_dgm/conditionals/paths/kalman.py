@@ -15,6 +15,7 @@ from numpyro.distributions import Distribution, constraints
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     ObservedPath,
+    OfSteps,
     batch_of,
     cleared,
     mask_of,
@@ -97,7 +98,7 @@ class LinearGaussian(ObservedPath):
         return (repr(self.prior), type(self.emission).__name__)
 
 
-class _Evidence(Distribution):
+class _Evidence(OfSteps, Distribution):
     """The paths x of a linear-Gaussian model."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -211,7 +212,7 @@ class KalmanSmoother(ObservedPath):
         return (repr(self.prior), type(self.emission).__name__)
 
 
-class _Posterior(Distribution):
+class _Posterior(OfSteps, Distribution):
     """The backward chain z_t ~ Normal(G_t z_{t+1} + c_t, C_t), with C_t = L_t L_t'."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {}

@@ -11,7 +11,15 @@ from numpyro.distributions import Distribution, constraints
 from dgm_core.arguments import check_count, check_instance
 from dgm_core.paths import check_initial, controls_of
 from numpyro_dgm.conditionals.base import Conditional
-from numpyro_dgm.conditionals.paths.base import Path, batch_of, cleared, filled, mask_of, total
+from numpyro_dgm.conditionals.paths.base import (
+    OfSteps,
+    Path,
+    batch_of,
+    cleared,
+    filled,
+    mask_of,
+    total,
+)
 
 __all__ = ["Markov"]
 
@@ -102,7 +110,7 @@ class Markov(Path):
         return (repr(self.transition),)
 
 
-class _MarkovDistribution(Distribution):
+class _MarkovDistribution(OfSteps, Distribution):
     """The paths of a chain given its control inputs."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {}

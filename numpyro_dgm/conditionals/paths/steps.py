@@ -11,6 +11,7 @@ from dgm_core.paths import stepwise
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     ObservedPath,
+    OfSteps,
     batch_of,
     cleared,
     filled,
@@ -77,7 +78,7 @@ class Steps(ObservedPath):
         return (repr(self.conditional),)
 
 
-class _StepsDistribution(Distribution):
+class _StepsDistribution(OfSteps, Distribution):
     """Independent steps (*batch, length), of which some are random and some observed."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {}

@@ -14,6 +14,7 @@ from dgm_core.contexts import ContextShape
 from dgm_core.paths import by_step_size
 from pyro_dgm.conditionals.base import positive
 from pyro_dgm.conditionals.paths.base import (
+    OfSteps,
     Path,
     batch_of,
     by_step,
@@ -89,7 +90,7 @@ class AffineMarkov(Path):
         return _AffineMarkovDistribution(gains, offsets, positive(scales, self.floor), lengths)
 
 
-class _AffineMarkovDistribution(TorchDistribution):
+class _AffineMarkovDistribution(OfSteps, TorchDistribution):
     """Affine paths with gains, offsets and scales (*batch, length, z_dim)."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {

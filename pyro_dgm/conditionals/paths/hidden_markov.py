@@ -12,6 +12,7 @@ from dgm_core.paths import num_states_of
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,
+    OfSteps,
     batch_of,
     cleared,
     filled,
@@ -76,7 +77,7 @@ class HiddenMarkov(ObservedPath):
         return (repr(self.emission),)
 
 
-class _HiddenMarkovDistribution(TorchDistribution):
+class _HiddenMarkovDistribution(OfSteps, TorchDistribution):
     """The paths x of a hidden Markov model."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,
+    OfSteps,
     batch_of,
     cleared,
     mask_of,
@@ -90,7 +91,7 @@ class LinearGaussian(ObservedPath):
         return (repr(self.prior), type(self.emission).__name__)
 
 
-class _Evidence(TorchDistribution):
+class _Evidence(OfSteps, TorchDistribution):
     """The paths x of a linear-Gaussian model."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -198,7 +199,7 @@ class KalmanSmoother(ObservedPath):
         return (repr(self.prior), type(self.emission).__name__)
 
 
-class _Posterior(TorchDistribution):
+class _Posterior(OfSteps, TorchDistribution):
     """The backward chain z_t ~ Normal(G_t z_{t+1} + c_t, C_t), with C_t = L_t L_t'."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from dgm_core.arguments import check_count, check_instance
 from dgm_core.paths import check_initial, controls_of
 from pyro_dgm.conditionals.base import Conditional
-from pyro_dgm.conditionals.paths.base import Path, batch_of, cleared, draw, filled, mask_of, total
+from pyro_dgm.conditionals.paths.base import (
+    OfSteps,
+    Path,
+    batch_of,
+    cleared,
+    draw,
+    filled,
+    mask_of,
+    total,
+)
 
 __all__ = ["Markov"]
 
@@ -93,7 +102,7 @@ class Markov(Path):
         return (repr(self.transition),)
 
 
-class _MarkovDistribution(TorchDistribution):
+class _MarkovDistribution(OfSteps, TorchDistribution):
     """The paths of a chain given its control inputs."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

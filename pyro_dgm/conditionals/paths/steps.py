@@ -12,6 +12,7 @@ from dgm_core.paths import stepwise
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,
+    OfSteps,
     batch_of,
     cleared,
     filled,
@@ -76,7 +77,7 @@ class Steps(ObservedPath):
         return (repr(self.conditional),)
 
 
-class _StepsDistribution(TorchDistribution):
+class _StepsDistribution(OfSteps, TorchDistribution):
     """Independent steps (*batch, length), of which some are random and some observed."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

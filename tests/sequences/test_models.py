@@ -1,0 +1,202 @@
+"""Deep Markov models: padded batches, the twins, exact values, guides exchanged."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
+from tests.sequences.building import linear
+from tests.sequences.oracle import A2, X2
+from tests.twins.copying import copy_weights, shake
+from tests.twins.test_conditionals import compare
+
+LENGTHS = np.array([4, 2, 0])
+SMALL = {"hidden": 5, "features": 6}
+
+
+@pytest.fixture(autouse=True)
+def double_precision(x64: None) -> None:
+    """Twins and batches are compared to 1e-10."""
+
+
+def data(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences (3, 4, 3) of zeros and ones, with anything in the padding; and paths (3, 4, 2)."""
+    mask = (np.arange(4) < LENGTHS[:, None])[..., None]
+    x = rng.integers(0, 2, (3, 4, 3)).astype(float)
+    z = rng.standard_normal((3, 4, 2))
+    padding = rng.choice([np.nan, np.inf, 7.0], (3, 4, 1))
+    return np.where(mask, x, padding), np.where(mask, z, padding)
+
+
+def scores(lib: Any) -> Any:
+    """log p(x, z) + 3 log q(z | x) of each sequence, as a function of model, latents and data."""
+
+    def run(dmm: Any, z: Any, x: Any, lengths: Any = None) -> Any:
+        p = lib.trace(dmm.model, x, lengths, substituted={"z": z})
+        q = lib.trace(dmm.guide, x, lengths, substituted={"z": z})
+        return p["x"]["log_prob"] + p["z"]["log_prob"] + 3 * q["z"]["log_prob"]
+
+    return run
+
+
+def posterior(lib: Any, name: str, length: int) -> Any:
+    """Guides by name; None for the default."""
+    if name == "affine":
+        return lib.build("conditionals", "AffineMarkov", (length, 2), context_shape=(length, 6))
+    if name == "iaf":
+        step = lib.build("flows", "IAF", 2, hidden=(4,), num_layers=1, context_shape=(2, (6,)))
+        return lib.build("conditionals", "Markov", step, length)
+    return None
+
+
+def build(lib: Any, name: str, length: int, seed: int = 0) -> Any:
+    guide = posterior(lib, name, length)
+    return lib.build("models", "DMM", 3, 2, length, **SMALL, posterior=guide, seed=seed)
+
+
+@pytest.mark.slow("combiner", "iaf")
+@pytest.mark.parametrize("name", ["combiner", "affine", "iaf"])
+def test_twins_and_batches(name: str, rng: np.random.Generator) -> None:
+    """Values and gradients of the twins, whatever stands in the padding; in Pyro also those of the
+    sequences one by one.
+    """
+    libs = PyroLibrary(), NumPyroLibrary()
+    x, z = data(rng)
+    ours = shake(build(libs[0], name, 4))
+    theirs = copy_weights(ours, build(libs[1], name, 4, seed=1))
+    assert repr(ours) == repr(theirs)
+
+    def both(module: Any, z: Any, x: Any) -> Any:
+        lib = libs[module is not ours]
+        return scores(lib)(module, z, x, lib.array(LENGTHS))
+
+    found, _ = compare(libs, both, (ours, theirs), z, x)
+    values = libs[0].numpy(both(ours, *map(libs[0].array, (z, x))))
+    alone = {path: np.zeros_like(gradient) for path, gradient in found.items()}
+    for row, length in enumerate(LENGTHS):
+        if not length:
+            assert values[row] == 0
+            continue
+        single = build(libs[0], name, int(length))
+        single.load_state_dict(ours.state_dict())
+        arrays = (libs[0].array(part[row : row + 1, :length]) for part in (z, x))
+        value, gradients, _ = libs[0].values_and_gradients(scores(libs[0]), single, *arrays)
+        np.testing.assert_allclose(values[row], value[0], rtol=1e-10)
+        alone = {path: alone[path] + gradients[path] for path in alone}
+    for path, gradient in found.items():
+        np.testing.assert_allclose(gradient, alone[path], rtol=1e-10, atol=1e-10, err_msg=path)
+        assert np.any(gradient != 0), path
+
+
+def itself(backend: Any, dim: int) -> Any:
+    """A network that returns what it is given."""
+
+    def same(self: Any, x: Any, lengths: Any = None) -> Any:
+        return x
+
+    if backend.name == "pyro":
+        return type("Same", (backend.torch.nn.Module,), {"out_dim": dim, "forward": same})()
+    import equinox as eqx
+
+    return type("Same", (eqx.Module,), {"out_dim": dim, "__call__": same})()
+
+
+def test_the_exact_guide_of_a_linear_model(backend: Any) -> None:
+    """The bound of a batch of unequal lengths is its evidence, without variance; draws are zero in
+    the padding.
+    """
+    from tests.sequences.test_paths import library
+
+    lib = library(backend)
+    system = linear(lib, A2, 5)
+
+    dmm = lib.build(
+        "models",
+        "DMM",
+        1,
+        2,
+        5,
+        encoder=itself(backend, 1),
+        decoder=itself(backend, 2),
+        prior=system.prior,
+        posterior=lib.build("conditionals", "KalmanSmoother", system.prior, system.emission),
+        likelihood=lib.build("conditionals", "Steps", system.emission, 5),
+    )
+    if backend.name == "pyro":
+        loss, lengths = backend.losses.IWAE(3), backend.torch.tensor([5, 3])
+        found = loss.evaluate(dmm.model, dmm.guide, (backend.array(X2), lengths)).loss.item()
+        drawn = dmm.model(lengths=lengths)
+    else:
+        import jax
+        import numpyro
+
+        loss, lengths = backend.losses.IWAE(3), backend.np.array([5, 3])
+
+        def run(key: Any, x: Any) -> Any:
+            with numpyro.handlers.seed(rng_seed=key):
+                drawn = dmm.model(lengths=lengths)
+            return loss.evaluate(key, {}, dmm.model, dmm.guide, (x, lengths)).loss, drawn
+
+        found, drawn = jax.jit(run)(jax.random.key(0), backend.array(X2))
+    assert found == pytest.approx(7.36617227, abs=1e-7)
+    drawn = lib.numpy(drawn)
+    assert drawn.shape == (2, 5, 1) and not drawn[1, 3:].any() and drawn[1, :3].all()
+
+
+def test_what_a_model_refuses(lib: Any) -> None:
+    dmm = lib.build("models", "DMM", 3, 2, 4, **SMALL)
+    x, lengths = lib.array(np.zeros((2, 4, 3))), lib.array(np.array([4, 1]))
+    flow = lib.build("flows", "MAF", 8, hidden=(4,), context_shape=(4, 6))
+    flow = lib.build("conditionals", "Reshaped", flow, (4, 2))
+    flowing = lib.build("models", "DMM", 3, 2, 4, **SMALL, posterior=flow)
+    for program, arguments, message in (
+        (dmm.model, (lib.array(np.zeros((2, 5, 3))),), r"x must have shape \(batch, 4, 3\)"),
+        (dmm.model, (x, lib.array(np.array([4]))), r"one for each of the 2 sequences"),
+        (dmm.guide, (x, lib.array(np.array([4.0, 1.0]))), "lengths must be an array of integers"),
+        (dmm.guide, (x, lib.array(np.array([4, 5]))), "integers from 0 to 4, got 5"),
+        (dmm.guide, (), "The guide infers z from data"),
+        (flowing.guide, (x, lengths), "posterior must be a path, such as Markov"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            lib.trace(program, *arguments)
+    wrong = lib.build("conditionals", "AffineMarkov", (4, 3), context_shape=(4, 6))
+    with pytest.raises(ValueError, match=r"posterior must give values of shape \(4, 2\)"):
+        lib.build("models", "DMM", 3, 2, 4, **SMALL, posterior=wrong)
+
+
+def test_a_joint_guide_does_not_draw_padding(lib: Any) -> None:
+    """It is refused where there is some, and draws whole paths."""
+    dmm = lib.build("models", "DMM", 3, 2, 4, **SMALL)
+    x, lengths = lib.array(np.zeros((2, 4, 3))), lib.array(np.array([4, 1]))
+    normal = lib.package.conditionals.FullRankNormal
+    joint = lib.package.guides.JointGuide(dmm.model, normal)
+    with pytest.raises(ValueError, match="'z'.* mask"):
+        lib.trace(joint, x, lengths)
+    whole = lib.package.guides.JointGuide(dmm.model, normal)
+    drawn = lib.shapes(lambda: lib.trace(whole, x)["z"]["value"])
+    assert tuple(drawn.shape) == (2, 4, 2)
+
+
+@pytest.mark.slow("numpyro")
+def test_a_few_steps_of_training(lib: Any, rng: np.random.Generator) -> None:
+    """Data and lengths go together through minibatches, NaN in the padding, and the bound grows."""
+    package = lib.package
+    lengths = rng.integers(1, 5, 40)
+    x = np.where(np.arange(4) < lengths[:, None], rng.random((40, 4)) < 0.9, np.nan)
+    x = lib.array(np.repeat(x[..., None], 3, -1).astype(float))
+    dmm = lib.build("models", "DMM", 3, 2, 4, **SMALL)
+    fit, adam = package.training.fit, package.nn.Adam(0.02)
+    run = fit(
+        dmm.model,
+        dmm.guide,
+        (x, lib.array(lengths)),
+        loss=package.losses.ELBO(),
+        optim=adam,
+        num_epochs=20,
+        batch_size=10,
+        seed=0,
+    )
+    losses = run.history.column("loss")
+    assert np.isfinite(losses).all()
+    assert losses[-3:].mean() < losses[0] - 0.5

@@ -171,7 +171,7 @@ def test_a_joint_guide_does_not_draw_padding(lib: Any) -> None:
     x, lengths = lib.array(np.zeros((2, 4, 3))), lib.array(np.array([4, 1]))
     normal = lib.package.conditionals.FullRankNormal
     joint = lib.package.guides.JointGuide(dmm.model, normal)
-    with pytest.raises(ValueError, match="'z'.* mask"):
+    with pytest.raises(ValueError, match=r"'z'.* mask"):
         lib.trace(joint, x, lengths)
     whole = lib.package.guides.JointGuide(dmm.model, normal)
     drawn = lib.shapes(lambda: lib.trace(whole, x)["z"]["value"])

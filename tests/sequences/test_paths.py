@@ -156,6 +156,39 @@ def test_draws_of_priors_follow_their_moments(lib: Any) -> None:
         assert (abs(np.cov(draws.T) - spread) < error).all()
 
 
+@pytest.mark.slow("numpyro")
+def test_control_inputs(lib: Any, rng: np.random.Generator) -> None:
+    """log p(z, x) - log q(z | x) is the evidence at any z; inputs of a step move it and all later
+    ones, and the mean by what they are multiplied with.
+    """
+    build = lib.build
+    step = build("conditionals", "LinearNormal", 2, context_shape=(2, (3,)))
+    prior = lib.shaken(build("conditionals", "Markov", step, 4), 0.4)
+    emission = lib.shaken(build("conditionals", "LinearNormal", 2, context_shape=2), 0.4)
+    system = build("conditionals", "LinearGaussian", prior, emission)
+    smoother = build("conditionals", "KalmanSmoother", prior, emission)
+    steps = build("conditionals", "Steps", emission, 4)
+    x, z, u = (rng.standard_normal((5, 4, size)) for size in (2, 2, 3))
+    moved = u.copy()
+    moved[:, 2, 1] += 1.0
+
+    def run(x: Any, z: Any, u: Any, moved: Any) -> list[Any]:
+        weights = prior(u).log_prob(z) + steps(z).log_prob(x)
+        weights = weights - smoother((x, u)).log_prob(z)
+        return [weights, system(u).log_prob(x), system(u).mean, system(moved).mean]
+
+    found = lib.call(run, *map(lib.array, (x, z, u, moved)))
+    weights, evidence, mean, other = map(lib.numpy, found)
+    np.testing.assert_allclose(weights, evidence, atol=1e-10)
+    parts = lib.weights(prior)
+    move = parts["transition.head.weight"][:, 3]
+    emit = lib.weights(emission)["head.weight"]
+    later = parts["transition.head.weight"][:, :2] @ move
+    np.testing.assert_allclose(other[:, :2], mean[:, :2], atol=1e-12)
+    np.testing.assert_allclose(other[:, 2] - mean[:, 2], np.tile(emit @ move, (5, 1)), atol=1e-10)
+    np.testing.assert_allclose(other[:, 3] - mean[:, 3], np.tile(emit @ later, (5, 1)), atol=1e-10)
+
+
 def every_path(lib: Any, length: int) -> dict[str, Any]:
     """Paths whose weights do not depend on their length, by name."""
     build, normal = lib.build, "LinearNormal"

@@ -7,7 +7,8 @@ SVI, and steps written by hand.
 The same networks in all (gated transition, combiner, GRU from the end, Bernoulli of 88 keys), batch
 20, float32: forward, backward, Adam. Processor time, medians over rounds in which all take their
 turn in one process with one thread; `ratio` is to the stock example (torch) and to the step written
-by hand (JAX). Validation is off in all. Before, log p(x, z) - log q(z | x) of one path is compared in all, in float64.
+by hand (JAX). Validation is off in all. Before, log p(x, z) - log q(z | x) of one path is compared
+in all, in float64.
 """
 
 import argparse

@@ -248,18 +248,17 @@ class CausalStack(eqx.Module):
                 f"CausalStack expects (*batch, {self.num_steps}, {self.input.weight.shape[1]}), "
                 f"got shape {u.shape}."
             )
-        h, gates = self.input(later(u, 1)), []
-        added = self.added(context)
+        h, added = self.input(later(u, 1)), self.added(context)
+        weights = self.skip.weight.reshape(self.out_dim, len(self.blocks), -1)
+        skipped = self.skip.bias
         for l, block in enumerate(self.blocks):
             h, g = block(h, None if added is None else added[..., l, :])
-            gates.append(g)
-        return self.out(jnp.concatenate(gates, -1))
+            skipped = skipped + times(g, weights[:, l])
+        return self.out(skipped)
 
-    def out(self, gates: Array) -> Array:
-        """The features of steps from their gates (*batch, layers channels)."""
-        for layer in (self.skip, self.output):
-            gates = activate(self.activation, layer(gates))
-        return gates
+    def out(self, skipped: Array) -> Array:
+        """The features of steps from the sum over their layers (*batch, out_dim)."""
+        return activate(self.activation, self.output(activate(self.activation, skipped)))
 
     @property
     def _entries(self) -> list[int]:

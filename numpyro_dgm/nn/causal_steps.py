@@ -71,4 +71,4 @@ class Steps(eqx.Module):
                 hidden.append(h)
         if size:
             buffer = buffer.at[ring.slots(index)].set(jnp.stack(hidden) + self.biases)
-        return self.stack.out(jnp.concatenate(gates, -1)), buffer
+        return self.stack.out(self.stack.skip(jnp.concatenate(gates, -1))), buffer

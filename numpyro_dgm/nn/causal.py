@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_count, check_counts, check_sizes
+from dgm_core.arguments import check_count, check_counts, check_flag, check_sizes
 from dgm_core.causal import Ring, receptive_field
 from dgm_core.contexts import ContextShape, check_context_shape, context_size, frames_of, parts_of
 from numpyro_dgm.nn.convolution import uniform_weights
@@ -136,7 +136,9 @@ class GatedBlock(eqx.Module):
         self.conv = CausalConv(
             channels, 2 * channels, kernel_size=kernel_size, dilation=dilation, key=key_conv
         )
-        self.residual = None if last else Linear(channels, channels, key=key_residual)
+        self.residual = (
+            None if check_flag("last", last) else Linear(channels, channels, key=key_residual)
+        )
 
     def __call__(self, h: Array, added: Array | None = None) -> tuple[Any, Array]:
         """h' and g."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dgm_core.arguments import check_count, check_counts, check_sizes
+from dgm_core.arguments import check_count, check_counts, check_flag, check_sizes
 from dgm_core.causal import Ring, receptive_field
 from dgm_core.contexts import ContextShape, check_context_shape, context_size, frames_of, parts_of
 from pyro_dgm.nn.layers import Linear, activate, check_activation
@@ -115,7 +115,7 @@ class GatedBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = CausalConv(channels, 2 * channels, kernel_size=kernel_size, dilation=dilation)
-        self.residual = None if last else Linear(channels, channels)
+        self.residual = None if check_flag("last", last) else Linear(channels, channels)
 
     def forward(self, h: Tensor, added: Tensor | None = None) -> tuple[Any, Tensor]:
         """h' and g."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from tests.bad_inputs.base import BAD, Row, Twin
+from tests.bad_inputs.over_time import OVER_TIME
 
 CONTEXT = {"context_shape": "context"}
 HIDDEN = {"hidden": "sizes", "activation": "word"}
@@ -22,6 +23,7 @@ CODERS = {"encoder": "network", "decoder": "network"}
 SPECTRAL = {"activation": "word", "spectral_norm": "flag"}
 
 CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
+    **OVER_TIME,
     "Labels": ((3,), {"num_classes": "count"}),
     "Pooled": (
         (lambda x: x, lambda x: x),
@@ -38,7 +40,6 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "dropout": "share",
         },
     ),
-    "GRU": ((3, 2), {"in_dim": "count", "hidden": "count", "reverse": "flag"}),
     "Linear": ((3, 2), {"in_dim": "count", "out_dim": "count"}),
     "BatchNorm": ((3,), {"dim": "count"}),
     "Dropout": ((0.5,), {"rate": "share"}),
@@ -131,19 +132,6 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "min_scale": "share",
         },
     ),
-    "LinearNormal": ((2,), {"dim": "count", **CONTEXT, "min_scale": "share"}),
-    "GatedTransition": ((2,), {"z_dim": "count", "hidden": "count", "min_scale": "share"}),
-    "Combiner": ((2, 3), {"z_dim": "count", "features": "count", "min_scale": "share"}),
-    "Reshaped": ((None, 3), {"conditional": "conditional"}),
-    "Steps": ((None, 3), {"conditional": "conditional", "length": "count"}),
-    "Markov": (
-        (None, 3),
-        {"transition": "conditional", "length": "count", "initial": "conditional"},
-    ),
-    "AffineMarkov": (((3, 2),), {**CONTEXT, "min_scale": "share"}),
-    "LinearGaussian": ((None, None), {"prior": "conditional"}),
-    "KalmanSmoother": ((None, None), {"prior": "conditional"}),
-    "HiddenMarkov": ((None, 3), {"emission": "conditional", "length": "count"}),
     # flows
     "MAF": ((3,), COUPLINGS),
     "IAF": ((3,), COUPLINGS),
@@ -360,7 +348,10 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "clip": "positive or none",
         },
     ),
-    "Distillation": ((lambda x: None,), {"teacher": "function", "site": "site"}),
+    "Distillation": (
+        (lambda x: None,),
+        {"teacher": "function", "site": "site", "analytic_entropy": "flag"},
+    ),
     "RBF": ((), {"length_scales": "numbers"}),
     "IMQ": ((), {"length_scales": "numbers"}),
     "RationalQuadratic": ((), {"length_scales": "numbers", "alphas": "numbers"}),

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax import Array
 
+from dgm_core.arguments import check_count
 from dgm_core.causal import steps_of
 from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.autoregressive.base import Autoregressive
@@ -75,7 +76,7 @@ class WaveNet(Autoregressive):
         super().__init__(
             dim,
             family,
-            features=channels,
+            features=check_count("channels", channels),
             steps=steps,
             size=size,
             one_hot=one_hot,

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dgm_core.arguments import check_count
 from dgm_core.causal import steps_of
 from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.autoregressive.base import Autoregressive
@@ -70,7 +71,7 @@ class WaveNet(Autoregressive):
         super().__init__(
             dim,
             family,
-            features=channels,
+            features=check_count("channels", channels),
             steps=steps,
             size=size,
             one_hot=one_hot,

@@ -165,6 +165,7 @@ def test_what_a_model_refuses(lib: Any) -> None:
         lib.build("models", "DMM", 3, 2, 4, **SMALL, posterior=wrong)
 
 
+@pytest.mark.slow("numpyro")
 def test_a_joint_guide_does_not_draw_padding(lib: Any) -> None:
     """It is refused where there is some, and draws whole paths."""
     dmm = lib.build("models", "DMM", 3, 2, 4, **SMALL)

@@ -145,6 +145,12 @@ def joint_part(
     return kind(name, latents, made, start, init_scale)
 
 
+def _is_flow(family: Any) -> bool:
+    """Whether a family is a flow, or the class of one."""
+    kind = getattr(family, "func", family)
+    return isinstance(kind, Flow) or (isinstance(kind, type) and issubclass(kind, Flow))
+
+
 class JointGuide(Guide):
     """All latent sites jointly, through any conditional or flow:
 
@@ -172,7 +178,8 @@ class JointGuide(Guide):
         name: of its parameters; its vector is the auxiliary site "<name>.vector".
 
     Attributes:
-        recipe: how `fit` trains it where nothing is said.
+        recipe: how `fit` trains it where nothing is said: `Recipe()`, of a flow with 32 particles,
+            without which its spread comes out too small where a posterior is skewed.
 
     Cost:
         one draw of the family and the program down to its last latent site.  The first call also
@@ -196,8 +203,6 @@ class JointGuide(Guide):
         (['mu', 'tau'], True)
     """
 
-    recipe = Recipe()
-
     def __init__(
         self,
         model: Callable,
@@ -210,6 +215,7 @@ class JointGuide(Guide):
     ) -> None:
         part = self.part(family, sites=sites, init=init, init_scale=init_scale)
         super().__init__(model, [part], name=name)
+        self.recipe = Recipe(num_particles=32) if _is_flow(family) else Recipe()
 
     @staticmethod
     def part(

@@ -73,6 +73,9 @@ def test_bad_recipes() -> None:
         Recipe(num_particles=1.5)  # type: ignore[arg-type]
 
 
+TAU_SD = 3.220  # under the posterior of eight schools, by quadrature
+
+
 def test_a_flow_ends_in_tails(backend: Any) -> None:
     """Which are learned; a normal has none."""
     b, flows = backend, package(backend).flows
@@ -83,6 +86,10 @@ def test_a_flow_ends_in_tails(backend: Any) -> None:
     assert isinstance(last, flows.SinhArcsinh) and len(others) == 1
     normal = b.guides.JointGuide(model, init="prior", name="normal").prepare().parts[0]
     assert isinstance(normal.family, b.conditionals.FullRankNormal)
+    assert guide.recipe == Recipe(num_particles=32)
+    given = guide.parts[0].family
+    assert b.guides.JointGuide(model, given, name="given").recipe == guide.recipe
+    assert b.guides.JointGuide(model, name="plain").recipe == Recipe()
 
 
 @pytest.mark.slow("numpyro")
@@ -134,3 +141,6 @@ def test_defaults_reach_the_best_bounds(
         else:
             assert best < bound < -31.311
             assert float(summary(weights)["k-hat"][0]) < 0.7
+            if not centered:
+                tau = p.evaluation.sample_posterior(run, y, num_draws=20_000)["tau"]
+                assert np.std(tau) == pytest.approx(TAU_SD, rel=0.1)

@@ -177,6 +177,8 @@ def test_wrong_use_is_refused() -> None:
             p.log_prob(array(np.full((STEPS, SIZE), 4)))
         with pytest.raises(ValueError, match=r"expects values of shape \(\*batch, 3, 2\)"):
             p.log_prob(array(np.zeros((STEPS, SIZE + 1), int)))
+        with pytest.raises(NotImplementedError, match="have no gradient"):
+            p.rsample(key)
         for moment in ("mean", "variance"):
             with pytest.raises(NotImplementedError, match="in closed form"):
                 getattr(p, moment)
@@ -186,5 +188,20 @@ def test_wrong_use_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match="family must make a conditional of single entries"):
             toy_class(STEPS, SIZE, package.StandardNormal, **rest)
+        with pytest.raises(ValueError, match=r"got Bernoulli\(2\)"):
+            toy_class(STEPS, SIZE, package.Bernoulli(2), **rest)
         with pytest.raises(ValueError, match="one_hot=True needs classes"):
             toy_class(STEPS, SIZE, package.Bernoulli, one_hot=True, **rest)
+
+
+def test_parameters_that_are_not_finite_are_refused() -> None:
+    toy, twin = toys("Bernoulli", 2)
+    context = np.array([0.3, np.nan])
+    u = uniforms_of(toy, 2)
+    for cached in (True, False):
+        with pytest.raises(ValueError, match=r"cannot be drawn from: .* NaN or infinite"):
+            toy(torch.as_tensor(context)).sample_from(torch.as_tensor(u), cached=cached)
+        with pytest.raises(ValueError, match=r"cannot be drawn from: .* NaN or infinite"):
+            twin(jnp.asarray(context)).sample_from(jnp.asarray(u), cached=cached)
+    prefix = np.ones((1, SIZE))  # of any kind of array
+    assert (toy(torch.zeros(2).double()).sample(prefix=prefix)[:1] == 1).all()

@@ -16,7 +16,7 @@ from dgm_core.arguments import check_count
 from dgm_core.autoregressive import check_blocks
 from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.autoregressive.distribution import AutoregressiveDistribution
-from numpyro_dgm.conditionals.autoregressive.draws import check_family, inputs
+from numpyro_dgm.conditionals.autoregressive.draws import family_of, inputs
 from numpyro_dgm.conditionals.base import Conditional, Parametric
 from numpyro_dgm.conditionals.discrete import Categorical
 from numpyro_dgm.nn.contexts import batch_shape_of
@@ -82,8 +82,7 @@ class Autoregressive(Conditional):
     ) -> None:
         super().__init__(dim, context_shape=context_shape)
         features = check_count("features", features)
-        made = family(size, context_shape=features, key=key)
-        self.family = check_family(family, made, size)
+        self.family = family_of(family, size, context_shape=features, key=key)
         self.num_steps, self.size, self.block = steps, size, block or steps
         check_blocks(self.event_shape, steps, size, self.block)
         classes = self.family.num_classes if isinstance(self.family, Categorical) else 0

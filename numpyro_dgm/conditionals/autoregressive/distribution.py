@@ -123,6 +123,13 @@ class AutoregressiveDistribution(Distribution):
         )
         return self.sample_from(uniforms, temperature, prefix)
 
+    def rsample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Refused."""
+        raise NotImplementedError(
+            f"Draws of {self.network} have no gradient, they come step by step from caches: use "
+            "sample, a score-function estimator, or a flow such as IAF."
+        )
+
     def sample_from(
         self,
         uniforms: Array,
@@ -142,11 +149,20 @@ class AutoregressiveDistribution(Distribution):
         uniforms = uniforms.reshape(-1, *uniforms.shape[-3:])
         run = _cached if cached else _naive
         context = self._context(batch)
-        values = run(
+        values, total = run(
             network, context, uniforms, jnp.asarray(temperature), known, jnp.asarray(num_known)
         )
+        if not isinstance(total, jax.core.Tracer):
+            self._check_drawn(bool(jnp.isfinite(total)))
         values = network.from_steps(values).reshape(*batch, *self.event_shape)
         return jax.lax.stop_gradient(values)
+
+    def _check_drawn(self, finite: bool) -> None:
+        if not finite:
+            raise ValueError(
+                f"{self.network} cannot be drawn from: some of its parameters are NaN or infinite; "
+                "look at its weights and its context."
+            )
 
     def _context(self, batch: tuple[int, ...]) -> Any:
         """The context with one batch dimension."""
@@ -184,8 +200,10 @@ def _cached(
     temperature: Any,
     known: Array | None,
     num_known: Array,
-) -> Array:
-    """Values (batch, num_steps, size), by increments: one scan over blocks of one over steps."""
+) -> tuple[Array, Array]:
+    """Values (batch, num_steps, size), by increments, one scan over blocks of one over steps; and
+    the sum of all their parameters.
+    """
     family, head, block = network.family, network.family.head, network.block
     num = len(uniforms)
     steps: tuple[Array, ...] = (jnp.arange(network.num_steps), jnp.moveaxis(uniforms, 1, 0))
@@ -196,10 +214,11 @@ def _cached(
         state, previous = carry
         index, uniform, *told = step
         h, state = network.advance(state, index, previous)
-        value = draw(family, head(h), uniform, temperature)
+        raw = head(h)
+        value = draw(family, raw, uniform, temperature)
         if told:
             value = jnp.where(index < num_known, told[0], value).astype(value.dtype)
-        return (state, network.inputs(value)), value
+        return (state, network.inputs(value)), (value, raw.sum())
 
     def run(carry: Any, block_and_steps: Any) -> Any:
         number, steps = block_and_steps
@@ -209,8 +228,9 @@ def _cached(
     num_blocks = network.num_steps // block
     blocks = jax.tree.map(lambda part: part.reshape(num_blocks, block, *part.shape[1:]), steps)
     start = network.begin(context, num), jnp.zeros((num, network.in_features), uniforms.dtype)
-    _, values = jax.lax.scan(run, start, (jnp.arange(num_blocks), blocks))
-    return jnp.moveaxis(values.reshape(network.num_steps, *values.shape[2:]), 0, 1)
+    _, (values, sums) = jax.lax.scan(run, start, (jnp.arange(num_blocks), blocks))
+    values = values.reshape(network.num_steps, *values.shape[2:])
+    return jnp.moveaxis(values, 0, 1), sums.sum()
 
 
 @eqx.filter_jit
@@ -221,7 +241,7 @@ def _naive(
     temperature: Any,
     known: Array | None,
     num_known: Array,
-) -> Array:
+) -> tuple[Array, Array]:
     """The same by a pass for each step."""
     family, head = network.family, network.family.head
     raw = jnp.zeros((len(uniforms), family.num_params), uniforms.dtype)
@@ -230,8 +250,11 @@ def _naive(
     if known is not None:
         values = known.astype(values.dtype)
 
-    def fill(index: Array, values: Array) -> Array:
-        h = network.features(network.inputs(values), context)[:, index]
-        return values.at[:, index].set(draw(family, head(h), uniforms[:, index], temperature))
+    def fill(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        values, total = carry
+        raw = head(network.features(network.inputs(values), context)[:, index])
+        drawn = draw(family, raw, uniforms[:, index], temperature)
+        return values.at[:, index].set(drawn), total + raw.sum()
 
-    return jax.lax.fori_loop(num_known, network.num_steps, fill, values)
+    start = values, jnp.zeros((), raw.dtype)
+    return jax.lax.fori_loop(num_known, network.num_steps, fill, start)

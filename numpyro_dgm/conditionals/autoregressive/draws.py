@@ -27,8 +27,10 @@ __all__: list[str] = []  # for the package, not for users
 _TRIALS = 12  # of a gamma variable; each is accepted with a probability above 0.95
 
 
-def check_family(constructor: Any, family: Any, size: int) -> Parametric:
-    """The family, if it is a conditional of `size` entries with a rule to draw them."""
+def family_of(constructor: Any, size: int, **settings: Any) -> Parametric:
+    """The family of `size` entries, if it is a conditional with a rule to draw them."""
+    is_made = isinstance(constructor, Parametric) or not callable(constructor)
+    family = None if is_made else constructor(size, **settings)
     if not isinstance(family, Parametric) or draw.dispatch(type(family)) is _ROOT:
         raise ValueError(
             "family must make a conditional of single entries that can be drawn from uniform "

@@ -15,7 +15,7 @@ from dgm_core.arguments import check_count
 from dgm_core.autoregressive import check_blocks
 from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.autoregressive.distribution import AutoregressiveDistribution
-from pyro_dgm.conditionals.autoregressive.draws import check_family, inputs
+from pyro_dgm.conditionals.autoregressive.draws import family_of, inputs
 from pyro_dgm.conditionals.base import Conditional, Parametric
 from pyro_dgm.conditionals.discrete import Categorical
 from pyro_dgm.nn.contexts import batch_shape_of
@@ -74,7 +74,7 @@ class Autoregressive(Conditional):
     ) -> None:
         super().__init__(dim, context_shape=context_shape)
         features = check_count("features", features)
-        self.family = check_family(family, family(size, context_shape=features), size)
+        self.family = family_of(family, size, context_shape=features)
         self.num_steps, self.size, self.block = steps, size, block or steps
         check_blocks(self.event_shape, steps, size, self.block)
         classes = self.family.num_classes if isinstance(self.family, Categorical) else 0

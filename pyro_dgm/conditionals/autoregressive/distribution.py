@@ -121,6 +121,13 @@ class AutoregressiveDistribution(TorchDistribution):
         )
         return self.sample_from(uniforms, temperature, prefix)
 
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """Refused."""
+        raise NotImplementedError(
+            f"Draws of {self.network} have no gradient, they come step by step from caches: use "
+            "sample, a score-function estimator, or a flow such as IAF."
+        )
+
     def sample_from(
         self,
         uniforms: Tensor,
@@ -136,13 +143,23 @@ class AutoregressiveDistribution(TorchDistribution):
         network, batch = self.network, uniforms.shape[:-3]
         known, num_known = None, 0
         if prefix is not None:
-            known, num_known = self._known(prefix, batch)
+            known, num_known = self._known(torch.as_tensor(prefix), batch)
         uniforms = uniforms.reshape(-1, *uniforms.shape[-3:])
         run = _cached if cached else _naive
         with torch.inference_mode():
-            values = run(network, self._context(batch), uniforms, temperature, known, num_known)
+            values, total = run(
+                network, self._context(batch), uniforms, temperature, known, num_known
+            )
+        self._check_drawn(bool(total.isfinite()))
         values = values.clone()  # for gradients in what comes next
         return network.from_steps(values).reshape(*batch, *self.event_shape)
+
+    def _check_drawn(self, finite: bool) -> None:
+        if not finite:
+            raise ValueError(
+                f"{self.network} cannot be drawn from: some of its parameters are NaN or infinite; "
+                "look at its weights and its context."
+            )
 
     def _context(self, batch: tuple[int, ...]) -> Any:
         """The context with one batch dimension."""
@@ -176,12 +193,12 @@ def _cached(
     temperature: float,
     known: Tensor | None,
     num_known: int,
-) -> Tensor:
-    """Values (batch, num_steps, size), by increments."""
+) -> tuple[Tensor, Tensor]:
+    """Values (batch, num_steps, size), by increments, and the sum of all their parameters."""
     family, head = network.family, network.family.head
     state = network.begin(context, len(uniforms))
     previous = uniforms.new_zeros(len(uniforms), network.in_features)
-    values = []
+    values, total = [], uniforms.new_zeros(())
     for index, uniform in enumerate(uniforms.unbind(1)):
         if index % network.block == 0:
             state = network.enter(state, index // network.block, previous)
@@ -189,9 +206,11 @@ def _cached(
         if known is not None and index < num_known:
             values.append(known[:, index])
         else:
-            values.append(draw(family, head(h), uniform, temperature))
+            raw = head(h)
+            values.append(draw(family, raw, uniform, temperature))
+            total += raw.sum()
         previous = network.inputs(values[-1])
-    return torch.stack(values, 1)
+    return torch.stack(values, 1), total
 
 
 def _naive(
@@ -201,12 +220,14 @@ def _naive(
     temperature: float,
     known: Tensor | None,
     num_known: int,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """The same by a pass for each step."""
     family, head = network.family, network.family.head
     first = draw(family, uniforms.new_zeros(len(uniforms), family.num_params), uniforms[:, 0], 1.0)
     values = first[:, None].expand(-1, network.num_steps, -1).clone() if known is None else known
+    total = uniforms.new_zeros(())
     for index in range(num_known, network.num_steps):
-        h = network.features(network.inputs(values), context)[:, index]
-        values[:, index] = draw(family, head(h), uniforms[:, index], temperature)
-    return values
+        raw = head(network.features(network.inputs(values), context)[:, index])
+        values[:, index] = draw(family, raw, uniforms[:, index], temperature)
+        total += raw.sum()
+    return values, total

@@ -216,7 +216,7 @@ class CausalStack(nn.Module):
             )
         h, added = self.input(later(u, 1)), self.added(context)
         weights = self.skip.weight.unflatten(-1, (len(self.blocks), -1))
-        skipped = self.skip.bias
+        skipped: Tensor = self.skip.bias
         for l, block in enumerate(self.blocks):
             h, g = block(h, None if added is None else added[..., l, :])
             skipped = skipped + F.linear(g, weights[:, l])

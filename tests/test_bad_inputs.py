@@ -29,6 +29,7 @@ TABLES: tuple[Callable[[Twin], Iterable[Row]], ...] = (
 # constraint is in the table of parts.
 ELSEWHERE = {
     "AdversarialTerm",
+    "AutoregressiveDistribution",
     "Constraint",
     "Divergence",
     "Evaluation",

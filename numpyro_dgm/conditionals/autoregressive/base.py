@@ -12,7 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_count
+from dgm_core.arguments import check_count, check_flag
 from dgm_core.autoregressive import check_blocks
 from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.autoregressive.distribution import AutoregressiveDistribution
@@ -86,7 +86,7 @@ class Autoregressive(Conditional):
         self.num_steps, self.size, self.block = steps, size, block or steps
         check_blocks(self.event_shape, steps, size, self.block)
         classes = self.family.num_classes if isinstance(self.family, Categorical) else 0
-        if one_hot and not classes:
+        if check_flag("one_hot", one_hot) and not classes:
             raise ValueError(
                 f"one_hot=True needs classes, the family Categorical, got {self.family}; leave it "
                 "out for numbers."

@@ -9,6 +9,7 @@ import jax
 from jax import Array
 from jax.nn import relu
 
+from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.autoregressive.pixels import Pixels
 from numpyro_dgm.conditionals.base import Parametric
@@ -69,6 +70,7 @@ class GatedPixelCNN(Pixels):
         context_shape: ContextShape = 0,
         key: Array,
     ) -> None:
+        hidden_channels = check_count("hidden_channels", hidden_channels)
         keys = jax.random.split(key, 3)
         super().__init__(
             dim,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.autoregressive.pixels import Pixels
 from pyro_dgm.conditionals.base import Parametric
@@ -63,6 +64,7 @@ class GatedPixelCNN(Pixels):
         one_hot: bool = False,
         context_shape: ContextShape = 0,
     ) -> None:
+        hidden_channels = check_count("hidden_channels", hidden_channels)
         super().__init__(
             dim, family, features=hidden_channels, one_hot=one_hot, context_shape=context_shape
         )

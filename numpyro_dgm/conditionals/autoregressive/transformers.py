@@ -162,7 +162,7 @@ class MaskedTransformer(Autoregressive):
         return self.token_positions(jnp.concatenate([layer(part) for layer, part in parts], 1))
 
     def _sizes(self) -> tuple[str, ...]:
-        return (f"num_layers={len(self.transformer.blocks)}",)
+        return repr(self.family), f"num_layers={len(self.transformer.blocks)}"
 
 
 def steps_of(dim: int | tuple[int, ...]) -> tuple[tuple[int, ...], int]:

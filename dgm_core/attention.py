@@ -248,8 +248,9 @@ def block_attention(
         np.int64(64)
     """
     shape = check_shape("length", length)
-    sizes = check_sizes("block", (block,) if isinstance(block, int) else block, least=1)
-    wide = memory if isinstance(memory, tuple) else (memory,) * len(shape)
+    blocks = block if isinstance(block, (list, tuple)) else (check_count("block", block),)
+    sizes = check_sizes("block", blocks, least=1)
+    wide = memory if isinstance(memory, (list, tuple)) else (memory,) * len(shape)
     wide = tuple(check_count("memory", size, 0) for size in wide)
     if len(shape) > 2:
         refuse("length", "a number of positions, or (height, width)", length)

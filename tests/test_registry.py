@@ -40,16 +40,13 @@ PACKAGES = ("nn", "conditionals", "flows", "joints", "losses", "models", *PLACES
 # Public name -> the file that tests it, and why it is not in the registry. (Base classes of what is
 # there need no line.)
 ELSEWHERE = {
-    "CausalTransformer": ("autoregressive/test_transformers.py", "both libraries side by side"),
     "ContrastiveDistillation": ("losses/test_distillation.py", "needs a teacher with contexts"),
     "DMM": ("sequences/test_models.py", "its latent is a path"),
     "ExternalFlow": ("flows/test_external.py", "an adapter of one library each"),
-    "ImageTransformer": ("autoregressive/test_transformers.py", "both libraries side by side"),
     "NoDensityError": ("contracts/test_gans.py", "an exception"),
     "Normalization": ("contracts/test_flow_normalization.py", "has statistics: twins step by step"),
     "Pooled": ("twins/test_functions.py", "takes rows and a mask, as no other network does"),
     "Recipe": ("guides/test_recipes.py", "a description, the same class in both"),
-    "SparseTransformer": ("autoregressive/test_transformers.py", "both libraries side by side"),
     "WaveNet": ("autoregressive/test_wavenet.py", "both libraries side by side"),
     "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),
     "composed": ("core/test_attention.py", "a function of numpy, the same in both"),

@@ -9,6 +9,7 @@ from numpyro_dgm.conditionals.autoregressive import (
     ImageTransformer,
     PixelCNN,
     Pixels,
+    PixelSNAIL,
     SparseTransformer,
     WaveNet,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "Parametric",
     "Path",
     "PixelCNN",
+    "PixelSNAIL",
     "Pixels",
     "Reshaped",
     "SparseTransformer",

@@ -1,6 +1,6 @@
 """Masked self-attention over positions in raster order, in one pass and a position at a time."""
 
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import equinox as eqx
@@ -94,8 +94,9 @@ class MaskedAttention(eqx.Module):
         self.dim, self.num_heads = check_count("dim", dim), check_count("num_heads", num_heads)
         if head_dim is None and dim % num_heads:
             raise ValueError(f"num_heads must divide dim={dim}, got {num_heads}; or give head_dim.")
-        self.head_dim = check_count("head_dim", head_dim or dim // num_heads)
-        self.memory_dim = check_count("memory_dim", memory_dim or dim)
+        head_dim = dim // num_heads if head_dim is None else head_dim
+        self.head_dim = check_count("head_dim", head_dim)
+        self.memory_dim = check_count("memory_dim", dim if memory_dim is None else memory_dim)
         self.pattern = check_instance("pattern", pattern, Pattern, "a pattern of attention")
         inner = self.num_heads * self.head_dim
         key_query, key_memory, key_output = jax.random.split(key, 3)
@@ -111,11 +112,14 @@ class MaskedAttention(eqx.Module):
         self._check(x, "x", self.dim)
         if memory is not None:
             self._check(memory, "memory", self.memory_dim)
+        if prefix is not None:
+            self._check_prefix(prefix, x.shape[:-2])
         query = self._heads(self.query(x), 1)[0]
         key, value = self._heads(self.memory(x if memory is None else memory), 2)
         kept = None if prefix is None else self._heads(self.memory(prefix), 2)
         out = (self._dense if self.pattern.dense else self._sparse)(query, key, value, kept)
-        return self.output(jnp.swapaxes(out, 1, 2).reshape(*x.shape[:-1], -1))
+        inner = self.num_heads * self.head_dim
+        return self.output(jnp.swapaxes(out, 1, 2).reshape(*x.shape[:-1], inner))
 
     def begin(self, num: int, prefix: Array | None = None) -> Any:
         """The state before the first step for `num` sequences, after a prefix (num, p, dim)."""
@@ -123,6 +127,7 @@ class MaskedAttention(eqx.Module):
         state = jnp.zeros(shape, self.query.weight.dtype)
         if prefix is None:
             return state
+        self._check_prefix(prefix, (num,))
         return jnp.concatenate([jnp.stack(self._heads(self.memory(prefix), 2)), state], 3)
 
     def advance(
@@ -143,11 +148,11 @@ class MaskedAttention(eqx.Module):
             places = jnp.concatenate([jnp.arange(start), start + places])
             seen = state[:, :, :, jnp.where(allowed, places, 0)]
         out = self._attend(query, seen[0], seen[1], allowed, start > 0)
-        return self.output(out.reshape(num, -1)), state
+        return self.output(out.reshape(num, self.num_heads * self.head_dim)), state
 
     def _heads(self, x: Array, parts: int) -> Array:
         """(*batch, n, parts * heads * head_dim) as (parts, batch, heads, n, head_dim)."""
-        x = x.reshape(-1, x.shape[-2], parts, self.num_heads, self.head_dim)
+        x = x.reshape(prod(x.shape[:-2]), x.shape[-2], parts, self.num_heads, self.head_dim)
         return x.transpose(2, 0, 3, 1, 4)
 
     def _dense(self, query: Array, key: Array, value: Array, prefix: Any) -> Array:
@@ -168,7 +173,8 @@ class MaskedAttention(eqx.Module):
             key, value = (jnp.concatenate(pair, -2) for pair in zip(parts, (key, value)))
             allowed = np.pad(allowed, ((0, 0), (0, 0), (shape[3], 0)), constant_values=True)
         out = self._attend(query, key, value, allowed, prefix is not None)
-        return out.reshape(*out.shape[:2], -1, self.head_dim)[:, :, pattern.places]
+        out = out.reshape(*out.shape[:2], pattern.rows.size, self.head_dim)
+        return out[:, :, pattern.places]
 
     def _attend(self, query: Array, key: Array, value: Array, allowed: Any, prefix: bool) -> Array:
         scores = (query * (1.0 / sqrt(self.head_dim))) @ jnp.swapaxes(key, -1, -2)
@@ -186,6 +192,13 @@ class MaskedAttention(eqx.Module):
         if x.shape[-2:] != expected:
             raise ValueError(
                 f"{self} expects {name} of shape (*batch, {expected[0]}, {dim}), got {x.shape}."
+            )
+
+    def _check_prefix(self, prefix: Array, batch: tuple[int, ...]) -> None:
+        if prefix.ndim < 2 or (*prefix.shape[:-2], prefix.shape[-1]) != (*batch, self.memory_dim):
+            sizes = ", ".join(map(str, (*batch, "p", self.memory_dim)))
+            raise ValueError(
+                f"{self} expects a prefix of shape ({sizes}), got {tuple(prefix.shape)}."
             )
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
 """Masked self-attention over positions in raster order, in one pass and a position at a time."""
 
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import torch
@@ -75,8 +75,9 @@ class MaskedAttention(nn.Module):
         self.dim, self.num_heads = check_count("dim", dim), check_count("num_heads", num_heads)
         if head_dim is None and dim % num_heads:
             raise ValueError(f"num_heads must divide dim={dim}, got {num_heads}; or give head_dim.")
-        self.head_dim = check_count("head_dim", head_dim or dim // num_heads)
-        self.memory_dim = check_count("memory_dim", memory_dim or dim)
+        head_dim = dim // num_heads if head_dim is None else head_dim
+        self.head_dim = check_count("head_dim", head_dim)
+        self.memory_dim = check_count("memory_dim", dim if memory_dim is None else memory_dim)
         self.pattern = check_instance("pattern", pattern, Pattern, "a pattern of attention")
         inner = self.num_heads * self.head_dim
         self.query = nn.Linear(self.dim, inner, bias=False)
@@ -96,6 +97,8 @@ class MaskedAttention(nn.Module):
         self._check(x, "x", self.dim)
         if memory is not None:
             self._check(memory, "memory", self.memory_dim)
+        if prefix is not None:
+            self._check_prefix(prefix, x.shape[:-2])
         x = x.to(self.query.weight.dtype)
         batch = x.shape[:-2]
         memory = x if memory is None else memory.to(x.dtype)
@@ -103,11 +106,14 @@ class MaskedAttention(nn.Module):
         key, value = self._heads(self.memory(memory), 2)
         kept = None if prefix is None else self._heads(self.memory(prefix.to(x.dtype)), 2)
         out = (self._dense if self.pattern.dense else self._sparse)(query, key, value, kept)
-        return self.output(out.transpose(1, 2).reshape(*batch, x.shape[-2], -1))
+        inner = self.num_heads * self.head_dim
+        return self.output(out.transpose(1, 2).reshape(*batch, x.shape[-2], inner))
 
     def begin(self, num: int, prefix: Tensor | None = None) -> Any:
         """The state before the first step for `num` sequences, after a prefix (num, p, dim)."""
         weight = self.query.weight
+        if prefix is not None:
+            self._check_prefix(prefix, (num,))
         length = self.pattern.num_positions + (0 if prefix is None else prefix.shape[1])
         state = weight.new_zeros(2, num, self.num_heads, length, self.head_dim)
         if prefix is not None:
@@ -129,7 +135,7 @@ class MaskedAttention(nn.Module):
         key, value = state[:, :, :, seen].flatten(1, 2)  # (num * heads, seen, head_dim)
         query = self.query(x).view(num * heads, self.head_dim, 1)
         weights = torch.bmm(key, query).mul_(1.0 / sqrt(self.head_dim)).softmax(1)
-        return self.output(torch.bmm(weights.mT, value).view(num, -1)), state
+        return self.output(torch.bmm(weights.mT, value).view(num, heads * self.head_dim)), state
 
     def _seen(self, start: int, index: int) -> Any:
         """What position `index` sees of the cache, None for nothing."""
@@ -145,7 +151,7 @@ class MaskedAttention(nn.Module):
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(*batch, n, parts * heads * head_dim) as parts of (batch, heads, n, head_dim)."""
-        x = x.reshape(-1, x.shape[-2], parts, self.num_heads, self.head_dim)
+        x = x.reshape(prod(x.shape[:-2]), x.shape[-2], parts, self.num_heads, self.head_dim)
         return x.permute(2, 0, 3, 1, 4).unbind(0)
 
     def _dense(self, query: Tensor, key: Tensor, value: Tensor, prefix: Any) -> Tensor:
@@ -180,6 +186,13 @@ class MaskedAttention(nn.Module):
             raise ValueError(
                 f"{self} expects {name} of shape (*batch, {expected[0]}, {dim}), got "
                 f"{tuple(x.shape)}."
+            )
+
+    def _check_prefix(self, prefix: Tensor, batch: tuple[int, ...]) -> None:
+        if prefix.ndim < 2 or (*prefix.shape[:-2], prefix.shape[-1]) != (*batch, self.memory_dim):
+            sizes = ", ".join(map(str, (*batch, "p", self.memory_dim)))
+            raise ValueError(
+                f"{self} expects a prefix of shape ({sizes}), got {tuple(prefix.shape)}."
             )
 
     def __repr__(self) -> str:

@@ -25,7 +25,6 @@ FIXED = {"pattern": "fixed", "stride": 3}
 SEVERAL = ((4, 2), (3,), Labels(3))
 # class, dim, context_shape, settings
 CASES: dict[str, tuple[str, Any, Any, dict[str, Any]]] = {
-    "causal": ("CausalTransformer", (4, 1), SEVERAL, {}),
     "fixed": ("SparseTransformer", 7, 3, FIXED),
     "rectangles": (
         "ImageTransformer",
@@ -35,6 +34,7 @@ CASES: dict[str, tuple[str, Any, Any, dict[str, Any]]] = {
     ),
 }
 MORE: dict[str, tuple[str, Any, Any, dict[str, Any]]] = {
+    "causal-several": ("CausalTransformer", (4, 1), SEVERAL, {}),
     "causal-alone": ("CausalTransformer", 4, 0, {}),
     "causal-prefix": ("CausalTransformer", (3, 2), SEVERAL, {"context_as": "prefix"}),
     "causal-classes": ("CausalTransformer", 3, 2, {"family": "Categorical", "one_hot": True}),
@@ -241,7 +241,7 @@ BAD = (
     ("CausalTransformer", (5,), {"context_as": "sum"}, "context_as must be"),
     ("CausalTransformer", ((5, 2),), {"context_shape": (4, 3)}, r"must have its steps: expected"),
     ("ImageTransformer", ((5, 2),), {}, "image_shape must be"),
-    ("ImageTransformer", ((1, 4, 4),), {"block": 0}, "block must be a non-empty sequence"),
+    ("ImageTransformer", ((1, 4, 4),), {"block": 0}, "block must be an integer of at least 1"),
     ("ImageTransformer", ((1, 4, 4),), {"block": (2, 2), "memory": -1}, "memory must be"),
     ("ImageTransformer", ((1, 4, 4),), {"memory": (1, 1)}, "memory must be of as many entries"),
     ("ImageTransformer", ((1, 4, 4),), {"context_shape": (3, 5, 4)}, "its height and width"),

@@ -111,6 +111,8 @@ def test_bad_arguments_are_refused(lib: Any) -> None:
         ("MaskedAttention", (4, 3), {}, "pattern must be a pattern of attention, got 3"),
         ("MaskedAttention", (4, pattern), {"num_heads": 3}, "num_heads must divide dim=4, got 3"),
         ("MaskedAttention", (4, pattern), {"num_heads": 0}, "num_heads must be .* got 0"),
+        ("MaskedAttention", (4, pattern), {"head_dim": 0}, "head_dim must be .* got 0"),
+        ("MaskedAttention", (4, pattern), {"memory_dim": 0}, "memory_dim must be .* got 0"),
         ("Transformer", (4, []), {}, "patterns must be a sequence of patterns"),
         ("Positions", ((2, 0), 4), {}, "shape must be an integer of at least 1"),
         ("LayerNorm", (0,), {}, "dim must be an integer of at least 1, got 0"),

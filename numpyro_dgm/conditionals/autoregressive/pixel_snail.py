@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.nn import relu
+from jax.nn import elu
 
 from dgm_core.arguments import check_count
 from dgm_core.attention import causal_attention
@@ -18,6 +18,8 @@ from numpyro_dgm.nn.attention import MaskedAttention
 from numpyro_dgm.nn.layers import LayerNorm, Linear
 from numpyro_dgm.nn.pixels import PixelStacks
 from numpyro_dgm.nn.transformer import Positions
+
+__all__ = ["PixelSNAIL"]
 
 
 class PixelSNAIL(Pixels):
@@ -133,7 +135,7 @@ class PixelSNAIL(Pixels):
             memory = jnp.concatenate([query, u], -1)[:, :-1]  # of the pixel before, first of none
             h = h + attention(query, jnp.pad(memory, ((0, 0), (1, 0), (0, 0))))
             x = h.reshape(len(u), *shape, -1)
-        return relu(self.output(relu(h)))
+        return elu(self.output(elu(h)))
 
     def begin(self, context: Any, num: int) -> Any:
         """The caches of the stacks, keys and values, and what each block made of the last pixel."""
@@ -169,7 +171,7 @@ class PixelSNAIL(Pixels):
             h = h + step
             new["queries"].append(query)
             new["outputs"].append(h)
-        return relu(self.output(relu(h))), {**state, **new}
+        return elu(self.output(elu(h))), {**state, **new}
 
     def _sizes(self) -> tuple[str, ...]:
         return (repr(self.family),)

@@ -18,6 +18,8 @@ from pyro_dgm.nn.layers import LayerNorm, Linear
 from pyro_dgm.nn.pixels import PixelStacks
 from pyro_dgm.nn.transformer import Positions
 
+__all__ = ["PixelSNAIL"]
+
 
 class PixelSNAIL(Pixels):
     """p(x | c) = prod_i family(x_i | h_i(x_<i, c)) of an image, h made of blocks: convolutions see
@@ -114,7 +116,7 @@ class PixelSNAIL(Pixels):
             memory = torch.cat([query, u], -1)[:, :-1]  # of the pixel before, first of none
             h = h + attention(query, F.pad(memory, (0, 0, 1, 0)))
             x = h.unflatten(1, shape)
-        return torch.relu(self.output(torch.relu(h)))
+        return F.elu(self.output(F.elu(h)))
 
     def begin(self, context: Any, num: int) -> Any:
         """The caches of the stacks, keys and values, and what each block made of the last pixel."""
@@ -150,7 +152,7 @@ class PixelSNAIL(Pixels):
             h = h + step
             new["queries"].append(query)
             new["outputs"].append(h)
-        return torch.relu(self.output(torch.relu(h))), {**state, **new}
+        return F.elu(self.output(F.elu(h))), {**state, **new}
 
     def _sizes(self) -> tuple[str, ...]:
         return (repr(self.family),)

@@ -276,7 +276,7 @@ class ImageTransformer(MaskedTransformer):
         context_as: str = "added",
     ) -> None:
         _, height, width = check_image_shape("image_shape", image_shape)
-        shape = (height, width) if isinstance(block, tuple) else height * width
+        shape = (height, width) if isinstance(block, (list, tuple)) else height * width
         super().__init__(
             image_shape,
             [block_attention(shape, block, memory=memory)] * check_count("num_layers", num_layers),

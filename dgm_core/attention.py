@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Pattern:
     @property
     def num_positions(self) -> int:
         """The number of positions n."""
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
     @property
     def dense(self) -> bool:
@@ -126,10 +127,23 @@ class Pattern:
         """The keys that each query sees, (n, most), short ones filled with -1."""
         return _filled([np.flatnonzero(row) for row in self.mask], -1)
 
+    @cached_property
+    def steps(self) -> list[Any]:
+        """The keys that each query sees, as a slice where they are evenly spaced, None for none."""
+        return [_as_slice(row[row >= 0].tolist()) for row in self.seen]
+
     def __repr__(self) -> str:
         sizes = "".join(f", {size}" for size in self.sizes)
         shape = self.shape if len(self.shape) > 1 else self.shape[0]
         return f"{self.kind}({shape}{sizes})"
+
+
+def _as_slice(places: list[int]) -> Any:
+    """Increasing places as a slice where they are evenly spaced, None for none."""
+    step = places[1] - places[0] if len(places) > 1 else 1
+    if places and places == list(range(places[0], places[-1] + 1, step)):
+        return slice(places[0], places[-1] + 1, step)
+    return places or None
 
 
 def _filled(rows: list[np.ndarray], filler: int | None = None) -> np.ndarray:

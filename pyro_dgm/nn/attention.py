@@ -126,28 +126,29 @@ class MaskedAttention(nn.Module):
         self, state: Any, index: int, x: Tensor, memory: Tensor | None = None
     ) -> tuple[Tensor, Any]:
         """What comes out at position `index` of x (num, dim), and the state."""
-        num, heads, start = len(x), self.num_heads, state.shape[3] - self.pattern.num_positions
-        kept = self.memory(x if memory is None else memory).view(num, 2, heads, self.head_dim)
-        state[:, :, :, start + index] = kept.transpose(0, 1)
+        shape = len(x), 2, self.num_heads, 1, self.head_dim
+        start = state.shape[3] - self.pattern.num_positions
+        kept = F.linear(x if memory is None else memory, self.memory.weight).view(shape)
+        state.narrow(3, start + index, 1).copy_(kept.transpose(0, 1))
+        bias, inner = self.output.bias, self.num_heads * self.head_dim
         seen = self._seen(start, index)
         if seen is None:
-            return self.output.bias.expand(num, -1), state
-        key, value = state[:, :, :, seen].flatten(1, 2)  # (num * heads, seen, head_dim)
-        query = self.query(x).view(num * heads, self.head_dim, 1)
-        weights = torch.bmm(key, query).mul_(1.0 / sqrt(self.head_dim)).softmax(1)
-        return self.output(torch.bmm(weights.mT, value).view(num, heads * self.head_dim)), state
+            return bias.expand(len(x), -1), state
+        key, value = state[:, :, :, seen].unbind(0)
+        query = F.linear(x, self.query.weight).view(len(x), *shape[2:])
+        out = F.scaled_dot_product_attention(query, key, value)
+        return F.linear(out.reshape(len(x), inner), self.output.weight, bias), state
 
     def _seen(self, start: int, index: int) -> Any:
         """What position `index` sees of the cache, None for nothing."""
         if self.pattern.dense:
             end = start + index + (self.pattern.kind == "causal")
             return slice(0, end) if end else None
-        seen = self.pattern.seen[index]
-        seen = [*range(start), *(start + seen[seen >= 0])]
-        step = seen[1] - seen[0] if len(seen) > 1 else 1
-        if seen and seen == list(range(seen[0], seen[-1] + 1, step)):
-            return slice(seen[0], seen[-1] + 1, step)
-        return seen or None
+        seen = self.pattern.steps[index]
+        if not start:
+            return seen
+        places = self.pattern.seen[index]
+        return [*range(start), *(start + places[places >= 0])]
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(*batch, n, parts * heads * head_dim) as parts of (batch, heads, n, head_dim)."""

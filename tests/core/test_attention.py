@@ -69,6 +69,8 @@ def test_masks_groups_and_steps_agree_with_the_definition(pattern):
     for i in range(n):
         seen = pattern.seen[i]
         assert sorted(seen[seen >= 0]) == list(np.flatnonzero(expected[i]))
+        step = [] if pattern.steps[i] is None else np.arange(n)[pattern.steps[i]]
+        assert list(step) == list(np.flatnonzero(expected[i]))
 
 
 @pytest.mark.parametrize(("n", "stride"), [(16, 4), (20, 3), (30, 7), (9, 9)])

@@ -127,7 +127,8 @@ class PixelSNAIL(Pixels):
     def features(self, u: Array, context: Any) -> Array:
         """All pixels in one pass."""
         shape, given = self.event_shape[1:], self.context_of(context)
-        places, h = self.positions.table(), 0.0
+        places = self.positions.table()
+        h: Any = 0.0
         x = u.reshape(len(u), *shape, -1)
         for stacks, norm, attention in zip(self.stacks, self.norms, self.attention):
             h = h + stacks(x, given).reshape(*u.shape[:2], -1)

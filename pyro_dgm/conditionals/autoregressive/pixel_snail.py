@@ -61,6 +61,10 @@ class PixelSNAIL(Pixels):
         torch.Size([7])
     """
 
+    stacks: Any  # PixelStacks, one for each block
+    norms: Any
+    attention: Any
+
     def __init__(
         self,
         dim: tuple[int, int, int],
@@ -108,7 +112,8 @@ class PixelSNAIL(Pixels):
     def features(self, u: Tensor, context: Any) -> Tensor:
         """All pixels in one pass."""
         shape, given = self.event_shape[1:], self.context_of(context)
-        places, h = self.positions.table(), 0.0
+        places = self.positions.table()
+        h: Any = 0.0
         x = u.unflatten(1, shape)
         for stacks, norm, attention in zip(self.stacks, self.norms, self.attention):
             h = h + stacks(x, given).flatten(1, 2)

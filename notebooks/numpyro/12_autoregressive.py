@@ -386,9 +386,9 @@ for name, (num_layers, loss) in settings.items():
     print(f"{name:20} {bound:8.2f} {kl:7.2f} {parts.mutual_information:8.2f}")
 
 # %% [markdown]
-# Pixels that see each other reach a higher bound than pixels alone, in every row. Without help their
-# code is nearly empty, even where two layers leave most of the image unseen: the pixels learn first,
-# and by then the code costs more than it is worth. A warm-up lets the code be learned before it is
-# charged for, and here has the best bound *and* a code in use. A smaller weight of the KL keeps more
-# in the code, at a price in the bound. To *draw* digits the bound is what counts, to *use* the codes
-# it is the mutual information.
+# Pixels that see each other reach a higher bound than pixels alone, in every row. Without help
+# their code is nearly empty, even where two layers leave most of the image unseen: the pixels
+# learn first, and by then the code costs more than it is worth. A warm-up lets the code be
+# learned before it is charged for, and here has the best bound *and* a code in use. A smaller
+# weight of the KL keeps more in the code, at a price in the bound. To *draw* digits the bound is
+# what counts, to *use* the codes it is the mutual information.

@@ -42,6 +42,21 @@ def check_observed(observed: Any, length: int) -> None:
         )
 
 
+def check_path(found: Any, event_shape: Any) -> None:
+    """ValueError unless an array of shape `found` holds whole sequences.
+
+    Example:
+        >>> check_path((5, 3, 2), (4, 2))
+        Traceback (most recent call last):
+        ValueError: A value of this path must have the shape (*batch, 4, 2), got (5, 3, 2).
+    """
+    if tuple(found)[-len(event_shape) :] != tuple(event_shape):
+        shape = ", ".join(map(str, event_shape))
+        raise ValueError(
+            f"A value of this path must have the shape (*batch, {shape}), got {tuple(found)}."
+        )
+
+
 def by_step_size(context_shape: tuple[Any, ...], length: int, owner: str) -> int:
     """The features of a step that a context has: those of its sequences (length, ...), and of all
     else, which is the same in all steps. ValueError for a context without a sequence.

@@ -13,7 +13,7 @@ from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count, check_fraction, refuse
 from dgm_core.contexts import ContextShape
-from dgm_core.paths import by_step_size
+from dgm_core.paths import by_step_size, check_path
 from numpyro_dgm.conditionals.base import positive, required_key
 from numpyro_dgm.conditionals.paths.base import (
     OfSteps,
@@ -128,6 +128,7 @@ class _AffineMarkovDistribution(OfSteps, Distribution):
         return self._masked(chained(self.gains, self.offsets + self.scales * noise))
 
     def log_prob(self, value: Array) -> Array:
+        check_path(jnp.shape(value), self.event_shape)
         value = cleared(value, self._mask)
         loc = self.gains * previous(value) + self.offsets
         return total(dist.Normal(loc, self.scales).log_prob(value).sum(-1), self.lengths)

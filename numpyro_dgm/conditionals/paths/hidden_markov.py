@@ -11,7 +11,7 @@ from jax.scipy.special import logsumexp
 from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import num_states_of
+from dgm_core.paths import check_path, num_states_of
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     ObservedPath,
@@ -131,6 +131,7 @@ class _HiddenMarkovDistribution(OfSteps, Distribution):
         return jax.lax.stop_gradient(cleared(x, self._mask, len(self.event_shape) - 1))
 
     def log_prob(self, value: Array) -> Array:
+        check_path(jnp.shape(value), self.event_shape)
         length, event_dim = self.model.length, len(self.event_shape) - 1
         mask = mask_of(self.lengths, length, self.observed)
         value = jnp.expand_dims(filled(value, mask, self.support), -1 - event_dim)

@@ -9,7 +9,7 @@ from jax import Array
 from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import check_initial, controls_of
+from dgm_core.paths import check_initial, check_path, controls_of
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     OfSteps,
@@ -160,6 +160,7 @@ class _MarkovDistribution(OfSteps, Distribution):
         return path if self.has_rsample else jax.lax.stop_gradient(path)
 
     def log_prob(self, value: Array) -> Array:
+        check_path(jnp.shape(value), self.event_shape)
         value = filled(value, mask_of(self.lengths, self.chain.length), self.support)
         first = self.chain.first(self._control(0)).log_prob(value[..., 0, :])
         batch = jnp.broadcast_shapes(first.shape, self.batch_shape)

@@ -7,7 +7,7 @@ from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count, check_instance
 from dgm_core.contexts import is_several
-from dgm_core.paths import stepwise
+from dgm_core.paths import check_path, stepwise
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     ObservedPath,
@@ -105,6 +105,7 @@ class _StepsDistribution(OfSteps, Distribution):
         return self._masked(self.steps.sample(key, sample_shape))
 
     def log_prob(self, value: Array) -> Array:
+        check_path(jnp.shape(value), self.event_shape)
         mask = mask_of(self.lengths, self.event_shape[0], self.observed)
         value = filled(value, mask, self.support)
         return total(self.steps.log_prob(value), self.lengths, self.observed)

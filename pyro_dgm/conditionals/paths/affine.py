@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_fraction, refuse
 from dgm_core.contexts import ContextShape
-from dgm_core.paths import by_step_size
+from dgm_core.paths import by_step_size, check_path
 from pyro_dgm.conditionals.base import positive
 from pyro_dgm.conditionals.paths.base import (
     OfSteps,
@@ -121,6 +121,7 @@ class _AffineMarkovDistribution(OfSteps, TorchDistribution):
         return self._masked(chained(self.gains, self.offsets + self.scales * noise))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        check_path(value.shape, self.event_shape)
         value = cleared(value, self._mask)
         loc = self.gains * previous(value) + self.offsets
         return total(dist.Normal(loc, self.scales).log_prob(value).sum(-1), self.lengths)

@@ -8,7 +8,7 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import num_states_of
+from dgm_core.paths import check_path, num_states_of
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,
@@ -117,6 +117,7 @@ class _HiddenMarkovDistribution(OfSteps, TorchDistribution):
             return cleared(x, self._mask, len(self.event_shape) - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        check_path(value.shape, self.event_shape)
         length, event_dim = self.model.length, len(self.event_shape) - 1
         mask = mask_of(self.lengths, length, self.observed)
         value = filled(value, mask, self.support).unsqueeze(-1 - event_dim)

@@ -11,6 +11,7 @@ from pyro import distributions as dist
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
+from dgm_core.paths import check_path
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,
@@ -84,6 +85,10 @@ class LinearGaussian(ObservedPath):
         """The Kalman filter: log p(x_t | x_1, ..., x_{t-1}), and mean and covariance of z_t given
         x_1, ..., x_t, for x (*batch, T, x_dim); all else as in a call of the conditional.
         """
+        check_path(x.shape, self.event_shape)
+        if context is not None:
+            random = mask_of(lengths, self.length)
+            context = cleared(context, random, len(self.context_shape) - 1)
         mask = mask_of(lengths, self.length, observed)
         return kalman_filter(system_of(self.prior, self.emission, context), cleared(x, mask), mask)
 
@@ -120,6 +125,7 @@ class _Evidence(OfSteps, TorchDistribution):
         return Steps(self.model.emission, self.model.length).along(z, self.lengths).rsample()
 
     def log_prob(self, value: Tensor) -> Tensor:
+        check_path(value.shape, self.event_shape)
         found = self.model.filtered(value, self.controls, self.lengths, self.observed)
         shape = torch.broadcast_shapes(found.log_probs.shape[:-1], self.batch_shape)
         log_probs = found.log_probs.expand(*shape, -1)
@@ -189,6 +195,9 @@ class KalmanSmoother(ObservedPath):
         """The posterior given checked x, lengths and mask."""
         batch = batch_of(context, self.context_shape, lengths, observed)
         x, controls = context if self.prior.context_shape else (context, None)
+        if controls is not None:
+            random = mask_of(lengths, self.length)
+            controls = cleared(controls, random, len(self.prior.context_shape) - 1)
         system = system_of(self.prior, self.emission, controls)
         mask = mask_of(lengths, self.length, observed)
         found = kalman_filter(system, cleared(x, mask), mask)
@@ -227,6 +236,7 @@ class _Posterior(OfSteps, TorchDistribution):
         return self._path(self.offsets + times(self.scales, noise))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        check_path(value.shape, self.event_shape)
         value = cleared(value, self._mask)
         value = value.expand(
             torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)

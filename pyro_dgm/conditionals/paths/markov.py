@@ -7,7 +7,7 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import check_initial, controls_of
+from dgm_core.paths import check_initial, check_path, controls_of
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     OfSteps,
@@ -140,6 +140,7 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        check_path(value.shape, self.event_shape)
         value = filled(value, mask_of(self.lengths, self.chain.length), self.support)
         first = self.chain.first(self._control(0)).log_prob(value[..., 0, :])
         steps = first.expand(torch.broadcast_shapes(first.shape, self.batch_shape))[..., None]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dgm_core.arguments import check_count, check_instance
 from dgm_core.contexts import is_several
-from dgm_core.paths import stepwise
+from dgm_core.paths import check_path, stepwise
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,
@@ -110,6 +110,7 @@ class _StepsDistribution(OfSteps, TorchDistribution):
             return self._masked(self.steps.sample(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        check_path(value.shape, self.event_shape)
         mask = mask_of(self.lengths, self.event_shape[0], self.observed)
         value = filled(value, mask, self.support)
         return total(self.steps.log_prob(value), self.lengths, self.observed)

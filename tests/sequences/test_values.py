@@ -1,4 +1,4 @@
-"""Values of paths: of the shape of whole sequences, or refused; controls in the padding count not."""
+"""Values of paths: whole sequences, or refused; controls of the padding are unseen."""
 
 from typing import Any
 
@@ -28,6 +28,8 @@ def test_values_are_whole_sequences(lib: Any, key: Any, array: Any) -> None:
         for shape in [(5, 3, 2), (5, 5, 2), (5, 1, 2), (5, 4, 1), (2,)]:
             with pytest.raises(ValueError, match=r"shape \(\*batch, 4, 2\), got"):
                 path().log_prob(array(np.zeros(shape, np.float32)))
+        with pytest.raises((ValueError, RuntimeError)):  # of the engine, or ours
+            path().expand((2, 5)).expand((1,))
 
 
 @pytest.mark.parametrize(("lib", "key", "array"), TWINS, ids=["pyro", "numpyro"])

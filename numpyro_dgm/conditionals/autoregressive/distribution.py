@@ -12,6 +12,7 @@ from numpyro.distributions import Distribution, constraints
 
 from dgm_core.autoregressive import check_prefix, check_temperature
 from dgm_core.contexts import is_several
+from dgm_core.paths import check_expanded
 from numpyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
 
 __all__ = ["AutoregressiveDistribution"]
@@ -82,7 +83,7 @@ class AutoregressiveDistribution(Distribution):
 
     def expand(self, batch_shape: tuple[int, ...]) -> AutoregressiveDistribution:
         """The same distribution with a larger batch shape."""
-        jnp.broadcast_shapes(self.batch_shape, tuple(batch_shape))
+        batch_shape = check_expanded(self.batch_shape, batch_shape)
         return AutoregressiveDistribution(self.network, self.context, batch_shape)
 
     def log_prob(self, value: Array, intermediates: Any = None) -> Array:

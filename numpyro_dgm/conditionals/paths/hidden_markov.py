@@ -11,7 +11,7 @@ from jax.scipy.special import logsumexp
 from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import check_path, num_states_of
+from dgm_core.paths import check_expanded, check_path, num_states_of
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     ObservedPath,
@@ -111,7 +111,9 @@ class _HiddenMarkovDistribution(OfSteps, Distribution):
         return constraints.independent(self.emissions.support, 1)
 
     def expand(self, batch_shape: tuple[int, ...]) -> "_HiddenMarkovDistribution":
-        return _HiddenMarkovDistribution(self.model, self.lengths, self.observed, batch_shape)
+        return _HiddenMarkovDistribution(
+            self.model, self.lengths, self.observed, check_expanded(self.batch_shape, batch_shape)
+        )
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         start, emitted, *keys = jax.random.split(key, self.model.length + 1)

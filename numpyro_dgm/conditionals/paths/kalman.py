@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 
-from dgm_core.paths import check_path
+from dgm_core.paths import check_expanded, check_path
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     ObservedPath,
@@ -124,7 +124,13 @@ class _Evidence(OfSteps, Distribution):
         super().__init__(batch_shape, model.event_shape, validate_args=False)
 
     def expand(self, batch_shape: tuple[int, ...]) -> "_Evidence":
-        return _Evidence(self.model, self.controls, self.lengths, self.observed, batch_shape)
+        return _Evidence(
+            self.model,
+            self.controls,
+            self.lengths,
+            self.observed,
+            check_expanded(self.batch_shape, batch_shape),
+        )
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         states, steps = jax.random.split(key)
@@ -241,7 +247,13 @@ class _Posterior(OfSteps, Distribution):
         super().__init__(batch_shape, offsets.shape[-2:], validate_args=False)
 
     def expand(self, batch_shape: tuple[int, ...]) -> "_Posterior":
-        return _Posterior(self.gains, self.offsets, self.scales, self.lengths, batch_shape)
+        return _Posterior(
+            self.gains,
+            self.offsets,
+            self.scales,
+            self.lengths,
+            check_expanded(self.batch_shape, batch_shape),
+        )
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)

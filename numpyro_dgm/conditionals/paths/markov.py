@@ -9,7 +9,7 @@ from jax import Array
 from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import check_initial, check_path, controls_of
+from dgm_core.paths import check_expanded, check_initial, check_path, controls_of
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     OfSteps,
@@ -135,7 +135,9 @@ class _MarkovDistribution(OfSteps, Distribution):
         return constraints.independent(self.chain.first(self._control(0)).support, 1)
 
     def expand(self, batch_shape: tuple[int, ...]) -> "_MarkovDistribution":
-        return _MarkovDistribution(self.chain, self.controls, self.lengths, batch_shape)
+        return _MarkovDistribution(
+            self.chain, self.controls, self.lengths, check_expanded(self.batch_shape, batch_shape)
+        )
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         start, *keys = jax.random.split(key, self.chain.length)

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dgm_core.autoregressive import check_prefix, check_temperature
 from dgm_core.contexts import is_several
+from dgm_core.paths import check_expanded
 from pyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
 
 __all__ = ["AutoregressiveDistribution"]
@@ -81,7 +82,7 @@ class AutoregressiveDistribution(TorchDistribution):
         self, batch_shape: torch.Size | tuple[int, ...], _instance: None = None
     ) -> AutoregressiveDistribution:
         """The same distribution with a larger batch shape."""
-        torch.broadcast_shapes(self.batch_shape, tuple(batch_shape))
+        batch_shape = check_expanded(self.batch_shape, batch_shape)
         return AutoregressiveDistribution(self.network, self.context, batch_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:

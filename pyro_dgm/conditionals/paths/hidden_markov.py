@@ -8,7 +8,7 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import check_path, num_states_of
+from dgm_core.paths import check_expanded, check_path, num_states_of
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,
@@ -102,7 +102,7 @@ class _HiddenMarkovDistribution(OfSteps, TorchDistribution):
     def expand(
         self, batch_shape: torch.Size, _instance: None = None
     ) -> "_HiddenMarkovDistribution":
-        shape = torch.Size(batch_shape)
+        shape = torch.Size(check_expanded(self.batch_shape, batch_shape))
         return _HiddenMarkovDistribution(self.model, self.lengths, self.observed, shape)
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:

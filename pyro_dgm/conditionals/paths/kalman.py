@@ -11,7 +11,7 @@ from pyro import distributions as dist
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
-from dgm_core.paths import check_path
+from dgm_core.paths import check_expanded, check_path
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,
@@ -116,7 +116,7 @@ class _Evidence(OfSteps, TorchDistribution):
         super().__init__(batch_shape, torch.Size(model.event_shape), validate_args=False)
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> "_Evidence":
-        shape = torch.Size(batch_shape)
+        shape = torch.Size(check_expanded(self.batch_shape, batch_shape))
         return _Evidence(self.model, self.controls, self.lengths, self.observed, shape)
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
@@ -228,7 +228,7 @@ class _Posterior(OfSteps, TorchDistribution):
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> "_Posterior":
         parts = self.gains, self.offsets, self.scales, self.lengths
-        return _Posterior(*parts, torch.Size(batch_shape))
+        return _Posterior(*parts, torch.Size(check_expanded(self.batch_shape, batch_shape)))
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))

@@ -7,7 +7,7 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import check_initial, check_path, controls_of
+from dgm_core.paths import check_expanded, check_initial, check_path, controls_of
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     OfSteps,
@@ -126,7 +126,12 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
         return constraints.independent(self.chain.first(self._control(0)).support, 1)
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> "_MarkovDistribution":
-        return _MarkovDistribution(self.chain, self.controls, self.lengths, torch.Size(batch_shape))
+        return _MarkovDistribution(
+            self.chain,
+            self.controls,
+            self.lengths,
+            torch.Size(check_expanded(self.batch_shape, batch_shape)),
+        )
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _DEFAULT = 500  # components, as in the paper
+_BOUNDS = (0.0, 1.0)  # of the data, unless others are given
 _WANTED = "an array (num_components, *shape of a datum)"
 _MARGIN = 0.01  # of the range, by which learned pseudo-inputs start inside it
 _BLOCK = 2**24  # numbers that the densities of some components take at once
@@ -112,7 +113,7 @@ def components(
     *,
     learned: Any = True,
     learned_weights: Any = False,
-    bounds: Any = (0.0, 1.0),
+    bounds: Any = _BOUNDS,
     mean: Any = None,
     name: str = "pseudo_inputs",
 ) -> Components:
@@ -131,7 +132,13 @@ values from 3 to 3: bounds=None is the real line.
     """
     learned = check_flag("learned", learned)
     learned_weights = check_flag("learned_weights", learned_weights)
-    bounds = _bounds(bounds) if learned else None
+    bounds = _bounds(bounds)
+    if not learned and bounds not in (None, _BOUNDS):
+        raise ValueError(
+            f"bounds={bounds} say where pseudo-inputs are learned, and with learned=False they "
+            "stay where they are: leave bounds out."
+        )
+    bounds = bounds if learned else None
     values = None
     if pseudo_inputs is not None:
         values = _values(name, pseudo_inputs, bounds)

@@ -115,7 +115,12 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
         options["hidden"] = hidden
     with as_usage_error():
         if "prior" in model.flags:
-            options["prior"] = make(backend.conditional(PRIORS[arguments.prior]), z_dim)
+            kind = backend.conditional(PRIORS[arguments.prior])
+            options["prior"] = (
+                make(kind, dim=z_dim, bounds=None if data.dataset.levels is None else (0.0, 1.0))
+                if _is_vamp(arguments, model)
+                else make(kind, z_dim)
+            )
         if data.likelihood is not None:
             encoded, decoded = _contexts(data, shape, z_dim, hidden)
             discretized = data.likelihood == "discretized_logistic"
@@ -129,6 +134,20 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
             if model.of_images:
                 options |= {"features": _FEATURES, "pixel_features": _PIXEL_FEATURES}
         return make(getattr(backend.package.models, model.kind), *sizes, **options)
+
+
+def _is_vamp(arguments: Namespace, model: Model) -> bool:
+    """Whether the prior is made of the model's encoder and posterior. Raises UsageError where the
+    model has none for it.
+    """
+    if PRIORS[arguments.prior] != "VampPrior":
+        return False
+    if "posterior" not in model.flags or model.labeled:
+        raise UsageError(
+            "--prior vamp is made of the encoder and posterior of a VAE without classes, which "
+            f"{arguments.model} has not: take another prior, or vae or conv_vae."
+        )
+    return True
 
 
 def _contexts(data: Prepared, shape: Any, z_dim: int, hidden: Any) -> tuple[Any, Any]:

@@ -17,7 +17,12 @@ POSTERIORS = {
     "sylvester": "Sylvester",
     "iaf": "IAF",
 }
-PRIORS = {"standard": "StandardNormal", "mixture": "MixturePrior", "maf": "MAF"}
+PRIORS = {
+    "standard": "StandardNormal",
+    "mixture": "MixturePrior",
+    "maf": "MAF",
+    "vamp": "VampPrior",
+}
 LIKELIHOODS = {
     "bernoulli": "Bernoulli",
     "continuous_bernoulli": "ContinuousBernoulli",

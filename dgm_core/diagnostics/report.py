@@ -144,7 +144,8 @@ class Report(Mapping[str, np.ndarray]):
 
     def __str__(self) -> str:
         counts = ", ".join(f"{band}: {count}" for band, count in self.khat_counts.items())
-        lines = [format_table(self.rows())]
+        rows = [{n: None if x != x else x for n, x in row.items()} for row in self.rows()]  # NaN
+        lines = [format_table(rows)]
         lines += [f"data per band of k-hat: {counts}"] if counts else []
         lines += [_NO_BOUND] if "JVI-1" in self else []
         return "\n".join([*lines, *self.notes])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from dgm_core.arguments import refuse
 from dgm_core.structure import Structure
 
 __all__ = [
+    "check_labels",
     "check_local",
     "check_one_prior",
     "check_runs",
@@ -100,7 +101,14 @@ def check_runs(runs: Any) -> Mapping[Any, Any]:
     """
     if not isinstance(runs, Mapping) or not runs:
         refuse("runs", "a dict of one run or more, by label", runs)
+    check_labels("runs", runs)
     return runs
+
+
+def check_labels(name: str, labels: Iterable[Any]) -> None:
+    """Raises ValueError for a label that is NaN, which names nothing."""
+    if any(label != label for label in labels):
+        raise ValueError(f"{name} must have labels that tell the runs apart, got NaN for one.")
 
 
 def same_densities(a: np.ndarray, b: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from dgm_core.arguments import refuse
 from dgm_core.plots import rate_distortion
 from dgm_core.results import format_table
+from dgm_core.surgery.checks import check_labels
 from dgm_core.surgery.parts import ELBOSurgery
 
 __all__ = ["RateDistortion"]
@@ -45,6 +46,7 @@ class RateDistortion:
     def __init__(self, surgeries: Mapping[Any, ELBOSurgery]) -> None:
         if not isinstance(surgeries, Mapping) or not surgeries:
             refuse("surgeries", "a dict of one surgery or more, by label", surgeries)
+        check_labels("surgeries", surgeries)
         if len(sizes := {one.num_data for one in surgeries.values()}) > 1:
             raise ValueError(
                 f"Runs are compared on the same data, got {sorted(sizes)} data: the mutual "

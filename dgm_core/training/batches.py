@@ -74,6 +74,10 @@ class Form(NamedTuple):
         keys = {"dict": repr(self.names[index]) if self.names else "", "tuple": str(index)}
         return f"{name}[{keys[self.kind]}]" if self.kind in keys else name
 
+    def labeled(self, entries: Sequence[Any], name: str = "data") -> dict[str, Any]:
+        """The arrays by how a sentence names them."""
+        return {self.label(index, name): entry for index, entry in enumerate(entries)}
+
     def __str__(self) -> str:
         """In words."""
         words = {"dict": f"a dict with the keys {list(self.names)}", "tuple": "a tuple of arrays"}

@@ -1,6 +1,5 @@
 """Binary data:  x_i ~ Bernoulli(logits = l_i(c))."""
 
-import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
@@ -8,6 +7,7 @@ from jax.nn import sigmoid, softplus
 
 from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, size_of
+from numpyro_dgm.nn.requirements import known_wrong
 
 
 class Bernoulli(Parametric):
@@ -52,7 +52,7 @@ class _Bernoulli(dist.BernoulliLogits):
 
     def _validate_sample(self, value: Array) -> Array:
         inside = (value == 0) | (value == 1)
-        if not isinstance(inside, jax.core.Tracer) and not jnp.all(inside):
+        if known_wrong(inside):
             raise ValueError(
                 "Bernoulli expects values 0 and 1, got others (gray levels or NaN); binarize the "
                 "data, use the likelihood ContinuousBernoulli or switch validation off."

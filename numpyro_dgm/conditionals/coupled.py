@@ -17,6 +17,7 @@ from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric
 from numpyro_dgm.conditionals.discrete import Levels, log_level, nearest_level
 from numpyro_dgm.conditionals.elementwise import inside
+from numpyro_dgm.nn.requirements import known_wrong
 
 
 class CoupledLogisticMixture(Parametric):
@@ -159,7 +160,7 @@ class _CoupledLogisticMixture(dist.Distribution):
 
     def _validate_sample(self, value: Array) -> Array:
         valid = Levels(self.num_levels)(value)
-        if not isinstance(valid, jax.core.Tracer) and not jnp.all(valid):
+        if known_wrong(valid):
             raise ValueError(
                 f"CoupledLogisticMixture expects values k / {self.num_levels - 1} for k = 0, ..., "
                 f"{self.num_levels - 1}, got others; round the data, or set num_levels."

@@ -16,6 +16,7 @@ from dgm_core.contexts import ContextShape
 from numpyro_dgm.conditionals.base import Parametric, size_of
 from numpyro_dgm.conditionals.elementwise import Elementwise
 from numpyro_dgm.conditionals.logistic import LogisticMixture
+from numpyro_dgm.nn.requirements import known_wrong
 from numpyro_dgm.nn.special import log1mexp
 
 __all__ = ["Categorical", "DiscretizedLogisticMixture"]
@@ -77,7 +78,7 @@ class _Categorical(dist.CategoricalLogits):
     def _validate_sample(self, value: Array) -> Array:
         classes = self.logits.shape[-1]
         valid = (value >= 0) & (value < classes) & (value == jnp.round(value))
-        if not isinstance(valid, jax.core.Tracer) and not jnp.all(valid):
+        if known_wrong(valid):
             raise ValueError(
                 f"Categorical expects values 0, ..., {classes - 1}, got others; number the classes "
                 "from 0, or set num_classes."
@@ -228,7 +229,7 @@ class _DiscretizedLogisticMixture(Elementwise):
 
     def _validate_sample(self, value: Array) -> Array:
         valid = Levels(self.num_levels)(value)
-        if not isinstance(valid, jax.core.Tracer) and not jnp.all(valid):
+        if known_wrong(valid):
             raise ValueError(
                 f"DiscretizedLogisticMixture expects values k / {self.num_levels - 1} for k = 0, "
                 f"..., {self.num_levels - 1}, got "

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 
+from numpyro_dgm.nn.requirements import known_wrong
+
 __all__ = ["check_inside", "inside", "open_unit", "smallest"]
 
 
@@ -54,7 +56,7 @@ open_unit = constraints.open_interval(0.0, 1.0)
 def check_inside(distribution: object, value: Array) -> Array:
     """Raise a ValueError unless all values lie strictly between 0 and 1."""
     valid = (value > 0) & (value < 1)
-    if not isinstance(valid, jax.core.Tracer) and not jnp.all(valid):
+    if known_wrong(valid):
         raise ValueError(
             f"{type(distribution).__name__.strip('_')} expects values strictly between 0 and 1, "
             "got others, where its density is "

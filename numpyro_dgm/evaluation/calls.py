@@ -16,6 +16,7 @@ from dgm_core.arguments import check_seed
 from dgm_core.evaluation import as_numbers, check_run, settled_rows
 from dgm_core.guides import extended as extended_by
 from dgm_core.guides import plain
+from dgm_core.missing import missing_named
 from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
@@ -57,15 +58,16 @@ def calling(
     key = jax.random.key(check_seed("seed", seed))
     with in_force(run) as params, evaluation_mode(run.model, run.guide):
         form, entries = Form.of(data[0] if len(data) == 1 else data)
-        arrays = (_array(x, form.label(i)) for i, x in enumerate(entries))
-        args, kwargs = form.call(tuple(arrays))
+        arrays = {label: _array(x, label) for label, x in form.labeled(entries).items()}
+        args, kwargs = form.call(tuple(arrays.values()))
         call = Call(run, args, {**kwargs, **(more or {})}, vectorize, params, key)
         call.enumerated = enumerated
         check_accepts("model", run.model, call.args, call.kwargs)
-        if settle:
-            check_accepts("guide", run.guide, call.args, call.kwargs)
-            call.settle(rows)
-        yield call
+        with missing_named(arrays):
+            if settle:
+                check_accepts("guide", run.guide, call.args, call.kwargs)
+                call.settle(rows)
+            yield call
 
 
 class Call:

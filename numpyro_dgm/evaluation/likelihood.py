@@ -42,8 +42,9 @@ def log_likelihood(
         progress: one line of progress.
 
     Returns:
-        A `Report`: "ELBO", "IWAE", "IWAE error" (`evidence_error`, of the Monte Carlo estimate),
-        "ESS" and "KL <site>" per datum, their means and standard errors over the data.
+        A `Report`: "ELBO", "IWAE", "IWAE error" (`evidence_error`, of the Monte Carlo estimate; NaN
+        of one particle, a dash in the table), "ESS" and "KL <site>" per datum, their means and
+        standard errors over the data.
 
     Cost:
         num_particles passes of guide and model. Memory: one pass of `chunk_size` draws, whatever K

@@ -63,7 +63,8 @@ def log_weights(
         ValueError: for bad arguments; where the model subsamples the data by itself, or was given a
             part of data that do not factorize; for a guide with parameters of other data; for
             latents
-            that are point masses; for log-densities that are NaN.
+            that are point masses; for NaN in the data without a mask, and log-densities that are
+            NaN.
 
     Example:
         >>> from numpyro_dgm import VAE

@@ -8,9 +8,11 @@ before the first step, and asks no more while it trains.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from dgm_core.arguments import refuse
@@ -39,6 +41,17 @@ def require(name: str, wanted: str, values: Array, good: Array) -> None:
         found.append((name, wanted, values, good))
     elif not isinstance(good, jax.core.Tracer):
         check_required(name, wanted, values, good)
+
+
+def known_wrong(valid: Any) -> bool:
+    """Whether some entries are known to be false. Inside compiled code that is known of numpy's
+    arrays alone, of which `jnp.all` would make an operation of that code.
+
+    Example:
+        >>> known_wrong(np.array([True, False])), jax.jit(known_wrong)(jnp.array(False)).item()
+        (True, False)
+    """
+    return not isinstance(valid, jax.core.Tracer) and not np.asarray(valid).all()
 
 
 def check_required(name: str, wanted: str, values: Array, good: Array) -> None:

@@ -39,7 +39,7 @@ class VampPrior(Conditional):
             posterior, q(z) = 1/K sum_k q(z | x_k).
         learned_weights: whether w is learned; 1/K otherwise.
         bounds: the range of the data, inside which u = low + (high - low) sigmoid(raw) is learned
-            (the paper clips); None is the real line.
+            (the paper clips); None is the real line. With learned=False leave them out.
         mean: a number or an array (*x_shape), such as `x_train.mean(0)`, around which random ones
             start, with standard deviation 1 before the sigmoid (default: the middle of the bounds).
         dim, x_shape: of a code and a datum, where encoder and posterior are given later; models set

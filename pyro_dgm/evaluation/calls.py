@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dgm_core.arguments import check_seed
 from dgm_core.evaluation import as_numbers, check_run, settled_rows, stacked
 from dgm_core.guides import extended, plain
+from dgm_core.missing import missing_named
 from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.compat import tree_map
@@ -69,16 +70,17 @@ def calling(
         torch.manual_seed(seed)
         form, entries = Form.of(data[0] if len(data) == 1 else data)
         like = _weight_like(run)
-        tensors = (_tensor(x, form.label(i), like) for i, x in enumerate(entries))
-        args, kwargs = form.call(tuple(tensors))
+        tensors = {label: _tensor(x, label, like) for label, x in form.labeled(entries).items()}
+        args, kwargs = form.call(tuple(tensors.values()))
         call = Call(run, args, {**kwargs, **(more or {})}, vectorize, like.device)
         call.enumerated = enumerated
         check_accepts("model", run.model, call.args, call.kwargs)
-        if settle:
-            check_accepts("guide", run.guide, call.args, call.kwargs)
-            call.settle(rows)
-            torch.manual_seed(seed)  # what was found out beforehand changes no draw
-        yield call
+        with missing_named({label: as_numpy(x) for label, x in tensors.items()}):
+            if settle:
+                check_accepts("guide", run.guide, call.args, call.kwargs)
+                call.settle(rows)
+                torch.manual_seed(seed)  # what was found out beforehand changes no draw
+            yield call
 
 
 class Call:

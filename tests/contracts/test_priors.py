@@ -276,6 +276,10 @@ def test_what_does_not_fit_is_refused(lib: Any) -> None:
         make(pseudo_inputs=PSEUDO)
     with pytest.raises(ValueError, match=r"pseudo_inputs must be .* where learned=False, got None"):
         make(learned=False)
+    with pytest.raises(
+        ValueError, match=r"bounds=\(-1\.0, 1\.0\) say where pseudo-inputs are learned"
+    ):
+        make(pseudo_inputs=DATA, learned=False, bounds=(-1, 1))
     with pytest.raises(ValueError, match="leave out num_components, got 3"):
         make(num_components=3, pseudo_inputs=DATA, bounds=None)
     with pytest.raises(ValueError, match="mean must be a number or an array of shape"):
@@ -312,7 +316,8 @@ def test_stock_engines_train_one_set(lib: Any) -> None:
     else:
         optim = lib.numpyro.optim.Adam(0.05)
         svi = lib.numpyro.infer.SVI(model.model, model.guide, optim, lib.package.ELBO())
-        result = svi.run(lib.jax.random.key(0), 30, x, progress_bar=False)
+        raw = X.astype(np.float32)  # numpy's arrays are constants of the compiled loop
+        result = svi.run(lib.jax.random.key(0), 30, raw, progress_bar=False)
         losses = list(np.asarray(result.losses))
         found = {n: len(lib.jax.tree.leaves(v)) for n, v in result.params.items()}
         assert {name: found[f"{name}$params"] for name in names} == names

@@ -87,6 +87,10 @@ FITS = {
         ["vae", "--posterior", "full_rank", "--prior", "mixture"],
         {"posterior": (200,), "likelihood": (200,)},
     ),
+    "pseudo-inputs": (
+        ["vae", "--prior", "vamp"],
+        {"posterior": (200,), "likelihood": (200,)},
+    ),
     "a table of numbers": (
         ["vae", "--data", "two_moons"],
         {"posterior": (200,), "likelihood": (200,)},
@@ -117,6 +121,9 @@ def test_the_parts_fit_together(flags, contexts):
     model = fake.calls[0]["model"]
     assert {name: (model.kwargs[name].kwargs["context_shape"],) for name in contexts} == contexts
     assert model.kwargs["likelihood"].args[0] == model.args[0]
+    if "vamp" in flags:
+        prior = model.kwargs["prior"]
+        assert prior.kind == "VampPrior" and prior.kwargs == {"dim": 8, "bounds": (0.0, 1.0)}
     if flags[0] == "conv_vae":
         assert model.kind == "ConvVAE"
         assert fake.calls[0]["data"].shape == (1297, 1, 8, 8)

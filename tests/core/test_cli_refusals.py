@@ -55,6 +55,11 @@ pytestmark = pytest.mark.usefixtures("here")
         (["fit", "conditional_gan", "--data", "spirals"], "conditional_gan needs classes"),
         (["fit", "gan", "--loss", "elbo"], "which takes jensen_shannon, wasserstein"),
         (["fit", "gan", "--posterior", "iaf"], "--posterior does not go with gan"),
+        (
+            ["fit", "gan", "--prior", "vamp"],
+            "encoder and posterior of a VAE without classes, which",
+        ),
+        (["fit", "conditional_vae", "--prior", "vamp"], "which conditional_vae has not: take"),
         (["fit", "flow_gan", "--z-dim", "3"], "--z-dim does not go with flow_gan"),
         (["fit", "gan", "--patience", "3"], "gan has none"),
         (["evaluate"], "required: RUN"),

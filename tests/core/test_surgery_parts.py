@@ -147,6 +147,7 @@ def test_rate_and_distortion() -> None:
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1.0, 12.0], [3.0, 9.0]])
     for bad, words in (
         ({}, "a dict of one surgery or more"),
+        ({np.nan: parts, 4: other}, "labels that tell the runs apart, got NaN for one"),
         ({"a": parts, "b": parts._replace(num_data=8)}, r"same data, got \[7, 8\] data"),
         ({"a": parts._replace(reconstruction=None)}, "no ELBO without the reconstruction"),
     ):

@@ -34,3 +34,11 @@ def test_one_evidence_of_all_data(backend: Any) -> None:
     )
     assert report["IWAE"] == pytest.approx(c.log_gamma_poisson(), abs=0.05)
     assert report.num_particles == 4001
+
+
+def test_data_that_are_nan_are_named(backend: Any) -> None:
+    """In place of what the engine says of a parameter or a value."""
+    b, counts = backend, np.where(np.arange(len(c.COUNTS)) == 2, np.nan, c.COUNTS)
+    words = r"data holds NaN in row 2, which model or guide cannot take: leave .*\(ValueError: "
+    with pytest.raises(ValueError, match=words):
+        b.evaluation.log_likelihood(b.run(*c.gamma_poisson(b)), counts, progress=False)

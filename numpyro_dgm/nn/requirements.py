@@ -17,6 +17,8 @@ from jax import Array
 
 from dgm_core.arguments import refuse
 
+__all__ = ["check_required", "collected_requirements", "require"]
+
 _collected: ContextVar[list[tuple[str, str, Array, Array]] | None] = ContextVar(
     "_collected", default=None
 )

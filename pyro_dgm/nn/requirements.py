@@ -15,6 +15,8 @@ from torch import Tensor
 from dgm_core.arguments import refuse
 from pyro_dgm.nn.register import settled
 
+__all__ = ["check_required", "collected_requirements", "require"]
+
 _collected: ContextVar[list[tuple[str, str, Tensor, Tensor]] | None] = ContextVar(
     "_collected", default=None
 )

@@ -118,8 +118,8 @@ class ELBO(Term):
         local_kl, global_kl = closed_kl(joint) if self.analytic_kl else sampled_kl(scored)
         fits = joint.fits()
         kls = joint.per_datum(joint.expected(local_kl), global_kl)  # (num_particles,) each
-        fit, kl = fits.mean(), kls.mean()
-        quantity = fit - beta * kl
+        fit, kl = over_particles(fits), over_particles(kls)
+        quantity = fit - (kl if beta is self.beta and beta == 1 else beta * kl)
         if self.estimator == "score" or not all(map(joint.is_reparameterized, drawn_sites(joint))):
             objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
             bound = fits - beta * kls
@@ -145,9 +145,15 @@ class ELBO(Term):
         )
 
 
+def over_particles(x: Array) -> Array:
+    """The mean of (num_particles,); of one alone the number itself, whose gradient is cheaper."""
+    return x.mean() if len(x) > 1 else x.squeeze(0)
+
+
 def drawn_sites(joint: InferenceJoint) -> tuple[str, ...]:
     """The latent sites whose values are drawn, not enumerated."""
-    return tuple(name for name in joint.latent_sites if name not in joint.enumerated_sites)
+    enumerated = joint.enumerated_sites
+    return tuple(name for name in joint.latent_sites if name not in enumerated)
 
 
 def sampled_kl(joint: InferenceJoint) -> tuple[Array, Array | float]:

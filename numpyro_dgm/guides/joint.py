@@ -197,7 +197,7 @@ class JointGuide(Guide):
         name: of its parameters; its vector is the auxiliary site "<name>.vector".
 
     Attributes:
-        recipe: how `fit` trains it where nothing is said: `Recipe()`, of a flow with 32 particles,
+        recipe: how `fit` trains it where nothing is said: `Recipe()`, of a flow with 16 particles,
             without which its spread comes out too small where a posterior is skewed.
 
     Cost:
@@ -235,7 +235,7 @@ class JointGuide(Guide):
     ) -> None:
         part = self.part(family, sites=sites, init=init, init_scale=init_scale)
         super().__init__(model, [part], name=name, key=key)
-        self.recipe = Recipe(num_particles=32) if _is_flow(family) else Recipe()
+        self.recipe = Recipe(num_particles=16) if _is_flow(family) else Recipe()
 
     @staticmethod
     def part(

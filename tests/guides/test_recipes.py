@@ -86,7 +86,7 @@ def test_a_flow_ends_in_tails(backend: Any) -> None:
     assert isinstance(last, flows.SinhArcsinh) and len(others) == 1
     normal = b.guides.JointGuide(model, init="prior", name="normal").prepare().parts[0]
     assert isinstance(normal.family, b.conditionals.FullRankNormal)
-    assert guide.recipe == Recipe(num_particles=32)
+    assert guide.recipe == Recipe(num_particles=16)
     given = guide.parts[0].family
     assert b.guides.JointGuide(model, given, name="given").recipe == guide.recipe
     assert b.guides.JointGuide(model, name="plain").recipe == Recipe()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.bad_inputs.attention import ATTENTION
 from tests.bad_inputs.pixels import PIXELS
 
 CONTEXT = {"context_shape": "context"}
@@ -9,6 +10,7 @@ STACK = {"channels": "count", "dilations": "sizes", "kernel_size": "count", "act
 
 OVER_TIME: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     **PIXELS,
+    **ATTENTION,
     "GRU": ((3, 2), {"in_dim": "count", "hidden": "count", "reverse": "flag"}),
     "LinearNormal": ((2,), {"dim": "count", **CONTEXT, "min_scale": "share"}),
     "GatedTransition": ((2,), {"z_dim": "count", "hidden": "count", "min_scale": "share"}),

@@ -191,6 +191,11 @@ def _energy_score(term: Any) -> _Formula:
     return _Formula(f"{far} - {near}", is_sum=True)
 
 
+def _power(term: Any) -> _Formula:
+    y = _site(term.sites[0])
+    return _Formula(rf"\mathbb{{E}}\,\Vert \phi(Y) - \phi({y})\Vert^{{2}}")
+
+
 def _total_correlation(term: Any) -> _Formula:
     z = ", ".join(map(_site, term.sites))
     factors = rf"\prod_j q({z if len(term.sites) == 1 else f'({z})'}_j)"
@@ -240,5 +245,6 @@ _FORMULAS: dict[str, Callable[[Any], _Formula]] = {
     "MutualInformation": _mutual_information,
     "MMD": _mmd,
     "EnergyScore": _energy_score,
+    "PowerLoss": _power,
     "SlicedWasserstein": _sliced,
 }

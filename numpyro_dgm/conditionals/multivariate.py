@@ -140,10 +140,13 @@ class FullRankNormal(Parametric):
 
 
 class TypedMultivariateNormal(dist.MultivariateNormal):
-    """NumPyro's, with draws of the type of its parameters."""
+    """NumPyro's, with draws of the type of its parameters, and an entropy for each datum."""
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         return super().sample(key, sample_shape).astype(self.loc.dtype)
+
+    def entropy(self) -> Array:
+        return jnp.broadcast_to(super().entropy(), self.batch_shape)
 
 
 class _LowRankNormal(dist.Distribution):

@@ -38,7 +38,7 @@ class SinhArcsinh(Transform):
         Tails of Lipschitz triangular flows, arXiv:1907.04481.
 
     Example:
-        >>> SinhArcsinh(2).forward_and_log_det(torch.tensor([0.0, 3.0]))[0].round(4)
+        >>> SinhArcsinh(2).forward_and_log_det(torch.tensor([0.0, 3.0]))[0].round(decimals=4)
         tensor([0., 3.])
     """
 

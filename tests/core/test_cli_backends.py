@@ -63,6 +63,7 @@ def test_fit_and_resume(run, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.long("[numpyro")
 def test_convolutions_with_other_parts(run):
     parts = [
         "--likelihood",

@@ -39,7 +39,7 @@ class SinhArcsinh(Transform):
 
     Example:
         >>> SinhArcsinh(2).forward_and_log_det(torch.tensor([0.0, 3.0]))[0].round(decimals=4)
-        tensor([0., 3.])
+        tensor([0., 3.], grad_fn=<RoundBackward1>)
     """
 
     def __init__(self, dim: int) -> None:

@@ -15,7 +15,9 @@ BACKEND = {"Pyro": "pyro_dgm", "NumPyro": "numpyro_dgm"}
 
 
 @pytest.mark.slow("NumPyro")  # they train, and compile it
-@pytest.mark.long("[guides-NumPyro", "[comparing_guides-NumPyro", "[surgery-NumPyro")
+@pytest.mark.long(
+    "[guides-NumPyro", "[comparing_guides-NumPyro", "[surgery-NumPyro", "[sequences-NumPyro"
+)
 @pytest.mark.parametrize("backend", BACKEND)
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_the_code_of_a_page_runs_from_top_to_bottom(

@@ -20,7 +20,7 @@ def prose(path: Path) -> list[str]:
     return [cell.source for cell in jupytext.read(path).cells if cell.cell_type == "markdown"]
 
 
-@pytest.mark.long("numpyro-04", "numpyro-05", "numpyro-08", "numpyro-09", "numpyro-12")
+@pytest.mark.long(*(f"numpyro-{n:02}" for n in range(2, 13)))
 @pytest.mark.parametrize(
     "path", [pytest.param(p, id=f"{p.parent.name}-{p.stem}") for p in NOTEBOOKS]
 )

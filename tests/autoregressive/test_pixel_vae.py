@@ -30,6 +30,7 @@ def pixel_vae(lib: Any) -> Any:
     )
 
 
+@pytest.mark.long("[numpyro")
 @pytest.mark.parametrize("lib", [PyroLibrary(), NumPyroLibrary()], ids=["pyro", "numpyro"])
 @pytest.mark.slow("numpyro")
 def test_it_is_trained_and_evaluated_as_any_other_model(lib: Any) -> None:

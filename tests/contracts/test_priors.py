@@ -370,6 +370,7 @@ def test_other_priors_learn_in_a_vae(
     assert max(abs(x - y).max() for x, y in zip(moved, old, strict=True)) > 1e-4
 
 
+@pytest.mark.long("[numpyro")
 @pytest.mark.slow("numpyro")
 def test_a_mixture_is_a_prior_that_guides_can_map(lib: Any) -> None:
     """A guide of all latents asks for the support of the prior."""

@@ -12,6 +12,7 @@ import pytest
 WORKER = Path(__file__).parent / "annealing_worker.py"
 
 
+@pytest.mark.long("[numpyro")
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["pyro", "numpyro"])
 def test_killed_in_the_middle(backend: str, tmp_path: Path) -> None:

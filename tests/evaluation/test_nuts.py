@@ -157,6 +157,7 @@ def test_through_a_vector_that_others_follow_from(backend: Any) -> None:
     assert value == pytest.approx(exact + 0.5 * np.linalg.slogdet(cov)[1], rel=1e-10)
 
 
+@pytest.mark.long("[pyro")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["AutoIAFNormal", "AutoMultivariateNormal", "AutoNormal"])
 def test_draws_through_stock_guides(backend: Any, name: str) -> None:

@@ -139,6 +139,7 @@ def test_elbo_with_the_exact_guide_is_the_likelihood(name: str) -> None:
     assert np.abs(log_w - log_w.mean(0)).max() < 0.01  # every draw weighs the same
 
 
+@pytest.mark.long("[numpyro")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pyro", "numpyro"])
 def test_training_reaches_the_maximum_likelihood(name: str) -> None:

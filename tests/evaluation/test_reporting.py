@@ -36,6 +36,7 @@ def report(backend: Any, run: Any, *data: Any, **options: Any) -> Any:
         return backend.evaluation.report(run, *data, **{**FEW, **options})
 
 
+@pytest.mark.long("[numpyro")
 @pytest.mark.slow("numpyro")
 def test_a_vae_with_labels(backend: Any, tmp_path: Path) -> None:
     """Every part is there; what is told twice agrees; the files open."""

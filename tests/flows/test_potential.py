@@ -87,7 +87,7 @@ def test_the_constant_of_the_potential() -> None:
     assert abs(np.log(np.exp(log_density(np, z)).sum() * 0.02**2) - LOG_Z) < 1e-5
 
 
-@pytest.mark.long("[pyro")
+@pytest.mark.long("[pyro", "[numpyro")
 def test_planar_flows_fill_the_potential(lib: Any) -> None:
     """Each time four times as many layers: the gap falls to less than half."""
     gaps, errors = zip(

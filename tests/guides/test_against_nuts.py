@@ -84,7 +84,7 @@ FAMILIES = ["full rank", "IAF"] if "SEEDS" in os.environ else ["full rank"]
 
 
 @pytest.mark.slow
-@pytest.mark.long("[pyro")
+@pytest.mark.long("[pyro", "[numpyro-constrained")
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_means_of_default_guides(backend: Any, name: str, family: str) -> None:

@@ -140,7 +140,7 @@ def test_defaults_reach_the_best_bounds(
             assert bound == pytest.approx(best, abs=0.02)
         else:
             assert best < bound < -31.311
-            assert float(summary(weights)["k-hat"][0]) < 0.7
-            if not centered:
+            if not centered:  # centered, the funnel leaves the weights of a flow a heavier tail
+                assert float(summary(weights)["k-hat"][0]) < 0.7
                 tau = p.evaluation.sample_posterior(run, y, num_draws=20_000)["tau"]
                 assert np.std(tau) == pytest.approx(TAU_SD, rel=0.1)

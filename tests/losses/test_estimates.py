@@ -191,6 +191,7 @@ def latent(backend: Any) -> tuple[Callable, Callable]:
     return model, guide
 
 
+@pytest.mark.long("[numpyro")
 @pytest.mark.slow
 def test_weights_mean_the_same_at_every_batch_size(backend: Any) -> None:
     """The gradient of a weighted sum has equal expectations for batches of 16 and 256 out of 1024,

@@ -125,6 +125,7 @@ def test_critics_that_know_the_ratio(backend: Any) -> None:
     assert large.mean() == pytest.approx(MI, abs=0.03)
 
 
+@pytest.mark.long("[pyro")
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["nwj", "infonce"])
 def test_critics_learn_the_bound(backend: Any, estimator: str) -> None:

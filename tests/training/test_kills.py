@@ -8,6 +8,7 @@ import pytest
 from tests.source_tree import ROOT
 
 
+@pytest.mark.long("[numpyro")
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["pyro", "numpyro"])
 def test_killed_runs_end_in_the_same_numbers(tmp_path, backend: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from dgm_core.arguments import check_number
+from dgm_core.arguments import check_number, check_shape
 
-__all__ = ["check_blocks", "check_prefix", "check_temperature"]
+__all__ = ["check_blocks", "check_prefix", "check_temperature", "steps_of"]
 
 
 def check_blocks(event_shape: tuple[int, ...], steps: int, size: int, block: int) -> None:
@@ -63,3 +63,21 @@ autoregressive model fills in suffixes only.
             "it is the beginning of a value, as an autoregressive model fills in suffixes only."
         )
     return event[axis]
+
+
+def steps_of(dim: Any) -> tuple[tuple[int, ...], int]:
+    """The steps of a value, (T,) or (height, width), and the entries of one.
+
+    Example:
+        >>> steps_of(5), steps_of((5, 2)), steps_of((3, 8, 4))
+        (((5,), 1), ((5,), 2), ((8, 4), 3))
+    """
+    shape = check_shape("dim", dim)
+    if len(shape) > 3:
+        raise ValueError(
+            "dim must be (T,), (T, D) or (channels, height, width) of a value that is drawn step "
+            f"by step, got {shape}."
+        )
+    if len(shape) == 3:
+        return shape[1:], shape[0]
+    return shape[:1], shape[1] if len(shape) == 2 else 1

@@ -258,6 +258,23 @@ def _form(context: Any) -> str:
     return str(tuple(context.shape)) if hasattr(context, "shape") else shown(context)
 
 
+def check_expanded(batch_shape: Any, wanted: Any) -> tuple[int, ...]:
+    """The batch shape that an expansion asks for. ValueError where it is no larger one.
+
+    Example:
+        >>> check_expanded((2, 1), (2, 5))
+        (2, 5)
+        >>> check_expanded((2, 5), (1,))
+        Traceback (most recent call last):
+        ValueError: The batch shape (2, 5) cannot be expanded to (1,).
+    """
+    before, after = tuple(batch_shape), tuple(wanted)
+    sizes = zip(before[::-1], after[::-1], strict=False)
+    if len(after) < len(before) or any(m not in (1, n) for m, n in sizes):
+        raise ValueError(f"The batch shape {before} cannot be expanded to {after}.")
+    return after
+
+
 def step_channels(context_shape: tuple[Any, ...], steps: tuple[int, ...]) -> int:
     """The numbers that each step of a sequence (T,), or each pixel of an image (height, width),
     is given of a context: those of its own step or pixel where the context has as many, and all of

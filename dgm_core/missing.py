@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any
@@ -15,11 +15,14 @@ _OURS = ("dgm_core", "pyro_dgm", "numpyro_dgm")
 
 
 @contextmanager
-def missing_named(arrays: Mapping[str, Any]) -> Iterator[None]:
+def missing_named(
+    arrays: Mapping[str, Any], as_numpy: Callable[[Any], np.ndarray] = np.asarray
+) -> Iterator[None]:
     """A block in which an engine's refusal names the array that holds NaN, where one does.
 
     Args:
         arrays: what the programs are called with, by the words for it.
+        as_numpy: how numpy gets one of these.
 
     Raises:
         ValueError: in place of the engine's; sentences of ours stay as they are.
@@ -36,7 +39,7 @@ array of dimension 1)
         yield
     except ValueError as error:
         *_, (frame, _) = walk_tb(error.__traceback__)
-        place = _place(arrays)
+        place = _place({label: as_numpy(array) for label, array in arrays.items()})
         if not place or frame.f_globals.get("__name__", "").split(".")[0] in _OURS:
             raise
         reason = (str(error).strip() or "no reason given").splitlines()[0]
@@ -46,11 +49,10 @@ array of dimension 1)
         ) from error
 
 
-def _place(arrays: Mapping[str, Any]) -> str:
+def _place(arrays: Mapping[str, np.ndarray]) -> str:
     """Which array holds NaN, and where; empty where none does."""
     for label, array in arrays.items():
-        x = np.asarray(array)
-        if np.issubdtype(x.dtype, np.floating) and np.isnan(x).any():
-            row = f" in row {np.argwhere(np.isnan(x))[0, 0]}" if x.ndim else ""
+        if np.issubdtype(array.dtype, np.floating) and np.isnan(array).any():
+            row = f" in row {np.argwhere(np.isnan(array))[0, 0]}" if array.ndim else ""
             return f"{label} holds NaN{row}"
     return ""

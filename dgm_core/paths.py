@@ -57,23 +57,6 @@ def check_path(found: Any, event_shape: Any) -> None:
         )
 
 
-def check_expanded(batch_shape: Any, wanted: Any) -> tuple[int, ...]:
-    """The batch shape that an expansion asks for. ValueError where it is no larger one.
-
-    Example:
-        >>> check_expanded((2, 1), (2, 5))
-        (2, 5)
-        >>> check_expanded((2, 5), (1,))
-        Traceback (most recent call last):
-        ValueError: The batch shape (2, 5) cannot be expanded to (1,).
-    """
-    before, after = tuple(batch_shape), tuple(wanted)
-    sizes = zip(before[::-1], after[::-1], strict=False)
-    if len(after) < len(before) or any(m not in (1, n) for m, n in sizes):
-        raise ValueError(f"The batch shape {before} cannot be expanded to {after}.")
-    return after
-
-
 def by_step_size(context_shape: tuple[Any, ...], length: int, owner: str) -> int:
     """The features of a step that a context has: those of its sequences (length, ...), and of all
     else, which is the same in all steps. ValueError for a context without a sequence.

@@ -75,7 +75,7 @@ def calling(
         call = Call(run, args, {**kwargs, **(more or {})}, vectorize, like.device)
         call.enumerated = enumerated
         check_accepts("model", run.model, call.args, call.kwargs)
-        with missing_named({label: as_numpy(x) for label, x in tensors.items()}):
+        with missing_named(tensors, as_numpy):
             if settle:
                 check_accepts("guide", run.guide, call.args, call.kwargs)
                 call.settle(rows)

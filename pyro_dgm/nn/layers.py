@@ -84,7 +84,13 @@ class BatchNorm(nn.BatchNorm1d):
     unbiased variance); inside `evaluation_mode` the running statistics are used and left alone.
 
     Args:
-        dim: .  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
+        dim: of a vector.
+
+    Attributes:
+        weight, bias: (dim,).
+
+    Shapes:
+        x (*batch, dim) -> (*batch, dim).
 
     Raises:
         ValueError: for a batch of one value in training, which has no variance, and for a wrong
@@ -132,7 +138,13 @@ class LayerNorm(nn.LayerNorm):
     """Normalization of each vector by itself, y = weight (x - mean) / sqrt(variance + 1e-5) + bias.
 
     Args:
-        dim: .  Attributes: weight and bias (dim,).  Shapes: x (*batch, dim) -> (*batch, dim).
+        dim: of a vector.
+
+    Attributes:
+        weight, bias: (dim,).
+
+    Shapes:
+        x (*batch, dim) -> (*batch, dim).
 
     Raises:
         ValueError: for a wrong last dimension.

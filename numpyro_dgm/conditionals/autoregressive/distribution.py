@@ -11,9 +11,9 @@ from jax import Array
 from numpyro.distributions import Distribution, constraints
 
 from dgm_core.autoregressive import check_prefix, check_temperature
-from dgm_core.contexts import is_several
-from dgm_core.paths import check_expanded
+from dgm_core.contexts import check_expanded
 from numpyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
+from numpyro_dgm.nn.contexts import spread
 
 __all__ = ["AutoregressiveDistribution"]
 
@@ -167,16 +167,7 @@ class AutoregressiveDistribution(Distribution):
 
     def _context(self, batch: tuple[int, ...]) -> Any:
         """The context with one batch dimension."""
-
-        def flattened(part: Array, shape: tuple[int, ...]) -> Array:
-            return jnp.broadcast_to(part, (*batch, *shape)).reshape(-1, *shape)
-
-        shapes = self.network.context_shape
-        if self.context is None:
-            return None
-        if is_several(shapes):
-            return tuple(map(flattened, self.context, shapes))
-        return flattened(self.context, shapes)
+        return spread(self.context, self.network.context_shape, batch)
 
     def _known(self, prefix: Array, batch: tuple[int, ...]) -> tuple[Array, int]:
         """The steps of values that begin with the prefix, and how many of them it tells."""

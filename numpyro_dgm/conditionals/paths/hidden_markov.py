@@ -11,7 +11,8 @@ from jax.scipy.special import logsumexp
 from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import check_expanded, check_path, num_states_of
+from dgm_core.contexts import check_expanded
+from dgm_core.paths import check_path, num_states_of
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     ObservedPath,

@@ -12,7 +12,8 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 
-from dgm_core.paths import check_expanded, check_path
+from dgm_core.contexts import check_expanded
+from dgm_core.paths import check_path
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     ObservedPath,

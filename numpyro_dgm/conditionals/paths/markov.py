@@ -9,7 +9,8 @@ from jax import Array
 from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import check_expanded, check_initial, check_path, controls_of
+from dgm_core.contexts import check_expanded
+from dgm_core.paths import check_initial, check_path, controls_of
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.paths.base import (
     OfSteps,

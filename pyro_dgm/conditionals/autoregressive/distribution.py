@@ -9,9 +9,9 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
 from dgm_core.autoregressive import check_prefix, check_temperature
-from dgm_core.contexts import is_several
-from dgm_core.paths import check_expanded
+from dgm_core.contexts import check_expanded
 from pyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
+from pyro_dgm.nn.contexts import spread
 
 __all__ = ["AutoregressiveDistribution"]
 
@@ -164,16 +164,7 @@ class AutoregressiveDistribution(TorchDistribution):
 
     def _context(self, batch: tuple[int, ...]) -> Any:
         """The context with one batch dimension."""
-
-        def flattened(part: Tensor, shape: tuple[int, ...]) -> Tensor:
-            return part.expand(*batch, *shape).reshape(-1, *shape)
-
-        shapes = self.network.context_shape
-        if self.context is None:
-            return None
-        if is_several(shapes):
-            return tuple(map(flattened, self.context, shapes))
-        return flattened(self.context, shapes)
+        return spread(self.context, self.network.context_shape, batch)
 
     def _known(self, prefix: Tensor, batch: tuple[int, ...]) -> tuple[Tensor, int]:
         """The steps of values that begin with the prefix, and how many of them it tells."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dgm_core.arguments import check_choice, check_count, check_image_shape, check_shape
+from dgm_core.arguments import check_choice, check_count, check_image_shape
 from dgm_core.attention import (
     Pattern,
     block_attention,
@@ -20,6 +20,7 @@ from dgm_core.attention import (
     strided_attention,
     summary_attention,
 )
+from dgm_core.autoregressive import steps_of
 from dgm_core.contexts import ContextShape, step_channels, token_shapes
 from pyro_dgm.conditionals.autoregressive.base import Autoregressive
 from pyro_dgm.conditionals.base import Parametric
@@ -142,24 +143,6 @@ class MaskedTransformer(Autoregressive):
 
     def _sizes(self) -> tuple[str, ...]:
         return repr(self.family), f"num_layers={len(self.transformer.blocks)}"
-
-
-def steps_of(dim: int | tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """The steps of a value, (T,) or (height, width), and the entries of one.
-
-    Example:
-        >>> steps_of(5), steps_of((5, 2)), steps_of((3, 8, 4))
-        (((5,), 1), ((5,), 2), ((8, 4), 3))
-    """
-    shape = check_shape("dim", dim)
-    if len(shape) > 3:
-        raise ValueError(
-            "dim must be (T,), (T, D) or (channels, height, width) of a value that is drawn step "
-            f"by step, got {shape}."
-        )
-    if len(shape) == 3:
-        return shape[1:], shape[0]
-    return shape[:1], shape[1] if len(shape) == 2 else 1
 
 
 class CausalTransformer(MaskedTransformer):

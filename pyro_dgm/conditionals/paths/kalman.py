@@ -11,7 +11,8 @@ from pyro import distributions as dist
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
-from dgm_core.paths import check_expanded, check_path
+from dgm_core.contexts import check_expanded
+from dgm_core.paths import check_path
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,

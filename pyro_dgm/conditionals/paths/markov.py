@@ -7,7 +7,8 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.paths import check_expanded, check_initial, check_path, controls_of
+from dgm_core.contexts import check_expanded
+from dgm_core.paths import check_initial, check_path, controls_of
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.paths.base import (
     OfSteps,

@@ -142,14 +142,13 @@ def draw_picture(found: dict[str, np.ndarray], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     num = len(found["test data"])
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), sharey=True, layout="constrained")
     for axis, label in zip(axes, (0, num - 1)):
         for name, dB in found.items():
             axis.plot(np.arange(FRAME // 2 + 1) / FRAME, dB[label], label=name)
         axis.set(title=f"label {label}", xlabel="cycles per sample")
     axes[0].set_ylabel("mean power, dB")
-    axes[1].legend()
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path, dpi=110)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dgm_core.arguments import check_number, check_shape
 
-__all__ = ["check_blocks", "check_prefix", "check_temperature", "steps_of"]
+__all__ = ["check_blocks", "check_prefix", "check_temperature", "step_shape_of"]
 
 
 def check_blocks(event_shape: tuple[int, ...], steps: int, size: int, block: int) -> None:
@@ -65,11 +65,11 @@ autoregressive model fills in suffixes only.
     return event[axis]
 
 
-def steps_of(dim: Any) -> tuple[tuple[int, ...], int]:
+def step_shape_of(dim: Any) -> tuple[tuple[int, ...], int]:
     """The steps of a value, (T,) or (height, width), and the entries of one.
 
     Example:
-        >>> steps_of(5), steps_of((5, 2)), steps_of((3, 8, 4))
+        >>> step_shape_of(5), step_shape_of((5, 2)), step_shape_of((3, 8, 4))
         (((5,), 1), ((5,), 2), ((8, 4), 3))
     """
     shape = check_shape("dim", dim)

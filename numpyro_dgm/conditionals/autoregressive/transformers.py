@@ -21,7 +21,7 @@ from dgm_core.attention import (
     strided_attention,
     summary_attention,
 )
-from dgm_core.autoregressive import steps_of
+from dgm_core.autoregressive import step_shape_of
 from dgm_core.contexts import ContextShape, step_channels, token_shapes
 from numpyro_dgm.conditionals.autoregressive.base import Autoregressive
 from numpyro_dgm.conditionals.base import Parametric
@@ -76,7 +76,7 @@ class MaskedTransformer(Autoregressive):
         context_as: str,
         key: Array,
     ) -> None:
-        shape, size = steps_of(dim)
+        shape, size = step_shape_of(dim)
         hidden_dim = check_count("hidden_dim", hidden_dim)
         key_base, key_embed, key_positions, key_transformer, *keys = jax.random.split(key, 6)
         super().__init__(
@@ -219,7 +219,7 @@ class CausalTransformer(MaskedTransformer):
         context_as: str = "added",
         key: Array,
     ) -> None:
-        length = int(np.prod(steps_of(dim)[0]))
+        length = int(np.prod(step_shape_of(dim)[0]))
         super().__init__(
             dim,
             [causal_attention(length)] * check_count("num_layers", num_layers),
@@ -355,7 +355,7 @@ class SparseTransformer(MaskedTransformer):
         context_as: str = "added",
         key: Array,
     ) -> None:
-        shape, _ = steps_of(dim)
+        shape, _ = step_shape_of(dim)
         length = int(np.prod(shape))
         if stride is None:
             stride = shape[1] if len(shape) == 2 else max(1, isqrt(length))

@@ -142,7 +142,7 @@ class Transformer(eqx.Module):
         num_heads: of each attention.
 
     Attributes:
-        blocks: `TransformerBlock`s, one for each pattern.
+        blocks: one `TransformerBlock` for each pattern.
         norm: the last one.
         out_shape: (length, dim).
 

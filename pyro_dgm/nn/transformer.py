@@ -138,7 +138,7 @@ class Transformer(nn.Module):
         num_heads: of each attention.
 
     Attributes:
-        blocks: `TransformerBlock`s, one for each pattern.
+        blocks: one `TransformerBlock` for each pattern.
         norm: the last one.
         out_shape: (length, dim).
 

@@ -33,6 +33,11 @@ from numpyro_dgm.conditionals.paths.kalman import KalmanSmoother, LinearGaussian
 from numpyro_dgm.conditionals.paths.markov import Markov
 from numpyro_dgm.conditionals.paths.steps import Steps
 from numpyro_dgm.conditionals.paths.transitions import Combiner, GatedTransition
+from numpyro_dgm.conditionals.product import (
+    MixtureOfExperts,
+    ProductOfExperts,
+    product_of_normals,
+)
 from numpyro_dgm.conditionals.reshaped import Reshaped
 from numpyro_dgm.conditionals.student_t import StudentT
 from numpyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
@@ -68,6 +73,7 @@ __all__ = [
     "LogitNormal",
     "LowRankNormal",
     "Markov",
+    "MixtureOfExperts",
     "MixturePrior",
     "NoDensityError",
     "Normal",
@@ -77,6 +83,7 @@ __all__ = [
     "PixelCNN",
     "PixelSNAIL",
     "Pixels",
+    "ProductOfExperts",
     "Reshaped",
     "SparseTransformer",
     "StandardLogistic",
@@ -86,5 +93,6 @@ __all__ = [
     "VampPrior",
     "WaveNet",
     "positive",
+    "product_of_normals",
     "size_of",
 ]

@@ -33,6 +33,11 @@ from pyro_dgm.conditionals.paths.kalman import KalmanSmoother, LinearGaussian
 from pyro_dgm.conditionals.paths.markov import Markov
 from pyro_dgm.conditionals.paths.steps import Steps
 from pyro_dgm.conditionals.paths.transitions import Combiner, GatedTransition
+from pyro_dgm.conditionals.product import (
+    MixtureOfExperts,
+    ProductOfExperts,
+    product_of_normals,
+)
 from pyro_dgm.conditionals.reshaped import Reshaped
 from pyro_dgm.conditionals.student_t import StudentT
 from pyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
@@ -68,6 +73,7 @@ __all__ = [
     "LogitNormal",
     "LowRankNormal",
     "Markov",
+    "MixtureOfExperts",
     "MixturePrior",
     "NoDensityError",
     "Normal",
@@ -77,6 +83,7 @@ __all__ = [
     "PixelCNN",
     "PixelSNAIL",
     "Pixels",
+    "ProductOfExperts",
     "Reshaped",
     "SparseTransformer",
     "StandardLogistic",
@@ -86,5 +93,6 @@ __all__ = [
     "VampPrior",
     "WaveNet",
     "positive",
+    "product_of_normals",
     "size_of",
 ]

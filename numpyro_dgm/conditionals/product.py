@@ -247,23 +247,23 @@ class MixtureOfExperts(ProductOfExperts):
         self.weights = check_weights(weights, len(self.chosen))
 
     @property
-    def members(self) -> Array:
+    def _members(self) -> Array:
         """Whether component s holds expert m, (S, M)."""
         return jnp.asarray(membership(self.chosen, len(self.experts)))
 
     @property
-    def log_weights(self) -> Array:
+    def _log_weights(self) -> Array:
         """Of the components, (S,)."""
         return jnp.log(jnp.array(self.weights))
 
     def build(self, loc: Array, scale: Array, seen: Array | None) -> Distribution:
         """The mixture made of experts (M, *batch, *event_shape)."""
         event_dim = len(self.event_shape)
-        found = product_of_normals(loc, scale, *self._prior(), seen=seen, members=self.members)
+        found = product_of_normals(loc, scale, *self._prior(), seen=seen, members=self._members)
         loc, scale = (jnp.moveaxis(x, 0, -1 - event_dim) for x in found)  # (*batch, S, *event)
         batch = loc.shape[: loc.ndim - 1 - event_dim]
         if seen is None:
-            return ExpertMixture(loc, scale, self._wide(self.log_weights, batch), event_dim)
+            return ExpertMixture(loc, scale, self._wide(self._log_weights, batch), event_dim)
         one = (0,) * event_dim  # what is seen is the same in all entries
         wide = jnp.moveaxis(seen[(..., *one)], 0, -1)
         source, log_weights = self._counted(wide)
@@ -273,7 +273,7 @@ class MixtureOfExperts(ProductOfExperts):
 
     def index(self, batch_shape: Sequence[int] = (), seen: Array | None = None) -> Distribution:
         """The distribution of the component that a draw is from, which no expert enters."""
-        log_weights = self.log_weights if seen is None else self._counted(seen)[1]
+        log_weights = self._log_weights if seen is None else self._counted(seen)[1]
         return dist.Categorical(logits=self._wide(log_weights, tuple(batch_shape)))
 
     def _wide(self, log_weights: Array, batch: tuple[int, ...]) -> Array:
@@ -282,7 +282,7 @@ class MixtureOfExperts(ProductOfExperts):
     def _counted(self, seen: Array) -> tuple[Array, Array]:
         """Which component stands in each place, (*batch, S), and its log-weight: in the places of
         those that do not count, copies of the first that does, which share its weight."""
-        counts = (seen[..., None, :] | ~self.members).all(-1)
+        counts = (seen[..., None, :] | ~self._members).all(-1)
         counts = counts | ~counts.any(-1, keepdims=True)  # nothing is seen: all are the prior
         first = counts.argmax(-1, keepdims=True)
         source = jnp.where(counts, jnp.arange(len(self.chosen)), first)

@@ -37,7 +37,7 @@ def product_of_normals(
     prior_scale: Tensor | float = 1.0,
     *,
     seen: Tensor | None = None,
-    members: Tensor | None = None,
+    _members: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Means and scales of the product of normal experts and a prior, which counts once.
 
@@ -226,8 +226,8 @@ class MixtureOfExperts(ProductOfExperts):
         (torch.Size([7, 5, 2]), True)
     """
 
-    members: Tensor
-    log_weights: Tensor
+    _members: Tensor
+    _log_weights: Tensor
 
     def __init__(
         self,
@@ -243,18 +243,18 @@ class MixtureOfExperts(ProductOfExperts):
         self.chosen = singles if subsets is None else check_subsets(subsets, number)
         self.weights = check_weights(weights, len(self.chosen))
         members = torch.as_tensor(membership(self.chosen, number))
-        self.register_buffer("members", members, persistent=False)
+        self.register_buffer("_members", members, persistent=False)
         log_weights = torch.tensor(self.weights).log()
-        self.register_buffer("log_weights", log_weights, persistent=False)
+        self.register_buffer("_log_weights", log_weights, persistent=False)
 
     def build(self, loc: Tensor, scale: Tensor, seen: Tensor | None) -> TorchDistribution:
         """The mixture made of experts (M, *batch, *event_shape)."""
         event_dim = len(self.event_shape)
-        found = product_of_normals(loc, scale, *self._prior(), seen=seen, members=self.members)
+        found = product_of_normals(loc, scale, *self._prior(), seen=seen, members=self._members)
         loc, scale = (x.movedim(0, -1 - event_dim) for x in found)  # (*batch, S, *event)
         batch = loc.shape[: loc.ndim - 1 - event_dim]
         if seen is None:
-            return ExpertMixture(loc, scale, self.log_weights.expand(*batch, -1), event_dim)
+            return ExpertMixture(loc, scale, self._log_weights.expand(*batch, -1), event_dim)
         one = (0,) * event_dim  # what is seen is the same in all entries
         wide = seen[(..., *one)].movedim(0, -1)
         source, log_weights = self._counted(wide)
@@ -266,18 +266,18 @@ class MixtureOfExperts(ProductOfExperts):
         self, batch_shape: Sequence[int] = (), seen: Tensor | None = None
     ) -> TorchDistribution:
         """The distribution of the component that a draw is from, which no expert enters."""
-        log_weights = self.log_weights if seen is None else self._counted(seen)[1]
+        log_weights = self._log_weights if seen is None else self._counted(seen)[1]
         return dist.Categorical(logits=log_weights.expand(*batch_shape, -1))
 
     def _counted(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Which component stands in each place, (*batch, S), and its log-weight: in the places of
         those that do not count, copies of the first that does, which share its weight."""
-        counts = (seen[..., None, :] | ~self.members).all(-1)
+        counts = (seen[..., None, :] | ~self._members).all(-1)
         counts = counts | ~counts.any(-1, keepdim=True)  # nothing is seen: all are the prior
         first = counts.to(torch.uint8).argmax(-1, keepdim=True)
-        places = torch.arange(len(self.members), device=seen.device)
+        places = torch.arange(len(self._members), device=seen.device)
         source = torch.where(counts, places, first)
-        weights = self.log_weights.exp()
+        weights = self._log_weights.exp()
         total = (weights * counts).sum(-1, keepdim=True)
         copies = (source == first).sum(-1, keepdim=True)
         shared = weights[first] / copies

@@ -37,7 +37,7 @@ def product_of_normals(
     prior_scale: Tensor | float = 1.0,
     *,
     seen: Tensor | None = None,
-    _members: Tensor | None = None,
+    members: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Means and scales of the product of normal experts and a prior, which counts once.
 

@@ -1,0 +1,255 @@
+"""Walking through the steps of a sequence: one after the other, from state to state."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgm_core.steps import (
+    Statement,
+    check_impute,
+    check_same_statements,
+    check_sequences,
+    check_state,
+    no_mean,
+)
+from pyro_dgm.compat import tree_map
+from pyro_dgm.conditionals.paths.base import cleared, draw, filled, mask_of
+from pyro_dgm.sequences.statements import Answered, statements_of
+
+__all__: list[str] = []  # for the package, not for users
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A step with what it runs on: the first state, data and inputs of all steps, and which of them
+    there are (`lengths`), are `observed`.
+
+    All else as in `unroll`;  statements: of the step.
+    """
+
+    step: Callable
+    initial: Any
+    x: Any
+    inputs: Any
+    length: int
+    event_dim: int
+    lengths: Tensor | None
+    observed: Tensor | None
+    impute: str | None
+    statements: tuple[Statement, ...] = ()
+
+    @property
+    def data(self) -> list[Tensor]:
+        """The arrays of x, in their order."""
+        return leaves_of(self.x)
+
+    @property
+    def batch(self) -> torch.Size:
+        """The batch shape of the first step, and of all that the steps are given."""
+        own = self.event_dim
+        shapes = [torch.Size(s.batch_shape) for s in self.statements]
+        shapes += [x.shape[: x.ndim - 1 - own] for x in leaves_of((self.x, self.inputs))]
+        shapes += [x.shape[: x.ndim - own] for x in leaves_of(self.initial)]
+        shapes += [] if self.lengths is None else [self.lengths.shape]
+        shapes += [] if self.observed is None else [self.observed.shape[:-1]]
+        return torch.broadcast_shapes(*shapes)
+
+    @property
+    def random(self) -> Tensor | None:
+        """Which steps there are (*batch, length); None for all."""
+        return mask_of(self.lengths, self.length)
+
+    def with_statements(self) -> "Steps":
+        """The same, knowing the statements of the step; what it has not is left out of x."""
+        with torch.no_grad():
+            now = self.at(0, self.cleared_x())
+            found, after = statements_of(self.step, self.initial, *now, leaves_of(now[1]))
+        check_state(forms_of(self.initial), forms_of(after), self.event_dim)
+        check_impute(self.observed is not None, found, self.impute)
+        return replace(self, statements=found)
+
+    def cleared_x(self) -> Any:
+        """x with zeros in its padding and where it is missing."""
+        return tree_map(lambda leaf: self._cleared(leaf, self.known), self.x)
+
+    def _cleared(self, leaf: Any, mask: Tensor | None) -> Any:
+        return leaf if leaf is None else cleared(leaf, mask, self.event_dim)
+
+    def at(self, t: int, x: Any) -> tuple[Any, Any]:
+        """Inputs and data of one step."""
+
+        def step_of(leaf: Any) -> Any:
+            return leaf if leaf is None else leaf.select(-1 - self.event_dim, t)
+
+        return tree_map(step_of, self.inputs), tree_map(step_of, x)
+
+    def prepared(self, given: Mapping[str, Tensor | None]) -> Any:
+        """x as the steps see it: None where a statement draws it, NaN where it draws some of it,
+        zeros where nobody does.
+        """
+        places = iter(range(len(self.data)))
+        owners = {s.leaf: s for s in self.statements if s.leaf is not None}
+
+        def seen(leaf: Any) -> Any:
+            if leaf is None:
+                return None
+            owner = owners.get(next(places))
+            if owner is None:
+                return self._cleared(leaf, self.known)
+            x = given[owner.name]
+            if x is None or self.observed is None or not x.is_floating_point():
+                return x
+            return torch.where(self.observed[(..., *[None] * self.event_dim)], x, torch.nan)
+
+        return tree_map(seen, self.x)
+
+    @property
+    def known(self) -> Tensor | None:
+        return mask_of(self.lengths, self.length, self.observed)
+
+    def given(self, values: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
+        """Paths of values, with something in the support where nothing is random, or observed."""
+        found: dict[str, Tensor | None] = {}
+        for statement in self.statements:
+            value = values[statement.name]
+            mask = self.random if statement.leaf is None else self.known
+            if value is not None:
+                value = filled(value, mask, one_more(statement.support))
+            found[statement.name] = value
+        return found
+
+    def one(
+        self,
+        state: Any,
+        now: tuple[Any, Any],
+        values: Mapping[str, Tensor | None],
+        shapes: Mapping[str, tuple[int, ...]],
+        t: int,
+    ) -> "Step":
+        """One step from a state: the statements have these values, or draw where these are None, in
+        these batch shapes at least.
+        """
+        result = Step()
+        seen = None if self.observed is None else self.observed[..., t]
+        leaf_of = {s.name: s.leaf for s in self.statements}
+
+        def answer(name: str, fn: Any, data: Any, infer: dict[str, Any]) -> Any:
+            value, batch = values.get(name), shapes.get(name, ())
+            result.fns[name] = fn
+            if value is None:
+                fn = fn.expand(torch.broadcast_shapes(fn.batch_shape, batch))
+                value = draw(fn)
+                score = fn.log_prob(value)
+            elif seen is not None and leaf_of.get(name) is not None:
+                score = fn.log_prob(value)
+                score = torch.where(seen, score, torch.zeros_like(score))
+                gap = seen[(..., *[None] * len(fn.event_shape))]
+                value = torch.where(gap, value, self._imputed(name, fn, value))
+            else:
+                score = fn.log_prob(value)
+            result.values[name], result.scores[name] = value, score
+            return value
+
+        with Answered(answer) as answered:
+            after = self.step(state, *now)
+        check_same_statements([s.name for s in self.statements], answered.names)
+        check_state(forms_of(state), forms_of(after), self.event_dim)
+        result.state = after
+        if (random := self.random) is not None:
+            kept = random[(..., t, *[None] * self.event_dim)]
+            result.state = tree_map(lambda new, old: torch.where(kept, new, old), after, state)
+            result.scores = {n: cleared(s, random[..., t], 0) for n, s in result.scores.items()}
+        return result
+
+    def _imputed(self, name: str, fn: Any, like: Tensor) -> Tensor:
+        if self.impute == "mean":
+            try:
+                return fn.mean
+            except NotImplementedError as error:
+                raise no_mean(name, error) from error
+        return draw(fn.expand(torch.broadcast_shapes(fn.batch_shape, self.batch_of(like, fn))))
+
+    def batch_of(self, value: Tensor, fn: Any) -> torch.Size:
+        """The batch shape of a value in one step."""
+        return value.shape[: value.ndim - len(fn.event_shape)]
+
+
+class Step:
+    """What a step gives: values, log-densities (*batch,) and distributions by name, and the
+    state.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Tensor] = {}
+        self.scores: dict[str, Tensor] = {}
+        self.fns: dict[str, Any] = {}
+        self.state: Any = None
+
+
+@dataclass(frozen=True)
+class Walk:
+    """All steps: paths of values (*batch, length, *event), log-densities (*batch, length) and
+    the distributions of the steps by name; and the state behind the last.
+    """
+
+    given: Mapping[str, Tensor | None]
+    values: dict[str, Tensor]
+    scores: dict[str, Tensor]
+    fns: dict[str, list[Any]]
+    state: Any
+
+
+def walk(
+    steps: Steps, values: Mapping[str, Tensor | None], shapes: Mapping[str, tuple[int, ...]]
+) -> Walk:
+    """All steps at these values, drawing those that are None, in these batch shapes."""
+    given = steps.given(values)
+    x, state, results = steps.prepared(given), steps.initial, []
+    dims = {s.name: len(s.event_shape) for s in steps.statements}
+    for t in range(steps.length):
+        own = {n: None if v is None else v.select(-1 - dims[n], t) for n, v in given.items()}
+        results.append(steps.one(state, steps.at(t, x), own, shapes, t))
+        state = results[-1].state
+    names = list(dims)
+    paths = {n: stacked([r.values[n] for r in results], dims[n]) for n in names}
+    return Walk(
+        dict(values),
+        {n: cleared(path, steps.random, dims[n]) for n, path in paths.items()},
+        {n: stacked([r.scores[n] for r in results], 0) for n in names},
+        {n: [r.fns[n] for r in results] for n in names},
+        state,
+    )
+
+
+def stacked(parts: list[Tensor], event_dim: int) -> Tensor:
+    """Arrays (*batch, *event) of all steps as (*batch, length, *event)."""
+    shape = torch.broadcast_shapes(*(part.shape for part in parts))
+    return torch.stack([part.expand(shape) for part in parts], -1 - event_dim)
+
+
+def leaves_of(tree: Any) -> list[Any]:
+    """The arrays of a tuple, a dict or another tree, without None."""
+    found: list[Any] = []
+    tree_map(lambda leaf: None if leaf is None else found.append(leaf), tree)
+    return found
+
+
+def forms_of(tree: Any) -> list[tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each array of a state."""
+    return [(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in leaves_of(tree)]
+
+
+def one_more(support: Any) -> Any:
+    """The support of a path of values."""
+    return torch.distributions.constraints.independent(support, 1)
+
+
+def length_of(trees: Mapping[str, Any], event_dim: int, length: int | None) -> int | None:
+    """The number of steps that some trees of sequences have, by name."""
+    for name, tree in trees.items():
+        for leaf in leaves_of(tree):
+            length = check_sequences(name, tuple(leaf.shape), event_dim, length)
+    return length

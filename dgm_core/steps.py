@@ -102,8 +102,10 @@ def check_state(before: Sequence[Any], after: Sequence[Any], event_dim: int) -> 
         Traceback (most recent call last):
         ValueError: A step must return a state of the form that it was given, ((8,), 'float32'), ...
     """
-    forms = [tuple((shape[len(shape) - event_dim :], dtype) for shape, dtype in x) for x in (before,
-             after)]
+    forms = [
+        tuple((shape[len(shape) - event_dim :], dtype) for shape, dtype in x)
+        for x in (before, after)
+    ]
     short = any(len(shape) < event_dim for shape, _ in (*before, *after))
     if short or forms[0] != forms[1]:
         raise ValueError(
@@ -124,8 +126,7 @@ def check_length(length: int | None) -> int:
 
 
 def check_impute(missing: bool, statements: Sequence[Statement], impute: str | None) -> None:
-    """ValueError where nobody has said what stands for missing steps whose draws have no gradient.
-    """
+    """ValueError where nobody has said what stands for missing steps that have no gradient."""
     if not missing or impute is not None:
         return
     for statement in statements:
@@ -149,6 +150,19 @@ def not_a_sequence(owner: str, number: int) -> ValueError:
     """The error for a program without unroll, or with several."""
     return ValueError(
         f"Resampling takes programs that call unroll once, but the {owner} calls it {number} times."
+    )
+
+
+def check_same_length(ours: int, theirs: int) -> None:
+    """ValueError unless model and guide have as many steps."""
+    if ours != theirs:
+        raise ValueError(f"Model and guide must have as many steps, got {ours} and {theirs}.")
+
+
+def no_state() -> ValueError:
+    """The error for steps that hand nothing on."""
+    return ValueError(
+        "Resampling chooses among states, but these steps have none: use ELBO or IWAE."
     )
 
 

@@ -17,6 +17,7 @@ FAMILIES = {
     "flows": "Normalizing flows, conditionals as well",
     "losses": "Training objectives",
     "guides": "Guides for any model",
+    "sequences": "Sequences from one step",
     "joints": "The two joints, for authors of terms",
     "mcmc": "Transition kernels on unconstrained values",
     "nn": "Networks",

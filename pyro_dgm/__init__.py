@@ -18,6 +18,7 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         mcmc,
         models,
         nn,
+        sequences,
         training,
     )
     from pyro_dgm.evaluation import (
@@ -51,6 +52,7 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         FlowGAN,
         InfoGAN,
     )
+    from pyro_dgm.sequences import unroll
     from pyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit, load_run
 
 __all__ = [
@@ -96,6 +98,8 @@ __all__ = [
     "predict",
     "prior_predictive",
     "reconstruct",
+    "sequences",
     "to_arviz",
     "training",
+    "unroll",
 ]

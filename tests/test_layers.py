@@ -1,7 +1,7 @@
 """The architecture, read from the imports.
 
-`dgm_core | compat -> nn -> mcmc -> conditionals -> flows, joints -> guides, models -> losses ->
-training -> evaluation -> __main__`.
+`dgm_core | compat -> nn -> mcmc -> conditionals -> flows, joints -> sequences -> guides, models
+-> losses -> training -> evaluation -> __main__`.
 """
 
 import ast
@@ -36,6 +36,7 @@ LAYERS = (
     {"mcmc"},
     {"conditionals"},
     {"flows", "joints"},
+    {"sequences"},
     {"guides", "models"},
     {"losses"},
     {"training"},

@@ -32,6 +32,7 @@ KINDS = {
 PLACES = {
     "mcmc": ("mcmc", "twins/test_kernels.py"),
     "guides": ("guides", "twins/test_guides.py"),
+    "sequences": ("sequences", "sequences/test_unroll.py"),
     "training": ("training",),
     "evaluation": ("evaluation", "twins/test_posteriors.py"),
 }
@@ -74,7 +75,10 @@ MADE = {
     "InferenceJoint",
     "Joints",
     "State",
+    "StepPair",
     "Structure",
+    "Unrolled",
+    "WeightedStep",
 }
 
 

@@ -1,5 +1,6 @@
 """Sequence models and guides from one step."""
 
+from pyro_dgm.sequences.pairs import StepPair, WeightedStep, step_pair
 from pyro_dgm.sequences.unroll import Unrolled, unroll
 
-__all__ = ["Unrolled", "unroll"]
+__all__ = ["StepPair", "Unrolled", "WeightedStep", "step_pair", "unroll"]

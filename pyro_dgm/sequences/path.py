@@ -28,8 +28,8 @@ class Sites:
     walks through the steps.
     """
 
-    def __init__(self, steps: Steps, batch: torch.Size) -> None:
-        self.steps, self.batch = steps, batch
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
         self.values: dict[str, Tensor | None] = dict.fromkeys(s.name for s in steps.statements)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.settled = False
@@ -58,7 +58,7 @@ class Sites:
         """The batch shape of the steps at all values that are known, or to be drawn."""
         dims = {s.name: 1 + len(s.event_shape) for s in self.steps.statements}
         known = {n: v.shape[: v.ndim - dims[n]] for n, v in self.values.items() if v is not None}
-        return torch.broadcast_shapes(self.batch, *known.values(), *self.shapes.values())
+        return torch.broadcast_shapes(self.steps.batch, *known.values(), *self.shapes.values())
 
     def drawn(self, name: str, shape: torch.Size) -> Tensor:
         """A path of one site, drawn with those behind it."""

@@ -36,8 +36,10 @@ class Answered(Messenger):
             raise inside_a_step("a plate")
         if is_computed(msg) or isinstance(fn, Unit):
             raise inside_a_step("a deterministic site or a factor")
-        if msg["mask"] is not None or isinstance(msg["scale"], Tensor) or msg["scale"] != 1:
-            raise inside_a_step("a scale or a mask")
+        if isinstance(msg["scale"], Tensor) or msg["scale"] != 1:
+            raise inside_a_step("a scale")
+        if msg["mask"] is not None:
+            fn = fn.mask(msg["mask"])
         check_new(name, self.names)
         self.names.append(name)
         data = msg["value"] if msg["is_observed"] else None

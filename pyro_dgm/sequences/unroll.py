@@ -57,7 +57,7 @@ def unroll(
     Args:
         step: from a state, the inputs and the data of a step to the next state. Its networks are
             registered before; plates, scales and parameters stand around `unroll`.
-        initial: the first state, a tensor or a tuple or dict of tensors (*batch, *event), whose
+        initial: the first state, an array or a tuple or dict of arrays (*batch, *event), whose
             batch dimensions may be missing.
         x: the data, an array (*batch, T, *event) or a tuple or dict of arrays; None: drawn.
         length: T, where neither x nor inputs say it.
@@ -80,7 +80,9 @@ def unroll(
         in NumPyro one compiled loop.
 
     Example:
+        >>> import pyro
         >>> import pyro.distributions as dist
+        >>> import torch
         >>> def step(last, inputs, x_t):
         ...     z = pyro.sample("z", dist.Normal(0.9 * last, 0.5).to_event(1))
         ...     pyro.sample("x", dist.Normal(z, 0.7).to_event(1), obs=x_t)
@@ -101,7 +103,7 @@ def unroll(
         check_observed(observed, length)
     steps = Steps(step, initial, x, inputs, length, event_dim, lengths, observed, impute)
     steps = steps.with_statements()
-    sites = Sites(steps, steps.batch)
+    sites = Sites(steps)
     if (found := collecting.get()) is not None:
         found.append(sites)
         sites.state_rest()

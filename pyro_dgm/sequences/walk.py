@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from dgm_core.steps import (
 )
 from pyro_dgm.compat import tree_map
 from pyro_dgm.conditionals.paths.base import cleared, draw, filled, mask_of
+from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.sequences.statements import Answered, statements_of
 
 __all__: list[str] = []  # for the package, not for users
@@ -27,7 +29,7 @@ class Steps:
     """A step with what it runs on: the first state, data and inputs of all steps, and which of them
     there are (`lengths`), are `observed`.
 
-    All else as in `unroll`;  statements: of the step.
+    All else as in `unroll`;  statements, after: of the first step, and the state that it returns.
     """
 
     step: Callable
@@ -40,6 +42,7 @@ class Steps:
     observed: Tensor | None
     impute: str | None
     statements: tuple[Statement, ...] = ()
+    after: Any = None
 
     @property
     def data(self) -> list[Tensor]:
@@ -52,7 +55,7 @@ class Steps:
         own = self.event_dim
         shapes = [torch.Size(s.batch_shape) for s in self.statements]
         shapes += [x.shape[: x.ndim - 1 - own] for x in leaves_of((self.x, self.inputs))]
-        shapes += [x.shape[: x.ndim - own] for x in leaves_of(self.initial)]
+        shapes += [x.shape[: x.ndim - own] for x in leaves_of((self.initial, self.after))]
         shapes += [] if self.lengths is None else [self.lengths.shape]
         shapes += [] if self.observed is None else [self.observed.shape[:-1]]
         return torch.broadcast_shapes(*shapes)
@@ -65,26 +68,41 @@ class Steps:
     def with_statements(self) -> "Steps":
         """The same, knowing the statements of the step; what it has not is left out of x."""
         with torch.no_grad():
-            now = self.at(0, self.cleared_x())
-            found, after = statements_of(self.step, self.initial, *now, leaves_of(now[1]))
+            x = tree_map(lambda leaf: self._cleared(leaf, self.known), self.x)
+            inputs, x = self.sliced(self.inputs)[0], self.sliced(x)[0]
+            found, after = statements_of(self.step, self.initial, inputs, x, leaves_of(x))
         check_state(forms_of(self.initial), forms_of(after), self.event_dim)
         check_impute(self.observed is not None, found, self.impute)
-        return replace(self, statements=found)
-
-    def cleared_x(self) -> Any:
-        """x with zeros in its padding and where it is missing."""
-        return tree_map(lambda leaf: self._cleared(leaf, self.known), self.x)
+        return replace(self, statements=found, after=after)
 
     def _cleared(self, leaf: Any, mask: Tensor | None) -> Any:
         return leaf if leaf is None else cleared(leaf, mask, self.event_dim)
 
-    def at(self, t: int, x: Any) -> tuple[Any, Any]:
-        """Inputs and data of one step."""
+    def sliced(self, tree: Any) -> list[Any]:
+        """The steps of sequences."""
+        parts = tree_map(lambda x: x if x is None else Parts(x.unbind(-1 - self.event_dim)), tree)
+        return [tree_map(partial(part_of, t=t), parts) for t in range(self.length)]
 
-        def step_of(leaf: Any) -> Any:
-            return leaf if leaf is None else leaf.select(-1 - self.event_dim, t)
-
-        return tree_map(step_of, self.inputs), tree_map(step_of, x)
+    def slices(self, given: Mapping[str, Tensor | None]) -> list[dict[str, Any]]:
+        """What each step is given: inputs, x as it sees it, the values of its statements and which
+        sequences have it, observed.
+        """
+        none: Any = [None] * self.length
+        dims = {s.name: len(s.event_shape) for s in self.statements}
+        values = {n: none if v is None else v.unbind(-1 - dims[n]) for n, v in given.items()}
+        seen = none if self.observed is None else self.observed.unbind(-1)
+        random = none if self.random is None else self.random.unbind(-1)
+        inputs, x = self.sliced(self.inputs), self.sliced(self.prepared(given))
+        return [
+            {
+                "inputs": inputs[t],
+                "x": x[t],
+                "values": {name: path[t] for name, path in values.items()},
+                "observed": seen[t],
+                "random": random[t],
+            }
+            for t in range(self.length)
+        ]
 
     def prepared(self, given: Mapping[str, Tensor | None]) -> Any:
         """x as the steps see it: None where a statement draws it, NaN where it draws some of it,
@@ -121,19 +139,24 @@ class Steps:
             found[statement.name] = value
         return found
 
+    def wide(self, state: Any, batch: tuple[int, ...]) -> Any:
+        """A state with an entry for each element of the batch."""
+
+        def widened(leaf: Any) -> Any:
+            return leaf.expand(*batch, *leaf.shape[leaf.ndim - self.event_dim :])
+
+        return tree_map(widened, state)
+
     def one(
         self,
         state: Any,
-        now: tuple[Any, Any],
-        values: Mapping[str, Tensor | None],
+        now: Mapping[str, Any],
         shapes: Mapping[str, tuple[int, ...]],
-        t: int,
     ) -> "Step":
-        """One step from a state: the statements have these values, or draw where these are None, in
-        these batch shapes at least.
+        """One step from a state, given an entry of `slices`: statements without a value draw one,
+        in these batch shapes at least.
         """
-        result = Step()
-        seen = None if self.observed is None else self.observed[..., t]
+        result, values, seen, here = Step(), now["values"], now["observed"], now["random"]
         leaf_of = {s.name: s.leaf for s in self.statements}
 
         def answer(name: str, fn: Any, data: Any, infer: dict[str, Any]) -> Any:
@@ -144,24 +167,25 @@ class Steps:
                 value = draw(fn)
                 score = fn.log_prob(value)
             elif seen is not None and leaf_of.get(name) is not None:
-                score = fn.log_prob(value)
+                score = fn.log_prob(visible(value, fn))
                 score = torch.where(seen, score, torch.zeros_like(score))
                 gap = seen[(..., *[None] * len(fn.event_shape))]
                 value = torch.where(gap, value, self._imputed(name, fn, value))
             else:
-                score = fn.log_prob(value)
+                score = fn.log_prob(visible(value, fn))
             result.values[name], result.scores[name] = value, score
             return value
 
-        with Answered(answer) as answered:
-            after = self.step(state, *now)
+        answered = Answered(answer)
+        with answered:
+            after = self.step(state, now["inputs"], now["x"])
         check_same_statements([s.name for s in self.statements], answered.names)
         check_state(forms_of(state), forms_of(after), self.event_dim)
         result.state = after
-        if (random := self.random) is not None:
-            kept = random[(..., t, *[None] * self.event_dim)]
+        if here is not None:
+            kept = here[(..., *[None] * self.event_dim)]
             result.state = tree_map(lambda new, old: torch.where(kept, new, old), after, state)
-            result.scores = {n: cleared(s, random[..., t], 0) for n, s in result.scores.items()}
+            result.scores = {name: cleared(s, here, 0) for name, s in result.scores.items()}
         return result
 
     def _imputed(self, name: str, fn: Any, like: Tensor) -> Tensor:
@@ -170,11 +194,13 @@ class Steps:
                 return fn.mean
             except NotImplementedError as error:
                 raise no_mean(name, error) from error
-        return draw(fn.expand(torch.broadcast_shapes(fn.batch_shape, self.batch_of(like, fn))))
+        batch = like.shape[: like.ndim - len(fn.event_shape)]
+        return draw(fn.expand(torch.broadcast_shapes(fn.batch_shape, batch)))
 
-    def batch_of(self, value: Tensor, fn: Any) -> torch.Size:
-        """The batch shape of a value in one step."""
-        return value.shape[: value.ndim - len(fn.event_shape)]
+
+def visible(value: Tensor, fn: Any) -> Tensor:
+    """A value without what lies beneath a mask of its distribution."""
+    return seen_value({"fn": fn, "value": value, "is_observed": True, "mask": None})
 
 
 class Step:
@@ -207,11 +233,10 @@ def walk(
 ) -> Walk:
     """All steps at these values, drawing those that are None, in these batch shapes."""
     given = steps.given(values)
-    x, state, results = steps.prepared(given), steps.initial, []
+    state, results = steps.initial, []
     dims = {s.name: len(s.event_shape) for s in steps.statements}
-    for t in range(steps.length):
-        own = {n: None if v is None else v.select(-1 - dims[n], t) for n, v in given.items()}
-        results.append(steps.one(state, steps.at(t, x), own, shapes, t))
+    for now in steps.slices(given):
+        results.append(steps.one(state, now, shapes))
         state = results[-1].state
     names = list(dims)
     paths = {n: stacked([r.values[n] for r in results], dims[n]) for n in names}
@@ -222,6 +247,15 @@ def walk(
         {n: [r.fns[n] for r in results] for n in names},
         state,
     )
+
+
+class Parts(list[Tensor]):
+    """The steps of an array."""
+
+
+def part_of(parts: Any, t: int) -> Any:
+    """One of them."""
+    return parts if parts is None else parts[t]
 
 
 def stacked(parts: list[Tensor], event_dim: int) -> Tensor:

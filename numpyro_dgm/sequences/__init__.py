@@ -1,0 +1,6 @@
+"""Sequence models and guides from one step."""
+
+from numpyro_dgm.sequences.pairs import StepPair, WeightedStep, step_pair
+from numpyro_dgm.sequences.unroll import Unrolled, unroll
+
+__all__ = ["StepPair", "Unrolled", "WeightedStep", "step_pair", "unroll"]

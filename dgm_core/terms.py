@@ -10,9 +10,12 @@ from dgm_core.arguments import refuse, shown
 __all__ = [
     "check_observed",
     "check_places",
+    "checked_costs",
     "checked_estimate",
     "names_of",
+    "no_commitment",
     "no_entropy",
+    "no_objective",
     "sites_written",
     "written",
 ]
@@ -23,6 +26,41 @@ def no_entropy(distribution: str) -> str:
     return (
         f"analytic_entropy=True needs a student with an entropy in closed form, a flow such as "
         f"ParallelWaveNet or a distribution that knows its own, got {distribution}: leave it out."
+    )
+
+
+def checked_costs(name: str, found: Any, batch_ndim: int) -> dict[str, Any]:
+    """What the objective of the distribution of a site has returned, by name: an array (*batch,),
+    or a dict of them.
+
+    Raises:
+        ValueError: for arrays with more dimensions than the batch.
+    """
+    costs = dict(found) if isinstance(found, Mapping) else {"objective": found}
+    for part, cost in costs.items():
+        ndim = len(getattr(cost, "shape", (None,) * (batch_ndim + 1)))
+        if ndim > batch_ndim:
+            raise ValueError(
+                f"The objective of site '{name}' must be one number for each value, an array with "
+                f"{batch_ndim} dimensions, got {shown(getattr(cost, 'shape', cost))} as '{part}': "
+                "sum over the event."
+            )
+    return costs
+
+
+def no_objective(site: str, distributions: Sequence[str]) -> str:
+    """What to say of a site whose distributions have no objective of their own."""
+    return (
+        f"Objective needs a distribution with a method objective(value), and those of site "
+        f"'{site}' have none: {', '.join(distributions)}."
+    )
+
+
+def no_commitment(site: str, distributions: Sequence[str]) -> str:
+    """What to say of a site that no quantizer has drawn."""
+    return (
+        f"Commitment needs a site that the guide draws from a quantizer, and '{site}' is drawn "
+        f"from {', '.join(distributions)}: give the name of a site of a VectorQuantizer."
     )
 
 

@@ -41,15 +41,20 @@ PACKAGES = ("nn", "conditionals", "flows", "joints", "losses", "models", *PLACES
 # Public name -> the file that tests it, and why it is not in the registry. (Base classes of what is
 # there need no line.)
 ELSEWHERE = {
+    "Commitment": ("losses/test_objectives.py", "needs a quantizer"),
     "ContrastiveDistillation": ("losses/test_distillation.py", "needs a teacher with contexts"),
     "DMM": ("sequences/test_models.py", "its latent is a path"),
     "ExternalFlow": ("flows/test_external.py", "an adapter of one library each"),
     "MixtureOfExperts": ("multimodal/test_experts.py", "takes a list of conditionals and a mask"),
+    "FiniteScalarQuantizer": ("twins/test_quantizers.py", "its context has the shape of its value"),
     "NoDensityError": ("contracts/test_gans.py", "an exception"),
     "Normalization": ("contracts/test_flow_normalization.py", "has statistics: twins step by step"),
+    "Objective": ("losses/test_objectives.py", "needs a distribution that brings one"),
     "Pooled": ("twins/test_functions.py", "takes rows and a mask, as no other network does"),
     "ProductOfExperts": ("multimodal/test_experts.py", "takes a list of conditionals and a mask"),
+    "Quantizer": ("twins/test_quantizers.py", "the base of quantizers"),
     "Recipe": ("guides/test_recipes.py", "a description, the same class in both"),
+    "VectorQuantizer": ("twins/test_quantizers.py", "keeps codes: twins step by step"),
     "WaveNet": ("autoregressive/test_wavenet.py", "both libraries side by side"),
     "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),
     "composed": ("core/test_attention.py", "a function of numpy, the same in both"),
@@ -66,6 +71,7 @@ ELSEWHERE = {
 # Made by the library, never by users: what some function of ours returns.
 MADE = {
     "AutoregressiveDistribution",
+    "CodePrior",
     "Determined",
     "Divergence",
     "Evaluation",
@@ -74,6 +80,7 @@ MADE = {
     "Info",
     "InferenceJoint",
     "Joints",
+    "Quantized",
     "State",
     "StepPair",
     "Structure",

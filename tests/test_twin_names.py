@@ -30,9 +30,16 @@ DISTRIBUTION = ("expand", "log_prob", "rsample", "sample", "sample_with_intermed
 ENGINE = {"Loss.__call__", "Loss.loss", "Loss.loss_and_grads", "Loss.loss_with_mutable_state"}
 ENGINE |= {
     f"{distribution}.{name}"
-    for distribution in ("AutoregressiveDistribution", "FlowDistribution", "ImplicitDistribution")
+    for distribution in (
+        "AutoregressiveDistribution",
+        "CodePrior",
+        "FlowDistribution",
+        "ImplicitDistribution",
+        "Quantized",
+    )
     for name in DISTRIBUTION
 }
+ENGINE |= {f"{keeper}.initial_state" for keeper in ("BatchNorm", "VectorQuantizer")}  # JAX asks
 ENGINE |= {"Joints.key"}  # where a term's own draws come from in JAX
 # Made by the library from the traces of its backend, never by a user: only their methods must
 # agree.

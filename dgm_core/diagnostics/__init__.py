@@ -10,6 +10,7 @@ from dgm_core.diagnostics.bounds import (
     jvi_bound,
     jvi_coefficients,
 )
+from dgm_core.diagnostics.codes import CodeUse, code_use
 from dgm_core.diagnostics.collapse import Collapse
 from dgm_core.diagnostics.khat import KHAT_BANDS, psis_khat
 from dgm_core.diagnostics.latents import (
@@ -31,6 +32,7 @@ from dgm_core.diagnostics.smoothing import (
 
 __all__ = [
     "KHAT_BANDS",
+    "CodeUse",
     "Collapse",
     "LatentKL",
     "LogWeights",
@@ -40,6 +42,7 @@ __all__ = [
     "UnreliableWeightsError",
     "active_units",
     "bits_per_dim",
+    "code_use",
     "effective_sample_size",
     "evidence_error",
     "iwae_bound",

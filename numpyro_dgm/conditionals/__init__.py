@@ -16,6 +16,7 @@ from numpyro_dgm.conditionals.autoregressive import (
 from numpyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
 from numpyro_dgm.conditionals.bernoulli import Bernoulli
 from numpyro_dgm.conditionals.beta import Beta, Kumaraswamy
+from numpyro_dgm.conditionals.codebooks import CodePrior, Quantized
 from numpyro_dgm.conditionals.continuous_bernoulli import ContinuousBernoulli
 from numpyro_dgm.conditionals.coupled import CoupledLogisticMixture
 from numpyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
@@ -38,6 +39,11 @@ from numpyro_dgm.conditionals.product import (
     ProductOfExperts,
     product_of_normals,
 )
+from numpyro_dgm.conditionals.quantized import (
+    FiniteScalarQuantizer,
+    Quantizer,
+    VectorQuantizer,
+)
 from numpyro_dgm.conditionals.reshaped import Reshaped
 from numpyro_dgm.conditionals.student_t import StudentT
 from numpyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
@@ -50,6 +56,7 @@ __all__ = [
     "Beta",
     "Categorical",
     "CausalTransformer",
+    "CodePrior",
     "Combiner",
     "Conditional",
     "ContinuousBernoulli",
@@ -57,6 +64,7 @@ __all__ = [
     "DiagonalNormal",
     "DiscretizedLogisticMixture",
     "ExemplarPrior",
+    "FiniteScalarQuantizer",
     "FullRankNormal",
     "GatedPixelCNN",
     "GatedTransition",
@@ -84,6 +92,8 @@ __all__ = [
     "PixelSNAIL",
     "Pixels",
     "ProductOfExperts",
+    "Quantized",
+    "Quantizer",
     "Reshaped",
     "SparseTransformer",
     "StandardLogistic",
@@ -91,6 +101,7 @@ __all__ = [
     "Steps",
     "StudentT",
     "VampPrior",
+    "VectorQuantizer",
     "WaveNet",
     "positive",
     "product_of_normals",

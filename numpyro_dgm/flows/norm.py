@@ -5,7 +5,7 @@ from jax import Array
 
 from numpyro_dgm.flows.transform import Transform
 from numpyro_dgm.nn import BatchNorm
-from numpyro_dgm.nn.layers import EVALUATION, statistics_of
+from numpyro_dgm.nn.layers import EVALUATION
 
 __all__ = ["Normalization"]
 
@@ -48,7 +48,7 @@ class Normalization(Transform):
 
     def forward_and_log_det(self, u: Array, context: Array | None = None) -> tuple[Array, Array]:
         """x = f(u) and log |det dx/du|."""
-        stored = statistics_of(self.norm)
+        stored = self.norm.state
         x = (u - self.norm.bias) / self.norm.weight * jnp.sqrt(
             stored["running_var"] + 1e-5
         ) + stored["running_mean"]
@@ -58,9 +58,7 @@ class Normalization(Transform):
         """u = f^-1(x) and log |det du/dx|."""
         u = self.norm(x)
         variance = (
-            statistics_of(self.norm)["running_var"]
-            if EVALUATION.get()
-            else jnp.var(x, range(x.ndim - 1))
+            self.norm.state["running_var"] if EVALUATION.get() else jnp.var(x, range(x.ndim - 1))
         )
         return u, self._log_det(variance)
 

@@ -162,6 +162,12 @@ class InferenceJoint(ByValue):
         """
         return self._at_draws(name, self._read("kl", name))
 
+    def objectives(self, name: str) -> dict[str, Array]:
+        """What the distributions of a site in model and guide want to be small beside -log p, by
+        name and shaped as `log_prior_of`: what their methods `objective(value)` return.
+        """
+        return dict(self.runs.record["objectives"].get(name, {}))
+
     def values(self, name: str) -> Array:
         """The value of a site, (num_particles, *batch, *event) with the batch dimensions that the
         site has itself; the leading size is 1 where nothing depends on the particle."""

@@ -43,6 +43,7 @@ from numpyro_dgm.joints.structure import (
 from numpyro_dgm.joints.values import base_of, side_by_side, with_vectors
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.nn.register import check_tied, shared_places
+from numpyro_dgm.nn.states import repeated
 
 __all__ = ["Joints"]
 
@@ -85,6 +86,7 @@ class Joints:
         share_globals: bool = False,
         vectorize: bool | None = None,
         analytic_kl: bool = False,
+        objectives: tuple[str, ...] = (),
         mutable_state: Mapping[str, Any] | None = None,
     ) -> None:
         self._keys = dict(
@@ -100,7 +102,7 @@ class Joints:
         self.vectorize = vectorize
         self.mutable_state = dict(mutable_state or {})
         self.states: dict[Any, Any] = {}  # what terms keep from step to step, by term
-        self._analytic_kl = analytic_kl
+        self._read: dict[str, Any] = {"analytic_kl": analytic_kl, "objectives": objectives}
         self._rng_key = rng_key
         self._inference: dict[Any, InferenceJoint] = {}
         self._forward: list[Trace] = []
@@ -292,7 +294,7 @@ class Joints:
     def _particle(self, key: Array, numbers: dict[str, Array], **how: Any) -> Runs:
         model_trace, guide_trace = self._traces(key, numbers=numbers, **how)
         structure = find_structure(model_trace, guide_trace)
-        runs = read_particle(model_trace, guide_trace, structure, analytic_kl=self._analytic_kl)
+        runs = read_particle(model_trace, guide_trace, structure, **self._read)
         mutable = {**mutable_sites(guide_trace), **mutable_sites(model_trace)}
         return Runs(runs.layout, {**runs.record, "mutable": mutable})
 
@@ -318,15 +320,17 @@ class Joints:
         else:
             live: Trace = {}  # what the guide states but does not draw, not frozen
             if undrawn:
-                live = self._run(
-                    GivenDraws(guide, values), guide_key, self.params, self.mutable_state
-                )
+                with repeated():
+                    live = self._run(
+                        GivenDraws(guide, values), guide_key, self.params, self.mutable_state
+                    )
                 live = {name: live[name] for name in undrawn if name in live}
                 values = {**{name: site["value"] for name, site in live.items()}, **values}
             frozen = jax.tree.map(jax.lax.stop_gradient, self.params)
-            guide_trace = self._run(
-                GivenDraws(guide, values), guide_key, frozen, self.mutable_state
-            )
+            with repeated():
+                guide_trace = self._run(
+                    GivenDraws(guide, values), guide_key, frozen, self.mutable_state
+                )
             guide_trace.update(live)
         leave_to_model(guide_trace, names)
         model = SharedKeys(replayed(self.model, guide_trace), self._keys["shared"])

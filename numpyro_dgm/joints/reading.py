@@ -6,8 +6,16 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from numpyro.distributions import biject_to, kl_divergence
+from numpyro.distributions import (
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+    biject_to,
+    kl_divergence,
+)
+from numpyro.distributions.util import sum_rightmost
 
+from dgm_core.terms import checked_costs
 from numpyro_dgm.compat import mask_of
 from numpyro_dgm.conditionals import NoDensityError
 from numpyro_dgm.joints.structure import (
@@ -19,6 +27,7 @@ from numpyro_dgm.joints.structure import (
     step_mask_of,
     unmasked,
 )
+from numpyro_dgm.joints.values import base_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -76,10 +85,15 @@ def side_by_particle(
 
 
 def read_particle(
-    model_trace: Trace, guide_trace: Trace, structure: Structure, *, analytic_kl: bool
+    model_trace: Trace,
+    guide_trace: Trace,
+    structure: Structure,
+    *,
+    analytic_kl: bool,
+    objectives: tuple[str, ...] = (),
 ) -> Runs:
     """Everything that terms may ask of one run: the layout and a record of arrays (values, log_p,
-    log_q, score, kl).
+    log_q, score, kl, objectives).
 
     What is not read costs nothing under jit.
     """
@@ -99,6 +113,7 @@ def read_particle(
         "score": reader.scored("score", latents),
         "density_scale": {name: reader.density_scale(guide_trace[name]) for name in latents},
         "kl": reader.scored("kl", latents if analytic_kl else ()),
+        "objectives": reader.objectives([n for n in observed + latents if n in objectives]),
     }
     return Runs(reader.layout(), record)
 
@@ -151,6 +166,18 @@ class _Reader:
             found[name] = u, self.reduce(log_jacobian, self.guide_trace[name], scaled=False)
         return found
 
+    def objectives(self, names: Sequence[str]) -> dict[str, dict[str, Array]]:
+        """What the distributions of sites in model and guide want to be small beside -log p."""
+        found: dict[str, dict[str, Array]] = {}
+        for name in names:
+            sites = (trace[name] for trace in (self.model_trace, self.guide_trace) if name in trace)
+            found[name] = {
+                part: self.reduce(cost, site)
+                for site in sites
+                for part, cost in _costs_of(site).items()
+            }
+        return found
+
     def layout(self) -> Layout:
         latents = self.structure.latent_sites
         fns = {name: self.guide_trace[name]["fn"] for name in latents}
@@ -159,7 +186,7 @@ class _Reader:
         return Layout(
             structure=self.structure,
             drawn={
-                name: Drawn(type(fn).__name__, bool(fn.has_rsample), draws_nothing(fn))
+                name: Drawn(type(base_of(fn)).__name__, bool(fn.has_rsample), draws_nothing(fn))
                 for name, fn in fns.items()
             },
             model_order=tuple(name for name in self.model_trace if name in latents),
@@ -231,6 +258,30 @@ class _Reader:
         if not inside and not draws_nothing(site["fn"]):  # those say themselves how they count
             raise ValueError(self.structure.missing_scale(site["name"]))
         return _own_scale(site) / self.structure.data_scale
+
+
+def _costs_of(site: Site) -> dict[str, Array]:
+    """What the distribution of a site wants to be small beside -log p, (*batch,) each by name: what
+    its `objective(value)` returns; {} for one that has none.
+    """
+    value, fn = site["value"], site["fn"]
+    return _costs(site["name"], fn, value, jnp.ndim(value) - fn.event_dim)
+
+
+def _costs(name: str, fn: Any, value: Array, batch_ndim: int) -> dict[str, Array]:
+    if hasattr(fn, "objective"):
+        return checked_costs(name, fn.objective(value), batch_ndim)
+    if not isinstance(fn, Independent | MaskedDistribution | ExpandedDistribution):
+        return {}
+    if isinstance(fn, Independent):
+        own = fn.reinterpreted_batch_ndims
+        costs = _costs(name, fn.base_dist, value, batch_ndim + own)
+        return {part: sum_rightmost(cost, own) for part, cost in costs.items()}
+    costs = _costs(name, fn.base_dist, value, batch_ndim)
+    mask = mask_of(fn)
+    if mask is None:
+        return costs
+    return {part: jnp.where(mask, cost, 0.0) for part, cost in costs.items()}
 
 
 def _own_scale(site: Site) -> float | Array:

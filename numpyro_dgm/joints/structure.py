@@ -14,6 +14,7 @@ from numpyro.distributions import (
 from dgm_core import structure
 from dgm_core.structure import Plate, Structure
 from numpyro_dgm.compat import is_scanned, mask_of
+from numpyro_dgm.conditionals.codebooks import Quantized
 
 Site: TypeAlias = dict[str, Any]
 Trace: TypeAlias = dict[str, Site]
@@ -45,10 +46,12 @@ def mutable_sites(trace: Trace) -> dict[str, Any]:
 
 
 def draws_nothing(fn: Any) -> bool:
-    """Whether a distribution is determined by what was drawn before: a Delta, or a factor's."""
+    """Whether a distribution is determined by what was drawn before: a Delta, the codes of a
+    quantizer, or a factor's.
+    """
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return isinstance(fn, Delta | Unit)
+    return isinstance(fn, Delta | Unit | Quantized)
 
 
 def unmasked(fn: Any) -> Any:

@@ -20,6 +20,7 @@ from numpyro_dgm.losses.bounds.likelihood import NLL, Reconstruction
 from numpyro_dgm.losses.bounds.wake_sleep import WakeSleep
 from numpyro_dgm.losses.bounds.weighted import JVI, Renyi, TailAdaptive
 from numpyro_dgm.losses.constraints import KL, Constraint, Multiplier
+from numpyro_dgm.losses.objectives import Commitment, Objective
 from numpyro_dgm.losses.recipes import aae, factor_vae, info_vae, vae_gan, wae
 from numpyro_dgm.losses.samples.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from numpyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWasserstein
@@ -36,6 +37,7 @@ __all__ = [
     "R2",
     "RBF",
     "AdversarialTerm",
+    "Commitment",
     "Constraint",
     "ContrastiveDistillation",
     "Critic",
@@ -53,6 +55,7 @@ __all__ = [
     "Multiplier",
     "MutualInformation",
     "NoiseRegularizer",
+    "Objective",
     "PowerLoss",
     "ProjectionCritic",
     "RatioELBO",

@@ -251,6 +251,7 @@ class Loss(WeightedSum["Loss"]):
             share_globals=any(term.shares_globals for _, term in self.terms),
             vectorize=chosen(vectorize, self),
             analytic_kl=any(term.analytic_kl for _, term in self.terms),
+            objectives=tuple(name for _, term in self.terms for name in term.objectives),
             mutable_state=mutable_state,
         )
 
@@ -264,7 +265,8 @@ class Term(Loss):
     sign: -1 for a bound, which is maximized, +1 for a divergence or a cost;  num_particles: how
     many draws of the guide it needs; shares_globals: whether global latents must be drawn once for
     all particles;  analytic_kl: whether it asks for KL parts in closed form; guided: whether it
-    makes no sense without a guide;  enumerate: the sites whose values it enumerates.
+    makes no sense without a guide;  enumerate: the sites whose values it enumerates;  objectives:
+    the sites whose distributions are asked for theirs (`InferenceJoint.objectives`).
 
     A term that keeps something from step to step also writes `init_state(joints)` and
     `update(state, joints, step)`, in NumPyro with a further argument `key`; `estimate` reads
@@ -282,6 +284,7 @@ class Term(Loss):
     num_updates: int = 1
     sites: tuple[str, ...] = ()
     enumerate: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
     guided: bool = True
 
     def __init__(self) -> None:

@@ -165,7 +165,7 @@ class Constraint(AdversarialTerm):
             Multiplier(initial, signed=self.kind == "equal"),
             optim=_DEFAULT if optim is None else optim,
         )
-        self.term, self.initial = term, float(initial)
+        self.term, self.initial, self.objectives = term, float(initial), term.objectives
         self.num_particles, self.shares_globals, self.analytic_kl, self.guided = (
             term.num_particles,
             term.shares_globals,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from math import prod, sqrt
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,6 +14,7 @@ import numpyro
 from jax import Array
 
 from dgm_core.arguments import check_choice, check_count, check_fraction
+from numpyro_dgm.nn.states import Stateful
 
 __all__ = ["BatchNorm", "Dropout", "LayerNorm", "Linear", "activate", "check_activation"]
 
@@ -102,14 +102,7 @@ def _weight_and_bias(key: Array, in_dim: int, out_dim: int) -> tuple[Array, Arra
     return both[:, :-1], both[:, -1]
 
 
-class RunningStatistics:
-    """Where a registered BatchNorm finds its running statistics: one entry of a mutable site."""
-
-    def __init__(self, site: dict[str, Any], name: str) -> None:
-        self.site, self.name = site, name
-
-
-class BatchNorm(eqx.Module):
+class BatchNorm(Stateful):
     """Batch normalization over all leading dimensions, y = weight (x - mean) / sqrt(variance +
     1e-5) + bias.
 
@@ -135,9 +128,6 @@ class BatchNorm(eqx.Module):
 
     weight: Array
     bias: Array
-    running: (
-        RunningStatistics | None
-    )  # set by `register`, in whose mutable site the statistics live
     dim: int = eqx.field(static=True)
 
     def __init__(self, dim: int) -> None:
@@ -152,7 +142,7 @@ class BatchNorm(eqx.Module):
             raise ValueError(
                 f"BatchNorm expects a last dimension of {self.dim}, got shape {x.shape}."
             )
-        stored = statistics_of(self)
+        stored = self.state
         if EVALUATION.get():
             mean, variance = stored["running_mean"], stored["running_var"]
         else:
@@ -163,22 +153,13 @@ class BatchNorm(eqx.Module):
                     "last batch of one by drop_last=True."
                 )
             mean, variance = jnp.mean(x, range(x.ndim - 1)), jnp.var(x, range(x.ndim - 1))
-            if self.running:
-                new = {"running_mean": mean, "running_var": variance * (count / (count - 1))}
-                self.running.site[self.running.name] = jax.lax.stop_gradient(
-                    {name: 0.9 * stored[name] + 0.1 * value for name, value in new.items()}
-                )
+            new = {"running_mean": mean, "running_var": variance * (count / (count - 1))}
+            self.keep({name: 0.9 * stored[name] + 0.1 * value for name, value in new.items()})
         return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * self.weight + self.bias
 
-
-def initial_statistics(norm: BatchNorm) -> dict[str, Array]:
-    """The running statistics before the first step."""
-    return {"running_mean": jnp.zeros(norm.dim), "running_var": jnp.ones(norm.dim)}
-
-
-def statistics_of(norm: BatchNorm) -> dict[str, Array]:
-    """The running statistics as they are."""
-    return norm.running.site[norm.running.name] if norm.running else initial_statistics(norm)
+    def initial_state(self) -> dict[str, Array]:
+        """The running statistics before the first step."""
+        return {"running_mean": jnp.zeros(self.dim), "running_var": jnp.ones(self.dim)}
 
 
 class Dropout(eqx.Module):

@@ -9,7 +9,7 @@ import numpyro
 from jax import Array
 from numpyro.primitives import mutable
 
-from numpyro_dgm.nn.layers import BatchNorm, RunningStatistics, initial_statistics
+from numpyro_dgm.nn.states import Shelf, Stateful
 
 __all__ = ["register"]
 
@@ -25,6 +25,11 @@ def register(name: str, module: M) -> M:
     module without parameters is returned as it is. A parameter in two places, as of a layer that is
     used twice, is one; in NumPyro it is known by its array.
     """
+    return _with_places(name, _with_parameters(name, module))
+
+
+def _with_parameters(name: str, module: M) -> M:
+    """The module with its weights as one parameter of the program."""
     params, static = eqx.partition(module, eqx.is_inexact_array)
     leaves, structure = jax.tree.flatten(params)
     if not leaves:
@@ -38,29 +43,29 @@ def register(name: str, module: M) -> M:
     value = numpyro.param(f"{name}$params", lambda _: initial, arrays=jax.tree.leaves(initial))
     values = iter(jax.tree.leaves(value))
     found = [None if leaf is None else next(values) for leaf in own]
-    module = eqx.combine(jax.tree.unflatten(structure, [found[place] for place in first]), static)
-    norms = {
+    return eqx.combine(jax.tree.unflatten(structure, [found[place] for place in first]), static)
+
+
+def _with_places(name: str, module: M) -> M:
+    """The module whose parts find what they keep in one mutable site of the program."""
+    parts = {
         jax.tree_util.keystr(path, simple=True, separator="."): part
-        for path, part in jax.tree_util.tree_leaves_with_path(module, is_leaf=_is_norm)
-        if _is_norm(part)
+        for path, part in jax.tree_util.tree_leaves_with_path(module, is_leaf=_keeps)
+        if _keeps(part)
     }
-    if not norms:
+    if not parts:
         return module
-    state = mutable(
-        f"{name}$state", {path: initial_statistics(part) for path, part in norms.items()}
-    )
-    running = iter([RunningStatistics(state, path) for path in norms])
-    return jax.tree.map(
-        lambda part: (
-            eqx.tree_at(
-                lambda norm: norm.running, part, next(running), is_leaf=lambda leaf: leaf is None
-            )
-            if _is_norm(part)
-            else part
-        ),
-        module,
-        is_leaf=_is_norm,
-    )
+    state = mutable(f"{name}$state", {path: part.initial_state() for path, part in parts.items()})
+    running = iter([Shelf(state, path) for path in parts])
+
+    def placed(part: Any) -> Any:
+        if not _keeps(part):
+            return part
+        return eqx.tree_at(
+            lambda own: own.running, part, next(running), is_leaf=lambda leaf: leaf is None
+        )
+
+    return jax.tree.map(placed, module, is_leaf=_keeps)
 
 
 _CONSTANT = "$constant"
@@ -125,5 +130,5 @@ def check_tied(params: Mapping[str, Any], shared: Mapping[Place, Place]) -> None
             )
 
 
-def _is_norm(part: Any) -> bool:
-    return isinstance(part, BatchNorm)
+def _keeps(part: Any) -> bool:
+    return isinstance(part, Stateful) and bool(part.initial_state())

@@ -16,6 +16,7 @@ from pyro_dgm.conditionals.autoregressive import (
 from pyro_dgm.conditionals.base import Conditional, Parametric, positive, size_of
 from pyro_dgm.conditionals.bernoulli import Bernoulli
 from pyro_dgm.conditionals.beta import Beta, Kumaraswamy
+from pyro_dgm.conditionals.codebooks import CodePrior, Quantized
 from pyro_dgm.conditionals.continuous_bernoulli import ContinuousBernoulli
 from pyro_dgm.conditionals.coupled import CoupledLogisticMixture
 from pyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
@@ -38,6 +39,11 @@ from pyro_dgm.conditionals.product import (
     ProductOfExperts,
     product_of_normals,
 )
+from pyro_dgm.conditionals.quantized import (
+    FiniteScalarQuantizer,
+    Quantizer,
+    VectorQuantizer,
+)
 from pyro_dgm.conditionals.reshaped import Reshaped
 from pyro_dgm.conditionals.student_t import StudentT
 from pyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
@@ -50,6 +56,7 @@ __all__ = [
     "Beta",
     "Categorical",
     "CausalTransformer",
+    "CodePrior",
     "Combiner",
     "Conditional",
     "ContinuousBernoulli",
@@ -57,6 +64,7 @@ __all__ = [
     "DiagonalNormal",
     "DiscretizedLogisticMixture",
     "ExemplarPrior",
+    "FiniteScalarQuantizer",
     "FullRankNormal",
     "GatedPixelCNN",
     "GatedTransition",
@@ -84,6 +92,8 @@ __all__ = [
     "PixelSNAIL",
     "Pixels",
     "ProductOfExperts",
+    "Quantized",
+    "Quantizer",
     "Reshaped",
     "SparseTransformer",
     "StandardLogistic",
@@ -91,6 +101,7 @@ __all__ = [
     "Steps",
     "StudentT",
     "VampPrior",
+    "VectorQuantizer",
     "WaveNet",
     "positive",
     "product_of_normals",

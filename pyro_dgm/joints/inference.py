@@ -14,7 +14,7 @@ from dgm_core.enumeration import Enumeration
 from pyro_dgm.conditionals import NoDensityError
 from pyro_dgm.joints.by_value import ByValue
 from pyro_dgm.joints.enumerated import met_before
-from pyro_dgm.joints.reading import observed_mask, seen_value, side_by_particle
+from pyro_dgm.joints.reading import costs_of, observed_mask, seen_value, side_by_particle
 from pyro_dgm.joints.structure import (
     Structure,
     Trace,
@@ -23,6 +23,7 @@ from pyro_dgm.joints.structure import (
     random_sites,
     unmasked,
 )
+from pyro_dgm.joints.values import base_of
 
 __all__ = ["InferenceJoint"]
 
@@ -160,7 +161,7 @@ class InferenceJoint(ByValue):
 
     def distribution_name(self, name: str) -> str:
         """The distribution that the guide drew a site from, by name."""
-        return type(self._drawn(name)["fn"]).__name__
+        return type(base_of(self._drawn(name)["fn"])).__name__
 
     def is_reparameterized(self, name: str) -> bool:
         """Whether gradients pass through the drawn value of a site."""
@@ -181,6 +182,18 @@ class InferenceJoint(ByValue):
             lambda run: self._analytic_kl(run[1].nodes[name], run[0].nodes.get(name))
         )
         return self._at_draws(name, found)
+
+    def objectives(self, name: str) -> dict[str, Tensor]:
+        """What the distributions of a site in model and guide want to be small beside -log p, by
+        name and shaped as `log_prior_of`: what their methods `objective(value)` return.
+        """
+        sites = [[t.nodes[name] for t in run if name in t.nodes] for run in self.runs]
+        found = [[(site, costs_of(site)) for site in own] for own in sites]
+        parts = [
+            {part: self._reduce(cost, site) for site, costs in own for part, cost in costs.items()}
+            for own in found
+        ]
+        return {part: torch.cat([own[part] for own in parts]) for part in parts[0]}
 
     def values(self, name: str) -> Tensor:
         """The value of a site, (num_particles, *batch, *event) with the batch dimensions that the

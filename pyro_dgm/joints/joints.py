@@ -44,6 +44,7 @@ from pyro_dgm.joints.structure import (
 )
 from pyro_dgm.joints.values import base_of, side_by_side, with_vectors
 from pyro_dgm.nn import evaluation_mode
+from pyro_dgm.nn.states import repeated
 
 __all__ = ["Joints"]
 
@@ -232,7 +233,7 @@ class Joints:
             values = {name: rescaled(site, own, joint) for name, site in drawn.items()}
             live = guide
             if undrawn(guide):
-                with draws_of(guide, values, only=given):
+                with repeated(), draws_of(guide, values, only=given):
                     live = trace_of(self.guide, self.args, self.kwargs)
             live.nodes.update({name: guide.nodes[name] for name in joint.summed_sites})
             guide_trace = self._frozen(live, joint, values)
@@ -363,7 +364,7 @@ class Joints:
         """The guide run again at the values of a run, with constant parameters; what it states but
         does not draw is that of the run.
         """
-        with frozen_parameters(), draws_of(live, values):
+        with repeated(), frozen_parameters(), draws_of(live, values):
             trace = trace_of(self.guide, self.args, self.kwargs)
         drawn = [name for name in joint.latent_sites if name not in joint.summed_sites]
         if gone := [name for name in drawn if name not in trace.nodes]:

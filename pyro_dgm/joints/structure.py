@@ -20,6 +20,7 @@ from pyro.poutine.util import site_is_subsample
 from dgm_core import structure
 from dgm_core.structure import Plate, Site, Structure
 from pyro_dgm.compat import is_computed, mask_of
+from pyro_dgm.conditionals.codebooks import Quantized
 
 __all__ = ["Structure", "find_structure"]
 
@@ -72,10 +73,12 @@ def random_sites(trace: Trace) -> dict[str, Message]:
 
 
 def draws_nothing(fn: Any) -> bool:
-    """Whether a distribution is determined by what was drawn before: a Delta, or a factor's."""
+    """Whether a distribution is determined by what was drawn before: a Delta, the codes of a
+    quantizer, or a factor's.
+    """
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return isinstance(fn, Delta | Unit)
+    return isinstance(fn, Delta | Unit | Quantized)
 
 
 def undrawn(trace: Trace) -> list[str]:

@@ -184,7 +184,8 @@ class Term(Loss):
     sign: -1 for a bound, which is maximized, +1 for a divergence or a cost;  num_particles: how
     many draws of the guide it needs; shares_globals: whether global latents must be drawn once for
     all particles;  analytic_kl: whether it asks for KL parts in closed form; guided: whether it
-    makes no sense without a guide;  enumerate: the sites whose values it enumerates.
+    makes no sense without a guide;  enumerate: the sites whose values it enumerates;  objectives:
+    the sites whose distributions are asked for theirs (`InferenceJoint.objectives`).
 
     A term that keeps something from step to step also writes `init_state(joints)` and
     `update(state, joints, step)`, in NumPyro with a further argument `key`; `estimate` reads
@@ -202,6 +203,7 @@ class Term(Loss):
     num_updates: int = 1
     sites: tuple[str, ...] = ()
     enumerate: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
     guided: bool = True
 
     def __init__(self) -> None:

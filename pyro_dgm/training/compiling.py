@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_dgm.compat import as_graph, forget_processor
-from pyro_dgm.losses.state import sharing
+from pyro_dgm.nn.states import sharing
 from pyro_dgm.training.batches import Batch
 from pyro_dgm.training.step import Step
 

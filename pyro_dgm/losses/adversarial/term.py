@@ -28,8 +28,8 @@ from pyro_dgm.losses.adversarial.critics import default_critic
 from pyro_dgm.losses.adversarial.regularizers import Once, Regularizer
 from pyro_dgm.losses.base import Term, Weight
 from pyro_dgm.losses.formulas import attach_gradient
-from pyro_dgm.losses.state import averaged
 from pyro_dgm.nn.optimizers import Adam, build_optimizer, check_optimizer
+from pyro_dgm.nn.states import averaged
 
 __all__ = ["AdversarialTerm"]
 

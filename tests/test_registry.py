@@ -57,6 +57,7 @@ ELSEWHERE = {
     "VectorQuantizer": ("twins/test_quantizers.py", "keeps codes: twins step by step"),
     "WaveNet": ("autoregressive/test_wavenet.py", "both libraries side by side"),
     "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),
+    "forecast": ("sequences/test_forecasts.py", "of sequences alone"),
     "composed": ("core/test_attention.py", "a function of numpy, the same in both"),
     "evaluation_mode": ("contracts/test_networks.py", "changes how networks run"),
     "positive": ("twins/test_functions.py", "a function of numbers"),

@@ -12,6 +12,7 @@ from numpyro_dgm.evaluation.arviz import to_arviz
 from numpyro_dgm.evaluation.calibration import calibrate
 from numpyro_dgm.evaluation.collapse import collapse
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
+from numpyro_dgm.evaluation.forecasts import forecast
 from numpyro_dgm.evaluation.gaps import inference_gaps
 from numpyro_dgm.evaluation.groups import global_log_weights, local_log_weights
 from numpyro_dgm.evaluation.likelihood import log_likelihood
@@ -34,6 +35,7 @@ __all__ = [
     "compare_guides",
     "elbo_surgery",
     "fit_prior",
+    "forecast",
     "generate",
     "global_log_weights",
     "inference_gaps",

@@ -126,7 +126,14 @@ def guides(model: Model, x: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarra
             local,
         ),
         "marginals": (zero, m, v),
+        "filtering marginals": (zero, *filtered(model, x)),
     }
+
+
+def filtered(model: Model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each state of a scalar model given the data so far."""
+    found = [model.posterior(x[: t + 1]) for t in range(len(x))]
+    return tuple(np.array([part[-1].flat[-1] for part in parts]) for parts in zip(*found))
 
 
 def sigma_points(gains: np.ndarray, offsets: np.ndarray, variances: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ LOSES = {
     "mean field": -7.27625484,
     "no future": -7.49424188,
     "marginals": -7.57974991,
+    "filtering marginals": -8.90067182,
 }
 
 

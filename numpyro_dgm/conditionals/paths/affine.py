@@ -21,6 +21,7 @@ from numpyro_dgm.conditionals.paths.base import (
     batch_of,
     by_step,
     cleared,
+    continued_shape,
     mask_of,
     previous,
     total,
@@ -126,6 +127,14 @@ class _AffineMarkovDistribution(OfSteps, Distribution):
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         noise = jax.random.normal(key, (*sample_shape, *self.scales.shape), self.scales.dtype)
         return self._masked(chained(self.gains, self.offsets + self.scales * noise))
+
+    def continued(self, key: Array, value: Array, lengths: Array) -> Array:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
+        shape, known = continued_shape(self, value), mask_of(lengths, self.event_shape[0])
+        noise = jax.random.normal(key, (*shape, *self.event_shape), self.scales.dtype)
+        drawn, known = self.offsets + self.scales * noise, known[..., None]
+        inputs = jnp.where(known, value, drawn)
+        return self._masked(chained(jnp.where(known, 0.0, self.gains), inputs))
 
     def log_prob(self, value: Array) -> Array:
         check_path(jnp.shape(value), self.event_shape)

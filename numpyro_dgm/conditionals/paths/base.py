@@ -12,7 +12,7 @@ from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape, check_context, parts_of
-from dgm_core.paths import check_observed, is_sequence
+from dgm_core.paths import check_observed, check_path, is_sequence
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.nn.contexts import batch_shape_of, visible
 from numpyro_dgm.nn.sequences import checked_lengths
@@ -85,12 +85,20 @@ class ObservedPath(Path):
         self, context: Any = None, lengths: Any = None, observed: Array | None = None
     ) -> Distribution:
         """The distribution given `context`, the lengths, and which steps are observed."""
+        return self.along(*self.checked(context, lengths, observed))
+
+    def checked(self, context: Any, lengths: Any, observed: Any) -> tuple[Any, Any, Any]:
+        """What the conditional is called with, checked.
+
+        Raises:
+            ValueError: for a context, lengths or a mask that do not fit.
+        """
         check_context(self, context, self.context_shape)
         if lengths is not None:
             lengths = checked_lengths(lengths, self.length)
         if observed is not None:
             check_observed(observed, self.length)
-        return self.along(visible(context, self.context_shape), lengths, observed)
+        return visible(context, self.context_shape), lengths, observed
 
     @abstractmethod
     def along(
@@ -110,6 +118,13 @@ class OfSteps:
     def step_mask(self) -> Array | None:
         """Which steps (*batch, length) log_prob looks at; None for all."""
         return mask_of(self.lengths, self.event_shape[0], self.observed)
+
+
+def continued_shape(distribution: Any, value: Array) -> tuple[int, ...]:
+    """The batch shape of paths that continue `value`; ValueError if that is no path."""
+    check_path(jnp.shape(value), distribution.event_shape)
+    batch = value.shape[: value.ndim - len(distribution.event_shape)]
+    return jnp.broadcast_shapes(batch, distribution.batch_shape)
 
 
 def batch_of(

@@ -1,6 +1,6 @@
 """Hidden Markov models, the states summed out."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -19,12 +19,22 @@ from numpyro_dgm.conditionals.paths.base import (
     OfSteps,
     batch_of,
     cleared,
+    continued_shape,
     filled,
     known,
     mask_of,
 )
 
 __all__ = ["HiddenMarkov"]
+
+
+class FilteredStates(NamedTuple):
+    """What the filter of a hidden Markov model leaves of each step: (*batch, T) and (*batch, T,
+    num_states).
+    """
+
+    log_probs: Array  # log p(x_t | x_1, ..., x_{t-1})
+    log_odds: Array  # log p(s_t | x_1, ..., x_t)
 
 
 class HiddenMarkov(ObservedPath):
@@ -83,6 +93,40 @@ class HiddenMarkov(ObservedPath):
         batch = batch_of(None, (), lengths, observed)
         return _HiddenMarkovDistribution(self, lengths, observed, batch)
 
+    def filtered(
+        self, x: Array, lengths: Any = None, observed: Array | None = None
+    ) -> FilteredStates:
+        """log p(x_t | x_1, ..., x_{t-1}) and log p(s_t | x_1, ..., x_t), for x (*batch, T, ...);
+        lengths and observed as in a call of the conditional.
+        """
+        _, lengths, observed = self.checked(None, lengths, observed)
+        forward = self.forward_pass(x, lengths, observed)
+        totals = logsumexp(forward, -1)
+        before = jnp.concatenate([jnp.zeros_like(totals[..., :1]), totals[..., :-1]], -1)
+        log_probs = jnp.where(jnp.isinf(before), before, totals - before)
+        mask = mask_of(lengths, self.length, observed)
+        return FilteredStates(cleared(log_probs, mask, 0), forward - totals[..., None])
+
+    def forward_pass(self, x: Array, lengths: Array | None, observed: Array | None) -> Array:
+        """log p(x_1, ..., x_t, s_t) (*batch, T, num_states)."""
+        check_path(jnp.shape(x), self.event_shape)
+        emissions = self.emission(jnp.arange(self.num_states))
+        mask = mask_of(lengths, self.length, observed)
+        x = filled(x, mask, constraints.independent(emissions.support, 1))
+        x = jnp.expand_dims(x, -len(self.event_shape))
+        scores = emissions.log_prob(x)  # (*batch, T, num_states)
+        scores = scores if mask is None else cleared(scores, mask)
+        transition = jax.nn.log_softmax(self.transition)
+
+        def step(forward: Array, score: Array) -> tuple[Array, Array]:
+            # a step with scores of zero changes no sum
+            forward = logsumexp(forward[..., :, None] + transition, -2) + score
+            return forward, forward
+
+        forward = jax.nn.log_softmax(self.initial) + scores[..., 0, :]
+        _, later = jax.lax.scan(step, forward, jnp.moveaxis(scores, -2, 0)[1:])
+        return jnp.moveaxis(jnp.concatenate([forward[None], later]), 0, -2)
+
     def _sizes(self) -> tuple[str, ...]:
         return (repr(self.emission),)
 
@@ -117,39 +161,49 @@ class _HiddenMarkovDistribution(OfSteps, Distribution):
         )
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        start, emitted, *keys = jax.random.split(key, self.model.length + 1)
-        first = dist.Categorical(logits=self.model.initial).expand(
-            (*sample_shape, *self.batch_shape)
-        )
-        states = [first.sample(start)]
-        if keys:
+        keys = jax.random.split(key)
+        states = self._states(keys[0], (*sample_shape, *self.batch_shape))
+        return jax.lax.stop_gradient(self._emitted(keys[1], states))
 
-            def step(state: Array, key: Array) -> tuple[Array, Array]:
-                state = dist.Categorical(logits=self.model.transition[state]).sample(key)
-                return state, state
+    def continued(self, key: Array, value: Array, lengths: Array) -> Array:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, ...), its
+        steps that are missing left out.
+        """
+        shape, event_dim = continued_shape(self, value), len(self.event_shape) - 1
+        seen, keys = mask_of(lengths, self.model.length), jax.random.split(key, 3)
+        odds = self.model.filtered(value, lengths, self.observed).log_odds
+        ends = dist.Categorical(logits=odds).expand((*shape, self.model.length)).sample(keys[0])
+        x = self._emitted(keys[1], self._states(keys[2], shape, ends, seen))
+        return jnp.where(seen[(..., *[None] * event_dim)], value, x)
 
-            states.append(jax.lax.scan(step, states[0], jnp.stack(keys))[1])
-        path = jnp.moveaxis(jnp.concatenate([states[0][None], *states[1:]]), 0, -1)
-        x = self.model.emission(path).sample(emitted)
-        return jax.lax.stop_gradient(cleared(x, self._mask, len(self.event_shape) - 1))
+    def _states(
+        self,
+        key: Array,
+        shape: tuple[int, ...],
+        value: Array | None = None,
+        seen: Array | None = None,
+    ) -> Array:
+        """States (*shape, T), with the values of the steps that are seen."""
+
+        def step(state: Array, given: Any) -> tuple[Array, Array]:
+            key, t = given
+            logits = jnp.where(t, self.model.transition[state], self.model.initial)
+            state = dist.Categorical(logits=logits).sample(key)
+            if value is not None and seen is not None:
+                state = jnp.where(seen[..., t], value[..., t], state)
+            return state, state
+
+        steps = jax.random.split(key, self.model.length), jnp.arange(self.model.length)
+        first = jnp.zeros(shape, jnp.result_type(int))
+        return jnp.moveaxis(jax.lax.scan(step, first, steps)[1], 0, -1)
+
+    def _emitted(self, key: Array, states: Array) -> Array:
+        x = self.model.emission(states).sample(key)
+        return cleared(x, self._mask, len(self.event_shape) - 1)
 
     def log_prob(self, value: Array) -> Array:
-        check_path(jnp.shape(value), self.event_shape)
-        length, event_dim = self.model.length, len(self.event_shape) - 1
-        mask = mask_of(self.lengths, length, self.observed)
-        value = jnp.expand_dims(filled(value, mask, self.support), -1 - event_dim)
-        scores = self.emissions.log_prob(value)  # (*batch, length, num_states)
-        if mask is not None:
-            scores = cleared(scores, mask)
-        transition = jax.nn.log_softmax(self.model.transition)
-
-        def step(forward: Array, score: Array) -> tuple[Array, None]:
-            return logsumexp(forward[..., :, None] + transition, -2) + score, None
-
-        forward = jax.nn.log_softmax(self.model.initial) + scores[..., 0, :]
-        # a step with scores of zero changes no sum
-        forward, _ = jax.lax.scan(step, forward, jnp.moveaxis(scores, -2, 0)[1:])
-        log_prob = known(logsumexp(forward, -1), self.lengths, length)
+        forward = self.model.forward_pass(value, self.lengths, self.observed)
+        log_prob = known(logsumexp(forward[..., -1, :], -1), self.lengths, self.model.length)
         return jnp.broadcast_to(log_prob, jnp.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @property

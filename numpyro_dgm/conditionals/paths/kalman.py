@@ -20,6 +20,7 @@ from numpyro_dgm.conditionals.paths.base import (
     OfSteps,
     batch_of,
     cleared,
+    continued_shape,
     mask_of,
     total,
 )
@@ -94,6 +95,7 @@ class LinearGaussian(ObservedPath):
         x_1, ..., x_t, for x (*batch, T, x_dim); all else as in a call of the conditional.
         """
         check_path(x.shape, self.event_shape)
+        context, lengths, observed = self.checked(context, lengths, observed)
         if context is not None:
             random = mask_of(lengths, self.length)
             context = cleared(context, random, len(self.context_shape) - 1)
@@ -138,6 +140,21 @@ class _Evidence(OfSteps, Distribution):
         prior = self.model.prior.along(self.controls, self.lengths).expand(self.batch_shape)
         z = prior.sample(states, sample_shape)
         return Steps(self.model.emission, self.model.length).along(z, self.lengths).sample(steps)
+
+    def continued(self, key: Array, value: Array, lengths: Array) -> Array:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, x_dim), its
+        steps that are missing left out.
+        """
+        shape, known = continued_shape(self, value), mask_of(lengths, self.model.length)
+        keys = jax.random.split(key, 3)
+        ends = self.model.filtered(value, self.controls, lengths, self.observed)
+        means = jnp.broadcast_to(ends.means, (*shape, *ends.means.shape[-2:]))
+        noise = jax.random.normal(keys[0], means.shape, means.dtype)
+        states = means + times(jnp.linalg.cholesky(ends.covariances), noise)
+        prior = self.model.prior.along(self.controls, self.lengths)
+        z = prior.continued(keys[1], states, lengths)
+        x = Steps(self.model.emission, self.model.length).along(z, self.lengths)
+        return x.continued(keys[2], cleared(value, known), lengths)
 
     def log_prob(self, value: Array) -> Array:
         check_path(jnp.shape(value), self.event_shape)

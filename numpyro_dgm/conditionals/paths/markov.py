@@ -17,6 +17,7 @@ from numpyro_dgm.conditionals.paths.base import (
     Path,
     batch_of,
     cleared,
+    continued_shape,
     filled,
     mask_of,
     total,
@@ -141,26 +142,49 @@ class _MarkovDistribution(OfSteps, Distribution):
         )
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        path = self._drawn(key, (*sample_shape, *self.batch_shape))
+        return path if self.has_rsample else jax.lax.stop_gradient(path)
+
+    def continued(self, key: Array, value: Array, lengths: Array) -> Array:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
+        shape, known = continued_shape(self, value), mask_of(lengths, self.chain.length)
+        return self._drawn(key, shape, cleared(value, known), known)
+
+    def _drawn(
+        self,
+        key: Array,
+        shape: tuple[int, ...],
+        value: Array | None = None,
+        known: Array | None = None,
+    ) -> Array:
+        """Paths (*shape, T, z_dim), with the values of the steps that are known."""
         start, *keys = jax.random.split(key, self.chain.length)
-        first = self.chain.first(self._control(0)).expand((*sample_shape, *self.batch_shape))
-        state = first.sample(start)
         controls = None
         if self.controls is not None:  # time first
             controls = jnp.moveaxis(self.controls, -len(self.chain.context_shape), 0)[1:]
+        given = [None, None]
+        if value is not None and known is not None:
+            given = [jnp.moveaxis(value, -2, 0), jnp.moveaxis(known[..., None], -2, 0)]
 
-        def step(state: Array, given: tuple[Array, Array | None]) -> tuple[Array, Array]:
-            state = self.chain.after(state, given[1]).sample(given[0])
+        def kept(state: Array, value: Array | None, known: Array | None) -> Array:
+            return state if known is None else jnp.where(known, value, state)
+
+        def step(state: Array, given: Any) -> tuple[Array, Array]:
+            key, control, *own = given
+            state = kept(self.chain.after(state, control).sample(key), *own)
             return state, state
 
+        state = self.chain.first(self._control(0)).expand(shape).sample(start)
+        first, later = [jax.tree.map(lambda x, i=i: x[i], given) for i in (0, slice(1, None))]
+        state = kept(state, *first)
         if keys:
-            dtype = jax.eval_shape(step, state, (start, self._control(0)))[0].dtype
+            dtype = jax.eval_shape(step, state, (start, self._control(0), *first))[0].dtype
             state = state.astype(dtype)
-            _, later = jax.lax.scan(step, state, (jnp.stack(keys), controls))
-            path = jnp.concatenate([state[None], later])
+            _, following = jax.lax.scan(step, state, (jnp.stack(keys), controls, *later))
+            path = jnp.concatenate([state[None], following])
         else:
             path = state[None]
-        path = cleared(jnp.moveaxis(path, 0, -2), mask_of(self.lengths, self.chain.length))
-        return path if self.has_rsample else jax.lax.stop_gradient(path)
+        return cleared(jnp.moveaxis(path, 0, -2), mask_of(self.lengths, self.chain.length))
 
     def log_prob(self, value: Array) -> Array:
         check_path(jnp.shape(value), self.event_shape)

@@ -15,6 +15,7 @@ from numpyro_dgm.conditionals.paths.base import (
     OfSteps,
     batch_of,
     cleared,
+    continued_shape,
     filled,
     mask_of,
     total,
@@ -104,6 +105,13 @@ class _StepsDistribution(OfSteps, Distribution):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         return self._masked(self.steps.sample(key, sample_shape))
+
+    def continued(self, key: Array, value: Array, lengths: Array) -> Array:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, ...)."""
+        drawn = self.expand(continued_shape(self, value)).sample(key)
+        known = mask_of(lengths, self.event_shape[0])
+        event_dim = len(self.event_shape) - 1
+        return self._masked(jnp.where(known[(..., *[None] * event_dim)], value, drawn))
 
     def log_prob(self, value: Array) -> Array:
         check_path(jnp.shape(value), self.event_shape)

@@ -19,6 +19,7 @@ from pyro_dgm.conditionals.paths.base import (
     batch_of,
     by_step,
     cleared,
+    continued_shape,
     mask_of,
     previous,
     total,
@@ -119,6 +120,14 @@ class _AffineMarkovDistribution(OfSteps, TorchDistribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = torch.randn(shape, dtype=self.scales.dtype, device=self.scales.device)
         return self._masked(chained(self.gains, self.offsets + self.scales * noise))
+
+    def continued(self, value: Tensor, lengths: Tensor) -> Tensor:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
+        shape, known = continued_shape(self, value), mask_of(lengths, self.event_shape[0])
+        noise = torch.randn_like(self.scales.expand(*shape, -1, -1))
+        drawn, known = self.offsets + self.scales * noise, known[..., None]
+        inputs = torch.where(known, value, drawn)
+        return self._masked(chained(self.gains.masked_fill(known, 0.0), inputs))
 
     def log_prob(self, value: Tensor) -> Tensor:
         check_path(value.shape, self.event_shape)

@@ -12,7 +12,7 @@ from torch.distributions import transform_to
 
 from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape, check_context, parts_of
-from dgm_core.paths import check_observed, is_sequence
+from dgm_core.paths import check_observed, check_path, is_sequence
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.nn.contexts import batch_shape_of, visible
 from pyro_dgm.nn.sequences import checked_lengths
@@ -78,12 +78,20 @@ class ObservedPath(Path):
         self, context: Any = None, lengths: Any = None, observed: Tensor | None = None
     ) -> TorchDistribution:
         """The distribution given `context`, the lengths, and which steps are observed."""
+        return self.along(*self.checked(context, lengths, observed))
+
+    def checked(self, context: Any, lengths: Any, observed: Any) -> tuple[Any, Any, Any]:
+        """What the conditional is called with, checked.
+
+        Raises:
+            ValueError: for a context, lengths or a mask that do not fit.
+        """
         check_context(self, context, self.context_shape)
         if lengths is not None:
             lengths = checked_lengths(lengths, self.length)
         if observed is not None:
             check_observed(observed, self.length)
-        return self.along(visible(context, self.context_shape), lengths, observed)
+        return visible(context, self.context_shape), lengths, observed
 
     @abstractmethod
     def along(
@@ -103,6 +111,13 @@ class OfSteps:
     def step_mask(self) -> Tensor | None:
         """Which steps (*batch, length) log_prob looks at; None for all."""
         return mask_of(self.lengths, self.event_shape[0], self.observed)
+
+
+def continued_shape(distribution: Any, value: Tensor) -> torch.Size:
+    """The batch shape of paths that continue `value`; ValueError if that is no path."""
+    check_path(value.shape, distribution.event_shape)
+    batch = value.shape[: value.ndim - len(distribution.event_shape)]
+    return torch.broadcast_shapes(batch, distribution.batch_shape)
 
 
 def batch_of(

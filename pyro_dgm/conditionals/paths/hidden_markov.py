@@ -1,6 +1,6 @@
 """Hidden Markov models, the states summed out."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pyro import distributions as dist
@@ -16,12 +16,22 @@ from pyro_dgm.conditionals.paths.base import (
     OfSteps,
     batch_of,
     cleared,
+    continued_shape,
     filled,
     known,
     mask_of,
 )
 
 __all__ = ["HiddenMarkov"]
+
+
+class FilteredStates(NamedTuple):
+    """What the filter of a hidden Markov model leaves of each step: (*batch, T) and (*batch, T,
+    num_states).
+    """
+
+    log_probs: Tensor  # log p(x_t | x_1, ..., x_{t-1})
+    log_odds: Tensor  # log p(s_t | x_1, ..., x_t)
 
 
 class HiddenMarkov(ObservedPath):
@@ -74,6 +84,34 @@ class HiddenMarkov(ObservedPath):
         batch = batch_of(None, (), lengths, observed)
         return _HiddenMarkovDistribution(self, lengths, observed, batch)
 
+    def filtered(
+        self, x: Tensor, lengths: Any = None, observed: Tensor | None = None
+    ) -> FilteredStates:
+        """log p(x_t | x_1, ..., x_{t-1}) and log p(s_t | x_1, ..., x_t), for x (*batch, T, ...);
+        lengths and observed as in a call of the conditional.
+        """
+        _, lengths, observed = self.checked(None, lengths, observed)
+        forward = self.forward_pass(x, lengths, observed)
+        totals = forward.logsumexp(-1)
+        before = torch.cat([torch.zeros_like(totals[..., :1]), totals[..., :-1]], -1)
+        log_probs = torch.where(before.isinf(), before, totals - before)
+        mask = mask_of(lengths, self.length, observed)
+        return FilteredStates(cleared(log_probs, mask, 0), forward - totals[..., None])
+
+    def forward_pass(self, x: Tensor, lengths: Tensor | None, observed: Tensor | None) -> Tensor:
+        """log p(x_1, ..., x_t, s_t) (*batch, T, num_states)."""
+        check_path(x.shape, self.event_shape)
+        emissions = self.emission(torch.arange(self.num_states, device=self.initial.device))
+        mask = mask_of(lengths, self.length, observed)
+        x = filled(x, mask, constraints.independent(emissions.support, 1))
+        scores = emissions.log_prob(x.unsqueeze(-len(self.event_shape)))  # (*batch, T, num_states)
+        scores = scores if mask is None else cleared(scores, mask)
+        transition = self.transition.log_softmax(-1)
+        found = [self.initial.log_softmax(-1) + scores[..., 0, :]]
+        for t in range(1, self.length):  # a step with scores of zero changes no sum
+            found.append((found[-1][..., :, None] + transition).logsumexp(-2) + scores[..., t, :])
+        return torch.stack(found, -2)
+
     def _sizes(self) -> tuple[str, ...]:
         return (repr(self.emission),)
 
@@ -107,29 +145,40 @@ class _HiddenMarkovDistribution(OfSteps, TorchDistribution):
         return _HiddenMarkovDistribution(self.model, self.lengths, self.observed, shape)
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        shape = torch.Size(sample_shape) + self.batch_shape
         with torch.no_grad():
-            state = dist.Categorical(logits=self.model.initial).expand(shape).sample()
-            states = [state]
-            for _ in range(1, self.model.length):
-                state = dist.Categorical(logits=self.model.transition[state]).sample()
-                states.append(state)
-            x = self.model.emission(torch.stack(states, -1)).sample()
-            return cleared(x, self._mask, len(self.event_shape) - 1)
+            return self._emitted(self._states(torch.Size(sample_shape) + self.batch_shape))
+
+    def continued(self, value: Tensor, lengths: Tensor) -> Tensor:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, ...), its
+        steps that are missing left out.
+        """
+        shape, event_dim = continued_shape(self, value), len(self.event_shape) - 1
+        seen = mask_of(lengths, self.model.length)
+        with torch.no_grad():
+            odds = self.model.filtered(value, lengths, self.observed).log_odds
+            ends = dist.Categorical(logits=odds).expand((*shape, self.model.length)).sample()
+            x = self._emitted(self._states(shape, ends, seen))
+            return torch.where(seen[(..., *[None] * event_dim)], value, x)
+
+    def _states(
+        self, shape: torch.Size, value: Tensor | None = None, seen: Tensor | None = None
+    ) -> Tensor:
+        """States (*shape, T), with the values of the steps that are seen."""
+        states: list[Tensor] = []
+        for t in range(self.model.length):
+            logits = self.model.transition[states[-1]] if t else self.model.initial
+            state = dist.Categorical(logits=logits).expand(shape).sample()
+            if value is not None and seen is not None:
+                state = torch.where(seen[..., t], value[..., t], state)
+            states.append(state)
+        return torch.stack(states, -1)
+
+    def _emitted(self, states: Tensor) -> Tensor:
+        return cleared(self.model.emission(states).sample(), self._mask, len(self.event_shape) - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        check_path(value.shape, self.event_shape)
-        length, event_dim = self.model.length, len(self.event_shape) - 1
-        mask = mask_of(self.lengths, length, self.observed)
-        value = filled(value, mask, self.support).unsqueeze(-1 - event_dim)
-        scores = self.emissions.log_prob(value)  # (*batch, length, num_states)
-        if mask is not None:
-            scores = cleared(scores, mask)
-        forward = self.model.initial.log_softmax(-1) + scores[..., 0, :]
-        transition = self.model.transition.log_softmax(-1)
-        for t in range(1, length):  # a step with scores of zero changes no sum
-            forward = (forward[..., :, None] + transition).logsumexp(-2) + scores[..., t, :]
-        log_prob = known(forward.logsumexp(-1), self.lengths, length)
+        forward = self.model.forward_pass(value, self.lengths, self.observed)
+        log_prob = known(forward[..., -1, :].logsumexp(-1), self.lengths, self.model.length)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @property

@@ -19,6 +19,7 @@ from pyro_dgm.conditionals.paths.base import (
     OfSteps,
     batch_of,
     cleared,
+    continued_shape,
     mask_of,
     total,
 )
@@ -87,6 +88,7 @@ class LinearGaussian(ObservedPath):
         x_1, ..., x_t, for x (*batch, T, x_dim); all else as in a call of the conditional.
         """
         check_path(x.shape, self.event_shape)
+        context, lengths, observed = self.checked(context, lengths, observed)
         if context is not None:
             random = mask_of(lengths, self.length)
             context = cleared(context, random, len(self.context_shape) - 1)
@@ -124,6 +126,19 @@ class _Evidence(OfSteps, TorchDistribution):
         prior = self.model.prior.along(self.controls, self.lengths).expand(self.batch_shape)
         z = prior.rsample(torch.Size(sample_shape))
         return Steps(self.model.emission, self.model.length).along(z, self.lengths).rsample()
+
+    def continued(self, value: Tensor, lengths: Tensor) -> Tensor:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, x_dim), its
+        steps that are missing left out.
+        """
+        shape, known = continued_shape(self, value), mask_of(lengths, self.model.length)
+        ends = self.model.filtered(value, self.controls, lengths, self.observed)
+        means = ends.means.expand(*shape, -1, -1)
+        states = means + times(torch.linalg.cholesky(ends.covariances), torch.randn_like(means))
+        prior = self.model.prior.along(self.controls, self.lengths)
+        z = prior.continued(states, lengths)
+        x = Steps(self.model.emission, self.model.length).along(z, self.lengths)
+        return x.continued(cleared(value, known), lengths)
 
     def log_prob(self, value: Tensor) -> Tensor:
         check_path(value.shape, self.event_shape)

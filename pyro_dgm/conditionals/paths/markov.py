@@ -15,6 +15,7 @@ from pyro_dgm.conditionals.paths.base import (
     Path,
     batch_of,
     cleared,
+    continued_shape,
     draw,
     filled,
     mask_of,
@@ -135,15 +136,31 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
         )
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        shape = torch.Size(sample_shape) + self.batch_shape
-        states = [draw(self.chain.first(self._control(0)).expand(shape))]
-        for t in range(1, self.chain.length):
-            states.append(draw(self.chain.after(states[-1], self._control(t))))
-        return cleared(torch.stack(states, -2), mask_of(self.lengths, self.chain.length))
+        return self._drawn(torch.Size(sample_shape) + self.batch_shape)
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(sample_shape)
+
+    def continued(self, value: Tensor, lengths: Tensor) -> Tensor:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
+        shape, known = continued_shape(self, value), mask_of(lengths, self.chain.length)
+        return self._drawn(shape, cleared(value, known), known)
+
+    def _drawn(
+        self, shape: torch.Size, value: Tensor | None = None, known: Tensor | None = None
+    ) -> Tensor:
+        """Paths (*shape, T, z_dim), with the values of the steps that are known."""
+        states: list[Tensor] = []
+        for t in range(self.chain.length):
+            if t:
+                state = draw(self.chain.after(states[-1], self._control(t)))
+            else:
+                state = draw(self.chain.first(self._control(0)).expand(shape))
+            if value is not None and known is not None:
+                state = torch.where(known[..., t, None], value[..., t, :], state)
+            states.append(state)
+        return cleared(torch.stack(states, -2), mask_of(self.lengths, self.chain.length))
 
     def log_prob(self, value: Tensor) -> Tensor:
         check_path(value.shape, self.event_shape)

@@ -15,6 +15,7 @@ from pyro_dgm.conditionals.paths.base import (
     OfSteps,
     batch_of,
     cleared,
+    continued_shape,
     filled,
     mask_of,
     total,
@@ -108,6 +109,13 @@ class _StepsDistribution(OfSteps, TorchDistribution):
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self._masked(self.steps.sample(torch.Size(sample_shape)))
+
+    def continued(self, value: Tensor, lengths: Tensor) -> Tensor:
+        """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, ...)."""
+        drawn = self.expand(continued_shape(self, value)).sample()
+        known = mask_of(lengths, self.event_shape[0])
+        event_dim = len(self.event_shape) - 1
+        return self._masked(torch.where(known[(..., *[None] * event_dim)], value, drawn))
 
     def log_prob(self, value: Tensor) -> Tensor:
         check_path(value.shape, self.event_shape)

@@ -22,6 +22,7 @@ from numpyro_dgm.conditionals.paths.base import (
     by_step,
     cleared,
     continued_shape,
+    first_steps,
     mask_of,
     previous,
     total,
@@ -130,7 +131,7 @@ class _AffineMarkovDistribution(OfSteps, Distribution):
 
     def continued(self, key: Array, value: Array, lengths: Array) -> Array:
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
-        shape, known = continued_shape(self, value), mask_of(lengths, self.event_shape[0])
+        shape, known = continued_shape(self, value), first_steps(lengths, self.event_shape[0])
         noise = jax.random.normal(key, (*shape, *self.event_shape), self.scales.dtype)
         drawn, known = self.offsets + self.scales * noise, known[..., None]
         inputs = jnp.where(known, value, drawn)

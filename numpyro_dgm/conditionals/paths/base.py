@@ -140,11 +140,16 @@ def batch_of(
     return jnp.broadcast_shapes(*batches)
 
 
+def first_steps(lengths: Array, length: int) -> Array:
+    """Which steps (*batch, length) are among the first `lengths`."""
+    return jnp.arange(length) < lengths[..., None]
+
+
 def mask_of(lengths: Array | None, length: int, observed: Array | None = None) -> Array | None:
     """Which steps are random, and observed (*batch, length); None for all."""
     if lengths is None:
         return observed
-    mask = jnp.arange(length) < lengths[..., None]
+    mask = first_steps(lengths, length)
     return mask if observed is None else mask & observed
 
 

@@ -21,6 +21,7 @@ from numpyro_dgm.conditionals.paths.base import (
     cleared,
     continued_shape,
     filled,
+    first_steps,
     known,
     mask_of,
 )
@@ -170,7 +171,7 @@ class _HiddenMarkovDistribution(OfSteps, Distribution):
         steps that are missing left out.
         """
         shape, event_dim = continued_shape(self, value), len(self.event_shape) - 1
-        seen, keys = mask_of(lengths, self.model.length), jax.random.split(key, 3)
+        seen, keys = first_steps(lengths, self.model.length), jax.random.split(key, 3)
         odds = self.model.filtered(value, lengths, self.observed).log_odds
         ends = dist.Categorical(logits=odds).expand((*shape, self.model.length)).sample(keys[0])
         x = self._emitted(keys[1], self._states(keys[2], shape, ends, seen))

@@ -21,6 +21,7 @@ from numpyro_dgm.conditionals.paths.base import (
     batch_of,
     cleared,
     continued_shape,
+    first_steps,
     mask_of,
     total,
 )
@@ -145,7 +146,7 @@ class _Evidence(OfSteps, Distribution):
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, x_dim), its
         steps that are missing left out.
         """
-        shape, known = continued_shape(self, value), mask_of(lengths, self.model.length)
+        shape, known = continued_shape(self, value), first_steps(lengths, self.model.length)
         keys = jax.random.split(key, 3)
         ends = self.model.filtered(value, self.controls, lengths, self.observed)
         means = jnp.broadcast_to(ends.means, (*shape, *ends.means.shape[-2:]))

@@ -19,6 +19,7 @@ from numpyro_dgm.conditionals.paths.base import (
     cleared,
     continued_shape,
     filled,
+    first_steps,
     mask_of,
     total,
 )
@@ -147,7 +148,7 @@ class _MarkovDistribution(OfSteps, Distribution):
 
     def continued(self, key: Array, value: Array, lengths: Array) -> Array:
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
-        shape, known = continued_shape(self, value), mask_of(lengths, self.chain.length)
+        shape, known = continued_shape(self, value), first_steps(lengths, self.chain.length)
         return self._drawn(key, shape, cleared(value, known), known)
 
     def _drawn(
@@ -162,12 +163,12 @@ class _MarkovDistribution(OfSteps, Distribution):
         controls = None
         if self.controls is not None:  # time first
             controls = jnp.moveaxis(self.controls, -len(self.chain.context_shape), 0)[1:]
-        given = [None, None]
+        given: tuple[Array, ...] = ()
         if value is not None and known is not None:
-            given = [jnp.moveaxis(value, -2, 0), jnp.moveaxis(known[..., None], -2, 0)]
+            given = jnp.moveaxis(value, -2, 0), jnp.moveaxis(known[..., None], -2, 0)
 
-        def kept(state: Array, value: Array | None, known: Array | None) -> Array:
-            return state if known is None else jnp.where(known, value, state)
+        def kept(state: Array, *given: Array) -> Array:
+            return jnp.where(given[1], given[0], state) if given else state
 
         def step(state: Array, given: Any) -> tuple[Array, Array]:
             key, control, *own = given

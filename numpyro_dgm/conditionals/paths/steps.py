@@ -17,6 +17,7 @@ from numpyro_dgm.conditionals.paths.base import (
     cleared,
     continued_shape,
     filled,
+    first_steps,
     mask_of,
     total,
 )
@@ -109,7 +110,7 @@ class _StepsDistribution(OfSteps, Distribution):
     def continued(self, key: Array, value: Array, lengths: Array) -> Array:
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, ...)."""
         drawn = self.expand(continued_shape(self, value)).sample(key)
-        known = mask_of(lengths, self.event_shape[0])
+        known = first_steps(lengths, self.event_shape[0])
         event_dim = len(self.event_shape) - 1
         return self._masked(jnp.where(known[(..., *[None] * event_dim)], value, drawn))
 

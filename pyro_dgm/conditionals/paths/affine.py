@@ -20,6 +20,7 @@ from pyro_dgm.conditionals.paths.base import (
     by_step,
     cleared,
     continued_shape,
+    first_steps,
     mask_of,
     previous,
     total,
@@ -123,7 +124,7 @@ class _AffineMarkovDistribution(OfSteps, TorchDistribution):
 
     def continued(self, value: Tensor, lengths: Tensor) -> Tensor:
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
-        shape, known = continued_shape(self, value), mask_of(lengths, self.event_shape[0])
+        shape, known = continued_shape(self, value), first_steps(lengths, self.event_shape[0])
         noise = torch.randn_like(self.scales.expand(*shape, -1, -1))
         drawn, known = self.offsets + self.scales * noise, known[..., None]
         inputs = torch.where(known, value, drawn)

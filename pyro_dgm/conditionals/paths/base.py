@@ -133,11 +133,16 @@ def batch_of(
     return torch.broadcast_shapes(*batches)
 
 
+def first_steps(lengths: Tensor, length: int) -> Tensor:
+    """Which steps (*batch, length) are among the first `lengths`."""
+    return torch.arange(length, device=lengths.device) < lengths[..., None]
+
+
 def mask_of(lengths: Tensor | None, length: int, observed: Tensor | None = None) -> Tensor | None:
     """Which steps are random, and observed (*batch, length); None for all."""
     if lengths is None:
         return observed
-    mask = torch.arange(length, device=lengths.device) < lengths[..., None]
+    mask = first_steps(lengths, length)
     return mask if observed is None else mask & observed
 
 

@@ -18,6 +18,7 @@ from pyro_dgm.conditionals.paths.base import (
     cleared,
     continued_shape,
     filled,
+    first_steps,
     known,
     mask_of,
 )
@@ -153,7 +154,7 @@ class _HiddenMarkovDistribution(OfSteps, TorchDistribution):
         steps that are missing left out.
         """
         shape, event_dim = continued_shape(self, value), len(self.event_shape) - 1
-        seen = mask_of(lengths, self.model.length)
+        seen = first_steps(lengths, self.model.length)
         with torch.no_grad():
             odds = self.model.filtered(value, lengths, self.observed).log_odds
             ends = dist.Categorical(logits=odds).expand((*shape, self.model.length)).sample()

@@ -20,6 +20,7 @@ from pyro_dgm.conditionals.paths.base import (
     batch_of,
     cleared,
     continued_shape,
+    first_steps,
     mask_of,
     total,
 )
@@ -131,7 +132,7 @@ class _Evidence(OfSteps, TorchDistribution):
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, x_dim), its
         steps that are missing left out.
         """
-        shape, known = continued_shape(self, value), mask_of(lengths, self.model.length)
+        shape, known = continued_shape(self, value), first_steps(lengths, self.model.length)
         ends = self.model.filtered(value, self.controls, lengths, self.observed)
         means = ends.means.expand(*shape, -1, -1)
         states = means + times(torch.linalg.cholesky(ends.covariances), torch.randn_like(means))

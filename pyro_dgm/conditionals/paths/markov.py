@@ -18,6 +18,7 @@ from pyro_dgm.conditionals.paths.base import (
     continued_shape,
     draw,
     filled,
+    first_steps,
     mask_of,
     total,
 )
@@ -144,7 +145,7 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
 
     def continued(self, value: Tensor, lengths: Tensor) -> Tensor:
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
-        shape, known = continued_shape(self, value), mask_of(lengths, self.chain.length)
+        shape, known = continued_shape(self, value), first_steps(lengths, self.chain.length)
         return self._drawn(shape, cleared(value, known), known)
 
     def _drawn(

@@ -17,6 +17,7 @@ from pyro_dgm.conditionals.paths.base import (
     cleared,
     continued_shape,
     filled,
+    first_steps,
     mask_of,
     total,
 )
@@ -113,7 +114,7 @@ class _StepsDistribution(OfSteps, TorchDistribution):
     def continued(self, value: Tensor, lengths: Tensor) -> Tensor:
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, ...)."""
         drawn = self.expand(continued_shape(self, value)).sample()
-        known = mask_of(lengths, self.event_shape[0])
+        known = first_steps(lengths, self.event_shape[0])
         event_dim = len(self.event_shape) - 1
         return self._masked(torch.where(known[(..., *[None] * event_dim)], value, drawn))
 

@@ -146,6 +146,14 @@ def not_unrolled(names: Sequence[str], owner: str) -> ValueError:
     )
 
 
+def masked(owner: str) -> ValueError:
+    """The error for a mask around the steps."""
+    return ValueError(
+        f"Resampling takes sequences as they are, but the {owner} has a mask around unroll: give "
+        "unroll the lengths of the sequences, or the steps that are observed."
+    )
+
+
 def not_a_sequence(owner: str, number: int) -> ValueError:
     """The error for a program without unroll, or with several."""
     return ValueError(

@@ -28,7 +28,8 @@ class Steps:
     """A step with what it runs on: the first state, data and inputs of all steps, and which of them
     there are (`lengths`), are `observed`.
 
-    All else as in `unroll`;  statements, after: of the first step, and the state that it returns.
+    All else as in `unroll`;  statements, after: of the first step, and the state that it returns;
+    partial: the latent statements that, like data, are given where `observed` and drawn elsewhere.
     """
 
     step: Callable
@@ -42,6 +43,7 @@ class Steps:
     impute: str | None
     statements: tuple[Statement, ...] = ()
     after: Any = None
+    partial: frozenset[str] = frozenset()
 
     @property
     def data(self) -> list[Array]:
@@ -124,11 +126,15 @@ class Steps:
         found: dict[str, Array | None] = {}
         for statement in self.statements:
             value = values[statement.name]
-            mask = self.random if statement.leaf is None else self.known
+            mask = self.known if self.has_gaps(statement) else self.random
             if value is not None:
                 value = filled(jnp.asarray(value), mask, one_more(statement.support))
             found[statement.name] = value
         return found
+
+    def has_gaps(self, statement: Statement) -> bool:
+        """Whether values of a statement may be missing."""
+        return statement.leaf is not None or statement.name in self.partial
 
     def wide(self, state: Any, batch: tuple[int, ...]) -> Any:
         """A state with an entry for each element of the batch."""
@@ -149,7 +155,7 @@ class Steps:
         in these batch shapes at least.
         """
         result, values, seen, here = Step(), now["values"], now["observed"], now["random"]
-        leaf_of = {s.name: s.leaf for s in self.statements}
+        with_gaps = [s.name for s in self.statements if self.has_gaps(s)]
 
         def answer(name: str, fn: Any, data: Any, infer: dict[str, Any]) -> Any:
             value, own = values.get(name), jax.random.fold_in(key, len(result.fns))
@@ -157,7 +163,7 @@ class Steps:
             if value is None:
                 value = drawn(fn, shapes.get(name, ()), own)
                 score = fn.log_prob(value)
-            elif seen is not None and leaf_of.get(name) is not None:
+            elif seen is not None and name in with_gaps:
                 score = jnp.where(seen, fn.log_prob(value), 0.0)
                 gap = seen[(..., *[None] * len(fn.event_shape))]
                 value = jnp.where(gap, value, self._imputed(name, fn, value, own))

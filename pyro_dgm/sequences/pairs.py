@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm_core.steps import check_same_length, no_state, not_a_sequence, not_unrolled
-from dgm_core.structure import Structure
+from dgm_core.steps import check_same_length, masked, no_state, not_a_sequence, not_unrolled
+from dgm_core.structure import Structure, structure_of_draws
 from pyro_dgm.compat import tree_map
-from pyro_dgm.joints.structure import Trace, find_structure, random_sites, trace_of
+from pyro_dgm.joints.structure import Trace, find_structure, random_sites, sites_of, trace_of
 from pyro_dgm.sequences.path import Sites, collecting
-from pyro_dgm.sequences.walk import Steps, leaves_of
+from pyro_dgm.sequences.walk import Step, Steps, leaves_of
 
 __all__ = ["StepPair", "WeightedStep", "step_pair"]
 
@@ -28,6 +28,8 @@ class WeightedStep:
         states: of model and guide behind the step.
         log_likelihood, log_prior, log_posterior: log p(x_t | z_t, ...), log p(z_t | ...) and log
             q(z_t | ...) of each particle, zero behind the end of a sequence.
+        score: the part of log_posterior (without a guide: log_prior) whose draws have no gradient,
+            None where all have.
         values: by statement, latent ones and data, these completed where they are missing.
         fns: the model's distributions by statement.
 
@@ -39,6 +41,7 @@ class WeightedStep:
     log_likelihood: Tensor
     log_prior: Tensor
     log_posterior: Tensor
+    score: Tensor | None
     values: dict[str, Tensor]
     fns: dict[str, Any]
 
@@ -52,8 +55,7 @@ class StepPair:
     """A model and a guide, each of one `unroll`, run together step by step; made by `step_pair`.
 
     Attributes:
-        structure: of the programs (`joints.Structure`), plates, sizes and data_size; None without a
-            guide.
+        structure: of the programs (`joints.Structure`): plates, sizes, data_size.
         scale: how often a datum counts, N / B under subsampling and what else stands around.
         length, lengths: T, and those of the sequences, or None.
         batch_shape: of the sequences.
@@ -66,7 +68,7 @@ class StepPair:
         self,
         model: Sites,
         guide: Sites | None,
-        structure: Structure | None,
+        structure: Structure,
         scale: Any,
         batch_shape: tuple[int, ...],
     ) -> None:
@@ -99,7 +101,7 @@ class StepPair:
         leaf = leaves_of(states)[0]
         shape = leaf.shape[: 1 + len(self.batch_shape)]
         zeros, shapes, (given, *seen) = torch.zeros(shape), dict.fromkeys(self.latents, shape), now
-        after, log_q = [], None
+        after, log_q, drawn = [], None, None
         if self.guide is not None:
             steps = self.guide.steps
             shapes_of_guide = dict.fromkeys((s.name for s in steps.statements), shape)
@@ -116,9 +118,15 @@ class StepPair:
             sum(seen_scores, zeros),
             log_prior,
             log_prior if log_q is None else log_q,
+            self._score(drawn or scored, zeros),
             scored.values,
             scored.fns,
         )
+
+    def _score(self, drawn: Step, zeros: Tensor) -> Tensor | None:
+        statements = (self.guide or self.model).steps.statements
+        names = [s.name for s in statements if s.leaf is None and not s.reparameterized]
+        return sum((drawn.scores[name] for name in names), zeros) if names else None
 
     def chosen(self, states: Any, ancestors: Tensor) -> Any:
         """The states of particles (num, *batch) by their numbers among the old ones."""
@@ -156,9 +164,8 @@ def step_pair(
         ValueError: for programs without `unroll` or with more than one, or with other statements.
     """
     own, model_trace = _unrolled("model", model, args, kwargs)
-    if guide is None:
-        theirs, structure = None, None
-    else:
+    theirs, structure = None, structure_of_draws(sites_of(model_trace))
+    if guide is not None:
         theirs, guide_trace = _unrolled("guide", guide, args, kwargs)
         structure = find_structure(model_trace, guide_trace)
         check_same_length(own.steps.length, theirs.steps.length)
@@ -178,6 +185,8 @@ def _unrolled(
         raise not_a_sequence(owner, len(found))
     if beyond := [n for n in random_sites(trace) if n not in found[0].values]:
         raise not_unrolled(beyond, owner)
+    if any(site["mask"] is not None for site in random_sites(trace).values()):
+        raise masked(owner)
     return found[0], trace
 
 

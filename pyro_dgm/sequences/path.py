@@ -21,6 +21,9 @@ __all__: list[str] = []  # for the package, not for users
 # Where programs are only asked what they unroll: the runs found so far.
 collecting: ContextVar[list["Sites"] | None] = ContextVar("collecting", default=None)
 
+# What `unroll` goes on from: paths by site, and how many of their steps are known.
+prefixes: ContextVar[tuple[Mapping[str, Tensor], Any] | None] = ContextVar("prefixes", default=None)
+
 
 class Sites:
     """The sites of the statements of a step, one of another's values being known before any is
@@ -32,6 +35,7 @@ class Sites:
         self.steps = steps
         self.values: dict[str, Tensor | None] = dict.fromkeys(s.name for s in steps.statements)
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.prefix: dict[str, Tensor] = {}
         self.settled = False
         self._asked: set[str] = set()
         self._walk: Walk | None = None
@@ -50,14 +54,16 @@ class Sites:
                 continue
             self._asked.add(statement.name)
             fn = SitePath(self, statement, self._batch())
-            value = None if statement.leaf is None else data[statement.leaf]
+            free = statement.leaf is None or prefixes.get() is not None
+            value = None if free else data[statement.leaf]
             infer = dict(statement.infer)
             self.values[statement.name] = pyro.sample(statement.name, fn, obs=value, infer=infer)
 
     def _batch(self) -> torch.Size:
         """The batch shape of the steps at all values that are known, or to be drawn."""
         dims = {s.name: 1 + len(s.event_shape) for s in self.steps.statements}
-        known = {n: v.shape[: v.ndim - dims[n]] for n, v in self.values.items() if v is not None}
+        values = {**self.prefix, **self.values}.items()
+        known = {n: v.shape[: v.ndim - dims[n]] for n, v in values if v is not None}
         return torch.broadcast_shapes(self.steps.batch, *known.values(), *self.shapes.values())
 
     def drawn(self, name: str, shape: torch.Size) -> Tensor:
@@ -70,7 +76,7 @@ class Sites:
             statement = next(s for s in self.steps.statements if s.name == name)
             return torch.full((*shape, self.steps.length, *statement.event_shape), torch.nan)
         if self._walk is None:
-            self._walk = walk(self.steps, self.values, self.shapes)
+            self._walk = walk(self.steps, {**self.values, **self.prefix}, self.shapes)
         return self._walk.values[name]
 
     def walked(self, values: Mapping[str, Tensor | None]) -> Walk:

@@ -1,7 +1,8 @@
 """A sequence model or guide from one step."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -9,11 +10,11 @@ from torch import Tensor
 from dgm_core.arguments import check_choice, check_count
 from dgm_core.paths import check_observed
 from dgm_core.steps import IMPUTE, check_length, check_step
-from pyro_dgm.nn.sequences import checked_lengths
-from pyro_dgm.sequences.path import Sites, collecting
+from pyro_dgm.nn.sequences import checked_lengths, step_mask
+from pyro_dgm.sequences.path import Sites, collecting, prefixes
 from pyro_dgm.sequences.walk import Steps, length_of
 
-__all__ = ["Unrolled", "unroll"]
+__all__ = ["Unrolled", "continuing", "unroll"]
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,44 @@ def unroll(
     steps = Steps(step, initial, x, inputs, length, event_dim, lengths, observed, impute)
     steps = steps.with_statements()
     sites = Sites(steps)
+    if (prefix := prefixes.get()) is not None:
+        sites = _going_on(steps, *prefix)
     if (found := collecting.get()) is not None:
         found.append(sites)
         sites.state_rest()
         return _unknown(sites)
     walked = sites.settle()
     return Unrolled(walked.values, walked.state, walked.scores)
+
+
+@contextmanager
+def continuing(values: Mapping[str, Tensor], lengths: Any) -> Iterator[None]:
+    """Inside this block `unroll` goes on from what is known: in the first `lengths` steps the sites
+    named have these values, and all later steps are drawn, data as well.
+
+    Args:
+        values: paths (*batch, T, *event) by site name, whatever stands behind `lengths`.
+        lengths: how many steps are known (*batch,).
+
+    Raises:
+        ValueError: for lengths that are no integers from 0 to T.
+    """
+    token = prefixes.set((values, lengths))
+    try:
+        yield
+    finally:
+        prefixes.reset(token)
+
+
+def _going_on(steps: Steps, values: Mapping[str, Tensor], lengths: Any) -> Sites:
+    """The sites of steps of which the first are known."""
+    known = step_mask(lengths, steps.length)
+    names = frozenset(s.name for s in steps.statements if s.name in values)
+    latent = frozenset(s.name for s in steps.statements if s.leaf is None)
+    seen = known if steps.observed is None else known & steps.observed
+    sites = Sites(replace(steps, observed=seen, impute="draw", partial=names & latent))
+    sites.prefix = {name: values[name] for name in names}
+    return sites
 
 
 def _unknown(sites: Sites) -> Unrolled:

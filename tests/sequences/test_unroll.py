@@ -126,3 +126,72 @@ def test_one_step_of_many_particles(backend: Any) -> None:
     ratio = np.exp(np.asarray(free) - exact)
     error = ratio.std(0) / np.sqrt(len(ratio))
     assert (abs(ratio.mean(0) - 1) < 4 * error).all() and (error < 0.05).all()
+
+
+NUM = 4000
+FAR = np.full((NUM, 4, 1), 100.0)  # data that the model never draws
+
+
+def running(backend: Any, **settings: Any) -> tuple[Callable, Callable]:
+    """z_t ~ Normal(x_{t-1} / 2, 1),  x_t ~ Normal(z_t, 1), and a guide that sees x_t."""
+    unroll = sequences(backend).unroll
+    zero, one = backend.array(np.zeros(1)), backend.array(1.0)
+
+    def step(last: Any, inputs: Any, x_t: Any) -> Any:
+        z = backend.sample("z", normal(backend, last / 2, one))
+        return backend.sample("x", normal(backend, z, one), obs=x_t)
+
+    def seeing(last: Any, inputs: Any, x_t: Any) -> Any:
+        backend.sample("z", normal(backend, (last / 2 + x_t) / 2, one / 2))
+        return x_t
+
+    def model(x: Any) -> Any:
+        with backend.plate("series", NUM):
+            return unroll(step, zero, x, **settings)
+
+    def guide(x: Any) -> Any:
+        with backend.plate("series", NUM):
+            return unroll(seeing, zero, x, **settings)
+
+    return model, guide
+
+
+def draws(backend: Any) -> tuple[np.ndarray, ...]:
+    """Data and draws of a comparison of x; and x, z of a model that goes on after two steps."""
+    package, programs, x = sequences(backend), running(backend), backend.array(FAR)
+    z = backend.array(np.full((NUM, 4, 1), 7.0))
+
+    def run(key: Any) -> tuple[Any, ...]:
+        joints = backend.joints.Joints(*key, *programs, (x,))
+        data, drawn = joints.samples(("x",))
+        with package.continuing({"z": z, "x": x}, backend.np.asarray(np.full(NUM, 2))):
+            path = programs[0](x)
+        return data, drawn, path.values["x"], path.values["z"]
+
+    if backend.name == "pyro":
+        return tuple(part.numpy() for part in run(()))
+    import jax
+    import numpyro
+
+    def seeded(key: Any) -> tuple[Any, ...]:
+        with numpyro.handlers.seed(rng_seed=key):
+            return run((key, {}))
+
+    return tuple(map(np.asarray, jax.jit(seeded)(jax.random.key(0))))
+
+
+def test_draws_never_see_the_data(backend: Any) -> None:
+    """Moments of what a term on "x" compares with the data: var_t = var_{t-1} / 4 + 2, and half of
+    it with the next step. A model that goes on from a prefix keeps it, and runs free behind it.
+    """
+    data, drawn, x, z = draws(backend)
+    np.testing.assert_array_equal(data, FAR)
+    variances = 8 / 3 * (1 - 0.25 ** np.arange(1, 5))
+    drawn = drawn[..., 0].T
+    assert (abs(drawn.mean(1)) < 5 * np.sqrt(variances / NUM)).all()
+    found, error = np.cov(drawn), 5 * np.sqrt(2 / NUM)
+    assert (abs(found.diagonal() - variances) < error * variances).all()
+    assert (abs(found.diagonal(1) - variances[:-1] / 2) < error * variances[1:]).all()
+    assert (x[:, :2] == 100).all() and (z[:, :2] == 7).all()
+    assert abs(x[:, 2:, 0].mean(0) - [50, 25]).max() < 0.2
+    assert abs(x[:, 2:, 0].var(0) - [2, 2.5]).max() < 0.3

@@ -275,6 +275,34 @@ def check_expanded(batch_shape: Any, wanted: Any) -> tuple[int, ...]:
     return after
 
 
+def check_map(name: str, shape: Any, wanted: Any) -> None:
+    """Raise a ValueError unless a map has the height and width of the smallest one of a network.
+
+    Example:
+        >>> check_map("in_dim", (4, 2, 2), (4, 2, 2))
+    """
+    if shape != wanted:
+        raise ValueError(f"{name} must be {wanted}, the smallest map of the network, got {shape}.")
+
+
+def check_end(owner: Any, value: Any, shape: int | tuple[int, ...]) -> int:
+    """How many leading dimensions a value has before one of a shape; a ValueError for another.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> check_end("MLP(2)", SimpleNamespace(shape=(7, 2)), 2)
+        1
+    """
+    end = shape if isinstance(shape, tuple) else (shape,)
+    split = len(value.shape) - len(end)
+    if split < 0 or tuple(value.shape[split:]) != end:
+        what = (
+            f"a map of shape {end}" if isinstance(shape, tuple) else f"a last dimension of {shape}"
+        )
+        raise ValueError(f"{owner} expects {what}, got shape {tuple(value.shape)}.")
+    return split
+
+
 def step_channels(context_shape: tuple[Any, ...], steps: tuple[int, ...]) -> int:
     """The numbers that each step of a sequence (T,), or each pixel of an image (height, width),
     is given of a context: those of its own step or pixel where the context has as many, and all of

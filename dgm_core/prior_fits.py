@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from dgm_core.arguments import check_name, shown
 __all__ = [
     "Codes",
     "check_event",
+    "check_indices",
     "depends",
     "not_inside",
     "not_met",
@@ -82,6 +84,21 @@ def check_event(site: str, event_shape: tuple[int, ...], conditional: Any) -> No
             f"The prior of site '{site}' must give values of shape {tuple(event_shape)} without a "
             f"context, got {conditional!r} with values of shape {found} and context_shape="
             f"{context or 0}."
+        )
+
+
+def check_indices(
+    site: str, positions: tuple[int, ...], num_codes: int, conditional: Any, draws: Any
+) -> None:
+    """Raise a ValueError unless a conditional gives index maps of codes, without a context."""
+    found, context = tuple(conditional.event_shape), conditional.context_shape
+    whole = draws is not None and np.isin(draws, np.arange(num_codes)).all()
+    classes = getattr(getattr(conditional, "family", conditional), "num_classes", num_codes)
+    if prod(found) != prod(positions) or context or not whole or classes != num_codes:
+        raise ValueError(
+            f"The prior of site '{site}' must give the numbers of its codes, {prod(positions)} "
+            f"integers 0, ..., {num_codes - 1}, without a context, such as "
+            f"Categorical({prod(positions)}, {num_codes}), got {conditional!r}."
         )
 
 

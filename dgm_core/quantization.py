@@ -5,9 +5,16 @@ from __future__ import annotations
 from math import atanh, prod
 from typing import Any
 
-from dgm_core.arguments import check_count, check_fraction, check_shape
+from dgm_core.arguments import check_count, check_fraction, check_image_shape, check_shape
 
-__all__ = ["check_decay", "check_levels", "grid_constants", "not_a_code_map"]
+__all__ = [
+    "check_decay",
+    "check_encoder",
+    "check_index_prior",
+    "check_levels",
+    "grid_constants",
+    "not_a_code_map",
+]
 
 _MARGIN = 1e-3  # how far the ends of a bounded number stay from the next level
 
@@ -69,3 +76,29 @@ def not_a_code_map(event_shape: tuple[int, ...], positions: tuple[int, ...], num
         f"A prior of codes is a distribution of {prod(positions)} indices {where}, such as "
         f"Categorical({prod(positions)}, {num}), got one of values of shape {tuple(event_shape)}."
     )
+
+
+def check_encoder(encoder: Any) -> tuple[int, int, int]:
+    """The shape of the map that an encoder of images gives; a ValueError where it gives none."""
+    shape = getattr(encoder, "out_shape", None)
+    if not shape:
+        raise ValueError(
+            "The encoder must give a map, with an attribute out_shape, such as "
+            f"ConvEncoder(image_shape, out_channels=16), got {encoder!r}."
+        )
+    return check_image_shape("out_shape", shape)
+
+
+def check_index_prior(prior: Any, quantizer: Any) -> None:
+    """Raise a ValueError unless a conditional, if given, gives index maps of the codes of a
+    quantizer, without a context.
+    """
+    if prior is None:
+        return
+    shape, positions = tuple(prior.event_shape), tuple(quantizer.positions)
+    if prod(shape) != prod(positions) or prior.context_shape:
+        raise ValueError(
+            f"The prior must give {prod(positions)} indices of codes without a context, such as "
+            f"Categorical({prod(positions)}, {quantizer.num_codes}), got {prior!r} with values of "
+            f"shape {shape} and context_shape={prior.context_shape or 0}."
+        )

@@ -54,6 +54,7 @@ ELSEWHERE = {
     "ProductOfExperts": ("multimodal/test_experts.py", "takes a list of conditionals and a mask"),
     "Quantizer": ("twins/test_quantizers.py", "the base of quantizers"),
     "Recipe": ("guides/test_recipes.py", "a description, the same class in both"),
+    "VQVAE": ("codes/test_vq_vae.py", "its latent is a map of codes that training moves"),
     "VectorQuantizer": ("twins/test_quantizers.py", "keeps codes: twins step by step"),
     "WaveNet": ("autoregressive/test_wavenet.py", "both libraries side by side"),
     "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),

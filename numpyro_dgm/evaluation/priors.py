@@ -20,6 +20,7 @@ from dgm_core.guides import plain
 from dgm_core.prior_fits import (
     Codes,
     check_event,
+    check_indices,
     depends,
     not_inside,
     not_met,
@@ -30,7 +31,7 @@ from dgm_core.prior_fits import (
     shares_weights,
 )
 from dgm_core.training.threads import one_at_a_time
-from numpyro_dgm.conditionals import Conditional, VampPrior
+from numpyro_dgm.conditionals import CodePrior, Conditional, VampPrior
 from numpyro_dgm.evaluation.calls import Call, calling
 from numpyro_dgm.joints import InferenceJoint
 from numpyro_dgm.losses import NLL
@@ -70,7 +71,9 @@ def fit_prior(
         run: what `fit` returns, of any model with a latent for each datum.
         data: to encode, in any form that `fit` takes; every epoch has one fresh draw of q(z | x)
             for each datum.
-        conditional: the new prior, such as `MAF(20)`; one without weights is taken as it is, and so
+        conditional: the new prior, such as `MAF(20)`; of the codes of a quantizer one of their
+            numbers, such as `GatedPixelCNN((1, 7, 7), partial(Categorical, num_classes=K))`, in any
+            shape with an entry for each position; one without weights is taken as it is, and so
             is the aggregate posterior, `VampPrior(encoder, posterior, pseudo_inputs=x,
             learned=False)` with the parts of the guide.
         site: whose prior; may be left out where the model has one latent.
@@ -110,7 +113,8 @@ def fit_prior(
     run, draws = _without(run, site), _some(conditional)
     with calling(run, (data,), seed=seed) as call:
         site = _checked_site(call, conditional, site, draws)
-        codes = partial(_codes, site)
+        fn = call.model()[site]["fn"]
+        codes = partial(_codes, site, fn if isinstance(fn, CodePrior) else None, conditional)
         first = _drawn(call, codes)
     model, fitted = with_prior(run.model, site, conditional), None
     if aggregate:
@@ -193,7 +197,12 @@ class _Prior(Messenger):
         """Put it in the place of the program's."""
         if msg["type"] == "sample" and msg["name"] == self.site:
             self.met = True
-            msg["fn"] = self.prior.expand(msg["fn"].batch_shape)
+            msg["fn"] = _in_place(self.prior.expand(msg["fn"].batch_shape), msg["fn"])
+
+
+def _in_place(prior: Any, fn: Any) -> Any:
+    """A prior in the place of another: of index maps, where values are arrays of codes."""
+    return fn.of(prior) if isinstance(fn, CodePrior) else prior
 
 
 def _model_of_codes(site: str, conditional: Conditional, z: Array) -> None:
@@ -229,7 +238,10 @@ def _checked_site(call: Call, conditional: Conditional, site: str | None, draws:
     site = prior_site(local, others, site)
     found = call.model()[site]
     fn, value = found["fn"], found["value"]
-    check_event(site, fn.event_shape, conditional)
+    if isinstance(fn, CodePrior):
+        check_indices(site, fn.positions, fn.codebook.num_codes, conditional, draws)
+    else:
+        check_event(site, fn.event_shape, conditional)
     if isinstance(fn, MaskedDistribution):
         raise ValueError(not_replaced(site))
     log_prob = fn.log_prob(value)
@@ -237,7 +249,7 @@ def _checked_site(call: Call, conditional: Conditional, site: str | None, draws:
         moved = fn.log_prob(jnp.roll(value, 1, frame.dim - fn.event_dim))
         if not np.allclose(moved, jnp.roll(log_prob, 1, frame.dim), rtol=1e-3, atol=1e-3):
             raise ValueError(depends(site))
-    if not bool(fn.support(draws).all()):
+    if not isinstance(fn, CodePrior) and not bool(fn.support(draws).all()):
         raise ValueError(not_inside(site, conditional))
     return site
 
@@ -250,9 +262,15 @@ def _drawn(call: Call, codes: Callable[[InferenceJoint], Array]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _codes(site: str, joint: InferenceJoint) -> Array:
-    """One draw of a site, (N, *event)."""
+def _codes(
+    site: str, fn: CodePrior | None, conditional: Conditional, joint: InferenceJoint
+) -> Array:
+    """One draw of a site, (N, *event); of arrays of codes their numbers, as a conditional has
+    them.
+    """
     value = joint.values(site)[0]
+    if fn is not None:
+        return fn.indices(value).reshape(-1, *conditional.event_shape)
     event = value.shape[value.ndim - joint.event_dim(site) :]
     return value.reshape(-1, *event)
 
@@ -297,6 +315,7 @@ def _check_replaced(run: Run, data: Any, site: str, conditional: Conditional) ->
     """Raise a ValueError where the site does not have the new prior."""
     with calling(run, (data,)) as call, substitute(data=run.params):
         found = call.model()[site]
-        expected = register(prior_name(site), conditional)().log_prob(found["value"])
+        prior = _in_place(register(prior_name(site), conditional)(), found["fn"])
+        expected = prior.log_prob(found["value"])
         if not np.allclose(found["fn"].log_prob(found["value"]), expected, rtol=1e-3, atol=1e-3):
             raise ValueError(not_replaced(site))

@@ -11,6 +11,7 @@ from numpyro_dgm.models.vae.avb import AVB
 from numpyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from numpyro_dgm.models.vae.conv_vae import ConvVAE
 from numpyro_dgm.models.vae.vae import VAE
+from numpyro_dgm.models.vae.vq_vae import VQVAE
 
 __all__ = [
     "AVB",
@@ -18,6 +19,7 @@ __all__ = [
     "DMM",
     "GAN",
     "VAE",
+    "VQVAE",
     "BiGAN",
     "ConditionalGAN",
     "ConditionalVAE",

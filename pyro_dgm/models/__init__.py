@@ -11,6 +11,7 @@ from pyro_dgm.models.vae.avb import AVB
 from pyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from pyro_dgm.models.vae.conv_vae import ConvVAE
 from pyro_dgm.models.vae.vae import VAE
+from pyro_dgm.models.vae.vq_vae import VQVAE
 
 __all__ = [
     "AVB",
@@ -18,6 +19,7 @@ __all__ = [
     "DMM",
     "GAN",
     "VAE",
+    "VQVAE",
     "BiGAN",
     "ConditionalGAN",
     "ConditionalVAE",

@@ -30,7 +30,7 @@ def features_of(network: Any) -> ContextShape:
     """What comes out of a network, as the context of a conditional: the size of a vector or the
     shape of a map.
     """
-    return network.out_shape if hasattr(network, "out_shape") else network.out_dim
+    return getattr(network, "out_shape", None) or network.out_dim
 
 
 def check_conditionals(**parts: Any) -> None:

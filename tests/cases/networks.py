@@ -49,6 +49,20 @@ NETWORKS: dict[str, Network] = {
         (3, 9, 7),
         {"hidden_channels": (4, 3), "out_channels": 3, "activation": "softplus"},
     ),
+    "ConvEncoder-map": Network(
+        "ConvEncoder",
+        ((2, 9, 8),),
+        (2, 9, 8),
+        (5, 2, 2),
+        {"hidden_channels": (3, 4), "out_channels": 5, "activation": "tanh"},
+    ),
+    "ConvDecoder-map": Network(
+        "ConvDecoder",
+        ((5, 2, 1), (2, 9, 7)),
+        (5, 2, 1),
+        (3, 9, 7),
+        {"hidden_channels": (4, 3), "out_channels": 3, "activation": "softplus"},
+    ),
 }
 for _activation in ("leaky_relu", "sigmoid", "silu", "softplus"):
     NETWORKS[f"MLP-{_activation}"] = Network("MLP", (5, (7,)), (5,), 7, {"activation": _activation})

@@ -142,7 +142,7 @@ class ProductOfExperts(Conditional):
 
     def build(self, loc: Array, scale: Array, seen: Array | None) -> Distribution:
         """The distribution made of experts (M, *batch, *event_shape)."""
-        return self._normal(*product_of_normals(loc, scale, *self._prior(), seen=seen))
+        return self.normal(*product_of_normals(loc, scale, *self._prior(), seen=seen))
 
     def subsets(self, context: Any, seen: Array | None = None, subsets: Any = None) -> Distribution:
         """The products of several subsets of the experts in one operation, those that are not seen
@@ -153,7 +153,7 @@ class ProductOfExperts(Conditional):
         loc, scale, seen = self._normals(context, seen)
         members = jnp.asarray(membership(chosen, number))
         found = product_of_normals(loc, scale, *self._prior(), seen=seen, members=members)
-        return self._normal(*found)
+        return self.normal(*found)
 
     def _normals(self, context: Any, seen: Any) -> tuple[Array, Array, Array | None]:
         """Means and scales of the experts (M, *batch, *event), and which of them count."""
@@ -182,7 +182,8 @@ class ProductOfExperts(Conditional):
     def _prior(self) -> tuple[Array, Array]:
         return normal_of(self.prior, self.prior())
 
-    def _normal(self, loc: Array, scale: Array) -> Distribution:
+    def normal(self, loc: Array, scale: Array) -> Distribution:
+        """With independent entries, (*batch, *event_shape) each."""
         return dist.Normal(loc, scale).to_event(len(self.event_shape))
 
     def __repr__(self) -> str:

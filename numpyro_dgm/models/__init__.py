@@ -6,6 +6,9 @@ from numpyro_dgm.models.gan.dcgan import DCGAN
 from numpyro_dgm.models.gan.flow_gan import FlowGAN
 from numpyro_dgm.models.gan.gan import GAN
 from numpyro_dgm.models.gan.infogan import InfoGAN
+from numpyro_dgm.models.multimodal.jmvae import JMVAE
+from numpyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
+from numpyro_dgm.models.multimodal.mvae import MVAE
 from numpyro_dgm.models.sequence.dmm import DMM
 from numpyro_dgm.models.vae.avb import AVB
 from numpyro_dgm.models.vae.conditional_vae import ConditionalVAE
@@ -18,6 +21,9 @@ __all__ = [
     "DCGAN",
     "DMM",
     "GAN",
+    "JMVAE",
+    "MMVAE",
+    "MVAE",
     "VAE",
     "VQVAE",
     "BiGAN",
@@ -26,4 +32,5 @@ __all__ = [
     "ConvVAE",
     "FlowGAN",
     "InfoGAN",
+    "MoPoE",
 ]

@@ -136,7 +136,7 @@ class ProductOfExperts(Conditional):
 
     def build(self, loc: Tensor, scale: Tensor, seen: Tensor | None) -> TorchDistribution:
         """The distribution made of experts (M, *batch, *event_shape)."""
-        return self._normal(*product_of_normals(loc, scale, *self._prior(), seen=seen))
+        return self.normal(*product_of_normals(loc, scale, *self._prior(), seen=seen))
 
     def subsets(
         self, context: Any, seen: Tensor | None = None, subsets: Any = None
@@ -149,7 +149,7 @@ class ProductOfExperts(Conditional):
         loc, scale, seen = self._normals(context, seen)
         members = torch.as_tensor(membership(chosen, number), device=loc.device)
         found = product_of_normals(loc, scale, *self._prior(), seen=seen, members=members)
-        return self._normal(*found)
+        return self.normal(*found)
 
     def _normals(self, context: Any, seen: Any) -> tuple[Tensor, Tensor, Tensor | None]:
         """Means and scales of the experts (M, *batch, *event), and which of them count."""
@@ -179,7 +179,8 @@ class ProductOfExperts(Conditional):
     def _prior(self) -> tuple[Tensor, Tensor]:
         return normal_of(self.prior, self.prior())
 
-    def _normal(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
+    def normal(self, loc: Tensor, scale: Tensor) -> TorchDistribution:
+        """With independent entries, (*batch, *event_shape) each."""
         return dist.Normal(loc, scale).to_event(len(self.event_shape))
 
     def __repr__(self) -> str:

@@ -6,6 +6,9 @@ from pyro_dgm.models.gan.dcgan import DCGAN
 from pyro_dgm.models.gan.flow_gan import FlowGAN
 from pyro_dgm.models.gan.gan import GAN
 from pyro_dgm.models.gan.infogan import InfoGAN
+from pyro_dgm.models.multimodal.jmvae import JMVAE
+from pyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
+from pyro_dgm.models.multimodal.mvae import MVAE
 from pyro_dgm.models.sequence.dmm import DMM
 from pyro_dgm.models.vae.avb import AVB
 from pyro_dgm.models.vae.conditional_vae import ConditionalVAE
@@ -18,6 +21,9 @@ __all__ = [
     "DCGAN",
     "DMM",
     "GAN",
+    "JMVAE",
+    "MMVAE",
+    "MVAE",
     "VAE",
     "VQVAE",
     "BiGAN",
@@ -26,4 +32,5 @@ __all__ = [
     "ConvVAE",
     "FlowGAN",
     "InfoGAN",
+    "MoPoE",
 ]

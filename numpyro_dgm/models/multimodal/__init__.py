@@ -1,0 +1,1 @@
+"""Models of several modalities, and of groups."""

@@ -1,4 +1,4 @@
-"""Data of several modalities: how they are named and come in, and which of them a guide is given."""
+"""Data of several modalities: how they come in, and which of them a guide is given."""
 
 from __future__ import annotations
 
@@ -149,9 +149,17 @@ def check_given(given: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def left(
-    given: tuple[str, ...], names: Iterable[str], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
+def named(term: str, given: tuple[str, ...]) -> str:
+    """The name of a term that is given some of the observed sites.
+
+    Example:
+        >>> named("ELBO", ("image", "label")), named("ELBO", ())
+        ('ELBO given image, label', 'ELBO')
+    """
+    return f"{term} given {', '.join(given)}" if given else term
+
+
+def left(given: tuple[str, ...], names: Iterable[str], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a model of modalities in which only the given ones are there."""
     names = tuple(names)
     if unknown := sorted(set(given) - set(names)):

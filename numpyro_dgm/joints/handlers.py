@@ -142,6 +142,18 @@ class Drawable(Messenger):
             raise UndrawableError(*self.asked, str(error)) from error
 
 
+class StatedBy(Messenger):
+    """Gives the latent sites named other distributions than their own."""
+
+    def __init__(self, fn: Callable | None, fns: Mapping[str, Any]) -> None:
+        super().__init__(fn)
+        self.fns = fns
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and msg["name"] in self.fns and not msg["is_observed"]:
+            msg["fn"] = self.fns[msg["name"]]
+
+
 class StoppedValues(_InBodies):
     """Cuts the gradient through every latent value that is not reparameterized, or through all that
     are drawn (`every_site`); what follows from draws keeps its gradient."""

@@ -18,6 +18,7 @@ from numpyro import handlers
 from dgm_core.enumeration import Enumeration
 from dgm_core.guides import extended
 from numpyro_dgm.compat import is_scanned
+from numpyro_dgm.joints.conditioned import Conditioned
 from numpyro_dgm.joints.enumerated import EnumeratedValues, leave_to_model, numbered, stand_in
 from numpyro_dgm.joints.handlers import (
     Drawable,
@@ -48,7 +49,7 @@ from numpyro_dgm.nn.states import repeated
 __all__ = ["Joints"]
 
 
-class Joints:
+class Joints(Conditioned):
     """Both joints of one step, run lazily and at most once.
 
     Particles are a leading dimension of every draw: in Pyro the model sees it and must broadcast
@@ -333,7 +334,8 @@ class Joints:
                 )
             guide_trace.update(live)
         leave_to_model(guide_trace, names)
-        model = SharedKeys(replayed(self.model, guide_trace), self._keys["shared"])
+        program = self.stated(self.model, guide_trace, guide_key)
+        model = SharedKeys(replayed(program, guide_trace), self._keys["shared"])
         model = EnumeratedValues(model, names, numbers, None, sizes)
         state = {**self.mutable_state, **mutable_sites(guide_trace)}
         model_trace = self._run(model, model_key, self.params, state)

@@ -15,6 +15,7 @@ from jax import Array
 from numpyro.primitives import mutable, prng_key
 
 from dgm_core.algebra import WeightedSum, check_terms
+from dgm_core.modalities import tells
 from dgm_core.schedules import value_of
 from dgm_core.structure import chosen
 from dgm_core.terms import checked_estimate
@@ -142,6 +143,7 @@ class Loss(WeightedSum["Loss"]):
 
         if hasattr(guide, "extension"):  # it draws more than the model
             attached.extension = guide.extension  # type: ignore[attr-defined]
+        attached.given = tells(guide)  # type: ignore[attr-defined]
         return attached
 
     def init_states(self, joints: Joints | None, key: Array) -> dict[str, Any]:

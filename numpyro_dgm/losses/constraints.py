@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count, check_flag, check_number
+from dgm_core.modalities import check_given, named
 from dgm_core.terms import written
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.adversarial.term import AdversarialTerm
@@ -33,9 +34,11 @@ class KL(Term):
         num_particles: draws of the guide per datum, averaged.
         analytic_kl: in closed form where one is known (guide and model must then draw their sites
             in the same order).
+        given: the names of observed sites: KL(q(z | x), q(z | these)) in place of the prior, from
+            the guide to itself given these sites alone, as ELBO has it.
 
     Logged:
-        "KL".
+        "KL"; "KL given image".
 
     Cost:
         one run of guide and model.  Sites that are not reparameterized take the score function, as
@@ -48,20 +51,28 @@ class KL(Term):
 
     name = "KL"
 
-    def __init__(self, num_particles: int = 1, analytic_kl: bool = False) -> None:
+    def __init__(
+        self,
+        num_particles: int = 1,
+        analytic_kl: bool = False,
+        *,
+        given: str | tuple[str, ...] = (),
+    ) -> None:
         super().__init__()
+        self.given = check_given(given)
+        self.name = named("KL", self.given)
         self.num_particles = check_count("num_particles", num_particles)
         self.analytic_kl = check_flag("analytic_kl", analytic_kl)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
-        joint = joints.inference()
+        joint = joints.toward(self.given).inference()
         local, shared = closed_kl(joint) if self.analytic_kl else sampled_kl(joint)
         rate = joint.per_datum(local, shared)  # (num_particles,)
         surrogate = rate + score_surrogate(joint, local, rate, every_site=False)
         return attach_gradient(rate.mean(), surrogate.mean()), {}
 
     def __repr__(self) -> str:
-        return written(self, num_particles=1, analytic_kl=False)
+        return written(self, num_particles=1, analytic_kl=False, given=())
 
 
 class Multiplier(eqx.Module):

@@ -117,6 +117,18 @@ class DrawnData(Messenger):
             msg["value"] = None
 
 
+class StatedBy(Messenger):
+    """Gives the latent sites named other distributions than their own."""
+
+    def __init__(self, fns: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.fns = fns
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if msg["name"] in self.fns and not msg["is_observed"]:
+            msg["fn"] = self.fns[msg["name"]]
+
+
 class StoppedValues(Messenger):
     """Cuts the gradient through every latent value that is drawn, which leaves the score function
     as the only road to the guide; what follows from draws keeps its gradient."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from dgm_core.enumeration import Enumeration
 from dgm_core.guides import extended
 from dgm_core.structure import LOOP_MESSAGE
+from pyro_dgm.joints.conditioned import Conditioned
 from pyro_dgm.joints.enumerated import EnumeratedValues, earlier_draws
 from pyro_dgm.joints.handlers import (
     Drawable,
@@ -51,7 +52,7 @@ __all__ = ["Joints"]
 Run = tuple[Trace, Trace]  # of the model and the guide that it was replayed against
 
 
-class Joints:
+class Joints(Conditioned):
     """Both joints of one step, run lazily and at most once.
 
     Particles are a leading dimension of every draw: in Pyro the model sees it and must broadcast
@@ -375,7 +376,7 @@ class Joints:
 
     def _run_model(self, guide_trace: Trace, rows: Mapping[str, Tensor] | None = None) -> Trace:
         """The model at the draws of a guide; `rows` are those of plates that it alone states."""
-        with draws_of(guide_trace, rows=rows):
+        with draws_of(guide_trace, rows=rows), self.stated():
             return trace_of(self.model, self.args, self.kwargs)
 
     def _run_forward(self) -> Trace:

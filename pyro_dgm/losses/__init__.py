@@ -21,7 +21,15 @@ from pyro_dgm.losses.bounds.wake_sleep import WakeSleep
 from pyro_dgm.losses.bounds.weighted import JVI, Renyi, TailAdaptive
 from pyro_dgm.losses.constraints import KL, Constraint, Multiplier
 from pyro_dgm.losses.objectives import Commitment, Objective
-from pyro_dgm.losses.recipes import aae, factor_vae, info_vae, vae_gan, wae
+from pyro_dgm.losses.recipes import (
+    aae,
+    factor_vae,
+    info_vae,
+    jmvae,
+    sub_sampled,
+    vae_gan,
+    wae,
+)
 from pyro_dgm.losses.samples.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from pyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWasserstein
 
@@ -73,7 +81,9 @@ __all__ = [
     "divergence",
     "factor_vae",
     "info_vae",
+    "jmvae",
     "message_passing",
+    "sub_sampled",
     "vae_gan",
     "wae",
 ]

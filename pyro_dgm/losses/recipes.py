@@ -5,15 +5,17 @@ loss for any model and guide with sites z and x.
 """
 
 from dgm_core.arguments import check_instance, check_number
+from dgm_core.modalities import check_given
 from pyro_dgm.losses.adversarial.fgan import JensenShannon
 from pyro_dgm.losses.adversarial.total_correlation import TotalCorrelation
 from pyro_dgm.losses.base import Loss
 from pyro_dgm.losses.bounds.elbo import ELBO
 from pyro_dgm.losses.bounds.likelihood import Reconstruction
+from pyro_dgm.losses.constraints import KL
 from pyro_dgm.losses.samples.kernels import IMQ
 from pyro_dgm.losses.samples.terms import MMD
 
-__all__ = ["aae", "factor_vae", "info_vae", "vae_gan", "wae"]
+__all__ = ["aae", "factor_vae", "info_vae", "jmvae", "sub_sampled", "vae_gan", "wae"]
 
 
 def info_vae(alpha: float, lambda_: float, divergence: Loss | None = None) -> Loss:
@@ -99,6 +101,50 @@ def wae(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
     """
     weight = check_number("weight", weight, above=0)
     return Reconstruction() + weight * _given(divergence, MMD("z", IMQ()))
+
+
+def sub_sampled(names: str | tuple[str, ...]) -> Loss:
+    """The objective of the MVAE:  the bound on log p of all modalities, and of each by itself.
+
+    Where data lack modalities by themselves, ELBO() does as much.
+
+    Args:
+        names: of the modalities that are also taken by themselves.
+
+    Raises:
+        ValueError: for what are no names.
+
+    References:
+        Wu and Goodman (2018), arXiv:1802.05335, eq. (5).
+
+    Example:
+        >>> sub_sampled(("image", "label"))
+        ELBO() + ELBO(given=('image',)) + ELBO(given=('label',))
+    """
+    return sum((ELBO(given=name) for name in check_given(names)), ELBO())
+
+
+def jmvae(names: str | tuple[str, ...], alpha: float = 0.1) -> Loss:
+    """JMVAE-kl:  the bound on log p of all modalities, and alpha times the KL from the guide to
+    itself given each modality alone.
+
+    Args:
+        names: of the modalities.
+        alpha: of the KL parts, which are in closed form where one is known.
+
+    Raises:
+        ValueError: for a weight that is not positive, and for what are no names.
+
+    References:
+        Suzuki, Nakayama and Matsuo (2016), arXiv:1611.01891.
+
+    Example:
+        >>> jmvae(("image",), 0.5)
+        ELBO() + 0.5 * KL(analytic_kl=True, given=('image',))
+    """
+    alpha = check_number("alpha", alpha, above=0)
+    terms = (alpha * KL(analytic_kl=True, given=name) for name in check_given(names))
+    return sum(terms, ELBO())
 
 
 def vae_gan(weight: float = 1.0, divergence: Loss | None = None) -> Loss:

@@ -5,11 +5,14 @@ tends to log p(x).
 """
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_choice, check_count, check_flag_or_none
+from dgm_core.arguments import check_choice, check_count, check_flag, check_flag_or_none
 from dgm_core.enumeration import check_names
+from dgm_core.modalities import check_given, named
 from dgm_core.terms import written
+from numpyro_dgm.joints.by_value import expectation
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term
@@ -34,6 +37,8 @@ class WeightBound(Term):
     sign = -1
     shares_globals = True
     estimator = "reparam"
+    looser = False
+    given: tuple[str, ...] = ()
 
     def bound(self, log_w: Array) -> Array:
         """(num_particles, *data) -> (*data)."""
@@ -44,14 +49,33 @@ class WeightBound(Term):
         raise NotImplementedError
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
-        stopped = self.estimator == "vimco"
+        stopped, joints = self.estimator == "vimco", joints.given(self.given)
         joint = joints.inference(stopped=stopped, enumerate=self.enumerate)
         check_subsampling(joint)
         whole = not joint.structure.factorizes and joint.data_scale == 1
+        if self.looser:
+            return self._by_value(joint, whole), {}
         log_w = weights_of(joint, whole)
         bound = bound_per_datum(joint, self.bound(log_w), whole)
         surrogate = self.surrogate(joints, joint, log_w, bound, whole)
         return attach_gradient(bound, surrogate), {}
+
+    def _by_value(self, joint: InferenceJoint, whole: bool) -> Array:
+        """The mean of the bounds of enumerated values."""
+        if whole:
+            raise ValueError(
+                "looser=True needs latents in the data plates alone, but the sites "
+                f"{joint.structure.global_sites} lie outside of them: leave it out."
+            )
+        drawn = [name for name in drawn_sites(joint) if not joint.is_reparameterized(name)]
+        if drawn:
+            raise ValueError(
+                f"looser=True needs reparameterized sites beside enumerated ones, got {drawn}: "
+                "enumerate them as well, or leave it out."
+            )
+        log_w = joint.log_parts() - joint.log_shares  # (num_values, num_particles, *sizes)
+        each = iwae_bound(jnp.moveaxis(log_w, 1, 0))
+        return bound_per_datum(joint, expectation(joint.log_shares[:, 0], each), whole)
 
     def surrogate(
         self, joints: Joints, joint: InferenceJoint, log_w: Array, bound: Array, whole: bool
@@ -81,6 +105,10 @@ class IWAE(WeightBound):
         enumerate: the names of discrete latents of each datum that are summed out of the weights,
             w_k = sum_c p(x, z_k, c) / q(z_k | x). Where the guide draws c, this is sum_c q(c) w_kc,
             in which q(c | x) cancels and learns nothing: train it by ELBO, or leave it out.
+        looser: the logarithm for each enumerated value that the guide draws, sum_c q(c) log 1/K
+            sum_k w_kc: at most the tight bound, which has the sum over c inside. Published of
+            mixtures as the looser one.
+        given: as in ELBO.
 
     Logged:
         "IWAE".
@@ -116,12 +144,22 @@ class IWAE(WeightBound):
         vectorize: bool | None = None,
         *,
         enumerate: str | tuple[str, ...] = (),
+        looser: bool = False,
+        given: str | tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.enumerate = check_names(enumerate)
+        self.given = check_given(given)
+        self.looser = check_flag("looser", looser)
+        self.name = named("IWAE (looser)" if looser else "IWAE", self.given)
         self.vectorize = check_flag_or_none("vectorize", vectorize)
         self.num_particles = check_count("num_particles", num_particles)
         self.estimator = check_choice("estimator", estimator, ("reparam", "dreg", "vimco"))
+        if looser and (not self.enumerate or estimator != "reparam"):
+            raise ValueError(
+                "looser=True takes the mean of the bounds of enumerated values: name their site in "
+                f"enumerate, with estimator='reparam', got {self.enumerate} and {estimator!r}."
+            )
 
     def bound(self, log_w: Array) -> Array:
         """log 1/K sum_k w_k."""
@@ -160,7 +198,15 @@ class IWAE(WeightBound):
         return bound_per_datum(scored, (weights * weights_of(scored, whole)).sum(0), whole)
 
     def __repr__(self) -> str:
-        return written(self, num_particles=10, estimator="reparam", vectorize=None, enumerate=())
+        return written(
+            self,
+            num_particles=10,
+            estimator="reparam",
+            vectorize=None,
+            enumerate=(),
+            looser=False,
+            given=(),
+        )
 
 
 def weights_of(joint: InferenceJoint, whole: bool) -> Array:

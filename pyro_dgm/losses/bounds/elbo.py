@@ -15,6 +15,7 @@ from dgm_core.arguments import (
     check_weight,
 )
 from dgm_core.enumeration import check_names, mixture_prior, no_score
+from dgm_core.modalities import check_given, named
 from dgm_core.schedules import value_of
 from dgm_core.terms import written
 from pyro_dgm.joints.inference import InferenceJoint
@@ -50,11 +51,15 @@ class ELBO(Term):
             sum_c q(c | x) [...] where the guide draws c, without the noise of draws; where it does
             not, c is summed out, log sum_c p(c) p(x | z, c).  Or of sites outside all plates that
             the guide draws.
+        given: the names of observed sites: the bound on log p of these alone, of the pair run on
+            them, which neither guide nor likelihood see the others of. The guide must know how: the
+            multimodal models do, others by an attribute `given(names, args, kwargs)` that returns
+            the arguments without the others.
 
     Factors count with the likelihood: the bound is then one on the unnormalized evidence.
 
     Logged:
-        "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta).
+        "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta); "ELBO given image".
 
     Cost:
         one run of guide and model; "stl" runs the guide twice.  Enumerated sites of C_1, ..., C_m
@@ -92,9 +97,12 @@ class ELBO(Term):
         vectorize: bool | None = None,
         *,
         enumerate: str | tuple[str, ...] = (),
+        given: str | tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.enumerate = check_names(enumerate)
+        self.given = check_given(given)
+        self.name = named("ELBO", self.given)
         check_weight("beta", beta, least=0)
         check_flag("analytic_kl", analytic_kl)
         self.beta = beta
@@ -110,6 +118,7 @@ class ELBO(Term):
         self.analytic_kl = analytic_kl
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        joints = joints.given(self.given)
         joint = joints.inference(stopped=self.estimator == "score", enumerate=self.enumerate)
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
         beta = value_of(self.beta, step)
@@ -137,6 +146,7 @@ class ELBO(Term):
             analytic_kl=False,
             vectorize=None,
             enumerate=(),
+            given=(),
         )
 
 

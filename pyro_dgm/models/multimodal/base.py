@@ -103,17 +103,11 @@ class Multimodal(nn.Module):
         self.encoders = nn.ModuleDict({name: encoders[name] for name in names})
         self.decoders = nn.ModuleDict({name: decoders[name] for name in names})
         self.likelihoods = nn.ModuleDict({name: likelihoods[name] for name in names})
-        self.posterior = self.put_together([experts[name] for name in names], prior)
+        self.posterior = ProductOfExperts([experts[name] for name in names], prior)
         self.privates = nn.ModuleDict()
         for name, size in self.private.items():
             seen = features_of(encoders[name])
             self.privates[name] = ProductOfExperts([DiagonalNormal(size, context_shape=seen)])
-
-    def put_together(
-        self, experts: list[Conditional], prior: Conditional | None
-    ) -> ProductOfExperts:
-        """The distribution of z given the features of all modalities."""
-        return ProductOfExperts(experts, prior)
 
     def model(self, *, has: Tensor | None = None, size: int = 1, **data: Any) -> dict[str, Tensor]:
         """Generate `size` data, or score the modalities that are there."""
@@ -177,9 +171,7 @@ class Multimodal(nn.Module):
         """The arguments in which these modalities alone are there."""
         return args, left(names, self.modalities, kwargs)
 
-    def _seen(
-        self, has: Tensor | None, size: int, data: Mapping[str, Any]
-    ) -> tuple[int, Seen]:
+    def _seen(self, has: Tensor | None, size: int, data: Mapping[str, Any]) -> tuple[int, Seen]:
         """The number of data, and which of them have each modality."""
         number = check_data(data, self.modalities, has, check_count("size", size))
         there = {name: data.get(name) is not None for name in self.modalities}
@@ -207,4 +199,3 @@ def default_likelihood(shape: tuple[int, ...], features: Any) -> Conditional:
     if isinstance(shape, Labels):
         return Categorical(1, shape.num_classes, context_shape=features)
     return Bernoulli(shape, context_shape=features)
-

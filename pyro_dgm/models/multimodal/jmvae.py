@@ -96,7 +96,10 @@ class JMVAE(Multimodal):
         mask = all_of(seen, size)
         if any(there is False for there in seen.values()):
             return posterior(tuple(features.values()), mask)
-        encoder, joint = register("joint_encoder", self.joint_encoder), register("joint", self.joint)
+        encoder, joint = (
+            register("joint_encoder", self.joint_encoder),
+            register("joint", self.joint),
+        )
         parts = [
             visible(encoder, cleared(data[name], seen[name]), shape)
             for name, shape in self.modalities.items()

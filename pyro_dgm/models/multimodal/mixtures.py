@@ -9,7 +9,7 @@ from dgm_core.arguments import check_flag
 from dgm_core.experts import all_subsets
 from dgm_core.modalities import in_order, numbered
 from pyro_dgm.conditionals import Conditional
-from pyro_dgm.conditionals.product import MixtureOfExperts, ProductOfExperts
+from pyro_dgm.conditionals.product import MixtureOfExperts
 from pyro_dgm.models.multimodal.base import Multimodal
 
 __all__ = ["MMVAE", "MoPoE"]
@@ -64,7 +64,6 @@ class MMVAE(Multimodal):
         likelihoods: Mapping[str, Conditional] | None = None,
         prior: Conditional | None = None,
     ) -> None:
-        self._weights = in_order("weights", weights, tuple(modalities))
         super().__init__(
             modalities,
             z_dim,
@@ -77,12 +76,8 @@ class MMVAE(Multimodal):
             prior=prior,
         )
         self.component = check_flag("stratified", stratified)
-
-    def put_together(
-        self, experts: list[Conditional], prior: Conditional | None
-    ) -> ProductOfExperts:
-        """The mixture of the modalities."""
-        return MixtureOfExperts(experts, weights=self._weights, prior=prior)
+        in_turn = in_order("weights", weights, tuple(self.modalities))
+        self.posterior = mixture_of(self.posterior, None, in_turn)
 
 
 class MoPoE(Multimodal):
@@ -132,9 +127,6 @@ class MoPoE(Multimodal):
         likelihoods: Mapping[str, Conditional] | None = None,
         prior: Conditional | None = None,
     ) -> None:
-        names = tuple(modalities)
-        self._subsets = all_subsets(len(names)) if subsets is None else numbered(subsets, names)
-        self._weights = weights
         super().__init__(
             modalities,
             z_dim,
@@ -147,9 +139,13 @@ class MoPoE(Multimodal):
             prior=prior,
         )
         self.component = check_flag("stratified", stratified)
+        names = tuple(self.modalities)
+        chosen = all_subsets(len(names)) if subsets is None else numbered(subsets, names)
+        self.posterior = mixture_of(self.posterior, chosen, weights)
 
-    def put_together(
-        self, experts: list[Conditional], prior: Conditional | None
-    ) -> ProductOfExperts:
-        """The mixture of the products over subsets."""
-        return MixtureOfExperts(experts, subsets=self._subsets, weights=self._weights, prior=prior)
+
+def mixture_of(product: Any, subsets: Any, weights: Any) -> MixtureOfExperts:
+    """The mixture of some products of the experts of one product."""
+    return MixtureOfExperts(
+        list(product.experts), subsets=subsets, weights=weights, prior=product.prior
+    )

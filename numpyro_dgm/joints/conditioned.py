@@ -1,0 +1,65 @@
+"""The joints of a pair that is given some of the observed sites alone."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from dgm_core.modalities import conditioned
+from numpyro_dgm.joints.handlers import GivenDraws, StatedBy
+from numpyro_dgm.joints.structure import Trace, random_sites
+
+__all__: list[str] = []  # for the package, not for users
+
+
+class Conditioned:
+    """What joints know of those given some of the observed sites."""
+
+    model: Any
+    guide: Any
+    params: dict[str, Any]
+    args: tuple
+    kwargs: dict[str, Any]
+    _read: dict[str, Any]
+    _toward: Any = None  # joints whose guide stands in for the prior
+
+    def given(self, names: tuple[str, ...]) -> Self:
+        """The joints of the same pair that is given some of the observed sites alone; themselves of
+        no names.
+
+        Raises:
+            ValueError: for a guide that does not say how (`dgm_core.modalities.conditioned`).
+        """
+        self._others: dict[Any, Any] = getattr(self, "_others", {})
+        if names and names not in self._others:
+            args, kwargs = conditioned(self.guide, names, self.args, self.kwargs)
+            self._others[names] = self._alike(args, kwargs, ", ".join(names))
+        return self._others[names] if names else self
+
+    def toward(self, names: tuple[str, ...]) -> Self:
+        """The joints of the guide and of the model in which every latent has the distribution of
+        the guide given some of the observed sites in place of its own; themselves of no names."""
+        key = ("toward", *names)
+        self._others = getattr(self, "_others", {})
+        if names and key not in self._others:
+            own = self._alike(self.args, self.kwargs, " ".join(key))
+            own._toward = self.given(names)
+            self._others[key] = own
+        return self._others[key] if names else self
+
+    def stated(self, program: Any, guide_trace: Trace, key: Any) -> Any:
+        """The model in which latents have the distributions that the guide gives them, at its
+        draws; of joints toward nothing as it is."""
+        other = self._toward
+        if other is None:
+            return program
+        drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
+        trace = other._run(GivenDraws(other.guide, drawn), key, other.params, other.mutable_state)
+        return StatedBy(program, {name: site["fn"] for name, site in random_sites(trace).items()})
+
+    def _alike(self, args: tuple, kwargs: Mapping[str, Any], name: str) -> Self:
+        mine: Any = self
+        made, key = type(mine), mine.key(name)
+        how = ("num_particles", "share_globals", "vectorize", "mutable_state")
+        options = {name: getattr(self, name) for name in how} | self._read
+        own = made(key, self.params, self.model, self.guide, args, kwargs, **options)
+        own.model = self.model  # extended already
+        return own

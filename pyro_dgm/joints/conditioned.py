@@ -1,0 +1,60 @@
+"""The joints of a pair that is given some of the observed sites alone."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from dgm_core.modalities import conditioned
+from pyro_dgm.joints.handlers import StatedBy
+from pyro_dgm.joints.structure import Trace, random_sites, trace_of
+
+__all__: list[str] = []  # for the package, not for users
+
+
+class Conditioned:
+    """What joints know of those given some of the observed sites."""
+
+    model: Any
+    guide: Any
+    args: tuple
+    kwargs: dict[str, Any]
+    _toward: Any = None  # joints whose guide stands in for the prior
+
+    def given(self, names: tuple[str, ...]) -> Self:
+        """The joints of the same pair that is given some of the observed sites alone; themselves of
+        no names.
+
+        Raises:
+            ValueError: for a guide that does not say how (`dgm_core.modalities.conditioned`).
+        """
+        self._others: dict[Any, Any] = getattr(self, "_others", {})
+        if names and names not in self._others:
+            args, kwargs = conditioned(self.guide, names, self.args, self.kwargs)
+            self._others[names] = self._alike(args, kwargs, ", ".join(names))
+        return self._others[names] if names else self
+
+    def toward(self, names: tuple[str, ...]) -> Self:
+        """The joints of the guide and of the model in which every latent has the distribution of
+        the guide given some of the observed sites in place of its own; themselves of no names."""
+        key = ("toward", *names)
+        self._others = getattr(self, "_others", {})
+        if names and key not in self._others:
+            own = self._alike(self.args, self.kwargs, " ".join(key))
+            own._toward = self.given(names)
+            self._others[key] = own
+        return self._others[key] if names else self
+
+    def stated(self) -> StatedBy:
+        """What gives latents their distributions, at the draws that are handed out; of joints
+        toward nothing their own."""
+        if self._toward is None:
+            return StatedBy({})
+        trace: Trace = trace_of(self._toward.guide, self._toward.args, self._toward.kwargs)
+        return StatedBy({name: site["fn"] for name, site in random_sites(trace).items()})
+
+    def _alike(self, args: tuple, kwargs: Mapping[str, Any], _: str) -> Self:
+        made: Any = type(self)
+        how = ("num_particles", "share_globals", "vectorize")
+        options = {name: getattr(self, name) for name in how}
+        own = made(self.model, self.guide, args, kwargs, **options)
+        own.model = self.model  # extended already
+        return own

@@ -33,6 +33,7 @@ HERE = Path(__file__).parent / "results" / "sampling"
 MEMBERS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "GatedPixelCNN 8x32": ("GatedPixelCNN", ((1, 28, 28),), {}),
     "PixelCNN 8x32": ("PixelCNN", ((1, 28, 28),), {}),
+    "PixelCNN++ 3x2x32": ("PixelCNNPlusPlus", ((1, 28, 28),), {}),
 }
 
 

@@ -15,6 +15,7 @@ from numpyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from numpyro_dgm.nn.mlp import MLP
 from numpyro_dgm.nn.modes import evaluation_mode
 from numpyro_dgm.nn.optimizers import Adam
+from numpyro_dgm.nn.pixel_scales import PixelScales
 from numpyro_dgm.nn.pixels import MaskedConv2d, PixelStacks
 from numpyro_dgm.nn.pooled import Pooled
 from numpyro_dgm.nn.recurrent import GRU
@@ -38,6 +39,7 @@ __all__ = [
     "Linear",
     "MaskedAttention",
     "MaskedConv2d",
+    "PixelScales",
     "PixelStacks",
     "Pooled",
     "Positions",

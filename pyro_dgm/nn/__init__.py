@@ -15,6 +15,7 @@ from pyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from pyro_dgm.nn.mlp import MLP
 from pyro_dgm.nn.modes import evaluation_mode
 from pyro_dgm.nn.optimizers import Adam
+from pyro_dgm.nn.pixel_scales import PixelScales
 from pyro_dgm.nn.pixels import MaskedConv2d, PixelStacks
 from pyro_dgm.nn.pooled import Pooled
 from pyro_dgm.nn.recurrent import GRU
@@ -38,6 +39,7 @@ __all__ = [
     "Linear",
     "MaskedAttention",
     "MaskedConv2d",
+    "PixelScales",
     "PixelStacks",
     "Pooled",
     "Positions",

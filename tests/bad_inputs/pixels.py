@@ -28,6 +28,27 @@ PIXELS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "context_size": "count",
         },
     ),
+    "PixelScales": (
+        (1, 2),
+        {
+            "in_channels": "count",
+            "channels": "count",
+            "num_layers": "count",
+            "num_scales": "count",
+            "context_size": "count",
+        },
+    ),
+    "PixelCNNPlusPlus": (
+        ((1, 3, 4),),
+        {
+            "dim": "image",
+            "hidden_channels": "count",
+            "num_layers": "count",
+            "num_scales": "count",
+            "one_hot": "flag",
+            **CONTEXT,
+        },
+    ),
     "GatedPixelCNN": (((1, 3, 4),), {"dim": "image", **NETWORK, "one_hot": "flag", **CONTEXT}),
     "PixelCNN": (
         ((1, 3, 4),),

@@ -34,6 +34,16 @@ AUTOREGRESSIVE: dict[str, Autoregressive] = {
         contexts=(Labels(3),),
         blind=True,
     ),
+    "PixelCNNPlusPlus-map": Autoregressive(
+        "PixelCNNPlusPlus",
+        sizes=((2, 3, 4),),
+        settings={"hidden_channels": 4, "num_layers": 1, "num_scales": 2},
+        family=("CoupledLogisticMixture", {"num_components": 2, "num_levels": 3}),
+        support="thirds",
+        small=((2, 2, 2),),
+        levels=3,
+        contexts=((3, 3, 4),),
+    ),
     "PixelSNAIL-map": Autoregressive(
         "PixelSNAIL",
         sizes=((2, 3, 4),),

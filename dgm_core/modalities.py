@@ -166,8 +166,8 @@ def check_left(given: tuple[str, ...], observed: Iterable[str]) -> None:
         raise ValueError(f"given names {unknown}, but the observed sites are {observed}.")
     if set(observed) == set(given):
         raise ValueError(
-            f"given names all observed sites, {observed}: nothing is left whose likelihood could be "
-            "asked for. Name some of them."
+            f"given names all observed sites, {observed}: nothing is left whose likelihood could "
+            "be asked for. Name some of them."
         )
 
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from math import atanh, prod
 from typing import Any
 
-from dgm_core.arguments import check_count, check_fraction, check_image_shape, check_shape
+from dgm_core.arguments import (
+    check_count,
+    check_fraction,
+    check_image_shape,
+    check_number,
+    check_shape,
+    check_weight,
+)
 
 __all__ = [
     "check_decay",
     "check_encoder",
     "check_index_prior",
     "check_levels",
+    "check_temperature",
     "grid_constants",
     "not_a_code_map",
 ]
@@ -102,3 +110,15 @@ def check_index_prior(prior: Any, quantizer: Any) -> None:
             f"Categorical({prod(positions)}, {quantizer.num_codes}), got {prior!r} with values of "
             f"shape {shape} and context_shape={prior.context_shape or 0}."
         )
+
+
+def check_temperature(temperature: Any, learned: bool) -> Any:
+    """A positive temperature, or a schedule of it; a number where it is learned.
+
+    Example:
+        >>> check_temperature(0.5, True)
+        0.5
+    """
+    if learned:
+        return check_number("temperature", temperature, above=0)
+    return check_weight("temperature", temperature, above=0)

@@ -18,6 +18,8 @@ VALUES: dict[str, Callable[[Rng, tuple[int, ...]], np.ndarray]] = {
     "binary": lambda rng, shape: rng.integers(0, 2, shape).astype(float),
     "levels": lambda rng, shape: rng.integers(0, 256, shape) / 255,
     "thirds": lambda rng, shape: rng.integers(0, 3, shape) / 2,
+    "simplex": lambda rng, shape: rng.dirichlet([2.0] * shape[-1], shape[:-1]),
+    "one-hot": lambda rng, shape: np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])],
     "classes": lambda rng, shape: rng.integers(0, 4, shape),
 }
 

@@ -45,6 +45,7 @@ from pyro_dgm.conditionals.quantized import (
     Quantizer,
     VectorQuantizer,
 )
+from pyro_dgm.conditionals.relaxed import GumbelSoftmax, RelaxedBernoulli, StraightThrough
 from pyro_dgm.conditionals.reshaped import Reshaped
 from pyro_dgm.conditionals.student_t import StudentT
 from pyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
@@ -70,6 +71,7 @@ __all__ = [
     "GatedPixelCNN",
     "GatedTransition",
     "Generator",
+    "GumbelSoftmax",
     "HiddenMarkov",
     "ImageTransformer",
     "ImplicitDistribution",
@@ -96,11 +98,13 @@ __all__ = [
     "ProductOfExperts",
     "Quantized",
     "Quantizer",
+    "RelaxedBernoulli",
     "Reshaped",
     "SparseTransformer",
     "StandardLogistic",
     "StandardNormal",
     "Steps",
+    "StraightThrough",
     "StudentT",
     "VampPrior",
     "VectorQuantizer",

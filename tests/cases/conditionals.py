@@ -71,6 +71,13 @@ CONDITIONALS: dict[str, Conditional] = {
         rsample=False,
         mean=False,
     ),
+    "GumbelSoftmax-pairs": Conditional(
+        "GumbelSoftmax", "conditionals", ((2, 4),), "simplex", {"learned": True}, mean=False
+    ),
+    "StraightThrough-pairs": Conditional("StraightThrough", "conditionals", ((2, 4),), "one-hot"),
+    "RelaxedBernoulli-1.5": Conditional(
+        "RelaxedBernoulli", "conditionals", (3,), "unit", {"temperature": 1.5}, mean=False
+    ),
     "DiscretizedLogisticMixture": Conditional(
         "DiscretizedLogisticMixture",
         "conditionals",

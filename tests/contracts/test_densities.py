@@ -15,6 +15,7 @@ FAMILIES = [
     pytest.param(case, id=name)
     for name, case in CONDITIONALS.items()
     if not name.endswith(("-map", "-label", "-image", "-1"))
+    and case.support not in ("simplex", "one-hot")  # in tests/codes
 ]
 NUM_DRAWS = 20_000
 

@@ -166,8 +166,8 @@ class RelaxedBernoulli(Relaxed):
         Maddison, Mnih & Teh (2017), arXiv:1611.00712 (BinConcrete).
 
     Example:
-        >>> round(RelaxedBernoulli(1, temperature=1.0)().log_prob(torch.tensor([0.2])).item(), 4)
-        0.0
+        >>> round(RelaxedBernoulli(1)().log_prob(torch.tensor([0.2])).item(), 4)
+        -0.3646
     """
 
     def __init__(

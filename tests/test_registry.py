@@ -46,6 +46,7 @@ ELSEWHERE = {
     "DMM": ("sequences/test_models.py", "its latent is a path"),
     "ExternalFlow": ("flows/test_external.py", "an adapter of one library each"),
     "JMVAE": ("multimodal/test_models.py", "takes modalities by name"),
+    "MLVAE": ("multimodal/test_groups.py", "has data in groups"),
     "MMVAE": ("multimodal/test_models.py", "takes modalities by name"),
     "MVAE": ("multimodal/test_models.py", "takes modalities by name"),
     "MixtureOfExperts": ("multimodal/test_experts.py", "takes a list of conditionals and a mask"),

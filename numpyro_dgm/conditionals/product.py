@@ -265,8 +265,7 @@ class MixtureOfExperts(ProductOfExperts):
         batch = loc.shape[: loc.ndim - 1 - event_dim]
         if seen is None:
             return ExpertMixture(loc, scale, self._wide(self._log_weights, batch), event_dim)
-        one = (0,) * event_dim  # what is seen is the same in all entries
-        wide = jnp.moveaxis(seen[(..., *one)], 0, -1)
+        wide = jnp.moveaxis(seen.reshape(seen.shape[: seen.ndim - event_dim]), 0, -1)
         source, log_weights = self._counted(wide)
         source = source[(..., *[None] * event_dim)]
         loc, scale = (jnp.take_along_axis(x, source, len(batch)) for x in (loc, scale))

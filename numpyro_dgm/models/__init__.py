@@ -8,6 +8,7 @@ from numpyro_dgm.models.gan.gan import GAN
 from numpyro_dgm.models.gan.infogan import InfoGAN
 from numpyro_dgm.models.multimodal.jmvae import JMVAE
 from numpyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
+from numpyro_dgm.models.multimodal.mlvae import MLVAE
 from numpyro_dgm.models.multimodal.mvae import MVAE
 from numpyro_dgm.models.sequence.dmm import DMM
 from numpyro_dgm.models.vae.avb import AVB
@@ -22,6 +23,7 @@ __all__ = [
     "DMM",
     "GAN",
     "JMVAE",
+    "MLVAE",
     "MMVAE",
     "MVAE",
     "VAE",

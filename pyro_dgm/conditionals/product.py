@@ -256,8 +256,7 @@ class MixtureOfExperts(ProductOfExperts):
         batch = loc.shape[: loc.ndim - 1 - event_dim]
         if seen is None:
             return ExpertMixture(loc, scale, self._log_weights.expand(*batch, -1), event_dim)
-        one = (0,) * event_dim  # what is seen is the same in all entries
-        wide = seen[(..., *one)].movedim(0, -1)
+        wide = seen.reshape(seen.shape[: seen.ndim - event_dim]).movedim(0, -1)
         source, log_weights = self._counted(wide)
         source = source[(..., *[None] * event_dim)].expand(loc.shape)
         loc, scale = (x.gather(len(batch), source) for x in (loc, scale))

@@ -8,6 +8,7 @@ from pyro_dgm.models.gan.gan import GAN
 from pyro_dgm.models.gan.infogan import InfoGAN
 from pyro_dgm.models.multimodal.jmvae import JMVAE
 from pyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
+from pyro_dgm.models.multimodal.mlvae import MLVAE
 from pyro_dgm.models.multimodal.mvae import MVAE
 from pyro_dgm.models.sequence.dmm import DMM
 from pyro_dgm.models.vae.avb import AVB
@@ -22,6 +23,7 @@ __all__ = [
     "DMM",
     "GAN",
     "JMVAE",
+    "MLVAE",
     "MMVAE",
     "MVAE",
     "VAE",

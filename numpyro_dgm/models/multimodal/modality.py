@@ -52,7 +52,8 @@ def filled(fn: Any, x: Array | None, mask: Mask, size: int) -> tuple[Array, Mask
     shape = (size, *fn.event_shape)
     if x is None:
         return feasible(fn.support, jnp.zeros(shape)), False
-    wide = jnp.asarray(mask).reshape(-1, *[1] * (x.ndim - 1))
+    mask = jnp.asarray(mask)
+    wide = mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
     return jnp.where(wide, x, feasible(fn.support, x)), mask
 
 

@@ -51,9 +51,9 @@ def filled(fn: Any, x: Tensor | None, mask: Mask, size: int) -> tuple[Tensor, Ma
     shape = (size, *fn.event_shape)
     if x is None:
         return feasible(fn.support, torch.zeros(shape)), False
-    return torch.where(
-        torch.as_tensor(mask).reshape(-1, *[1] * (x.ndim - 1)), x, feasible(fn.support, x)
-    ), mask
+    mask = torch.as_tensor(mask)
+    wide = mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+    return torch.where(wide, x, feasible(fn.support, x)), mask
 
 
 def feasible(support: Any, like: Tensor) -> Tensor:

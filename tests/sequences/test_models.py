@@ -201,3 +201,27 @@ def test_a_few_steps_of_training(lib: Any, rng: np.random.Generator) -> None:
     losses = run.history.column("loss")
     assert np.isfinite(losses).all()
     assert losses[-3:].mean() < losses[0] - 0.5
+
+
+def test_the_combiners_loop_in_pyro(rng: np.random.Generator) -> None:
+    """Draws and their gradients are those of a loop over the conditional with the same noise."""
+    import torch
+
+    lib = PyroLibrary()
+    posterior = lib.shaken(build(lib, "combiner", 4).posterior, 0.3)
+    features, lengths = lib.array(rng.standard_normal((3, 4, 6))), torch.tensor(LENGTHS)
+    torch.manual_seed(0)
+    found = posterior(features, lengths).rsample((2,))
+    torch.manual_seed(0)
+    noise, state, states = torch.randn(2, 3, 4, 2), posterior.start.expand(2, 3, -1), []
+    for t in range(4):
+        step = posterior.transition((state, features[:, t])).base_dist
+        state = step.loc + step.scale * noise[:, :, t]
+        states.append(state)
+    mask = (torch.arange(4) < lengths[:, None])[..., None]
+    looped = torch.stack(states, -2) * mask
+    torch.testing.assert_close(found, looped, rtol=1e-10, atol=1e-12)
+    parameters = list(posterior.parameters())
+    gradients = [torch.autograd.grad(x.sin().sum(), parameters) for x in (found, looped)]
+    for ours, theirs in zip(*gradients):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)

@@ -190,6 +190,13 @@ class _MarkovDistribution(OfSteps, Distribution):
     def log_prob(self, value: Array) -> Array:
         check_path(jnp.shape(value), self.event_shape)
         value = filled(value, mask_of(self.lengths, self.chain.length), self.support)
+        start = self.chain.start
+        if start is not None:  # one call for all steps
+            before = jnp.broadcast_to(start, (*jnp.shape(value)[:-2], 1, *jnp.shape(start)))
+            before = jnp.concatenate([before, value[..., :-1, :]], -2)
+            steps = self.chain.after(before, self.controls).log_prob(value)
+            batch = jnp.broadcast_shapes(steps.shape[:-1], self.batch_shape)
+            return total(jnp.broadcast_to(steps, (*batch, steps.shape[-1])), self.lengths)
         first = self.chain.first(self._control(0)).log_prob(value[..., 0, :])
         batch = jnp.broadcast_shapes(first.shape, self.batch_shape)
         steps = jnp.broadcast_to(first, batch)[..., None]

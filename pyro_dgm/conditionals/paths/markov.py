@@ -22,6 +22,7 @@ from pyro_dgm.conditionals.paths.base import (
     mask_of,
     total,
 )
+from pyro_dgm.conditionals.paths.transitions import Combiner
 
 __all__ = ["Markov"]
 
@@ -82,6 +83,9 @@ class Markov(Path):
                 first.has_rsample
                 and self.after(zeros[0], zeros[1] if controls else None).has_rsample
             )
+        known = first.support
+        real = getattr(known, "base_constraint", known) is constraints.real
+        self.support = constraints.independent(known, 1) if real else None  # else it may vary
 
     def first(self, control: Tensor | None) -> TorchDistribution:
         """The distribution of the first state, given its control inputs (*batch, *controls)."""
@@ -126,7 +130,9 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return constraints.independent(self.chain.first(self._control(0)).support, 1)
+        return self.chain.support or constraints.independent(
+            self.chain.first(self._control(0)).support, 1
+        )
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> "_MarkovDistribution":
         return _MarkovDistribution(
@@ -137,7 +143,10 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
         )
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        return self._drawn(torch.Size(sample_shape) + self.batch_shape)
+        shape = torch.Size(sample_shape) + self.batch_shape
+        if isinstance(self.chain.transition, Combiner) and self.chain.start is not None:
+            return self._combined(shape, self.chain.transition, self.chain.start)
+        return self._drawn(shape)
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
@@ -147,6 +156,14 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
         shape, known = continued_shape(self, value), first_steps(lengths, self.chain.length)
         return self._drawn(shape, cleared(value, known), known)
+
+    def _combined(self, shape: torch.Size, combiner: Combiner, start: Tensor) -> Tensor:
+        """The same of a guide's combiner, whose loop has little in it."""
+        features = self.controls.expand(*shape, *self.controls.shape[-2:])
+        noise = torch.randn((*shape, *self.event_shape), dtype=start.dtype, device=start.device)
+        flat = features.reshape(-1, *features.shape[-2:]), noise.reshape(-1, *self.event_shape)
+        path = combiner.path(start.expand(len(flat[0]), -1), *flat).reshape(noise.shape)
+        return cleared(path, mask_of(self.lengths, self.chain.length))
 
     def _drawn(
         self, shape: torch.Size, value: Tensor | None = None, known: Tensor | None = None
@@ -166,6 +183,13 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         check_path(value.shape, self.event_shape)
         value = filled(value, mask_of(self.lengths, self.chain.length), self.support)
+        start = self.chain.start
+        if start is not None:  # one call for all steps
+            before = start.expand(*value.shape[:-2], 1, -1)
+            before = torch.cat([before, value[..., :-1, :]], -2)
+            steps = self.chain.after(before, self.controls).log_prob(value)
+            batch = torch.broadcast_shapes(steps.shape[:-1], self.batch_shape)
+            return total(steps.expand(*batch, -1), self.lengths)
         first = self.chain.first(self._control(0)).log_prob(value[..., 0, :])
         steps = first.expand(torch.broadcast_shapes(first.shape, self.batch_shape))[..., None]
         if self.chain.length > 1:

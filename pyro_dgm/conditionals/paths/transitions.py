@@ -2,11 +2,14 @@
 features of the data.
 """
 
+from math import expm1, log
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pyro import distributions as dist
 from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from dgm_core.arguments import check_count, check_counts, check_fraction
 from pyro_dgm.conditionals.base import Conditional, positive
@@ -95,3 +98,20 @@ class Combiner(Conditional):
         state, features = context
         loc, raw = self.head((torch.tanh(self.state(state)) + features) / 2).chunk(2, -1)
         return dist.Normal(loc, positive(raw, self.floor)).to_event(1)
+
+    def path(self, start: Tensor, features: Tensor, noise: Tensor) -> Tensor:
+        """The states (num, T, z_dim) that follow `start` (num, z_dim), drawn from standard normal
+        noise (num, T, z_dim): what depends on features (num, T, features) alone, in one batch.
+        """
+        z_dim = start.shape[-1]
+        fixed = F.linear(features / 2, self.head.weight, self.head.bias)
+        shift = fixed.new_zeros(2 * z_dim)
+        shift[z_dim:] = log(expm1(1 - self.floor))  # that of `positive`
+        weight, head = self.state.weight.mT, self.head.weight.mT / 2
+        state, states = start, []
+        for given, e in zip((fixed + shift).unbind(1), noise.unbind(1)):
+            hidden = torch.addmm(self.state.bias, state, weight).tanh()
+            loc, raw = torch.addmm(given, hidden, head).split(z_dim, -1)
+            state = torch.addcmul(loc, self.floor + F.softplus(raw), e)
+            states.append(state)
+        return torch.stack(states, 1)

@@ -35,7 +35,8 @@ def assemble(
 
     Args:
         posterior: site -> (num_draws, *shape); may be empty, for a model without latents.
-        log_likelihood: observed site -> (num_draws, *batch), one number per datum, for `az.loo`.
+        log_likelihood: observed site -> (num_draws, *batch), one number per datum, for `az.loo`;
+            of the axes that `dims` names it has as many as there are.
         posterior_predictive: observed site -> (num_draws, *batch, *event).
         observed_data: observed site -> (*batch, *event).
         sample_stats: name -> (num_draws, ...), such as "lp".
@@ -77,18 +78,23 @@ def assemble(
     axes |= {_name(key): [_name(axis) for axis in value] for key, value in (dims or {}).items()}
     groups = [(observed, 0), (extra, 0), *((group, 1) for group in draws.values())]
     _check_draws(draws)
-    _check_sizes(groups, axes)
+    scored = draws["log_likelihood"]  # has no axes of what a datum consists of
+    _check_sizes(groups, axes, scored)
     axes = _apart(axes, {name for group, _ in groups for name in group})
+    batches = {n: axes.get(n, [])[: x.ndim - 1] for n, x in scored.items()}
     idata = az.from_dict(
         **{  # type: ignore[arg-type]
             group: {name: values[None] for name, values in arrays.items()}
             for group, arrays in draws.items()
-            if arrays
+            if arrays and group != "log_likelihood"
         },
         observed_data=observed or None,
         dims=axes,
         attrs=_attributes(attrs or {}),
     )
+    if batches:
+        scores = {name: values[None] for name, values in scored.items()}
+        idata.extend(az.from_dict(log_likelihood=scores, dims=batches))  # type: ignore[arg-type]
     if extra:
         table = xr.Dataset({name: (axes[name], values) for name, values in extra.items()})
         if "sample_stats" in idata.groups():
@@ -138,6 +144,21 @@ def axis_names(
     return [names.get(axis, f"{name}_dim_{axis}") for axis in range(batch_ndim)]
 
 
+def with_time(axes: Mapping[str, list[str]], steps: Mapping[str, int]) -> dict[str, list[str]]:
+    """The axes, with one more behind those of the batch where a site is a path of so many steps:
+    "time", or "<site>_time" where there are paths of several lengths.
+
+    Example:
+        >>> with_time({"z": ["datum"], "w": ["datum"]}, {"z": 5})
+        {'z': ['datum', 'time'], 'w': ['datum']}
+    """
+    same = len(set(steps.values())) < 2
+    return {
+        name: [*own, "time" if same else f"{name}_time"] if name in steps else list(own)
+        for name, own in axes.items()
+    }
+
+
 def _name(name: str) -> str:
     """netCDF keeps "/" for its groups."""
     return name.replace("/", ".")
@@ -154,12 +175,18 @@ def _check_draws(draws: Mapping[str, Arrays]) -> None:
     )
 
 
-def _check_sizes(groups: Sequence[tuple[Arrays, int]], axes: Mapping[str, Sequence[str]]) -> None:
-    """Every dimension has one size, wherever it is named."""
+def _check_sizes(
+    groups: Sequence[tuple[Arrays, int]], axes: Mapping[str, Sequence[str]], shorter: Arrays
+) -> None:
+    """Every dimension has one size, wherever it is named; the arrays of the group `shorter` may
+    have fewer.
+    """
     sizes: dict[str, list[tuple[str, int]]] = {}
     for group, start in groups:
         for name, values in group.items():
             for axis, dimension in enumerate(axes.get(name, ()), start):
+                if axis >= values.ndim and group is shorter and axis > start:
+                    break
                 if axis >= values.ndim:
                     raise ValueError(
                         f"{name} has shape {values.shape}, which has no axis for {dimension!r}."

@@ -29,6 +29,7 @@ from dgm_core.diagnostics.smoothing import (
     resampled_indices,
     taken,
 )
+from dgm_core.diagnostics.steps import per_step
 
 __all__ = [
     "KHAT_BANDS",
@@ -48,6 +49,7 @@ __all__ = [
     "iwae_bound",
     "jvi_bound",
     "jvi_coefficients",
+    "per_step",
     "point_mass_message",
     "psis_khat",
     "psis_weights",

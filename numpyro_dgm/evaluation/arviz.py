@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgm_core.arguments import check_count
-from dgm_core.arviz_export import DATUM, assemble, axis_names
+from dgm_core.arviz_export import DATUM, assemble, axis_names, with_time
 from dgm_core.diagnostics import psis_khat
 from dgm_core.evaluation import check_no_nan, check_scored
 from dgm_core.training.threads import one_at_a_time
+from numpyro_dgm.conditionals.paths.base import OfSteps
 from numpyro_dgm.evaluation.calls import Call, calling, elementwise, kept_sites, observed
 from numpyro_dgm.evaluation.draws import read_values
 from numpyro_dgm.evaluation.weights import log_weights
@@ -44,7 +45,7 @@ def to_arviz(
         `az.loo`), posterior_predictive, observed_data, sample_stats (k-hat per datum, from
         `num_particles` weights of their own; left out where there is no weight per datum), losses
         (the history of the run). Dimensions are called as the plates, that of the data "datum"
-        where it is the only one.
+        where it is the only one; paths of states and sequences have a dimension "time" behind it.
 
     Args:
         run, data, rows, vectorize, seed: as `log_weights` takes them.
@@ -79,6 +80,8 @@ def to_arviz(
     for (part, name), values in records.items():
         groups[part][name] = values
     dims = {name: axes_of(name, site, names) for name, site in sites.items()}
+    paths = {n: s["fn"] for n, s in sites.items() if isinstance(s.get("fn"), OfSteps)}
+    dims = with_time(dims, {name: fn.event_shape[0] for name, fn in paths.items()})
     diagnostics = {}
     if structure.factorizes and not points and prod(structure.sizes) > 1:
         weights = log_weights(

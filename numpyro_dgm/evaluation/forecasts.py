@@ -24,6 +24,8 @@ from dgm_core.training.batches import check_accepts
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import Call, calling
 from numpyro_dgm.joints.structure import random_sites
+from numpyro_dgm.sequences import continuing
+from numpyro_dgm.sequences.path import SitePath
 
 __all__ = ["forecast"]
 
@@ -112,7 +114,7 @@ def _continued(call: Call, place: Any, horizon: int, length: int) -> dict[str, A
     longer = copy(call)
     longer.args, longer.kwargs = replaced(call.args, call.kwargs, place, lengths + horizon)
     handler = _Continued(drawn, lengths, length)
-    with handler:
+    with handler, continuing(drawn, lengths):
         longer.forward()
     check_any(list(handler.paths))
     return handler.paths
@@ -124,12 +126,15 @@ class _Continued(Messenger):
     def __init__(self, values: Mapping[str, Array], lengths: Array, length: int) -> None:
         super().__init__()
         self.values, self.lengths, self.length = values, lengths, length
-        self.paths: dict[str, Array] = {}
+        self.paths: dict[str, Any] = {}
 
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] != "sample" or msg["is_observed"] or msg["value"] is not None:
             return
         name, fn = msg["name"], msg["fn"]
+        if isinstance(fn, SitePath):  # `unroll` goes on by itself
+            self.paths[name] = None
+            return
         was_observed = msg["infer"].get("was_observed")
         value = msg["infer"]["obs"] if was_observed else self.values.get(name)
         if value is None:
@@ -140,3 +145,7 @@ class _Continued(Messenger):
             msg["value"] = self.paths[name] = fn.continued(key, value, self.lengths)
         elif not was_observed:
             msg["value"] = value
+
+    def postprocess_message(self, msg: dict[str, Any]) -> None:
+        if isinstance(msg.get("fn"), SitePath):
+            self.paths[msg["name"]] = msg["value"]

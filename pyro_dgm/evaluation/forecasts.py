@@ -26,6 +26,8 @@ from dgm_core.training.batches import check_accepts
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, calling
 from pyro_dgm.joints.structure import random_sites
+from pyro_dgm.sequences import continuing
+from pyro_dgm.sequences.path import SitePath
 
 __all__ = ["forecast"]
 
@@ -114,7 +116,7 @@ def _continued(call: Call, place: Any, horizon: int, length: int) -> dict[str, T
     longer = copy(call)
     longer.args, longer.kwargs = replaced(call.args, call.kwargs, place, lengths + horizon)
     handler = _Continued(drawn, lengths, length)
-    with handler:
+    with handler, continuing(drawn, lengths):
         longer.forward()
     check_any(list(handler.paths))
     return handler.paths
@@ -126,12 +128,15 @@ class _Continued(Messenger):
     def __init__(self, values: Mapping[str, Tensor], lengths: Tensor, length: int) -> None:
         super().__init__()
         self.values, self.lengths, self.length = values, lengths, length
-        self.paths: dict[str, Tensor] = {}
+        self.paths: dict[str, Any] = {}
 
     def _pyro_sample(self, msg: Message) -> None:
         if msg["done"] or msg["is_observed"] or site_is_subsample(msg):
             return
         name, fn = msg["name"], msg["fn"]
+        if isinstance(fn, SitePath):  # `unroll` goes on by itself
+            self.paths[name] = None
+            return
         was_observed = msg["infer"].get("was_observed")
         value = msg["infer"]["obs"] if was_observed else self.values.get(name)
         if value is None:
@@ -142,3 +147,7 @@ class _Continued(Messenger):
         elif not was_observed:
             msg["value"] = value
         msg["done"] = msg["value"] is not None
+
+    def _pyro_post_sample(self, msg: Message) -> None:
+        if isinstance(msg["fn"], SitePath):
+            self.paths[msg["name"]] = msg["value"]

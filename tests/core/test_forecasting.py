@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from dgm_core.diagnostics import per_step, summary
 from dgm_core.forecasting import (
     Forecast,
     coverage,
@@ -103,3 +104,22 @@ def test_what_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_bounds_per_step() -> None:
+    """Longer sequences count more; the error is that of a ratio, by the delta method."""
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(1, 9, 400)
+    log_w = -2.5 * lengths + rng.standard_normal((3, 400))
+    found = per_step(summary(log_w), lengths)
+    mean, error = found["ELBO"]
+    assert mean == pytest.approx(log_w.mean(0).sum() / lengths.sum()) and "ESS" not in found
+    assert error == pytest.approx(3**-0.5 / lengths.mean() / 20, rel=0.15)
+    assert found["IWAE"][0] > mean
+    for values, ends, message in (
+        ({"ELBO": np.zeros(3)}, np.array([1, 2]), "one number for each of the 2 sequences"),
+        ({"ELBO": np.zeros(2)}, np.array([1.0, 2.0]), "lengths must be integers of at least 0"),
+        ({"ELBO": np.zeros(2)}, np.array([0, 0]), "all lengths are 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            per_step(values, ends)

@@ -55,6 +55,15 @@ FIGURES = {
     "curves": lambda: plots.traversals(
         OTHER.normal(size=(6, 5, 12, 1)), names=list("abcdef"), ticks=[-2, -1, 0, 1, 2]
     ),
+    "bands": lambda: plots.bands(
+        OTHER.normal(size=(50, 6, 2)), x=OTHER.normal(size=(9, 2)), start=4, names=["a", "b"]
+    ),
+    "bands of two": lambda: plots.bands({"guide": np.ones((3, 1, 1)), "prior": np.ones((2, 4, 1))}),
+    "piano rolls": lambda: plots.piano_rolls(
+        {"data": OTHER.random((5, 9, 12)) < 0.2, "draws": OTHER.random((5, 9, 12))},
+        lengths=[9, 3, 1, 2, 9],
+    ),
+    "silence": lambda: plots.piano_rolls({"data": np.zeros((1, 4, 88))}),
     "numbers": lambda: plots.traversals(OTHER.normal(size=(1, 4, 1))),
 }
 
@@ -195,6 +204,18 @@ def test_pair_plot_shows_the_first_dimensions():
         (lambda: plots.traversals(np.zeros((2, 64)), (1, 8, 8)), r"got shape \(2, 64\)"),
         (lambda: plots.traversals(np.zeros((2, 3, 4)), names=["a"]), "names must be 2"),
         (lambda: plots.traversals(np.zeros((2, 3, 4)), ticks=[1.0]), "ticks must be 3"),
+        (lambda: plots.bands(np.zeros((3, 4))), r"draws must be \(num_draws, T, dim\)"),
+        (lambda: plots.bands(np.zeros((3, 4, 2)), x=np.zeros((4, 1))), r"x must be \(length, 2\)"),
+        (lambda: plots.bands(np.zeros((3, 4, 2)), names=["a"]), "one per dimension, got 1 for 2"),
+        (
+            lambda: plots.piano_rolls({"a": np.zeros((1, 2, 3)), "b": np.zeros((1, 2, 4))}),
+            "rolls must be arrays",
+        ),
+        (lambda: plots.piano_rolls({"a": np.full((1, 2, 3), 2.0)}), "a must be values from 0 to 1"),
+        (
+            lambda: plots.piano_rolls({"a": np.zeros((1, 2, 3))}, lengths=[3]),
+            "integers from 1 to 2",
+        ),
         (
             lambda: plots.save(FIGURES["grid"](), "samples.xyz"),
             "must end in one of .*png.*, got 'samples.xyz'",
@@ -224,3 +245,20 @@ def test_pyplot_is_left_alone():
 def test_numbers_that_cannot_be_drawn(draw):
     with pytest.raises(ValueError, match=r"must be finite to be drawn, \d of \d numbers are not"):
         draw()
+
+
+def test_bands_and_rolls_show_what_they_are_given():
+    """Quantiles in their place in time; each sequence to its own end, low keys below."""
+    draws = OTHER.normal(size=(200, 3, 1))
+    panel = plots.bands(draws, x=np.arange(7.0)[:, None], start=4, levels=(0.8,)).axes[0]
+    median, known = panel.lines
+    np.testing.assert_allclose(median.get_xydata(), np.c_[[4, 5, 6], np.median(draws, 0)])
+    np.testing.assert_array_equal(known.get_ydata(), np.arange(7))
+    corners = panel.collections[0].get_paths()[0].vertices
+    assert corners[corners[:, 0] == 5][:, 1].max() == pytest.approx(np.quantile(draws[:, 1], 0.9))
+    roll = np.zeros((2, 5, 88))
+    roll[1, 2, 40] = roll[0, 4, 43] = 1
+    figure = plots.piano_rolls({"data": roll}, lengths=[5, 3])
+    image = figure.axes[1].images[0]
+    assert image.get_array().shape == (4, 3) and image.get_array()[0, 2] == 1
+    assert image.origin == "lower" and list(image.get_extent()) == [-0.5, 2.5, 39.5, 43.5]

@@ -9,6 +9,7 @@ from dgm_core.contexts import Labels
 from tests.sequences.building import linear, with_weights
 from tests.sequences.oracle import A2, OTHER, Model
 from tests.sequences.test_paths import library
+from tests.sequences.test_unroll import sequences
 
 NUM, T, HORIZON = 8000, 7, 2
 LENGTHS = np.array([5, 3, 0])
@@ -34,16 +35,30 @@ def following(model: Model, x: np.ndarray, length: int, seen: np.ndarray) -> tup
     return mean[ahead] + gain @ rest, cov[np.ix_(ahead, ahead)] - gain @ cov[np.ix_(known, ahead)]
 
 
-def pair(backend: Any, model: Model, *, latent: bool) -> tuple[Any, Any]:
+def pair(backend: Any, model: Model, *, latent: bool, unrolled: bool = False) -> tuple[Any, Any]:
     """A linear-Gaussian model with its exact posterior as guide, or with its states summed out."""
     lib = library(backend)
     system = linear(lib, model, T)
     steps = lib.build("conditionals", "Steps", system.emission, T)
     smoother = lib.build("conditionals", "KalmanSmoother", system.prior, system.emission)
 
+    unroll = sequences(backend).unroll
+    first = backend.array((np.arange(T) == 0)[:, None] * 1.0)
+    eye, zeros = backend.array(np.eye(len(model.F))), backend.array(np.zeros(len(model.F)))
+
+    def step(last: Any, is_first: Any, x_t: Any) -> Any:
+        prior, now = system.prior.transition(last), is_first[..., None]
+        scale = now * eye + (1 - now) * prior.scale_tril
+        prior = backend.dist.MultivariateNormal((1 - is_first) * prior.mean, scale_tril=scale)
+        z = backend.sample("z", prior)
+        backend.sample("x", system.emission(z), obs=x_t)
+        return z
+
     def program(x: Any, lengths: Any, seen: Any) -> None:
         with backend.plate("data", len(x), dim=-1):
-            if latent:
+            if unrolled:
+                unroll(step, zeros, x, lengths=lengths, observed=seen, inputs=first)
+            elif latent:
                 z = backend.sample("z", system.prior(lengths=lengths))
                 backend.sample("x", steps(z, lengths, seen), obs=x)
             else:
@@ -57,20 +72,21 @@ def pair(backend: Any, model: Model, *, latent: bool) -> tuple[Any, Any]:
     return program, guide
 
 
-@pytest.mark.slow("numpyro-latent")
-@pytest.mark.parametrize("kind", ["latent", "summed out"])
+@pytest.mark.slow("numpyro-latent", "unrolled")
+@pytest.mark.parametrize("kind", ["latent", "summed out", "unrolled"])
 def test_forecasts_of_linear_models_are_exact(
     backend: Any, kind: str, rng: np.random.Generator
 ) -> None:
     """Mean and covariance over steps and entries, each sequence at its own end, steps missing."""
-    model = OTHER if kind == "latent" else A2
+    model = A2 if kind == "summed out" else OTHER
     x = rng.standard_normal((3, T, len(model.H)))
     x[~SEEN | (np.arange(T) >= LENGTHS[:, None])] = np.nan
-    run = backend.run(*pair(backend, model, latent=kind == "latent"))
+    kinds = {"latent": kind != "summed out", "unrolled": kind == "unrolled"}
+    run = backend.run(*pair(backend, model, **kinds))
     found = backend.evaluation.forecast(
         run, x, LENGTHS, SEEN, horizon=HORIZON, num_draws=NUM, chunk_size=12_000
     )
-    assert list(found.draws) == (["z", "x"] if kind == "latent" else ["x"])
+    assert list(found.draws) == (["x"] if kind == "summed out" else ["z", "x"])
     draws = found.of("x")
     assert draws.shape == (NUM, 3, HORIZON, len(model.H))
     for row, length in enumerate(LENGTHS):
@@ -82,6 +98,17 @@ def test_forecasts_of_linear_models_are_exact(
         assert (abs(np.cov(own.T) - cov) < 5 * error).all()
         lower, upper = found.interval(0.9, "x")
         assert np.allclose((upper - lower)[row].ravel(), 2 * 1.6449 * spread, rtol=0.1)
+
+
+def test_time_has_a_name_in_arviz(backend: Any) -> None:
+    """Of paths of states and of data; the log-likelihood has one number for each sequence."""
+    run = backend.run(*pair(backend, A2, latent=True))
+    data = np.zeros((3, T, 1)), np.array([7, 3, 2]), np.ones((3, T), bool)
+    found = backend.evaluation.to_arviz(run, *data, num_draws=4, num_particles=25)
+    assert found.posterior["z"].dims[:4] == ("chain", "draw", "datum", "time")
+    assert found.posterior_predictive["x"].dims[:4] == ("chain", "draw", "datum", "time")
+    assert found.observed_data["x"].dims[:2] == ("datum", "time")
+    assert found.log_likelihood["x"].dims == ("chain", "draw", "datum")
 
 
 def hidden(lib: Any, length: int) -> tuple[Any, Any, Any, Any]:

@@ -94,7 +94,7 @@ def assemble(
     )
     if batches:
         scores = {name: values[None] for name, values in scored.items()}
-        idata.extend(az.from_dict(log_likelihood=scores, dims=batches))  # type: ignore[arg-type]
+        idata.extend(az.from_dict(log_likelihood=scores, dims=batches))
     if extra:
         table = xr.Dataset({name: (axes[name], values) for name, values in extra.items()})
         if "sample_stats" in idata.groups():

@@ -34,6 +34,7 @@ from dgm_core.data.preprocessing import (
     inverse_logit_transform,
     logit_transform,
 )
+from dgm_core.data.series import elnino
 from dgm_core.data.toys import (
     TOYS,
     checkerboard,
@@ -55,6 +56,7 @@ __all__ = [
     "dequantize",
     "describe",
     "eight_gaussians",
+    "elnino",
     "inverse_logit_transform",
     "inverse_mu_law",
     "load",

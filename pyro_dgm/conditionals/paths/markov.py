@@ -22,7 +22,7 @@ from pyro_dgm.conditionals.paths.base import (
     mask_of,
     total,
 )
-from pyro_dgm.conditionals.paths.transitions import Combiner
+from pyro_dgm.conditionals.paths.transitions import Combiner, combined
 
 __all__ = ["Markov"]
 
@@ -144,8 +144,9 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape
-        if isinstance(self.chain.transition, Combiner) and self.chain.start is not None:
-            return self._combined(shape, self.chain.transition, self.chain.start)
+        transition, start = self.chain.transition, self.chain.start
+        if isinstance(transition, Combiner) and start is not None and self.controls is not None:
+            return self._combined(shape, transition, start, self.controls)
         return self._drawn(shape)
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
@@ -157,12 +158,14 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
         shape, known = continued_shape(self, value), first_steps(lengths, self.chain.length)
         return self._drawn(shape, cleared(value, known), known)
 
-    def _combined(self, shape: torch.Size, combiner: Combiner, start: Tensor) -> Tensor:
+    def _combined(
+        self, shape: torch.Size, combiner: Combiner, start: Tensor, controls: Tensor
+    ) -> Tensor:
         """The same of a guide's combiner, whose loop has little in it."""
-        features = self.controls.expand(*shape, *self.controls.shape[-2:])
+        features = controls.expand(*shape, *controls.shape[-2:])
         noise = torch.randn((*shape, *self.event_shape), dtype=start.dtype, device=start.device)
         flat = features.reshape(-1, *features.shape[-2:]), noise.reshape(-1, *self.event_shape)
-        path = combiner.path(start.expand(len(flat[0]), -1), *flat).reshape(noise.shape)
+        path = combined(combiner, start.expand(len(flat[0]), -1), *flat).reshape(noise.shape)
         return cleared(path, mask_of(self.lengths, self.chain.length))
 
     def _drawn(

@@ -99,19 +99,20 @@ class Combiner(Conditional):
         loc, raw = self.head((torch.tanh(self.state(state)) + features) / 2).chunk(2, -1)
         return dist.Normal(loc, positive(raw, self.floor)).to_event(1)
 
-    def path(self, start: Tensor, features: Tensor, noise: Tensor) -> Tensor:
-        """The states (num, T, z_dim) that follow `start` (num, z_dim), drawn from standard normal
-        noise (num, T, z_dim): what depends on features (num, T, features) alone, in one batch.
-        """
-        z_dim = start.shape[-1]
-        fixed = F.linear(features / 2, self.head.weight, self.head.bias)
-        shift = fixed.new_zeros(2 * z_dim)
-        shift[z_dim:] = log(expm1(1 - self.floor))  # that of `positive`
-        weight, head = self.state.weight.mT, self.head.weight.mT / 2
-        state, states = start, []
-        for given, e in zip((fixed + shift).unbind(1), noise.unbind(1)):
-            hidden = torch.addmm(self.state.bias, state, weight).tanh()
-            loc, raw = torch.addmm(given, hidden, head).split(z_dim, -1)
-            state = torch.addcmul(loc, self.floor + F.softplus(raw), e)
-            states.append(state)
-        return torch.stack(states, 1)
+
+def combined(combiner: Combiner, start: Tensor, features: Tensor, noise: Tensor) -> Tensor:
+    """The states (num, T, z_dim) of a combiner behind `start` (num, z_dim), from standard normal
+    noise (num, T, z_dim): what depends on features (num, T, features) alone, in one batch.
+    """
+    z_dim = start.shape[-1]
+    fixed = F.linear(features / 2, combiner.head.weight, combiner.head.bias)
+    shift = fixed.new_zeros(2 * z_dim)
+    shift[z_dim:] = log(expm1(1 - combiner.floor))  # that of `positive`
+    weight, head = combiner.state.weight.mT, combiner.head.weight.mT / 2
+    state, states = start, []
+    for given, e in zip((fixed + shift).unbind(1), noise.unbind(1)):
+        hidden = torch.addmm(combiner.state.bias, state, weight).tanh()
+        loc, raw = torch.addmm(given, hidden, head).split(z_dim, -1)
+        state = torch.addcmul(loc, combiner.floor + F.softplus(raw), e)
+        states.append(state)
+    return torch.stack(states, 1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from dgm_core.arguments import refuse, shown
@@ -152,6 +154,17 @@ def masked(owner: str) -> ValueError:
         f"Resampling takes sequences as they are, but the {owner} has a mask around unroll: give "
         "unroll the lengths of the sequences, or the steps that are observed."
     )
+
+
+def check_same_scale(scales: Iterable[Any], data_scale: float) -> None:
+    """ValueError unless all statements count as often as their data, N / B."""
+    for scale in scales:
+        one = 1.0 if scale is None else scale
+        if not (isinstance(one, Real) and math.isclose(one, data_scale)):
+            raise ValueError(
+                "Resampling takes weights p(x, z) / q(z | x), which a scale around unroll changes "
+                f"that is not that of the data, {data_scale:g}: leave it out, or use ELBO or IWAE."
+            )
 
 
 def not_a_sequence(owner: str, number: int) -> ValueError:

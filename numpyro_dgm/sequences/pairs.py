@@ -12,9 +12,16 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro import handlers
 
-from dgm_core.steps import check_same_length, masked, no_state, not_a_sequence, not_unrolled
+from dgm_core.steps import (
+    check_same_length,
+    check_same_scale,
+    masked,
+    no_state,
+    not_a_sequence,
+    not_unrolled,
+)
 from dgm_core.structure import Structure, structure_of_draws
-from numpyro_dgm.joints.structure import Trace, find_structure, random_sites, sites_of
+from numpyro_dgm.joints.structure import Trace, find_structure, kind_of, random_sites, sites_of
 from numpyro_dgm.sequences.path import SitePath, Sites, collecting
 from numpyro_dgm.sequences.walk import Step, Steps
 
@@ -175,6 +182,8 @@ def step_pair(
     batch = jnp.broadcast_shapes(*(site["fn"].batch_shape for site in sites.values()))
     scale = next(iter(sites.values()))["scale"]
     scale = 1.0 if scale is None else scale
+    everywhere = [*sites.values(), *(random_sites(guide_trace).values() if guide else ())]
+    check_same_scale([site["scale"] for site in everywhere], structure.data_scale)
     return StepPair(own, theirs, structure, scale, batch)
 
 
@@ -186,7 +195,8 @@ def _unrolled(
         trace = handlers.trace(program).get_trace(*args, **(kwargs or {}))
     if len(found) != 1:
         raise not_a_sequence(owner, len(found))
-    if beyond := [n for n in random_sites(trace) if n not in found[0].values]:
+    factors = [n for n, site in trace.items() if kind_of(site) == "factor"]
+    if beyond := factors + [n for n in random_sites(trace) if n not in found[0].values]:
         raise not_unrolled(beyond, owner)
     if any(not isinstance(site["fn"], SitePath) for site in random_sites(trace).values()):
         raise masked(owner)

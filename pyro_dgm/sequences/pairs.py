@@ -10,10 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm_core.steps import check_same_length, masked, no_state, not_a_sequence, not_unrolled
+from dgm_core.steps import (
+    check_same_length,
+    check_same_scale,
+    masked,
+    no_state,
+    not_a_sequence,
+    not_unrolled,
+)
 from dgm_core.structure import Structure, structure_of_draws
 from pyro_dgm.compat import tree_map
-from pyro_dgm.joints.structure import Trace, find_structure, random_sites, sites_of, trace_of
+from pyro_dgm.joints.structure import (
+    Trace,
+    find_structure,
+    kind_of,
+    random_sites,
+    sites_of,
+    trace_of,
+)
 from pyro_dgm.sequences.path import Sites, collecting
 from pyro_dgm.sequences.walk import Step, Steps, leaves_of
 
@@ -172,6 +186,8 @@ def step_pair(
     sites = random_sites(model_trace)
     batch = torch.broadcast_shapes(*(site["fn"].batch_shape for site in sites.values()))
     scale = next(iter(sites.values()))["scale"]
+    everywhere = [*sites.values(), *(random_sites(guide_trace).values() if guide else ())]
+    check_same_scale([site["scale"] for site in everywhere], structure.data_scale)
     return StepPair(own, theirs, structure, scale, batch)
 
 
@@ -183,7 +199,8 @@ def _unrolled(
         trace = trace_of(program, args, kwargs)
     if len(found) != 1:
         raise not_a_sequence(owner, len(found))
-    if beyond := [n for n in random_sites(trace) if n not in found[0].values]:
+    factors = [n for n, site in trace.nodes.items() if kind_of(site) == "factor"]
+    if beyond := factors + [n for n in random_sites(trace) if n not in found[0].values]:
         raise not_unrolled(beyond, owner)
     if any(site["mask"] is not None for site in random_sites(trace).values()):
         raise masked(owner)

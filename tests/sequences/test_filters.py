@@ -1,0 +1,117 @@
+"""Particle filter and smoother against the exact values of linear-Gaussian models."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from tests.sequences.filters import linear_gaussian
+from tests.sequences.oracle import A1, A2, OTHER, X1, X2, Model
+
+ROWS, K = 40, 1000
+PROBS = (0.1, 0.5, 0.8)
+
+
+def close(found: np.ndarray, exact: Any, num: int = K) -> None:
+    """The mean over the first axis, within its error; means of weighted particles are biased by
+    the order of 1 / K."""
+    error = 4.5 * found.std(0) / np.sqrt(len(found)) + 4 / num
+    gap = np.abs(found.mean(0) - exact)
+    assert (gap < error).all(), (found.mean(0), exact, error)
+
+
+def exact_filter(model: Model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means and variances of z_t given x_1, ..., x_t, and log p(x_t | x_1, ..., x_{t-1})."""
+    found = [model.posterior(x[: t + 1]) for t in range(len(x))]
+    dim = len(model.F)
+    means = np.stack([mean[-1] for mean, _ in found])
+    variances = np.stack([np.diag(cov)[-dim:] for _, cov in found])
+    evidence = np.array([0.0] + [model.evidence(x[: t + 1]) for t in range(len(x))])
+    return means, variances, np.diff(evidence)
+
+
+def filtered(
+    backend: Any, model: Model, x: np.ndarray, optimal: bool, name: str, **options: Any
+) -> Any:
+    """What a function of the evaluation finds for copies of a sequence."""
+    run = backend.run(*linear_gaussian(backend, model, optimal=optimal))
+    data = np.repeat(x[None], ROWS, 0)
+    with backend.double_precision():
+        function = getattr(backend.evaluation, name)
+        return function(run, data, num_particles=K, probs=PROBS, seed=1, **options)
+
+
+CASES = {
+    "bootstrap": (A1, X1, False, {"resample": "always", "scheme": "multinomial"}),
+    "optimal": (A1, X1, True, {"chunk_size": 17 * K}),
+    "of the model": (A1, X1, True, {"bootstrap": True, "resample": 0.9, "scheme": "stratified"}),
+    "plane": (OTHER, np.linspace(-1.0, 1.5, 12).reshape(4, 3) ** 3, True, {"scheme": "residual"}),
+}
+
+
+@pytest.mark.slow("numpyro bootstrap", "numpyro optimal", "numpyro of")
+@pytest.mark.long("numpyro optimal", "numpyro of")
+@pytest.mark.parametrize("case", CASES)
+def test_filter(backend: Any, case: str) -> None:
+    """E Zhat = p(x); the latents given the data so far, and each step given those before it."""
+    model, x, optimal, options = CASES[case]
+    means, variances, steps = exact_filter(model, x)
+    found = filtered(backend, model, x, optimal, "particle_filter", **options)
+    ratio = np.exp(found.log_likelihood - steps.sum())
+    assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(ROWS)
+    np.testing.assert_allclose(found.step_log_likelihood.sum(1), found.log_likelihood)
+    close(found.step_log_likelihood, steps)
+    close(found.means["z"], means)
+    close(found.variances["z"], variances)
+    quantiles = means + np.sqrt(variances) * norm.ppf(PROBS)[:, None, None]
+    close(found.quantiles["z"].swapaxes(0, 1), quantiles, K // 4)
+    assert found.probs == PROBS
+    assert found.ess.shape == (ROWS, len(x))
+    assert (found.ess <= K + 1e-6).all()
+    assert (found.ess >= 1).all()
+    assert not found.resampled[:, -1].any()
+    if options.get("resample") == "always":
+        assert found.resampled[:, :-1].all()
+    assert f"{ROWS} sequences of {len(x)} steps, {K} particles" in repr(found)
+
+
+@pytest.mark.slow("numpyro")
+@pytest.mark.long("numpyro-False")
+@pytest.mark.parametrize("optimal", [False, True])
+def test_smoother(backend: Any, optimal: bool) -> None:
+    """The latents of each step given all of x, their paths too."""
+    mean, cov = A1.posterior(X1)
+    found = filtered(backend, A1, X1, optimal, "particle_smoother", num_draws=400)
+    close(found.means["z"], mean, K // 3)
+    close(found.variances["z"][..., 0], np.diag(cov), K // 3)
+    drawn = found.draws["z"][..., 0]  # (draws, rows, T)
+    lags = np.stack([np.cov(drawn[:, row].T) for row in range(ROWS)])
+    close(lags, cov, K // 6)
+    quantiles = mean + np.sqrt(np.diag(cov))[:, None] * norm.ppf(PROBS)[:, None, None]
+    close(found.quantiles["z"].swapaxes(0, 1), quantiles, K // 12)
+    assert (found.distinct[:, -1] == K).all()
+    assert (np.diff(found.distinct, axis=1) >= 0).all()
+    assert (found.distinct > 1).all()
+
+
+@pytest.mark.slow("numpyro")
+def test_lengths(backend: Any) -> None:
+    """A padded batch, NaN in its padding, has the values of its sequences, zero in the padding."""
+    run = backend.run(*linear_gaussian(backend, A2, optimal=True))
+    data, lengths = np.tile(X2, (ROWS, 1, 1)), np.tile([5, 3], ROWS)
+    with backend.double_precision():
+        found = backend.evaluation.particle_smoother(run, (data, lengths), num_particles=K, seed=2)
+    for row, (length, exact) in enumerate(((5, -4.27886280), (3, -3.08730947))):
+        x = X2[row, :length]
+        assert A2.evidence(x) == pytest.approx(exact, abs=5e-9)
+        own = found.log_likelihood[row::2]
+        ratio = np.exp(own - exact)
+        assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(ROWS)
+        mean, cov = A2.posterior(x)
+        close(found.means["z"][row::2, :length], mean, K // 3)
+        close(found.variances["z"][row::2, :length], np.diag(cov).reshape(-1, 2), K // 3)
+        for part in (found.step_log_likelihood, found.means["z"], found.ess, found.distinct):
+            assert not part[row::2, length:].any()
+        assert not found.draws["z"][:, row::2, length:].any()
+        assert not found.resampled[row::2, length - 1 :].any()

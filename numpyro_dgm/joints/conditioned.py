@@ -19,7 +19,7 @@ class Conditioned:
     args: tuple
     kwargs: dict[str, Any]
     _read: dict[str, Any]
-    _run: Any
+    known_size: int | None = None  # of the data, by a term that runs no joint
     _toward: Any = None  # joints whose guide stands in for the prior
 
     def given(self, names: tuple[str, ...]) -> Self:
@@ -53,14 +53,8 @@ class Conditioned:
         if other is None:
             return program
         drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
-        trace = other.guide_at(drawn, key)
+        trace = other._run(GivenDraws(other.guide, drawn), key, other.params, other.mutable_state)
         return StatedBy(program, {name: site["fn"] for name, site in random_sites(trace).items()})
-
-    def guide_at(self, drawn: Mapping[str, Any], key: Any) -> Trace:
-        """A run of the guide at given draws."""
-        mine: Any = self
-        guide = GivenDraws(mine.guide, drawn)
-        return self._run(guide, key, mine.params, mine.mutable_state)
 
     def _alike(self, args: tuple, kwargs: Mapping[str, Any], name: str) -> Self:
         mine: Any = self

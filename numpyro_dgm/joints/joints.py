@@ -157,9 +157,10 @@ class Joints(Conditioned):
     @property
     def data_size(self) -> int:
         """The number of data that the plates declare; from whichever joint has run."""
+        if self.known_size is not None:
+            return self.known_size
         if self._inference or not self._forward:
-            joint = next(iter(self._inference.values())) if self._inference else self.inference()
-            return joint.data_size
+            return ([*self._inference.values()] or [self.inference()])[0].data_size
         return declared_size(self._forward[0])
 
     def samples(self, sites: tuple[str, ...]) -> tuple[Array, Array]:

@@ -15,6 +15,7 @@ from numpyro_dgm.losses.adversarial.wasserstein import Wasserstein
 from numpyro_dgm.losses.base import Evaluation, Loss, Term
 from numpyro_dgm.losses.bounds.distillation import ContrastiveDistillation, Distillation
 from numpyro_dgm.losses.bounds.elbo import ELBO
+from numpyro_dgm.losses.bounds.fivo import FIVO
 from numpyro_dgm.losses.bounds.iwae import IWAE
 from numpyro_dgm.losses.bounds.likelihood import NLL, Reconstruction
 from numpyro_dgm.losses.bounds.wake_sleep import WakeSleep
@@ -35,6 +36,7 @@ from numpyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, Sliced
 
 __all__ = [
     "ELBO",
+    "FIVO",
     "IMQ",
     "IWAE",
     "JVI",

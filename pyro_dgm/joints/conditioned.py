@@ -17,6 +17,7 @@ class Conditioned:
     guide: Any
     args: tuple
     kwargs: dict[str, Any]
+    known_size: int | None = None  # of the data, by a term that runs no joint
     _toward: Any = None  # joints whose guide stands in for the prior
 
     def given(self, names: tuple[str, ...]) -> Self:

@@ -110,9 +110,7 @@ class Joints(Conditioned):
         drawn values; the sites named in `enumerate` take each of their values, those that the guide
         does not draw among them."""
         if (stopped, enumerate) not in self._inference:
-            num = (
-                self.num_particles if not enumerate else self._enumeration(enumerate).num_particles
-            )
+            num = self._enumeration(enumerate).num_particles if enumerate else self.num_particles
             alone = num == 1 or self.vectorize is False
             run = self._one_by_one if alone else self._planned
             self._inference[stopped, enumerate] = run(stopped, enumerate)
@@ -141,9 +139,10 @@ class Joints(Conditioned):
     @property
     def data_size(self) -> int:
         """The number of data that the plates declare; from whichever joint has run."""
+        if self.known_size is not None:
+            return self.known_size
         if self._inference or not self._forward:
-            joint = next(iter(self._inference.values())) if self._inference else self.inference()
-            return joint.data_size
+            return ([*self._inference.values()] or [self.inference()])[0].data_size
         return declared_size(self._forward[0])
 
     def samples(self, sites: tuple[str, ...]) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from pyro_dgm.losses.adversarial.wasserstein import Wasserstein
 from pyro_dgm.losses.base import Evaluation, Loss, Term
 from pyro_dgm.losses.bounds.distillation import ContrastiveDistillation, Distillation
 from pyro_dgm.losses.bounds.elbo import ELBO
+from pyro_dgm.losses.bounds.fivo import FIVO
 from pyro_dgm.losses.bounds.iwae import IWAE
 from pyro_dgm.losses.bounds.likelihood import NLL, Reconstruction
 from pyro_dgm.losses.bounds.wake_sleep import WakeSleep
@@ -35,6 +36,7 @@ from pyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWas
 
 __all__ = [
     "ELBO",
+    "FIVO",
     "IMQ",
     "IWAE",
     "JVI",

@@ -12,6 +12,7 @@ from numpyro_dgm.evaluation.arviz import to_arviz
 from numpyro_dgm.evaluation.calibration import calibrate
 from numpyro_dgm.evaluation.collapse import collapse
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
+from numpyro_dgm.evaluation.filtering import particle_filter, particle_smoother
 from numpyro_dgm.evaluation.forecasts import forecast
 from numpyro_dgm.evaluation.gaps import inference_gaps
 from numpyro_dgm.evaluation.groups import global_log_weights, local_log_weights
@@ -46,6 +47,8 @@ __all__ = [
     "log_weights",
     "median",
     "nuts",
+    "particle_filter",
+    "particle_smoother",
     "predict",
     "prior_predictive",
     "quantiles",

@@ -20,10 +20,11 @@ from dgm_core.missing import missing_named
 from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
-from numpyro_dgm.joints.handlers import Drawable, GivenDraws, Scored, Unconditioned, WiderPlates
+from numpyro_dgm.joints.handlers import Drawable, GivenDraws, Unconditioned, WiderPlates
 from numpyro_dgm.joints.structure import Site, Trace, kind_of, random_sites
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.nn.register import is_held
+from numpyro_dgm.sequences.pairs import step_pair
 from numpyro_dgm.training.batches import Form
 from numpyro_dgm.training.rows import Rows
 from numpyro_dgm.training.weights import in_force
@@ -75,7 +76,6 @@ class Call:
 
     Attributes:
         enumerated: the sites that the joints enumerate.
-        scored: the observed sites that count; all where none are named.
         num_rows: of the data; None where no argument is an array.
         num_data: of the data of the fit; None where that is unknown.
         rows: the numbers of the data in the data of the fit; None where nothing depends on them.
@@ -96,12 +96,7 @@ class Call:
         self.num_data: int | None = getattr(run, "data_size", None)
         self.rows: np.ndarray | None = None
         self.enumerated: tuple[str, ...] = ()
-        self.scored: tuple[str, ...] = ()
         self._params, self._key, self._drawn = params, key, 0
-        self.forget()
-
-    def forget(self) -> None:
-        """What earlier calls have found out."""
         self._compiled: dict[Any, Callable] = {}
 
     def settle(self, rows: Any) -> None:
@@ -159,6 +154,25 @@ class Call:
 
         compiled = self._compiled.setdefault((function, num_particles), jax.jit(run))
         return jax.tree.map(np.asarray, compiled(dict(given or {}), self.batch(rows)))
+
+    def stepped(
+        self, function: Callable, rows: np.ndarray | None = None, *, bootstrap: bool = False
+    ) -> Any:
+        """What a function of the steps of model and guide gives (with the model's own draws for
+        the guide's), as `read`."""
+
+        def run(batch: Batch) -> Any:
+            key, arrays, numbers = batch
+            args, kwargs = self._arguments(arrays)
+            model, guide = self._functions(numbers, extended=True)
+            seed_key, key = jax.random.split(key)
+            seeded = handlers.seed(rng_seed=seed_key)
+            with seeded, handlers.substitute(data=self._params):
+                pair = step_pair(model, None if bootstrap else guide, args, kwargs)
+            return function(pair, key=key)
+
+        compiled = self._compiled.setdefault((function, bootstrap), jax.jit(run))
+        return jax.tree.map(np.asarray, compiled(self.batch(rows)))
 
     def repeat(
         self,
@@ -303,7 +317,6 @@ class Call:
     def _functions(self, rows: Any, *, extended: bool = False) -> tuple[Callable, Callable]:
         """Model and guide, whose plates know which data these are."""
         own = extended_by(self.run.model, self.run.guide) if extended else plain(self.run.model)
-        own = Scored(own, self.scored) if self.scored else own
         if rows is None:
             return WiderPlates(own), WiderPlates(self.run.guide)
         rows = jnp.asarray(rows)

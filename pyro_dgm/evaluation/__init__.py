@@ -12,6 +12,7 @@ from pyro_dgm.evaluation.arviz import to_arviz
 from pyro_dgm.evaluation.calibration import calibrate
 from pyro_dgm.evaluation.collapse import collapse
 from pyro_dgm.evaluation.draws import generate, latents, reconstruct
+from pyro_dgm.evaluation.filtering import particle_filter, particle_smoother
 from pyro_dgm.evaluation.forecasts import forecast
 from pyro_dgm.evaluation.gaps import inference_gaps
 from pyro_dgm.evaluation.groups import global_log_weights, local_log_weights
@@ -46,6 +47,8 @@ __all__ = [
     "log_weights",
     "median",
     "nuts",
+    "particle_filter",
+    "particle_smoother",
     "predict",
     "prior_predictive",
     "quantiles",

@@ -24,13 +24,14 @@ from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.compat import tree_map
 from pyro_dgm.joints import InferenceJoint, Joints
-from pyro_dgm.joints.handlers import Drawable, DrawnData, GivenDraws, Scored, WiderPlates
+from pyro_dgm.joints.handlers import Drawable, DrawnData, GivenDraws, WiderPlates
 from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.joints.structure import kind_of, random_sites, trace_of
 from pyro_dgm.losses.state import restored
 from pyro_dgm.nn import evaluation_mode
 from pyro_dgm.nn.modes import owners
 from pyro_dgm.nn.register import watched
+from pyro_dgm.sequences.pairs import step_pair
 from pyro_dgm.training.batches import Form
 from pyro_dgm.training.rows import Rows
 from pyro_dgm.training.weights import in_force, networks_of
@@ -88,7 +89,6 @@ class Call:
 
     Attributes:
         enumerated: the sites that the joints enumerate.
-        scored: the observed sites that count; all where none are named.
         num_rows: of the data; None where no argument is an array.
         num_data: of the data of the fit; None where that is unknown.
         rows: the numbers of the data in the data of the fit; None where nothing depends on them.
@@ -109,11 +109,6 @@ class Call:
         self.num_data: int | None = getattr(run, "data_size", None)
         self.rows: np.ndarray | None = None
         self.enumerated: tuple[str, ...] = ()
-        self.scored: tuple[str, ...] = ()
-        self.forget()
-
-    def forget(self) -> None:
-        """What earlier calls have found out."""
         self._plans: dict[Any, Any] = {}
 
     @cached_property
@@ -165,6 +160,18 @@ class Call:
         values = {n: torch.as_tensor(x, device=self.device) for n, x in (given or {}).items()}
         with GivenDraws(values):
             tree = function(self.joint(num_particles, rows))
+        return tree_map(as_numpy, tree)
+
+    def stepped(
+        self, function: Callable, rows: np.ndarray | None = None, *, bootstrap: bool = False
+    ) -> Any:
+        """What a function of the steps of model and guide gives (with the model's own draws for
+        the guide's), as `read`."""
+        guide = None if bootstrap else self.run.guide
+        args, kwargs = self._mapped(lambda x: x if rows is None else x[torch.as_tensor(rows)])
+        numbers = self.rows if rows is None or self.rows is None else self.rows[rows]
+        with self._numbered(numbers):
+            tree = function(step_pair(self._extended, guide, args, kwargs))
         return tree_map(as_numpy, tree)
 
     def repeat(
@@ -257,8 +264,7 @@ class Call:
 
     @property
     def _extended(self) -> Callable:
-        model = extended(self.run.model, self.run.guide)
-        return Scored(self.scored)(model) if self.scored else model
+        return extended(self.run.model, self.run.guide)
 
     def _run(self, fn: Callable, values: Mapping[str, Any] | None) -> Trace:
         given = {n: torch.as_tensor(x, device=self.device) for n, x in (values or {}).items()}

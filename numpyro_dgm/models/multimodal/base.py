@@ -50,7 +50,7 @@ class Multimodal(eqx.Module):
             of labels Categorical).
         prior: of z, also the prior expert (default StandardNormal(z_dim)).
 
-    Sites: z (z_dim,), one for each modality under its name, and "private_<name>" for its private
+    Sites: z (z_dim,), one for each modality under its name, and "<name>_private" for its private
     code, in the plate "data".
 
     Shapes:
@@ -135,8 +135,8 @@ class Multimodal(eqx.Module):
         """Generate `size` data, or score the modalities that are there."""
         size, seen = self._seen(has, size, data)
         posterior = register("posterior", self.posterior)
-        decoders = registered("decoders", self.decoders)
-        likelihoods = registered("likelihoods", self.likelihoods)
+        decoders = register("decoders", self.decoders)
+        likelihoods = register("likelihoods", self.likelihoods)
         generated = not any(x is not None for x in data.values())
         drawn = {}
         with numpyro.plate("data", size):
@@ -147,7 +147,7 @@ class Multimodal(eqx.Module):
             for name in self.modalities:
                 code = z
                 if name in self.private:
-                    w = numpyro.sample(f"private_{name}", self.privates[name].prior())
+                    w = numpyro.sample(f"{name}_private", self.privates[name].prior())
                     code = jnp.concatenate([z, w], -1)
                 fn = likelihoods[name](decoders[name](code))
                 if generated:
@@ -169,11 +169,11 @@ class Multimodal(eqx.Module):
             if self.component:
                 q = q.at(numpyro.sample("component", self._index(posterior, size, seen)))
             z = numpyro.sample("z", q)
-            privates = registered("privates", self.privates) if self.private else {}
+            privates = register("privates", self.privates) if self.private else {}
             for name in self.private:
                 mask = all_of({name: seen[name]}, size)
                 q = privates[name]((features[name],), mask)
-                numpyro.sample(f"private_{name}", q)
+                numpyro.sample(f"{name}_private", q)
         return z
 
     def combined(
@@ -204,7 +204,7 @@ class Multimodal(eqx.Module):
 
     def _features(self, data: Mapping[str, Any], seen: Seen, size: int) -> dict[str, Array]:
         """What the encoders say, zeros of what is missing altogether."""
-        encoders = registered("encoders", self.encoders)
+        encoders = register("encoders", self.encoders)
         found = {}
         for name, shape in self.modalities.items():
             encoder, x = encoders[name], data.get(name)
@@ -214,13 +214,6 @@ class Multimodal(eqx.Module):
             else:
                 found[name] = encoder(visible(encoder, cleared(x, seen[name]), shape))
         return found
-
-
-def registered(name: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """The parts of all modalities, registered under one name."""
-    module: Any = parts
-    found: Any = register(name, module)
-    return found
 
 
 def default_likelihood(shape: tuple[int, ...], features: Any, *, key: Array) -> Conditional:

@@ -48,7 +48,7 @@ class Multimodal(nn.Module):
             of labels Categorical).
         prior: of z, also the prior expert (default StandardNormal(z_dim)).
 
-    Sites: z (z_dim,), one for each modality under its name, and "private_<name>" for its private
+    Sites: z (z_dim,), one for each modality under its name, and "<name>_private" for its private
     code, in the plate "data".
 
     Shapes:
@@ -125,8 +125,7 @@ class Multimodal(nn.Module):
             for name in self.modalities:
                 code = z
                 if name in self.private:
-                    own: Any = self.privates[name]
-                    w = pyro.sample(f"private_{name}", own.prior())
+                    w = pyro.sample(f"{name}_private", self.privates[name].prior())
                     code = torch.cat([z, w], -1)
                 fn = likelihoods[name](decoders[name](code))
                 if generated:
@@ -152,7 +151,7 @@ class Multimodal(nn.Module):
             for name in self.private:
                 mask = all_of({name: seen[name]}, size)
                 q = privates[name]((features[name],), mask)
-                pyro.sample(f"private_{name}", q)
+                pyro.sample(f"{name}_private", q)
         return z
 
     def combined(

@@ -314,10 +314,6 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         (),
         {"beta": "weight", "num_particles": "count", "estimator": "word", "analytic_kl": "flag"},
     ),
-    "FIVO": (
-        (),
-        {"num_particles": "count", "resample": "word", "scheme": "word", "estimator": "word"},
-    ),
     "IWAE": (
         (),
         {"num_particles": "count", "estimator": "word", "vectorize": "flag or none"},

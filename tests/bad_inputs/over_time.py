@@ -11,6 +11,10 @@ STACK = {"channels": "count", "dilations": "sizes", "kernel_size": "count", "act
 OVER_TIME: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     **PIXELS,
     **ATTENTION,
+    "FIVO": (
+        (),
+        {"num_particles": "count", "resample": "word", "scheme": "word", "estimator": "word"},
+    ),
     "GRU": ((3, 2), {"in_dim": "count", "hidden": "count", "reverse": "flag"}),
     "LinearNormal": ((2,), {"dim": "count", **CONTEXT, "min_scale": "share"}),
     "GatedTransition": ((2,), {"z_dim": "count", "hidden": "count", "min_scale": "share"}),

@@ -10,7 +10,7 @@ from dgm_core.diagnostics.bounds import (
     jvi_bound,
     jvi_coefficients,
 )
-from dgm_core.diagnostics.codes import CodeUse, code_use
+from dgm_core.diagnostics.codes import CodeMap, CodeUse, code_use
 from dgm_core.diagnostics.collapse import Collapse
 from dgm_core.diagnostics.khat import KHAT_BANDS, psis_khat
 from dgm_core.diagnostics.latents import (
@@ -33,6 +33,7 @@ from dgm_core.diagnostics.steps import per_step
 
 __all__ = [
     "KHAT_BANDS",
+    "CodeMap",
     "CodeUse",
     "Collapse",
     "LatentKL",

@@ -9,7 +9,7 @@ import numpy as np
 
 from dgm_core.arguments import check_count, refuse
 
-__all__ = ["CodeUse", "code_use"]
+__all__ = ["CodeMap", "CodeUse", "code_use"]
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,23 @@ def code_use(indices: Any, num_codes: int) -> CodeUse:
     if not whole:
         refuse("indices", f"a non-empty array of integers 0, ..., {num_codes - 1}", indices)
     return CodeUse(np.bincount(found.ravel(), minlength=num_codes))
+
+
+@dataclass(frozen=True)
+class CodeMap:
+    """The numbers of the codes of data.
+
+    indices: (num_data, *positions), integers 0, ..., num_codes - 1;  num_codes: K.
+
+    Example:
+        >>> CodeMap(np.array([[0, 2], [2, 0]]), 4).use.dead
+        (1, 3)
+    """
+
+    indices: np.ndarray
+    num_codes: int
+
+    @property
+    def use(self) -> CodeUse:
+        """How often each code was chosen, at all positions together."""
+        return code_use(self.indices, self.num_codes)

@@ -10,6 +10,7 @@ weights, and leaves everything else as it was.
 from numpyro_dgm.evaluation.annealing import ais, bdmc
 from numpyro_dgm.evaluation.arviz import to_arviz
 from numpyro_dgm.evaluation.calibration import calibrate
+from numpyro_dgm.evaluation.codes import codes
 from numpyro_dgm.evaluation.collapse import collapse
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
 from numpyro_dgm.evaluation.filtering import particle_filter, particle_smoother
@@ -32,6 +33,7 @@ __all__ = [
     "ais",
     "bdmc",
     "calibrate",
+    "codes",
     "collapse",
     "compare_guides",
     "elbo_surgery",

@@ -68,6 +68,8 @@ def test_a_run_in_parts_is_the_run_in_one(face: Any, run: Any, tmp_path: Any) ->
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name])
     assert int(first["steps"]) == 4 * run.best_epoch
+    found = evaluation(face).codes(run, BITS)["z"]
+    assert found.indices.shape == (len(BITS), POSITIONS) and found.use.num_codes == K
     weights = evaluation(face).log_weights(run, BITS, num_particles=2)
     np.testing.assert_array_equal(codes_of(face, run)["codes"], first["codes"])
     np.testing.assert_allclose(weights[0], weights[1], err_msg="the guide draws nothing")
@@ -88,9 +90,11 @@ def test_a_prior_of_the_codes_afterwards(face: Any, run: Any, tmp_path: Any) -> 
     codes = codes_of(face, run)["codes"]
     index = np.abs(np.moveaxis(np.asarray(drawn), 1, -1)[..., None, :] - codes).sum(-1)
     assert index.min(-1).max() < 1e-5, "samples are codes"
-    use = [code_use(index.argmin(-1)[:, i], K) for i in range(POSITIONS)]
-    gain = (after - before).mean()
-    assert gain == pytest.approx(sum(np.log(K) - np.log(u.perplexity) for u in use), abs=0.05)
+    found = evaluation(face).codes(run, BITS)["z"].indices
+    for numbers in (found, index.argmin(-1)):  # of the data, and of the samples
+        use = [code_use(numbers[:, i], K) for i in range(POSITIONS)]
+        gain = sum(np.log(K) - np.log(u.perplexity) for u in use)
+        assert (after - before).mean() == pytest.approx(gain, abs=0.05)
     assert gain > 0.02
     wrong = made(face, "conditionals", "Categorical", POSITIONS, K + 1)
     with pytest.raises(ValueError, match=r"numbers of its codes, 2 integers 0, ..., 4"):

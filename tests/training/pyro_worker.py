@@ -15,8 +15,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_dgm import NLL
-from pyro_dgm.losses import Constraint, JensenShannon, Loss, Term
+from pyro_dgm import ELBO, NLL, VQVAE
+from pyro_dgm.conditionals import VectorQuantizer
+from pyro_dgm.losses import Commitment, Constraint, JensenShannon, Loss, Term
 from pyro_dgm.losses.state import tensors_of
 from pyro_dgm.training import fit
 
@@ -35,6 +36,12 @@ def pair() -> Callable:
             pyro.sample("x", dist.Normal(network(x[:, :2]), 1.0).to_event(1), obs=x[:, 2:])
 
     return model
+
+
+def coded() -> tuple[Callable, Callable]:
+    """An autoencoder with a codebook of moving averages, which draws nothing."""
+    vae = VQVAE(6, 2, hidden=(5,), quantizer=VectorQuantizer((2, 2), 4, decay=0.8))
+    return vae.model, vae.guide
 
 
 class RunningMean(Term):
@@ -56,7 +63,11 @@ class RunningMean(Term):
 
 
 def loss_of(kind: str) -> Loss:
-    """A loss that keeps nothing, one with a multiplier and a running mean, one with a critic."""
+    """A loss that keeps nothing, one of codes, which the guide keeps, one with a multiplier and a
+    running mean, one with a critic.
+    """
+    if kind == "codes":
+        return ELBO() + 6.0 * Commitment("z")
     if kind == "plain":
         return NLL()
     if kind == "states":
@@ -79,10 +90,11 @@ def options() -> dict[str, Any]:
 if __name__ == "__main__":
     folder, rank, kind = Path(sys.argv[1]), int(os.environ["RANK"]), sys.argv[2]
     torch.manual_seed(rank)  # the parameters of the first process count
-    model, loss = pair(), loss_of(kind)
+    model, guide = coded() if kind == "codes" else (pair(), None)
+    loss = loss_of(kind)
     settings = {"loss": loss, "checkpoint": folder / "run", **options()}
-    run = fit(model, None, binary(30), **settings)
-    again = fit(model, None, binary(30), progress=False, **settings)
+    run = fit(model, guide, binary(30), **settings)
+    again = fit(model, guide, binary(30), progress=False, **settings)
     assert again.epoch == run.epoch
     torch.distributed.barrier()  # nobody takes the group down while another process is in it
     torch.distributed.destroy_process_group()
@@ -90,5 +102,6 @@ if __name__ == "__main__":
         folder / f"rank{rank}.npz",
         loss=run.history.column("loss"),
         **{name: value.numpy() for name, value in run.params.items()},
+        **{path: value.numpy() for path, value in run.mutable_state.items()},
         **{path: value.detach().numpy() for path, value in tensors_of(run.term_state).items()},
     )

@@ -12,19 +12,20 @@ from pyro_dgm.losses.state import tensors_of
 from pyro_dgm.training import fit
 
 from .pyro_pairs import binary
-from .pyro_worker import loss_of, options, pair
+from .pyro_worker import coded, loss_of, options, pair
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("kind", ["plain", "states", "critic"])
+@pytest.mark.parametrize("kind", ["plain", "codes", "states", "critic"])
 def test_two_processes_take_the_steps_of_one(tmp_path: Path, kind: str) -> None:
-    """Weights, running means and multipliers; what hangs on draws is the same in both."""
+    """Weights, codes, running means and multipliers; what hangs on draws is the same in both."""
     torch.manual_seed(0)
     settings = {"loss": loss_of(kind), "progress": False, **options()}
-    expected = fit(pair(), None, binary(30), **settings)
+    programs = coded() if kind == "codes" else (pair(), None)
+    expected = fit(*programs, binary(30), **settings)
     command = [
         sys.executable,
         "-m",
@@ -45,7 +46,8 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, kind: str) -> None:
     assert process.stderr.count("epoch 3 of 3") == 1  # one process shows its progress
     if kind == "critic":
         return
-    for name, value in (expected.params | tensors_of(expected.term_state)).items():
+    kept = tensors_of(expected.term_state) | dict(expected.mutable_state)
+    for name, value in (expected.params | kept).items():
         np.testing.assert_allclose(
             ranks[0][name], value.numpy(), rtol=1e-5, atol=1e-6, err_msg=name
         )

@@ -16,7 +16,11 @@ BACKEND = {"Pyro": "pyro_dgm", "NumPyro": "numpyro_dgm"}
 
 @pytest.mark.slow("NumPyro")  # they train, and compile it
 @pytest.mark.long(
-    "[guides-NumPyro", "[comparing_guides-NumPyro", "[surgery-NumPyro", "[sequences-NumPyro"
+    "[guides-NumPyro",
+    "[comparing_guides-NumPyro",
+    "[surgery-NumPyro",
+    "[sequences-NumPyro",
+    "[codes-NumPyro",
 )
 @pytest.mark.parametrize("backend", BACKEND)
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

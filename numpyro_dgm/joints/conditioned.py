@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
+from numpyro import handlers
+
 from dgm_core.modalities import conditioned
 from numpyro_dgm.joints.handlers import GivenDraws, StatedBy
 from numpyro_dgm.joints.structure import Trace, random_sites
@@ -53,7 +55,9 @@ class Conditioned:
         if other is None:
             return program
         drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
-        trace = other._run(GivenDraws(other.guide, drawn), key, other.params, other.mutable_state)
+        given = handlers.seed(GivenDraws(other.guide, drawn), key)
+        fn = handlers.substitute(given, data={**other.params, **other.mutable_state})
+        trace = handlers.trace(fn).get_trace(*other.args, **other.kwargs)
         return StatedBy(program, {name: site["fn"] for name, site in random_sites(trace).items()})
 
     def _alike(self, args: tuple, kwargs: Mapping[str, Any], name: str) -> Self:

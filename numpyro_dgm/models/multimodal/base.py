@@ -33,6 +33,8 @@ from numpyro_dgm.nn import MLP, register
 
 __all__ = ["Multimodal"]
 
+PRIVATE = "{}_private"  # the site of a private code
+
 
 class Multimodal(eqx.Module):
     """What the models of several modalities share: their parts, the model, and the guide around
@@ -147,7 +149,7 @@ class Multimodal(eqx.Module):
             for name in self.modalities:
                 code = z
                 if name in self.private:
-                    w = numpyro.sample(f"{name}_private", self.privates[name].prior())
+                    w = numpyro.sample(PRIVATE.format(name), self.privates[name].prior())
                     code = jnp.concatenate([z, w], -1)
                 fn = likelihoods[name](decoders[name](code))
                 if generated:
@@ -173,7 +175,7 @@ class Multimodal(eqx.Module):
             for name in self.private:
                 mask = all_of({name: seen[name]}, size)
                 q = privates[name]((features[name],), mask)
-                numpyro.sample(f"{name}_private", q)
+                numpyro.sample(PRIVATE.format(name), q)
         return z
 
     def combined(

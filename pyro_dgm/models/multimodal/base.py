@@ -31,6 +31,8 @@ from pyro_dgm.nn import MLP, register
 
 __all__ = ["Multimodal"]
 
+PRIVATE = "{}_private"  # the site of a private code
+
 
 class Multimodal(nn.Module):
     """What the models of several modalities share: their parts, the model, and the guide around
@@ -125,7 +127,7 @@ class Multimodal(nn.Module):
             for name in self.modalities:
                 code = z
                 if name in self.private:
-                    w = pyro.sample(f"{name}_private", self.privates[name].prior())
+                    w = pyro.sample(PRIVATE.format(name), self.privates[name].prior())
                     code = torch.cat([z, w], -1)
                 fn = likelihoods[name](decoders[name](code))
                 if generated:
@@ -151,7 +153,7 @@ class Multimodal(nn.Module):
             for name in self.private:
                 mask = all_of({name: seen[name]}, size)
                 q = privates[name]((features[name],), mask)
-                pyro.sample(f"{name}_private", q)
+                pyro.sample(PRIVATE.format(name), q)
         return z
 
     def combined(

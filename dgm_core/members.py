@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -100,3 +101,24 @@ def check_groups(
     if has is not None and not (is_bool and tuple(has.shape) == found[:2]):
         refuse("has", f"booleans of shape {found[:2]}, true where there is a member", has)
     return found[0], found[1]
+
+
+def check_swapped(sites: Any, local: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """The local latents that change places, of all but those named.
+
+    Raises:
+        ValueError: for names that are none of them, where none is left, and for data in more plates
+            than one.
+    """
+    names = (sites,) if isinstance(sites, str) else tuple(sites)
+    if len(sizes) != 1:
+        raise ValueError(f"Latents change places within one data plate, got plates of {sizes}.")
+    if unknown := [name for name in names if name not in local]:
+        raise ValueError(f"sites names {unknown}, but the local latents are {list(local)}.")
+    left = [name for name in local if name not in names]
+    if not left or not names:
+        raise ValueError(
+            f"Some of the local latents {list(local)} must stay and others change places, got "
+            f"sites={sites!r}."
+        )
+    return left

@@ -9,6 +9,7 @@ from dgm_core.plots.curves import loss_curves, rate_distortion
 from dgm_core.plots.draws import latent_scatter, pair_plot
 from dgm_core.plots.images import reconstructions, samples_grid, traversals
 from dgm_core.plots.sequences import bands, piano_rolls
+from dgm_core.plots.swaps import swaps
 
 __all__ = [
     "bands",
@@ -20,5 +21,6 @@ __all__ = [
     "reconstructions",
     "samples_grid",
     "save",
+    "swaps",
     "traversals",
 ]

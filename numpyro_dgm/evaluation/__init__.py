@@ -26,6 +26,7 @@ from numpyro_dgm.evaluation.resampling import resample
 from numpyro_dgm.evaluation.studies import compare_guides
 from numpyro_dgm.evaluation.summaries import median, quantiles, sample_posterior
 from numpyro_dgm.evaluation.surgery import elbo_surgery, rate_distortion
+from numpyro_dgm.evaluation.swaps import swap
 from numpyro_dgm.evaluation.traversals import interpolate, traverse
 from numpyro_dgm.evaluation.weights import log_weights
 
@@ -59,6 +60,7 @@ __all__ = [
     "report",
     "resample",
     "sample_posterior",
+    "swap",
     "to_arviz",
     "traverse",
     "with_prior",

@@ -26,6 +26,7 @@ from pyro_dgm.evaluation.resampling import resample
 from pyro_dgm.evaluation.studies import compare_guides
 from pyro_dgm.evaluation.summaries import median, quantiles, sample_posterior
 from pyro_dgm.evaluation.surgery import elbo_surgery, rate_distortion
+from pyro_dgm.evaluation.swaps import swap
 from pyro_dgm.evaluation.traversals import interpolate, traverse
 from pyro_dgm.evaluation.weights import log_weights
 
@@ -59,6 +60,7 @@ __all__ = [
     "report",
     "resample",
     "sample_posterior",
+    "swap",
     "to_arviz",
     "traverse",
     "with_prior",

@@ -262,3 +262,14 @@ def test_bands_and_rolls_show_what_they_are_given():
     image = figure.axes[1].images[0]
     assert image.get_array().shape == (4, 3) and image.get_array()[0, 2] == 1
     assert image.origin == "lower" and list(image.get_extent()) == [-0.5, 2.5, 39.5, 43.5]
+
+
+def test_swaps_have_the_data_in_the_margins() -> None:
+    x, grid = np.zeros((2, 4)), np.full((2, 2, 4), 0.5)
+    picture = plots.swaps(x, grid, (1, 2, 2), title="swapped").axes[0].images[0].get_array()
+    height, width = picture.shape
+    assert picture[height // 6, width // 6] == 1.0  # the corner
+    assert picture[height // 6, width // 2] == picture[height // 2, width // 6] == 0.0
+    assert picture[height // 2, width // 2] == 0.5
+    with pytest.raises(ValueError, match=r"grid must be an array \(2, 2, \*image\) for 2 data"):
+        plots.swaps(x, grid[:, :1], (1, 2, 2))

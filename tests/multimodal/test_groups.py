@@ -175,3 +175,22 @@ def test_subsampled_groups_train(lib: Any) -> None:
         lib.trace(pair.model, lib.array(x), lib.array(has[:2]))
     with pytest.raises(ValueError, match="infers content and style from data"):
         lib.trace(pair.guide)
+
+
+def test_swap(lib: Any, x64: None) -> None:
+    """Row i and column j: the content of group i with the styles of group j, by hand; the diagonal
+    is the reconstruction; all else is refused."""
+    mlvae, evaluation = exact(lib), lib.package.evaluation
+    x = np.random.default_rng(0).standard_normal((3, 2, 1))
+    codes = evaluation.latents(mlvae, x, means=True, num_draws=4)
+    grid = evaluation.swap(mlvae, x, sites="content", num_draws=4)["x"]
+    wanted = codes["content"][:, None] + codes["style"][None]
+    np.testing.assert_allclose(grid, wanted, rtol=1e-10)
+    assert grid.shape == (3, 3, 2, 1) and len(np.unique(grid.round(9))) == grid.size
+    for sites, message in (
+        ("z", r"sites names \['z'\], but the local latents are \['content', 'style'\]"),
+        (("content", "style"), "Some of the local latents"),
+        ((), "Some of the local latents"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluation.swap(mlvae, x, sites=sites, num_draws=4)

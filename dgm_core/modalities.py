@@ -159,6 +159,18 @@ def named(term: str, given: tuple[str, ...]) -> str:
     return f"{term} given {', '.join(given)}" if given else term
 
 
+def check_left(given: tuple[str, ...], observed: Iterable[str]) -> None:
+    """ValueError unless the given sites are observed, and others beside them."""
+    observed = list(observed)
+    if unknown := sorted(set(given) - set(observed)):
+        raise ValueError(f"given names {unknown}, but the observed sites are {observed}.")
+    if set(observed) == set(given):
+        raise ValueError(
+            f"given names all observed sites, {observed}: nothing is left whose likelihood could "
+            "be asked for. Name some of them."
+        )
+
+
 def left(given: tuple[str, ...], names: Iterable[str], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a model of modalities in which only the given ones are there."""
     names = tuple(names)

@@ -20,7 +20,7 @@ from dgm_core.missing import missing_named
 from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
-from numpyro_dgm.joints.handlers import Drawable, GivenDraws, Unconditioned, WiderPlates
+from numpyro_dgm.joints.handlers import Drawable, GivenDraws, Scored, Unconditioned, WiderPlates
 from numpyro_dgm.joints.structure import Site, Trace, kind_of, random_sites
 from numpyro_dgm.nn import evaluation_mode
 from numpyro_dgm.nn.register import is_held
@@ -76,6 +76,7 @@ class Call:
 
     Attributes:
         enumerated: the sites that the joints enumerate.
+        scored: the observed sites that count; all where none are named.
         num_rows: of the data; None where no argument is an array.
         num_data: of the data of the fit; None where that is unknown.
         rows: the numbers of the data in the data of the fit; None where nothing depends on them.
@@ -96,6 +97,7 @@ class Call:
         self.num_data: int | None = getattr(run, "data_size", None)
         self.rows: np.ndarray | None = None
         self.enumerated: tuple[str, ...] = ()
+        self.scored: tuple[str, ...] = ()
         self._params, self._key, self._drawn = params, key, 0
         self._compiled: dict[Any, Callable] = {}
 
@@ -152,7 +154,8 @@ class Call:
             with GivenDraws(None, given):
                 return function(self.joint_on(num_particles, batch))
 
-        compiled = self._compiled.setdefault((function, num_particles), jax.jit(run))
+        key = (function, num_particles, self.scored, *self.kwargs)
+        compiled = self._compiled.setdefault(key, jax.jit(run))
         return jax.tree.map(np.asarray, compiled(dict(given or {}), self.batch(rows)))
 
     def stepped(
@@ -317,6 +320,7 @@ class Call:
     def _functions(self, rows: Any, *, extended: bool = False) -> tuple[Callable, Callable]:
         """Model and guide, whose plates know which data these are."""
         own = extended_by(self.run.model, self.run.guide) if extended else plain(self.run.model)
+        own = Scored(own, self.scored) if self.scored else own
         if rows is None:
             return WiderPlates(own), WiderPlates(self.run.guide)
         rows = jnp.asarray(rows)

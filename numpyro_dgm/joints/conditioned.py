@@ -21,6 +21,7 @@ class Conditioned:
     args: tuple
     kwargs: dict[str, Any]
     _read: dict[str, Any]
+    _run: Any
     known_size: int | None = None  # of the data, by a term that runs no joint
     _toward: Any = None  # joints whose guide stands in for the prior
 
@@ -55,10 +56,20 @@ class Conditioned:
         if other is None:
             return program
         drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
+<<<<<<< HEAD
         given = handlers.seed(GivenDraws(other.guide, drawn), key)
         fn = handlers.substitute(given, data={**other.params, **other.mutable_state})
         trace = handlers.trace(fn).get_trace(*other.args, **other.kwargs)
+=======
+        trace = other.guide_at(drawn, key)
+>>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
         return StatedBy(program, {name: site["fn"] for name, site in random_sites(trace).items()})
+
+    def guide_at(self, drawn: Mapping[str, Any], key: Any) -> Trace:
+        """A run of the guide at given draws."""
+        mine: Any = self
+        guide = GivenDraws(mine.guide, drawn)
+        return self._run(guide, key, mine.params, mine.mutable_state)
 
     def _alike(self, args: tuple, kwargs: Mapping[str, Any], name: str) -> Self:
         mine: Any = self

@@ -142,6 +142,19 @@ class Drawable(Messenger):
             raise UndrawableError(*self.asked, str(error)) from error
 
 
+class Scored(Messenger):
+    """Leaves out the densities of all observed sites but those named."""
+
+    def __init__(self, fn: Callable | None, names: tuple[str, ...]) -> None:
+        super().__init__(fn)
+        self.names = names
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        observed = msg["type"] == "sample" and msg["is_observed"]
+        if observed and msg["name"] not in self.names and not draws_nothing(msg["fn"]):
+            msg["fn"] = msg["fn"].mask(False)
+
+
 class StatedBy(Messenger):
     """Gives the latent sites named other distributions than their own."""
 

@@ -24,7 +24,7 @@ from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.compat import tree_map
 from pyro_dgm.joints import InferenceJoint, Joints
-from pyro_dgm.joints.handlers import Drawable, DrawnData, GivenDraws, WiderPlates
+from pyro_dgm.joints.handlers import Drawable, DrawnData, GivenDraws, Scored, WiderPlates
 from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.joints.structure import kind_of, random_sites, trace_of
 from pyro_dgm.losses.state import restored
@@ -89,6 +89,7 @@ class Call:
 
     Attributes:
         enumerated: the sites that the joints enumerate.
+        scored: the observed sites that count; all where none are named.
         num_rows: of the data; None where no argument is an array.
         num_data: of the data of the fit; None where that is unknown.
         rows: the numbers of the data in the data of the fit; None where nothing depends on them.
@@ -109,6 +110,7 @@ class Call:
         self.num_data: int | None = getattr(run, "data_size", None)
         self.rows: np.ndarray | None = None
         self.enumerated: tuple[str, ...] = ()
+        self.scored: tuple[str, ...] = ()
         self._plans: dict[Any, Any] = {}
 
     @cached_property
@@ -264,7 +266,8 @@ class Call:
 
     @property
     def _extended(self) -> Callable:
-        return extended(self.run.model, self.run.guide)
+        model = extended(self.run.model, self.run.guide)
+        return Scored(self.scored)(model) if self.scored else model
 
     def _run(self, fn: Callable, values: Mapping[str, Any] | None) -> Trace:
         given = {n: torch.as_tensor(x, device=self.device) for n, x in (values or {}).items()}

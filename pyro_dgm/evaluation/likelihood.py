@@ -9,9 +9,11 @@ from dgm_core.arguments import check_count, check_flag
 from dgm_core.diagnostics import LatentKL, Report, RunningWeights, unused_message
 from dgm_core.enumeration import check_names
 from dgm_core.evaluation import streamed
+from dgm_core.modalities import check_given
 from dgm_core.training.progress import Progress
 from dgm_core.training.threads import one_at_a_time
-from pyro_dgm.evaluation.calls import calling
+from pyro_dgm.evaluation.calls import Call, calling
+from pyro_dgm.evaluation.conditioned import given_alone
 from pyro_dgm.evaluation.weights import num_entries, weighed_whole, weights_at_once
 
 __all__ = ["log_likelihood"]
@@ -27,6 +29,7 @@ def log_likelihood(
     vectorize: bool | None = None,
     seed: int = 0,
     enumerate: str | tuple[str, ...] = (),
+    given: str | tuple[str, ...] = (),
     progress: bool = True,
 ) -> Report:
     """The importance-weighted bound L_K on log p(x_n), with K as large as you can wait for.
@@ -36,7 +39,7 @@ def log_likelihood(
     `log_weights`.
 
     Args:
-        run, data, rows, vectorize, seed, enumerate: as `log_weights` takes them.
+        run, data, rows, vectorize, seed, enumerate, given: as `log_weights` takes them.
         num_particles: K, draws per datum.
         chunk_size: rows times particles held in memory at once.
         progress: one line of progress.
@@ -44,7 +47,8 @@ def log_likelihood(
     Returns:
         A `Report`: "ELBO", "IWAE", "IWAE error" (`evidence_error`, of the Monte Carlo estimate; NaN
         of one particle, a dash in the table), "ESS" and "KL <site>" per datum, their means and
-        standard errors over the data.
+        standard errors over the data. With `given`, "IWAE" estimates log p(the others | these),
+        "IWAE error" is that of the difference, and what is left is that of all sites.
 
     Cost:
         num_particles passes of guide and model. Memory: one pass of `chunk_size` draws, whatever K
@@ -65,29 +69,42 @@ def log_likelihood(
     """
     num_particles = check_count("num_particles", num_particles)
     chunk_size, progress = check_count("chunk_size", chunk_size), check_flag("progress", progress)
-    names = check_names(enumerate)
+    names, given = check_names(enumerate), check_given(given)
     with calling(run, data, seed=seed, rows=rows, vectorize=vectorize, enumerated=names) as call:
-        first = call.sketch()
-        whole = weighed_whole(call, first)
-        num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
-        plan = streamed(num_particles, num_data, chunk_size, split=split)
-        reports = []
-        with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
-            bar.show("weights", {})
-            for part in plan.rows:
-                running = RunningWeights(1 if whole else num_data if part is None else len(part))
-                kls: dict[str, np.ndarray] = {}
-                for index in range(plan.num_chunks):
-                    log_w, found = weights_at_once(call, plan.num_particles, part)
-                    wanted = min(plan.num_particles, num_particles - index * plan.num_particles)
-                    running.add(log_w[:wanted])
-                    kls = {
-                        n: kls.get(n, 0.0) + x.mean(0) / plan.num_chunks for n, x in found.items()
-                    }
-                    bar.advance()
-                reports.append(running.report({f"KL {n}": kl for n, kl in kls.items()}))
+        found, note = _streamed(call, num_particles, chunk_size, progress)
+        joined, latents = found
+        if given:
+            alone, _ = _streamed(given_alone(call, given), num_particles, chunk_size, progress)[0]
+            for name in ("ELBO", "IWAE"):
+                joined[name] = joined[name] - alone["IWAE"]
+            joined["IWAE error"] = np.hypot(joined["IWAE error"], alone["IWAE error"])
+    notes = [said for name, kl in latents.items() if (said := unused_message(name, kl))]
+    return Report(joined, num_particles, (*notes, note))
+
+
+def _streamed(
+    call: Call, num_particles: int, chunk_size: int, progress: bool
+) -> tuple[tuple[dict[str, np.ndarray], dict[str, LatentKL]], str]:
+    """What is kept of the weights of all data, and what was found of the latents; how many draws
+    ran at once."""
+    first = call.sketch()
+    whole = weighed_whole(call, first)
+    num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
+    plan = streamed(num_particles, num_data, chunk_size, split=split)
+    reports = []
+    with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
+        bar.show("weights", {})
+        for part in plan.rows:
+            running = RunningWeights(1 if whole else num_data if part is None else len(part))
+            kls: dict[str, np.ndarray] = {}
+            for index in range(plan.num_chunks):
+                log_w, found = weights_at_once(call, plan.num_particles, part)
+                wanted = min(plan.num_particles, num_particles - index * plan.num_particles)
+                running.add(log_w[:wanted])
+                kls = {n: kls.get(n, 0.0) + x.mean(0) / plan.num_chunks for n, x in found.items()}
+                bar.advance()
+            reports.append(running.report({f"KL {n}": kl for n, kl in kls.items()}))
     kept = 1 if whole else num_data
     joined = {n: np.concatenate([r[n] for r in reports])[:kept] for n in reports[0]}
     latents = {n: LatentKL(joined[f"KL {n}"], num_entries(first, n)) for n in kls}
-    notes = [note for name, kl in latents.items() if (note := unused_message(name, kl))]
-    return Report(joined, num_particles, (*notes, plan.note()))
+    return (joined, latents), plan.note()

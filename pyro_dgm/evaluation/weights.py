@@ -10,9 +10,11 @@ from dgm_core.arguments import check_count, check_flag
 from dgm_core.diagnostics import LatentKL, LogWeights, point_mass_message
 from dgm_core.enumeration import check_names
 from dgm_core.evaluation import Passes, check_densities, passes, weighs_whole
+from dgm_core.modalities import check_given
 from dgm_core.training.progress import Progress
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, calling
+from pyro_dgm.evaluation.conditioned import given_alone
 from pyro_dgm.joints import InferenceJoint
 from pyro_dgm.joints.points import point_masses
 
@@ -29,6 +31,7 @@ def log_weights(
     vectorize: bool | None = None,
     seed: int = 0,
     enumerate: str | tuple[str, ...] = (),
+    given: str | tuple[str, ...] = (),
     progress: bool = False,
 ) -> np.ndarray:
     """log p(x_n, z_kn) - log q(z_kn | x_n) with z_kn ~ q(z | x_n), for
@@ -50,14 +53,18 @@ def log_weights(
         seed: of the draws.
         enumerate: the names of discrete latents of each datum that are summed out of the weights,
             as ELBO and IWAE take them; of a guide that does not draw them, all of them.
+        given: the names of some of the observed sites: the log of the mean weight is then an
+            estimate of log p(the others | these), log p(all) less log p(these). A guide that can
+            see these alone does so for the second (`ELBO(given=...)`); any other draws from all.
         progress: one line of progress.
 
     Returns:
         An array (num_particles, num_data), or (num_particles, 1) of the whole data.
 
     Cost:
-        num_particles passes of guide and model; memory as one pass of a chunk takes it, beside the
-        array that is returned (`log_likelihood` keeps three numbers per datum instead).
+        num_particles passes of guide and model, twice that with `given`; memory as one pass of a
+        chunk takes it, beside the array that is returned (`log_likelihood` keeps three numbers per
+        datum instead).
 
     Raises:
         ValueError: for bad arguments; where the model subsamples the data by itself, or was given a
@@ -75,14 +82,26 @@ def log_weights(
     num_particles = check_count("num_particles", num_particles)
     chunk_size = check_count("chunk_size", chunk_size)
     names, progress = check_names(enumerate), check_flag("progress", progress)
+    given = check_given(given)
     with calling(run, data, seed=seed, rows=rows, vectorize=vectorize, enumerated=names) as call:
-        first = call.sketch()
-        whole = weighed_whole(call, first)
-        num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
-        plan = passes(num_particles, num_data, chunk_size, split=split)
-        with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
-            bar.show("weights", {})
-            parts = [_weights(call, plan, part, bar) for part in plan.rows]
+        found = _all_weights(call, num_particles, chunk_size, progress)
+        if not given:
+            return found
+        own = given_alone(call, given)
+        alone = _all_weights(own, num_particles, chunk_size, progress)
+        evidence = np.logaddexp.reduce(alone, 0) - np.log(num_particles)
+        return LogWeights(np.asarray(found) - evidence, found.latents)
+
+
+def _all_weights(call: Call, num_particles: int, chunk_size: int, progress: bool) -> LogWeights:
+    """The weights of all data."""
+    first = call.sketch()
+    whole = weighed_whole(call, first)
+    num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
+    plan = passes(num_particles, num_data, chunk_size, split=split)
+    with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
+        bar.show("weights", {})
+        parts = [_weights(call, plan, part, bar) for part in plan.rows]
     log_w, kls = zip(*parts, strict=True)
     kept = 1 if whole else num_data
     latents = {

@@ -117,6 +117,19 @@ class DrawnData(Messenger):
             msg["value"] = None
 
 
+class Scored(Messenger):
+    """Leaves out the densities of all observed sites but those named."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.names = names
+
+    def _pyro_sample(self, msg: Message) -> None:
+        computed = is_computed(msg) or isinstance(msg["fn"], Unit) or site_is_subsample(msg)
+        if msg["is_observed"] and not computed and msg["name"] not in self.names:
+            msg["mask"] = False
+
+
 class StatedBy(Messenger):
     """Gives the latent sites named other distributions than their own."""
 

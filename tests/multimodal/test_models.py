@@ -94,7 +94,7 @@ def log_joint(lib: Any, z: Any, w: Any, component: Any) -> Any:
     """log p - log q of each datum at given latents, as a function of model and data."""
 
     def run(model: Any, data: dict[str, Any]) -> Any:
-        given = {"z": z, "image_private": w, "component": component}
+        given = {"z": z, "private_image": w, "component": component}
         sites = [
             lib.trace(lambda: model.model(**data), substituted=given),
             lib.trace(lambda: model.guide(**data), substituted=given),

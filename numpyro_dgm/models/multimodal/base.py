@@ -52,7 +52,7 @@ class Multimodal(eqx.Module):
             of labels Categorical).
         prior: of z, also the prior expert (default StandardNormal(z_dim)).
 
-    Sites: z (z_dim,), one for each modality under its name, and "<name>_private" for its private
+    Sites: z (z_dim,), one for each modality under its name, and "private_<name>" for its private
     code, in the plate "data".
 
     Shapes:
@@ -137,8 +137,8 @@ class Multimodal(eqx.Module):
         """Generate `size` data, or score the modalities that are there."""
         size, seen = self._seen(has, size, data)
         posterior = register("posterior", self.posterior)
-        decoders = register("decoders", self.decoders)
-        likelihoods = register("likelihoods", self.likelihoods)
+        decoders = registered("decoders", self.decoders)
+        likelihoods = registered("likelihoods", self.likelihoods)
         generated = not any(x is not None for x in data.values())
         drawn = {}
         with numpyro.plate("data", size):
@@ -149,7 +149,11 @@ class Multimodal(eqx.Module):
             for name in self.modalities:
                 code = z
                 if name in self.private:
+<<<<<<< HEAD
                     w = numpyro.sample(PRIVATE.format(name), self.privates[name].prior())
+=======
+                    w = numpyro.sample(f"private_{name}", self.privates[name].prior())
+>>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
                     code = jnp.concatenate([z, w], -1)
                 fn = likelihoods[name](decoders[name](code))
                 if generated:
@@ -171,11 +175,15 @@ class Multimodal(eqx.Module):
             if self.component:
                 q = q.at(numpyro.sample("component", self._index(posterior, size, seen)))
             z = numpyro.sample("z", q)
-            privates = register("privates", self.privates) if self.private else {}
+            privates = registered("privates", self.privates) if self.private else {}
             for name in self.private:
                 mask = all_of({name: seen[name]}, size)
                 q = privates[name]((features[name],), mask)
+<<<<<<< HEAD
                 numpyro.sample(PRIVATE.format(name), q)
+=======
+                numpyro.sample(f"private_{name}", q)
+>>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
         return z
 
     def combined(
@@ -206,7 +214,7 @@ class Multimodal(eqx.Module):
 
     def _features(self, data: Mapping[str, Any], seen: Seen, size: int) -> dict[str, Array]:
         """What the encoders say, zeros of what is missing altogether."""
-        encoders = register("encoders", self.encoders)
+        encoders = registered("encoders", self.encoders)
         found = {}
         for name, shape in self.modalities.items():
             encoder, x = encoders[name], data.get(name)
@@ -216,6 +224,13 @@ class Multimodal(eqx.Module):
             else:
                 found[name] = encoder(visible(encoder, cleared(x, seen[name]), shape))
         return found
+
+
+def registered(name: str, parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of all modalities, registered under one name."""
+    module: Any = parts
+    found: Any = register(name, module)
+    return found
 
 
 def default_likelihood(shape: tuple[int, ...], features: Any, *, key: Array) -> Conditional:

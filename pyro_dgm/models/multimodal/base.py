@@ -50,7 +50,7 @@ class Multimodal(nn.Module):
             of labels Categorical).
         prior: of z, also the prior expert (default StandardNormal(z_dim)).
 
-    Sites: z (z_dim,), one for each modality under its name, and "<name>_private" for its private
+    Sites: z (z_dim,), one for each modality under its name, and "private_<name>" for its private
     code, in the plate "data".
 
     Shapes:
@@ -127,7 +127,12 @@ class Multimodal(nn.Module):
             for name in self.modalities:
                 code = z
                 if name in self.private:
+<<<<<<< HEAD
                     w = pyro.sample(PRIVATE.format(name), self.privates[name].prior())
+=======
+                    own: Any = self.privates[name]
+                    w = pyro.sample(f"private_{name}", own.prior())
+>>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
                     code = torch.cat([z, w], -1)
                 fn = likelihoods[name](decoders[name](code))
                 if generated:
@@ -153,7 +158,11 @@ class Multimodal(nn.Module):
             for name in self.private:
                 mask = all_of({name: seen[name]}, size)
                 q = privates[name]((features[name],), mask)
+<<<<<<< HEAD
                 pyro.sample(PRIVATE.format(name), q)
+=======
+                pyro.sample(f"private_{name}", q)
+>>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
         return z
 
     def combined(

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from numpyro import handlers
-
 from dgm_core.modalities import conditioned
 from numpyro_dgm.joints.handlers import GivenDraws, StatedBy
 from numpyro_dgm.joints.structure import Trace, random_sites
@@ -56,13 +54,7 @@ class Conditioned:
         if other is None:
             return program
         drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
-<<<<<<< HEAD
-        given = handlers.seed(GivenDraws(other.guide, drawn), key)
-        fn = handlers.substitute(given, data={**other.params, **other.mutable_state})
-        trace = handlers.trace(fn).get_trace(*other.args, **other.kwargs)
-=======
         trace = other.guide_at(drawn, key)
->>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
         return StatedBy(program, {name: site["fn"] for name, site in random_sites(trace).items()})
 
     def guide_at(self, drawn: Mapping[str, Any], key: Any) -> Trace:

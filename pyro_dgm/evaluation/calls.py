@@ -88,8 +88,7 @@ class Call:
     """Model and guide of a run with their arguments.
 
     Attributes:
-        enumerated: the sites that the joints enumerate.
-        scored: the observed sites that count; all where none are named.
+        enumerated: the sites that the joints enumerate; scored, the observed ones that count.
         num_rows: of the data; None where no argument is an array.
         num_data: of the data of the fit; None where that is unknown.
         rows: the numbers of the data in the data of the fit; None where nothing depends on them.
@@ -109,8 +108,7 @@ class Call:
         self.num_rows = len(arrays[0]) if arrays else None
         self.num_data: int | None = getattr(run, "data_size", None)
         self.rows: np.ndarray | None = None
-        self.enumerated: tuple[str, ...] = ()
-        self.scored: tuple[str, ...] = ()
+        self.enumerated, self.scored = (), ()  # type: tuple[str, ...], tuple[str, ...]
         self._plans: dict[Any, Any] = {}
 
     @cached_property

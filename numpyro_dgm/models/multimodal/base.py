@@ -33,8 +33,6 @@ from numpyro_dgm.nn import MLP, register
 
 __all__ = ["Multimodal"]
 
-PRIVATE = "{}_private"  # the site of a private code
-
 
 class Multimodal(eqx.Module):
     """What the models of several modalities share: their parts, the model, and the guide around
@@ -149,11 +147,7 @@ class Multimodal(eqx.Module):
             for name in self.modalities:
                 code = z
                 if name in self.private:
-<<<<<<< HEAD
-                    w = numpyro.sample(PRIVATE.format(name), self.privates[name].prior())
-=======
                     w = numpyro.sample(f"private_{name}", self.privates[name].prior())
->>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
                     code = jnp.concatenate([z, w], -1)
                 fn = likelihoods[name](decoders[name](code))
                 if generated:
@@ -179,11 +173,7 @@ class Multimodal(eqx.Module):
             for name in self.private:
                 mask = all_of({name: seen[name]}, size)
                 q = privates[name]((features[name],), mask)
-<<<<<<< HEAD
-                numpyro.sample(PRIVATE.format(name), q)
-=======
                 numpyro.sample(f"private_{name}", q)
->>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
         return z
 
     def combined(

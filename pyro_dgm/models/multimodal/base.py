@@ -31,8 +31,6 @@ from pyro_dgm.nn import MLP, register
 
 __all__ = ["Multimodal"]
 
-PRIVATE = "{}_private"  # the site of a private code
-
 
 class Multimodal(nn.Module):
     """What the models of several modalities share: their parts, the model, and the guide around
@@ -127,12 +125,8 @@ class Multimodal(nn.Module):
             for name in self.modalities:
                 code = z
                 if name in self.private:
-<<<<<<< HEAD
-                    w = pyro.sample(PRIVATE.format(name), self.privates[name].prior())
-=======
                     own: Any = self.privates[name]
                     w = pyro.sample(f"private_{name}", own.prior())
->>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
                     code = torch.cat([z, w], -1)
                 fn = likelihoods[name](decoders[name](code))
                 if generated:
@@ -158,11 +152,7 @@ class Multimodal(nn.Module):
             for name in self.private:
                 mask = all_of({name: seen[name]}, size)
                 q = privates[name]((features[name],), mask)
-<<<<<<< HEAD
-                pyro.sample(PRIVATE.format(name), q)
-=======
                 pyro.sample(f"private_{name}", q)
->>>>>>> 9b592d8 (Likelihoods given some observed sites: restored)
         return z
 
     def combined(

@@ -11,6 +11,9 @@ from numpyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
 from numpyro_dgm.models.multimodal.mlvae import MLVAE
 from numpyro_dgm.models.multimodal.mvae import MVAE
 from numpyro_dgm.models.sequence.dmm import DMM
+from numpyro_dgm.models.sequence.rnn import RNN
+from numpyro_dgm.models.sequence.srnn import SRNN
+from numpyro_dgm.models.sequence.vrnn import VRNN
 from numpyro_dgm.models.vae.avb import AVB
 from numpyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from numpyro_dgm.models.vae.conv_vae import ConvVAE
@@ -26,8 +29,11 @@ __all__ = [
     "MLVAE",
     "MMVAE",
     "MVAE",
+    "RNN",
+    "SRNN",
     "VAE",
     "VQVAE",
+    "VRNN",
     "BiGAN",
     "ConditionalGAN",
     "ConditionalVAE",

@@ -70,11 +70,7 @@ class GRU(eqx.Module):
         inputs = inputs @ self.weight_ih_l0.T + self.bias_ih_l0
 
         def step(state: Array, given: Array) -> tuple[Array, Array]:
-            kept = state @ self.weight_hh_l0.T + self.bias_hh_l0
-            (r, u, n), (kept_r, kept_u, kept_n) = jnp.split(given, 3, -1), jnp.split(kept, 3, -1)
-            u = jax.nn.sigmoid(u + kept_u)
-            proposal = jnp.tanh(n + jax.nn.sigmoid(r + kept_r) * kept_n)
-            state = (1 - u) * proposal + u * state
+            state = self._after(state, given)
             return state, state
 
         start = jnp.zeros((*x.shape[:-2], self.out_dim), inputs.dtype)
@@ -82,6 +78,17 @@ class GRU(eqx.Module):
         states = jnp.moveaxis(states, 0, -2)
         states = turned(states, lengths) if self.reverse else states
         return states if lengths is None else without_padding(states, lengths)
+
+    def step(self, x: Array, state: Array) -> Array:
+        """One step: h_t from x_t (*batch, in_dim) and h_{t-1} (*batch, hidden)."""
+        return self._after(state, x @ self.weight_ih_l0.T + self.bias_ih_l0)
+
+    def _after(self, state: Array, inputs: Array) -> Array:
+        kept = state @ self.weight_hh_l0.T + self.bias_hh_l0
+        (r, u, n), (kept_r, kept_u, kept_n) = jnp.split(inputs, 3, -1), jnp.split(kept, 3, -1)
+        u = jax.nn.sigmoid(u + kept_u)
+        proposal = jnp.tanh(n + jax.nn.sigmoid(r + kept_r) * kept_n)
+        return (1 - u) * proposal + u * state
 
     def __repr__(self) -> str:
         turn = ", reverse=True" if self.reverse else ""

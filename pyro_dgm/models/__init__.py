@@ -11,6 +11,9 @@ from pyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
 from pyro_dgm.models.multimodal.mlvae import MLVAE
 from pyro_dgm.models.multimodal.mvae import MVAE
 from pyro_dgm.models.sequence.dmm import DMM
+from pyro_dgm.models.sequence.rnn import RNN
+from pyro_dgm.models.sequence.srnn import SRNN
+from pyro_dgm.models.sequence.vrnn import VRNN
 from pyro_dgm.models.vae.avb import AVB
 from pyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from pyro_dgm.models.vae.conv_vae import ConvVAE
@@ -26,8 +29,11 @@ __all__ = [
     "MLVAE",
     "MMVAE",
     "MVAE",
+    "RNN",
+    "SRNN",
     "VAE",
     "VQVAE",
+    "VRNN",
     "BiGAN",
     "ConditionalGAN",
     "ConditionalVAE",

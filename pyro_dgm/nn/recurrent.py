@@ -57,6 +57,14 @@ class GRU(nn.GRU):
         states = turned(states, lengths) if self.reverse else states
         return states if lengths is None else without_padding(states, lengths)
 
+    def step(self, x: Tensor, state: Tensor) -> Tensor:
+        """One step: h_t from x_t (*batch, in_dim) and h_{t-1} (*batch, hidden)."""
+        batch = torch.broadcast_shapes(x.shape[:-1], state.shape[:-1])
+        x = x.to(state.dtype).expand(*batch, -1).reshape(-1, self.in_dim)
+        state = state.expand(*batch, -1).reshape(-1, self.out_dim)
+        weights = self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
+        return torch.gru_cell(x, state, *weights).reshape(*batch, self.out_dim)
+
     def __repr__(self) -> str:
         turn = ", reverse=True" if self.reverse else ""
         return f"GRU({self.in_dim}, {self.out_dim}{turn})"

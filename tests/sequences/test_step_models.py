@@ -189,3 +189,28 @@ def test_who_sees_what(lib: Any, name: str, rng: np.random.Generator) -> None:
         expected = lower(4, by_x[part]) if by_x[part] is not None else np.ones((4, 4), bool)
         np.testing.assert_array_equal(seen[part, :, 0], expected)
         np.testing.assert_array_equal(seen[part, :, 1], by_z[part])
+
+
+@pytest.mark.long("[numpyro")
+@pytest.mark.slow("[pyro")
+def test_training_in_parts(lib: Any, rng: np.random.Generator, tmp_path: Any) -> None:
+    """A bound and a comparison of free-running draws in one loss; a run that was interrupted ends
+    in the numbers of one that was not.
+    """
+    package = lib.package
+    x = lib.array(np.cumsum(rng.standard_normal((20, 3, 2)), 1))
+    loss = package.losses.ELBO() + 0.1 * package.losses.MMD("x")
+
+    def trained(num_epochs: int, folder: Any) -> Any:
+        likelihood = lib.build("conditionals", "DiagonalNormal", 2, context_shape=6)
+        model = build(lib, "VRNN", 3, likelihood=likelihood)
+        settings = {"optim": package.nn.Adam(0.01), "batch_size": 10, "seed": 0}
+        fit = package.training.fit
+        settings |= {"num_epochs": num_epochs, "checkpoint": folder}
+        return fit(model.model, model.guide, x, loss=loss, **settings)
+
+    expected = trained(6, None).history.column("loss")
+    trained(2, tmp_path)
+    found = trained(6, tmp_path).history.column("loss")
+    np.testing.assert_array_equal(found, expected)
+    assert np.isfinite(found).all() and found[-1] < found[0]

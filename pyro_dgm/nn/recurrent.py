@@ -62,7 +62,7 @@ class GRU(nn.GRU):
         batch = torch.broadcast_shapes(x.shape[:-1], state.shape[:-1])
         x = x.to(state.dtype).expand(*batch, -1).reshape(-1, self.in_dim)
         state = state.expand(*batch, -1).reshape(-1, self.out_dim)
-        weights = self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
+        weights: Any = self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
         return torch.gru_cell(x, state, *weights).reshape(*batch, self.out_dim)
 
     def __repr__(self) -> str:

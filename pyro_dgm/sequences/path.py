@@ -54,8 +54,8 @@ class Sites:
                 continue
             self._asked.add(statement.name)
             fn = SitePath(self, statement, self._batch())
-            free = statement.leaf is None or prefixes.get() is not None
-            value = None if free else data[statement.leaf]
+            leaf = statement.leaf if prefixes.get() is None else None
+            value = None if leaf is None else data[leaf]
             infer = dict(statement.infer)
             self.values[statement.name] = pyro.sample(statement.name, fn, obs=value, infer=infer)
 

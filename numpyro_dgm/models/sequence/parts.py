@@ -7,9 +7,9 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions.transforms import AffineTransform
 
-from dgm_core.arguments import refuse
+from dgm_core.arguments import check_choice, refuse
 from dgm_core.paths import check_observed, check_paired, num_sequences
-from dgm_core.steps import no_mean
+from dgm_core.steps import IMPUTE, no_mean
 from numpyro_dgm.conditionals.paths.base import cleared
 from numpyro_dgm.models.parts import num_data
 from numpyro_dgm.nn import without_padding
@@ -34,6 +34,11 @@ def check_cell(cell: Any, in_dim: int) -> None:
         refuse("cell", "a recurrent network with step(x, state) and out_dim, such as GRU", cell)
     if getattr(cell, "in_dim", in_dim) != in_dim:
         raise ValueError(f"The cell must take {in_dim} numbers, got {cell!r}.")
+
+
+def checked_impute(impute: str | None) -> str | None:
+    """What stands for data that are missing."""
+    return None if impute is None else check_choice("impute", impute, IMPUTE)
 
 
 def given_data(x: Array | None, shape: tuple[int, ...]) -> Array:

@@ -12,7 +12,7 @@ from dgm_core.arguments import check_counts
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.conditionals.bernoulli import Bernoulli
 from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, outline
-from numpyro_dgm.models.sequence.parts import batch_of, check_cell
+from numpyro_dgm.models.sequence.parts import batch_of, check_cell, checked_impute
 from numpyro_dgm.nn import GRU, MLP, register
 from numpyro_dgm.sequences import unroll
 
@@ -73,7 +73,7 @@ class RNN(eqx.Module):
         check_conditionals(likelihood=likelihood)
         check_cell(cell, x_dim)
         keys = jax.random.split(key, 3)
-        self.x_shape, self.impute = (length, x_dim), impute
+        self.x_shape, self.impute = (length, x_dim), checked_impute(impute)
         self.cell = cell or GRU(x_dim, hidden, key=keys[0])
         check_network("decoder", decoder, self.cell.out_dim)
         self.decoder = decoder or MLP(self.cell.out_dim, (features,), key=keys[1])

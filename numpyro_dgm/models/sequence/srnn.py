@@ -23,6 +23,7 @@ from numpyro_dgm.models.parts import check_conditionals, check_fit, check_networ
 from numpyro_dgm.models.sequence.parts import (
     batch_of,
     check_cell,
+    checked_impute,
     given_data,
     joined,
     mean_of,
@@ -110,7 +111,7 @@ class SRNN(eqx.Module):
         keys = jax.random.split(key, 7)
         self.residual = check_flag("residual", residual)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
-        self.x_shape, self.z_dim, self.impute = (length, x_dim), z_dim, impute
+        self.x_shape, self.z_dim, self.impute = (length, x_dim), z_dim, checked_impute(impute)
         check_cell(cell, x_dim)
         self.cell = cell or GRU(x_dim, hidden, key=keys[0])
         hidden = self.cell.out_dim

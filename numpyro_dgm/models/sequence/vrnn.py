@@ -18,7 +18,14 @@ from dgm_core.arguments import check_counts
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal
 from numpyro_dgm.conditionals.bernoulli import Bernoulli
 from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, outline
-from numpyro_dgm.models.sequence.parts import batch_of, check_cell, given_data, joined, mean_of
+from numpyro_dgm.models.sequence.parts import (
+    batch_of,
+    check_cell,
+    checked_impute,
+    given_data,
+    joined,
+    mean_of,
+)
 from numpyro_dgm.nn import GRU, MLP, register
 from numpyro_dgm.sequences import unroll
 
@@ -101,7 +108,7 @@ class VRNN(eqx.Module):
         check_network("embed_z", embed_z, z_dim)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
         keys = jax.random.split(key, 9)
-        self.x_shape, self.impute = (length, x_dim), impute
+        self.x_shape, self.impute = (length, x_dim), checked_impute(impute)
         self.embed_x = embed_x or MLP(x_dim, (features,), key=keys[0])
         self.embed_z = embed_z or MLP(z_dim, (features,), key=keys[1])
         of_x, of_z = self.embed_x.out_dim, self.embed_z.out_dim

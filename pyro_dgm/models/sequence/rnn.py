@@ -10,7 +10,7 @@ from dgm_core.arguments import check_counts
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.conditionals.bernoulli import Bernoulli
 from pyro_dgm.models.parts import check_conditionals, check_fit, check_network
-from pyro_dgm.models.sequence.parts import batch_of, check_cell
+from pyro_dgm.models.sequence.parts import batch_of, check_cell, checked_impute
 from pyro_dgm.nn import GRU, MLP, register
 from pyro_dgm.sequences import unroll
 
@@ -62,7 +62,7 @@ class RNN(nn.Module):
         (features,) = check_counts(features=features)
         check_conditionals(likelihood=likelihood)
         check_cell(cell, x_dim)
-        self.x_shape, self.impute = (length, x_dim), impute
+        self.x_shape, self.impute = (length, x_dim), checked_impute(impute)
         self.cell = cell or GRU(x_dim, hidden)
         check_network("decoder", decoder, self.cell.out_dim)
         self.decoder = decoder or MLP(self.cell.out_dim, (features,))

@@ -21,6 +21,7 @@ from pyro_dgm.models.parts import check_conditionals, check_fit, check_network
 from pyro_dgm.models.sequence.parts import (
     batch_of,
     check_cell,
+    checked_impute,
     given_data,
     joined,
     mean_of,
@@ -93,7 +94,7 @@ class SRNN(nn.Module):
         hidden, features = check_counts(hidden=hidden, features=features)
         self.residual = check_flag("residual", residual)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
-        self.x_shape, self.z_dim, self.impute = (length, x_dim), z_dim, impute
+        self.x_shape, self.z_dim, self.impute = (length, x_dim), z_dim, checked_impute(impute)
         check_cell(cell, x_dim)
         self.cell = cell or GRU(x_dim, hidden)
         hidden = self.cell.out_dim

@@ -16,7 +16,14 @@ from dgm_core.arguments import check_counts
 from pyro_dgm.conditionals import Conditional, DiagonalNormal
 from pyro_dgm.conditionals.bernoulli import Bernoulli
 from pyro_dgm.models.parts import check_conditionals, check_fit, check_network
-from pyro_dgm.models.sequence.parts import batch_of, check_cell, given_data, joined, mean_of
+from pyro_dgm.models.sequence.parts import (
+    batch_of,
+    check_cell,
+    checked_impute,
+    given_data,
+    joined,
+    mean_of,
+)
 from pyro_dgm.nn import GRU, MLP, register
 from pyro_dgm.sequences import unroll
 
@@ -84,7 +91,7 @@ class VRNN(nn.Module):
         check_network("embed_x", embed_x, x_dim)
         check_network("embed_z", embed_z, z_dim)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
-        self.x_shape, self.impute = (length, x_dim), impute
+        self.x_shape, self.impute = (length, x_dim), checked_impute(impute)
         self.embed_x = embed_x or MLP(x_dim, (features,))
         self.embed_z = embed_z or MLP(z_dim, (features,))
         of_x, of_z = self.embed_x.out_dim, self.embed_z.out_dim

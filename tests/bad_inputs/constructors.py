@@ -20,7 +20,6 @@ PLAYERS = {"critic": "module", "optim": "optim", "critic_steps": "count", "regul
 ADVERSARIAL = {"sites": "sites", **PLAYERS, "instance_noise": "weight"}
 PARTS = {"prior": "conditional", "posterior": "conditional", "likelihood": "conditional"}
 CODERS = {"encoder": "network", "decoder": "network"}
-STEPWISE = {"x_dim": "count", "length": "count", "hidden": "count", "features": "count"}
 SPECTRAL = {"activation": "word", "spectral_norm": "flag"}
 
 CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
@@ -217,9 +216,6 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             **PARTS,
         },
     ),
-    "VRNN": ((4, 2, 3), {"z_dim": "count", **STEPWISE, **CODERS, **PARTS}),
-    "SRNN": ((4, 2, 3), {"z_dim": "count", **STEPWISE, **CODERS, **PARTS, "residual": "flag"}),
-    "RNN": ((4, 3), {**STEPWISE, "decoder": "network", "likelihood": "conditional"}),
     "VAE": ((4, 2), {"x_dim": "count", "z_dim": "count", "hidden": "sizes", **CODERS, **PARTS}),
     "AVB": (
         (4, 2),

@@ -7,6 +7,16 @@ from tests.bad_inputs.pixels import PIXELS
 
 CONTEXT = {"context_shape": "context"}
 STACK = {"channels": "count", "dilations": "sizes", "kernel_size": "count", "activation": "word"}
+STEPWISE = {
+    **{"x_dim": "count", "length": "count", "hidden": "count", "features": "count"},
+    **{"decoder": "network", "likelihood": "conditional"},
+}
+LATENT = {
+    "z_dim": "count",
+    "encoder": "network",
+    "prior": "conditional",
+    "posterior": "conditional",
+}
 
 OVER_TIME: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     **PIXELS,
@@ -29,6 +39,9 @@ OVER_TIME: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     "LinearGaussian": ((None, None), {"prior": "conditional"}),
     "KalmanSmoother": ((None, None), {"prior": "conditional"}),
     "HiddenMarkov": ((None, 3), {"emission": "conditional", "length": "count"}),
+    "RNN": ((4, 3), STEPWISE),
+    "VRNN": ((4, 2, 3), {**STEPWISE, **LATENT}),
+    "SRNN": ((4, 2, 3), {**STEPWISE, **LATENT, "residual": "flag"}),
     "CausalConv": (
         (3, 2),
         {"in_dim": "count", "out_dim": "count", "kernel_size": "count", "dilation": "count"},

@@ -7,10 +7,8 @@ from tests.bad_inputs.pixels import PIXELS
 
 CONTEXT = {"context_shape": "context"}
 STACK = {"channels": "count", "dilations": "sizes", "kernel_size": "count", "activation": "word"}
-STEPWISE = {
-    **{"x_dim": "count", "length": "count", "hidden": "count", "features": "count"},
-    **{"decoder": "network", "likelihood": "conditional"},
-}
+SIZES = ("x_dim", "length", "hidden", "features")
+STEPWISE = dict.fromkeys(SIZES, "count") | {"decoder": "network", "likelihood": "conditional"}
 LATENT = {
     "z_dim": "count",
     "encoder": "network",

@@ -43,7 +43,7 @@ def chain_of(params: dict[str, np.ndarray], x: tuple[int, ...], *, informed: boo
 
 def hidden_markov(backend: Any, *, informed: bool) -> tuple[Program, Program]:
     """A chain of states as model, and as guide the same or, informed, p(z_t | z_{t-1}, x_t)."""
-    d, unroll = backend.dist, part(backend, "sequences").unroll
+    d, log, unroll = backend.dist, backend.np.log, part(backend, "sequences").unroll
 
     def program(x: Any, lengths: Any, *, model: bool) -> None:
         moves, emits = shares(backend.param("moves")), shares(backend.param("emits"))
@@ -52,9 +52,9 @@ def hidden_markov(backend: Any, *, informed: bool) -> tuple[Program, Program]:
             probs = moves[last]
             if informed and not model:
                 probs = shares(probs * emits.T[x_t])
-            z = backend.sample("z", d.Categorical(probs=probs))
+            z = backend.sample("z", d.Categorical(logits=log(probs)))
             if model:
-                backend.sample("x", d.Categorical(probs=emits[z]), obs=x_t)
+                backend.sample("x", d.Categorical(logits=log(emits[z])), obs=x_t)
             return z
 
         first = backend.np.asarray(len(moves) - 1)
@@ -133,9 +133,11 @@ def at_paths(monkeypatch: Any, backend: Any, paths: Paths) -> None:
     given(monkeypatch, backend, {"z": z}, points, len(probs) * probs)
 
 
-def linear_gaussian(backend: Any, m: Any, *, optimal: bool) -> tuple[Program, Program]:
+def linear_gaussian(
+    backend: Any, m: Any, *, optimal: bool, start: float = 0.0
+) -> tuple[Program, Program]:
     """The states and the data of `oracle.Model`; the guide proposes as the model does or, optimal,
-    by p(z_t | z_{t-1}, x_t). A parameter "shift" is added to all locations of the guide, if given.
+    by p(z_t | z_{t-1}, x_t), all its locations moved by a parameter "shift".
     """
     d, unroll, array = backend.dist, part(backend, "sequences").unroll, backend.array
     eye = np.eye(len(m.F))
@@ -171,6 +173,6 @@ def linear_gaussian(backend: Any, m: Any, *, optimal: bool) -> tuple[Program, Pr
         program(x, lengths, True, 0.0)
 
     def guide(x: Any, lengths: Any = None) -> None:
-        program(x, lengths, False, backend.param("shift", array(np.zeros(len(m.F)))))
+        program(x, lengths, False, backend.param("shift", array(np.full(len(m.F), start))))
 
     return model, guide

@@ -144,6 +144,69 @@ def test_padded_batches_and_twins(scheme: str) -> None:
         np.testing.assert_allclose(gradient, twin[2][name], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow("numpyro")
+@pytest.mark.long("numpyro")
+def test_engines(backend: Any) -> None:
+    """`fit`, on minibatches, and the stock engine take a guide that is off nearer the posterior."""
+    x = np.tile(X, (4, 1, 1))
+    loss = backend.losses.FIVO(6, resample=0.5, scheme="systematic")
+    model, guide = linear_gaussian(backend, OTHER, optimal=True, start=1.5)
+    with backend.double_precision():
+        training, nn = part(backend, "training"), part(backend, "nn")
+        run = training.fit(
+            model,
+            guide,
+            x,
+            loss=loss,
+            optim=nn.Adam(0.1),
+            num_epochs=10,
+            batch_size=4,
+            seed=0,
+            progress=False,
+        )
+        bounds = run.history.column("FIVO")
+        assert run.history.column("FIVO/ESS")[-1] > run.history.column("FIVO/ESS")[0]
+        data = backend.array(x)
+        if backend.name == "pyro":
+            backend.pyro.clear_param_store()
+            optim = backend.pyro.optim.Adam({"lr": 0.1})
+            svi = backend.pyro.infer.SVI(model, guide, optim, loss)
+            totals = [svi.step(data) for _ in range(20)]
+        else:
+            svi = backend.numpyro.infer.SVI(
+                model, loss.attach(guide), backend.numpyro.optim.Adam(0.1), loss
+            )
+            result = svi.run(backend.jax.random.key(0), 20, data, progress_bar=False)
+            totals = np.asarray(result.losses)
+    evidence = np.mean([OTHER.evidence(own) for own in x])
+    for found in (bounds, -np.array(totals) / len(x)):
+        assert found[0] + 1 < found[-4:].mean() < evidence
+
+
+@pytest.mark.slow("numpyro")
+def test_impossible_data(backend: Any) -> None:
+    """Of data that no particle can have come by the bound is -inf, not NaN, and evaluation says
+    where; NaN comes through, and is named."""
+    params = {"moves": np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), "emits": np.eye(2)}
+    model, guide = hidden_markov(backend, informed=False)
+    x = np.array([[0, 0, 0], [0, 1, 0]])
+    loss = backend.losses.FIVO(3)
+    value, terms, _ = backend.evaluate(loss, model, guide, backend.np.asarray(x), params=params)
+    assert value == np.inf
+    assert terms["FIVO"] == -np.inf
+    particle_filter = backend.evaluation.particle_filter
+    with backend.double_precision():
+        run = backend.run(model, guide, params)
+        found = particle_filter(run, x[:1], num_particles=5)
+        assert found.log_likelihood == pytest.approx(0.0, abs=1e-6)
+        with pytest.raises(ValueError, match="No particle of sequence 1 has a weight at step 1"):
+            particle_filter(run, x, num_particles=5)
+        model, guide = linear_gaussian(backend, OTHER, optimal=False)
+        run = backend.run(model, guide, {"shift": np.array([np.nan, 0.0])})
+        with pytest.raises(ValueError, match=r"(15 of 15)|(found invalid)"):
+            particle_filter(run, X, num_particles=5)
+
+
 def test_refusals(backend: Any) -> None:
     """In one sentence each."""
     fivo, arrays = backend.losses.FIVO, backend.array

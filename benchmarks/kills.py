@@ -30,9 +30,10 @@ from dgm_core.training import checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "kills"
 BITS = (np.random.default_rng(0).random((48, 6)) < 0.4).astype(np.float32)
+ROLLS, ENDS = BITS.reshape(24, 4, 3), np.random.default_rng(2).integers(0, 5, 24)
 REALS = np.random.default_rng(1).normal(size=(48, 3)).astype(np.float32)
 SCENARIOS = ("vae", "gan", "bigan", "flow", "compiled", "stream", "lbfgs", "constraints", "steps")
-SCENARIOS += ("state",)
+SCENARIOS += ("state", "dmm")
 
 
 class Pyro:
@@ -120,6 +121,10 @@ def arguments(backend: Any, scenario: str) -> tuple[Any, Any, Any, dict[str, Any
         if scenario == "compiled":
             options |= {"compile": True}
         return vae.model, vae.guide, data, options
+    if scenario == "dmm":
+        dmm = backend.make(models.DMM, 3, 2, 4, hidden=4, features=4)
+        options |= {**usual, "validation": (ROLLS[:9], ENDS[:9]), "patience": 50}
+        return dmm.model, dmm.guide, (ROLLS, ENDS), options
     if scenario == "gan":
         gan = backend.make(models.GAN, 3, 2, hidden=(8,))
         critic = backend.make(losses.Critic, 3, hidden=(8,))

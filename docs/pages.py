@@ -31,6 +31,7 @@ CORE = (
     "latex",
     "report",
     "diagnostics",
+    "forecasting",
     "surgery",
     "representation",
     "arviz_export",

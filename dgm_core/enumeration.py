@@ -102,6 +102,21 @@ def wanted(name: str, names: Sequence[str]) -> bool:
     return name in names or name.removesuffix("_unobserved") in names
 
 
+def parts_of_observation(site: str) -> tuple[str, str]:
+    """The names of what `obs_mask` makes of a site: what is observed of it, and what is not.
+
+    Example:
+        >>> parts_of_observation("y")
+        ('y_observed', 'y_unobserved')
+    """
+    return f"{site}_observed", f"{site}_unobserved"
+
+
+def is_unobserved_part(name: str) -> bool:
+    """Whether a site is what `obs_mask` leaves out of an observation."""
+    return name.endswith("_unobserved")
+
+
 def enumeration_of(
     names: Sequence[str],
     sizes: Mapping[str, int],
@@ -244,4 +259,14 @@ def no_score(name: str, enumerated: str) -> str:
     return (
         f"Site '{name}' is not reparameterized and lies outside the data plates, as the enumerated "
         f"site '{enumerated}' does: enumerate both, or none."
+    )
+
+
+def no_labels(site: str, latents: Iterable[str], observed: Iterable[str]) -> str:
+    """What to say of a term on the labels of a site that has none, or no classifier."""
+    return (
+        f"NLL('{site}') scores observed values of '{site}' by the guide: it needs a model that "
+        f"observes it in part, sample('{site}', ..., obs=..., obs_mask=...), and a guide that draws "
+        f"'{site}_unobserved', but the latent sites are {sorted(latents)} and the observed ones "
+        f"{sorted(observed)}."
     )

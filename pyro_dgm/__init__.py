@@ -41,9 +41,15 @@ with unchanged():  # the libraries add warning filters and draw random numbers
     )
     from pyro_dgm.losses import ELBO, IWAE, NLL, Reconstruction
     from pyro_dgm.models import (
+        ADGM,
         AVB,
         DCGAN,
         GAN,
+        GMVAE,
+        M1,
+        M1M2,
+        M2,
+        SDGM,
         VAE,
         VQVAE,
         BiGAN,
@@ -57,12 +63,18 @@ with unchanged():  # the libraries add warning filters and draw random numbers
     from pyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit, load_run
 
 __all__ = [
+    "ADGM",
     "AVB",
     "DCGAN",
     "ELBO",
     "GAN",
+    "GMVAE",
     "IWAE",
+    "M1",
+    "M1M2",
+    "M2",
     "NLL",
+    "SDGM",
     "VAE",
     "VQVAE",
     "Adam",

@@ -53,6 +53,7 @@ ELSEWHERE = {
     "MixtureOfExperts": ("multimodal/test_experts.py", "takes a list of conditionals and a mask"),
     "FiniteScalarQuantizer": ("twins/test_quantizers.py", "its context has the shape of its value"),
     "MoPoE": ("multimodal/test_models.py", "takes modalities by name"),
+    "M1": ("structured/test_labels.py", "observes labels, which no other model of codes does"),
     "NoDensityError": ("contracts/test_gans.py", "an exception"),
     "Normalization": ("contracts/test_flow_normalization.py", "has statistics: twins step by step"),
     "Objective": ("losses/test_objectives.py", "needs a distribution that brings one"),

@@ -141,6 +141,13 @@ class InferenceJoint(ByValue):
         """log q of one latent site as it was drawn, without scale and mask."""
         return self._at_draws(name, self._read("score", name))
 
+    def counts(self, name: str) -> Array:
+        """Where log q of a local latent counts: not under a mask, such as that of what is observed
+        where `obs_mask` says so; (num_particles, *sizes)."""
+        scale = self.runs.record["density_scale"][name]
+        found = side_by_particle(scale, 0, self.structure, self.sizes)[..., 0] != 0
+        return self._at_draws(name, found)
+
     def distribution_name(self, name: str) -> str:
         """The distribution that the guide drew a site from, by name."""
         return self.runs.layout.drawn[name].name

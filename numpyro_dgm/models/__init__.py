@@ -10,6 +10,10 @@ from numpyro_dgm.models.multimodal.jmvae import JMVAE
 from numpyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
 from numpyro_dgm.models.multimodal.mlvae import MLVAE
 from numpyro_dgm.models.multimodal.mvae import MVAE
+from numpyro_dgm.models.semi_supervised.adgm import ADGM, SDGM
+from numpyro_dgm.models.semi_supervised.m1 import M1
+from numpyro_dgm.models.semi_supervised.m1m2 import M1M2
+from numpyro_dgm.models.semi_supervised.m2 import M2
 from numpyro_dgm.models.sequence.dmm import DMM
 from numpyro_dgm.models.sequence.rnn import RNN
 from numpyro_dgm.models.sequence.srnn import SRNN
@@ -17,19 +21,26 @@ from numpyro_dgm.models.sequence.vrnn import VRNN
 from numpyro_dgm.models.vae.avb import AVB
 from numpyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from numpyro_dgm.models.vae.conv_vae import ConvVAE
+from numpyro_dgm.models.vae.gmvae import GMVAE
 from numpyro_dgm.models.vae.vae import VAE
 from numpyro_dgm.models.vae.vq_vae import VQVAE
 
 __all__ = [
+    "ADGM",
     "AVB",
     "DCGAN",
     "DMM",
     "GAN",
+    "GMVAE",
     "JMVAE",
+    "M1",
+    "M1M2",
+    "M2",
     "MLVAE",
     "MMVAE",
     "MVAE",
     "RNN",
+    "SDGM",
     "SRNN",
     "VAE",
     "VQVAE",

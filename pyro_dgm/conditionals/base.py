@@ -102,7 +102,7 @@ class Conditional(nn.Module, ABC):
         return ()
 
     def __repr__(self) -> str:
-        dim = shown_shape(self.event_shape)
+        dim = shown_shape(self.event_shape) if self.event_shape else "()"
         context = (
             (f"context_shape={shown_shape(self.context_shape)}",) if self.context_shape else ()
         )

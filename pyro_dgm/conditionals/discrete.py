@@ -22,7 +22,8 @@ class Categorical(Parametric):
     """Independent classes:  x_i ~ Categorical(softmax(l_i(c))),  x_i in 0, ..., num_classes - 1.
 
     Args:
-        dim: a size or a shape.
+        dim: a size or a shape; () of a single class, which is a label without event dimensions, as
+            enumeration needs it.
         num_classes: the number of classes, K.
         context_shape: 0 = free parameters.
 
@@ -46,7 +47,9 @@ class Categorical(Parametric):
         context_shape: ContextShape = 0,
     ) -> None:
         num_classes = check_count("num_classes", num_classes, 2)
+        single, dim = dim == (), dim or 1
         super().__init__(dim, num_classes * size_of(dim), context_shape=context_shape)
+        self.event_shape = () if single else self.event_shape
         self.num_classes = num_classes
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dgm_core.enumeration import Enumeration, mixed_orders, not_summed
+from dgm_core.enumeration import Enumeration, is_unobserved_part, mixed_orders, not_summed
 from pyro_dgm.joints.structure import Structure
 
 __all__: list[str] = []  # for the package, not for users
@@ -52,6 +52,9 @@ class ByValue:
         def score(self, name: str) -> Tensor:
             """log q of one latent site."""
 
+        def counts(self, name: str) -> Tensor:
+            """As in InferenceJoint."""
+
     @property
     def enumerated_sites(self) -> tuple[str, ...]:
         """The names of the sites whose values are enumerated."""
@@ -74,7 +77,14 @@ class ByValue:
         assert self.enumeration is not None
         names = dict(self.enumeration.guided)
         zero = self.log_posterior.new_zeros((1,) * (1 + len(self.sizes)))
-        return by_guided(sum((self.score(name) for name in names), zero), self.enumeration)
+        shares = sum((self._log_share(name, size) for name, size in names.items()), zero)
+        return by_guided(shares, self.enumeration)
+
+    def _log_share(self, name: str, size: int) -> Tensor:
+        """log q of a site, or -log C where its value is observed: then all C draws count alike."""
+        if not is_unobserved_part(name):
+            return self.score(name)
+        return torch.where(self.counts(name), self.score(name), -log(size))
 
     def expected(self, local: Tensor, *, held: bool = False) -> Tensor:
         """A local quantity as the guide expects it, sum_v q(v) f_v over enumerated values v:

@@ -159,6 +159,16 @@ class InferenceJoint(ByValue):
         found = self._each(lambda run: self._log_prob(run[1].nodes[name], raw=True))
         return self._at_draws(name, found)
 
+    def counts(self, name: str) -> Tensor:
+        """Where log q of a local latent counts: not under a mask, such as that of what is observed
+        where `obs_mask` says so; (num_particles, *sizes)."""
+
+        def read(run: tuple[Trace, Trace]) -> Tensor:
+            scale = torch.as_tensor(density_scale(self, run[1].nodes[name]))
+            return side_by_particle(scale, 0, self.structure, self.sizes)[..., 0] != 0
+
+        return self._at_draws(name, self._each(read))
+
     def distribution_name(self, name: str) -> str:
         """The distribution that the guide drew a site from, by name."""
         return type(base_of(self._drawn(name)["fn"])).__name__

@@ -10,6 +10,10 @@ from pyro_dgm.models.multimodal.jmvae import JMVAE
 from pyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
 from pyro_dgm.models.multimodal.mlvae import MLVAE
 from pyro_dgm.models.multimodal.mvae import MVAE
+from pyro_dgm.models.semi_supervised.adgm import ADGM, SDGM
+from pyro_dgm.models.semi_supervised.m1 import M1
+from pyro_dgm.models.semi_supervised.m1m2 import M1M2
+from pyro_dgm.models.semi_supervised.m2 import M2
 from pyro_dgm.models.sequence.dmm import DMM
 from pyro_dgm.models.sequence.rnn import RNN
 from pyro_dgm.models.sequence.srnn import SRNN
@@ -17,19 +21,26 @@ from pyro_dgm.models.sequence.vrnn import VRNN
 from pyro_dgm.models.vae.avb import AVB
 from pyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from pyro_dgm.models.vae.conv_vae import ConvVAE
+from pyro_dgm.models.vae.gmvae import GMVAE
 from pyro_dgm.models.vae.vae import VAE
 from pyro_dgm.models.vae.vq_vae import VQVAE
 
 __all__ = [
+    "ADGM",
     "AVB",
     "DCGAN",
     "DMM",
     "GAN",
+    "GMVAE",
     "JMVAE",
+    "M1",
+    "M1M2",
+    "M2",
     "MLVAE",
     "MMVAE",
     "MVAE",
     "RNN",
+    "SDGM",
     "SRNN",
     "VAE",
     "VQVAE",

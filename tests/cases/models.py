@@ -143,4 +143,21 @@ PAIRS: dict[str, Pair] = {
         latents={"z": (2,), "c": (1,)},
         loss=lambda l: l.JensenShannon("x") + l.MutualInformation("c"),
     ),
+    **{
+        name: Pair(
+            name,
+            sizes,
+            (9,),
+            SMALL | settings,
+            latents={"y": (), **latents},
+            loss=lambda l: l.ELBO(enumerate="y"),
+        )
+        for name, sizes, settings, latents in (
+            ("M2", (9, 2, 4), {}, {"z": (2,)}),
+            ("M1M2", (9, 3, 2, 4), {}, {"z2": (2,), "z1": (3,)}),
+            ("ADGM", (9, 2, 4), {"a_dim": 3}, {"z": (2,), "a": (3,)}),
+            ("SDGM", (9, 2, 4), {}, {"z": (2,), "a": (2,)}),
+            ("GMVAE", (9, 2, 4), {}, {"z": (2,)}),
+        )
+    },
 }

@@ -79,11 +79,14 @@ def test_all_that_players_draw_and_score(x64: None, case: Model) -> None:
     assert repr(ours) == repr(theirs)
     rng = np.random.default_rng(1)
     latents = {
-        name: rng.integers(0, 4, (6, *shape)) if name == "c" else rng.standard_normal((6, *shape))
+        name: rng.integers(0, 4, (6, *shape))
+        if name in ("c", "y")
+        else rng.standard_normal((6, *shape))
         for name, shape in getattr(case, "latents", {"z": (2,)}).items()
     }
     if case.labels is not None:
         latents["y"] = np.arange(6) % 4
+    given = {"data"} | ({"y"} if case.labels is not None else set())
     data = case.data(rng, 6)
     numbers: dict[tuple[int, ...], np.ndarray] = {}
 
@@ -102,7 +105,7 @@ def test_all_that_players_draw_and_score(x64: None, case: Model) -> None:
         free = run(lib, module.guide, *arrays)
         pieces = []
         for sites, values in ((seen, drawn), (guided, free)):
-            for name in sorted(set(sites) - {"data", "y"}):
+            for name in sorted(set(sites) - given):
                 try:
                     pieces.append(sites[name]["fn"].log_prob(sites[name]["value"]))
                 except lib.package.conditionals.NoDensityError:

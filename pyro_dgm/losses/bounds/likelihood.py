@@ -2,10 +2,14 @@
 reconstruction under the guide.
 """
 
+import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_count, check_flag_or_none
+from dgm_core.enumeration import check_names, no_labels, parts_of_observation
 from dgm_core.terms import written
+from pyro_dgm.joints.by_value import by_guided
+from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.base import Term
 from pyro_dgm.losses.bounds.elbo import score_surrogate
@@ -16,19 +20,28 @@ __all__ = ["NLL", "Reconstruction"]
 
 class NLL(Term):
     """The negative log-likelihood -log p(x), in nats per datum, of a model without latent sites (a
-    flow, a regression).
+    flow, a regression); or of a guide that classifies, -log q(y | x) at the labels that are known.
 
-    The guide draws nothing: `lambda *args, **kwargs: None` will do.
+    Without a site the guide draws nothing: `lambda *args, **kwargs: None` will do.
+
+    With a site, of a model that observes it by `obs_mask` and a guide that draws the rest, "y" and
+    "y_unobserved": data without a label count zero, and the mean is over all of them, so that it is
+    right on average in batches of any composition. A weight alpha for each *labeled* datum is then
+    alpha; the mean over these, as in Kingma et al. (2014), has 1 / (share of the labels).
+
+    Args:
+        site: the discrete site whose observed values the guide scores; None: the whole model.
 
     Logged:
-        "NLL".
+        "NLL", with a site "NLL(y)".
 
     Cost:
-        one run of the model.
+        one run of the model; with a site one of guide and model with its values enumerated, which
+        is that of ELBO(enumerate=site) beside it.
 
     Raises:
         ValueError: when the model has latent sites, whose likelihood is an integral: use ELBO or
-            IWAE.
+            IWAE; and for a site that is not observed in part.
 
     Example:
         >>> from pyro_dgm.nn import register
@@ -44,7 +57,16 @@ class NLL(Term):
 
     name = "NLL"
 
+    def __init__(self, site: str | None = None) -> None:
+        super().__init__()
+        self.site = site
+        if site is not None:
+            self.name, self.enumerate = f"NLL({site})", check_names(site)
+
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.site is not None:
+            joint = joints.inference(enumerate=self.enumerate)
+            return -joint.per_datum(label_score(joint, self.site)).mean(), {}
         joint = joints.inference()
         if joint.latent_sites:
             raise ValueError(
@@ -53,6 +75,9 @@ class NLL(Term):
                 "which ELBO and IWAE bound."
             )
         return -joint.fits().mean(), {}
+
+    def __repr__(self) -> str:
+        return "NLL()" if self.site is None else f"NLL({self.site!r})"
 
 
 class Reconstruction(Term):
@@ -95,3 +120,18 @@ class Reconstruction(Term):
 
     def __repr__(self) -> str:
         return written(self, num_particles=1, vectorize=None)
+
+
+def label_score(joint: InferenceJoint, site: str) -> Tensor:
+    """log q of the observed values of a site of which the rest is enumerated, zero where it is not
+    observed: (1, *sizes) or (num_particles, *sizes).
+    """
+    observed, drawn = parts_of_observation(site)
+    enumeration = joint.enumeration
+    unknown = observed not in joint.structure.observed_sites
+    if enumeration is None or drawn not in dict(enumeration.guided) or unknown:
+        raise ValueError(no_labels(site, joint.latent_sites, joint.structure.observed_sites))
+    labeled = ~joint.counts(drawn)[:1]
+    same = joint.entries(drawn)[..., 0] == joint.entries(observed)[:1, ..., 0]
+    log_q = torch.where(same | ~labeled, joint.score(drawn), -torch.inf)
+    return torch.where(labeled, by_guided(log_q, enumeration).logsumexp(0), 0.0)

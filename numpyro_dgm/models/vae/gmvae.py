@@ -1,0 +1,157 @@
+"""Gaussian mixture variational autoencoder:  y_n ~ class_prior;  z_n | y_n ~ prior(y_n);  x_n | z_n
+~ likelihood(decoder(z_n)).
+
+The guide has q(y_n | x_n) = classes(classifier(x_n)) and q(z_n | x_n, y_n) = posterior(encoder(x_n,
+y_n)); or q(z_n | x_n) alone, and y_n is summed out: by Bayes' rule p(y_n | z_n) is its posterior.
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import numpyro
+from jax import Array
+
+from dgm_core.arguments import check_count, check_counts, check_flag, check_sizes
+from dgm_core.contexts import Labels
+from numpyro_dgm.conditionals import Bernoulli, Categorical, Conditional, DiagonalNormal
+from numpyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    features_of,
+    num_data,
+    outline,
+)
+from numpyro_dgm.models.semi_supervised.labels import check_class_prior, class_prior_of, joined
+from numpyro_dgm.nn import MLP, register
+
+
+class GMVAE(eqx.Module):
+    """A variational autoencoder whose codes come in clusters.
+
+    Fit it by `ELBO(enumerate="y")`. Summing y out is never looser than a guide with the same q(z |
+    x) for all y: the bound is that under the mixture as prior.
+
+    Args:
+        x_dim: the size of a datum.
+        z_dim: the size of its code.
+        num_classes: the number of clusters, K, at least 2.
+        summed: whether the guide leaves y out.
+        hidden: the sizes of the hidden layers of encoder and classifier, which the decoder has in
+            reverse order.
+        encoder: of (x, y), with `summed` of x; decoder of z, and classifier of x, networks with an
+            attribute `out_dim` (default MLP).
+        prior: of z given y, `Labels(num_classes)` (default DiagonalNormal(z_dim)).
+        class_prior: of y, without context (default Categorical((), num_classes), learned).
+        posterior: of z given the encoder's features (default DiagonalNormal(z_dim)).
+        likelihood: of x given the decoder's features (default Bernoulli(x_dim)). Sites: y (), z
+            (z_dim,), x (x_dim,), in the plate "data".
+
+    Shapes:
+        x (batch, x_dim).
+
+    Raises:
+        ValueError: if a size, a conditional or the data do not fit.
+
+    Cost:
+        networks that see y, and the decoder, run for all K clusters of each datum.
+
+    References:
+        Kingma et al. (2014), arXiv:1406.5298; Jiang et al. (2017), arXiv:1611.05148 (Bayes' rule);
+        Dilokthanakul et al. (2016), arXiv:1611.02648.
+
+    Example:
+        >>> with numpyro.handlers.seed(rng_seed=0):
+        ...     GMVAE(64, 2, 10, hidden=(100,), key=jax.random.key(0)).model(size=5).shape
+        (5, 64)
+    """
+
+    x_dim: int = eqx.field(static=True)
+    z_dim: int = eqx.field(static=True)
+    num_classes: int = eqx.field(static=True)
+    summed: bool = eqx.field(static=True)
+    encoder: MLP
+    decoder: MLP
+    prior: Conditional
+    class_prior: Conditional
+    posterior: Conditional
+    likelihood: Conditional
+    classifier: MLP | None
+    classes: Categorical | None
+
+    def __init__(
+        self,
+        x_dim: int,
+        z_dim: int,
+        num_classes: int,
+        *,
+        summed: bool = False,
+        hidden: Sequence[int] = (200, 200),
+        encoder: MLP | None = None,
+        decoder: MLP | None = None,
+        classifier: MLP | None = None,
+        prior: Conditional | None = None,
+        class_prior: Conditional | None = None,
+        posterior: Conditional | None = None,
+        likelihood: Conditional | None = None,
+        key: Array,
+    ) -> None:
+        x_dim, z_dim = check_counts(x_dim=x_dim, z_dim=z_dim)
+        num_classes = check_count("num_classes", num_classes, 2)
+        summed, hidden = check_flag("summed", summed), check_sizes("hidden", hidden)
+        if summed and classifier is not None:
+            raise ValueError("With summed=True the guide draws no y: leave out the classifier.")
+        seen = x_dim if summed else x_dim + num_classes
+        check_network("encoder", encoder, seen)
+        check_network("decoder", decoder, z_dim)
+        check_network("classifier", classifier, x_dim)
+        check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
+        check_class_prior(class_prior, num_classes)
+        self.x_dim, self.z_dim, self.num_classes, self.summed = x_dim, z_dim, num_classes, summed
+        keys = jax.random.split(key, 8)
+        self.encoder = encoder or MLP(seen, hidden, key=keys[0])
+        self.decoder = decoder or MLP(z_dim, hidden[::-1], key=keys[1])
+        features = features_of(self.encoder), features_of(self.decoder)
+        self.prior = prior or DiagonalNormal(z_dim, context_shape=Labels(num_classes), key=keys[2])
+        self.class_prior = class_prior or Categorical((), num_classes, key=keys[3])
+        self.posterior = posterior or DiagonalNormal(z_dim, context_shape=features[0], key=keys[4])
+        self.likelihood = likelihood or Bernoulli(x_dim, context_shape=features[1], key=keys[5])
+        self.classifier, self.classes = None, None
+        if not summed:
+            self.classifier = classifier or MLP(x_dim, hidden, key=keys[6])
+            self.classes = Categorical(
+                (), num_classes, context_shape=features_of(self.classifier), key=keys[7]
+            )
+        check_fit("prior", self.prior, (z_dim,), Labels(num_classes))
+        check_fit("posterior", self.posterior, (z_dim,), features[0])
+        check_fit("likelihood", self.likelihood, (x_dim,), features[1])
+
+    def __repr__(self) -> str:
+        return outline(self)
+
+    def model(self, x: Array | None = None, size: int = 1) -> Array:
+        """Generate `size` data, or score the data x (batch, x_dim)."""
+        prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
+        likelihood = register("likelihood", self.likelihood)
+        with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
+            y = numpyro.sample("y", class_prior_of(self))
+            z = numpyro.sample("z", prior(y))
+            return numpyro.sample("x", likelihood(decoder(z)), obs=x)
+
+    def guide(self, x: Array | None = None, size: int = 1) -> Array:
+        """Infer y and z from the data x (batch, x_dim)."""
+        if x is None:
+            raise ValueError(
+                f"The guide infers z from data: call it with x of shape (batch, {self.x_dim})."
+            )
+        encoder, posterior = (
+            register("encoder", self.encoder),
+            register("posterior", self.posterior),
+        )
+        with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
+            y = None
+            if self.classifier is not None and self.classes is not None:
+                classifier = register("classifier", self.classifier)
+                y = numpyro.sample("y", register("classes", self.classes)(classifier(x)))
+            return numpyro.sample("z", posterior(encoder(joined(self.num_classes, y, x))))

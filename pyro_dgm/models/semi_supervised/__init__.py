@@ -1,0 +1,1 @@
+"""Models of data and their labels, of which some are missing."""

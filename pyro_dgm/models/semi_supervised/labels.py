@@ -1,0 +1,85 @@
+"""Labels y_n in 0, ..., K - 1 of which some are missing, -1: statements of model and guide."""
+
+from typing import Any
+
+import pyro
+import torch
+from pyro import distributions as dist
+from torch import Tensor
+
+from dgm_core.contexts import Labels, check_context
+from pyro_dgm.conditionals import Categorical, Conditional
+from pyro_dgm.models.parts import check_fit, num_data
+from pyro_dgm.nn import register
+from pyro_dgm.nn.contexts import one_hot
+from pyro_dgm.nn.requirements import require
+
+__all__: list[str] = []  # for the package, not for users
+
+
+def num_labeled(
+    y: Any, num_classes: int, x: Tensor | None, x_shape: tuple[int, ...], size: int
+) -> int:
+    """The number of data of a batch x (batch, *x_shape) with labels y (batch,), of either of them,
+    or `size`; ValueError for other shapes, and labels that are neither in 0, ..., num_classes - 1
+    nor -1, missing.
+    """
+    if y is None:
+        return num_data(x, x_shape, size)
+    check_context(None, y, Labels(num_classes), name="y")
+    if y.ndim != 1:
+        raise ValueError(f"y must have one dimension of data, (batch,), got {tuple(y.shape)}.")
+    wanted = f"labels from 0 to {num_classes - 1}, or -1 for a missing one"
+    require("y", wanted, y, (y >= -1) & (y < num_classes))
+    number = num_data(x, x_shape, len(y))
+    if number != len(y):
+        raise ValueError(f"x and y must have the same number of data, got {number} and {len(y)}.")
+    return number
+
+
+def class_prior_of(model: Any, *, registered: bool = False) -> dist.TorchDistribution:
+    """p(y) in a program: that of a model, or the uniform one where it has none; `registered`: with
+    the rest of the model.
+    """
+    prior = model.class_prior
+    if prior is None:
+        return dist.Categorical(logits=next(model.parameters()).new_zeros(model.num_classes))
+    return (prior if registered else register("class_prior", prior))()
+
+
+def check_class_prior(prior: Conditional | None, num_classes: int) -> None:
+    """Raise a ValueError unless `prior`, if given, is one of so many classes."""
+    if prior is None:
+        return
+    check_fit("class_prior", prior, (), 0)
+    if not isinstance(prior, Categorical) or prior.num_classes != num_classes:
+        raise ValueError(
+            f"The class_prior must be a Categorical((), {num_classes}), got {prior!r}."
+        )
+
+
+def labels(fn: dist.TorchDistribution, y: Tensor | None) -> Tensor:
+    """The site "y" of a model: observed where y (batch,) is a label, latent where it is -1 (and
+    then called "y_unobserved"), or everywhere without y.
+    """
+    if y is None:
+        return pyro.sample("y", fn)
+    seen = y != -1
+    return pyro.sample("y", fn, obs=torch.where(seen, y, torch.zeros_like(y)), obs_mask=seen)
+
+
+def guessed(fn: dist.TorchDistribution, y: Tensor | None) -> Tensor:
+    """The labels y (batch,) with what the guide draws from `fn` where they are missing."""
+    if y is None:
+        return pyro.sample("y", fn)
+    seen = y != -1
+    with pyro.poutine.mask(mask=~seen):
+        drawn = pyro.sample("y_unobserved", fn)
+    return torch.where(seen, y, drawn)
+
+
+def joined(num_classes: int, y: Tensor | None, *parts: Tensor) -> Tensor:
+    """Vectors side by side, and behind them the labels y, if there are any, one-hot."""
+    found = parts if y is None else (*parts, one_hot(y, num_classes, "y"))
+    batch = torch.broadcast_shapes(*(part.shape[:-1] for part in found))
+    return torch.cat([part.expand(*batch, -1) for part in found], -1)

@@ -1,0 +1,3 @@
+from tests.losses.conftest import backend
+
+__all__ = ["backend"]

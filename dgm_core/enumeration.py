@@ -266,7 +266,7 @@ def no_labels(site: str, latents: Iterable[str], observed: Iterable[str]) -> str
     """What to say of a term on the labels of a site that has none, or no classifier."""
     return (
         f"NLL('{site}') scores observed values of '{site}' by the guide: it needs a model that "
-        f"observes it in part, sample('{site}', ..., obs=..., obs_mask=...), and a guide that draws "
-        f"'{site}_unobserved', but the latent sites are {sorted(latents)} and the observed ones "
+        f"observes it in part, sample('{site}', ..., obs=..., obs_mask=...), a guide that draws "
+        f"'{site}_unobserved'; but the latent sites are {sorted(latents)} and the observed ones "
         f"{sorted(observed)}."
     )

@@ -270,3 +270,19 @@ def no_labels(site: str, latents: Iterable[str], observed: Iterable[str]) -> str
         f"'{site}_unobserved'; but the latent sites are {sorted(latents)} and the observed ones "
         f"{sorted(observed)}."
     )
+
+
+def is_labeled(site: str, number: int) -> str:
+    """What to say of data whose classes are asked for, and known."""
+    return (
+        f"class_probabilities infers '{site}' of data where it is not known, but {number} of these "
+        "data have it: leave the labels out, or pass -1 for each."
+    )
+
+
+def not_one_plate(site: str, number: int) -> str:
+    """What to say of classes of data in no plate, or in several that cross."""
+    return (
+        f"class_probabilities infers '{site}' for each datum of one plate, got {number} plates "
+        "of the data: ask sample_posterior for draws."
+    )

@@ -10,6 +10,7 @@ weights, and leaves everything else as it was.
 from numpyro_dgm.evaluation.annealing import ais, bdmc
 from numpyro_dgm.evaluation.arviz import to_arviz
 from numpyro_dgm.evaluation.calibration import calibrate
+from numpyro_dgm.evaluation.classes import class_probabilities
 from numpyro_dgm.evaluation.codes import codes
 from numpyro_dgm.evaluation.collapse import collapse
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
@@ -34,6 +35,7 @@ __all__ = [
     "ais",
     "bdmc",
     "calibrate",
+    "class_probabilities",
     "codes",
     "collapse",
     "compare_guides",

@@ -44,6 +44,10 @@ class ByValue:
             """As in InferenceJoint."""
 
         @property
+        def log_drawn(self) -> Array:
+            """As in InferenceJoint."""
+
+        @property
         def stand_ins(self) -> Array:
             """As in InferenceJoint."""
 
@@ -128,6 +132,16 @@ class ByValue:
             raise ValueError(not_summed(self.outer_sites[0]))
         ratio = by_value(self.log_joint - self.stand_ins, self.enumeration)
         ratio = ratio - logsumexp(ratio, 1, keepdims=True)
+        ratio = ratio + self.log_shares[:, None]
+        return ratio.reshape(-1, *ratio.shape[2:])
+
+    def log_masses(self) -> Array:
+        """log p(x, v, z) - log q(z | x, v) of the enumerated values v, by which Bayes' rule weighs
+        them: (num_values, num_particles, *sizes)."""
+        assert self.enumeration is not None
+        if self.outer_sites:
+            raise ValueError(not_summed(self.outer_sites[0]))
+        ratio = by_value(self.log_joint - self.log_drawn, self.enumeration)
         ratio = ratio + self.log_shares[:, None]
         return ratio.reshape(-1, *ratio.shape[2:])
 

@@ -10,6 +10,7 @@ weights, and leaves everything else as it was.
 from pyro_dgm.evaluation.annealing import ais, bdmc
 from pyro_dgm.evaluation.arviz import to_arviz
 from pyro_dgm.evaluation.calibration import calibrate
+from pyro_dgm.evaluation.classes import class_probabilities
 from pyro_dgm.evaluation.codes import codes
 from pyro_dgm.evaluation.collapse import collapse
 from pyro_dgm.evaluation.draws import generate, latents, reconstruct
@@ -34,6 +35,7 @@ __all__ = [
     "ais",
     "bdmc",
     "calibrate",
+    "class_probabilities",
     "codes",
     "collapse",
     "compare_guides",

@@ -42,6 +42,10 @@ class ByValue:
             """As in InferenceJoint."""
 
         @property
+        def log_drawn(self) -> Tensor:
+            """As in InferenceJoint."""
+
+        @property
         def stand_ins(self) -> Tensor:
             """As in InferenceJoint."""
 
@@ -128,6 +132,15 @@ class ByValue:
         ratio = ratio - ratio.logsumexp(1, keepdim=True)
         ratio = ratio + self.log_shares[:, None]
         return ratio.flatten(0, 1)
+
+    def log_masses(self) -> Tensor:
+        """log p(x, v, z) - log q(z | x, v) of the enumerated values v, by which Bayes' rule weighs
+        them: (num_values, num_particles, *sizes)."""
+        assert self.enumeration is not None
+        if self.outer_sites:
+            raise ValueError(not_summed(self.outer_sites[0]))
+        ratio = by_value(self.log_joint - self.log_drawn, self.enumeration)
+        return (ratio + self.log_shares[:, None]).flatten(0, 1)
 
     def path_weights(self, weights: Tensor, sites: Sequence[str]) -> Tensor:
         """Weights (num_particles, *sizes) or (num_particles,) for every run, in which a draw has

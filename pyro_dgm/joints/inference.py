@@ -71,7 +71,7 @@ class InferenceJoint(ByValue):
         found = self._sum(0, (*self.structure.observed_sites, *self.structure.local_factors))
         if not self.summed_sites:
             return found
-        ratio = self.log_joint - self._drawn_log_posterior
+        ratio = self.log_joint - self.log_drawn
         return self._summed_out(ratio) + self.log_posterior - self.log_prior
 
     @cached_property
@@ -87,7 +87,7 @@ class InferenceJoint(ByValue):
     @cached_property
     def log_posterior(self) -> Tensor:
         """log q(z | x) of the local latents, and the guide's factors beside them."""
-        return self._of_guide(self._drawn_log_posterior)
+        return self._of_guide(self.log_drawn)
 
     @cached_property
     def global_log_prior(self) -> Tensor:
@@ -293,7 +293,7 @@ class InferenceJoint(ByValue):
         return self._sum(1, self.summed_sites)
 
     @cached_property
-    def _drawn_log_posterior(self) -> Tensor:
+    def log_drawn(self) -> Tensor:
         """log q of every run, without stand-ins."""
         names = (*self.structure.local_sites, *self.structure.local_factors)
         return self._sum(1, tuple(name for name in names if name not in self.summed_sites))

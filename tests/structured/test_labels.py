@@ -143,3 +143,17 @@ def test_m1_counts_the_labels_that_are_known(backend: Any) -> None:
     log_p = log_softmax(0.8 * x[:, None] * weight[:, 0] + bias)
     np.testing.assert_allclose(found[1] - found[0], (log_p[0, 2] + log_p[2, 0]) / 4, atol=1e-3)
     assert not slopes[1]["classes.head.bias"].any() and slopes[0]["classes.head.bias"].all()
+
+
+def test_class_probabilities(backend: Any) -> None:
+    """What the classifier says, and Bayes' rule, whatever the classifier says."""
+    pair, x = exact_m2(backend), np.array([[0.6], [-0.4]])
+    ask = backend.evaluation.class_probabilities
+    np.testing.assert_allclose(ask(pair, x), [Q, Q], rtol=1e-6)
+    bayes = np.exp(log_softmax(joint_of(x[:, 0], MU, 0.25)))
+    np.testing.assert_allclose(bayes[0], POSTERIOR, atol=1e-8)
+    np.testing.assert_allclose(ask(pair, x, by="bayes", num_draws=2), bayes, rtol=1e-5)
+    with pytest.raises(ValueError, match="infers 'y' of data where it is not known, but 1 of"):
+        ask(pair, x, np.array([0, -1]))
+    with pytest.raises(ValueError, match="by must be one of"):
+        ask(pair, x, by="vote")

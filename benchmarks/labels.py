@@ -1,0 +1,204 @@
+"""A hundred labels: semi-supervised models of MNIST beside a classifier of the labels alone.
+
+    python benchmarks/labels.py [--methods M1+M2 M2 ...] [--seeds 0 1 2] [--epochs 10]
+    [--train 20000] [--labels 100] [--backend pyro]
+
+Protocol: the first training images, binarized anew at every pass; 10 labels of each class, drawn by
+the seed, and these rows are repeated among the data until a tenth of all is labeled. Networks have
+one hidden layer of 300 (ReLU), codes of pixels 50 numbers, codes of codes 20; Adam 1e-3 with a
+linear decay to 1e-4, batches of 100, the last weights; the loss is ELBO(enumerate="y") + 20
+NLL("y"). "supervised" is scikit-learn's network with a hidden layer of 300 on the labels alone;
+"M1" its support vector machine on the means of the codes of a VAE of twice the epochs; "M1+M2" an
+M2 of these means, of three times the epochs, "M1+SDGM" an SDGM of them; "M2", "ADGM" and "SDGM" see
+pixels. Accuracy is on all 10,000 test images, by the mean of q(y | x) over 10 draws where the guide
+draws something before y.
+DGM_DATA_DIR may point to a folder that holds mnist/; otherwise the images are downloaded.  Each run
+leaves one JSON file in benchmarks/results/labels, the table goes to benchmarks/results/labels.md,
+and a finished run is not repeated.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+from sklearn.svm import SVC
+
+from dgm_core.data import load
+from dgm_core.results import format_table, write_json
+from dgm_core.schedules import Schedule
+
+HERE = Path(__file__).parent / "results" / "labels"
+HIDDEN, BATCH, CODES = (300,), 100, 50
+METHODS = ("supervised", "M1", "M1+M2", "M1+SDGM", "M2", "ADGM", "SDGM")
+
+
+class Library:
+    """One of the libraries, with a seed for all weights."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.package, self.name = importlib.import_module(f"{name}_dgm"), name
+        self.seed, self.made = seed, 0
+        if name == "pyro":
+            importlib.import_module("torch").manual_seed(seed)
+
+    def make(self, module: str, name: str, *sizes: Any, **settings: Any) -> Any:
+        """A part with weights of its own."""
+        if self.name == "numpyro":
+            self.made += 1
+            jax = importlib.import_module("jax")
+            settings["key"] = jax.random.key(1000 * self.seed + self.made)
+        return getattr(getattr(self.package, module), name)(*sizes, **settings)
+
+    def fit(self, pair: Any, *data: Any, loss: Any, epochs: int, **options: Any) -> Any:
+        """A run by the protocol."""
+        steps = epochs * -(-len(data[0]) // BATCH)
+        return self.package.fit(
+            pair.model,
+            pair.guide,
+            data if len(data) > 1 else data[0],
+            loss=loss,
+            num_epochs=epochs,
+            batch_size=min(BATCH, len(data[0])),
+            lr_schedule=Schedule((0, steps), (1.0, 0.1)),
+            seed=self.seed,
+            progress=False,
+            **options,
+        )
+
+
+def chosen(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """The rows whose labels are known, as many of each class."""
+    rng = np.random.default_rng(seed)
+    each = number // (labels.max() + 1)
+    return np.concatenate(
+        [rng.choice(np.flatnonzero(labels == k), each, replace=False) for k in np.unique(labels)]
+    )
+
+
+def mixed(x: np.ndarray, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All data without labels, and those with labels again and again, a tenth of them all."""
+    again = np.resize(known, len(x) // 9)
+    missing = np.full(len(x), -1)
+    return np.concatenate([x, x[again]]), np.concatenate([missing, labels[again]])
+
+
+def fitted(
+    lib: Library, pair: Any, x: Any, labels: Any, known: Any, epochs: int, **options: Any
+) -> Any:
+    """A run of a pair of data and labels."""
+    losses, data = lib.package.losses, mixed(x, labels, known)
+    loss = losses.ELBO(enumerate="y") + 20.0 * losses.NLL("y")
+    return lib.fit(pair, *data, loss=loss, epochs=epochs, **options)
+
+
+def binarized(x: np.ndarray, seed: int) -> np.ndarray:
+    """Images as the models saw them."""
+    return (np.random.default_rng(seed).random(x.shape) < x).astype("float32")
+
+
+def accuracy(lib: Library, run: Any, x: np.ndarray, labels: np.ndarray, draws: int = 1) -> float:
+    """Of the classifier of a guide."""
+    p = lib.package.evaluation.class_probabilities(run, x, num_draws=draws)
+    return float((p.argmax(1) == labels).mean())
+
+
+def run_one(arguments: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
+    """Train and score one model."""
+    data, lib = load("mnist"), Library(arguments.backend, seed)
+    x = np.asarray(data.train, "float32").reshape(len(data.train), -1)[: arguments.train]
+    labels = np.asarray(data.labels["train"])[: arguments.train].astype(int)
+    test = np.asarray(data.test, "float32").reshape(len(data.test), -1)
+    test, truth = binarized(test, 0), np.asarray(data.labels["test"]).astype(int)
+    known = chosen(labels, arguments.labels, seed)
+    start, epochs = time.process_time(), arguments.epochs
+    if method == "supervised":
+        network = MLPClassifier(HIDDEN, max_iter=500, random_state=seed)
+        found = network.fit(binarized(x, seed)[known], labels[known]).score(test, truth)
+    elif method.startswith("M1"):
+        vae = lib.make("models", "VAE", 784, CODES, hidden=HIDDEN)
+        binarize = lib.package.training.binarize
+        elbo = lib.package.losses.ELBO(analytic_kl=True)
+        run = lib.fit(vae, x, loss=elbo, epochs=2 * epochs, transform=binarize)
+        codes = [
+            lib.package.latents(run, part, means=True)["z"].astype("float32")
+            for part in (binarized(x, seed), test)
+        ]
+        if method == "M1":
+            found = SVC().fit(codes[0][known], labels[known]).score(codes[1], truth)
+        else:
+            name = method.removeprefix("M1+")
+            normal = lib.make("conditionals", "DiagonalNormal", CODES, context_shape=HIDDEN[0])
+            pair = lib.make("models", name, CODES, 20, 10, hidden=HIDDEN, likelihood=normal)
+            run = fitted(lib, pair, codes[0], labels, known, 3 * epochs)
+            found = accuracy(lib, run, codes[1], truth, 10 if name == "SDGM" else 1)
+    else:
+        pair = lib.make("models", method, 784, CODES, 10, hidden=HIDDEN)
+        binarize = lib.package.training.binarize
+        run = fitted(lib, pair, x, labels, known, epochs, transform=binarize)
+        found = accuracy(lib, run, test, truth, 1 if method == "M2" else 10)
+    return {
+        "method": method,
+        "seed": seed,
+        "backend": arguments.backend,
+        "epochs": epochs,
+        "train": len(x),
+        "labels": len(known),
+        "accuracy": found,
+        "CPU minutes": (time.process_time() - start) / 60,
+        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+    }
+
+
+def table() -> str:
+    """All runs, by method."""
+    runs = [json.loads(path.read_text()) for path in sorted(HERE.glob("*.json"))]
+    rows = []
+    for method in METHODS:
+        found = [run for run in runs if run["method"] == method]
+        if found:
+            values = np.array([100 * run["accuracy"] for run in found])
+            rows.append(
+                {
+                    "method": method,
+                    "accuracy": f"{values.mean():.2f}",
+                    "each": " ".join(f"{value:.2f}" for value in values),
+                    "epochs": found[0]["epochs"],
+                    "train": found[0]["train"],
+                    "CPU minutes": f"{np.mean([run['CPU minutes'] for run in found]):.1f}",
+                }
+            )
+    return format_table(rows)
+
+
+def main() -> None:
+    """Runs what is missing, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--train", type=int, default=20000)
+    parser.add_argument("--labels", type=int, default=100)
+    parser.add_argument("--backend", default="pyro", choices=["pyro", "numpyro"])
+    arguments = parser.parse_args()
+    HERE.mkdir(parents=True, exist_ok=True)
+    for seed in arguments.seeds:
+        for method in arguments.methods:
+            path = HERE / f"{arguments.backend}_{method}_{seed}.json"
+            if not path.exists():
+                write_json(path, run_one(arguments, method, seed))
+                print(path.stem, json.loads(path.read_text())["accuracy"], flush=True)
+    text = f"# A hundred labels\n\n```\n{table()}\n```\n\n{__doc__.split('Protocol: ')[1]}"
+    HERE.with_suffix(".md").write_text(text)
+    print(table(), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

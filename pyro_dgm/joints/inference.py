@@ -164,7 +164,8 @@ class InferenceJoint(ByValue):
         where `obs_mask` says so; (num_particles, *sizes)."""
 
         def read(run: tuple[Trace, Trace]) -> Tensor:
-            scale = torch.as_tensor(density_scale(self, run[1].nodes[name]))
+            site = run[1].nodes[name]
+            scale = torch.as_tensor(density_scale(site, self._scale(site, True)))
             return side_by_particle(scale, 0, self.structure, self.sizes)[..., 0] != 0
 
         return self._at_draws(name, self._each(read))
@@ -386,23 +387,13 @@ class InferenceJoint(ByValue):
         return site["scale"] / self.data_scale
 
 
-def density_scale(joint: InferenceJoint, site: Message) -> Any:
-    """How often log q of a site counts, N / B apart: 1, or the scale and the mask around it, to
-    be broadcast to its value.
-    """
-    scale = joint._scale(site, site["name"] not in joint.structure.global_sites)
-    if isinstance(scale, Tensor):
-        scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
-    mask = observed_mask(site)
-    return scale if mask is None else scale * mask.to(torch.get_default_dtype())
-
-
 def rescaled(site: Message, weights: Tensor, joint: InferenceJoint) -> Tensor:
     """The value of a site with its gradient multiplied by weights (num_particles, *sizes)."""
     shape = [1] * joint.structure.batch_ndim
     for dim, size in zip(joint.structure.plates.values(), weights.shape[1:], strict=False):
         shape[dim] = size
     factor = weights.reshape(-1, *shape, *[1] * site["fn"].event_dim)
-    factor = 1 - density_scale(joint, site) * (1 - factor)
+    scale = joint._scale(site, site["name"] not in joint.structure.global_sites)
+    factor = 1 - density_scale(site, scale) * (1 - factor)
     value = site["value"]
     return value.detach() + (factor * (value - value.detach())).reshape(value.shape)

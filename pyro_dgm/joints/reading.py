@@ -46,6 +46,15 @@ def observed_mask(site: Message) -> Tensor | None:
     return found
 
 
+def density_scale(site: Message, scale: float | Tensor) -> Any:
+    """How often log q of a site counts that has this scale: the scale and the mask around it, to be
+    broadcast to its value."""
+    if isinstance(scale, Tensor):
+        scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
+    mask = observed_mask(site)
+    return scale if mask is None else scale * mask.to(torch.get_default_dtype())
+
+
 def seen_value(site: Message) -> Any:
     """The value of a site; of an observed one without what lies beneath a mask, which is replaced
     by something in the support, so that neither the log-density nor its gradient depends on it.

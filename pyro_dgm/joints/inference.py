@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
@@ -14,7 +13,7 @@ from dgm_core.enumeration import Enumeration
 from pyro_dgm.conditionals import NoDensityError
 from pyro_dgm.joints.by_value import ByValue
 from pyro_dgm.joints.enumerated import met_before
-from pyro_dgm.joints.reading import costs_of, observed_mask, seen_value, side_by_particle
+from pyro_dgm.joints.reading import costs_of, density_scale, seen_value, side_by_particle
 from pyro_dgm.joints.structure import (
     Structure,
     Trace,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from dgm_core.diagnostics.bounds import jvi_coefficients
 from dgm_core.schedules import Schedule
+from dgm_core.site_weights import is_named
 
 __all__ = ["latex"]
 
@@ -127,6 +128,9 @@ def _mean_weight(term: Any, power: str = "") -> str:
 
 def _elbo(term: Any) -> _Formula:
     beta = term.beta
+    if is_named(beta):
+        each = r"\sum_l \beta_l \left(\log q(z_l) - \log p(z_l)\right)"
+        return _Formula(_expected(rf"{_LIKELIHOOD} - {each}"))
     if not callable(beta) and beta == 1:
         return _Formula(_expected(_LOG_WEIGHT))
     if not callable(beta) and beta == 0:

@@ -4,6 +4,9 @@ ELBO = E_q(z|x) [log p(x | z) - beta (log q(z | x) - log p(z))] <= log p(x) for 
 equality when q is the posterior.
 """
 
+from collections.abc import Mapping
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -13,15 +16,21 @@ from dgm_core.arguments import (
     check_count,
     check_flag,
     check_flag_or_none,
-    check_weight,
 )
 from dgm_core.enumeration import check_names, mixture_prior, no_score
 from dgm_core.modalities import check_given, named
 from dgm_core.schedules import value_of
+from dgm_core.site_weights import (
+    check_site_weights,
+    flat_weights,
+    is_named,
+    named_sites,
+)
 from dgm_core.terms import written
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term, Weight
+from numpyro_dgm.losses.bounds.site_kl import SiteKL
 from numpyro_dgm.losses.formulas import attach_gradient, leave_one_out_mean
 
 __all__ = ["ELBO"]
@@ -35,7 +44,7 @@ class ELBO(Term):
 
     Args:
         beta: weight of the KL part (Higgins et al. 2017), a number or a schedule (KL warm-up); 1 is
-            the bound.
+            the bound. Or {site: weight}, for the parts of these sites alone.
         num_particles: draws of the guide per datum, averaged.
         estimator: of the gradient with respect to the guide.
             "reparam": through the sampled value where the site is reparameterized, by the score
@@ -56,11 +65,18 @@ class ELBO(Term):
             them, which neither guide nor likelihood see the others of. The guide must know how: the
             multimodal models do, others by an attribute `given(names, args, kwargs)` that returns
             the arguments without the others.
+        free_bits: nats per datum below which the KL part of a site, its mean over the batch, is not
+            pushed (Kingma et al. 2016): for every local site, or {site: nats}. Gradients are those
+            of fit - sum_l beta_l max(KL_l, free_bits_l), which is no bound; the value stays the
+            bound.
 
     Factors count with the likelihood: the bound is then one on the unnormalized evidence.
 
     Logged:
         "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta); "ELBO given image".
+        "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta); "ELBO/KL(z)" of each site that
+        beta or free_bits name, and with the latter "ELBO/free_bits", the KL part in which each site
+        counts at least these.
 
     Cost:
         one run of guide and model; "stl" runs the guide twice.  Enumerated sites of C_1, ..., C_m
@@ -68,13 +84,15 @@ class ELBO(Term):
 
     Raises:
         ValueError: for bad arguments, for "stl" together with analytic_kl, and for sites that guide
-            and model do not share; for enumerated sites that lie elsewhere than in the data plates,
+            and model do not share; for beta or free_bits of sites without a KL part of their own;
+            for enumerated sites that lie elsewhere than in the data plates,
             that something outside these may depend on, whose values cannot be listed or are too
             many.
 
     References:
         Kingma and Welling (2014), arXiv:1312.6114; Roeder, Wu and Duvenaud (2017),
-        arXiv:1703.09194; Mnih and Gregor (2014), arXiv:1402.0030.
+        arXiv:1703.09194; Mnih and Gregor (2014), arXiv:1402.0030; Kingma et al. (2016),
+        arXiv:1606.04934 (free bits).
 
     Example:
         >>> from numpyro_dgm import VAE
@@ -92,7 +110,7 @@ class ELBO(Term):
 
     def __init__(
         self,
-        beta: Weight = 1.0,
+        beta: Weight | Mapping[str, Weight] = 1.0,
         num_particles: int = 1,
         estimator: str = "reparam",
         analytic_kl: bool = False,
@@ -106,8 +124,20 @@ class ELBO(Term):
         self.given = check_given(given)
         self.name = named("ELBO", self.given)
         check_weight("beta", beta, least=0)
+        free_bits: Weight | Mapping[str, Weight] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.enumerate = check_names(enumerate)
         check_flag("analytic_kl", analytic_kl)
-        self.beta = beta
+        self.beta = check_site_weights("beta", beta)
+        self.free_bits = check_site_weights("free_bits", free_bits)
+        self.named = named_sites(self.beta, self.free_bits)
+        self.freed = is_named(self.free_bits) or callable(free_bits) or free_bits != 0
+        self.details = (
+            *type(self).details,
+            *(f"KL({name})" for name in self.named),
+            *(("free_bits",) if self.freed else ()),
+        )
         self.vectorize = check_flag_or_none("vectorize", vectorize)
         self.num_particles = check_count("num_particles", num_particles)
         self.estimator = check_choice("estimator", estimator, ("reparam", "stl", "score"))
@@ -123,24 +153,34 @@ class ELBO(Term):
         joints = joints.given(self.given)
         joint = joints.inference(stopped=self.estimator == "score", enumerate=self.enumerate)
         scored = joints.with_frozen_guide(joint) if self.estimator == "stl" else joint
-        beta = value_of(self.beta, step)
         local_kl, global_kl = closed_kl(joint) if self.analytic_kl else sampled_kl(scored)
         fits = joint.fits()
         kls = joint.per_datum(joint.expected(local_kl), global_kl)  # (num_particles,) each
         fit, kl = over_particles(fits), over_particles(kls)
-        quantity = fit - (kl if beta is self.beta and beta == 1 else beta * kl)
+        found = {"log_likelihood": jax.lax.stop_gradient(fit), "KL": jax.lax.stop_gradient(kl)}
+        if self.named or self.freed:
+            kl_of = joint.analytic_kl if self.analytic_kl else partial(sampled_kl_of, scored)
+            sites = SiteKL(joint, kl_of, self.beta, self.free_bits, step)
+            value = sites.per_datum(*sites.weighed(local_kl, global_kl))
+            local_kl, global_kl = sites.freed(local_kl, global_kl)
+            bound = fits - sites.per_datum(local_kl, global_kl)
+            quantity = attach_gradient((fits - value).mean(), bound.mean())
+            found.update({f"KL({name})": sites.means[name] for name in self.named})
+            found.update(
+                {"free_bits": jax.lax.stop_gradient(sites.counted(kl))} if self.freed else {}
+            )
+        else:
+            beta = value_of(self.beta, step)
+            quantity = fit - (kl if beta is self.beta and beta == 1 else beta * kl)
+            local_kl, bound = beta * local_kl, fits - beta * kls
         if self.estimator == "score" or not all(map(joint.is_reparameterized, drawn_sites(joint))):
-            objective = joint.log_likelihood - beta * local_kl  # (num_particles, *sizes)
-            bound = fits - beta * kls
+            objective = joint.log_likelihood - local_kl  # (num_particles, *sizes)
             score = score_surrogate(joint, objective, bound, every_site=self.estimator == "score")
             quantity = attach_gradient(quantity, (bound + score).mean())
-        return quantity, {
-            "log_likelihood": jax.lax.stop_gradient(fit),
-            "KL": jax.lax.stop_gradient(kl),
-        }
+        return quantity, found
 
     def weights(self) -> tuple[Weight, ...]:
-        return (self.beta,)
+        return flat_weights(self.beta, self.free_bits)
 
     def __repr__(self) -> str:
         return written(
@@ -152,6 +192,7 @@ class ELBO(Term):
             vectorize=None,
             enumerate=(),
             given=(),
+            free_bits=0.0,
         )
 
 
@@ -171,6 +212,10 @@ def sampled_kl(joint: InferenceJoint) -> tuple[Array, Array | float]:
         return joint.log_posterior - joint.log_prior, 0.0
     shared = joint.global_log_posterior - joint.global_log_prior
     return joint.log_posterior - joint.log_prior, shared
+
+
+def sampled_kl_of(joint: InferenceJoint, name: str) -> Array:
+    return joint.log_posterior_of(name) - joint.log_prior_of(name)
 
 
 def closed_kl(joint: InferenceJoint) -> tuple[Array, Array]:

@@ -1,0 +1,105 @@
+"""Two layers with everything known: z2 ~ Normal(0, 1), z1 ~ Normal(0.8 z2, 0.36), x ~ Normal(1.5
+z1, 0.25) at x = 1, and the parts of the bound, layer by layer.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.losses.test_enumeration import mixture, nothing, params_of
+
+EVIDENCE = -1.57708390
+KL2, KL1, FREE = 0.25621091, 0.62508163, 1.12508163
+
+
+def model_of(backend: Any) -> Callable[..., None]:
+    """The model; the slope of z1 is a parameter."""
+    dist, array = backend.dist, backend.array
+
+    def model(x: Any) -> None:
+        w = backend.param("w")
+        with backend.plate("data", len(x)):
+            z2 = backend.sample("z2", dist.Normal(array(0.0), array(1.0)))
+            z1 = backend.sample("z1", dist.Normal(w * z2, array(0.6)))
+            backend.sample("x", dist.Normal(1.5 * z1, array(0.5)), obs=x)
+
+    return model
+
+
+def top_down(backend: Any) -> Callable[..., None]:
+    """q(z2 | x) q(z1 | z2, x), exact at the parameters of the toy."""
+    dist, array = backend.dist, backend.array
+
+    def guide(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            z2 = backend.sample("z2", dist.Normal(backend.param("s2") * x, array(0.424**0.5)))
+            mean = backend.param("g") * z2 + backend.param("o") * x
+            backend.sample("z1", dist.Normal(mean, array((9 / 106) ** 0.5)))
+
+    return guide
+
+
+def params(**changes: float) -> dict[str, np.ndarray]:
+    exact = {"w": 0.8, "s2": 0.48, "g": 10 / 53, "o": 27 / 53}
+    return {name: np.array(value) for name, value in {**exact, **changes}.items()}
+
+
+def test_the_parts_of_the_bound(backend: Any) -> None:
+    """Layer by layer at the exact guide, whose bound is the evidence at every draw."""
+    losses, pair, sites = backend.losses, (model_of(backend), top_down(backend)), ("z2", "z1")
+    free = losses.ELBO(free_bits=dict.fromkeys(sites, 0.5), beta={"z1": 1.0})
+    _, terms, _ = backend.evaluate(free, *pair, np.ones(3), params=params())
+    assert terms["ELBO"] == pytest.approx(EVIDENCE, abs=1e-8)
+    closed = losses.ELBO(free_bits=dict.fromkeys(sites, 0.5), analytic_kl=True)
+    value, terms, _ = backend.evaluate(closed, *pair, np.ones(4000), params=params())
+    assert terms["ELBO/KL(z2)"] == pytest.approx(KL2, abs=1e-8)
+    assert terms["ELBO/KL(z1)"] == pytest.approx(KL1, abs=0.02)  # of the draws of z2
+    assert terms["ELBO/free_bits"] == pytest.approx(0.5 + terms["ELBO/KL(z1)"], abs=1e-10)
+    assert terms["ELBO/free_bits"] == pytest.approx(FREE, abs=0.02)
+    assert terms["ELBO/KL"] == pytest.approx(KL2 + terms["ELBO/KL(z1)"], abs=1e-8)
+    assert terms["ELBO"] == pytest.approx(EVIDENCE, abs=0.05)
+    assert value == pytest.approx(-4000 * terms["ELBO"])
+
+
+@pytest.mark.parametrize(
+    "how", [{"analytic_kl": True}, {"estimator": "score"}], ids=["kl", "score"]
+)
+def test_what_is_below_its_free_bits_is_not_pushed(backend: Any, how: dict[str, Any]) -> None:
+    """The gradient is that with weights zero there, the value that of the bound with beta."""
+    losses, pair, other = backend.losses, (model_of(backend), top_down(backend)), params(w=0.7)
+    x, beta = np.array([1.0, 0.4, -2.0]), {"z1": 0.8, "z2": 1.3}
+    bits = {"z1": 0.3, "z2": 100.0}
+    free = losses.ELBO(free_bits=bits, beta=beta, **how)
+    found, terms, slopes = backend.evaluate(free, *pair, x, params=other, seed=2)
+    parts = terms["ELBO/KL(z1)"], terms["ELBO/KL(z2)"]
+    assert parts[0] > 0.3
+    bound = terms["ELBO/log_likelihood"] - 0.8 * parts[0] - 1.3 * parts[1]
+    assert terms["ELBO"] == pytest.approx(bound, abs=1e-10)
+    assert found == pytest.approx(-3 * bound, abs=1e-9)
+    assert terms["ELBO/free_bits"] == pytest.approx(parts[0] + 100.0, abs=1e-10)
+    without = losses.ELBO(beta={"z1": 0.8, "z2": 0.0}, **how)
+    for name, slope in backend.evaluate(without, *pair, x, params=other, seed=2)[2].items():
+        np.testing.assert_allclose(slopes[name], slope, rtol=1e-10, atol=1e-12)
+
+
+def test_weights_of_sites_are_refused_in_words(backend: Any) -> None:
+    losses, pair = backend.losses, (model_of(backend), top_down(backend))
+    for options, sentence in (
+        ({"beta": {"z3": 0.5}}, r"name \['z3'\], which guide and model do not both draw"),
+        ({"free_bits": {"q": 0.5}}, r"name \['q'\].* latent sites are \['z1', 'z2'\]"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            backend.evaluate(losses.ELBO(**options), *pair, np.ones(2), params=params())
+    for options, sentence in (
+        ({"beta": {"z1": -0.5}}, "beta of 'z1' must be a number of at least 0 or a schedule"),
+        ({"free_bits": -1}, "free_bits must be a number of at least 0 or a schedule, got -1"),
+        ({"free_bits": {}}, r"free_bits must be a weight, or \{name of a latent site: weight\}"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            losses.ELBO(**options)
+    assert repr(losses.ELBO(free_bits={"z1": 0.5})) == "ELBO(free_bits={'z1': 0.5})"
+    summed = losses.ELBO(enumerate="c", free_bits=0.5)
+    with pytest.raises(ValueError, match=r"\['c'\] are summed out, which the parts"):
+        backend.evaluate(summed, mixture(backend), nothing, np.ones(2), params=params_of(2))

@@ -73,10 +73,9 @@ class ELBO(Term):
     Factors count with the likelihood: the bound is then one on the unnormalized evidence.
 
     Logged:
-        "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta); "ELBO given image".
-        "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta); "ELBO/KL(z)" of each site that
-        beta or free_bits name, and with the latter "ELBO/free_bits", the KL part in which each site
-        counts at least these.
+        "ELBO", "ELBO/log_likelihood" and "ELBO/KL" (without beta); "ELBO given image";
+        "ELBO/KL(z)" of each site that beta or free_bits name, and with the latter "ELBO/free_bits",
+        the KL part in which each site counts at least these.
 
     Cost:
         one run of guide and model; "stl" runs the guide twice.  Enumerated sites of C_1, ..., C_m
@@ -85,9 +84,8 @@ class ELBO(Term):
     Raises:
         ValueError: for bad arguments, for "stl" together with analytic_kl, and for sites that guide
             and model do not share; for beta or free_bits of sites without a KL part of their own;
-            for enumerated sites that lie elsewhere than in the data plates,
-            that something outside these may depend on, whose values cannot be listed or are too
-            many.
+            for enumerated sites that lie elsewhere than in the data plates, that something outside
+            these may depend on, whose values cannot be listed or are too many.
 
     References:
         Kingma and Welling (2014), arXiv:1312.6114; Roeder, Wu and Duvenaud (2017),
@@ -118,24 +116,20 @@ class ELBO(Term):
         *,
         enumerate: str | tuple[str, ...] = (),
         given: str | tuple[str, ...] = (),
+        free_bits: Weight | Mapping[str, Weight] = 0.0,
     ) -> None:
         super().__init__()
         self.enumerate = check_names(enumerate)
         self.given = check_given(given)
         self.name = named("ELBO", self.given)
-        check_weight("beta", beta, least=0)
-        free_bits: Weight | Mapping[str, Weight] = 0.0,
-    ) -> None:
-        super().__init__()
-        self.enumerate = check_names(enumerate)
         check_flag("analytic_kl", analytic_kl)
         self.beta = check_site_weights("beta", beta)
         self.free_bits = check_site_weights("free_bits", free_bits)
-        self.named = named_sites(self.beta, self.free_bits)
+        self.told_apart = named_sites(self.beta, self.free_bits)
         self.freed = is_named(self.free_bits) or callable(free_bits) or free_bits != 0
         self.details = (
             *type(self).details,
-            *(f"KL({name})" for name in self.named),
+            *(f"KL({name})" for name in self.told_apart),
             *(("free_bits",) if self.freed else ()),
         )
         self.vectorize = check_flag_or_none("vectorize", vectorize)
@@ -158,14 +152,14 @@ class ELBO(Term):
         kls = joint.per_datum(joint.expected(local_kl), global_kl)  # (num_particles,) each
         fit, kl = over_particles(fits), over_particles(kls)
         found = {"log_likelihood": jax.lax.stop_gradient(fit), "KL": jax.lax.stop_gradient(kl)}
-        if self.named or self.freed:
+        if self.told_apart or self.freed:
             kl_of = joint.analytic_kl if self.analytic_kl else partial(sampled_kl_of, scored)
             sites = SiteKL(joint, kl_of, self.beta, self.free_bits, step)
             value = sites.per_datum(*sites.weighed(local_kl, global_kl))
             local_kl, global_kl = sites.freed(local_kl, global_kl)
             bound = fits - sites.per_datum(local_kl, global_kl)
             quantity = attach_gradient((fits - value).mean(), bound.mean())
-            found.update({f"KL({name})": sites.means[name] for name in self.named})
+            found.update({f"KL({name})": sites.means[name] for name in self.told_apart})
             found.update(
                 {"free_bits": jax.lax.stop_gradient(sites.counted(kl))} if self.freed else {}
             )

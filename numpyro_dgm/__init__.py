@@ -57,7 +57,9 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         ConditionalVAE,
         ConvVAE,
         FlowGAN,
+        HierarchicalVAE,
         InfoGAN,
+        LadderVAE,
     )
     from numpyro_dgm.sequences import unroll
     from numpyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit, load_run
@@ -88,9 +90,11 @@ __all__ = [
     "FlowGAN",
     "Guide",
     "HamiltonianGuide",
+    "HierarchicalVAE",
     "ImplicitGuide",
     "InfoGAN",
     "JointGuide",
+    "LadderVAE",
     "NonFiniteError",
     "Reconstruction",
     "Run",

@@ -25,6 +25,7 @@ from numpyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, N
 from numpyro_dgm.conditionals.linear_normal import LinearNormal
 from numpyro_dgm.conditionals.logistic import LogisticMixture, StandardLogistic
 from numpyro_dgm.conditionals.logit_normal import LogitNormal
+from numpyro_dgm.conditionals.merge import merge, residual
 from numpyro_dgm.conditionals.mixture import MixturePrior
 from numpyro_dgm.conditionals.multivariate import FullRankNormal, LowRankNormal
 from numpyro_dgm.conditionals.normal import DiagonalNormal, Normal, StandardNormal
@@ -109,7 +110,9 @@ __all__ = [
     "VampPrior",
     "VectorQuantizer",
     "WaveNet",
+    "merge",
     "positive",
     "product_of_normals",
+    "residual",
     "size_of",
 ]

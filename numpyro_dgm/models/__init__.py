@@ -22,6 +22,8 @@ from numpyro_dgm.models.vae.avb import AVB
 from numpyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from numpyro_dgm.models.vae.conv_vae import ConvVAE
 from numpyro_dgm.models.vae.gmvae import GMVAE
+from numpyro_dgm.models.vae.hierarchical import HierarchicalVAE
+from numpyro_dgm.models.vae.ladder import LadderVAE
 from numpyro_dgm.models.vae.vae import VAE
 from numpyro_dgm.models.vae.vq_vae import VQVAE
 
@@ -50,6 +52,8 @@ __all__ = [
     "ConditionalVAE",
     "ConvVAE",
     "FlowGAN",
+    "HierarchicalVAE",
     "InfoGAN",
+    "LadderVAE",
     "MoPoE",
 ]

@@ -25,6 +25,7 @@ from pyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDe
 from pyro_dgm.conditionals.linear_normal import LinearNormal
 from pyro_dgm.conditionals.logistic import LogisticMixture, StandardLogistic
 from pyro_dgm.conditionals.logit_normal import LogitNormal
+from pyro_dgm.conditionals.merge import merge, residual
 from pyro_dgm.conditionals.mixture import MixturePrior
 from pyro_dgm.conditionals.multivariate import FullRankNormal, LowRankNormal
 from pyro_dgm.conditionals.normal import DiagonalNormal, Normal, StandardNormal
@@ -109,7 +110,9 @@ __all__ = [
     "VampPrior",
     "VectorQuantizer",
     "WaveNet",
+    "merge",
     "positive",
     "product_of_normals",
+    "residual",
     "size_of",
 ]

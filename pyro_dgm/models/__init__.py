@@ -22,6 +22,8 @@ from pyro_dgm.models.vae.avb import AVB
 from pyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from pyro_dgm.models.vae.conv_vae import ConvVAE
 from pyro_dgm.models.vae.gmvae import GMVAE
+from pyro_dgm.models.vae.hierarchical import HierarchicalVAE
+from pyro_dgm.models.vae.ladder import LadderVAE
 from pyro_dgm.models.vae.vae import VAE
 from pyro_dgm.models.vae.vq_vae import VQVAE
 
@@ -50,6 +52,8 @@ __all__ = [
     "ConditionalVAE",
     "ConvVAE",
     "FlowGAN",
+    "HierarchicalVAE",
     "InfoGAN",
+    "LadderVAE",
     "MoPoE",
 ]

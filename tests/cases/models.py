@@ -143,6 +143,29 @@ PAIRS: dict[str, Pair] = {
         latents={"z": (2,), "c": (1,)},
         loss=lambda l: l.JensenShannon("x") + l.MutualInformation("c"),
     ),
+    "LadderVAE": Pair(
+        "LadderVAE",
+        (9, (3, 2)),
+        (9,),
+        {"hidden": (7,)},
+        latents={"z2": (2,), "z1": (3,)},
+        loss=lambda l: l.ELBO(free_bits={"z1": 0.1, "z2": 0.1}),
+    ),
+    "HierarchicalVAE": Pair(
+        "HierarchicalVAE",
+        (9, (3, 2)),
+        (9,),
+        {"hidden": (7,), "width": 5},
+        latents={"z2": (2,), "z1": (3,)},
+        loss=lambda l: l.ELBO(beta={"z2": 0.5}),
+    ),
+    "HierarchicalVAE-images": Pair(
+        "HierarchicalVAE",
+        ((1, 4, 4), (3, 2)),
+        (1, 4, 4),
+        {"hidden": (3,), "width": 5},
+        latents={"z2": (2,), "z1": (3,)},
+    ),
     **{
         name: Pair(
             name,

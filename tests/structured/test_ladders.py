@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.losses.test_enumeration import mixture, nothing, params_of
+from tests.structured.exact import bound, built, evaluated, raw
 
 EVIDENCE = -1.57708390
 KL2, KL1, FREE = 0.25621091, 0.62508163, 1.12508163
@@ -103,3 +104,63 @@ def test_weights_of_sites_are_refused_in_words(backend: Any) -> None:
     summed = losses.ELBO(enumerate="c", free_bits=0.5)
     with pytest.raises(ValueError, match=r"\['c'\] are summed out, which the parts"):
         backend.evaluate(summed, mixture(backend), nothing, np.ones(2), params=params_of(2))
+
+
+def test_merged_and_relative_normals(backend: Any) -> None:
+    """The posterior of z1 at z2 = 0.5, what averages would give, and NVAE's divergence."""
+    array, c, normal = backend.array, backend.conditionals, backend.dist.Normal
+    evidence = normal(array(1 / 1.5), array(1 / 3)), normal(array(0.4), array(0.6))
+    merged = c.merge(*evidence)
+    assert float(merged.mean) == pytest.approx(0.60377358, abs=1e-8)
+    assert 1 / float(merged.variance) == pytest.approx(11.77777778, abs=1e-8)
+    v = np.array([1 / 9, 0.36])
+    m = np.array([1 / 1.5, 0.4])
+    assert m.mean() == pytest.approx(0.53333333, abs=1e-8)  # averaged
+    assert (m * v).sum() / v.sum() == pytest.approx(0.46289308, abs=1e-8)  # weighed by variances
+    relative = c.residual(normal(array(0.3), array(0.5)), evidence[1])
+    loc, scale = float(relative.mean), float(relative.variance) ** 0.5
+    kl = np.log(0.6 / scale) + (scale**2 + (loc - 0.4) ** 2) / 0.72 - 0.5
+    assert kl == pytest.approx(0.44314718, abs=1e-8)
+    wide = c.merge(
+        normal(array(np.zeros(4)), array(np.ones(4))), normal(array(np.zeros((3, 1))), array(2.0))
+    )
+    assert tuple(wide.mean.shape) == (3, 4)
+    with pytest.raises(ValueError, match="must be a normal distribution with independent entries"):
+        c.merge(backend.dist.Beta(array(1.0), array(2.0)), evidence[1])
+
+
+def exact_ladder(backend: Any) -> Any:
+    """A LadderVAE without hidden layers, which is the toy with its exact guide."""
+    return built(
+        backend,
+        "LadderVAE",
+        1,
+        (1, 1),
+        hidden=(),
+        likelihood=("DiagonalNormal", 1, 1),
+        weights={
+            "likelihood.head.weight": [[1.5], [0.0]],
+            "likelihood.head.bias": [0.0, raw(0.5)],
+            "priors.0.head.weight": [[0.8], [0.0]],
+            "priors.0.head.bias": [0.0, raw(0.6)],
+            "evidence.0.head.weight": [[1 / 1.5], [0.0]],
+            "evidence.0.head.bias": [0.0, raw(1 / 3)],
+            "evidence.1.head.weight": [[0.48], [0.0]],
+            "evidence.1.head.bias": [0.0, raw(0.424**0.5)],
+        },
+    )
+
+
+def test_ladder(backend: Any) -> None:
+    """The exact guide: the evidence at every draw, with no gradient of the guide's own path."""
+    losses, pair = backend.losses, exact_ladder(backend)
+    loss = losses.ELBO(num_particles=3, estimator="stl", free_bits={"z1": 0.01})
+
+    def values(pair: Any) -> list[Any]:
+        return [bound(backend, loss, pair, np.array([[1.0]]))]
+
+    found, slopes = evaluated(backend, values, pair)
+    assert -found[0] == pytest.approx(EVIDENCE, abs=1e-8)
+    for layer in range(2):
+        np.testing.assert_allclose(slopes[0][f"evidence.{layer}.head.weight"], 0.0, atol=1e-10)
+    assert abs(slopes[0]["priors.0.head.weight"]).max() > 1e-3

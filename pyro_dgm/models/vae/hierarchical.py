@@ -1,0 +1,148 @@
+"""Hierarchical variational autoencoder, a stack of residual cells:  h = 0;  for l = L, ..., 1:
+zl_n | h ~ prior_l(h),  h = h + s inject_l(zl_n),  h = h + s cell_l(h);  x_n | h ~
+likelihood(decoder(h)),  with s = 1 / sqrt(L).
+
+The guide runs the same cells at its own draws, with q(zl_n | h, x_n) = residual(posterior_l(h,
+encoder(x_n)), prior_l(h)): it says by how much it differs from the prior.
+"""
+
+from collections.abc import Sequence
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from dgm_core.arguments import check_count, check_shape, check_sizes, refuse
+from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, residual
+from pyro_dgm.models.parts import (
+    check_conditionals,
+    check_fit,
+    check_network,
+    features_of,
+    num_data,
+)
+from pyro_dgm.nn import MLP, ConvDecoder, ConvEncoder, register
+from pyro_dgm.nn.layers import Linear
+
+
+class _Layer(nn.Module):
+    """What a layer of latents is made of."""
+
+    def __init__(self, z_dim: int, width: int, features: int) -> None:
+        super().__init__()
+        self.prior = DiagonalNormal(z_dim, context_shape=width)
+        self.posterior = DiagonalNormal(z_dim, context_shape=width + features)
+        self.inject = Linear(z_dim, width)
+        self.cell = MLP(width, (width,), width, activation="silu")
+
+    def onward(self, h: Tensor, z: Tensor, scale: float) -> Tensor:
+        """The features below this layer."""
+        h = h + scale * self.inject(z)
+        return h + scale * self.cell(h)
+
+
+class HierarchicalVAE(nn.Module):
+    """A variational autoencoder of vectors or images with any number of layers of latents, in the
+    manner of NVAE and VDVAE; the latents are vectors in all layers.
+
+    Every step down adds to the features with weight 1 / sqrt(L), so that their scale does not grow
+    with depth; scales of densities are linear in the features and have a floor.
+
+    Args:
+        x_shape: the size of a datum, or (channels, height, width) of an image.
+        z_dims: the sizes of the layers, from the data up.
+        width: of the features h between layers.
+        hidden: the sizes of the hidden layers of the encoder, which the decoder has in reverse
+            order (default (200,)); of images the channels of its convolutions (default (32, 64)).
+        encoder: of x, a network with an attribute `out_dim` (default MLP, of images ConvEncoder).
+        decoder: of h, with an attribute `out_dim` or, of maps, `out_shape` (default MLP, of images
+            ConvDecoder).
+        likelihood: of x given the decoder's features (default Bernoulli(x_shape)). Sites: zL, ...,
+            z1, x, in the plate "data".
+
+    Shapes:
+        x (batch, *x_shape).
+
+    Raises:
+        ValueError: if a size, a part or the data do not fit.
+
+    References:
+        Vahdat and Kautz (2020), arXiv:2007.03898; Child (2021), arXiv:2011.10650.
+
+    Example:
+        >>> HierarchicalVAE((1, 8, 8), (4, 2, 2), width=16).model(size=5).shape
+        torch.Size([5, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        x_shape: int | tuple[int, int, int],
+        z_dims: Sequence[int],
+        *,
+        width: int = 128,
+        hidden: Sequence[int] | None = None,
+        encoder: MLP | ConvEncoder | None = None,
+        decoder: MLP | ConvDecoder | None = None,
+        likelihood: Conditional | None = None,
+    ) -> None:
+        super().__init__()
+        shape, z_dims = check_shape("x_shape", x_shape), check_sizes("z_dims", z_dims, least=1)
+        is_image, width = len(shape) == 3, check_count("width", width)
+        if len(shape) not in (1, 3):
+            refuse("x_shape", "a size or (channels, height, width)", x_shape)
+        default = (32, 64) if is_image else (200,)
+        hidden = check_sizes("hidden", default if hidden is None else hidden, least=int(is_image))
+        check_network("encoder", encoder, None if is_image else shape[0])
+        check_network("decoder", decoder, width)
+        check_conditionals(likelihood=likelihood)
+        self.x_shape, self.z_dims, self.width = shape, z_dims, width
+        if is_image:
+            self.encoder = encoder or ConvEncoder(shape, hidden_channels=hidden, out_dim=width)
+            self.decoder = decoder or ConvDecoder(width, shape, hidden_channels=hidden[::-1])
+        else:
+            self.encoder = encoder or MLP(shape[0], hidden)
+            self.decoder = decoder or MLP(width, hidden[::-1])
+        seen = self.encoder.out_dim
+        self.layers = nn.ModuleList(_Layer(z, width, seen) for z in z_dims)
+        features = features_of(self.decoder)
+        self.likelihood = likelihood or Bernoulli(shape, context_shape=features)
+        check_fit("likelihood", self.likelihood, shape, features)
+
+    def __repr__(self) -> str:
+        shape = self.x_shape if len(self.x_shape) > 1 else self.x_shape[0]
+        return f"HierarchicalVAE({shape}, {self.z_dims}, width={self.width})"
+
+    def model(self, x: Tensor | None = None, size: int = 1) -> Tensor:
+        """Generate `size` data, or score the data x (batch, *x_shape)."""
+        layers = self._down()
+        decoder = register("decoder", self.decoder)
+        likelihood = register("likelihood", self.likelihood)
+        with pyro.plate("data", number := num_data(x, self.x_shape, size)):
+            h = self.layers[0].inject.weight.new_zeros(number, self.width)
+            for index, layer in layers:
+                z = pyro.sample(f"z{index}", layer.prior(h))
+                h = layer.onward(h, z, len(layers) ** -0.5)
+            return pyro.sample("x", likelihood(decoder(h)), obs=x)
+
+    def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:
+        """Infer zL, ..., z1 from the data x (batch, *x_shape)."""
+        if x is None:
+            raise ValueError(
+                f"The guide infers z1 from data: call it with x of shape (batch, *{self.x_shape})."
+            )
+        layers = self._down()
+        encoder = register("encoder", self.encoder)
+        with pyro.plate("data", number := num_data(x, self.x_shape, size)):
+            seen = encoder(x)
+            h = seen.new_zeros(number, self.width)
+            for index, layer in layers:
+                spread = seen.expand(*h.shape[:-1], -1)
+                both = torch.cat([h, spread], -1)
+                posterior = residual(layer.posterior(both), layer.prior(h))
+                z = pyro.sample(f"z{index}", posterior)
+                h = layer.onward(h, z, len(layers) ** -0.5)
+            return z
+
+    def _down(self) -> list[tuple[int, _Layer]]:
+        """The layers from the top on, with their numbers."""
+        return list(enumerate(register("layers", self.layers), 1))[::-1]

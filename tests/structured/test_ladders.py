@@ -152,15 +152,12 @@ def exact_ladder(backend: Any) -> Any:
 
 
 def test_ladder(backend: Any) -> None:
-    """The exact guide: the evidence at every draw, with no gradient of the guide's own path."""
-    losses, pair = backend.losses, exact_ladder(backend)
-    loss = losses.ELBO(num_particles=3, estimator="stl", free_bits={"z1": 0.01})
+    """The exact guide: the evidence at every draw, though all that it shares is the model's."""
+    loss = backend.losses.ELBO(num_particles=3, free_bits={"z1": 0.01})
 
     def values(pair: Any) -> list[Any]:
         return [bound(backend, loss, pair, np.array([[1.0]]))]
 
-    found, slopes = evaluated(backend, values, pair)
+    found, slopes = evaluated(backend, values, exact_ladder(backend))
     assert -found[0] == pytest.approx(EVIDENCE, abs=1e-8)
-    for layer in range(2):
-        np.testing.assert_allclose(slopes[0][f"evidence.{layer}.head.weight"], 0.0, atol=1e-10)
-    assert abs(slopes[0]["priors.0.head.weight"]).max() > 1e-3
+    assert all(slope.any() for path, slope in slopes[0].items() if "layers" not in path)

@@ -77,6 +77,8 @@ ELSEWHERE = {
     "positive": ("twins/test_functions.py", "a function of numbers"),
     "product_of_normals": ("multimodal/test_experts.py", "a function of numbers"),
     "register": ("training/test_shared_modules.py", "a statement of programs"),
+    "merge": ("structured/test_ladders.py", "a function of distributions"),
+    "residual": ("structured/test_ladders.py", "a function of distributions"),
     "require": ("twins/test_functions.py", "a statement of programs"),
     "sub_sampled": ("multimodal/test_models.py", "needs several observed sites"),
     "step_mask": ("twins/test_functions.py", "a function of numbers"),

@@ -1,4 +1,4 @@
-"""Hierarchical variational autoencoder, a stack of residual cells:  h = 0;  for l = L, ..., 1:
+"""Hierarchical variational autoencoder, a stack of residual cells:  h = 1;  for l = L, ..., 1:
 zl_n | h ~ prior_l(h),  h = h + s inject_l(zl_n),  h = h + s cell_l(h);  x_n | h ~
 likelihood(decoder(h)),  with s = 1 / sqrt(L).
 
@@ -140,7 +140,7 @@ class HierarchicalVAE(eqx.Module):
         decoder = register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with numpyro.plate("data", number := num_data(x, self.x_shape, size)):
-            h = jnp.zeros((number, self.width))
+            h = jnp.ones((number, self.width))
             for index, layer in layers:
                 z = numpyro.sample(f"z{index}", layer.prior(h))
                 h = layer.onward(h, z, len(layers) ** -0.5)
@@ -156,7 +156,7 @@ class HierarchicalVAE(eqx.Module):
         encoder = register("encoder", self.encoder)
         with numpyro.plate("data", number := num_data(x, self.x_shape, size)):
             seen = encoder(x)
-            h = jnp.zeros((number, self.width))
+            h = jnp.ones((number, self.width))
             for index, layer in layers:
                 both = jnp.concatenate(
                     [h, jnp.broadcast_to(seen, (*h.shape[:-1], seen.shape[-1]))], -1

@@ -1,4 +1,4 @@
-"""Hierarchical variational autoencoder, a stack of residual cells:  h = 0;  for l = L, ..., 1:
+"""Hierarchical variational autoencoder, a stack of residual cells:  h = 1;  for l = L, ..., 1:
 zl_n | h ~ prior_l(h),  h = h + s inject_l(zl_n),  h = h + s cell_l(h);  x_n | h ~
 likelihood(decoder(h)),  with s = 1 / sqrt(L).
 
@@ -118,7 +118,7 @@ class HierarchicalVAE(nn.Module):
         decoder = register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with pyro.plate("data", number := num_data(x, self.x_shape, size)):
-            h = self.layers[0].inject.weight.new_zeros(number, self.width)
+            h = self.layers[0].inject.weight.new_ones(number, self.width)
             for index, layer in layers:
                 z = pyro.sample(f"z{index}", layer.prior(h))
                 h = layer.onward(h, z, len(layers) ** -0.5)
@@ -134,7 +134,7 @@ class HierarchicalVAE(nn.Module):
         encoder = register("encoder", self.encoder)
         with pyro.plate("data", number := num_data(x, self.x_shape, size)):
             seen = encoder(x)
-            h = seen.new_zeros(number, self.width)
+            h = seen.new_ones(number, self.width)
             for index, layer in layers:
                 spread = seen.expand(*h.shape[:-1], -1)
                 both = torch.cat([h, spread], -1)

@@ -69,6 +69,7 @@ ELSEWHERE = {
     "SRNN": ("sequences/test_step_models.py", "its latent is a path"),
     "VRNN": ("sequences/test_step_models.py", "its latent is a path"),
     "WaveNet": ("autoregressive/test_wavenet.py", "both libraries side by side"),
+    "class_probabilities": ("structured/test_labels.py", "has its exact values there"),
     "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),
     "forecast": ("sequences/test_forecasts.py", "of sequences alone"),
     "composed": ("core/test_attention.py", "a function of numpy, the same in both"),

@@ -21,6 +21,7 @@ from numpyro_dgm.models.sequence.vrnn import VRNN
 from numpyro_dgm.models.vae.avb import AVB
 from numpyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from numpyro_dgm.models.vae.conv_vae import ConvVAE
+from numpyro_dgm.models.vae.dlgmm import DLGMM
 from numpyro_dgm.models.vae.gmvae import GMVAE
 from numpyro_dgm.models.vae.hierarchical import HierarchicalVAE
 from numpyro_dgm.models.vae.ladder import LadderVAE
@@ -31,6 +32,7 @@ __all__ = [
     "ADGM",
     "AVB",
     "DCGAN",
+    "DLGMM",
     "DMM",
     "GAN",
     "GMVAE",

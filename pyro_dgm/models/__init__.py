@@ -21,6 +21,7 @@ from pyro_dgm.models.sequence.vrnn import VRNN
 from pyro_dgm.models.vae.avb import AVB
 from pyro_dgm.models.vae.conditional_vae import ConditionalVAE
 from pyro_dgm.models.vae.conv_vae import ConvVAE
+from pyro_dgm.models.vae.dlgmm import DLGMM
 from pyro_dgm.models.vae.gmvae import GMVAE
 from pyro_dgm.models.vae.hierarchical import HierarchicalVAE
 from pyro_dgm.models.vae.ladder import LadderVAE
@@ -31,6 +32,7 @@ __all__ = [
     "ADGM",
     "AVB",
     "DCGAN",
+    "DLGMM",
     "DMM",
     "GAN",
     "GMVAE",

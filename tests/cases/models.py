@@ -143,6 +143,14 @@ PAIRS: dict[str, Pair] = {
         latents={"z": (2,), "c": (1,)},
         loss=lambda l: l.JensenShannon("x") + l.MutualInformation("c"),
     ),
+    "DLGMM": Pair(
+        "DLGMM",
+        (9, 2, 4),
+        (9,),
+        SMALL | {"concentration": 1.5},
+        latents={"v": (3,), "y": (), "z": (2,)},
+        loss=lambda l: l.ELBO(enumerate="y", analytic_kl=True),
+    ),
     "LadderVAE": Pair(
         "LadderVAE",
         (9, (3, 2)),

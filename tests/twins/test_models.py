@@ -81,6 +81,8 @@ def test_all_that_players_draw_and_score(x64: None, case: Model) -> None:
     latents = {
         name: rng.integers(0, 4, (6, *shape))
         if name in ("c", "y")
+        else rng.uniform(0.1, 0.9, (6, *shape))
+        if name == "v"  # the breaks of a stick
         else rng.standard_normal((6, *shape))
         for name, shape in getattr(case, "latents", {"z": (2,)}).items()
     }

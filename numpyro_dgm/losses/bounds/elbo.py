@@ -160,9 +160,7 @@ class ELBO(Term):
             bound = fits - sites.per_datum(local_kl, global_kl)
             quantity = attach_gradient((fits - value).mean(), bound.mean())
             found.update({f"KL({name})": sites.means[name] for name in self.told_apart})
-            found.update(
-                {"free_bits": jax.lax.stop_gradient(sites.counted(kl))} if self.freed else {}
-            )
+            found.update({"free_bits": sites.counted(kl)} if self.freed else {})
         else:
             beta = value_of(self.beta, step)
             quantity = fit - (kl if beta is self.beta and beta == 1 else beta * kl)

@@ -1,0 +1,175 @@
+"""Models of clusters against exact values: y in three classes (0.5, 0.3, 0.2), z | y ~ Normal((-2,
+0, 3), (0.5, 1, 0.25)), x ~ Normal(z, 0.2) at x = 0.7; sticks broken by Kumaraswamy's distribution.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import integrate, special
+
+from tests.losses.toys import log_normal
+from tests.structured.exact import bound, built, evaluated, raw
+
+P, MU, V, NOISE = (
+    np.array([0.5, 0.3, 0.2]),
+    np.array([-2.0, 0.0, 3.0]),
+    np.array([0.5, 1, 0.25]),
+    0.2,
+)
+EVIDENCE, UNIFORM, ONE, MARGINAL = -2.40000627, -4.59006446, -2.44429847, -2.40060044
+RESPONSIBILITIES = np.array([0.01439485, 0.98193269, 0.00367246])
+
+
+def joint_at(x: float) -> np.ndarray:
+    """log p(x, y)."""
+    return np.log(P) + log_normal(x, MU, np.sqrt(V + NOISE))
+
+
+def exact(backend: Any, q: np.ndarray, **settings: Any) -> Any:
+    """A GMVAE without hidden layers, which is this model, with q(y | x) = q; with `summed` q(z | x)
+    is that of the second class, else q(z | x, y) is exact.
+    """
+    gain = V / (V + NOISE)
+    spread = np.sqrt(gain * NOISE)
+    weights = {
+        "likelihood.head.weight": [[1.0], [0.0]],
+        "likelihood.head.bias": [0.0, raw(NOISE**0.5)],
+        "prior.head.weight": np.stack([MU, [raw(v**0.5) for v in V]]),
+        "class_prior.free": np.log(P),
+    }
+    if settings.get("summed"):
+        weights |= {
+            "posterior.head.weight": [[gain[1]], [0.0]],
+            "posterior.head.bias": [0.0, raw(spread[1])],
+        }
+    else:
+        weights |= {
+            "classes.head.bias": np.log(q),
+            # The gain depends on the class: the mean is exact at x = 0.7 alone.
+            "posterior.head.weight": np.stack(
+                [[0.0, *(gain * 0.7 + (1 - gain) * MU)], [0.0, *map(raw, spread)]]
+            ),
+        }
+    likelihood = ("DiagonalNormal", 1, 1)
+    return built(
+        backend, "GMVAE", 1, 1, 3, hidden=(), likelihood=likelihood, weights=weights, **settings
+    )
+
+
+def test_gmvae(backend: Any) -> None:
+    joint, x = joint_at(0.7), np.array([[0.7]])
+    np.testing.assert_allclose(np.logaddexp.reduce(joint), EVIDENCE, atol=1e-8)
+    np.testing.assert_allclose(np.exp(joint - EVIDENCE), RESPONSIBILITIES, atol=1e-8)
+    np.testing.assert_allclose(joint.mean() + np.log(3), UNIFORM, atol=1e-8)
+    loss = backend.losses.ELBO(enumerate="y")
+    for q, value in ((RESPONSIBILITIES, EVIDENCE), (np.full(3, 1 / 3), UNIFORM)):
+        found, slopes = evaluated(
+            backend, lambda pair: [bound(backend, loss, pair, x)], exact(backend, q)
+        )
+        np.testing.assert_allclose(-found, value, atol=1e-7)
+        f = joint - np.log(q)
+        slope = q * (f - (q * f).sum())
+        np.testing.assert_allclose(slopes[0]["classes.head.bias"], -slope, atol=1e-7)
+
+
+def test_summed_out_by_bayes_rule(backend: Any) -> None:
+    """One q(z | x) for all y: against the mixture as prior the bound is tighter than the best of
+    those that draw y, and the classes are those of Bayes' rule.
+    """
+    pair, loss = exact(backend, P, summed=True), backend.losses.ELBO(enumerate="y", num_particles=4)
+
+    def value(pair: Any) -> list[Any]:
+        return [bound(backend, loss, pair, np.full((4000, 1), 0.7))]
+
+    found, slopes = evaluated(backend, value, pair)
+    assert -found[0] == pytest.approx(MARGINAL, abs=2e-3)
+    assert abs(-found[0] - ONE) > 0.02
+    mean, scale = 0.7 / 1.2, np.sqrt(0.2 / 1.2)
+
+    def averaged(f: Any) -> Any:
+        z = mean + scale * np.linspace(-8, 8, 4001)
+        w = np.exp(log_normal(z, mean, scale)) * (z[1] - z[0])
+        return (f(z) * w).sum(-1)
+
+    prior = np.log(P)[:, None]
+
+    def each(z: np.ndarray) -> np.ndarray:
+        fit = log_normal(0.7, z, NOISE**0.5) - log_normal(z, mean, scale)
+        return prior + log_normal(z, MU[:, None], np.sqrt(V)[:, None]) + fit
+
+    assert averaged(lambda z: np.logaddexp.reduce(each(z), 0)) == pytest.approx(MARGINAL, abs=1e-7)
+    assert np.logaddexp.reduce(averaged(each)) == pytest.approx(ONE, abs=1e-7)
+    shares = averaged(lambda z: np.exp(each(z) - np.logaddexp.reduce(each(z), 0)))
+    assert slopes[0]["class_prior.free"] == pytest.approx(-(shares - P), abs=5e-3)
+    ask = backend.evaluation.class_probabilities
+    bayes = ask(pair, np.array([[0.7]]), by="bayes", num_draws=4000)[0]
+    np.testing.assert_allclose(bayes, RESPONSIBILITIES, atol=2e-2)
+
+
+def divergence(a: float, b: float, p: float, q: float) -> float:
+    """KL(Kumaraswamy(a, b), Beta(p, q)), the one hard part by adaptive quadrature over -log u."""
+
+    def log_rest(t: float) -> float:
+        gap = -np.log1p(-np.exp(-t / b)) / a if t / b < 30 else np.exp(-t / b) / a
+        return np.exp(-t) * (np.log(-np.expm1(-gap)) if gap > 0 else -t / b - np.log(a))
+
+    parts = [integrate.quad(log_rest, *ends, limit=400)[0] for ends in ((0, 1), (1, 8), (8, 60))]
+    log_x = (special.digamma(1) - special.digamma(1 + b)) / a
+    known = np.log(a * b) + special.betaln(p, q) + (a - p) * log_x - (b - 1) / b
+    return known - (q - 1) * sum(parts)
+
+
+def test_sticks(backend: Any) -> None:
+    """The divergence by quadrature, where the series of 11 terms is off, and its gradient."""
+    cases = np.array([(1.2, 3.0, 1.0, 5.0), (0.5, 0.7, 1.0, 2.0), (5.0, 0.3, 2.0, 0.5)])
+    cases = np.concatenate([cases, [(0.05, 20.0, 1.0, 3.0), (30.0, 0.05, 1.0, 4.0)]])
+    kumaraswamy = type(base_of(backend.conditionals.Kumaraswamy(1)()))
+
+    def total(a: Any, b: Any) -> Any:
+        p, q = backend.array(cases[:, 2]), backend.array(cases[:, 3])
+        kl = divergence_of(backend)
+        return kl(kumaraswamy(a, b), backend.dist.Beta(p, q))
+
+    found, slopes = with_slopes(backend, total, cases[:, 0], cases[:, 1])
+    np.testing.assert_allclose(found, [divergence(*case) for case in cases], rtol=1e-7)
+    step = 1e-5
+    for index in range(3):
+        for place in range(2):
+            moved = [cases[index] + sign * step * np.eye(4)[place] for sign in (1, -1)]
+            slope = (divergence(*moved[0]) - divergence(*moved[1])) / (2 * step)
+            assert slopes[place][index] == pytest.approx(slope, rel=1e-4)
+    a, b, p, q = cases[1]
+    terms = sum(special.beta(m / a, b) / (m + a * b) for m in range(1, 12))
+    log_x = (special.digamma(1) - special.digamma(b) - 1 / b) / a
+    cut = (a - p) * log_x + np.log(a * b) + special.betaln(p, q) - (b - 1) / b + (q - 1) * b * terms
+    assert abs(cut - found[1]) > 0.1
+
+
+def base_of(fn: Any) -> Any:
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn
+
+
+def divergence_of(backend: Any) -> Any:
+    if backend.name == "pyro":
+        return backend.torch.distributions.kl_divergence
+    return backend.dist.kl_divergence
+
+
+def with_slopes(backend: Any, function: Any, *arrays: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+    """The values of a function of arrays, and the gradients of their sum."""
+    given = [backend.array(x) for x in arrays]
+    if backend.name == "pyro":
+        given = [x.requires_grad_() for x in given]
+        found = function(*given)
+        slopes = backend.torch.autograd.grad(found.sum(), given)
+        return found.detach().numpy(), [slope.numpy() for slope in slopes]
+    found, slopes = backend.jax.jit(
+        lambda *given: (
+            function(*given),
+            backend.jax.grad(lambda given: function(*given).sum())(given),
+        )
+    )(*given)
+    return np.asarray(found), [np.asarray(slope) for slope in slopes]

@@ -130,6 +130,23 @@ def unit_row(site: str, draws: np.ndarray) -> Row:
     )
 
 
+def collapsed(site: str, draws: np.ndarray) -> list[str]:
+    """A warning where no unit of a latent (num_draws, num_data, *event) varies with the data.
+
+    Example:
+        >>> collapsed("z2", np.random.default_rng(0).normal(size=(100, 50, 3)))[0][:24]
+        'Warning: z2 has collapse'
+    """
+    units = draws.reshape(*draws.shape[:2], -1)
+    if active_units(units):
+        return []
+    return [
+        f"Warning: {site} has collapsed, none of its {units.shape[2]} units varies with the data: "
+        "the model does without it. A warm-up of beta, free bits of this site, or a smaller model "
+        "below it may help."
+    ]
+
+
 def training_rows(run: Any) -> list[Row]:
     """Epochs, steps, seconds, and the metrics of the epoch whose weights these are."""
     history: History = getattr(run, "history", None) or History()

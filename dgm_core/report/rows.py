@@ -134,16 +134,16 @@ def collapsed(site: str, draws: np.ndarray) -> list[str]:
     """A warning where no unit of a latent (num_draws, num_data, *event) varies with the data.
 
     Example:
-        >>> collapsed("z2", np.random.default_rng(0).normal(size=(100, 50, 3)))[0][:24]
-        'Warning: z2 has collapse'
+        >>> collapsed("z2", np.random.default_rng(0).normal(size=(400, 50, 3)))[0][:27]
+        "Latent 'z2' is hardly used:"
     """
     units = draws.reshape(*draws.shape[:2], -1)
     if active_units(units):
         return []
     return [
-        f"Warning: {site} has collapsed, none of its {units.shape[2]} units varies with the data: "
-        "the model does without it. A warm-up of beta, free bits of this site, or a smaller model "
-        "below it may help."
+        f"Latent '{site}' is hardly used: none of its {units.shape[2]} units varies with the data "
+        "(posterior collapse). Let the KL grow from zero, give the site free bits, or take a "
+        "smaller model below it."
     ]
 
 

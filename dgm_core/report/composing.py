@@ -236,8 +236,6 @@ class _Composer:
             draws = np.asarray(drawn[name], np.float64)
             unit = self._try(f"Active units of {name}", rows.unit_row, name, draws)
             self.rows += [] if unit is None else [unit]
-            if not any(note.startswith(f"Latent '{name}' is hardly used") for note in self.notes):
-                self.notes += rows.collapsed(name, draws)
             means = draws.mean(0).reshape(draws.shape[1], -1)
             classes = None if labels is None else labels[: len(means)]
             self._draw(f"codes: means of {name}", plots.latent_scatter, means, classes)

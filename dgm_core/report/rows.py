@@ -130,23 +130,6 @@ def unit_row(site: str, draws: np.ndarray) -> Row:
     )
 
 
-def collapsed(site: str, draws: np.ndarray) -> list[str]:
-    """A warning where no unit of a latent (num_draws, num_data, *event) varies with the data.
-
-    Example:
-        >>> collapsed("z2", np.random.default_rng(0).normal(size=(400, 50, 3)))[0][:27]
-        "Latent 'z2' is hardly used:"
-    """
-    units = draws.reshape(*draws.shape[:2], -1)
-    if active_units(units):
-        return []
-    return [
-        f"Latent '{site}' is hardly used: none of its {units.shape[2]} units varies with the data "
-        "(posterior collapse). Let the KL grow from zero, give the site free bits, or take a "
-        "smaller model below it."
-    ]
-
-
 def training_rows(run: Any) -> list[Row]:
     """Epochs, steps, seconds, and the metrics of the epoch whose weights these are."""
     history: History = getattr(run, "history", None) or History()

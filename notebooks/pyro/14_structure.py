@@ -22,15 +22,23 @@ import os
 
 import numpy as np
 import pyro
+from sklearn.linear_model import LogisticRegression
 
 from dgm_core.data import load
 from dgm_core.members import grouped, per_member
 from dgm_core.plots import reconstructions, swaps
 from dgm_core.representation import linear_probe
 from dgm_core.results import format_table
-from pyro_dgm.evaluation import latents, log_likelihood, predict, swap
-from pyro_dgm.losses import ELBO, sub_sampled
-from pyro_dgm.models import MLVAE, MMVAE, MVAE
+from pyro_dgm.evaluation import (
+    class_probabilities,
+    collapse,
+    latents,
+    log_likelihood,
+    predict,
+    swap,
+)
+from pyro_dgm.losses import ELBO, NLL, sub_sampled
+from pyro_dgm.models import M2, MLVAE, MMVAE, MVAE, VAE, LadderVAE
 from pyro_dgm.training import Adam, fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests
@@ -161,3 +169,68 @@ print(format_table(rows))
 chosen = [int(np.flatnonzero(of_group == label)[0]) for label in np.unique(of_group)][:8]
 grid = swap(run, groups[chosen], sites="content")["x"][:, :, 0]
 swaps(groups[chosen][:, 0], grid, (1, 8, 8))
+
+# %% [markdown]
+# ## A ladder
+#
+# A **ladder** has layers of codes, $p(z_2)\, p(z_1 \mid z_2)\, p(x \mid z_1)$. Its guide runs up,
+# and then down beside the model: what the data say of $z_1$ is merged with what $z_2$ expects, a
+# product of two normals. **Free bits** keep a layer alive: below half a nat its KL is not pushed. A
+# flat VAE stands beside it, and `collapse` says what each layer is used for.
+
+# %%
+layered = {
+    "flat": VAE(64, 10, hidden=(100, 100)),
+    "ladder": LadderVAE(64, (8, 2), hidden=(100,)),
+}
+layers = []
+for name, model in layered.items():
+    run = fit(
+        model.model,
+        model.guide,
+        x,
+        loss=ELBO(analytic_kl=True, free_bits=0.5),
+        optim=Adam(2e-3),
+        num_epochs=EPOCHS,
+        batch_size=100,
+        progress=False,
+    )
+    bound = log_likelihood(run, test, num_particles=K, progress=False)["IWAE"].mean()
+    for row in collapse(run, test, num_draws=4).rows:
+        shown = {"KL": f"{row['KL']:.2f}", "active": f"{row['active']} of {row['entries']}"}
+        layers.append({"model": name, "log p(x)": f"{bound:.2f}", "site": row["site"], **shown})
+print(format_table(layers))
+
+# %% [markdown]
+# ## A hundred labels
+#
+# In **M2** the label is a latent that is sometimes observed, $p(y)\, p(z)\, p(x \mid y, z)$: -1
+# says that it is missing. `enumerate="y"` sums over the labels that are missing, `NLL("y")` teaches
+# the guide's classifier $q(y \mid x)$ those that are known. Ten digits of each class are labeled,
+# and these rows are repeated, so that every batch has some.
+
+# %%
+known = np.concatenate([np.flatnonzero(labels == k)[:10] for k in range(10)])
+again = np.resize(known, len(x) // 4)
+data = np.concatenate([x, x[again]])
+partly = np.concatenate([np.full(len(x), -1), labels[again]])
+m2 = M2(64, 8, 10, hidden=(100,))
+run = fit(
+    m2.model,
+    m2.guide,
+    (data, partly),
+    loss=ELBO(enumerate="y") + 10.0 * NLL("y"),
+    optim=Adam(2e-3),
+    num_epochs=1 if FAST else 60,
+    batch_size=100,
+    progress=False,
+)
+truth = digits.labels["test"][: len(test)]
+alone = LogisticRegression(max_iter=1000).fit(x[known], labels[known])
+rows = [
+    {"classifier": "of the labels alone", "error": f"{(alone.predict(test) != truth).mean():.3f}"}
+]
+for by, name in (("guide", "q(y | x)"), ("bayes", "p(y | x) by Bayes' rule")):
+    p = class_probabilities(run, test, by=by, num_draws=2 if FAST else 20)
+    rows.append({"classifier": name, "error": f"{(p.argmax(1) != truth).mean():.3f}"})
+print(format_table(rows))

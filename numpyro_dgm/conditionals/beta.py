@@ -98,7 +98,7 @@ class Kumaraswamy(_Concentrations):
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         a, b = self.split(self.positive(raw))
-        return KumaraswamyEntries(a, b).to_event(len(self.event_shape))
+        return _Kumaraswamy(a, b).to_event(len(self.event_shape))
 
 
 class _Beta(dist.Beta):
@@ -145,7 +145,7 @@ def _gap(excess: Array, log_ratio: Array) -> Array:
     return jnp.where(near, log1p_gap(jnp.where(near, excess, 0.0)), excess - log_ratio)
 
 
-class KumaraswamyEntries(OpenInterval):
+class _Kumaraswamy(OpenInterval):
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         "concentration1": constraints.positive,
         "concentration0": constraints.positive,
@@ -202,8 +202,8 @@ def _polygamma_gap(order: int, b: Array) -> Array:
     return jnp.where(small, -series, _AT_ONE[order] - polygamma(order, 1 + b))
 
 
-@kl_divergence.register(KumaraswamyEntries, dist.Beta)
-def kl_to_beta(p: KumaraswamyEntries, q: dist.Beta) -> Array:
+@kl_divergence.register(_Kumaraswamy, dist.Beta)
+def _kl_to_beta(p: _Kumaraswamy, q: dist.Beta) -> Array:
     """log(a b B(p, q)) + (a - p) E log x - (b - 1) / b - (q - 1) E log(1 - x), with
     E log x = (psi(1) - psi(1 + b)) / a, entry by entry.
 
@@ -214,10 +214,10 @@ def kl_to_beta(p: KumaraswamyEntries, q: dist.Beta) -> Array:
     log_x = (_AT_ONE[0] - digamma(1 + b)) / a
     odd, even = q.concentration1, q.concentration0
     known = jnp.log(a * b) + log_beta(odd, even) + (a - odd) * log_x - (b - 1) / b
-    return known - (even - 1) * mean_log_rest(a, b)
+    return known - (even - 1) * _mean_log_rest(a, b)
 
 
-def mean_log_rest(a: Array, b: Array) -> Array:
+def _mean_log_rest(a: Array, b: Array) -> Array:
     """E log(1 - x) of Kumaraswamy(a, b), with x = (1 - u^(1/b))^(1/a) and u uniform."""
     nodes = [jnp.asarray(x, a.dtype) for x in double_exponential()]
     gap = -nodes[0] / b[..., None]  # -log u^(1/b) > 0

@@ -95,7 +95,7 @@ class Kumaraswamy(_Concentrations):
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
         a, b = self.split(self.positive(raw))
-        return KumaraswamyEntries(a, b).to_event(len(self.event_shape))
+        return _Kumaraswamy(a, b).to_event(len(self.event_shape))
 
 
 class _Beta(dist.Beta):
@@ -144,7 +144,7 @@ def _gap(excess: Tensor, log_ratio: Tensor) -> Tensor:
     return torch.where(near, log1p_gap(torch.where(near, excess, 0.0)), excess - log_ratio)
 
 
-class KumaraswamyEntries(OpenInterval):
+class _Kumaraswamy(OpenInterval):
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         "concentration1": constraints.positive,
         "concentration0": constraints.positive,
@@ -202,8 +202,8 @@ def _polygamma_gap(order: int, b: Tensor) -> Tensor:
     return torch.where(small, -series, _AT_ONE[order] - torch.polygamma(order, 1 + b))
 
 
-@register_kl(KumaraswamyEntries, dist.Beta)
-def kl_to_beta(p: KumaraswamyEntries, q: dist.Beta) -> Tensor:
+@register_kl(_Kumaraswamy, dist.Beta)
+def _kl_to_beta(p: _Kumaraswamy, q: dist.Beta) -> Tensor:
     """log(a b B(p, q)) + (a - p) E log x - (b - 1) / b - (q - 1) E log(1 - x), with
     E log x = (psi(1) - psi(1 + b)) / a, entry by entry.
 
@@ -214,10 +214,10 @@ def kl_to_beta(p: KumaraswamyEntries, q: dist.Beta) -> Tensor:
     log_x = (_AT_ONE[0] - torch.digamma(1 + b)) / a
     odd, even = q.concentration1, q.concentration0
     known = (a * b).log() + log_beta(odd, even) + (a - odd) * log_x - (b - 1) / b
-    return known - (even - 1) * mean_log_rest(a, b)
+    return known - (even - 1) * _mean_log_rest(a, b)
 
 
-def mean_log_rest(a: Tensor, b: Tensor) -> Tensor:
+def _mean_log_rest(a: Tensor, b: Tensor) -> Tensor:
     """E log(1 - x) of Kumaraswamy(a, b), with x = (1 - u^(1/b))^(1/a) and u uniform."""
     nodes = [torch.as_tensor(x, dtype=a.dtype, device=a.device) for x in double_exponential()]
     gap = -nodes[0] / b[..., None]  # -log u^(1/b) > 0

@@ -65,6 +65,7 @@ ELSEWHERE = {
     "RNN": ("sequences/test_step_models.py", "its latent is none, its x a path"),
     "Recipe": ("guides/test_recipes.py", "a description, the same class in both"),
     "VQVAE": ("codes/test_vq_vae.py", "its latent is a map of codes that training moves"),
+    "VQVAE2": ("codes/test_twins.py", "its latents are maps of codes that training moves"),
     "VectorQuantizer": ("twins/test_quantizers.py", "keeps codes: twins step by step"),
     "SRNN": ("sequences/test_step_models.py", "its latent is a path"),
     "VRNN": ("sequences/test_step_models.py", "its latent is a path"),

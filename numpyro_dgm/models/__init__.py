@@ -27,6 +27,7 @@ from numpyro_dgm.models.vae.hierarchical import HierarchicalVAE
 from numpyro_dgm.models.vae.ladder import LadderVAE
 from numpyro_dgm.models.vae.vae import VAE
 from numpyro_dgm.models.vae.vq_vae import VQVAE
+from numpyro_dgm.models.vae.vq_vae_2 import VQVAE2
 
 __all__ = [
     "ADGM",
@@ -48,6 +49,7 @@ __all__ = [
     "SRNN",
     "VAE",
     "VQVAE",
+    "VQVAE2",
     "VRNN",
     "BiGAN",
     "ConditionalGAN",

@@ -27,6 +27,7 @@ from pyro_dgm.models.vae.hierarchical import HierarchicalVAE
 from pyro_dgm.models.vae.ladder import LadderVAE
 from pyro_dgm.models.vae.vae import VAE
 from pyro_dgm.models.vae.vq_vae import VQVAE
+from pyro_dgm.models.vae.vq_vae_2 import VQVAE2
 
 __all__ = [
     "ADGM",
@@ -48,6 +49,7 @@ __all__ = [
     "SRNN",
     "VAE",
     "VQVAE",
+    "VQVAE2",
     "VRNN",
     "BiGAN",
     "ConditionalGAN",

@@ -1,4 +1,4 @@
-"""Models of codes in both libraries, step by step, in float64: bound, commitment, gradients, codes."""
+"""Models of codes in both libraries, step by step, in float64: bound, gradients, codes."""
 
 from typing import Any
 

@@ -59,12 +59,13 @@ def called(
 
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_shapes(lib: Any, case: Conditional, context_shape: Any, rng: np.random.Generator) -> None:
+    """Single draws in batches, and values of a batch of one dimension: `test_in_every_place`."""
     module = lib.conditional(case, context_shape)
     assert module.event_shape == case.event_shape
     assert module.context_shape == check_context_shape("context_shape", context_shape)
     for batch in ((), (5,), (2, 5)) if context_shape else ((),):
         batch_shape = batch if context_shape else ()
-        value_shapes = list(dict.fromkeys([batch_shape, (7, *batch_shape), (7, 2, 5)]))
+        value_shapes = [(7, 2, 5)] if len(batch) == 1 else [batch_shape, (7, 2, 5)]
 
         def run() -> list[Any]:
             p, _ = called(lib, module, context_shape, rng, *batch)  # noqa: B023
@@ -72,11 +73,13 @@ def test_shapes(lib: Any, case: Conditional, context_shape: Any, rng: np.random.
             assert tuple(p.event_shape) == case.event_shape
             assert p.has_rsample is case.rsample
             values = [lib.array(case.values(rng, *shape)) for shape in value_shapes]  # noqa: B023
-            return [lib.draw(p), lib.draw(p, (4,)), *map(p.log_prob, values)]
+            single = [] if batch else [lib.draw(p)]  # noqa: B023
+            return [*map(p.log_prob, values), lib.draw(p, (4,)), *single]
 
-        draw, draws, *scores = (tuple(array.shape) for array in lib.shapes(run))
-        assert draw == (*batch_shape, *case.event_shape)
-        assert draws == (4, *batch_shape, *case.event_shape)
+        found = [tuple(array.shape) for array in lib.shapes(run)]
+        scores, draws = found[: len(value_shapes)], found[len(value_shapes) :]
+        assert draws[0] == (4, *batch_shape, *case.event_shape)
+        assert batch or draws[1] == (*batch_shape, *case.event_shape)
         assert scores == [np.broadcast_shapes(shape, batch_shape) for shape in value_shapes]
 
 
@@ -97,7 +100,7 @@ def test_values_are_finite_and_expand_and_to_event(
             return []
         draws = lib.draw(p, (500,))
         mean = [p.mean.reshape(p.batch_shape + p.event_shape)] if case.mean else []
-        return [p.log_prob(value), draws, p.log_prob(draws), *mean]
+        return [draws, p.log_prob(draws), *mean]
 
     def run() -> tuple[Any, ...]:
         p, _ = called(lib, module, context_shape, rng, 5)
@@ -108,14 +111,12 @@ def test_values_are_finite_and_expand_and_to_event(
         assert tuple(joint.batch_shape) == (4,)
         assert tuple(joint.event_shape) == (5, *case.event_shape)
         assert tuple(joint.expand((3, 4)).batch_shape) == (3, 4)
+        draw = lib.shapes(lambda: lib.draw(wide))
+        assert tuple(draw.shape) == (4, 5, *case.event_shape)
         return p.log_prob(value), wide.log_prob(value), joint.log_prob(value), *finite(p)
 
     once, wide, joint, *others = map(lib.numpy, lib.call(run))
-    assert all(np.isfinite(array).all() for array in others)
-    draw = lib.shapes(
-        lambda: lib.draw(called(lib, module, context_shape, rng, 5)[0].expand((4, 5)))
-    )
-    assert tuple(draw.shape) == (4, 5, *case.event_shape)
+    assert all(np.isfinite(array).all() for array in (once, *others))
     np.testing.assert_allclose(wide, np.broadcast_to(once, (4, 5)), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(joint, np.full(4, once.sum()), rtol=1e-5, atol=1e-5)
 

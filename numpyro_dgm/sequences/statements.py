@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Unit
 from numpyro.primitives import Messenger
@@ -61,9 +62,11 @@ class Answered(Messenger):
 
 
 def statements_of(
-    step: Callable, state: Any, inputs: Any, x: Any, leaves: list[Any], key: Array
+    step: Callable, state: Any, inputs: Any, x: Any, leaves: list[Any], batch: Any, key: Array
 ) -> tuple:
-    """The statements of a step, and the state that it returns; `leaves` are the arrays of x."""
+    """The statements of a step, and the state that it returns; `leaves` are the arrays of x, the
+    values of others are drawn for all of a batch.
+    """
     found: list[Statement] = []
 
     def answer(name: str, fn: Any, data: Any, infer: dict[str, Any]) -> Any:
@@ -74,7 +77,10 @@ def statements_of(
                 raise unknown_data(name)
         shapes = tuple(fn.batch_shape), tuple(fn.event_shape)
         found.append(Statement(name, *shapes, fn.support, fn.has_rsample, number, dict(infer)))
-        return fn.sample(jax.random.fold_in(key, len(found))) if data is None else data
+        if data is not None:
+            return data
+        wide = fn.expand(jnp.broadcast_shapes(fn.batch_shape, batch))
+        return wide.sample(jax.random.fold_in(key, len(found)))
 
     with Answered(answer, key):
         after = step(state, inputs, x)

@@ -78,7 +78,15 @@ class Steps:
             jax.tree.map(lambda leaf: leaf[0], self.sliced(t)) for t in (self.inputs, cleared_x)
         )
         key = jax.random.key(0)  # for values that nobody sees
-        found, after = statements_of(self.step, self.initial, inputs, x, jax.tree.leaves(x), key)
+        found, after = statements_of(
+            self.step,
+            self.wide(self.initial, self.batch),
+            inputs,
+            x,
+            jax.tree.leaves(x),
+            self.batch,
+            key,
+        )
         check_state(forms_of(self.initial), forms_of(after), self.event_dim)
         check_impute(self.observed is not None, found, self.impute)
         return replace(self, statements=found, after=after)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from pyro.distributions import Unit
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
@@ -50,8 +51,12 @@ class Answered(Messenger):
         raise inside_a_step(f"the parameter '{msg['name']}'")
 
 
-def statements_of(step: Callable, state: Any, inputs: Any, x: Any, leaves: list[Any]) -> tuple:
-    """The statements of a step, and the state that it returns; `leaves` are the arrays of x."""
+def statements_of(
+    step: Callable, state: Any, inputs: Any, x: Any, leaves: list[Any], batch: Any
+) -> tuple:
+    """The statements of a step, and the state that it returns; `leaves` are the arrays of x, the
+    values of others are drawn for all of a batch.
+    """
     found: list[Statement] = []
 
     def answer(name: str, fn: Any, data: Any, infer: dict[str, Any]) -> Any:
@@ -62,7 +67,9 @@ def statements_of(step: Callable, state: Any, inputs: Any, x: Any, leaves: list[
                 raise unknown_data(name)
         shapes = tuple(fn.batch_shape), tuple(fn.event_shape)
         found.append(Statement(name, *shapes, fn.support, fn.has_rsample, number, dict(infer)))
-        return fn.sample() if data is None else data
+        if data is not None:
+            return data
+        return fn.expand(torch.broadcast_shapes(fn.batch_shape, batch)).sample()
 
     with Answered(answer):
         after = step(state, inputs, x)

@@ -72,7 +72,9 @@ class Steps:
         with torch.no_grad():
             x = tree_map(lambda leaf: self._cleared(leaf, self.known), self.x)
             inputs, x = self.sliced(self.inputs)[0], self.sliced(x)[0]
-            found, after = statements_of(self.step, self.initial, inputs, x, leaves_of(x))
+            found, after = statements_of(
+                self.step, self.wide(self.initial, self.batch), inputs, x, leaves_of(x), self.batch
+            )
         check_state(forms_of(self.initial), forms_of(after), self.event_dim)
         check_impute(self.observed is not None, found, self.impute)
         return replace(self, statements=found, after=after)
@@ -239,8 +241,11 @@ def walk(
 ) -> Walk:
     """All steps at these values, drawing those that are None, in these batch shapes."""
     given = steps.given(values)
-    state, results = steps.initial, []
     dims = {s.name: len(s.event_shape) for s in steps.statements}
+    known = [v.shape[: v.ndim - 1 - dims[n]] for n, v in given.items() if v is not None]
+    batch = torch.broadcast_shapes(steps.batch, *known, *shapes.values())
+    state, results = steps.wide(steps.initial, batch), []
+    shapes = {name: batch for name, value in given.items() if value is None}
     for now in steps.slices(given):
         results.append(steps.one(state, now, shapes))
         state = results[-1].state

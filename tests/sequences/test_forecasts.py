@@ -100,6 +100,7 @@ def test_forecasts_of_linear_models_are_exact(
         assert np.allclose((upper - lower)[row].ravel(), 2 * 1.6449 * spread, rtol=0.1)
 
 
+@pytest.mark.slow("numpyro")
 def test_time_has_a_name_in_arviz(backend: Any) -> None:
     """Of paths of states and of data; the log-likelihood has one number for each sequence."""
     run = backend.run(*pair(backend, A2, latent=True))
@@ -249,3 +250,21 @@ def test_what_a_filter_refuses(lib: Any) -> None:
                 module.filtered(value, **options)
         with pytest.raises(ValueError, match="value of this path must have the shape"):
             module.filtered(value[:, :2])
+
+
+def test_a_recurrent_model_goes_on(rng: np.random.Generator) -> None:
+    """Draws of a VRNN behind each prefix: zeros and ones, not the data, also without a prefix."""
+    import torch
+
+    from pyro_dgm.evaluation import forecast
+    from pyro_dgm.models import VRNN
+
+    torch.manual_seed(0)
+    vrnn = VRNN(3, 2, T, hidden=4, features=4)
+    x = np.full((3, T, 3), np.nan)
+    for row, length in enumerate(LENGTHS):
+        x[row, :length] = rng.integers(0, 2, (length, 3))
+    found = forecast(vrnn, x, LENGTHS, horizon=HORIZON, num_draws=200)
+    draws = found.of("x")
+    assert draws.shape == (200, 3, HORIZON, 3) and found.of("z").shape == (200, 3, HORIZON, 2)
+    assert set(np.unique(draws)) == {0.0, 1.0} and (abs(draws.mean(0) - 0.5) < 0.4).all()

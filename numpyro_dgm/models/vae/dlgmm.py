@@ -7,6 +7,7 @@ y_n) = posterior(encoder(x_n, y_n)).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -94,7 +95,8 @@ class DLGMM(eqx.Module):
         self.encoder = MLP(x_dim + num_classes, hidden, key=keys[0])
         self.decoder = MLP(z_dim, hidden[::-1], key=keys[1])
         self.stick_encoder = MLP(x_dim, hidden, key=keys[2])
-        self.sticks = Kumaraswamy(num_classes - 1, context_shape=hidden[-1], key=keys[3])
+        family: Any = Kumaraswamy
+        self.sticks = family(num_classes - 1, context_shape=hidden[-1], key=keys[3])
         self.posterior = DiagonalNormal(z_dim, context_shape=hidden[-1], key=keys[4])
         self.prior = prior or DiagonalNormal(z_dim, context_shape=Labels(num_classes), key=keys[5])
         self.likelihood = likelihood or Bernoulli(x_dim, context_shape=hidden[0], key=keys[6])

@@ -7,6 +7,7 @@ encoder(x_n)), prior_l(h)): it says by how much it differs from the prior.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -103,7 +104,8 @@ class HierarchicalVAE(eqx.Module):
         likelihood: Conditional | None = None,
         key: Array,
     ) -> None:
-        shape, z_dims = check_shape("x_shape", x_shape), check_sizes("z_dims", z_dims, least=1)
+        shape: Any = check_shape("x_shape", x_shape)
+        z_dims = check_sizes("z_dims", z_dims, least=1)
         is_image, width = len(shape) == 3, check_count("width", width)
         if len(shape) not in (1, 3):
             refuse("x_shape", "a size or (channels, height, width)", x_shape)
@@ -168,4 +170,5 @@ class HierarchicalVAE(eqx.Module):
 
     def _down(self) -> list[tuple[int, _Layer]]:
         """The layers from the top on, with their numbers."""
-        return list(enumerate(register("layers", self.layers), 1))[::-1]
+        layers: Any = self.layers
+        return list(enumerate(register("layers", layers), 1))[::-1]

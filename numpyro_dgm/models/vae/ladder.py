@@ -6,6 +6,8 @@ evidence[L](d_L), q(zl_n | zm_n, x_n) = merge(evidence[l](d_l), p(zl_n | zm_n)),
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -78,8 +80,8 @@ class LadderVAE(eqx.Module):
         self.evidence = [DiagonalNormal(z, context_shape=last, key=next(down[0])) for z in z_dims]
         self.decoders = [MLP(z, hidden, key=next(down[1])) for z in z_dims[1:]]
         self.priors = [
-            DiagonalNormal(z, context_shape=network.out_dim, key=next(down[2]))
-            for z, network in zip(z_dims, self.decoders)
+            DiagonalNormal(z, context_shape=hidden[-1] if hidden else above, key=next(down[2]))
+            for z, above in pairwise(z_dims)
         ]
         keys = jax.random.split(next(down[3]))
         self.prior = StandardNormal(z_dims[-1])
@@ -108,8 +110,9 @@ class LadderVAE(eqx.Module):
             raise ValueError(
                 f"The guide infers z1 from data: call it with x of shape (batch, {self.x_dim})."
             )
-        encoders = register("encoders", self.encoders)
-        evidence, down = register("evidence", self.evidence), self._down()
+        parts: Any = (self.encoders, self.evidence)
+        encoders, evidence = register("encoders", parts[0]), register("evidence", parts[1])
+        down = self._down()
         with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
             found, features = [], x
             for encoder, own in zip(encoders, evidence):
@@ -122,5 +125,7 @@ class LadderVAE(eqx.Module):
 
     def _down(self) -> list[tuple[int, tuple[MLP, Conditional]]]:
         """The layers below the top, from there on: their number, network and prior."""
-        parts = zip(register("decoders", self.decoders), register("priors", self.priors))
+        decoders: Any = self.decoders
+        priors: Any = self.priors
+        parts = zip(register("decoders", decoders), register("priors", priors))
         return list(enumerate(parts, 1))[::-1]

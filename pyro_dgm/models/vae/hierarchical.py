@@ -7,6 +7,7 @@ encoder(x_n)), prior_l(h)): it says by how much it differs from the prior.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyro
 import torch
@@ -86,7 +87,8 @@ class HierarchicalVAE(nn.Module):
         likelihood: Conditional | None = None,
     ) -> None:
         super().__init__()
-        shape, z_dims = check_shape("x_shape", x_shape), check_sizes("z_dims", z_dims, least=1)
+        shape: Any = check_shape("x_shape", x_shape)
+        z_dims = check_sizes("z_dims", z_dims, least=1)
         is_image, width = len(shape) == 3, check_count("width", width)
         if len(shape) not in (1, 3):
             refuse("x_shape", "a size or (channels, height, width)", x_shape)
@@ -118,7 +120,7 @@ class HierarchicalVAE(nn.Module):
         decoder = register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with pyro.plate("data", number := num_data(x, self.x_shape, size)):
-            h = self.layers[0].inject.weight.new_ones(number, self.width)
+            h = next(self.parameters()).new_ones(number, self.width)
             for index, layer in layers:
                 z = pyro.sample(f"z{index}", layer.prior(h))
                 h = layer.onward(h, z, len(layers) ** -0.5)
@@ -145,4 +147,5 @@ class HierarchicalVAE(nn.Module):
 
     def _down(self) -> list[tuple[int, _Layer]]:
         """The layers from the top on, with their numbers."""
-        return list(enumerate(register("layers", self.layers), 1))[::-1]
+        layers: Any = self.layers
+        return list(enumerate(register("layers", layers), 1))[::-1]

@@ -6,6 +6,8 @@ evidence[L](d_L), q(zl_n | zm_n, x_n) = merge(evidence[l](d_l), p(zl_n | zm_n)),
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import pyro
 from torch import Tensor, nn
@@ -63,8 +65,8 @@ class LadderVAE(nn.Module):
         self.evidence = nn.ModuleList(DiagonalNormal(z, context_shape=last) for z in z_dims)
         self.decoders = nn.ModuleList(MLP(z, hidden) for z in z_dims[1:])
         self.priors = nn.ModuleList(
-            DiagonalNormal(z, context_shape=network.out_dim)
-            for z, network in zip(z_dims, self.decoders)
+            DiagonalNormal(z, context_shape=hidden[-1] if hidden else above)
+            for z, above in pairwise(z_dims)
         )
         self.prior = StandardNormal(z_dims[-1])
         self.decoder = MLP(z_dims[0], hidden[::-1])
@@ -92,8 +94,9 @@ class LadderVAE(nn.Module):
             raise ValueError(
                 f"The guide infers z1 from data: call it with x of shape (batch, {self.x_dim})."
             )
-        encoders = register("encoders", self.encoders)
-        evidence, down = register("evidence", self.evidence), self._down()
+        parts: Any = (self.encoders, self.evidence)
+        encoders, evidence = register("encoders", parts[0]), register("evidence", parts[1])
+        down = self._down()
         with pyro.plate("data", num_data(x, (self.x_dim,), size)):
             found, features = [], x
             for encoder, own in zip(encoders, evidence):
@@ -106,5 +109,7 @@ class LadderVAE(nn.Module):
 
     def _down(self) -> list[tuple[int, tuple[MLP, Conditional]]]:
         """The layers below the top, from there on: their number, network and prior."""
-        parts = zip(register("decoders", self.decoders), register("priors", self.priors))
+        decoders: Any = self.decoders
+        priors: Any = self.priors
+        parts = zip(register("decoders", decoders), register("priors", priors))
         return list(enumerate(parts, 1))[::-1]

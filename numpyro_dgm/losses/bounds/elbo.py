@@ -121,7 +121,7 @@ class ELBO(Term):
         super().__init__()
         self.enumerate = check_names(enumerate)
         self.given = check_given(given)
-        self.name = named("ELBO", self.given)
+        self.name = named(type(self).name, self.given)
         check_flag("analytic_kl", analytic_kl)
         self.beta = check_site_weights("beta", beta)
         self.free_bits = check_site_weights("free_bits", free_bits)

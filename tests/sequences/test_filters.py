@@ -115,3 +115,23 @@ def test_lengths(backend: Any) -> None:
             assert not part[row::2, length:].any()
         assert not found.draws["z"][:, row::2, length:].any()
         assert not found.resampled[row::2, length - 1 :].any()
+
+
+def test_refusals(backend: Any) -> None:
+    """Bad arguments, in one sentence each, before anything runs."""
+    run = backend.run(*linear_gaussian(backend, A1, optimal=False))
+    for settings, sentence in (
+        ({"num_particles": 0}, "num_particles must be an integer of at least 1, got 0"),
+        ({"chunk_size": 1.5}, "chunk_size must be an integer of at least 1, got 1.5"),
+        ({"resample": 2}, "resample must be 'always', 'never' or a share of the particles"),
+        ({"scheme": "alias"}, "scheme must be one of"),
+        ({"bootstrap": "yes"}, "bootstrap must be True or False, got 'yes'"),
+        ({"progress": 3}, "progress must be True or False, got 3"),
+        ({"probs": (0.5, 1.5)}, r"probs must be a number in \[0, 1\]"),
+        ({"seed": "0"}, "seed must be an integer"),
+    ):
+        for name in ("particle_filter", "particle_smoother"):
+            with pytest.raises(ValueError, match=sentence):
+                getattr(backend.evaluation, name)(run, X1[None], **settings)
+    with pytest.raises(ValueError, match="num_draws must be an integer of at least 1, got 0"):
+        backend.evaluation.particle_smoother(run, X1[None], num_draws=0)

@@ -144,6 +144,54 @@ def test_padded_batches_and_twins(scheme: str) -> None:
         np.testing.assert_allclose(gradient, twin[2][name], rtol=1e-10, atol=1e-12)
 
 
+def test_a_dmm_by_its_steps(torch_x64: None) -> None:
+    """The networks of a DMM, whose path is one site, as steps: the same weights of the same paths,
+    NaN in the padding."""
+    import pyro
+    import torch
+
+    from pyro_dgm.joints import Joints
+    from pyro_dgm.joints.handlers import GivenDraws
+    from pyro_dgm.models import DMM
+    from pyro_dgm.nn import without_padding
+    from pyro_dgm.sequences import unroll
+    from pyro_dgm.sequences.filtering import filtered
+    from pyro_dgm.sequences.pairs import step_pair
+
+    dmm = DMM(3, 2, 4, hidden=8, features=8)
+    prior, posterior, emission = dmm.prior, dmm.posterior, dmm.likelihood.conditional
+
+    def model(x: Any, lengths: Any) -> None:
+        def step(z: Any, inputs: Any, x_t: Any) -> Any:
+            z = pyro.sample("z", prior.after(z, None))
+            pyro.sample("x", emission(dmm.decoder(z)), obs=x_t)
+            return z
+
+        with pyro.plate("data", len(x)):
+            unroll(step, prior.start, x, lengths=lengths)
+
+    def guide(x: Any, lengths: Any) -> None:
+        def step(z: Any, features: Any, x_t: Any) -> Any:
+            return pyro.sample("z", posterior.after(z, features))
+
+        features = dmm.encoder(without_padding(x, lengths), lengths)
+        with pyro.plate("data", len(x)):
+            unroll(step, posterior.start, x, inputs=features, lengths=lengths)
+
+    x, lengths = torch.bernoulli(torch.full((4, 4, 3), 0.4)), torch.as_tensor(LENGTHS)
+    x[1, 1:] = torch.nan
+    with torch.no_grad():
+        never = check_resampling("never", "multinomial")
+        pair = step_pair(model, guide, (x, lengths))
+        found, z = filtered(pair, 3, never, lambda now: now.step.values["z"])
+        log_w = []
+        for path in z.movedim(0, -2):  # of one particle
+            with GivenDraws({"z": path}):
+                log_w.append(Joints(dmm.model, dmm.guide, (x, lengths)).inference().log_w[0])
+    expected = torch.logsumexp(torch.stack(log_w), 0) - np.log(3)
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
 @pytest.mark.slow("numpyro")
 @pytest.mark.long("numpyro")
 def test_engines(backend: Any) -> None:

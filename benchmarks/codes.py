@@ -168,8 +168,9 @@ def picture() -> None:
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.3))
     titles = ("Gaussian VAE", "VQ-VAE, uniform prior", "VQ-VAE, PixelCNN prior")
     for axis, title, file, (_, which) in zip(axes, titles, files, shown, strict=True):
-        images = np.load(file)[which].reshape(8, 8, 8, 8)  # rows, columns, height, width
-        axis.imshow(images.swapaxes(1, 2).reshape(64, 64), cmap="gray")
+        images = np.pad(np.load(file)[which][:, 0], ((0, 0), (1, 1), (1, 1)), constant_values=0.4)
+        grid = images.reshape(8, 8, 10, 10).swapaxes(1, 2)  # rows, height, columns, width
+        axis.imshow(grid.reshape(80, 80), cmap="gray")
         axis.set_title(title)
         axis.set_axis_off()
     figure.tight_layout()

@@ -29,16 +29,20 @@ from dgm_core.members import grouped, per_member
 from dgm_core.plots import reconstructions, swaps
 from dgm_core.representation import linear_probe
 from dgm_core.results import format_table
+from pyro_dgm.conditionals import Categorical
 from pyro_dgm.evaluation import (
     class_probabilities,
     collapse,
+    fit_prior,
     latents,
     log_likelihood,
+    log_weights,
     predict,
     swap,
 )
-from pyro_dgm.losses import ELBO, NLL, sub_sampled
-from pyro_dgm.models import M2, MLVAE, MMVAE, MVAE, VAE, LadderVAE
+from pyro_dgm.evaluation import codes as code_maps
+from pyro_dgm.losses import ELBO, NLL, Commitment, sub_sampled
+from pyro_dgm.models import M2, MLVAE, MMVAE, MVAE, VAE, VQVAE, LadderVAE
 from pyro_dgm.training import Adam, fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests
@@ -234,3 +238,32 @@ for by, name in (("guide", "q(y | x)"), ("bayes", "p(y | x) by Bayes' rule")):
     p = class_probabilities(run, test, by=by, num_draws=2 if FAST else 20)
     rows.append({"classifier": name, "error": f"{(p.argmax(1) != truth).mean():.3f}"})
 print(format_table(rows))
+
+# %% [markdown]
+# ## A codebook
+#
+# The **VQ-VAE** puts a code, one of $K$ vectors, in the place of each vector of the encoder. The
+# bound is $\log p(x \mid z)$ less $\ln K$ for each position: a uniform prior does not know which
+# codes are used. A prior over their numbers is fitted afterwards, by one call, and the bound gains
+# what it knows. **Perplexity** says how many codes are in use.
+
+# %%
+vq = VQVAE(64, 8, 32, positions=4, hidden=(100,))
+run = fit(
+    vq.model,
+    vq.guide,
+    x,
+    loss=ELBO() + 64.0 * Commitment("z", 0.25),
+    optim=Adam(2e-3),
+    num_epochs=EPOCHS,
+    batch_size=100,
+    progress=False,
+)
+prior = Categorical(4, 32)
+better = fit_prior(run, x, prior, num_epochs=EPOCHS, optim=Adam(1e-2), progress=False)
+rows = [
+    {"prior": name, "bound": f"{log_weights(own, test, num_particles=1).mean():.2f}"}
+    for name, own in (("uniform", run), ("learned", better))
+]
+print(format_table(rows))
+print(code_maps(run, x)["z"].use)

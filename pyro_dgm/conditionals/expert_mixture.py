@@ -1,10 +1,12 @@
 """A mixture of normal distributions whose draws have pathwise gradients."""
 
+from math import log, pi
 from typing import Any, ClassVar
 
 import torch
-from pyro.distributions import Categorical, Normal, TorchDistribution, constraints
+from pyro.distributions import Categorical, TorchDistribution, constraints
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -77,20 +79,24 @@ class ExpertMixture(TorchDistribution):
         else:
             k = self.k.expand(shape)
         dim = len(self.event_shape)
-        index = k[(..., *[None] * (1 + dim))].expand(*shape, 1, *self.event_shape)
+        chosen = one_hot(k, self.log_weights.shape[-1]).to(self.loc.dtype)
         loc, scale = (
-            x.expand(*shape, *x.shape[x.ndim - 1 - dim :]).gather(len(shape), index)
+            torch.einsum("...s,...sd->...d", chosen, x.flatten(-dim)).unflatten(
+                -1, self.event_shape
+            )
             for x in (self.loc, self.scale)
         )
         noise = torch.randn(shape + self.event_shape, dtype=loc.dtype, device=loc.device)
-        return loc.squeeze(len(shape)) + scale.squeeze(len(shape)) * noise
+        return loc + scale * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log sum_s w_s N(value; loc_s, scale_s^2): (*batch, *event) -> (*batch,)."""
         dim = len(self.event_shape)
         wide = value.unsqueeze(value.ndim - dim)
-        scores = Normal(self.loc, self.scale, validate_args=False).log_prob(wide)
-        scores = scores.flatten(-dim).sum(-1) + self.log_weights
+        deviation = ((wide - self.loc) * self.scale.reciprocal()).flatten(-dim)
+        size = 0.5 * log(2 * pi) * deviation.shape[-1]
+        constant = self.log_weights - self.scale.log().flatten(-dim).sum(-1) - size
+        scores = constant - 0.5 * deviation.square().sum(-1)
         return scores.logsumexp(-1).expand(
             torch.broadcast_shapes(scores.shape[:-1], self.batch_shape)
         )

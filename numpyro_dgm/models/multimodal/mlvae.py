@@ -118,7 +118,7 @@ class MLVAE(eqx.Module):
         seen, made = features_of(self.encoder), features_of(self.decoder)
         self.group_encoder = group_encoder
         if group_encoder is not None:
-            (seen_content,) = check_counts(group_features=group_features)
+            seen_content: Any = check_counts(group_features=group_features)[0]
         else:
             seen_content = seen
         self.content = content or DiagonalNormal(

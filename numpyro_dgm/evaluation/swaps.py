@@ -40,7 +40,7 @@ def swap(
             are named, so that nothing is exchanged.
 
     Example:
-        >>> from numpyro_dgm import MLVAE
+        >>> from numpyro_dgm.models import MLVAE
         >>> import jax
         >>> mlvae = MLVAE(4, 2, 1, hidden=(8,), key=jax.random.key(0))
         >>> swap(mlvae, np.ones((3, 2, 4)), sites="content")["x"].shape

@@ -40,7 +40,7 @@ def swap(
             are named, so that nothing is exchanged.
 
     Example:
-        >>> from pyro_dgm import MLVAE
+        >>> from pyro_dgm.models import MLVAE
         >>> mlvae = MLVAE(4, 2, 1, hidden=(8,))
         >>> swap(mlvae, np.ones((3, 2, 4)), sites="content")["x"].shape
         (3, 3, 2, 4)

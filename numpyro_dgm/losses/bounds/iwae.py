@@ -5,7 +5,6 @@ tends to log p(x).
 """
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_choice, check_count, check_flag, check_flag_or_none
@@ -74,7 +73,7 @@ class WeightBound(Term):
                 "enumerate them as well, or leave it out."
             )
         log_w = joint.log_parts() - joint.log_shares  # (num_values, num_particles, *sizes)
-        each = iwae_bound(jnp.moveaxis(log_w, 1, 0))
+        each = iwae_bound(log_w.swapaxes(0, 1))
         return bound_per_datum(joint, expectation(joint.log_shares[:, 0], each), whole)
 
     def surrogate(

@@ -67,7 +67,7 @@ class WeightBound(Term):
                 "enumerate them as well, or leave it out."
             )
         log_w = joint.log_parts() - joint.log_shares  # (num_values, num_particles, *sizes)
-        each = iwae_bound(log_w.movedim(1, 0))
+        each = iwae_bound(log_w.swapaxes(0, 1))
         return bound_per_datum(joint, expectation(joint.log_shares[:, 0], each), whole)
 
     def surrogate(

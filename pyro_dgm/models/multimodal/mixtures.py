@@ -42,6 +42,7 @@ class MMVAE(Multimodal):
         Shi, Siddharth, Paige & Torr (2019), arXiv:1911.03393.
 
     Example:
+        >>> import torch
         >>> from pyro_dgm.losses import ELBO
         >>> mmvae = MMVAE({"left": 32, "right": 32}, 2, hidden=(20,))
         >>> loss, halves = ELBO(enumerate="component"), torch.ones(5, 32)

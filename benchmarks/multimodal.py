@@ -34,11 +34,12 @@ from pyro_dgm.evaluation import log_likelihood
 from pyro_dgm.losses import ELBO, jmvae, sub_sampled
 from pyro_dgm.models import JMVAE, MMVAE, MVAE, MoPoE
 
-NOTE = """Three views of digits, one seed, 60 epochs, two cores shared with other processes. The product
+NOTE = """\
+Three views of digits, one seed, 60 epochs, two cores shared with other processes. The product
 (MVAE) is ahead of the mixtures in log p(all) and log p(zer), the mixtures in coherence; JMVAE is
-ahead in log p(all) and in the conditional. That log p(zer | others) of the MVAE is estimated below
-its log p(zer) says that 200 particles are few for its sharp joint posterior: the difference of two
-lower bounds is no bound. The ratio of the step is that of a run without compilation."""
+ahead in log p(all) and in the conditional. For the MVAE log p(zer | others) is estimated below
+log p(zer): too few particles or a poor fit may be why, which was not looked into (the difference of
+two lower bounds is no bound). The step is one without compilation."""
 HERE = Path(__file__).parent / "results" / "multimodal"
 VIEWS = ("kar", "fou", "zer")
 MODELS = {

@@ -192,7 +192,7 @@ def test_who_sees_what(lib: Any, name: str, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.long("[numpyro")
-@pytest.mark.slow("[pyro")
+@pytest.mark.slow
 def test_training_in_parts(lib: Any, rng: np.random.Generator, tmp_path: Any) -> None:
     """A bound and a comparison of free-running draws in one loss; a run that was interrupted ends
     in the numbers of one that was not.

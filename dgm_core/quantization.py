@@ -54,7 +54,7 @@ def check_levels(levels: Any, dim: int) -> tuple[int, ...]:
     found = (levels,) * dim if isinstance(levels, int) else check_shape("levels", levels)
     if len(found) != dim:
         raise ValueError(
-            f"levels must give one number for each of the {dim} entries of a code, got {levels!r}."
+            f"levels must be one number for each of the {dim} entries of a code, got {levels!r}."
         )
     return tuple(check_count("levels", level, 3) for level in found)
 

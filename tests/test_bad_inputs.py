@@ -30,6 +30,7 @@ TABLES: tuple[Callable[[Twin], Iterable[Row]], ...] = (
 ELSEWHERE = {
     "AdversarialTerm",
     "AutoregressiveDistribution",
+    "CodePrior",
     "Constraint",
     "Divergence",
     "Evaluation",
@@ -39,6 +40,7 @@ ELSEWHERE = {
     "Kernel",
     "Loss",
     "NonFiniteError",
+    "Quantized",
     "Run",
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.bad_inputs.base import BAD, Row, Twin
 from tests.bad_inputs.over_time import OVER_TIME
+from tests.bad_inputs.quantized import QUANTIZED
 
 CONTEXT = {"context_shape": "context"}
 HIDDEN = {"hidden": "sizes", "activation": "word"}
@@ -24,6 +25,7 @@ SPECTRAL = {"activation": "word", "spectral_norm": "flag"}
 
 CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     **OVER_TIME,
+    **QUANTIZED,
     "Labels": ((3,), {"num_classes": "count"}),
     "Pooled": (
         (lambda x: x, lambda x: x),
@@ -50,6 +52,7 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "hidden_channels": "sizes",
             "out_dim": "count",
             "activation": "word",
+            "out_channels": "count",
         },
     ),
     "ConvDecoder": (

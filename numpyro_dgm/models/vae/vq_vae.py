@@ -110,7 +110,8 @@ class VQVAE(eqx.Module):
         shape: tuple[int, ...]
         self.x_shape = check_shape("x_dim", x_dim)
         is_image = len(self.x_shape) == 3
-        hidden = check_sizes("hidden", hidden or ((32, 64) if is_image else (200, 200)), least=1)
+        usual = (32, 64) if is_image else (200, 200)
+        hidden = check_sizes("hidden", usual if hidden is None else hidden, least=1)
         check_network("encoder", encoder)
         check_network("decoder", decoder)
         check_conditionals(prior=prior, likelihood=likelihood)

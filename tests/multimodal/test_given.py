@@ -10,6 +10,7 @@ from tests.multimodal.pairs import data_of, exact
 from tests.multimodal.toys import C2, OTHER
 
 
+@pytest.mark.slow("numpyro-other")
 @pytest.mark.parametrize("toy", [C2, OTHER], ids=["C2", "other"])
 def test_conditional_likelihoods(lib: Any, toy: Any, x64: None) -> None:
     """With exact guides log p(b | a) comes out without noise, from weights and from sums."""

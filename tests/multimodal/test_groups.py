@@ -47,6 +47,7 @@ def exact(lib: Any, spread: float = SPREAD, noise: float = NOISE) -> Any:
     return build("models", "MLVAE", 1, 1, 1, hidden=(), style_sees_content=True, **parts)
 
 
+@pytest.mark.slow("numpyro")
 def test_c4(lib: Any, x64: None) -> None:
     """Evidence and content of groups of 1, 2, 3 and no members in one batch, without noise."""
     mlvae, evaluation = exact(lib), lib.package.evaluation
@@ -177,6 +178,7 @@ def test_subsampled_groups_train(lib: Any) -> None:
         lib.trace(pair.guide)
 
 
+@pytest.mark.slow("numpyro")
 def test_swap(lib: Any, x64: None) -> None:
     """Row i and column j: the content of group i with the styles of group j, by hand; the diagonal
     is the reconstruction; all else is refused."""

@@ -39,14 +39,14 @@ class PixelBlocks(eqx.Module):
     first_bias: Array
     second_bias: Array
     given: Array | None
-    v_down: Array | None
-    h_down: Array | None
-    v_up: Array | None
-    h_up: Array | None
-    v_down_bias: Array | None
-    h_down_bias: Array | None
-    v_up_bias: Array | None
-    h_up_bias: Array | None
+    v_down: Any
+    h_down: Any
+    v_up: Any
+    h_up: Any
+    v_down_bias: Any
+    h_down_bias: Any
+    v_up_bias: Any
+    h_up_bias: Any
     num_layers: int = eqx.field(static=True)
     num_blocks: int = eqx.field(static=True)
     is_last: bool = eqx.field(static=True)

@@ -143,7 +143,7 @@ class PixelScales(eqx.Module):
             context = coarse(context)
         return caches
 
-    def enter(self, caches: dict[str, Any], index: int, last: Array) -> dict[str, Any]:
+    def enter(self, caches: dict[str, Any], index: Array, last: Array) -> dict[str, Any]:
         """The caches at the beginning of row `index`, given the last pixel (batch, in_channels) of
         the row before: v, and what h sees of the rows above.
         """

@@ -52,6 +52,8 @@ class PixelScales(nn.Module):
         torch.Size([7, 8, 8, 4])
     """
 
+    scales: Any  # a list of PixelBlocks
+
     def __init__(
         self,
         in_channels: int,

@@ -29,10 +29,7 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     **OVER_TIME,
     **QUANTIZED,
     "Labels": ((3,), {"num_classes": "count"}),
-    "Pooled": (
-        (lambda x: x, lambda x: x),
-        {"row_network": "function", "out_network": "function"},
-    ),
+    "Pooled": ((len, len), {"row_network": "function", "out_network": "function"}),
     # networks
     "MLP": (
         (3, (8,)),

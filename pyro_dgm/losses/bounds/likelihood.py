@@ -3,7 +3,7 @@ reconstruction under the guide.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, logsumexp
 
 from dgm_core.arguments import check_count, check_flag_or_none
 from dgm_core.enumeration import check_names, no_labels, parts_of_observation
@@ -134,4 +134,4 @@ def label_score(joint: InferenceJoint, site: str) -> Tensor:
     labeled = ~joint.counts(drawn)[:1]
     same = joint.entries(drawn)[..., 0] == joint.entries(observed)[:1, ..., 0]
     log_q = torch.where(same | ~labeled, joint.score(drawn), -torch.inf)
-    return torch.where(labeled, by_guided(log_q, enumeration).logsumexp(0), 0.0)
+    return torch.where(labeled, logsumexp(by_guided(log_q, enumeration), 0), 0.0)

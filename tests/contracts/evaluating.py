@@ -87,8 +87,8 @@ def drawn(joints: Any, loss: Any) -> Drawn:
 
 
 def in_numpyro(loss: Any, programs: Programs) -> tuple[Evaluated, float, Drawn]:
-    """0.5 loss + 2.0 loss; the value per datum of the loss alone, without gradients, where the
-    plate declares half the data size; and the draws. All of one compiled function.
+    """0.5 loss + 2.0 loss, the value per datum where the plate declares half the data size, and
+    the draws; all of one trace.
     """
     backend = NumPyroBackend()
     model, guide = programs.make(backend)
@@ -102,15 +102,14 @@ def in_numpyro(loss: Any, programs: Programs) -> tuple[Evaluated, float, Drawn]:
     def total(params: Any, weights: Any, x: Any) -> Any:
         given = {name: {**state, "weights": weights[name]} for name, state in states.items()}
 
-        def evaluate(loss: Any, params: Any, states: Any, kwargs: Any) -> Any:
-            settings = {"step": STEP, "states": states, "update": True}
+        def evaluate(loss: Any, kwargs: Any) -> Any:
+            settings = {"step": STEP, "states": given, "update": True}
             return loss.evaluate(key, params, model, guide, (x,), kwargs, **settings)
 
-        out = evaluate(twice, params, given, programs.kwargs)
+        out = evaluate(twice, programs.kwargs)
         sizes.append(out.data_size)
         after = {name: state["weights"] for name, state in out.states.items()}
-        fixed = (jax.lax.stop_gradient(params), jax.lax.stop_gradient(given))
-        alone = evaluate(loss, *fixed, half).per_datum
+        alone = evaluate(loss, half).per_datum
         return out.loss, (out.per_datum, out.terms, after, alone, drawn(joints[-1], loss))
 
     sizes: list[int] = []

@@ -54,10 +54,10 @@ class Conditioned:
         if other is None:
             return program
         drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
-        trace = other.guide_at(drawn, key)
+        trace = other._guide_at(drawn, key)
         return StatedBy(program, {name: site["fn"] for name, site in random_sites(trace).items()})
 
-    def guide_at(self, drawn: Mapping[str, Any], key: Any) -> Trace:
+    def _guide_at(self, drawn: Mapping[str, Any], key: Any) -> Trace:
         """A run of the guide at given draws."""
         mine: Any = self
         guide = GivenDraws(mine.guide, drawn)

@@ -47,7 +47,8 @@ class Categorical(Parametric):
         context_shape: ContextShape = 0,
     ) -> None:
         num_classes = check_count("num_classes", num_classes, 2)
-        single, dim = dim == (), dim or 1
+        single = dim == ()
+        dim = 1 if single else dim
         super().__init__(dim, num_classes * size_of(dim), context_shape=context_shape)
         self.event_shape = () if single else self.event_shape
         self.num_classes = num_classes

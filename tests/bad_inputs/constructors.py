@@ -13,6 +13,7 @@ from tests.bad_inputs.base import BAD, Row, Twin
 from tests.bad_inputs.modalities import MODALITIES
 from tests.bad_inputs.over_time import OVER_TIME
 from tests.bad_inputs.quantized import QUANTIZED
+from tests.bad_inputs.structured import STRUCTURED
 
 CONTEXT = {"context_shape": "context"}
 HIDDEN = {"hidden": "sizes", "activation": "word"}
@@ -28,6 +29,7 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     **MODALITIES,
     **OVER_TIME,
     **QUANTIZED,
+    **STRUCTURED,
     "Labels": ((3,), {"num_classes": "count"}),
     "Pooled": ((len, len), {"row_network": "function", "out_network": "function"}),
     # networks
@@ -118,12 +120,11 @@ CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         (2,),
         {"dim": "shape", **CONTEXT, "df": "positive or none", "min_scale": "share"},
     ),
-    "Bernoulli": ((2,), {"dim": "shape", **CONTEXT}),
-    "ContinuousBernoulli": ((2,), {"dim": "shape", **CONTEXT}),
     "Beta": ((2,), {"dim": "shape", **CONTEXT, "min_concentration": "share"}),
     "Kumaraswamy": ((2,), {"dim": "shape", **CONTEXT, "min_concentration": "share"}),
     "LogitNormal": ((2,), {"dim": "shape", **CONTEXT, "min_scale": "share"}),
-    "Categorical": ((2, 3), {"dim": "shape", "num_classes": "count", **CONTEXT}),
+    **dict.fromkeys(("Bernoulli", "ContinuousBernoulli"), ((2,), {"dim": "shape", **CONTEXT})),
+    "Categorical": ((2, 3), {"dim": "shape or class", "num_classes": "count", **CONTEXT}),
     "DiscretizedLogisticMixture": (
         (2,),
         {

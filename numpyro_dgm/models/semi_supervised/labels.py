@@ -9,7 +9,7 @@ from numpyro import distributions as dist
 
 from dgm_core.contexts import Labels, check_context
 from numpyro_dgm.conditionals import Categorical, Conditional
-from numpyro_dgm.models.parts import check_fit, num_data
+from numpyro_dgm.models.parts import check_conditionals, check_fit, num_data
 from numpyro_dgm.nn import register
 from numpyro_dgm.nn.contexts import one_hot
 from numpyro_dgm.nn.requirements import require
@@ -51,6 +51,7 @@ def check_class_prior(prior: Conditional | None, num_classes: int) -> None:
     """Raise a ValueError unless `prior`, if given, is one of so many classes."""
     if prior is None:
         return
+    check_conditionals(class_prior=prior)
     check_fit("class_prior", prior, (), 0)
     if not isinstance(prior, Categorical) or prior.num_classes != num_classes:
         raise ValueError(

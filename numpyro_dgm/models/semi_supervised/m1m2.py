@@ -10,7 +10,7 @@ import jax
 import numpyro
 from jax import Array
 
-from dgm_core.arguments import check_counts, check_instance
+from dgm_core.arguments import check_count, check_counts, check_instance, check_sizes
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal
 from numpyro_dgm.models.parts import check_fit, outline
 from numpyro_dgm.models.semi_supervised.labels import (
@@ -83,6 +83,8 @@ class M1M2(eqx.Module):
         key: Array,
     ) -> None:
         x_dim, z1_dim, z2_dim = check_counts(x_dim=x_dim, z1_dim=z1_dim, z2_dim=z2_dim)
+        num_classes = check_count("num_classes", num_classes, 2)
+        hidden = check_sizes("hidden", hidden)
         if m1 is not None:
             check_instance("m1", m1, VAE, f"a VAE({x_dim}, {z1_dim})")
         if m2 is not None:

@@ -5,8 +5,8 @@ reconstruction under the guide.
 import torch
 from torch import Tensor, logsumexp
 
-from dgm_core.arguments import check_count, check_flag_or_none
-from dgm_core.enumeration import check_names, no_labels, parts_of_observation
+from dgm_core.arguments import check_count, check_flag_or_none, check_name
+from dgm_core.enumeration import no_labels, parts_of_observation
 from dgm_core.terms import written
 from pyro_dgm.joints.by_value import by_guided
 from pyro_dgm.joints.inference import InferenceJoint
@@ -61,7 +61,7 @@ class NLL(Term):
         super().__init__()
         self.site = site
         if site is not None:
-            self.name, self.enumerate = f"NLL({site})", check_names(site)
+            self.name, self.enumerate = f"NLL({site})", (check_name("site", site),)
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         if self.site is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dgm_core.contexts import Labels, check_context
 from pyro_dgm.conditionals import Categorical, Conditional
-from pyro_dgm.models.parts import check_fit, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, num_data
 from pyro_dgm.nn import register
 from pyro_dgm.nn.contexts import one_hot
 from pyro_dgm.nn.requirements import require
@@ -51,6 +51,7 @@ def check_class_prior(prior: Conditional | None, num_classes: int) -> None:
     """Raise a ValueError unless `prior`, if given, is one of so many classes."""
     if prior is None:
         return
+    check_conditionals(class_prior=prior)
     check_fit("class_prior", prior, (), 0)
     if not isinstance(prior, Categorical) or prior.num_classes != num_classes:
         raise ValueError(

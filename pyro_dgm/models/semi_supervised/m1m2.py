@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_counts, check_instance
+from dgm_core.arguments import check_count, check_counts, check_instance, check_sizes
 from pyro_dgm.conditionals import Conditional, DiagonalNormal
 from pyro_dgm.models.parts import check_fit
 from pyro_dgm.models.semi_supervised.labels import (
@@ -73,6 +73,8 @@ class M1M2(nn.Module):
     ) -> None:
         super().__init__()
         x_dim, z1_dim, z2_dim = check_counts(x_dim=x_dim, z1_dim=z1_dim, z2_dim=z2_dim)
+        num_classes = check_count("num_classes", num_classes, 2)
+        hidden = check_sizes("hidden", hidden)
         if m1 is not None:
             check_instance("m1", m1, VAE, f"a VAE({x_dim}, {z1_dim})")
         if m2 is not None:

@@ -50,8 +50,9 @@ class PixelCNNPlusPlus(Pixels):
         Salimans et al. (2017), arXiv:1701.05517; Ramachandran et al. (2017), arXiv:1704.06001.
 
     Example:
+        >>> import torch
         >>> pixels = PixelCNNPlusPlus((3, 4, 4), hidden_channels=2, num_layers=1, num_scales=2)
-        >>> pixels().log_prob(pixels().sample((7,))).shape
+        >>> pixels().log_prob(torch.zeros(7, 3, 4, 4)).shape
         torch.Size([7])
     """
 

@@ -43,7 +43,7 @@ class M1(VAE):
         Kingma, Rezende, Mohamed & Welling (2014), arXiv:1406.5298, section 2.1.
 
     Example:
-        >>> m1 = M1(64, 2, 10, hidden=(100,))
+        >>> m1 = M1(64, 2, 10, hidden=(100,), key=jax.random.key(0))
         >>> with numpyro.handlers.seed(rng_seed=0):
         ...     m1.model(size=5).shape
         (5, 64)

@@ -115,8 +115,8 @@ def particle_smoother(
     a rule that resamples rarely help.
 
     Args:
-        run, data, num_particles, resample, scheme, bootstrap, probs, chunk_size, rows, seed,
-            progress: as `particle_filter` takes them.
+        run, data, num_particles, resample, scheme, bootstrap: as `particle_filter` takes them.
+        probs, chunk_size, rows, seed, progress: likewise.
         num_draws: paths that are drawn from the posterior.
 
     Returns:

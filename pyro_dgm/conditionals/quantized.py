@@ -120,8 +120,8 @@ class VectorQuantizer(Quantizer):
 
     Attributes:
         codes: (K, D): a weight, or with a decay what training keeps (in NumPyro the codes before
-            the first step, as a `register`ed module keeps its own in a mutable site);  counts:
-            (K,), the moving averages of how many vectors of a batch chose a code.
+            the first step: `register` keeps those of a run in a mutable site).
+        counts: (K,), the moving averages of how many vectors of a batch chose a code.
 
     Shapes:
         context (*batch, *dim) -> batch_shape (*batch,), event_shape dim.

@@ -133,7 +133,7 @@ def main() -> None:
                 write_json(path, run_one(arguments, name, seed))
                 print(path.stem, [run["accuracy"] for run in json.loads(path.read_text())])
                 sys.stdout.flush()
-    text = f"# Clusters of digits\n\n```\n{table()}\n```\n\n{__doc__.split('Protocol: ')[1]}"
+    text = f"# Clusters of digits\n\n```\n{table()}\n```\n\n{__doc__[__doc__.index('Protocol') :]}"
     HERE.with_suffix(".md").write_text(text)
     print(table(), file=sys.stderr)
 

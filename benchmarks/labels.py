@@ -195,7 +195,7 @@ def main() -> None:
             if not path.exists():
                 write_json(path, run_one(arguments, method, seed))
                 print(path.stem, json.loads(path.read_text())["accuracy"], flush=True)
-    text = f"# A hundred labels\n\n```\n{table()}\n```\n\n{__doc__.split('Protocol: ')[1]}"
+    text = f"# A hundred labels\n\n```\n{table()}\n```\n\n{__doc__[__doc__.index('Protocol') :]}"
     HERE.with_suffix(".md").write_text(text)
     print(table(), file=sys.stderr)
 

@@ -177,7 +177,8 @@ def main() -> None:
                 found = step_times() if name == "step" else measured(name, seed, options.epochs)
                 write_json(place, found)
     rows = [json.loads(p.read_text()) for n in MODELS for p in sorted(HERE.glob(f"{n}-*.json"))]
-    text = f"# Several modalities\n\n{NOTE}\n\n```\n{format_table(rows)}\n```\n"
+    protocol = __doc__[__doc__.index("Protocol") :]
+    text = f"# Several modalities\n\n{protocol}\n{NOTE}\n\n```\n{format_table(rows)}\n```\n"
     if (HERE / "step-0.json").exists():
         step = json.loads((HERE / "step-0.json").read_text())
         text += f"\nA step of MoPoE, five modalities:\n\n```\n{format_table([step])}\n```\n"

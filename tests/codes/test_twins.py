@@ -35,8 +35,8 @@ def test_steps_are_equal(name: str, x64: None) -> None:
     theirs = copy_weights(ours, made)
     quantizers = [f"{level}quantizer" for level in levels]
     for part in quantizers:
-        codes = jnp.asarray(getattr(ours, part).codes.numpy())
-        theirs = eqx.tree_at(lambda m: getattr(m, part).initial, theirs, Untrained(codes))  # noqa: B023
+        codes = Untrained(jnp.asarray(getattr(ours, part).codes.numpy()))
+        theirs = eqx.tree_at(lambda m, part=part: getattr(m, part).initial, theirs, codes)
     losses = pyro_dgm.losses, numpyro_dgm.losses
     built = []
     for library in losses:

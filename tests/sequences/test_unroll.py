@@ -243,7 +243,10 @@ def test_missing_steps_that_later_ones_depend_on(backend: Any) -> None:
         import numpyro
 
         drawn, mean = jax.jit(numpyro.handlers.seed(run, rng_seed=0))(0)
-    log_p = lambda rest, variance: -0.5 * (rest**2 / variance + np.log(2 * np.pi * variance))  # noqa: E731
+
+    def log_p(rest: Any, variance: float) -> Any:
+        return -0.5 * (rest**2 / variance + np.log(2 * np.pi * variance))
+
     second = 0.8 * x[0] + 0.3
     last = x[2] - 0.8 * second - 0.3
     np.testing.assert_allclose(mean, [[log_p(x[0] - 0.3, 1), 0, log_p(last, 1)]], rtol=1e-10)

@@ -14,6 +14,7 @@ __all__ = [
     "block_attention",
     "causal_attention",
     "composed",
+    "full_attention",
     "local_attention",
     "strided_attention",
     "summary_attention",
@@ -28,7 +29,7 @@ class Pattern:
     over all positions, and the keys of one query, for one step.
 
     Args:
-        kind: causal, strict, local, strided, blocks or summary.
+        kind: causal, strict, local, strided, blocks, summary or full.
         shape: (n,) positions, or (height, width) of an image in raster order.
         sizes: of the kind.
 
@@ -51,13 +52,15 @@ class Pattern:
 
     @property
     def dense(self) -> bool:
-        """Whether every earlier position is seen."""
-        return self.kind in ("causal", "strict")
+        """Whether every position, or every earlier one, is seen."""
+        return self.kind in ("causal", "strict", "full")
 
     @cached_property
     def mask(self) -> np.ndarray:
         """mask[i, j]: query i sees key j."""
         i, j = np.indices((self.num_positions,) * 2, sparse=True)
+        if self.kind == "full":
+            return np.ones((self.num_positions,) * 2, bool)
         if self.kind == "strict":
             return i > j
         if self.kind == "local":
@@ -171,6 +174,22 @@ def causal_attention(length: int, *, strict: bool = False) -> Pattern:
     """
     kind = "strict" if check_flag("strict", strict) else "causal"
     return Pattern(kind, (check_count("length", length),))
+
+
+def full_attention(length: int) -> Pattern:
+    """Query i sees all keys: for sets and images that are seen as a whole, in one pass only.
+
+    Args:
+        length: the number n of positions.
+
+    Raises:
+        ValueError: for a length below 1.
+
+    Example:
+        >>> full_attention(16).mask.sum()
+        np.int64(256)
+    """
+    return Pattern("full", (check_count("length", length),))
 
 
 def local_attention(length: int, span: int) -> Pattern:
@@ -311,6 +330,20 @@ def check_patterns(patterns: Any) -> tuple[Pattern, ...]:
     if not found or not good or len({pattern.num_positions for pattern in found}) != 1:
         refuse("patterns", "a sequence of patterns of attention over one length", patterns)
     return found
+
+
+def check_steps(pattern: Pattern) -> None:
+    """Raise a ValueError for a pattern that cannot be run a position at a time.
+
+    Example:
+        >>> check_steps(full_attention(3))
+        Traceback (most recent call last):
+        ValueError: full(3) sees positions that come later: it runs in one pass, not in steps.
+    """
+    if pattern.kind == "full":
+        raise ValueError(
+            f"{pattern} sees positions that come later: it runs in one pass, not in steps."
+        )
 
 
 def seen_before(patterns: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.attention import Pattern
+from dgm_core.attention import Pattern, check_steps
 from numpyro_dgm.nn.layers import Linear, times
 
 __all__ = ["MaskedAttention"]
@@ -123,6 +123,7 @@ class MaskedAttention(eqx.Module):
 
     def begin(self, num: int, prefix: Array | None = None) -> Any:
         """The state before the first step for `num` sequences, after a prefix (num, p, dim)."""
+        check_steps(self.pattern)
         shape = (2, num, self.num_heads, self.pattern.num_positions, self.head_dim)
         state = jnp.zeros(shape, self.query.weight.dtype)
         if prefix is None:
@@ -160,6 +161,8 @@ class MaskedAttention(eqx.Module):
         if prefix is not None:
             key, value = (jnp.concatenate(parts, 2) for parts in zip(prefix, (key, value)))
         last = start - (self.pattern.kind == "strict")
+        if self.pattern.kind == "full":
+            return self._attend(query, key, value, True, start > 0)
         allowed = jnp.tri(query.shape[2], key.shape[2], last, dtype=bool)
         return self._attend(query, key, value, allowed, start > 0)
 

@@ -4,6 +4,7 @@ from dgm_core.attention import (
     block_attention,
     causal_attention,
     composed,
+    full_attention,
     local_attention,
     strided_attention,
     summary_attention,
@@ -22,7 +23,9 @@ from pyro_dgm.nn.recurrent import GRU
 from pyro_dgm.nn.register import register
 from pyro_dgm.nn.requirements import require
 from pyro_dgm.nn.sequences import step_mask, without_padding
+from pyro_dgm.nn.time_features import TimeFeatures
 from pyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
+from pyro_dgm.nn.unet import UNet
 
 __all__ = [
     "GRU",
@@ -43,12 +46,15 @@ __all__ = [
     "PixelStacks",
     "Pooled",
     "Positions",
+    "TimeFeatures",
     "Transformer",
     "TransformerBlock",
+    "UNet",
     "block_attention",
     "causal_attention",
     "composed",
     "evaluation_mode",
+    "full_attention",
     "local_attention",
     "register",
     "require",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.attention import Pattern
+from dgm_core.attention import Pattern, check_steps
 from pyro_dgm.nn.layers import Linear
 
 __all__ = ["MaskedAttention"]
@@ -111,6 +111,7 @@ class MaskedAttention(nn.Module):
 
     def begin(self, num: int, prefix: Tensor | None = None) -> Any:
         """The state before the first step for `num` sequences, after a prefix (num, p, dim)."""
+        check_steps(self.pattern)
         weight = self.query.weight
         if prefix is not None:
             self._check_prefix(prefix, (num,))
@@ -156,6 +157,10 @@ class MaskedAttention(nn.Module):
         return x.permute(2, 0, 3, 1, 4).unbind(0)
 
     def _dense(self, query: Tensor, key: Tensor, value: Tensor, prefix: Any) -> Tensor:
+        if self.pattern.kind == "full":
+            if prefix is not None:
+                key, value = (torch.cat(parts, 2) for parts in zip(prefix, (key, value)))
+            return F.scaled_dot_product_attention(query, key, value)
         strict = int(self.pattern.kind == "strict")
         key, value = (x[:, :, : x.shape[2] - strict] for x in (key, value))
         if prefix is None:

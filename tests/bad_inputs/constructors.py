@@ -10,10 +10,7 @@ from functools import partial
 from typing import Any
 
 from tests.bad_inputs.base import BAD, Row, Twin
-from tests.bad_inputs.modalities import MODALITIES
-from tests.bad_inputs.over_time import OVER_TIME
-from tests.bad_inputs.quantized import QUANTIZED
-from tests.bad_inputs.structured import STRUCTURED
+from tests.bad_inputs.families import FAMILIES
 
 CONTEXT = {"context_shape": "context"}
 HIDDEN = {"hidden": "sizes", "activation": "word"}
@@ -26,10 +23,7 @@ CODERS = {"encoder": "network", "decoder": "network"}
 SPECTRAL = {"activation": "word", "spectral_norm": "flag"}
 
 CONSTRUCTORS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
-    **MODALITIES,
-    **OVER_TIME,
-    **QUANTIZED,
-    **STRUCTURED,
+    **FAMILIES,
     "Labels": ((3,), {"num_classes": "count"}),
     "Pooled": ((len, len), {"row_network": "function", "out_network": "function"}),
     # networks

@@ -33,6 +33,13 @@ NETWORKS: dict[str, Network] = {
         (6, 4),
         {"num_heads": 2},
     ),
+    "UNet": Network(
+        "UNet",
+        ((2, 3, 5),),
+        (2, 3, 5),
+        (3, 3, 5),
+        {"channels": (4,), "out_channels": 3, "num_blocks": 2, "num_heads": 2},
+    ),
     "GRU": Network("GRU", (5, 5), (4, 5), (4, 5)),
     "GRU-reverse": Network("GRU", (5, 5), (4, 5), (4, 5), {"reverse": True}),
     "ConvEncoder": Network(

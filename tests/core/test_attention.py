@@ -9,6 +9,7 @@ from dgm_core.attention import (
     causal_attention,
     check_patterns,
     composed,
+    full_attention,
     local_attention,
     strided_attention,
     summary_attention,
@@ -23,6 +24,7 @@ PATTERNS = [
         local_attention(n, stride),
         strided_attention(n, stride),
         summary_attention(n, stride, count=min(2, stride)),
+        full_attention(n),
         block_attention(n, stride),
         block_attention(n, stride, memory=3),
     )
@@ -50,6 +52,7 @@ def sees(pattern: Pattern, i: int, j: int) -> bool:
     return {
         "causal": lambda: j <= i,
         "strict": lambda: j < i,
+        "full": lambda: True,
         "local": lambda: i - sizes[0] <= j <= i,
         "strided": lambda: j in range(i, -1, -sizes[0]),
         "summary": lambda: j <= i and j % sizes[0] in range(sizes[0] - sizes[1], sizes[0]),

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.fx import config as fx
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten as tree_flatten
 from torch.utils._pytree import tree_map as tree_map
+from torch.utils._pytree import tree_unflatten as tree_unflatten
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -31,7 +33,7 @@ PRIVATE: dict[str, tuple[str, ...]] = {
     "torch._C": ("_are_functorch_transforms_active",),
     "torch._inductor.cpu_vec_isa": ("valid_vec_isa_list",),
     "torch.fx.experimental.proxy_tensor.make_fx": ("_allow_non_fake_inputs",),
-    "torch.utils._pytree": ("tree_map",),
+    "torch.utils._pytree": ("tree_flatten", "tree_map", "tree_unflatten"),
     "torch.nn.Module": ("_parameters", "_buffers"),
     "torch.nn.modules.batchnorm": ("_BatchNorm",),
     "torch.distributions.Distribution": ("_validate_args",),

@@ -77,8 +77,8 @@ def test_every_library_is_declared() -> None:
     extras = project["optional-dependencies"]
     declared = {
         "dgm_core": project["dependencies"],
-        "pyro_dgm": extras["pyro"] + extras["zuko"],
-        "numpyro_dgm": extras["numpyro"] + extras["flowjax"],
+        "pyro_dgm": extras["pyro"] + extras["zuko"] + extras["torchdiffeq"],
+        "numpyro_dgm": extras["numpyro"] + extras["flowjax"] + extras["diffrax"],
     }
     for package in PACKAGES:
         requirements = {

@@ -77,6 +77,8 @@ ELSEWHERE = {
     "forecast": ("sequences/test_forecasts.py", "of sequences alone"),
     "composed": ("core/test_attention.py", "a function of numpy, the same in both"),
     "evaluation_mode": ("contracts/test_networks.py", "changes how networks run"),
+    "integrate": ("twins/test_ode.py", "a function of fields"),
+    "jacobian_trace": ("twins/test_ode.py", "a function of fields"),
     "jmvae": ("multimodal/test_models.py", "needs several observed sites"),
     "positive": ("twins/test_functions.py", "a function of numbers"),
     "product_of_normals": ("multimodal/test_experts.py", "a function of numbers"),

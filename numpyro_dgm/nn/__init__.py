@@ -15,6 +15,7 @@ from numpyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
 from numpyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from numpyro_dgm.nn.mlp import MLP
 from numpyro_dgm.nn.modes import evaluation_mode
+from numpyro_dgm.nn.ode import integrate, jacobian_trace
 from numpyro_dgm.nn.optimizers import Adam
 from numpyro_dgm.nn.pixel_scales import PixelScales
 from numpyro_dgm.nn.pixels import MaskedConv2d, PixelStacks
@@ -55,6 +56,8 @@ __all__ = [
     "composed",
     "evaluation_mode",
     "full_attention",
+    "integrate",
+    "jacobian_trace",
     "local_attention",
     "register",
     "require",

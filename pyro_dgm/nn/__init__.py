@@ -15,6 +15,7 @@ from pyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
 from pyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from pyro_dgm.nn.mlp import MLP
 from pyro_dgm.nn.modes import evaluation_mode
+from pyro_dgm.nn.ode import integrate, jacobian_trace
 from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.nn.pixel_scales import PixelScales
 from pyro_dgm.nn.pixels import MaskedConv2d, PixelStacks
@@ -55,6 +56,8 @@ __all__ = [
     "composed",
     "evaluation_mode",
     "full_attention",
+    "integrate",
+    "jacobian_trace",
     "local_attention",
     "register",
     "require",

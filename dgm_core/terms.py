@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dgm_core.arguments import refuse, shown
 
 __all__ = [
+    "Asked",
+    "as_asked",
     "check_observed",
     "check_places",
     "checked_costs",
@@ -21,6 +24,33 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a term asks of the distributions of a site: what a method of theirs returns for the
+    value of the site, one number for each datum, or a dict of such parts.
+
+    site: its name;  method: which is called with the value, in NumPyro also with a `key` where it
+    takes one;  options: its other arguments, by name.
+
+    Example:
+        >>> print(Asked("x", "flow_matching", (("coupling", "optimal"),)))
+        x.flow_matching(coupling='optimal')
+    """
+
+    site: str
+    method: str = "objective"
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options)
+        return f"{self.site}.{self.method}({options})"
+
+
+def as_asked(what: str | Asked) -> Asked:
+    """A site by its name stands for the `objective` of its distributions."""
+    return Asked(what) if isinstance(what, str) else what
+
+
 def no_entropy(distribution: str) -> str:
     """What to say of a student whose entropy is not known."""
     return (
@@ -29,30 +59,30 @@ def no_entropy(distribution: str) -> str:
     )
 
 
-def checked_costs(name: str, found: Any, batch_ndim: int) -> dict[str, Any]:
-    """What the objective of the distribution of a site has returned, by name: an array (*batch,),
-    or a dict of them.
+def checked_costs(asked: Asked, found: Any, batch_ndim: int) -> dict[str, Any]:
+    """What the distribution of a site has answered, by name: an array (*batch,), or a dict of
+    them.
 
     Raises:
         ValueError: for arrays with more dimensions than the batch.
     """
-    costs = dict(found) if isinstance(found, Mapping) else {"objective": found}
+    costs = dict(found) if isinstance(found, Mapping) else {asked.method: found}
     for part, cost in costs.items():
         ndim = len(getattr(cost, "shape", (None,) * (batch_ndim + 1)))
         if ndim > batch_ndim:
             raise ValueError(
-                f"The objective of site '{name}' must be one number for each value, an array with "
-                f"{batch_ndim} dimensions, got {shown(getattr(cost, 'shape', cost))} as '{part}': "
-                "sum over the event."
+                f"The {asked.method} of site '{asked.site}' must be one number for each value, an "
+                f"array with {batch_ndim} dimensions, got {shown(getattr(cost, 'shape', cost))} as "
+                f"'{part}': sum over the event."
             )
     return costs
 
 
-def no_objective(site: str, distributions: Sequence[str]) -> str:
-    """What to say of a site whose distributions have no objective of their own."""
+def no_objective(term: str, asked: Asked, distributions: Sequence[str]) -> str:
+    """What to say of a site whose distributions do not have what a term asks for."""
     return (
-        f"Objective needs a distribution with a method objective(value), and those of site "
-        f"'{site}' have none: {', '.join(distributions)}."
+        f"{term} needs a distribution with a method {asked.method}(value), and those of site "
+        f"'{asked.site}' have none: {', '.join(distributions)}."
     )
 
 

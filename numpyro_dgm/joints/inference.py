@@ -8,6 +8,7 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from dgm_core.enumeration import Enumeration
+from dgm_core.terms import Asked, as_asked
 from numpyro_dgm.conditionals import NoDensityError
 from numpyro_dgm.joints.by_value import ByValue
 from numpyro_dgm.joints.enumerated import met_before
@@ -169,11 +170,11 @@ class InferenceJoint(ByValue):
         """
         return self._at_draws(name, self._read("kl", name))
 
-    def objectives(self, name: str) -> dict[str, Array]:
-        """What the distributions of a site in model and guide want to be small beside -log p, by
-        name and shaped as `log_prior_of`: what their methods `objective(value)` return.
+    def objectives(self, what: str | Asked) -> dict[str, Array]:
+        """What the distributions of a site in model and guide answer, by name and shaped as
+        `log_prior_of`: what their method `objective(value)`, or another, returns.
         """
-        return dict(self.runs.record["objectives"].get(name, {}))
+        return dict(self.runs.record["objectives"].get(str(as_asked(what)), {}))
 
     def values(self, name: str) -> Array:
         """The value of a site, (num_particles, *batch, *event) with the batch dimensions that the

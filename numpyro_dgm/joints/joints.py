@@ -87,7 +87,7 @@ class Joints(Conditioned):
         share_globals: bool = False,
         vectorize: bool | None = None,
         analytic_kl: bool = False,
-        objectives: tuple[str, ...] = (),
+        objectives: tuple[Any, ...] = (),
         mutable_state: Mapping[str, Any] | None = None,
     ) -> None:
         self._keys = dict(
@@ -296,7 +296,7 @@ class Joints(Conditioned):
     def _particle(self, key: Array, numbers: dict[str, Array], **how: Any) -> Runs:
         model_trace, guide_trace = self._traces(key, numbers=numbers, **how)
         structure = find_structure(model_trace, guide_trace)
-        runs = read_particle(model_trace, guide_trace, structure, **self._read)
+        runs = read_particle(model_trace, guide_trace, structure, key=key, **self._read)
         mutable = {**mutable_sites(guide_trace), **mutable_sites(model_trace)}
         return Runs(runs.layout, {**runs.record, "mutable": mutable})
 

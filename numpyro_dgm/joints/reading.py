@@ -1,9 +1,12 @@
 """What is read from a run of guide and model: log-densities and values, by particle and datum."""
 
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import (
@@ -15,7 +18,7 @@ from numpyro.distributions import (
 )
 from numpyro.distributions.util import sum_rightmost
 
-from dgm_core.terms import checked_costs
+from dgm_core.terms import Asked, as_asked, checked_costs
 from numpyro_dgm.compat import mask_of
 from numpyro_dgm.conditionals import NoDensityError
 from numpyro_dgm.joints.structure import (
@@ -90,7 +93,8 @@ def read_particle(
     structure: Structure,
     *,
     analytic_kl: bool,
-    objectives: tuple[str, ...] = (),
+    objectives: tuple[str | Asked, ...] = (),
+    key: Array,
 ) -> Runs:
     """Everything that terms may ask of one run: the layout and a record of arrays (values, log_p,
     log_q, score, kl, objectives).
@@ -113,7 +117,7 @@ def read_particle(
         "score": reader.scored("score", latents),
         "density_scale": {name: reader.density_scale(guide_trace[name]) for name in latents},
         "kl": reader.scored("kl", latents if analytic_kl else ()),
-        "objectives": reader.objectives([n for n in observed + latents if n in objectives]),
+        "objectives": reader.objectives(map(as_asked, objectives), key),
     }
     return Runs(reader.layout(), record)
 
@@ -166,15 +170,18 @@ class _Reader:
             found[name] = u, self.reduce(log_jacobian, self.guide_trace[name], scaled=False)
         return found
 
-    def objectives(self, names: Sequence[str]) -> dict[str, dict[str, Array]]:
-        """What the distributions of sites in model and guide want to be small beside -log p."""
+    def objectives(self, questions: Iterable[Asked], key: Array) -> dict[str, dict[str, Array]]:
+        """What the distributions of sites in model and guide answer, by question."""
         found: dict[str, dict[str, Array]] = {}
-        for name in names:
-            sites = (trace[name] for trace in (self.model_trace, self.guide_trace) if name in trace)
-            found[name] = {
-                part: self.reduce(cost, site)
-                for site in sites
-                for part, cost in _costs_of(site).items()
+        traces = (self.model_trace, self.guide_trace)
+        for asked in questions:
+            key_of = jax.random.fold_in(key, zlib.crc32(str(asked).encode()) % 2**31)
+            keys = jax.random.split(key_of)
+            found[str(asked)] = {
+                part: self.reduce(cost, trace[asked.site])
+                for trace, own in zip(traces, keys)
+                if asked.site in trace
+                for part, cost in _costs_of(trace[asked.site], asked, own).items()
             }
         return found
 
@@ -260,24 +267,25 @@ class _Reader:
         return _own_scale(site) / self.structure.data_scale
 
 
-def _costs_of(site: Site) -> dict[str, Array]:
-    """What the distribution of a site wants to be small beside -log p, (*batch,) each by name: what
-    its `objective(value)` returns; {} for one that has none.
+def _costs_of(site: Site, asked: Asked, key: Array) -> dict[str, Array]:
+    """What the distribution of a site answers, (*batch,) each by name; {} for one that has no such
+    method.
     """
     value, fn = site["value"], site["fn"]
-    return _costs(site["name"], fn, value, jnp.ndim(value) - fn.event_dim)
+    return _costs(asked, fn, value, jnp.ndim(value) - fn.event_dim, key)
 
 
-def _costs(name: str, fn: Any, value: Array, batch_ndim: int) -> dict[str, Array]:
-    if hasattr(fn, "objective"):
-        return checked_costs(name, fn.objective(value), batch_ndim)
+def _costs(asked: Asked, fn: Any, value: Array, batch_ndim: int, key: Array) -> dict[str, Array]:
+    if (answer := getattr(fn, asked.method, None)) is not None:
+        drawn = {"key": key} if "key" in signature(answer).parameters else {}
+        return checked_costs(asked, answer(value, **dict(asked.options), **drawn), batch_ndim)
     if not isinstance(fn, Independent | MaskedDistribution | ExpandedDistribution):
         return {}
     if isinstance(fn, Independent):
         own = fn.reinterpreted_batch_ndims
-        costs = _costs(name, fn.base_dist, value, batch_ndim + own)
+        costs = _costs(asked, fn.base_dist, value, batch_ndim + own, key)
         return {part: sum_rightmost(cost, own) for part, cost in costs.items()}
-    costs = _costs(name, fn.base_dist, value, batch_ndim)
+    costs = _costs(asked, fn.base_dist, value, batch_ndim, key)
     mask = mask_of(fn)
     if mask is None:
         return costs

@@ -18,7 +18,7 @@ from dgm_core.algebra import WeightedSum, check_terms
 from dgm_core.modalities import tells
 from dgm_core.schedules import value_of
 from dgm_core.structure import chosen
-from dgm_core.terms import checked_estimate
+from dgm_core.terms import Asked, checked_estimate
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.state import COUNTER, STATES, mutable_part, updated, warmed_up
 
@@ -268,7 +268,8 @@ class Term(Loss):
     many draws of the guide it needs; shares_globals: whether global latents must be drawn once for
     all particles;  analytic_kl: whether it asks for KL parts in closed form; guided: whether it
     makes no sense without a guide;  enumerate: the sites whose values it enumerates;  objectives:
-    the sites whose distributions are asked for theirs (`InferenceJoint.objectives`).
+    the sites whose distributions are asked for theirs, or for what else `dgm_core.terms.Asked` says
+    (`InferenceJoint.objectives`).
 
     A term that keeps something from step to step also writes `init_state(joints)` and
     `update(state, joints, step)`, in NumPyro with a further argument `key`; `estimate` reads
@@ -286,7 +287,7 @@ class Term(Loss):
     num_updates: int = 1
     sites: tuple[str, ...] = ()
     enumerate: tuple[str, ...] = ()
-    objectives: tuple[str, ...] = ()
+    objectives: tuple[str | Asked, ...] = ()
     guided: bool = True
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import biject_to, kl_divergence
 
 from dgm_core.enumeration import Enumeration
+from dgm_core.terms import Asked, as_asked
 from pyro_dgm.conditionals import NoDensityError
 from pyro_dgm.joints.by_value import ByValue
 from pyro_dgm.joints.enumerated import met_before
@@ -193,12 +194,13 @@ class InferenceJoint(ByValue):
         )
         return self._at_draws(name, found)
 
-    def objectives(self, name: str) -> dict[str, Tensor]:
-        """What the distributions of a site in model and guide want to be small beside -log p, by
-        name and shaped as `log_prior_of`: what their methods `objective(value)` return.
+    def objectives(self, what: str | Asked) -> dict[str, Tensor]:
+        """What the distributions of a site in model and guide answer, by name and shaped as
+        `log_prior_of`: what their method `objective(value)`, or another, returns.
         """
-        sites = [[t.nodes[name] for t in run if name in t.nodes] for run in self.runs]
-        found = [[(site, costs_of(site)) for site in own] for own in sites]
+        asked = as_asked(what)
+        sites = [[t.nodes[asked.site] for t in run if asked.site in t.nodes] for run in self.runs]
+        found = [[(site, costs_of(site, asked)) for site in own] for own in sites]
         parts = [
             {part: self._reduce(cost, site) for site, costs in own for part, cost in costs.items()}
             for own in found

@@ -9,7 +9,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import biject_to
 
-from dgm_core.terms import checked_costs
+from dgm_core.terms import Asked, checked_costs
 from pyro_dgm.compat import mask_of
 from pyro_dgm.joints.structure import Structure, step_mask_of
 
@@ -71,24 +71,25 @@ def total_log_prob(site: Message) -> Tensor:
     return scale_and_mask(site["fn"].log_prob(seen_value(site)), site["scale"], site["mask"]).sum()
 
 
-def costs_of(site: Message) -> dict[str, Tensor]:
-    """What the distribution of a site wants to be small beside -log p, (*batch,) each by name: what
-    its `objective(value)` returns; {} for one that has none.
+def costs_of(site: Message, asked: Asked) -> dict[str, Tensor]:
+    """What the distribution of a site answers, (*batch,) each by name; {} for one that has no such
+    method.
     """
     value, fn = seen_value(site), site["fn"]
-    return _costs(site["name"], fn, value, value.ndim - fn.event_dim)
+    return _costs(asked, fn, value, value.ndim - fn.event_dim)
 
 
-def _costs(name: str, fn: Any, value: Tensor, batch_ndim: int) -> dict[str, Tensor]:
-    if hasattr(fn, "objective"):
-        return checked_costs(name, fn.objective(value), batch_ndim)
+def _costs(asked: Asked, fn: Any, value: Tensor, batch_ndim: int) -> dict[str, Tensor]:
+    if hasattr(fn, asked.method):
+        found = getattr(fn, asked.method)(value, **dict(asked.options))
+        return checked_costs(asked, found, batch_ndim)
     if not isinstance(fn, Independent | MaskedDistribution | ExpandedDistribution):
         return {}
     if isinstance(fn, Independent):
         own = fn.reinterpreted_batch_ndims
-        costs = _costs(name, fn.base_dist, value, batch_ndim + own)
+        costs = _costs(asked, fn.base_dist, value, batch_ndim + own)
         return {part: sum_rightmost(cost, own) for part, cost in costs.items()}
-    costs = _costs(name, fn.base_dist, value, batch_ndim)
+    costs = _costs(asked, fn.base_dist, value, batch_ndim)
     mask = mask_of(fn)
     return {part: scale_and_mask(cost, mask=mask) for part, cost in costs.items()}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgm_core.arguments import check_name, check_weight
 from dgm_core.schedules import value_of
-from dgm_core.terms import no_commitment, no_objective
+from dgm_core.terms import as_asked, no_commitment, no_objective
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.base import Term, Weight
@@ -25,8 +25,8 @@ class Objective(Term):
 
     A distribution that a conditional returns may have a method `objective(value)`, which gives one
     number for each value, (*batch,), or a dict of such parts: score matching, a diffusion's
-    denoising error, the codes of a quantizer. Model and guide are both asked; masks, scales and
-    plates count as they do for log p.
+    denoising error, the codes of a quantizer. In NumPyro a method that draws takes a `key` too.
+    Model and guide are both asked; masks, scales and plates count as they do for log p.
 
     Args:
         site: whose distributions are asked, at the guide's draw or the observed value.
@@ -70,9 +70,11 @@ class Objective(Term):
 
     def cost(self, joint: InferenceJoint, step: int | Tensor) -> Tensor:
         """What is minimized, (num_particles, *sizes)."""
-        parts = list(joint.objectives(self.site).values())
+        (asked,) = map(as_asked, self.objectives)
+        parts = list(joint.objectives(asked).values())
         if not parts:
-            raise ValueError(no_objective(self.site, drawn_from(joint, self.site)))
+            known = drawn_from(joint, self.site)
+            raise ValueError(no_objective(type(self).__name__, asked, known))
         return sum(parts[1:], parts[0])
 
     def __repr__(self) -> str:

@@ -12,6 +12,14 @@ from dgm_core.attention import (
 from numpyro_dgm.nn.attention import MaskedAttention
 from numpyro_dgm.nn.causal import CausalConv, CausalStack, GatedBlock
 from numpyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
+from numpyro_dgm.nn.image_layers import (
+    ConditionalBatchNorm,
+    Conv2d,
+    MinibatchStdDev,
+    PixelNorm,
+    halved,
+    resized,
+)
 from numpyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from numpyro_dgm.nn.mlp import MLP
 from numpyro_dgm.nn.modes import evaluation_mode
@@ -23,46 +31,14 @@ from numpyro_dgm.nn.pooled import Pooled
 from numpyro_dgm.nn.recurrent import GRU
 from numpyro_dgm.nn.register import register
 from numpyro_dgm.nn.requirements import require
+from numpyro_dgm.nn.residual import (
+    CriticBlock,
+    GeneratorBlock,
+    ResidualGenerator,
+    SelfAttention,
+    attend,
+)
 from numpyro_dgm.nn.sequences import step_mask, without_padding
 from numpyro_dgm.nn.time_features import TimeFeatures
 from numpyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
-from numpyro_dgm.nn.unet import UNet
-
-__all__ = [
-    "GRU",
-    "MLP",
-    "Adam",
-    "BatchNorm",
-    "CausalConv",
-    "CausalStack",
-    "ConvDecoder",
-    "ConvEncoder",
-    "Dropout",
-    "GatedBlock",
-    "LayerNorm",
-    "Linear",
-    "MaskedAttention",
-    "MaskedConv2d",
-    "PixelScales",
-    "PixelStacks",
-    "Pooled",
-    "Positions",
-    "TimeFeatures",
-    "Transformer",
-    "TransformerBlock",
-    "UNet",
-    "block_attention",
-    "causal_attention",
-    "composed",
-    "evaluation_mode",
-    "full_attention",
-    "integrate",
-    "jacobian_trace",
-    "local_attention",
-    "register",
-    "require",
-    "step_mask",
-    "strided_attention",
-    "summary_attention",
-    "without_padding",
-]
+    "halved",

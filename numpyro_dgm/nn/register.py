@@ -48,15 +48,22 @@ def _with_parameters(name: str, module: M) -> M:
 
 def _with_places(name: str, module: M) -> M:
     """The module whose parts find what they keep in one mutable site of the program."""
-    parts = {
-        jax.tree_util.keystr(path, simple=True, separator="."): part
+    start = initial_states(module)
+    return with_states(module, mutable(f"{name}$state", start)) if start else module
+
+
+def initial_states(module: Any) -> dict[str, Any]:
+    """What the parts of a module keep before the first step, by their paths."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): part.initial_state()
         for path, part in jax.tree_util.tree_leaves_with_path(module, is_leaf=_keeps)
         if _keeps(part)
     }
-    if not parts:
-        return module
-    state = mutable(f"{name}$state", {path: part.initial_state() for path, part in parts.items()})
-    running = iter([Shelf(state, path) for path in parts])
+
+
+def with_states(module: M, states: dict[str, Any]) -> M:
+    """The module whose parts find what they keep in this dict, and leave it there."""
+    running = iter([Shelf(states, path) for path in states])
 
     def placed(part: Any) -> Any:
         if not _keeps(part):
@@ -65,7 +72,7 @@ def _with_places(name: str, module: M) -> M:
             lambda own: own.running, part, next(running), is_leaf=lambda leaf: leaf is None
         )
 
-    return jax.tree.map(placed, module, is_leaf=_keeps)
+    return jax.tree.map(placed, module, is_leaf=_keeps) if states else module
 
 
 _CONSTANT = "$constant"

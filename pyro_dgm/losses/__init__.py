@@ -2,13 +2,16 @@
 joint p(x, z) at named sites.
 """
 
+from pyro_dgm.losses.adversarial.augmenting import Consistency, DiffAugment
 from pyro_dgm.losses.adversarial.critics import Critic, ImageCritic, ProjectionCritic
 from pyro_dgm.losses.adversarial.divergences import Divergence, divergence
 from pyro_dgm.losses.adversarial.fgan import DensityRatio, FDivergence, JensenShannon
+from pyro_dgm.losses.adversarial.hinge import Hinge
 from pyro_dgm.losses.adversarial.message_passing import cliques, message_passing
 from pyro_dgm.losses.adversarial.mutual_information import MutualInformation
 from pyro_dgm.losses.adversarial.ratio import RatioELBO
 from pyro_dgm.losses.adversarial.regularizers import R1, R2, GradientPenalty, NoiseRegularizer
+from pyro_dgm.losses.adversarial.residual_critics import ResidualCritic
 from pyro_dgm.losses.adversarial.term import AdversarialTerm
 from pyro_dgm.losses.adversarial.total_correlation import TotalCorrelation
 from pyro_dgm.losses.adversarial.wasserstein import Wasserstein
@@ -48,16 +51,19 @@ __all__ = [
     "RBF",
     "AdversarialTerm",
     "Commitment",
+    "Consistency",
     "Constraint",
     "ContrastiveDistillation",
     "Critic",
     "DensityRatio",
+    "DiffAugment",
     "Distillation",
     "Divergence",
     "EnergyScore",
     "Evaluation",
     "FDivergence",
     "GradientPenalty",
+    "Hinge",
     "ImageCritic",
     "JensenShannon",
     "Kernel",
@@ -72,6 +78,7 @@ __all__ = [
     "RationalQuadratic",
     "Reconstruction",
     "Renyi",
+    "ResidualCritic",
     "SlicedWasserstein",
     "TailAdaptive",
     "Term",

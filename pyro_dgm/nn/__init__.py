@@ -12,6 +12,14 @@ from dgm_core.attention import (
 from pyro_dgm.nn.attention import MaskedAttention
 from pyro_dgm.nn.causal import CausalConv, CausalStack, GatedBlock
 from pyro_dgm.nn.convolution import ConvDecoder, ConvEncoder
+from pyro_dgm.nn.image_layers import (
+    ConditionalBatchNorm,
+    Conv2d,
+    MinibatchStdDev,
+    PixelNorm,
+    halved,
+    resized,
+)
 from pyro_dgm.nn.layers import BatchNorm, Dropout, LayerNorm, Linear
 from pyro_dgm.nn.mlp import MLP
 from pyro_dgm.nn.modes import evaluation_mode
@@ -23,46 +31,14 @@ from pyro_dgm.nn.pooled import Pooled
 from pyro_dgm.nn.recurrent import GRU
 from pyro_dgm.nn.register import register
 from pyro_dgm.nn.requirements import require
+from pyro_dgm.nn.residual import (
+    CriticBlock,
+    GeneratorBlock,
+    ResidualGenerator,
+    SelfAttention,
+    attend,
+)
 from pyro_dgm.nn.sequences import step_mask, without_padding
 from pyro_dgm.nn.time_features import TimeFeatures
 from pyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
-from pyro_dgm.nn.unet import UNet
-
-__all__ = [
-    "GRU",
-    "MLP",
-    "Adam",
-    "BatchNorm",
-    "CausalConv",
-    "CausalStack",
-    "ConvDecoder",
-    "ConvEncoder",
-    "Dropout",
-    "GatedBlock",
-    "LayerNorm",
-    "Linear",
-    "MaskedAttention",
-    "MaskedConv2d",
-    "PixelScales",
-    "PixelStacks",
-    "Pooled",
-    "Positions",
-    "TimeFeatures",
-    "Transformer",
-    "TransformerBlock",
-    "UNet",
-    "block_attention",
-    "causal_attention",
-    "composed",
-    "evaluation_mode",
-    "full_attention",
-    "integrate",
-    "jacobian_trace",
-    "local_attention",
-    "register",
-    "require",
-    "step_mask",
-    "strided_attention",
-    "summary_attention",
-    "without_padding",
-]
+    "halved",

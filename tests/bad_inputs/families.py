@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.bad_inputs.adversarial import ADVERSARIAL
 from tests.bad_inputs.images import IMAGES
 from tests.bad_inputs.modalities import MODALITIES
 from tests.bad_inputs.over_time import OVER_TIME
@@ -9,6 +10,7 @@ from tests.bad_inputs.quantized import QUANTIZED
 from tests.bad_inputs.structured import STRUCTURED
 
 FAMILIES: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
+    **ADVERSARIAL,
     **IMAGES,
     **MODALITIES,
     **OVER_TIME,

@@ -156,6 +156,8 @@ ADVERSARIAL = [
         "divergence",
         MODEL,
     ),
+    Loss("Hinge('x', critic(3), critic_steps=2)", "divergence", MODEL),
+    Loss("Hinge(('x', 'z'), critic(5))", "divergence", refused=NO_SITE),
     Loss("DensityRatio('x', critic(3), f='pearson')", "divergence", MODEL),
     Loss("DensityRatio('z', critic(2), f='kl')", "divergence", ("m",), refused=NO_SITE),
     Loss("Wasserstein('x', critic(3))", "divergence", MODEL),

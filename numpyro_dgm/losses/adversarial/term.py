@@ -26,11 +26,15 @@ from dgm_core.arguments import (
 from dgm_core.schedules import value_of
 from dgm_core.terms import sites_written, written
 from numpyro_dgm.joints.joints import Joints, is_learned
+from numpyro_dgm.losses.adversarial.augmenting import PAST, check_augment, mixed, no_past
 from numpyro_dgm.losses.adversarial.critics import default_critic
 from numpyro_dgm.losses.adversarial.regularizers import Once, Regularizer
 from numpyro_dgm.losses.base import Term, Weight
 from numpyro_dgm.losses.formulas import attach_gradient
 from numpyro_dgm.nn.optimizers import Adam, build_optimizer, check_optimizer
+from numpyro_dgm.nn.register import initial_states, with_states
+from numpyro_dgm.nn.states import repeated
+from numpyro_dgm.nn.weights import advance
 
 __all__ = ["AdversarialTerm"]
 
@@ -58,6 +62,10 @@ class AdversarialTerm(Term):
         instance_noise: the standard deviation of normal noise that "real" and "fake" are given
             before the critic sees them, a number or a schedule: distributions that do not overlap
             are then compared as if they did.
+        augment: what changes "real" and "fake" at random before the critic sees them, in its
+            updates as for model and guide, such as `DiffAugment()`: more from few data.
+        past_fakes: of so many draws of earlier steps that are kept, about half of the "fake" of
+            the critic's updates are (0: none); what is logged is then of this mixture.
 
     Logged:
         the bound under the term's name, and the critic's mean output as "<name>/real" and
@@ -89,6 +97,8 @@ class AdversarialTerm(Term):
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
+        augment: Callable | None = None,
+        past_fakes: int = 0,
     ) -> None:
         super().__init__()
         self.sites = check_names("sites", sites)
@@ -103,6 +113,8 @@ class AdversarialTerm(Term):
             regularizer,
         )
         self.instance_noise = check_weight("instance_noise", instance_noise, least=0)
+        self.augment = check_augment(augment)
+        self.past_fakes = check_count("past_fakes", past_fakes, 0)
         self.optim = _DEFAULT if optim is None else check_optimizer(optim)
 
     @property
@@ -156,9 +168,10 @@ class AdversarialTerm(Term):
 
     def _score(self, joints: Joints, x: Array) -> Array:
         """The outputs of the frozen critic."""
-        return _outputs(
-            self.name, _frozen(self._combined(joints.state(self)["weights"], x.shape[1:])), x
-        )
+        state = joints.state(self)
+        critic = _frozen(self._combined(state["weights"], x.shape[1:], state["kept"]))
+        with repeated():  # what the critic keeps moves in its updates
+            return _outputs(self.name, critic, x)
 
     @property
     def has_state(self) -> bool:
@@ -176,29 +189,42 @@ class AdversarialTerm(Term):
                 "critic=Critic(size, key=jax.random.key(0))."
             )
         shape: tuple[int, ...] = ()
-        if self.critic is None and joints is not None:
-            shape = jax.eval_shape(lambda: self.samples(joints)[0]).shape[1:]
+        past: dict[str, Array] = {}
+        if joints is not None and (self.critic is None or self.past_fakes):
+            real, fake = jax.eval_shape(lambda: self.samples(joints))
+            shape = () if self.critic is not None else real.shape[1:]
+            past = no_past(fake, self.past_fakes)
+        elif self.past_fakes:
+            raise ValueError(
+                f"past_fakes of {self.name} need the shape of its samples, which fit knows and "
+                "the stock engine does not: leave it out, or train by fit."
+            )
         critic = default_critic(shape, key) if self.critic is None else self.critic
         weights = eqx.filter(critic, eqx.is_inexact_array)
         return {
             "weights": weights,
             "optim": build_optimizer(self.optim).init(weights),
             "shape": jnp.array(shape, jnp.int32),
+            "kept": initial_states(critic),
+            **past,
         }
 
     def critic_in(self, state: Any) -> Any:
         return (
             self.critic
             if state is None
-            else self._combined(state["weights"], tuple(int(size) for size in state["shape"]))
+            else self._combined(
+                state["weights"], tuple(int(size) for size in state["shape"]), state.get("kept")
+            )
         )
 
-    def _combined(self, weights: Any, shape: tuple[int, ...]) -> Any:
-        """The critic of values of this shape with these weights."""
-        return eqx.combine(
+    def _combined(self, weights: Any, shape: tuple[int, ...], kept: Any = None) -> Any:
+        """The critic of values of this shape with these weights, and with what it keeps."""
+        critic = eqx.combine(
             weights,
             default_critic(shape, jax.random.key(0)) if self.critic is None else self.critic,
         )
+        return with_states(critic, dict(kept or {}))
 
     @property
     def _has_noise(self) -> bool:
@@ -207,28 +233,39 @@ class AdversarialTerm(Term):
     def _noisy(
         self, samples: tuple[Array, Array], step: int | Array, key: Callable[[], Array]
     ) -> tuple[Array, Array]:
-        """Real and fake samples with the instance noise of this step."""
-        if not self._has_noise:
-            return samples
-        sd = value_of(self.instance_noise, step)
-        real, fake = (
-            x + sd * jax.random.normal(k, x.shape, x.dtype)
-            for x, k in zip(samples, jax.random.split(key()), strict=True)
-        )
+        """Real and fake samples, changed at random, with the instance noise of this step."""
+        real, fake = samples
+        if self.augment is not None:
+            one, two = jax.random.split(jax.random.fold_in(key(), 1))
+            real, fake = self.augment(real, key=one), self.augment(fake, key=two)
+        if self._has_noise:
+            sd, keys = value_of(self.instance_noise, step), jax.random.split(key())
+            real, fake = (
+                x + sd * jax.random.normal(k, x.shape, x.dtype)
+                for x, k in zip((real, fake), keys, strict=True)
+            )
         return real, fake
 
     def update(
         self, state: dict[str, Any], joints: Joints, step: int | Array, *, key: Array
     ) -> dict[str, Any]:
         """One update of the critic on the detached samples of both joints."""
+        real, fake = jax.lax.stop_gradient(self.samples(joints))
+        if self.past_fakes:
+            past = {name: state[name] for name in PAST}
+            fake, past = mixed(fake, past, key=jax.random.fold_in(key, 2))
+            state = {**state, **past}
         real, fake = jax.lax.stop_gradient(
-            self._noisy(self.samples(joints), step, lambda: jax.random.fold_in(key, 1))
+            self._noisy((real, fake), step, lambda: jax.random.fold_in(key, 1))
         )
 
         def objective(weights: Any) -> tuple[Array, tuple[Array, Array]]:
-            critic = Once(self._combined(weights, real.shape[1:]))
-            cost = 0.0 if self.regularizer is None else self.regularizer(critic, real, fake, key)
-            outputs = _outputs(self.name, critic, real), _outputs(self.name, critic, fake)
+            critic = Once(self._combined(weights, real.shape[1:], state["kept"]))
+            with repeated():
+                cost = (
+                    0.0 if self.regularizer is None else self.regularizer(critic, real, fake, key)
+                )
+                outputs = _outputs(self.name, critic, real), _outputs(self.name, critic, fake)
             return cost - self.bound(*outputs), outputs
 
         (value, outputs), gradients = jax.value_and_grad(objective, has_aux=True)(state["weights"])
@@ -242,7 +279,10 @@ class AdversarialTerm(Term):
             gradients, state["optim"], state["weights"], **searched
         )
         weights = jax.tree.map(self.constrained, optax.apply_updates(state["weights"], updates))
-        return {**state, "weights": weights, "optim": optim}
+        kept = dict(state["kept"])
+        if kept:
+            advance(with_states(self._combined(weights, real.shape[1:]), kept))
+        return {**state, "weights": weights, "optim": optim, "kept": kept}
 
     def __repr__(self) -> str:
         return written(self, *self._given(), **self._shown())
@@ -258,6 +298,8 @@ class AdversarialTerm(Term):
             "critic_steps": 1,
             "regularizer": None,
             "instance_noise": 0.0,
+            "augment": None,
+            "past_fakes": 0,
         }
 
 

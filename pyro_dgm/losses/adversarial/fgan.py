@@ -2,6 +2,7 @@
 minimize.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,8 +57,11 @@ class FDivergence(AdversarialTerm):
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
+        augment: Callable | None = None,
+        past_fakes: int = 0,
     ) -> None:
         own = dict[str, Any](optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        own |= {"augment": augment, "past_fakes": past_fakes}
         super().__init__(sites, critic, instance_noise=instance_noise, **own)
         self.f = divergence(f)
         self.generator = check_choice("generator", generator, ("saturating", "non_saturating"))
@@ -109,8 +113,11 @@ class JensenShannon(FDivergence):
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
+        augment: Callable | None = None,
+        past_fakes: int = 0,
     ) -> None:
         own = dict[str, Any](optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        own |= {"augment": augment, "past_fakes": past_fakes}
         super().__init__(sites, critic, generator=generator, instance_noise=instance_noise, **own)
 
     def _given(self) -> tuple[str, ...]:
@@ -152,8 +159,11 @@ class DensityRatio(AdversarialTerm):
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
+        augment: Callable | None = None,
+        past_fakes: int = 0,
     ) -> None:
         own = dict[str, Any](optim=optim, critic_steps=critic_steps, regularizer=regularizer)
+        own |= {"augment": augment, "past_fakes": past_fakes}
         super().__init__(sites, critic, instance_noise=instance_noise, **own)
         self.f = divergence(f)
         if self.f.name == "total_variation":

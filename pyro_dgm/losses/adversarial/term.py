@@ -24,12 +24,14 @@ from dgm_core.arguments import (
 from dgm_core.schedules import value_of
 from dgm_core.terms import sites_written, written
 from pyro_dgm.joints.joints import Joints
+from pyro_dgm.losses.adversarial.augmenting import PAST, check_augment, mixed, no_past
 from pyro_dgm.losses.adversarial.critics import default_critic
 from pyro_dgm.losses.adversarial.regularizers import Once, Regularizer
 from pyro_dgm.losses.base import Term, Weight
 from pyro_dgm.losses.formulas import attach_gradient
 from pyro_dgm.nn.optimizers import Adam, build_optimizer, check_optimizer
-from pyro_dgm.nn.states import averaged
+from pyro_dgm.nn.states import averaged, repeated
+from pyro_dgm.nn.weights import advance
 
 __all__ = ["AdversarialTerm"]
 
@@ -57,6 +59,10 @@ class AdversarialTerm(Term):
         instance_noise: the standard deviation of normal noise that "real" and "fake" are given
             before the critic sees them, a number or a schedule: distributions that do not overlap
             are then compared as if they did.
+        augment: what changes "real" and "fake" at random before the critic sees them, in its
+            updates as for model and guide, such as `DiffAugment()`: more from few data.
+        past_fakes: of so many draws of earlier steps that are kept, about half of the "fake" of
+            the critic's updates are (0: none); what is logged is then of this mixture.
 
     Logged:
         the bound under the term's name, and the critic's mean output as "<name>/real" and
@@ -88,6 +94,8 @@ class AdversarialTerm(Term):
         critic_steps: int = 1,
         regularizer: Regularizer | None = None,
         instance_noise: Weight = 0.0,
+        augment: Callable | None = None,
+        past_fakes: int = 0,
     ) -> None:
         super().__init__()
         self.sites = check_names("sites", sites)
@@ -102,6 +110,8 @@ class AdversarialTerm(Term):
             regularizer,
         )
         self.instance_noise = check_weight("instance_noise", instance_noise, least=0)
+        self.augment = check_augment(augment)
+        self.past_fakes = check_count("past_fakes", past_fakes, 0)
         self.optim = _DEFAULT if optim is None else check_optimizer(optim)
 
     @property
@@ -156,7 +166,8 @@ class AdversarialTerm(Term):
         for parameter in trained:
             parameter.requires_grad_(False)  # while model and guide are scored
         try:
-            return _outputs(self.name, critic, x)
+            with repeated():  # what the critic keeps moves in its updates
+                return _outputs(self.name, critic, x)
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
@@ -171,7 +182,7 @@ class AdversarialTerm(Term):
 
     def init_state(self, joints: Joints) -> dict[str, Any]:
         """The critic, as given or the default for samples like these, and its optimizer."""
-        real, _ = self.samples(joints)
+        real, fake = self.samples(joints)
         critic = (
             default_critic(tuple(real.shape[1:])).to(real)
             if self.critic is None
@@ -183,6 +194,7 @@ class AdversarialTerm(Term):
             "critic": critic,
             "optim": optim,
             "shape": torch.tensor(real.shape[1:], dtype=torch.int64),
+            **no_past(fake, self.past_fakes),
         }
 
     def critic_in(self, state: Any) -> nn.Module | None:
@@ -205,20 +217,25 @@ class AdversarialTerm(Term):
         return callable(self.instance_noise) or self.instance_noise > 0
 
     def _noisy(self, samples: tuple[Tensor, Tensor], step: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Real and fake samples with the instance noise of this step."""
-        if not self._has_noise:
-            return samples
-        real, fake = (
-            x + value_of(self.instance_noise, step) * torch.randn_like(x) for x in samples
-        )
+        """Real and fake samples, changed at random, with the instance noise of this step."""
+        real, fake = samples
+        if self.augment is not None:
+            real, fake = self.augment(real), self.augment(fake)
+        if self._has_noise:
+            sd = value_of(self.instance_noise, step)
+            real, fake = (x + sd * torch.randn_like(x) for x in (real, fake))
         return real, fake
 
     def update(self, state: dict[str, Any], joints: Joints, step: int | Tensor) -> dict[str, Any]:
         """One update of the critic on the detached samples of both joints."""
-        real, fake = (x.detach() for x in self._noisy(self.samples(joints), step))
+        real, fake = (x.detach() for x in self.samples(joints))
+        if self.past_fakes:
+            fake, new = mixed(fake, {name: state[name] for name in PAST})
+            state = {**state, **new}
+        real, fake = (x.detach() for x in self._noisy((real, fake), step))
         critic, optimizer = state["critic"], state["optim"]
         once = Once(critic)
-        with torch.enable_grad():
+        with torch.enable_grad(), repeated():
             cost = 0.0 if self.regularizer is None else self.regularizer(once, real, fake)
             outputs = _outputs(self.name, once, real), _outputs(self.name, once, fake)
             loss = cost - self.bound(*outputs)
@@ -234,6 +251,7 @@ class AdversarialTerm(Term):
                 parameter.grad = None
                 if (moved := self.constrained(parameter)) is not parameter:
                     parameter.copy_(moved)
+        advance(critic)
         return state
 
     def __repr__(self) -> str:
@@ -250,6 +268,8 @@ class AdversarialTerm(Term):
             "critic_steps": 1,
             "regularizer": None,
             "instance_noise": 0.0,
+            "augment": None,
+            "past_fakes": 0,
         }
 
 

@@ -1,5 +1,6 @@
 """The Wasserstein distance through its dual: the best critic among those with slope at most one."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ class Wasserstein(AdversarialTerm):
     """W_1(P, Q) = sup_{|V|_Lip <= 1} E_P [V] - E_Q [V]: a Wasserstein GAN.
 
     Args:
-        sites, critic, optim, instance_noise: as in AdversarialTerm.
+        sites, critic, optim, instance_noise, augment, past_fakes: as in AdversarialTerm.
         penalty: a cost that keeps the critic's slope near one; "default" is GradientPenalty(10.0),
             None no penalty, for a critic that is 1-Lipschitz by itself: one with
             spectral_norm=True, which takes the place of penalty and clip.
@@ -52,6 +53,8 @@ class Wasserstein(AdversarialTerm):
         optim: Any = None,
         critic_steps: int = 5,
         instance_noise: Weight = 0.0,
+        augment: Callable | None = None,
+        past_fakes: int = 0,
     ) -> None:
         if penalty not in ("default", None):
             check_callable("penalty", penalty, "a cost such as GradientPenalty(), or None")
@@ -71,6 +74,8 @@ class Wasserstein(AdversarialTerm):
             critic_steps=critic_steps,
             regularizer=regularizer,
             instance_noise=instance_noise,
+            augment=augment,
+            past_fakes=past_fakes,
         )
         self.penalty, self.one_sided, self.clip = penalty, one_sided, clip
 

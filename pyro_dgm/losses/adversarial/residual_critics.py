@@ -1,0 +1,117 @@
+"""The critic of SN-GAN, SAGAN and BigGAN: residual blocks, attention, a projection on labels."""
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import Tensor, nn
+
+from dgm_core.arguments import check_count, check_flag, check_sizes
+from dgm_core.image_blocks import check_resolutions
+from dgm_core.terms import written
+from pyro_dgm.nn import Linear, MinibatchStdDev
+from pyro_dgm.nn.residual import CriticBlock, SelfAttention, normalized
+
+__all__ = ["ResidualCritic"]
+
+
+class ResidualCritic(nn.Module):
+    """A critic of images, of pairs with a label where num_classes is given:  V(x) = w . h + b,
+    V(x, y) = w . h + b + y . (A h + a),  h the sum over pixels of rectified residual features,
+    y one-hot.
+
+    All layers have spectral norm one by default, so that the critic needs no penalty. What it keeps
+    for that, a vector for each layer, belongs to the state of its term.
+
+    Args:
+        image_shape: channels, height and width, divisible by 2 for each block.
+        num_classes: of y; 0 without labels.
+        hidden_channels: after each block, which halves height and width.
+        attention: whether the first block is followed by `SelfAttention`.
+        spectral_norm: "matrix", "operator" (a tighter bound at large kernels, and dearer) or
+            "none".
+        minibatch_stddev: whether the critic sees how much its batch varies.
+
+    Shapes:
+        x (batch, *image_shape); with labels both side by side, (batch, entries + num_classes), as a
+        term with these two sites hands them over -> (batch,).
+
+    Raises:
+        ValueError: for sizes that cannot be halved that often, one class, an unknown norm, and an x
+            of another shape.
+
+    References:
+        Miyato et al. (2018), arXiv:1802.05957; Miyato and Koyama (2018), arXiv:1802.05637, eq. (3).
+
+    Example:
+        >>> import torch
+        >>> ResidualCritic((1, 8, 8), hidden_channels=(4, 6))(torch.zeros(5, 1, 8, 8)).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        num_classes: int = 0,
+        hidden_channels: Sequence[int] = (32, 64),
+        attention: bool = False,
+        spectral_norm: str = "matrix",
+        minibatch_stddev: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes = check_count("num_classes", num_classes, 0)
+        if num_classes == 1:
+            raise ValueError("num_classes must be 0, without labels, or at least 2, got 1.")
+        self.hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
+        self.image_shape, sizes = check_resolutions(image_shape, len(self.hidden_channels))
+        sizes, norm = sizes[::-1], spectral_norm
+        channels = (self.image_shape[0], *self.hidden_channels)
+        self.blocks = nn.ModuleList(
+            CriticBlock(*channels[i : i + 2], first=i == 0, spectral_norm=norm, image_size=sizes[i])
+            for i in range(len(self.hidden_channels))
+        )
+        self.attention = None
+        if check_flag("attention", attention):
+            of_pixels = "none" if norm == "none" else "matrix"
+            self.attention = SelfAttention(channels[1], spectral_norm=of_pixels)
+        varies = check_flag("minibatch_stddev", minibatch_stddev)
+        self.deviation = MinibatchStdDev() if varies else None
+        features = channels[-1] + varies
+        self.output = normalized(Linear(features, 1), norm)
+        self.classes = None
+        if num_classes:
+            self.classes = normalized(Linear(features, num_classes), norm)
+        self.spectral_norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One number for each of x."""
+        entries = prod(self.image_shape)
+        if x.ndim < 2 or prod(x.shape[1:]) != entries + self.num_classes:
+            beside = f", side by side with {self.num_classes} one-hot entries of y"
+            raise ValueError(
+                f"ResidualCritic expects images of shape {self.image_shape}"
+                f"{beside if self.num_classes else ''}, got an array of shape {tuple(x.shape)}."
+            )
+        if x.ndim == 4 and tuple(x.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"ResidualCritic expects images of shape {self.image_shape}, channels first, got "
+                f"{tuple(x.shape)}."
+            )
+        x = x.reshape(len(x), -1)
+        h = x[:, :entries].reshape(len(x), *self.image_shape)
+        for index, block in enumerate(self.blocks):
+            h = block(h)
+            h = self.attention(h) if index == 0 and self.attention is not None else h
+        h = h if self.deviation is None else self.deviation(h)
+        h = h.relu().sum((2, 3))
+        out = self.output(h).squeeze(-1)
+        return out if self.classes is None else out + (x[:, entries:] * self.classes(h)).sum(-1)
+
+    def __repr__(self) -> str:
+        return written(
+            self,
+            repr(self.image_shape),
+            *([f"num_classes={self.num_classes}"] if self.num_classes else []),
+            f"hidden_channels={self.hidden_channels}",
+            spectral_norm="matrix",
+        )

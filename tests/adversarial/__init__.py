@@ -1,0 +1,1 @@
+"""Blocks of adversarial networks, data without pairs."""

@@ -1,0 +1,91 @@
+"""Constructors of terms with a critic, of critics, and of blocks of adversarial networks."""
+
+from typing import Any
+
+PLAYERS = {"critic": "module", "optim": "optim", "critic_steps": "count", "regularizer": "function"}
+TERM = {
+    "sites": "sites",
+    **PLAYERS,
+    "instance_noise": "weight",
+    "augment": "function",
+    "past_fakes": "count",
+}
+SPECTRAL = {"activation": "word", "spectral_norm": "flag"}
+CHANNELS = {"in_channels": "count", "out_channels": "count"}
+BLOCK = {**CHANNELS, "spectral_norm": "word"}
+
+ADVERSARIAL: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
+    "JensenShannon": (("x",), {**TERM, "generator": "word"}),
+    "FDivergence": (("x",), {**TERM, "f": "divergence", "generator": "word"}),
+    "DensityRatio": (("x",), {**TERM, "f": "divergence"}),
+    "Wasserstein": (
+        ("x",),
+        {
+            "sites": "sites",
+            "critic": "module",
+            "optim": "optim",
+            "critic_steps": "count",
+            "instance_noise": "weight",
+            "past_fakes": "count",
+            "penalty": "function",
+            "clip": "positive or none",
+        },
+    ),
+    "Hinge": (("x",), TERM),
+    "R1": ((), {"weight": "positive"}),
+    "R2": ((), {"weight": "positive"}),
+    "GradientPenalty": ((), {"weight": "positive"}),
+    "NoiseRegularizer": ((), {"weight": "positive", "f": "divergence"}),
+    "Critic": ((3,), {"dim": "count", "hidden": "sizes", **SPECTRAL}),
+    "ImageCritic": (
+        ((1, 8, 8),),
+        {
+            "image_shape": "image",
+            "context_shape": "context",
+            "hidden_channels": "sizes",
+            "features": "count",
+            **SPECTRAL,
+        },
+    ),
+    "ProjectionCritic": (
+        (3, 2),
+        {"dim": "shape", "num_classes": "count", "encoder": "network", "spectral_norm": "flag"},
+    ),
+    "ResidualCritic": (
+        ((1, 8, 8),),
+        {
+            "image_shape": "image",
+            "num_classes": "count",
+            "hidden_channels": "sizes",
+            "attention": "flag",
+            "spectral_norm": "word",
+            "minibatch_stddev": "flag",
+        },
+    ),
+    "Conv2d": ((2, 3), {**CHANNELS, "kernel_size": "count", "padding": "word"}),
+    "ConditionalBatchNorm": ((3,), {"channels": "count", "context_shape": "context"}),
+    "SelfAttention": (
+        (4,),
+        {
+            "channels": "count",
+            "key_channels": "count or none",
+            "value_channels": "count or none",
+            "spectral_norm": "word",
+        },
+    ),
+    "GeneratorBlock": ((2, 3), {**BLOCK, "context_shape": "context"}),
+    "CriticBlock": ((2, 3), {**BLOCK, "first": "flag"}),
+    "ResidualGenerator": (
+        (2, (1, 8, 8)),
+        {
+            "in_dim": "count",
+            "image_shape": "image",
+            "hidden_channels": "sizes",
+            "context_shape": "context",
+            "attention": "flag",
+            "spectral_norm": "word",
+        },
+    ),
+    "SpectralNorm": ((), {"layer": "module"}),
+    "EqualizedRate": ((), {"layer": "module"}),
+}

@@ -43,7 +43,6 @@ PACKAGES = ("nn", "conditionals", "flows", "joints", "losses", "models", *PLACES
 ELSEWHERE = {
     "Consistency": ("adversarial/test_augmenting.py", "draws changes: twins by the maps behind it"),
     "ConditionalBatchNorm": ("adversarial/test_blocks.py", "takes maps, of any size"),
-    "Conv2d": ("adversarial/test_blocks.py", "takes maps, of any size"),
     "CriticBlock": ("adversarial/test_blocks.py", "takes maps, of any size"),
     "DiffAugment": ("adversarial/test_augmenting.py", "draws changes: twins by the maps behind it"),
     "EqualizedRate": ("adversarial/test_blocks.py", "its weights begin as normal ones"),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_choice, check_count, check_flag, check_sizes
+from dgm_core.arguments import check_choice, check_count, check_counts, check_flag, check_sizes
 from dgm_core.contexts import ContextShape, check_context_shape
 from dgm_core.image_blocks import check_resolutions
 from numpyro_dgm.nn.image_layers import (
@@ -153,6 +153,7 @@ class GeneratorBlock(eqx.Module):
         image_size: tuple[int, int] | None = None,
         key: Array,
     ) -> None:
+        check_counts(in_channels=in_channels, out_channels=out_channels)
         twice = None if image_size is None else (2 * image_size[0], 2 * image_size[1])
         keys = jax.random.split(key, 5)
         self.norms = [

@@ -224,9 +224,10 @@ def orthogonal_penalty(module: Any) -> Array:
 
 
 def advance(module: Any) -> None:
-    """Moves what the parts of a critic keep between its updates: those with a method `advance`."""
-    for part in jax.tree.leaves(module, is_leaf=_advances):
-        if _advances(part) and not EVALUATION.get():
+    """Moves what the parts of a critic keep between its updates."""
+    parts = jax.tree.leaves(module, is_leaf=lambda part: isinstance(part, SpectralNorm))
+    for part in parts:
+        if isinstance(part, SpectralNorm) and not EVALUATION.get():
             part.advance()
 
 
@@ -256,7 +257,3 @@ def check_last(layer: Any, x: Array) -> None:
 
 def _unit(x: Array) -> Array:
     return x * jax.lax.rsqrt((x**2).sum() + 1e-24)
-
-
-def _advances(part: Any) -> bool:
-    return isinstance(part, eqx.Module) and hasattr(part, "advance")

@@ -118,7 +118,7 @@ class ConditionalBatchNorm(nn.BatchNorm2d):
                 self.given.weight.zero_()
                 self.given.bias.zero_()
 
-    def forward(self, x: Tensor, context: Any = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, context: Any = None) -> Tensor:
         """Normalize x (*batch, channels, height, width)."""
         check_channels(self, x, self.num_features)
         check_context(self, context, self.context_shape)
@@ -156,6 +156,9 @@ class PixelNorm(nn.Module):
         tensor([0.8485, 1.1314])
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalize x (*batch, channels, height, width)."""
         check_channels(self, x)
@@ -180,6 +183,9 @@ class MinibatchStdDev(nn.Module):
         >>> MinibatchStdDev()(x[:, :, None, None])[0].flatten()
         tensor([1.0000, 2.0000, 1.8251])
     """
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
         """Append the channel to x (batch, channels, height, width)."""

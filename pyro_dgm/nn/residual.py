@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_choice, check_count, check_flag, check_sizes
+from dgm_core.arguments import check_choice, check_count, check_counts, check_flag, check_sizes
 from dgm_core.contexts import ContextShape, check_context_shape
 from dgm_core.image_blocks import check_resolutions
 from pyro_dgm.nn.image_layers import ConditionalBatchNorm, Conv2d, check_channels, halved, resized
@@ -128,6 +128,7 @@ class GeneratorBlock(nn.Module):
         image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        check_counts(in_channels=in_channels, out_channels=out_channels)
         twice = None if image_size is None else (2 * image_size[0], 2 * image_size[1])
         self.norms = nn.ModuleList(
             ConditionalBatchNorm(size, context_shape=context_shape)

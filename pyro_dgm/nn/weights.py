@@ -210,9 +210,9 @@ def orthogonal_penalty(module: Any) -> Tensor:
 
 
 def advance(module: nn.Module) -> None:
-    """Moves what the parts of a critic keep between its updates: those with a method `advance`."""
+    """Moves what the parts of a critic keep between its updates."""
     for part in module.modules():
-        if part.training and hasattr(part, "advance"):
+        if part.training and isinstance(part, SpectralNorm):
             part.advance()
 
 

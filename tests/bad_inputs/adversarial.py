@@ -86,6 +86,8 @@ ADVERSARIAL: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "spectral_norm": "word",
         },
     ),
+    "Consistency": ((lambda x: x,), {"augment": "function", "weight": "positive"}),
+    "DiffAugment": ((), {"policies": "word", "reach": "share"}),
     "SpectralNorm": ((), {"layer": "module"}),
     "EqualizedRate": ((), {"layer": "module"}),
 }

@@ -21,6 +21,13 @@ from numpyro_dgm.conditionals.codebooks import CodePrior, Quantized
 from numpyro_dgm.conditionals.continuous_bernoulli import ContinuousBernoulli
 from numpyro_dgm.conditionals.coupled import CoupledLogisticMixture
 from numpyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
+from numpyro_dgm.conditionals.energy import (
+    Energy,
+    NormalizedDistribution,
+    UnnormalizedConditional,
+    UnnormalizedDistribution,
+    UnnormalizedError,
+)
 from numpyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
 from numpyro_dgm.conditionals.linear_normal import LinearNormal
 from numpyro_dgm.conditionals.logistic import LogisticMixture, StandardLogistic
@@ -49,6 +56,7 @@ from numpyro_dgm.conditionals.quantized import (
 from numpyro_dgm.conditionals.relaxed import GumbelSoftmax, RelaxedBernoulli, StraightThrough
 from numpyro_dgm.conditionals.reshaped import Reshaped
 from numpyro_dgm.conditionals.student_t import StudentT
+from numpyro_dgm.conditionals.tilted import Tilted
 from numpyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
 
 __all__ = [
@@ -66,6 +74,7 @@ __all__ = [
     "CoupledLogisticMixture",
     "DiagonalNormal",
     "DiscretizedLogisticMixture",
+    "Energy",
     "ExemplarPrior",
     "FiniteScalarQuantizer",
     "FullRankNormal",
@@ -89,6 +98,7 @@ __all__ = [
     "MixturePrior",
     "NoDensityError",
     "Normal",
+    "NormalizedDistribution",
     "ObservedPath",
     "Parametric",
     "Path",
@@ -107,6 +117,10 @@ __all__ = [
     "Steps",
     "StraightThrough",
     "StudentT",
+    "Tilted",
+    "UnnormalizedConditional",
+    "UnnormalizedDistribution",
+    "UnnormalizedError",
     "VampPrior",
     "VectorQuantizer",
     "WaveNet",

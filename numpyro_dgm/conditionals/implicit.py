@@ -24,6 +24,12 @@ __all__ = ["Generator", "ImplicitDistribution", "NoDensityError"]
 class NoDensityError(ValueError):
     """The density of an implicit distribution was asked for."""
 
+    kind = "is implicit"
+
+    def at(self, site: str) -> "NoDensityError":
+        """The same of a site."""
+        return type(self)(f"Site '{site}' {self.kind}. {self}")
+
 
 class ImplicitDistribution(Distribution):
     """The distribution of what a sampler returns.

@@ -14,6 +14,7 @@ from numpyro_dgm.evaluation.classes import class_probabilities
 from numpyro_dgm.evaluation.codes import codes
 from numpyro_dgm.evaluation.collapse import collapse
 from numpyro_dgm.evaluation.draws import generate, latents, reconstruct
+from numpyro_dgm.evaluation.energies import annealed_log_z, normalized
 from numpyro_dgm.evaluation.filtering import particle_filter, particle_smoother
 from numpyro_dgm.evaluation.forecasts import forecast
 from numpyro_dgm.evaluation.gaps import inference_gaps
@@ -33,6 +34,7 @@ from numpyro_dgm.evaluation.weights import log_weights
 
 __all__ = [
     "ais",
+    "annealed_log_z",
     "bdmc",
     "calibrate",
     "class_probabilities",
@@ -51,6 +53,7 @@ __all__ = [
     "log_likelihood",
     "log_weights",
     "median",
+    "normalized",
     "nuts",
     "particle_filter",
     "particle_smoother",

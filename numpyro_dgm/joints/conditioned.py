@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from dgm_core.modalities import conditioned
-from numpyro_dgm.joints.handlers import GivenDraws, StatedBy
+from numpyro_dgm.joints.handlers import GivenDraws, Normalizing, StatedBy
 from numpyro_dgm.joints.structure import Trace, random_sites
 
 __all__: list[str] = []  # for the package, not for users
@@ -20,7 +20,9 @@ class Conditioned:
     kwargs: dict[str, Any]
     _read: dict[str, Any]
     _run: Any
+    traces: Any
     known_size: int | None = None  # of the data, by a term that runs no joint
+    log_z: Mapping[str, Any] = {}  # what finds the constants of unnormalized sites
     _toward: Any = None  # joints whose guide stands in for the prior
 
     def given(self, names: tuple[str, ...]) -> Self:
@@ -36,6 +38,12 @@ class Conditioned:
             self._others[names] = self._alike(args, kwargs, ", ".join(names))
         return self._others[names] if names else self
 
+    def alone(self) -> tuple[Trace, Trace]:
+        """The traces of the model and of the guide in one run of a single particle, the same for
+        all terms."""
+        self._traced: Any = getattr(self, "_traced", None) or self.traces()
+        return self._traced
+
     def toward(self, names: tuple[str, ...]) -> Self:
         """The joints of the guide and of the model in which every latent has the distribution of
         the guide given some of the observed sites in place of its own; themselves of no names."""
@@ -50,7 +58,7 @@ class Conditioned:
     def stated(self, program: Any, guide_trace: Trace, key: Any) -> Any:
         """The model in which latents have the distributions that the guide gives them, at its
         draws; of joints toward nothing as it is."""
-        other = self._toward
+        other, program = self._toward, Normalizing(program, self.log_z, frozen=True)
         if other is None:
             return program
         drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}
@@ -69,5 +77,5 @@ class Conditioned:
         how = ("num_particles", "share_globals", "vectorize", "mutable_state")
         options = {name: getattr(self, name) for name in how} | self._read
         own = made(key, self.params, self.model, self.guide, args, kwargs, **options)
-        own.model = self.model  # extended already
+        own.model, own.log_z = self.model, self.log_z  # extended already
         return own

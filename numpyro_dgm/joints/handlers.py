@@ -13,6 +13,7 @@ from numpyro.primitives import Messenger
 
 from dgm_core.structure import UndrawableError
 from numpyro_dgm.compat import is_scanned
+from numpyro_dgm.conditionals.energy import NormalizedDistribution, UnnormalizedDistribution
 from numpyro_dgm.joints.structure import Trace, draws_nothing, random_sites
 
 __all__: list[str] = []  # for the package, not for users
@@ -165,6 +166,25 @@ class StatedBy(Messenger):
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "sample" and msg["name"] in self.fns and not msg["is_observed"]:
             msg["fn"] = self.fns[msg["name"]]
+
+
+class Normalizing(Messenger):
+    """Gives unnormalized sites a constant: a number, or what finds one from the distribution and a
+    key."""
+
+    def __init__(
+        self, fn: Callable | None, log_z: Mapping[str, Any], *, frozen: bool = False
+    ) -> None:
+        super().__init__(fn)
+        self.log_z, self.frozen = log_z, frozen
+        self.met: set[str] = set()
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        found = self.log_z.get(msg["name"]) if msg["type"] == "sample" else None
+        if found is not None and isinstance(msg["fn"], UnnormalizedDistribution):
+            log_z = found(msg["fn"].alone, numpyro.prng_key()) if callable(found) else found
+            self.met.add(msg["name"])
+            msg["fn"] = NormalizedDistribution(msg["fn"], log_z, frozen=self.frozen)
 
 
 class StoppedValues(_InBodies):

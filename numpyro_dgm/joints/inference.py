@@ -9,7 +9,6 @@ from jax.scipy.special import logsumexp
 
 from dgm_core.enumeration import Enumeration
 from dgm_core.terms import Asked, as_asked
-from numpyro_dgm.conditionals import NoDensityError
 from numpyro_dgm.joints.by_value import ByValue
 from numpyro_dgm.joints.enumerated import met_before
 from numpyro_dgm.joints.reading import Runs, side_by_particle
@@ -260,8 +259,7 @@ class InferenceJoint(ByValue):
     def _read(self, which: str, name: str) -> Array:
         unscored = self.runs.layout.unscored
         if (which, name) in unscored:
-            unmapped = which in ("unconstrained", "log_jacobian")
-            raise (ValueError if unmapped else NoDensityError)(unscored[which, name])
+            raise unscored[which, name]
         return self.runs.record[which][name]
 
     def _sum(self, which: str, names: tuple[str, ...]) -> Array:

@@ -21,6 +21,7 @@ from numpyro.distributions.util import sum_rightmost
 from dgm_core.terms import Asked, as_asked, checked_costs
 from numpyro_dgm.compat import mask_of
 from numpyro_dgm.conditionals import NoDensityError
+from numpyro_dgm.conditionals.energy import UnnormalizedDistribution
 from numpyro_dgm.joints.structure import (
     Site,
     Structure,
@@ -50,8 +51,8 @@ class Layout:
 
     structure: what factorizes;  drawn: latent site -> its distribution in the guide;  model_order,
     guide_order: the latent sites as they were drawn;  all_drawn: those of the guide, with what it
-    draws beyond the model;  unscored: (part of the record, site) -> why
-    an implicit site is missing there;  event_dims: of every site.
+    draws beyond the model;  unscored: (part of the record, site) -> what is raised for one that is
+    missing there, as an implicit site is;  event_dims: of every site.
     """
 
     structure: Structure
@@ -59,7 +60,7 @@ class Layout:
     model_order: tuple[str, ...]
     guide_order: tuple[str, ...]
     all_drawn: tuple[str, ...]
-    unscored: Mapping[tuple[str, str], str]
+    unscored: Mapping[tuple[str, str], ValueError]
     event_dims: Mapping[str, int]
 
 
@@ -127,7 +128,7 @@ class _Reader:
         self.model_trace = model_trace
         self.guide_trace = guide_trace
         self.structure = structure
-        self.unscored: dict[tuple[str, str], str] = {}
+        self.unscored: dict[tuple[str, str], ValueError] = {}
 
     def scored(self, which: str, names: Sequence[str]) -> dict[str, Array]:
         """One part of the record, without the implicit sites."""
@@ -142,7 +143,7 @@ class _Reader:
             try:
                 found[name] = score[which](name)
             except NoDensityError as error:
-                self.unscored[which, name] = f"Site '{name}' is implicit. {error}"
+                self.unscored[which, name] = error.at(name)
         return found
 
     def unconstrained(self, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
@@ -158,7 +159,7 @@ class _Reader:
                 transform = biject_to(fn.support)
             except NotImplementedError:
                 for which in ("unconstrained", "log_jacobian"):
-                    self.unscored[which, name] = (
+                    self.unscored[which, name] = ValueError(
                         f"Site '{name}' has the support {fn.support}, which is not mapped to the "
                         "real line."
                     )
@@ -290,6 +291,18 @@ def _costs(asked: Asked, fn: Any, value: Array, batch_ndim: int, key: Array) -> 
     if mask is None:
         return costs
     return {part: jnp.where(mask, cost, 0.0) for part, cost in costs.items()}
+
+
+def log_density(fn: Any, value: Array) -> Array:
+    """log p of values, up to a constant where the distribution knows no more."""
+    if isinstance(fn, Independent):
+        return sum_rightmost(log_density(fn.base_dist, value), fn.reinterpreted_batch_ndims)
+    if isinstance(fn, MaskedDistribution):
+        found = log_density(fn.base_dist, value)
+        return found if (mask := mask_of(fn)) is None else jnp.where(mask, found, 0.0)
+    if isinstance(fn, UnnormalizedDistribution):
+        return fn.unnormalized_log_prob(value)
+    return fn.log_prob(value)
 
 
 def _own_scale(site: Site) -> float | Array:

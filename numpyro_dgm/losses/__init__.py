@@ -36,6 +36,9 @@ from numpyro_dgm.losses.recipes import (
 )
 from numpyro_dgm.losses.samples.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from numpyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWasserstein
+from numpyro_dgm.losses.scores.contrastive_divergence import ContrastiveDivergence, Persistent
+from numpyro_dgm.losses.scores.noise_contrastive import NoiseContrastive
+from numpyro_dgm.losses.scores.score_matching import DenoisingScoreMatching, ScoreMatching
 
 __all__ = [
     "ELBO",
@@ -54,7 +57,9 @@ __all__ = [
     "Consistency",
     "Constraint",
     "ContrastiveDistillation",
+    "ContrastiveDivergence",
     "Critic",
+    "DenoisingScoreMatching",
     "DensityRatio",
     "DiffAugment",
     "Distillation",
@@ -70,8 +75,10 @@ __all__ = [
     "Loss",
     "Multiplier",
     "MutualInformation",
+    "NoiseContrastive",
     "NoiseRegularizer",
     "Objective",
+    "Persistent",
     "PowerLoss",
     "ProjectionCritic",
     "RatioELBO",
@@ -79,6 +86,7 @@ __all__ = [
     "Reconstruction",
     "Renyi",
     "ResidualCritic",
+    "ScoreMatching",
     "SlicedWasserstein",
     "TailAdaptive",
     "Term",

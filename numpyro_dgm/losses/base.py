@@ -242,7 +242,7 @@ class Loss(WeightedSum["Loss"]):
         mutable_state: Mapping[str, Any] | None = None,
     ) -> Joints:
         """Both joints of one step, run as the terms of this sum need them."""
-        return Joints(
+        joints = Joints(
             rng_key,
             params,
             model,
@@ -256,6 +256,8 @@ class Loss(WeightedSum["Loss"]):
             objectives=tuple(name for _, term in self.terms for name in term.objectives),
             mutable_state=mutable_state,
         )
+        joints.log_z = {site: own for _, term in self.terms for site, own in term.log_zs.items()}
+        return joints
 
 
 class Term(Loss):
@@ -269,7 +271,7 @@ class Term(Loss):
     all particles;  analytic_kl: whether it asks for KL parts in closed form; guided: whether it
     makes no sense without a guide;  enumerate: the sites whose values it enumerates;  objectives:
     the sites whose distributions are asked for theirs, or for what else `dgm_core.terms.Asked` says
-    (`InferenceJoint.objectives`).
+    (`InferenceJoint.objectives`);  log_zs: what finds ln Z of unnormalized sites, for the others.
 
     A term that keeps something from step to step also writes `init_state(joints)` and
     `update(state, joints, step)`, in NumPyro with a further argument `key`; `estimate` reads
@@ -289,6 +291,7 @@ class Term(Loss):
     enumerate: tuple[str, ...] = ()
     objectives: tuple[str | Asked, ...] = ()
     guided: bool = True
+    log_zs: Mapping[str, Callable] = {}
 
     def __init__(self) -> None:
         super().__init__(((1.0, self),))

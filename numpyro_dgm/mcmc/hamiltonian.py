@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_count
+from dgm_core.arguments import check_count, shown
 from dgm_core.kernels import check_scale
+from dgm_core.terms import written
 from numpyro_dgm.mcmc.base import Info, LogDensity, Noise, State, spread, start, summed
 
 __all__ = ["HMC", "MALA", "bounded", "leapfrog"]
@@ -155,6 +156,9 @@ class HMC:
         kept = (jnp.where(spread(accepted, new), new, old) for new, old in zip(end, state))
         return State(*kept), Info(jnp.exp(-error).clip(max=1), accepted, error)
 
+    def __repr__(self) -> str:
+        return written(self, shown(self.step_size), str(self.num_steps), inverse_mass=1.0)
+
     def _energy(self, state: State, momentum: Array) -> Array:
         kinetic = 0.5 * summed(self.inverse_mass * momentum**2, state.log_density)
         return kinetic - state.log_density
@@ -180,3 +184,6 @@ class MALA(HMC):
 
     def __init__(self, step_size: Any, *, inverse_mass: Any = 1.0) -> None:
         super().__init__(step_size, 1, inverse_mass=inverse_mass)
+
+    def __repr__(self) -> str:
+        return written(self, shown(self.step_size), inverse_mass=1.0)

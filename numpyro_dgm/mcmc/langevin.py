@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_count, check_number
+from dgm_core.arguments import check_count, check_number, shown
+from dgm_core.energies import implied_temperature
 from dgm_core.kernels import check_scale
+from dgm_core.terms import written
 from numpyro_dgm.mcmc.base import Info, LogDensity, Noise, State, start
 
 __all__ = ["Langevin"]
@@ -25,12 +27,14 @@ class Langevin:
             often write lambda = e^2.)
         num_steps: steps of one transition.
         temperature: T; 0 climbs the density without noise, below 1 samples a sharper one.
+        noise: the standard deviation of the noise, e sqrt(T), in place of the temperature: as
+            papers on energies give it beside a step e^2 / 2 of another size.
 
     Cost:
         num_steps values and gradients of the log-density.
 
     Raises:
-        ValueError: for bad arguments.
+        ValueError: for bad arguments, and for noise beside a temperature.
 
     References:
         Roberts and Tweedie (1996), Bernoulli 2; Welling and Teh (2011), Bayesian learning via
@@ -45,10 +49,25 @@ class Langevin:
         (4, 2)
     """
 
-    def __init__(self, step_size: Any, num_steps: int = 1, *, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        step_size: Any,
+        num_steps: int = 1,
+        *,
+        temperature: float = 1.0,
+        noise: float | None = None,
+    ) -> None:
         self.step_size = check_scale("step_size", step_size)
         self.num_steps = check_count("num_steps", num_steps)
         self.temperature = check_number("temperature", temperature, least=0)
+        if noise is not None:
+            own = check_number("noise", noise, least=0)
+            if temperature != 1.0 or not isinstance(self.step_size, float):
+                raise ValueError(
+                    "noise gives the temperature (noise / step_size)^2 of a step_size that is a "
+                    f"number: leave out temperature={temperature!r}, or noise={noise!r}."
+                )
+            self.temperature = implied_temperature(self.step_size, own)
 
     def noise(self, state: State, *, key: Array) -> Noise:
         """Standard normal numbers (num_steps, *batch, *event); no uniform ones are needed."""
@@ -67,3 +86,6 @@ class Langevin:
         state, _ = jax.lax.scan(step, state, noise.normal)
         one = jnp.ones_like(state.log_density)
         return state, Info(one, one > 0, jnp.zeros_like(one))
+
+    def __repr__(self) -> str:
+        return written(self, shown(self.step_size), str(self.num_steps), temperature=1.0)

@@ -21,6 +21,13 @@ from pyro_dgm.conditionals.codebooks import CodePrior, Quantized
 from pyro_dgm.conditionals.continuous_bernoulli import ContinuousBernoulli
 from pyro_dgm.conditionals.coupled import CoupledLogisticMixture
 from pyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
+from pyro_dgm.conditionals.energy import (
+    Energy,
+    NormalizedDistribution,
+    UnnormalizedConditional,
+    UnnormalizedDistribution,
+    UnnormalizedError,
+)
 from pyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
 from pyro_dgm.conditionals.linear_normal import LinearNormal
 from pyro_dgm.conditionals.logistic import LogisticMixture, StandardLogistic
@@ -49,6 +56,7 @@ from pyro_dgm.conditionals.quantized import (
 from pyro_dgm.conditionals.relaxed import GumbelSoftmax, RelaxedBernoulli, StraightThrough
 from pyro_dgm.conditionals.reshaped import Reshaped
 from pyro_dgm.conditionals.student_t import StudentT
+from pyro_dgm.conditionals.tilted import Tilted
 from pyro_dgm.conditionals.vamp import ExemplarPrior, VampPrior
 
 __all__ = [
@@ -66,6 +74,7 @@ __all__ = [
     "CoupledLogisticMixture",
     "DiagonalNormal",
     "DiscretizedLogisticMixture",
+    "Energy",
     "ExemplarPrior",
     "FiniteScalarQuantizer",
     "FullRankNormal",
@@ -89,6 +98,7 @@ __all__ = [
     "MixturePrior",
     "NoDensityError",
     "Normal",
+    "NormalizedDistribution",
     "ObservedPath",
     "Parametric",
     "Path",
@@ -107,6 +117,10 @@ __all__ = [
     "Steps",
     "StraightThrough",
     "StudentT",
+    "Tilted",
+    "UnnormalizedConditional",
+    "UnnormalizedDistribution",
+    "UnnormalizedError",
     "VampPrior",
     "VectorQuantizer",
     "WaveNet",

@@ -18,6 +18,10 @@ class Conditioned:
     args: tuple
     kwargs: dict[str, Any]
     known_size: int | None = None  # of the data, by a term that runs no joint
+    log_z: Mapping[str, Any] = {}  # what finds the constants of unnormalized sites
+    num_particles: int
+    inference: Any
+    traces: Any
     _toward: Any = None  # joints whose guide stands in for the prior
 
     def given(self, names: tuple[str, ...]) -> Self:
@@ -32,6 +36,14 @@ class Conditioned:
             args, kwargs = conditioned(self.guide, names, self.args, self.kwargs)
             self._others[names] = self._alike(args, kwargs, ", ".join(names))
         return self._others[names] if names else self
+
+    def alone(self) -> tuple[Trace, Trace]:
+        """The traces of the model and of the guide in one run of a single particle, the same for
+        all terms."""
+        if self.num_particles == 1:
+            return self.inference().runs[0]
+        self._traced: Any = getattr(self, "_traced", None) or self.traces()
+        return self._traced
 
     def toward(self, names: tuple[str, ...]) -> Self:
         """The joints of the guide and of the model in which every latent has the distribution of
@@ -57,5 +69,5 @@ class Conditioned:
         how = ("num_particles", "share_globals", "vectorize")
         options = {name: getattr(self, name) for name in how}
         own = made(self.model, self.guide, args, kwargs, **options)
-        own.model = self.model  # extended already
+        own.model, own.log_z = self.model, self.log_z  # extended already
         return own

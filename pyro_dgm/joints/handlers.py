@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from dgm_core.structure import UndrawableError
 from pyro_dgm.compat import is_computed, tree_map
+from pyro_dgm.conditionals.energy import NormalizedDistribution, UnnormalizedDistribution
 from pyro_dgm.joints.structure import Trace, draws_nothing, random_sites
 
 __all__: list[str] = []  # for the package, not for users
@@ -140,6 +141,22 @@ class StatedBy(Messenger):
     def _pyro_sample(self, msg: Message) -> None:
         if msg["name"] in self.fns and not msg["is_observed"]:
             msg["fn"] = self.fns[msg["name"]]
+
+
+class Normalizing(Messenger):
+    """Gives unnormalized sites a constant: a number, or what finds one from the distribution."""
+
+    def __init__(self, log_z: Mapping[str, Any], *, frozen: bool = False) -> None:
+        super().__init__()
+        self.log_z, self.frozen = log_z, frozen
+        self.met: set[str] = set()
+
+    def _pyro_sample(self, msg: Message) -> None:
+        found = self.log_z.get(msg["name"])
+        if found is not None and isinstance(msg["fn"], UnnormalizedDistribution):
+            log_z = found(msg["fn"].alone) if callable(found) else found
+            self.met.add(msg["name"])
+            msg["fn"] = NormalizedDistribution(msg["fn"], log_z, frozen=self.frozen)
 
 
 class StoppedValues(Messenger):

@@ -361,7 +361,7 @@ class InferenceJoint(ByValue):
         try:
             log_prob = (unmasked(site["fn"]) if raw else site["fn"]).log_prob(seen_value(site))
         except NoDensityError as error:
-            raise NoDensityError(f"Site '{site['name']}' is implicit. {error}") from error
+            raise error.at(site["name"]) from error
         return self._reduce(log_prob, site, scaled=not raw)
 
     def _reduce(self, log_prob: Tensor, site: Message, *, scaled: bool = True) -> Tensor:

@@ -24,6 +24,7 @@ from pyro_dgm.joints.enumerated import EnumeratedValues, earlier_draws
 from pyro_dgm.joints.handlers import (
     Drawable,
     DrawnData,
+    Normalizing,
     ParticlePlate,
     StoppedValues,
     draws_of,
@@ -32,7 +33,7 @@ from pyro_dgm.joints.handlers import (
 )
 from pyro_dgm.joints.inference import InferenceJoint, rescaled
 from pyro_dgm.joints.particles import Plan, agree, draws_of_particle, shared_sites, signature
-from pyro_dgm.joints.reading import side_by_particle
+from pyro_dgm.joints.reading import log_density, side_by_particle
 from pyro_dgm.joints.structure import (
     Trace,
     declared_size,
@@ -375,7 +376,7 @@ class Joints(Conditioned):
 
     def _run_model(self, guide_trace: Trace, rows: Mapping[str, Tensor] | None = None) -> Trace:
         """The model at the draws of a guide; `rows` are those of plates that it alone states."""
-        with draws_of(guide_trace, rows=rows), self.stated():
+        with draws_of(guide_trace, rows=rows), self.stated(), Normalizing(self.log_z, frozen=True):
             return trace_of(self.model, self.args, self.kwargs)
 
     def _run_forward(self) -> Trace:
@@ -395,5 +396,5 @@ def _check_pathwise(name: str, site: Message, owner: str) -> None:
     """
     if site["fn"].has_rsample or not torch.is_grad_enabled():
         return
-    if site["fn"].log_prob(site["value"].detach()).requires_grad:
+    if log_density(site["fn"], site["value"].detach()).requires_grad:
         raise ValueError(no_gradient_message(name, type(base_of(site["fn"])).__name__, owner))

@@ -11,6 +11,7 @@ from torch.distributions import biject_to
 
 from dgm_core.terms import Asked, checked_costs
 from pyro_dgm.compat import mask_of
+from pyro_dgm.conditionals.energy import UnnormalizedDistribution
 from pyro_dgm.joints.structure import Structure, step_mask_of
 
 __all__: list[str] = []  # for the package, not for users
@@ -92,6 +93,18 @@ def _costs(asked: Asked, fn: Any, value: Tensor, batch_ndim: int) -> dict[str, T
     costs = _costs(asked, fn.base_dist, value, batch_ndim)
     mask = mask_of(fn)
     return {part: scale_and_mask(cost, mask=mask) for part, cost in costs.items()}
+
+
+def log_density(fn: Any, value: Tensor) -> Tensor:
+    """log p of values, up to a constant where the distribution knows no more."""
+    if isinstance(fn, Independent):
+        return sum_rightmost(log_density(fn.base_dist, value), fn.reinterpreted_batch_ndims)
+    if isinstance(fn, MaskedDistribution):
+        found = log_density(fn.base_dist, value)
+        return found if (mask := mask_of(fn)) is None else torch.where(mask, found, 0.0)
+    if isinstance(fn, UnnormalizedDistribution):
+        return fn.unnormalized_log_prob(value)
+    return fn.log_prob(value)
 
 
 def _feasible(support: Any, like: Tensor) -> Tensor:

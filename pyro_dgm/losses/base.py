@@ -136,7 +136,7 @@ class Loss(WeightedSum["Loss"]):
         vectorize: bool | None = None,
     ) -> Joints:
         """Both joints of one step, run as the terms of this sum need them."""
-        return Joints(
+        joints = Joints(
             model,
             guide,
             args,
@@ -146,6 +146,8 @@ class Loss(WeightedSum["Loss"]):
             vectorize=chosen(vectorize, self),
             plans=self._plans,
         )
+        joints.log_z = {site: own for _, term in self.terms for site, own in term.log_zs.items()}
+        return joints
 
     def attach(self, guide: Callable) -> Callable:
         """The guide with what the loss must keep between the steps of the stock SVI engine: the
@@ -186,7 +188,7 @@ class Term(Loss):
     all particles;  analytic_kl: whether it asks for KL parts in closed form; guided: whether it
     makes no sense without a guide;  enumerate: the sites whose values it enumerates;  objectives:
     the sites whose distributions are asked for theirs, or for what else `dgm_core.terms.Asked` says
-    (`InferenceJoint.objectives`).
+    (`InferenceJoint.objectives`);  log_zs: what finds ln Z of unnormalized sites, for the others.
 
     A term that keeps something from step to step also writes `init_state(joints)` and
     `update(state, joints, step)`, in NumPyro with a further argument `key`; `estimate` reads
@@ -206,6 +208,7 @@ class Term(Loss):
     enumerate: tuple[str, ...] = ()
     objectives: tuple[str | Asked, ...] = ()
     guided: bool = True
+    log_zs: Mapping[str, Callable] = {}
 
     def __init__(self) -> None:
         super().__init__(((1.0, self),))

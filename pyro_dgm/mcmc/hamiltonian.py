@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm_core.arguments import check_count
+from dgm_core.arguments import check_count, shown
 from dgm_core.kernels import check_scale
+from dgm_core.terms import written
 from pyro_dgm.mcmc.base import Info, LogDensity, Noise, State, spread, start, summed
 
 __all__ = ["HMC", "MALA", "bounded", "leapfrog"]
@@ -145,6 +146,9 @@ class HMC:
         kept = (torch.where(spread(accepted, new), new, old) for new, old in zip(end, state))
         return State(*kept), Info(torch.exp(-error).clip(max=1), accepted, error)
 
+    def __repr__(self) -> str:
+        return written(self, shown(self.step_size), str(self.num_steps), inverse_mass=1.0)
+
     def _energy(self, state: State, momentum: Tensor) -> Tensor:
         kinetic = 0.5 * summed(self.inverse_mass * momentum**2, state.log_density)
         return kinetic - state.log_density
@@ -170,3 +174,6 @@ class MALA(HMC):
 
     def __init__(self, step_size: Any, *, inverse_mass: Any = 1.0) -> None:
         super().__init__(step_size, 1, inverse_mass=inverse_mass)
+
+    def __repr__(self) -> str:
+        return written(self, shown(self.step_size), inverse_mass=1.0)

@@ -39,9 +39,13 @@ ELSEWHERE = {
     "ImplicitDistribution",
     "Kernel",
     "Loss",
+    "NoiseContrastive",
     "NonFiniteError",
+    "NormalizedDistribution",
     "Quantized",
     "Run",
+    "Tilted",
+    "UnnormalizedDistribution",
 }
 
 

@@ -35,7 +35,9 @@ ENGINE |= {
         "CodePrior",
         "FlowDistribution",
         "ImplicitDistribution",
+        "NormalizedDistribution",
         "Quantized",
+        "UnnormalizedDistribution",
     )
     for name in DISTRIBUTION
 }

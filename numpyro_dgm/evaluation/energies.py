@@ -149,4 +149,4 @@ def _at_site(model: Callable, site: str, *args: Any, **kwargs: Any) -> None:
 
 def _stated(site: str, fn: UnnormalizedDistribution) -> None:
     x = numpyro.sample(site, fn.base)
-    numpyro.factor(f"{site}_tilt", fn.log_ratio(x))
+    numpyro.factor(f"tilt of {site}", fn.log_ratio(x))

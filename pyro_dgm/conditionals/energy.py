@@ -5,6 +5,7 @@ chain. What needs it is refused, in words.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -74,8 +75,13 @@ class UnnormalizedDistribution(TorchDistribution):
         alone: "UnnormalizedDistribution | None" = None,
     ) -> None:
         self.potential, self.base, self.kernel, self.num_steps = potential, base, kernel, num_steps
-        self.alone = self if alone is None else alone
+        self._alone = alone
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def alone(self) -> "UnnormalizedDistribution":
+        """The distribution as it was made, without the batch of the plates around it."""
+        return self if self._alone is None else self._alone
 
     @property
     def support(self) -> constraints.Constraint:
@@ -271,6 +277,9 @@ class Energy(UnnormalizedConditional):
         given = None if context is None else self.flat(context)
         base = self.base()
         base = base if given is None else base.expand(given.shape[:-1])
-        return UnnormalizedDistribution(
-            lambda value: -self.output(value, given), base, self.kernel, self.num_steps
-        )
+        potential = partial(self.potential, given)
+        return UnnormalizedDistribution(potential, base, self.kernel, self.num_steps)
+
+    def potential(self, context: Tensor | None, value: Tensor) -> Tensor:
+        """-E(x, c)."""
+        return -self.output(value, context)

@@ -1,7 +1,9 @@
 """Exponential tilting: any conditional, reweighted by a network."""
 
+from functools import partial
 from typing import Any
 
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_instance
@@ -68,11 +70,12 @@ class Tilted(UnnormalizedConditional):
         """The distribution given a checked context."""
         base = self.base.condition(context)
         given = None if context is None else self.flat(context)
-
-        def potential(value: Tensor) -> Tensor:
-            return base.log_prob(value) + self.output(value, given)
-
+        potential = partial(self.potential, base, given)
         return UnnormalizedDistribution(potential, base, self.kernel, self.num_steps)
+
+    def potential(self, base: TorchDistribution, context: Tensor | None, value: Tensor) -> Tensor:
+        """log base(z | c) + f(z, c)."""
+        return base.log_prob(value) + self.output(value, context)
 
     def _sizes(self) -> tuple[str, ...]:
         return (repr(self.base), *super()._sizes())

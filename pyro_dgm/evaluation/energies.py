@@ -145,4 +145,4 @@ def _at_site(model: Callable, site: str, *args: Any, **kwargs: Any) -> None:
 
 def _stated(site: str, fn: UnnormalizedDistribution) -> None:
     x = pyro.sample(site, fn.base)
-    pyro.factor(f"{site}_tilt", fn.log_ratio(x))
+    pyro.factor(f"tilt of {site}", fn.log_ratio(x))

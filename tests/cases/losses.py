@@ -87,6 +87,18 @@ BOUNDS = [
     ),
     Loss("WakeSleep(num_particles=3, guide='both')", "bound", ("W", "A", "s"), "codes"),
     Loss("NLL()", "cost", ("b", "t"), "density", ("vectors", "sample sites are all observed")),
+    Loss(
+        "ScoreMatching('x')",
+        "cost",
+        ("b", "t"),
+        "density",
+        ("discrete", r"The model has no sample site 'x'|needs a site with values on the whole"),
+    ),
+    Loss(
+        "DenoisingScoreMatching('x', 0.4) + ScoreMatching('x', method='sliced', num_projections=2)",
+        "sum",
+        FIT,
+    ),
     Loss("Reconstruction(num_particles=3)", "cost", FIT),
     Loss("KL()", "divergence", LATENT),
     Loss("KL(num_particles=3, analytic_kl=True)", "divergence", LATENT),

@@ -56,7 +56,7 @@ def test_a_ring(backend: Any) -> None:
 
 
 def test_the_gradient_of_a_tilted_prior(backend: Any) -> None:
-    """E_post - E_prior of -z^2 / 2 and of z: -.03231764 and .35087719, at draws of exact moments."""
+    """E_post - E_prior of -z^2 / 2 and z: -.03231764 and .35087719, at draws of exact moments."""
     columns = hadamard(2)
     chains = 1 / 3 + (5 / 9) ** 0.5 * columns[:, 1:2]
     z = 2.6 / 3.8 + 3.8**-0.5 * columns[:, 2:3]
@@ -102,7 +102,7 @@ def test_a_tilted_prior_in_bounds(backend: Any) -> None:
     known = part(backend, "evaluation").normalized(model, {"z": LOG_Z})
     loss = losses.ELBO() + losses.IWAE(num_particles=3)
     _, terms, _ = backend.evaluate(loss, known, guide, x, params=TILT)
-    assert terms == {"ELBO": pytest.approx(LOG_P, abs=1e-8), "IWAE": terms["IWAE"]}
+    assert terms["ELBO"] == pytest.approx(LOG_P, abs=1e-8)
     assert terms["IWAE"] == pytest.approx(LOG_P, abs=1e-8)
     error = backend.conditionals.UnnormalizedError
     with pytest.raises(error, match=r"Site 'z' is unnormalized.*ContrastiveDivergence\(site"):

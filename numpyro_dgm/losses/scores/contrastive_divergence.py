@@ -167,10 +167,10 @@ class ContrastiveDivergence(Term):
 
     def init_state(self, joints: Joints | None, *, key: Array) -> dict[str, Any]:
         chains = self._persistent()
-        if joints is None and chains.start is None:
-            raise ValueError(no_start(self.name))
         if chains.start is not None:
             start = chains.start()
+        elif joints is None:
+            raise ValueError(no_start(self.name))
         else:
             start = self._shared(self._events(joints)).base
         positions = jax.lax.stop_gradient(start.sample(key, (chains.num,)))

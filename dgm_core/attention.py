@@ -177,10 +177,11 @@ def causal_attention(length: int, *, strict: bool = False) -> Pattern:
 
 
 def full_attention(length: int) -> Pattern:
-    """Query i sees all keys: for sets and images that are seen as a whole, in one pass only.
+    """Query i sees all keys: for sets and images that are seen as a whole, in one pass only; also
+    for a part of the positions.
 
     Args:
-        length: the number n of positions.
+        length: the number n of positions, at most.
 
     Raises:
         ValueError: for a length below 1.
@@ -330,6 +331,18 @@ def check_patterns(patterns: Any) -> tuple[Pattern, ...]:
     if not found or not good or len({pattern.num_positions for pattern in found}) != 1:
         refuse("patterns", "a sequence of patterns of attention over one length", patterns)
     return found
+
+
+def fits_length(pattern: Pattern, length: int) -> bool:
+    """Whether a pattern can be applied to so many positions: all of them, or some where all see
+    all.
+
+    Example:
+        >>> fits_length(full_attention(3), 2), fits_length(causal_attention(3), 2)
+        (True, False)
+    """
+    most = pattern.num_positions
+    return length == most or (pattern.kind == "full" and 0 < length < most)
 
 
 def check_steps(pattern: Pattern) -> None:

@@ -5,10 +5,23 @@ from __future__ import annotations
 from math import gcd, prod
 from typing import Any
 
-from dgm_core.arguments import check_count, refuse
+from dgm_core.arguments import check_count, refuse, shown
 from dgm_core.contexts import map_channels, parts_of
 
-__all__ = ["check_images", "context_parts", "group_count", "scales"]
+__all__ = [
+    "LARGEST",
+    "check_images",
+    "check_visible",
+    "context_parts",
+    "group_count",
+    "num_images",
+    "patch_grid",
+    "scales",
+    "seen_channels",
+    "visible_patches",
+]
+
+LARGEST = 30.0  # a number of a conditioning image: far beyond standardized ones, below gray 255
 
 
 def check_images(owner: Any, images: Any, image_shape: tuple[int, ...]) -> int:
@@ -25,15 +38,77 @@ def check_images(owner: Any, images: Any, image_shape: tuple[int, ...]) -> int:
 (7, 8, 8, 1): move the channels to the front.
     """
     shape = tuple(getattr(images, "shape", ()))
-    end = shape[max(0, len(shape) - 3) :]
-    if end != image_shape:
-        channels, *pixels = image_shape
-        last = end == (*pixels, channels)
-        hint = ": move the channels to the front." if last else "."
+    if shape[max(0, len(shape) - 3) :] != image_shape:
         raise ValueError(
-            f"{owner} expects images of shape {image_shape}, got an array of shape {shape}{hint}"
+            f"{owner} expects images of shape {image_shape}, got an array of shape "
+            f"{shape}{_hint(shape, image_shape)}"
         )
     return len(shape) - 3
+
+
+def num_images(name: str, images: Any, image_shape: tuple[int, ...]) -> int:
+    """The number of images that an argument of this name holds; a ValueError unless it is (batch,
+    channels, height, width).
+
+    Example:
+        >>> import numpy as np
+        >>> num_images("x", np.zeros((7, 1, 8, 8)), (1, 8, 8))
+        7
+        >>> num_images("y", np.zeros((8, 8)), (1, 8, 8))
+        Traceback (most recent call last):
+        ValueError: y must be images of shape (batch, 1, 8, 8), got (8, 8).
+    """
+    shape = getattr(images, "shape", None)
+    if shape is None or tuple(shape)[1:] != image_shape:
+        found = shown(images) if shape is None else tuple(shape)
+        wanted = ", ".join(map(str, image_shape))
+        hint = _hint(tuple(shape or ()), image_shape)
+        raise ValueError(f"{name} must be images of shape (batch, {wanted}), got {found}{hint}")
+    return int(shape[0])
+
+
+def _hint(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> str:
+    """What to do about images whose channels come last; else the end of a sentence."""
+    last = shape[max(0, len(shape) - 3) :] == (*image_shape[1:], image_shape[0])
+    return ": move the channels to the front." if last else "."
+
+
+def seen_channels(given_shape: tuple[int, ...], pixels: tuple[int, ...]) -> int:
+    """The channels of an image when a network with these pixels (height, width) is given it: one
+    with a multiple of them is taken in blocks, one with a fraction of them is repeated. ValueError
+    for all others.
+
+    Example:
+        >>> seen_channels((3, 8, 8), (8, 8)), seen_channels((3, 8, 8), (4, 4))
+        (3, 12)
+        >>> seen_channels((3, 4, 4), (8, 8))
+        3
+    """
+    channels, *size = given_shape
+    for more, less in ((size, pixels), (pixels, size)):
+        factor = more[0] // less[0]
+        if factor and tuple(more) == (factor * less[0], factor * less[1]):
+            return channels * factor**2 if more is size else channels
+    wanted = f"(channels, {pixels[0]}, {pixels[1]}), or a multiple or a fraction of both"
+    refuse("given_shape", f"{wanted}: pad, crop or resize the images", given_shape)
+
+
+def patch_grid(image_shape: tuple[int, ...], patch_size: Any) -> tuple[int, int]:
+    """The rows and columns of square patches that images are cut into.
+
+    Example:
+        >>> patch_grid((1, 28, 28), 4)
+        (7, 7)
+        >>> patch_grid((1, 9, 8), 4)
+        Traceback (most recent call last):
+        ValueError: patch_size must be a divisor of height and width of images of shape (1, 9, 8) \
+(pad or crop them), got 4.
+    """
+    size = check_count("patch_size", patch_size)
+    if any(pixels % size for pixels in image_shape[1:]):
+        shape = f"a divisor of height and width of images of shape {tuple(image_shape)}"
+        refuse("patch_size", f"{shape} (pad or crop them)", patch_size)
+    return image_shape[1] // size, image_shape[2] // size
 
 
 def group_count(channels: int) -> int:
@@ -78,3 +153,34 @@ def context_parts(
     maps = tuple(part for part in parts if len(part) == 3)
     vectors = sum(prod(part) for part in parts if len(part) != 3)
     return maps, map_channels(maps, pixels), vectors
+
+
+def visible_patches(number: int, hidden_ratio: float) -> int:
+    """How many of all patches are visible, of which the others are hidden: one at least of each.
+
+    Example:
+        >>> visible_patches(16, 0.75)
+        4
+    """
+    visible = round((1.0 - hidden_ratio) * number)
+    if not 0 < visible < number:
+        wanted = f"a share that leaves some of {number} patches hidden and some visible"
+        refuse("hidden_ratio", wanted, hidden_ratio)
+    return visible
+
+
+def check_visible(visible: Any, number: int, num_patches: int) -> None:
+    """Raise a ValueError unless patches of images are given by their integer places.
+
+    Example:
+        >>> import numpy as np
+        >>> check_visible(np.array([[0, 5], [1, 2]]), 3, 16)
+        Traceback (most recent call last):
+        ValueError: visible must be integers (3, 1 to 16), the places of the visible patches of \
+each image, got ndarray of shape (2, 2).
+    """
+    shape, kind = tuple(visible.shape), str(visible.dtype)
+    good = len(shape) == 2 and shape[0] == number and 0 < shape[1] <= num_patches
+    if not good or "int" not in kind:
+        places = "the places of the visible patches of each image"
+        refuse("visible", f"integers ({number}, 1 to {num_patches}), {places}", visible)

@@ -34,6 +34,7 @@ CORE = (
     "forecasting",
     "surgery",
     "representation",
+    "restoration",
     "arviz_export",
     "plots",
     "results",

@@ -18,7 +18,7 @@ from dgm_core.data import Dataset, binarize, dequantize, load
 from dgm_core.schedules import linear
 
 _OPEN = ("beta", "kumaraswamy", "logit_normal")  # densities on (0, 1), without its ends
-_REAL = ("normal", "student_t")
+_REAL = ("normal", "laplace", "student_t")
 _FEATURES, _PIXEL_FEATURES = 256, 16  # of the convolutions
 
 

@@ -27,6 +27,7 @@ LIKELIHOODS = {
     "bernoulli": "Bernoulli",
     "continuous_bernoulli": "ContinuousBernoulli",
     "normal": "Normal",
+    "laplace": "Laplace",
     "student_t": "StudentT",
     "beta": "Beta",
     "kumaraswamy": "Kumaraswamy",

@@ -7,7 +7,7 @@ global state, no display needed. `save` writes it; a notebook shows it.
 from dgm_core.plots.base import save
 from dgm_core.plots.curves import loss_curves, rate_distortion
 from dgm_core.plots.draws import latent_scatter, pair_plot
-from dgm_core.plots.images import reconstructions, samples_grid, traversals
+from dgm_core.plots.images import reconstructions, restorations, samples_grid, traversals
 from dgm_core.plots.sequences import bands, piano_rolls
 from dgm_core.plots.swaps import swaps
 
@@ -19,6 +19,7 @@ __all__ = [
     "piano_rolls",
     "rate_distortion",
     "reconstructions",
+    "restorations",
     "samples_grid",
     "save",
     "swaps",

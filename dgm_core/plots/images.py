@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dgm_core.arguments import check_floats
 from dgm_core.plots.base import check_finite, new_figure
 
-__all__ = ["reconstructions", "samples_grid", "traversals"]
+__all__ = ["reconstructions", "restorations", "samples_grid", "traversals"]
 
 
 def samples_grid(
@@ -76,6 +76,68 @@ def reconstructions(
     figure = new_figure(8, 8 * picture.shape[0] / picture.shape[1] + 0.3)
     _show(figure.subplots(), picture, "data above, reconstructions below")
     return figure
+
+
+def restorations(
+    given: np.ndarray,
+    draws: np.ndarray,
+    x: np.ndarray | None = None,
+    *,
+    num_draws: int = 3,
+) -> Figure:
+    """What was given, what was drawn of the images behind it, and how sure each pixel is: a column
+    for each image; rows for the given images, some draws, the mean and the standard deviation of
+    all draws (white: the largest of all pixels), and the true images.
+
+    Args:
+        given: (num_images, channels, height, width) in [0, 1]; of other than 1 or 3 channels the
+            first is shown, as that of an image with its mask.
+        draws: (num_draws, num_images, channels, height, width), two or more.
+        x: the true images, where they are known.
+        num_draws: how many of the draws are shown.
+
+    Raises:
+        ValueError: for other shapes, and fewer than two draws.
+
+    Example:
+        >>> x = np.zeros((4, 1, 8, 8))
+        >>> [text.get_text() for text in restorations(x, np.zeros((2, *x.shape)), x).axes[0].texts]
+        ['given', 'draw', 'draw', 'mean', 'deviation', 'truth']
+    """
+    draws, given = check_floats("draws", draws), check_floats("given", given)
+    num = draws.shape[1] if draws.ndim == 5 else 0
+    if not num or len(draws) < 2 or given.ndim != 4 or len(given) != num:
+        raise ValueError(
+            "given must be (num_images, channels, height, width) and draws two or more for each of "
+            f"them, (num_draws, num_images, ...), got {given.shape} and {draws.shape}."
+        )
+    given = given if given.shape[1] in (1, 3) else given[:, :1]
+    spread = draws.std(0)
+    rows = {"given": given}
+    rows |= {f"draw {i}": draw for i, draw in enumerate(draws[:num_draws])}
+    rows |= {"mean": draws.mean(0), "deviation": spread / max(spread.max(), 1e-12)}
+    rows |= {} if x is None else {"truth": check_floats("x", x)}
+    size = draws.shape[-2:]
+    parts = [_resized(_images(row, row.shape[1:]), size) for row in rows.values()]
+    colors = max(part.shape[-1] for part in parts)
+    parts = [np.broadcast_to(part, (*part.shape[:-1], colors)) for part in parts]
+    picture = _tile(np.concatenate(parts), len(parts), num)
+    figure = new_figure(9, 8 * picture.shape[0] / picture.shape[1])
+    axes = figure.subplots()
+    _show(axes, picture, None)
+    step = picture.shape[0] / len(parts)
+    for index, name in enumerate(rows):
+        place = (-0.01 * picture.shape[1], (index + 0.5) * step)
+        axes.text(*place, name.split()[0], ha="right", va="center", fontsize=9)
+    return figure
+
+
+def _resized(images: np.ndarray, pixels: tuple[int, ...]) -> np.ndarray:
+    """Images of fewer or more pixels, (num, height, width, channels), as large as others are
+    shown."""
+    size = math.ceil(64 / max(pixels))
+    places = [np.arange(n * size) * m // (n * size) for n, m in zip(pixels, images.shape[1:3])]
+    return images[:, places[0]][:, :, places[1]]
 
 
 def traversals(

@@ -29,6 +29,7 @@ from numpyro_dgm.conditionals.energy import (
     UnnormalizedError,
 )
 from numpyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
+from numpyro_dgm.conditionals.laplace import Laplace
 from numpyro_dgm.conditionals.linear_normal import LinearNormal
 from numpyro_dgm.conditionals.logistic import LogisticMixture, StandardLogistic
 from numpyro_dgm.conditionals.logit_normal import LogitNormal
@@ -88,6 +89,7 @@ __all__ = [
     "KalmanSmoother",
     "Kumaraswamy",
     "Labels",
+    "Laplace",
     "LinearGaussian",
     "LinearNormal",
     "LogisticMixture",

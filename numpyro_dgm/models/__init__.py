@@ -6,6 +6,8 @@ from numpyro_dgm.models.gan.dcgan import DCGAN
 from numpyro_dgm.models.gan.flow_gan import FlowGAN
 from numpyro_dgm.models.gan.gan import GAN
 from numpyro_dgm.models.gan.infogan import InfoGAN
+from numpyro_dgm.models.image.image_to_image import ImageToImage
+from numpyro_dgm.models.image.masked_autoencoder import MaskedAutoencoder
 from numpyro_dgm.models.multimodal.jmvae import JMVAE
 from numpyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
 from numpyro_dgm.models.multimodal.mlvae import MLVAE
@@ -57,7 +59,9 @@ __all__ = [
     "ConvVAE",
     "FlowGAN",
     "HierarchicalVAE",
+    "ImageToImage",
     "InfoGAN",
     "LadderVAE",
+    "MaskedAutoencoder",
     "MoPoE",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.attention import Pattern, check_steps
+from dgm_core.attention import Pattern, check_steps, fits_length
 from numpyro_dgm.nn.layers import Linear, times
 
 __all__ = ["MaskedAttention"]
@@ -191,10 +191,12 @@ class MaskedAttention(eqx.Module):
         return self.pattern.kind in ("strict", "summary")
 
     def _check(self, x: Array, name: str, dim: int) -> None:
-        expected = (self.pattern.num_positions, dim)
-        if x.shape[-2:] != expected:
+        fits = x.ndim > 1 and fits_length(self.pattern, x.shape[-2])
+        if not fits or x.shape[-1] != dim:
+            most = "at most " if self.pattern.kind == "full" else ""
             raise ValueError(
-                f"{self} expects {name} of shape (*batch, {expected[0]}, {dim}), got {x.shape}."
+                f"{self} expects {name} of shape (*batch, {most}{self.pattern.num_positions}, "
+                f"{dim}), got {x.shape}."
             )
 
     def _check_prefix(self, prefix: Array, batch: tuple[int, ...]) -> None:

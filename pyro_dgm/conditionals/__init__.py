@@ -29,6 +29,7 @@ from pyro_dgm.conditionals.energy import (
     UnnormalizedError,
 )
 from pyro_dgm.conditionals.implicit import Generator, ImplicitDistribution, NoDensityError
+from pyro_dgm.conditionals.laplace import Laplace
 from pyro_dgm.conditionals.linear_normal import LinearNormal
 from pyro_dgm.conditionals.logistic import LogisticMixture, StandardLogistic
 from pyro_dgm.conditionals.logit_normal import LogitNormal
@@ -88,6 +89,7 @@ __all__ = [
     "KalmanSmoother",
     "Kumaraswamy",
     "Labels",
+    "Laplace",
     "LinearGaussian",
     "LinearNormal",
     "LogisticMixture",

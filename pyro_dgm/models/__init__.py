@@ -6,6 +6,8 @@ from pyro_dgm.models.gan.dcgan import DCGAN
 from pyro_dgm.models.gan.flow_gan import FlowGAN
 from pyro_dgm.models.gan.gan import GAN
 from pyro_dgm.models.gan.infogan import InfoGAN
+from pyro_dgm.models.image.image_to_image import ImageToImage
+from pyro_dgm.models.image.masked_autoencoder import MaskedAutoencoder
 from pyro_dgm.models.multimodal.jmvae import JMVAE
 from pyro_dgm.models.multimodal.mixtures import MMVAE, MoPoE
 from pyro_dgm.models.multimodal.mlvae import MLVAE
@@ -57,7 +59,9 @@ __all__ = [
     "ConvVAE",
     "FlowGAN",
     "HierarchicalVAE",
+    "ImageToImage",
     "InfoGAN",
     "LadderVAE",
+    "MaskedAutoencoder",
     "MoPoE",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm_core.arguments import check_count, check_instance
-from dgm_core.attention import Pattern, check_steps
+from dgm_core.attention import Pattern, check_steps, fits_length
 from pyro_dgm.nn.layers import Linear
 
 __all__ = ["MaskedAttention"]
@@ -187,11 +187,12 @@ class MaskedAttention(nn.Module):
         return (weights @ value).flatten(2, 3)[:, :, self.places]
 
     def _check(self, x: Tensor, name: str, dim: int) -> None:
-        expected = (self.pattern.num_positions, dim)
-        if tuple(x.shape[-2:]) != expected:
+        fits = x.ndim > 1 and fits_length(self.pattern, x.shape[-2])
+        if not fits or x.shape[-1] != dim:
+            most = "at most " if self.pattern.kind == "full" else ""
             raise ValueError(
-                f"{self} expects {name} of shape (*batch, {expected[0]}, {dim}), got "
-                f"{tuple(x.shape)}."
+                f"{self} expects {name} of shape (*batch, {most}{self.pattern.num_positions}, "
+                f"{dim}), got {tuple(x.shape)}."
             )
 
     def _check_prefix(self, prefix: Tensor, batch: tuple[int, ...]) -> None:

@@ -25,6 +25,7 @@ CONDITIONALS: dict[str, Conditional] = {
     ),
     "Normal": Conditional("Normal", "conditionals", (3,), "real"),
     "Normal-fixed": Conditional("Normal", "conditionals", (3,), "real", {"scale": 0.5}),
+    "Laplace": Conditional("Laplace", "conditionals", (3,), "real"),
     "StudentT": Conditional("StudentT", "conditionals", (3,), "real"),
     "StudentT-fixed": Conditional("StudentT", "conditionals", (3,), "real", {"df": 5.0}),
     "Bernoulli": Conditional(

@@ -1,0 +1,1 @@
+"""Images given images: restoration, translation, masked autoencoders."""

@@ -64,7 +64,7 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         LadderVAE,
     )
     from numpyro_dgm.sequences import unroll
-    from numpyro_dgm.training import Adam, NonFiniteError, Run, binarize, fit, load_run
+    from numpyro_dgm.training import Adam, NonFiniteError, Run, Unpaired, binarize, fit, load_run
 
 __all__ = [
     "ADGM",
@@ -102,6 +102,7 @@ __all__ = [
     "NonFiniteError",
     "Reconstruction",
     "Run",
+    "Unpaired",
     "binarize",
     "conditionals",
     "evaluation",

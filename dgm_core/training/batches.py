@@ -198,7 +198,10 @@ def num_rows(form: Form, arrays: Sequence[Any], name: str = "data") -> int:
             "model without arguments."
         )
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"All arrays of the {name} must have equally many rows, got {lengths}.")
+        raise ValueError(
+            f"All arrays of the {name} must have equally many rows, got {lengths}; data "
+            "sets without pairs are given as Unpaired(x, y)."
+        )
     number = next(iter(lengths.values()), 1)
     if number == 0:
         raise ValueError(f"The {name} are empty: {', '.join(lengths)} has no rows.")

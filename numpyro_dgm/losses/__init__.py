@@ -36,6 +36,7 @@ from numpyro_dgm.losses.recipes import (
 )
 from numpyro_dgm.losses.samples.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from numpyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWasserstein
+from numpyro_dgm.losses.samples.unpaired import Cycle, Identity
 from numpyro_dgm.losses.scores.contrastive_divergence import ContrastiveDivergence, Persistent
 from numpyro_dgm.losses.scores.noise_contrastive import NoiseContrastive
 from numpyro_dgm.losses.scores.score_matching import DenoisingScoreMatching, ScoreMatching
@@ -59,6 +60,7 @@ __all__ = [
     "ContrastiveDistillation",
     "ContrastiveDivergence",
     "Critic",
+    "Cycle",
     "DenoisingScoreMatching",
     "DensityRatio",
     "DiffAugment",
@@ -69,6 +71,7 @@ __all__ = [
     "FDivergence",
     "GradientPenalty",
     "Hinge",
+    "Identity",
     "ImageCritic",
     "JensenShannon",
     "Kernel",

@@ -2,6 +2,7 @@
 
 from numpyro_dgm.models.gan.bigan import BiGAN
 from numpyro_dgm.models.gan.conditional_gan import ConditionalGAN
+from numpyro_dgm.models.gan.cycle_gan import CycleGAN
 from numpyro_dgm.models.gan.dcgan import DCGAN
 from numpyro_dgm.models.gan.flow_gan import FlowGAN
 from numpyro_dgm.models.gan.gan import GAN
@@ -57,6 +58,7 @@ __all__ = [
     "ConditionalGAN",
     "ConditionalVAE",
     "ConvVAE",
+    "CycleGAN",
     "FlowGAN",
     "HierarchicalVAE",
     "ImageToImage",

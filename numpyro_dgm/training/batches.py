@@ -20,6 +20,7 @@ from dgm_core.training.batches import (
     opened,
     split_rows,
 )
+from dgm_core.training.unpaired import Unpaired, sizes_of
 
 __all__ = ["binarize"]
 
@@ -40,6 +41,7 @@ class Arrays:
         form: how they are put together.
         arrays: the data, row by row.
         num_data: how many data there are.
+        sizes: the numbers of rows of data without pairs, of which num_data is the largest.
         batch_size: rows of a batch.
         num_full: full batches in an epoch.
         num_batches: with the last, smaller one. `shrink` takes a batch size beyond the number of
@@ -62,7 +64,11 @@ class Arrays:
     ) -> None:
         self.form, entries = Form.of(data)
         arrays = tuple(as_array(entry, self.form.label(i, name)) for i, entry in enumerate(entries))
-        self.num_data = num_rows(self.form, arrays, name)
+        self.sizes: tuple[int, ...] = ()  # of data without pairs
+        if isinstance(data, Unpaired):
+            labels = list(self.form.labeled(arrays, name))
+            self.sizes = sizes_of(labels, arrays, batch_size)
+        self.num_data = max(self.sizes) if self.sizes else num_rows(self.form, arrays, name)
         if shrink and batch_size is not None:
             batch_size = min(batch_size, self.num_data)
         self.batch_size, self.num_full, self.num_batches = split_rows(
@@ -77,12 +83,20 @@ class Arrays:
         )
 
     def order(self, key: Array) -> Array | None:
-        """The order of the data in an epoch; None, the order in which they lie, where a batch holds
-        all of them.
+        """The order of the data in an epoch, of data without pairs those of each array, side by
+        side; None, the order in which they lie, where a batch holds all of them.
         """
-        return (
-            None if self.batch_size == self.num_data else jax.random.permutation(key, self.num_data)
-        )
+        if self.batch_size == self.num_data:
+            return None
+        if not self.sizes:
+            return jax.random.permutation(key, self.num_data)
+        return jnp.stack([self._repeated(key, *own) for own in enumerate(self.sizes)], 1)
+
+    def _repeated(self, key: Array, index: int, size: int) -> Array:
+        """Permutations of one array, one behind the other."""
+        keys = jax.random.split(jax.random.fold_in(key, index), -(-self.num_data // size))
+        orders = jax.vmap(lambda key: jax.random.permutation(key, size))(keys)
+        return orders.reshape(-1)[: self.num_data]
 
     def num_rows(self, index: int) -> int:
         """The size of a batch."""
@@ -144,9 +158,16 @@ class Stream:
 
 
 def take_rows(arrays: tuple, rows: Array | None) -> tuple:
-    """Some rows of every array, all of them for None."""
+    """Some rows (batch,) of every array, or (batch, arrays) of data without pairs; all of them for
+    None.
+    """
     if rows is None:
         return arrays
+    if rows.ndim == 2:
+        return tuple(array[own] for array, own in zip(arrays, rows.T, strict=True))
+    longest = max(len(array) for array in arrays if array is not None)
+    if any(array is not None and len(array) < longest for array in arrays):
+        return tuple(array[rows % len(array)] for array in arrays)
     return tuple(
         None if array is None else array.at[rows].get(mode="promise_in_bounds") for array in arrays
     )

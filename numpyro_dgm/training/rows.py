@@ -24,6 +24,7 @@ class Rows(Messenger):
         self, fn: Callable, rows: Array | None, num_data: int | None, batch_size: int | None
     ) -> None:
         super().__init__(fn)
+        rows = None if rows is None or rows.ndim > 1 else rows  # of data without pairs: no one's
         self.rows, self.num_data, self.batch_size = rows, num_data, batch_size
 
     def process_message(self, msg: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from dgm_core.contexts import ContextShape, check_context, check_context_shape, 
 from dgm_core.spectral import PADDINGS
 from pyro_dgm.nn.contexts import flat, visible
 from pyro_dgm.nn.layers import Linear
+from pyro_dgm.nn.states import is_repeated
 
 __all__ = ["ConditionalBatchNorm", "Conv2d", "MinibatchStdDev", "PixelNorm", "halved", "resized"]
 
@@ -127,7 +128,12 @@ class ConditionalBatchNorm(nn.BatchNorm2d):
                 f"{self} needs at least two values of a channel in training, got shape "
                 f"{tuple(x.shape)}."
             )
-        y = super().forward(x.reshape(-1, *x.shape[-3:])).reshape(x.shape)
+        maps = x.reshape(-1, *x.shape[-3:])
+        if self.training and is_repeated():
+            y = F.batch_norm(maps, None, None, self.weight, self.bias, True)
+        else:
+            y = super().forward(maps)
+        y = y.reshape(x.shape)
         if self.given is None:
             return y
         c = flat(visible(context, self.context_shape), self.context_shape)

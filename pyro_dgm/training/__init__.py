@@ -1,9 +1,10 @@
 """Training: `fit` and what it takes and returns."""
 
 from dgm_core.training.recipes import Recipe
+from dgm_core.training.unpaired import Unpaired
 from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.training.batches import binarize
 from pyro_dgm.training.fit import fit
 from pyro_dgm.training.run import NonFiniteError, Run, load_run
 
-__all__ = ["Adam", "NonFiniteError", "Recipe", "Run", "binarize", "fit", "load_run"]
+__all__ = ["Adam", "NonFiniteError", "Recipe", "Run", "Unpaired", "binarize", "fit", "load_run"]

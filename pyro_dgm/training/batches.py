@@ -21,6 +21,7 @@ from dgm_core.training.batches import (
     opened,
     split_rows,
 )
+from dgm_core.training.unpaired import Unpaired, mixed_orders, sizes_of
 
 __all__ = ["binarize"]
 
@@ -90,6 +91,7 @@ class Arrays:
         form: how they are put together.
         arrays: the data, row by row.
         num_data: how many data there are.
+        sizes: the numbers of rows of data without pairs, of which num_data is the largest.
         batch_size: rows of a batch.
         num_full: full batches in an epoch.
         num_batches: with the last, smaller one.
@@ -110,10 +112,14 @@ class Arrays:
         device: torch.device,
     ) -> None:
         self.form, entries = Form.of(data)
-        arrays = tuple(
+        arrays: tuple[Any, ...] = tuple(
             as_tensor(entry, self.form.label(i, name), device) for i, entry in enumerate(entries)
         )
-        self.num_data = num_rows(self.form, arrays, name)
+        self.sizes: tuple[int, ...] = ()  # of data without pairs
+        if isinstance(data, Unpaired):
+            labels = list(self.form.labeled(arrays, name))
+            self.sizes = sizes_of(labels, arrays, batch_size)
+        self.num_data = max(self.sizes) if self.sizes else num_rows(self.form, arrays, name)
         if shrink and batch_size is not None:
             batch_size = min(batch_size, self.num_data)
         self.batch_size, self.num_full, self.num_batches = split_rows(
@@ -132,9 +138,7 @@ class Arrays:
         if self.batch_size == self.num_data and share[1] == 1:
             yield Batch(self.form, self.arrays, None)
             return
-        order = torch.randperm(self.num_data, generator=torch.Generator().manual_seed(seed)).to(
-            self.device
-        )
+        order = self._order(seed).to(self.device)
         for index in range(self.num_batches or 0):
             rows = order[index * self.batch_size : (index + 1) * self.batch_size]
             if share[1] == 1:
@@ -142,6 +146,14 @@ class Arrays:
             elif len(rows) >= share[1]:
                 ours = rows.tensor_split(share[1])[share[0]]
                 yield self.take(ours)._replace(share=len(ours) * share[1] / len(rows))
+
+    def _order(self, seed: int) -> Tensor:
+        """The rows in an order drawn from `seed`; of data without pairs those of each array, side
+        by side.
+        """
+        if self.sizes:
+            return torch.as_tensor(mixed_orders(self.sizes, np.random.default_rng(seed % 2**64)))
+        return torch.randperm(self.num_data, generator=torch.Generator().manual_seed(seed))
 
     def first(self) -> Batch:
         """As many rows as a full batch has."""
@@ -156,7 +168,11 @@ class Arrays:
             yield self.take(rows)
 
     def take(self, rows: Tensor) -> Batch:
-        """The batch of these rows."""
+        """The batch of these rows (batch,), or (batch, arrays) of data without pairs."""
+        if self.sizes:
+            columns = rows.unbind(1) if rows.ndim == 2 else (rows % size for size in self.sizes)
+            taken = zip(self.arrays, columns)
+            return Batch(self.form, tuple(a.index_select(0, own) for a, own in taken), rows)
         return Batch(
             self.form,
             tuple(None if array is None else array.index_select(0, rows) for array in self.arrays),

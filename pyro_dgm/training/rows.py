@@ -24,6 +24,7 @@ class Rows(Messenger):
         self, rows: Tensor | None, num_data: int | None, guides: Sequence[AutoGuide]
     ) -> None:
         super().__init__()
+        rows = None if rows is None or rows.ndim > 1 else rows  # of data without pairs: no one's
         self.rows, self.num_data, self.guides = rows, num_data, guides
         self.taken = False
         self.remembered: list[tuple[AutoGuide, CondIndepStackFrame]] = []

@@ -62,6 +62,9 @@ ADVERSARIAL: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "minibatch_stddev": "flag",
         },
     ),
+    "Cycle": ((("x", "y"),), {"sites": "sites"}),
+    "Identity": ((("x", "y"),), {"sites": "sites"}),
+    "CycleGAN": ((2,), {"x_shape": "shape", "y_shape": "shape or none", "to_x": "function"}),
     "Conv2d": ((2, 3), {**CHANNELS, "kernel_size": "count", "padding": "word"}),
     "ConditionalBatchNorm": ((3,), {"channels": "count", "context_shape": "context"}),
     "SelfAttention": (

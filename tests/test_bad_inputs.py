@@ -26,7 +26,7 @@ TABLES: tuple[Callable[[Twin], Iterable[Row]], ...] = (
     evaluation,
 )
 # Made by the library, wrapped around what another library made, or made of functions alone; a
-# constraint is in the table of parts.
+# constraint is in the table of parts, data without pairs in adversarial/test_unpaired.py.
 ELSEWHERE = {
     "AdversarialTerm",
     "AutoregressiveDistribution",
@@ -46,6 +46,7 @@ ELSEWHERE = {
     "Run",
     "Tilted",
     "UnnormalizedDistribution",
+    "Unpaired",
 }
 
 

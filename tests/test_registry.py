@@ -33,7 +33,7 @@ PLACES = {
     "mcmc": ("mcmc", "twins/test_kernels.py"),
     "guides": ("guides", "twins/test_guides.py"),
     "sequences": ("sequences", "sequences/test_unroll.py"),
-    "training": ("training",),
+    "training": ("training", "adversarial/test_unpaired.py"),
     "evaluation": ("evaluation", "twins/test_posteriors.py"),
 }
 PACKAGES = ("nn", "conditionals", "flows", "joints", "losses", "models", *PLACES)

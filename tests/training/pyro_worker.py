@@ -16,9 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from pyro_dgm import ELBO, NLL, VQVAE
-from pyro_dgm.conditionals import VectorQuantizer
-from pyro_dgm.losses import Commitment, Constraint, JensenShannon, Loss, Term
+from pyro_dgm.conditionals import Energy, Normal, VectorQuantizer
+from pyro_dgm.losses import (
+    Commitment,
+    Constraint,
+    ContrastiveDivergence,
+    JensenShannon,
+    Loss,
+    Persistent,
+    Term,
+)
 from pyro_dgm.losses.state import tensors_of
+from pyro_dgm.mcmc import MALA
+from pyro_dgm.nn import MLP, register
 from pyro_dgm.training import fit
 
 from .pyro_pairs import binary
@@ -44,6 +54,18 @@ def coded() -> tuple[Callable, Callable]:
     return vae.model, vae.guide
 
 
+def energy() -> Callable:
+    """An energy of three numbers."""
+    made = Energy(3, MLP(3, (5,), 1, activation="silu"))
+
+    def model(x: Tensor) -> None:
+        own = register("energy", made)
+        with pyro.plate("data", 30, subsample_size=len(x)):
+            pyro.sample("x", own(), obs=x[:, :3])
+
+    return model
+
+
 class RunningMean(Term):
     """The running mean of the data times the log-likelihood."""
 
@@ -64,15 +86,25 @@ class RunningMean(Term):
 
 def loss_of(kind: str) -> Loss:
     """A loss that keeps nothing, one of codes, which the guide keeps, one with a multiplier and a
-    running mean, one with a critic.
+    running mean, one of chains, one with a critic.
     """
     if kind == "codes":
         return ELBO() + 6.0 * Commitment("z")
     if kind == "plain":
         return NLL()
+    if kind == "chains":  # that would be the same in both processes, were their noise
+        chains = Persistent(8, per_step=4, start=Normal(3, scale=1e-6))
+        return ContrastiveDivergence("x", kernel=MALA(0.3), steps=3, chains=chains)
     if kind == "states":
         return NLL() + Constraint(NLL(), at_most=2.0) + 0.3 * RunningMean()
     return NLL() + JensenShannon("x", critic_steps=2)
+
+
+def programs_of(kind: str) -> tuple[Callable, Callable | None]:
+    """The pair that it is evaluated on."""
+    if kind == "codes":
+        return coded()
+    return (energy() if kind == "chains" else pair()), None
 
 
 def options() -> dict[str, Any]:
@@ -90,7 +122,7 @@ def options() -> dict[str, Any]:
 if __name__ == "__main__":
     folder, rank, kind = Path(sys.argv[1]), int(os.environ["RANK"]), sys.argv[2]
     torch.manual_seed(rank)  # the parameters of the first process count
-    model, guide = coded() if kind == "codes" else (pair(), None)
+    model, guide = programs_of(kind)
     loss = loss_of(kind)
     settings = {"loss": loss, "checkpoint": folder / "run", **options()}
     run = fit(model, guide, binary(30), **settings)

@@ -12,20 +12,19 @@ from pyro_dgm.losses.state import tensors_of
 from pyro_dgm.training import fit
 
 from .pyro_pairs import binary
-from .pyro_worker import coded, loss_of, options, pair
+from .pyro_worker import loss_of, options, programs_of
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("kind", ["plain", "codes", "states", "critic"])
+@pytest.mark.parametrize("kind", ["plain", "codes", "states", "critic", "chains"])
 def test_two_processes_take_the_steps_of_one(tmp_path: Path, kind: str) -> None:
     """Weights, codes, running means and multipliers; what hangs on draws is the same in both."""
     torch.manual_seed(0)
     settings = {"loss": loss_of(kind), "progress": False, **options()}
-    programs = coded() if kind == "codes" else (pair(), None)
-    expected = fit(*programs, binary(30), **settings)
+    expected = fit(*programs_of(kind), binary(30), **settings)
     command = [
         sys.executable,
         "-m",
@@ -44,7 +43,11 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, kind: str) -> None:
     for name, value in ranks[0].items():
         np.testing.assert_array_equal(ranks[1][name], value, err_msg=name)
     assert process.stderr.count("epoch 3 of 3") == 1  # one process shows its progress
-    if kind == "critic":
+    if kind == "chains":  # each process moves its own
+        (chains,) = (value for name, value in ranks[0].items() if name.endswith(".chains"))
+        apart = np.abs(chains[:, None] - chains).max(-1) + np.eye(len(chains))
+        assert apart.min() > 1e-3
+    if kind in ("critic", "chains"):
         return
     kept = tensors_of(expected.term_state) | dict(expected.mutable_state)
     for name, value in (expected.params | kept).items():

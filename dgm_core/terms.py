@@ -19,6 +19,7 @@ __all__ = [
     "no_commitment",
     "no_entropy",
     "no_objective",
+    "not_observed",
     "sites_written",
     "written",
 ]
@@ -83,6 +84,14 @@ def no_objective(term: str, asked: Asked, distributions: Sequence[str]) -> str:
     return (
         f"{term} needs a distribution with a method {asked.method}(value), and those of site "
         f"'{asked.site}' have none: {', '.join(distributions)}."
+    )
+
+
+def not_observed(site: str, observed: Sequence[str]) -> str:
+    """What to say of a site that the model does not observe."""
+    return (
+        f"ConditionalNLL needs a site that the model observes, got '{site}'; it observes "
+        f"{sorted(observed)}."
     )
 
 

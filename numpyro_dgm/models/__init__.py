@@ -1,5 +1,7 @@
 """Models with their guides, ready to train."""
 
+from numpyro_dgm.models.energy.jem import JEM
+from numpyro_dgm.models.energy.rbm import RBM
 from numpyro_dgm.models.gan.bigan import BiGAN
 from numpyro_dgm.models.gan.conditional_gan import ConditionalGAN
 from numpyro_dgm.models.gan.cycle_gan import CycleGAN
@@ -40,6 +42,7 @@ __all__ = [
     "DMM",
     "GAN",
     "GMVAE",
+    "JEM",
     "JMVAE",
     "M1",
     "M1M2",
@@ -47,6 +50,7 @@ __all__ = [
     "MLVAE",
     "MMVAE",
     "MVAE",
+    "RBM",
     "RNN",
     "SDGM",
     "SRNN",

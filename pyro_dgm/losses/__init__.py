@@ -20,7 +20,7 @@ from pyro_dgm.losses.bounds.distillation import ContrastiveDistillation, Distill
 from pyro_dgm.losses.bounds.elbo import ELBO
 from pyro_dgm.losses.bounds.fivo import FIVO
 from pyro_dgm.losses.bounds.iwae import IWAE
-from pyro_dgm.losses.bounds.likelihood import NLL, Reconstruction
+from pyro_dgm.losses.bounds.likelihood import NLL, ConditionalNLL, Reconstruction
 from pyro_dgm.losses.bounds.wake_sleep import WakeSleep
 from pyro_dgm.losses.bounds.weighted import JVI, Renyi, TailAdaptive
 from pyro_dgm.losses.constraints import KL, Constraint, Multiplier
@@ -55,6 +55,7 @@ __all__ = [
     "RBF",
     "AdversarialTerm",
     "Commitment",
+    "ConditionalNLL",
     "Consistency",
     "Constraint",
     "ContrastiveDistillation",

@@ -100,6 +100,7 @@ BOUNDS = [
         FIT,
     ),
     Loss("Reconstruction(num_particles=3)", "cost", FIT),
+    Loss("ConditionalNLL('x', num_particles=3)", "cost", FIT),
     Loss("KL()", "divergence", LATENT),
     Loss("KL(num_particles=3, analytic_kl=True)", "divergence", LATENT),
     Loss(

@@ -8,7 +8,7 @@ from jax.scipy.special import logsumexp
 
 from dgm_core.arguments import check_count, check_flag_or_none, check_name
 from dgm_core.enumeration import no_labels, parts_of_observation
-from dgm_core.terms import written
+from dgm_core.terms import not_observed, written
 from numpyro_dgm.joints.by_value import by_guided
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
@@ -16,7 +16,7 @@ from numpyro_dgm.losses.base import Term
 from numpyro_dgm.losses.bounds.elbo import score_surrogate
 from numpyro_dgm.losses.formulas import attach_gradient
 
-__all__ = ["NLL", "Reconstruction"]
+__all__ = ["NLL", "ConditionalNLL", "Reconstruction"]
 
 
 class NLL(Term):
@@ -78,6 +78,56 @@ class NLL(Term):
 
     def __repr__(self) -> str:
         return "NLL()" if self.site is None else f"NLL({self.site!r})"
+
+
+class ConditionalNLL(Term):
+    """-E_q [log p(y | what comes before it)], in nats per datum, of one observed site of the model:
+    the labels of a joint energy model, one of several outputs.
+
+    Args:
+        site: observed by the model.
+        num_particles, vectorize: as in Reconstruction.
+
+    Logged:
+        "ConditionalNLL(<site>)".
+
+    Cost:
+        one run of guide and model.  Sites that are not reparameterized take the score function, as
+        in ELBO.
+
+    Raises:
+        ValueError: for a site that the model does not observe.
+
+    Example:
+        >>> ConditionalNLL("y")
+        ConditionalNLL('y')
+    """
+
+    guided = False
+
+    def __init__(self, site: str, num_particles: int = 1, vectorize: bool | None = None) -> None:
+        super().__init__()
+        self.site = check_name("site", site)
+        self.sites = (self.site,)
+        self.num_particles = check_count("num_particles", num_particles)
+        self.vectorize = check_flag_or_none("vectorize", vectorize)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The class and the site."""
+        return f"{type(self).__name__}({self.site})"
+
+    def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
+        joint = joints.inference()
+        if self.site not in joint.structure.observed_sites:
+            raise ValueError(not_observed(self.site, joint.structure.observed_sites))
+        local = joint.log_likelihood_of(self.site)
+        fit = joint.per_datum(joint.expected(local))
+        surrogate = fit + score_surrogate(joint, local, fit, every_site=False)
+        return -attach_gradient(fit.mean(), surrogate.mean()), {}
+
+    def __repr__(self) -> str:
+        return written(self, repr(self.site), num_particles=1, vectorize=None)
 
 
 class Reconstruction(Term):

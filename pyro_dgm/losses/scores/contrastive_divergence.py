@@ -85,8 +85,8 @@ class ContrastiveDivergence(Term):
     Args:
         site: with an Energy, a Tilted or another unnormalized distribution; observed, or a latent
             one.
-        kernel: of `mcmc` (default: that of the distribution, where it brings one of its own such
-            as block Gibbs steps, else Langevin(0.1, 20)).
+        kernel: of `mcmc`, such as Langevin(0.1, 20) (default: that of the distribution, which for
+            an RBM takes block Gibbs steps).
         steps: transitions of a chain in each step.
         chains: None, they start at the data; `Persistent(...)`.
         log_z: for a latent site, how many draws of its base estimate ln Z in each step, by their
@@ -247,7 +247,7 @@ class ContrastiveDivergence(Term):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The ends of chains, from `fresh` where a number is not finite; their acceptance, and how
         many these are."""
-        kernel = self.kernel or getattr(fn, "own_kernel", None) or _DEFAULT
+        kernel = self.kernel or fn.kernel
         last, _, info = chain(kernel, fn.unnormalized_log_prob, position, self.steps)
         ends, bad = _restarted(last, fresh)
         return ends, info.acceptance.mean(), bad
@@ -261,9 +261,6 @@ class ContrastiveDivergence(Term):
     def __repr__(self) -> str:
         shown: dict[str, Any] = {"kernel": None, "steps": 1, "chains": None, "log_z": 0}
         return written(self, repr(self.site), **shown)
-
-
-_DEFAULT = Langevin(0.1, 20)
 
 
 def _restarted(state: State, fresh: Tensor) -> tuple[Tensor, Tensor]:

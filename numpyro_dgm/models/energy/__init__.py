@@ -1,0 +1,1 @@
+"""Energies of data, of data and labels, and of binary units."""

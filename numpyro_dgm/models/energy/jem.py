@@ -1,6 +1,7 @@
 """Joint energy model:  p(x, y) = base(x) exp(f(x)_y) / Z:  a classifier that is a density."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -98,7 +99,7 @@ class JEM(eqx.Module):
 class Evidence(eqx.Module):
     """log sum_y exp f(x)_y of a classifier."""
 
-    classifier: eqx.Module
+    classifier: Any
 
     def logits(self, x: Array) -> Array:
         """f(x), (*batch, x_dim) -> (*batch, num_classes)."""

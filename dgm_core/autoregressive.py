@@ -65,6 +65,29 @@ autoregressive model fills in suffixes only.
     return event[axis]
 
 
+def check_uniforms(owner: Any, found: Any, wanted: tuple[int, ...]) -> None:
+    """Raise a ValueError unless an array of shape `found` holds uniform numbers (*batch, *wanted),
+    which are steps, entries of a step, and numbers for each.
+
+    Example:
+        >>> check_uniforms("WaveNet(9)", (5, 9, 1, 2), (9, 1, 2))
+        >>> check_uniforms("WaveNet(9)", (5, 9), (9, 1, 2))
+        Traceback (most recent call last):
+        ValueError: WaveNet(9) is drawn from uniform numbers of shape (*batch, 9, 1, 2), got (5, 9).
+    """
+    if tuple(found[-3:]) != wanted:
+        shape = ", ".join(map(str, wanted))
+        raise ValueError(
+            f"{owner} is drawn from uniform numbers of shape (*batch, {shape}), got "
+            f"{tuple(found)}."
+        )
+
+
+def not_uniform(owner: Any) -> ValueError:
+    """What to say of numbers that are not uniform ones."""
+    return ValueError(f"{owner} is drawn from uniform numbers in [0, 1], got others.")
+
+
 def step_shape_of(dim: Any) -> tuple[tuple[int, ...], int]:
     """The steps of a value, (T,) or (height, width), and the entries of one.
 

@@ -84,6 +84,15 @@ class _Categorical(dist.CategoricalLogits):
             )
         return valid
 
+    def log_prob(self, value: Array) -> Array:
+        if jnp.issubdtype(jnp.result_type(value), jnp.integer):
+            return super().log_prob(value)
+        if self._validate_args:
+            self._validate_sample(value)
+        whole = value == jnp.round(value)
+        found = super().log_prob(jnp.where(whole, value, -1).astype(int))
+        return jnp.where(jnp.isnan(value), jnp.nan, jnp.where(whole, found, -jnp.inf))
+
 
 class DiscretizedLogisticMixture(LogisticMixture):
     """Independent pixels with levels 0, 1/(L - 1), ..., 1:  a mixture of logistic distributions,

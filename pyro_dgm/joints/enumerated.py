@@ -127,6 +127,14 @@ class EnumeratedValues(Messenger):
             first = torch.tensor(self.enumeration.sharing(self.met), device=value.device)
             msg["value"] = value.index_select(0, first)
 
+    @property
+    def as_numbered(self) -> bool:
+        """Whether the sites met are those of the numbering."""
+        own = self.enumeration
+        return own is None or (
+            self.sizes == own.sizes and set(self.standing) == set(dict(own.summed))
+        )
+
     def leave_to_model(self, guide_trace: Trace) -> None:
         """Takes out of the trace of the guide what keeps the model's own distribution in it: such a
         site is summed out."""

@@ -99,7 +99,6 @@ class Joints(Conditioned):
         self.vectorize = vectorize
         self._plans = {} if plans is None else plans
         self._inference: dict[Any, InferenceJoint] = {}
-        self._enumerations: dict[tuple[str, ...], Enumeration] = {}
         self._forward: list[Trace] = []
         self.states: dict[Any, Any] = {}  # what terms keep from step to step, by term
         self.outputs: dict[Any, tuple[Tensor, Tensor]] = {}  # of critics in their updates, by term
@@ -111,8 +110,7 @@ class Joints(Conditioned):
         drawn values; the sites named in `enumerate` take each of their values, those that the guide
         does not draw among them."""
         if (stopped, enumerate) not in self._inference:
-            num = self._enumeration(enumerate).num_particles if enumerate else self.num_particles
-            alone = num == 1 or self.vectorize is False
+            alone = self.vectorize is False or (self.num_particles == 1 and not enumerate)
             run = self._one_by_one if alone else self._planned
             self._inference[stopped, enumerate] = run(stopped, enumerate)
         return self._inference[stopped, enumerate]
@@ -243,27 +241,25 @@ class Joints(Conditioned):
 
     def _enumeration(self, names: tuple[str, ...]) -> Enumeration:
         """How the values of these sites are numbered, found from one run."""
-        if names not in self._enumerations:
-            first = EnumeratedValues(names)
-            with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(self.model, self.guide):
-                run = self._run(values=first)
-                structure = find_structure(*run)
-            self._enumerations[names] = first.numbered(structure, run, self.num_particles)
-        return self._enumerations[names]
+        first = EnumeratedValues(names)
+        with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(self.model, self.guide):
+            run = self._run(values=first)
+        return first.numbered(find_structure(*run), run, self.num_particles)
 
     def _planned(self, stopped: bool, names: tuple[str, ...]) -> InferenceJoint:
         """A run with many particles as planned; what an earlier call planned may not
         fit this one.
         """
-        key = signature((self.args, self.kwargs, self.share_globals, names))
-        own = self._enumeration(names) if names else None
-        num = self.num_particles if own is None else own.num_particles
+        draws = self.num_particles if names else None
+        key = signature((self.args, self.kwargs, self.share_globals, names)), draws
         for known in (key in self._plans, False):
             plan = self._plans[key] if known else self._plan(names)
             if not known:
                 self._plans[key] = plan
             if not plan.at_once:
                 break
+            own = plan.enumeration
+            num = self.num_particles if own is None else own.num_particles
             values = EnumeratedValues(names, range(num), plan.batch_ndim, own)
             try:
                 run = self._run(plan.particles(num), stopped=stopped, values=values)
@@ -272,7 +268,7 @@ class Joints(Conditioned):
                 if not known:
                     raise
                 continue
-            if plan.shared == shared_sites(structure, self.share_globals):
+            if plan.shared == shared_sites(structure, self.share_globals) and values.as_numbered:
                 return InferenceJoint([run], structure, own)
         return self._one_by_one(stopped, names)
 
@@ -281,9 +277,12 @@ class Joints(Conditioned):
         dimension.
         """
         with torch.no_grad(), torch.random.fork_rng(), evaluation_mode(self.model, self.guide):
-            single = self._run(values=EnumeratedValues(names))
+            first = EnumeratedValues(names)
+            single = self._run(values=first)
             structure = find_structure(*single)
-            plan = Plan(True, structure.batch_ndim, shared_sites(structure, self.share_globals))
+            own = first.numbered(structure, single, self.num_particles) if names else None
+            shared = shared_sites(structure, self.share_globals)
+            plan = Plan(True, structure.batch_ndim, shared, own)
             if self.vectorize or self._broadcasts(plan, single, names):
                 return plan
         if all(plan.at_once for plan in self._plans.values()):

@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor
 
+from dgm_core.enumeration import Enumeration
 from pyro_dgm.conditionals import NoDensityError
 from pyro_dgm.joints.handlers import ParticlePlate
 from pyro_dgm.joints.inference import InferenceJoint
@@ -21,11 +22,13 @@ _PARTS = ("log_likelihood", "log_prior", "log_posterior")
 @dataclass(frozen=True)
 class Plan:
     """How arguments of one form are run: at once or not, the particles in dimension
-    -(batch_ndim + 1), the sites in `shared` drawn once for all of them."""
+    -(batch_ndim + 1), the sites in `shared` drawn once for all of them, the values of enumerated
+    sites numbered as `enumeration` says."""
 
     at_once: bool
     batch_ndim: int
     shared: tuple[str, ...] = ()
+    enumeration: Enumeration | None = None
 
     def particles(self, num_particles: int) -> ParticlePlate:
         """The handler that draws every latent site so often."""

@@ -108,7 +108,8 @@ def fit(
         validation: data of the same form as `data`; scored after every epoch in evaluation mode,
             with the same random numbers every time.  The run ends with the weights that scored
             best.
-        validation_loss: what is scored on `validation`; ELBO() when left out.
+        validation_loss: what is scored on `validation`; when left out ELBO(), of the sites that the
+            loss enumerates.
         patience: stop after so many epochs without a better validation score.
         clip_norm: the gradient over all parameters is scaled down to this global norm where it is
             longer.
@@ -163,7 +164,9 @@ def fit(
         settled[name] for name in ("loss", "optim", "clip_norm", "num_steps")
     )
     loss = with_choice(loss, vectorize)
-    validation_loss = with_choice(ELBO() if validation_loss is None else validation_loss, vectorize)
+    if validation_loss is None:
+        validation_loss = ELBO(enumerate=loss.enumerated)
+    validation_loss = with_choice(validation_loss, vectorize)
     optim = check_optimizer(optim)
     callbacks, alone = check_callbacks(callbacks), guide is None
     guide = _default_guide(model, loss) if guide is None else guide

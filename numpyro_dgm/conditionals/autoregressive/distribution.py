@@ -10,10 +10,16 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 
-from dgm_core.autoregressive import check_prefix, check_temperature
+from dgm_core.autoregressive import (
+    check_prefix,
+    check_temperature,
+    check_uniforms,
+    not_uniform,
+)
 from dgm_core.contexts import check_expanded
 from numpyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
 from numpyro_dgm.nn.contexts import spread
+from numpyro_dgm.nn.requirements import known_wrong
 
 __all__ = ["AutoregressiveDistribution"]
 
@@ -143,11 +149,18 @@ class AutoregressiveDistribution(Distribution):
         for each step, the naive way, where `cached` is False.
         """
         temperature = check_temperature(temperature)
-        network, batch = self.network, uniforms.shape[:-3]
+        network, weight = self.network, self.network.family.head.weight
+        uniforms = jnp.asarray(uniforms, weight.dtype)
+        wanted = network.num_steps, network.size, num_uniforms(network.family)
+        check_uniforms(network, uniforms.shape, wanted)
+        if known_wrong((uniforms >= 0) & (uniforms <= 1)):
+            raise not_uniform(network)
+        batch = jnp.broadcast_shapes(uniforms.shape[:-3], self.batch_shape)
+        uniforms = jnp.broadcast_to(uniforms, (*batch, *wanted))
         known, num_known = None, 0
         if prefix is not None:
             known, num_known = self._known(jnp.asarray(prefix), batch)
-        uniforms = uniforms.reshape(-1, *uniforms.shape[-3:])
+        uniforms = uniforms.reshape(-1, *wanted)
         run = _cached if cached else _naive
         context = self._context(batch)
         values, total = run(

@@ -8,7 +8,12 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
-from dgm_core.autoregressive import check_prefix, check_temperature
+from dgm_core.autoregressive import (
+    check_prefix,
+    check_temperature,
+    check_uniforms,
+    not_uniform,
+)
 from dgm_core.contexts import check_expanded
 from pyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
 from pyro_dgm.nn.contexts import spread
@@ -141,11 +146,18 @@ class AutoregressiveDistribution(TorchDistribution):
         for each step, the naive way, where `cached` is False.
         """
         temperature = check_temperature(temperature)
-        network, batch = self.network, uniforms.shape[:-3]
+        network, weight = self.network, self.network.family.head.weight
+        uniforms = torch.as_tensor(uniforms, dtype=weight.dtype, device=weight.device)
+        wanted = network.num_steps, network.size, num_uniforms(network.family)
+        check_uniforms(network, uniforms.shape, wanted)
+        if not ((uniforms >= 0) & (uniforms <= 1)).all():
+            raise not_uniform(network)
+        batch = torch.broadcast_shapes(uniforms.shape[:-3], self.batch_shape)
+        uniforms = uniforms.expand(*batch, *wanted)
         known, num_known = None, 0
         if prefix is not None:
             known, num_known = self._known(torch.as_tensor(prefix), batch)
-        uniforms = uniforms.reshape(-1, *uniforms.shape[-3:])
+        uniforms = uniforms.reshape(-1, *wanted)
         run = _cached if cached else _naive
         with torch.inference_mode():
             values, total = run(

@@ -77,4 +77,5 @@ class Pixels(Autoregressive):
             return None
         if self.is_map:
             return as_map(context, self.context_shape, self.event_shape[1:]).permute(0, 2, 3, 1)
-        return self.flat(context)[:, None, None]
+        vector = self.flat(context).to(self.family.head.weight.dtype)  # labels know no precision
+        return vector[:, None, None]

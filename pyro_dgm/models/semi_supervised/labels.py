@@ -30,11 +30,17 @@ def num_labeled(
     if y.ndim != 1:
         raise ValueError(f"y must have one dimension of data, (batch,), got {tuple(y.shape)}.")
     wanted = f"labels from 0 to {num_classes - 1}, or -1 for a missing one"
-    require("y", wanted, y, (y >= -1) & (y < num_classes))
+    known = signed(y)
+    require("y", wanted, known, (known >= -1) & (known < num_classes))
     number = num_data(x, x_shape, len(y))
     if number != len(y):
         raise ValueError(f"x and y must have the same number of data, got {number} and {len(y)}.")
     return number
+
+
+def signed(y: Any) -> Tensor:
+    """Labels of any integer type as integers that can be -1."""
+    return torch.as_tensor(y).long()
 
 
 def class_prior_of(model: Any, *, registered: bool = False) -> dist.TorchDistribution:
@@ -65,6 +71,7 @@ def labels(fn: dist.TorchDistribution, y: Tensor | None) -> Tensor:
     """
     if y is None:
         return pyro.sample("y", fn)
+    y = signed(y)
     seen = y != -1
     return pyro.sample("y", fn, obs=torch.where(seen, y, torch.zeros_like(y)), obs_mask=seen)
 
@@ -73,6 +80,7 @@ def guessed(fn: dist.TorchDistribution, y: Tensor | None) -> Tensor:
     """The labels y (batch,) with what the guide draws from `fn` where they are missing."""
     if y is None:
         return pyro.sample("y", fn)
+    y = signed(y)
     seen = y != -1
     with pyro.poutine.mask(mask=~seen):
         drawn = pyro.sample("y_unobserved", fn)

@@ -1,0 +1,100 @@
+"""What newcomers try: arguments of other forms, in both twins."""
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from numpyro.handlers import seed
+
+import numpyro_dgm
+import pyro_dgm
+from numpyro_dgm import conditionals as numpyro_conditionals
+from numpyro_dgm import models as numpyro_models
+from pyro_dgm import conditionals as pyro_conditionals
+from pyro_dgm import models as pyro_models
+
+KEY = jax.random.key(0)
+X = (np.random.default_rng(0).random((12, 6)) < 0.4).astype(np.float32)
+TWINS = {
+    "pyro": SimpleNamespace(
+        array=torch.as_tensor,
+        package=pyro_dgm,
+        conditionals=pyro_conditionals,
+        models=pyro_models,
+        key={},
+    ),
+    "numpyro": SimpleNamespace(
+        array=jnp.asarray,
+        package=numpyro_dgm,
+        conditionals=numpyro_conditionals,
+        models=numpyro_models,
+        key={"key": KEY},
+    ),
+}
+
+
+@pytest.fixture(params=sorted(TWINS))
+def lib(request: pytest.FixtureRequest) -> Any:
+    return TWINS[request.param]
+
+
+def test_uniform_numbers_of_a_draw(lib: Any) -> None:
+    c = lib.conditionals
+    family = partial(c.Categorical, num_classes=4)
+    net = c.WaveNet(8, family, channels=4, dilations=(1, 2), **lib.key)()
+    for shape in ((3, 5, 1, 1), (3, 12, 1, 1), (3, 8, 1), (3, 8, 1, 3), (8,)):
+        with pytest.raises(ValueError, match=r"shape \(\*batch, 8, 1, 1\), got"):
+            net.sample_from(lib.array(np.full(shape, 0.5, np.float32)))
+    for number in (1.5, -0.1, np.nan):
+        with pytest.raises(ValueError, match=r"uniform numbers in \[0, 1\], got others"):
+            net.sample_from(lib.array(np.full((3, 8, 1, 1), number, np.float32)))
+
+
+@pytest.mark.slow("[numpyro")
+def test_validation_scores_what_the_loss_enumerates(lib: Any) -> None:
+    """A guide that draws no y needs it, without a `validation_loss` of its own."""
+    gmvae = lib.models.GMVAE(6, 2, 3, hidden=(), summed=True, **lib.key)
+    loss = lib.package.ELBO(enumerate="y")
+    settings = {"num_epochs": 1, "batch_size": 12, "validation": X, "progress": False}
+    run = lib.package.fit(gmvae.model, gmvae.guide, X, loss=loss, **settings)
+    assert np.isfinite(run.history.column("validation")).all()
+
+
+def test_labels_of_any_integer_type(lib: Any) -> None:
+    m2 = lib.models.M2(6, 2, 3, hidden=(), **lib.key)
+    model = seed(m2.model, 0) if lib.key else m2.model
+    for kind in (np.uint8, np.int16):
+        y = (np.arange(12) % 3).astype(kind)
+        assert model(y=lib.array(y)).shape == (12, 6)
+        with pytest.raises(ValueError, match="y must be labels from 0 to 2, or -1 .*, got 3"):
+            model(y=lib.array(y + kind(1)))
+
+
+def test_classes_that_are_no_integers(lib: Any) -> None:
+    """Whole numbers are classes whatever their type; others and NaN are refused in words."""
+    p = lib.conditionals.Categorical(2, 3, **lib.key)()
+    whole = p.log_prob(lib.array(np.float32([2.0, 0.0])))
+    np.testing.assert_allclose(whole.tolist(), 2 * np.log(1 / 3), rtol=1e-6)
+    for x in ([0.5, 1.0], [np.nan, 1.0], [3.0, 1.0]):
+        with pytest.raises(
+            ValueError, match=r"Categorical expects values 0, \.\.\., 2, got others"
+        ):
+            p.log_prob(lib.array(np.float32(x)))
+
+
+def test_classes_that_compiled_code_cannot_look_at() -> None:
+    p = numpyro_conditionals.Categorical(3, 3, key=KEY)().base_dist
+    found = jax.jit(p.log_prob)(jnp.array([jnp.nan, 0.5, 1.0]))
+    np.testing.assert_allclose(found, [np.nan, -np.inf, np.log(1 / 3)], rtol=1e-6)
+
+
+def test_labels_of_a_network_in_double_precision() -> None:
+    for member in (pyro_conditionals.PixelSNAIL, pyro_conditionals.PixelCNNPlusPlus):
+        net = member((1, 4, 4), context_shape=pyro_conditionals.Labels(2)).double()
+        p = net(torch.tensor([0, 1]))
+        assert p.log_prob(p.sample()).dtype == torch.float64

@@ -78,8 +78,7 @@ def check_uniforms(owner: Any, found: Any, wanted: tuple[int, ...]) -> None:
     if tuple(found[-3:]) != wanted:
         shape = ", ".join(map(str, wanted))
         raise ValueError(
-            f"{owner} is drawn from uniform numbers of shape (*batch, {shape}), got "
-            f"{tuple(found)}."
+            f"{owner} is drawn from uniform numbers of shape (*batch, {shape}), got {tuple(found)}."
         )
 
 

@@ -46,6 +46,15 @@ def inside_a_step(what: str) -> ValueError:
     )
 
 
+def keeps_in_a_step(module: Any) -> ValueError:
+    """The error for a network in a step that moves with every batch."""
+    return ValueError(
+        f"A step must not train what moves with every batch, got {type(module).__name__}: "
+        "sequences that have ended would count, and each step would move it. Normalize data and "
+        "inputs before unroll, or take a normalization over features, such as LayerNorm."
+    )
+
+
 def check_new(name: str, known: Any) -> None:
     """ValueError for a second statement of one name."""
     if name in known:

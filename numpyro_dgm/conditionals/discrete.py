@@ -87,8 +87,6 @@ class _Categorical(dist.CategoricalLogits):
     def log_prob(self, value: Array) -> Array:
         if jnp.issubdtype(jnp.result_type(value), jnp.integer):
             return super().log_prob(value)
-        if self._validate_args:
-            self._validate_sample(value)
         whole = value == jnp.round(value)
         found = super().log_prob(jnp.where(whole, value, -1).astype(int))
         return jnp.where(jnp.isnan(value), jnp.nan, jnp.where(whole, found, -jnp.inf))

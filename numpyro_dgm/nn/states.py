@@ -10,6 +10,8 @@ import equinox as eqx
 import jax
 from jax import Array
 
+from dgm_core.steps import keeps_in_a_step
+
 __all__: list[str] = []  # for the package, not for users
 
 _repeated: ContextVar[bool] = ContextVar("repeated", default=False)
@@ -30,6 +32,19 @@ def repeated() -> Iterator[None]:
         yield
     finally:
         _repeated.reset(token)
+
+
+_stepping: ContextVar[bool] = ContextVar("stepping", default=False)
+
+
+@contextmanager
+def stepping() -> Iterator[None]:
+    """A block that is one step of a sequence, in which nothing may be kept."""
+    token = _stepping.set(True)
+    try:
+        yield
+    finally:
+        _stepping.reset(token)
 
 
 class Shelf:
@@ -56,6 +71,12 @@ class Stateful(eqx.Module):
         return self.running.site[self.running.name] if self.running else self.initial_state()
 
     def keep(self, state: dict[str, Array]) -> None:
-        """Replaces what it keeps, without gradient; nothing where it is not registered."""
+        """Replaces what it keeps, without gradient; nothing where it is not registered.
+
+        Raises:
+            ValueError: in a step of a sequence.
+        """
+        if _stepping.get():
+            raise keeps_in_a_step(self)
         if self.running:
             self.running.site[self.running.name] = jax.lax.stop_gradient(state)

@@ -10,6 +10,7 @@ from numpyro.distributions import Unit
 from numpyro.primitives import Messenger
 
 from dgm_core.steps import Statement, check_new, inside_a_step, unknown_data
+from numpyro_dgm.nn.states import stepping
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -82,6 +83,6 @@ def statements_of(
         wide = fn.expand(jnp.broadcast_shapes(fn.batch_shape, batch))
         return wide.sample(jax.random.fold_in(key, len(found)))
 
-    with Answered(answer, key):
+    with Answered(answer, key), stepping():
         after = step(state, inputs, x)
     return tuple(found), after

@@ -46,7 +46,7 @@ from pyro_dgm.joints.structure import (
 )
 from pyro_dgm.joints.values import base_of, side_by_side, with_vectors
 from pyro_dgm.nn import evaluation_mode
-from pyro_dgm.nn.states import repeated
+from pyro_dgm.nn.states import compared, repeated
 
 __all__ = ["Joints"]
 
@@ -283,8 +283,9 @@ class Joints(Conditioned):
             own = first.numbered(structure, single, self.num_particles) if names else None
             shared = shared_sites(structure, self.share_globals)
             plan = Plan(True, structure.batch_ndim, shared, own)
-            if self.vectorize or self._broadcasts(plan, single, names):
-                return plan
+            with compared():
+                if self.vectorize or self._broadcasts(plan, single, names):
+                    return plan
         if all(plan.at_once for plan in self._plans.values()):
             warnings.warn(LOOP_MESSAGE, UserWarning, stacklevel=2)
         return Plan(False, structure.batch_ndim)

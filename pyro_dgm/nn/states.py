@@ -11,6 +11,7 @@ __all__: list[str] = []  # for the package, not for users
 
 _share: ContextVar[float | None] = ContextVar("share", default=None)
 _repeated: ContextVar[bool] = ContextVar("repeated", default=False)
+_compared: ContextVar[bool] = ContextVar("compared", default=False)
 
 
 def is_repeated() -> bool:
@@ -28,6 +29,21 @@ def repeated() -> Iterator[None]:
         yield
     finally:
         _repeated.reset(token)
+
+
+def is_compared() -> bool:
+    """Whether runs are held against each other, so that nothing may be drawn that no site knows."""
+    return _compared.get()
+
+
+@contextmanager
+def compared() -> Iterator[None]:
+    """A block in which runs of the same values are held against each other."""
+    token = _compared.set(True)
+    try:
+        yield
+    finally:
+        _compared.reset(token)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The sample statements of one step, answered one by one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,12 +9,17 @@ from pyro.distributions import Unit
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
-from dgm_core.steps import Statement, check_new, inside_a_step, unknown_data
+from dgm_core.steps import Statement, check_new, inside_a_step, keeps_in_a_step, unknown_data
 from pyro_dgm.compat import is_computed
+from pyro_dgm.conditionals.paths.base import draw
+from pyro_dgm.conditionals.quantized import VectorQuantizer
 
 __all__: list[str] = []  # for the package, not for users
+
+MOVING = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, VectorQuantizer
 
 Answer = Callable[[str, Any, Any, dict[str, Any]], Any]
 
@@ -51,6 +57,25 @@ class Answered(Messenger):
         raise inside_a_step(f"the parameter '{msg['name']}'")
 
 
+@contextmanager
+def nothing_moving() -> Iterator[None]:
+    """A block that is one step of a sequence, in which nothing may move with the batch."""
+
+    def refuse(module: nn.Module, args: Any) -> None:
+        if (
+            module.training
+            and isinstance(module, MOVING)
+            and getattr(module, "decay", 0) is not None
+        ):
+            raise keeps_in_a_step(module)
+
+    hook = register_module_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def statements_of(
     step: Callable, state: Any, inputs: Any, x: Any, leaves: list[Any], batch: Any
 ) -> tuple:
@@ -69,8 +94,8 @@ def statements_of(
         found.append(Statement(name, *shapes, fn.support, fn.has_rsample, number, dict(infer)))
         if data is not None:
             return data
-        return fn.expand(torch.broadcast_shapes(fn.batch_shape, batch)).sample()
+        return draw(fn.expand(torch.broadcast_shapes(fn.batch_shape, batch)))
 
-    with Answered(answer):
+    with Answered(answer), nothing_moving():
         after = step(state, inputs, x)
     return tuple(found), after

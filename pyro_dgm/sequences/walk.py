@@ -19,6 +19,7 @@ from dgm_core.steps import (
 from pyro_dgm.compat import tree_map
 from pyro_dgm.conditionals.paths.base import cleared, draw, filled, mask_of
 from pyro_dgm.joints.reading import seen_value
+from pyro_dgm.nn.states import is_compared
 from pyro_dgm.sequences.statements import Answered, statements_of
 
 __all__: list[str] = []  # for the package, not for users
@@ -202,6 +203,8 @@ class Steps:
                 return fn.mean
             except NotImplementedError as error:
                 raise no_mean(name, error) from error
+        if is_compared():
+            return like
         batch = like.shape[: like.ndim - len(fn.event_shape)]
         return draw(fn.expand(torch.broadcast_shapes(fn.batch_shape, batch)))
 

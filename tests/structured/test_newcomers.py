@@ -1,5 +1,6 @@
 """What newcomers try: arguments of other forms, in both twins."""
 
+import importlib
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import pyro
 import pytest
 import torch
 from numpyro.handlers import seed
@@ -71,7 +74,7 @@ def test_labels_of_any_integer_type(lib: Any) -> None:
     for kind in (np.uint8, np.int16):
         y = (np.arange(12) % 3).astype(kind)
         assert model(y=lib.array(y)).shape == (12, 6)
-        with pytest.raises(ValueError, match="y must be labels from 0 to 2, or -1 .*, got 3"):
+        with pytest.raises(ValueError, match=r"y must be labels from 0 to 2, or -1 .*, got 3"):
             model(y=lib.array(y + kind(1)))
 
 
@@ -98,3 +101,50 @@ def test_labels_of_a_network_in_double_precision() -> None:
         net = member((1, 4, 4), context_shape=pyro_conditionals.Labels(2)).double()
         p = net(torch.tensor([0, 1]))
         assert p.log_prob(p.sample()).dtype == torch.float64
+
+
+def test_normalization_in_a_step(lib: Any) -> None:
+    """Batch normalization in a step would count padding, and move with every step."""
+    package = importlib.import_module(lib.package.__name__ + ".sequences")
+    nn = importlib.import_module(lib.package.__name__ + ".nn")
+    module = numpyro if lib.key else pyro
+    norm, p = nn.BatchNorm(2), lib.conditionals.DiagonalNormal(2, context_shape=2, **lib.key)
+
+    def model(x: Any) -> None:
+        own = nn.register("norm", norm)
+        with module.plate("data", 4):
+            package.unroll(
+                lambda h, inputs, x_t: module.sample("x", p(own(h)), obs=x_t), x[:, 0], x
+            )
+
+    with pytest.raises(ValueError, match=r"moves with every batch, got BatchNorm.* LayerNorm"):
+        (seed(model, 0) if lib.key else model)(lib.array(np.ones((4, 3, 2), np.float32)))
+
+
+def test_imputed_steps_run_at_once() -> None:
+    """Draws in place of missing steps are no reason to run particles one by one (a warning, which
+    is an error here), and NaN among the steps that are there is named.
+    """
+    x = torch.as_tensor(np.float32(np.random.default_rng(1).random((4, 3, 2)) < 0.5))
+    observed = torch.tensor([[True, False, True]] * 4)
+    vrnn = pyro_models.VRNN(2, 2, 3, hidden=4, features=4, impute="draw")
+    data = torch.where(observed[..., None], x, torch.nan), None, observed
+    assert pyro_dgm.IWAE(3)(vrnn.model, vrnn.guide, *data).isfinite()
+    settings = {"num_steps": 1, "progress": False}
+    with pytest.raises(ValueError, match="Site 'x' observes nan"):
+        pyro_dgm.fit(vrnn.model, vrnn.guide, torch.where(x == 0, torch.nan, x), **settings)
+
+
+def test_enumeration_is_planned_once() -> None:
+    """A step runs the pair once, so that plain and compiled steps draw the same numbers."""
+    gmvae, count = pyro_models.GMVAE(6, 2, 3, hidden=()), []
+
+    def guide(x: torch.Tensor) -> Any:
+        count.append(1)
+        return gmvae.guide(x)
+
+    loss = pyro_dgm.ELBO(enumerate="y")
+    loss(gmvae.model, guide, torch.as_tensor(X))
+    count.clear()
+    loss(gmvae.model, guide, torch.as_tensor(X))
+    assert len(count) == 1

@@ -57,9 +57,9 @@ def known_wrong(valid: Any) -> bool:
 
 def check_required(name: str, wanted: str, values: Array, good: Array) -> None:
     """Raises ValueError unless all entries are good."""
-    good = np.asarray(good)  # known, also inside compiled code
-    if not good.all():
-        refuse(name, wanted, np.asarray(values)[~good][0].item())
+    bad = ~np.asarray(good)  # known, also inside compiled code
+    if bad.any():
+        refuse(name, wanted, np.asarray(values)[bad][0].item())
 
 
 @contextmanager

@@ -21,6 +21,7 @@ BACKEND = {"Pyro": "pyro_dgm", "NumPyro": "numpyro_dgm"}
     "[surgery-NumPyro",
     "[sequences-NumPyro",
     "[codes-NumPyro",
+    "[energies-NumPyro",
 )
 @pytest.mark.parametrize("backend", BACKEND)
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

@@ -12,8 +12,8 @@ from pathlib import Path
 # What JAX compiles, for the other processes and the next run.
 COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 
-# Tests that `make test-long` alone runs.
-LONG = Path(__file__).with_name("long.txt")
+# Tests that `make test` leaves out, and that `make test-long` alone runs.
+SLOW, LONG = (Path(__file__).with_name(name) for name in ("slow.txt", "long.txt"))
 
 # Before torch, jax or matplotlib is imported by any test.
 for name, value in {
@@ -46,22 +46,29 @@ def pytest_configure() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`@pytest.mark.slow("numpyro alone", ...)`: of the cases, those with all words of one of these
-    in their names are slow; `@pytest.mark.long("pyro")`, long, likewise. Those of `long.txt` are
-    both.
+    in their names are slow; `@pytest.mark.long("pyro")`, long, likewise. Those of `slow.txt`
+    are slow, those of `long.txt` both.
     """
-    named = {
-        line.split(maxsplit=1)[1] for line in LONG.read_text().splitlines() if line[:1].isdigit()
-    }
+    slow, long = _named(SLOW), _named(LONG)
     for item in items:
         for mark in [m for m in item.own_markers if m.name in ("slow", "long") and m.args]:
             if not any(all(w in item.name for w in words.split()) for words in mark.args):
                 item.own_markers.remove(mark)
-        if item.nodeid.removeprefix("tests/") in named:
-            item.add_marker("slow")
-            item.add_marker("long")
+        name = item.nodeid.removeprefix("tests/")
+        for mark, names in (("slow", slow | long), ("long", long)):
+            if name in names:
+                item.add_marker(mark)
     found = {item.nodeid.removeprefix("tests/") for item in items}
-    if len(found) > 5_000 and (gone := sorted(named - found)):
-        raise pytest.UsageError(f"long.txt names tests that are no more: {', '.join(gone)}.")
+    if len(found) > 5_000 and (gone := sorted((slow | long) - found)):
+        raise pytest.UsageError(
+            f"slow.txt or long.txt name tests that are no more: {', '.join(gone)}."
+        )
+
+
+def _named(path: Path) -> set[str]:
+    """The tests that a list names, each behind its seconds."""
+    lines = path.read_text().splitlines()
+    return {line.split(maxsplit=1)[1] for line in lines if line[:1].isdigit()}
 
 
 def pytest_collection_finish() -> None:

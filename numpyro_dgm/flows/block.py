@@ -38,6 +38,7 @@ from numpyro_dgm.flows.roots import increasing_root
 from numpyro_dgm.flows.transform import Inverse, Transform
 from numpyro_dgm.nn import Linear
 from numpyro_dgm.nn.contexts import batch_shape_of, flat
+from numpyro_dgm.nn.initial import placed, uniform_draws
 
 __all__ = ["BNAF", "BlockAutoregressive"]
 
@@ -116,7 +117,7 @@ class BlockAutoregressive(Transform):
         ]
         limit = 1.0 / sqrt(max(entries, 1))
         self.context_weight = (
-            jax.random.uniform(context_key, (dim * hidden[0], entries), minval=-limit, maxval=limit)
+            placed(uniform_draws(context_key, (dim * hidden[0], entries), limit))
             if entries
             else None
         )

@@ -23,6 +23,7 @@ from dgm_core.masks import Masking, check_autoregressive, masking
 from numpyro_dgm.flows.masked import solve_masked
 from numpyro_dgm.flows.scalar import ScalarMap
 from numpyro_dgm.nn.contexts import batch_shape_of, flat
+from numpyro_dgm.nn.initial import placed, uniform_draws
 from numpyro_dgm.nn.layers import Linear, activate, check_activation, times
 
 __all__ = ["MADE"]
@@ -89,9 +90,7 @@ class MADE(eqx.Module):
         context_key, *keys = jax.random.split(key, len(sizes))
         layers = [Linear(a, b, key=k) for a, b, k in zip(sizes, sizes[1:], keys)]
         limit = 1.0 / sqrt(max(entries, 1))
-        context_weight = jax.random.uniform(
-            context_key, (sizes[1], entries), minval=-limit, maxval=limit
-        )
+        context_weight = placed(uniform_draws(context_key, (sizes[1], entries), limit))
         # Near raw = 0, which is the identity for most scalar maps.
         layers[-1] = jax.tree.map(lambda parameter: 0.01 * parameter, layers[-1])
         self.layers, self.context_weight = (

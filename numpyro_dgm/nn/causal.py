@@ -16,6 +16,7 @@ from dgm_core.arguments import check_count, check_counts, check_flag, check_size
 from dgm_core.causal import Ring, receptive_field
 from dgm_core.contexts import ContextShape, check_context_shape, context_size, frames_of, parts_of
 from numpyro_dgm.nn.convolution import uniform_weights
+from numpyro_dgm.nn.initial import placed, uniform_draws
 from numpyro_dgm.nn.layers import Linear, activate, check_activation, times
 
 __all__ = ["CausalConv", "CausalStack", "GatedBlock"]
@@ -234,9 +235,7 @@ class CausalStack(eqx.Module):
         sizes = self._entries
         limit = 1.0 / sqrt(max(sum(sizes), 1))
         shape = 2 * len(dilations) * channels, sum(sizes)
-        self.context_weight = (
-            jax.random.uniform(key_context, shape, minval=-limit, maxval=limit) if sizes else None
-        )
+        self.context_weight = placed(uniform_draws(key_context, shape, limit)) if sizes else None
 
     @property
     def receptive_field(self) -> int:

@@ -1,7 +1,7 @@
 """Convolutional networks between images and feature vectors."""
 
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import reduce
 from math import prod, sqrt
 
 import equinox as eqx
@@ -11,6 +11,7 @@ from jax import Array
 
 from dgm_core.arguments import check_count, check_image_shape, check_sizes
 from dgm_core.contexts import check_end, check_map
+from numpyro_dgm.nn.initial import placed, uniform_draws
 from numpyro_dgm.nn.layers import Linear, activate, check_activation
 
 __all__ = ["ConvDecoder", "ConvEncoder", "halvings"]
@@ -94,14 +95,12 @@ def _blocks(weight: Array) -> Array:
     return weight.reshape(*weight.shape[:2], 2, 2, 2, 2)
 
 
-@partial(jax.jit, static_argnums=(1, 2))  # as a whole, as in `Linear`
 def uniform_weights(key: Array, shape: tuple[int, ...], out_channels: int) -> tuple[Array, Array]:
     """Weight and bias from U(-1/sqrt(n), 1/sqrt(n)), n the product of all but the first size, as in
     torch.
     """
-    limit = 1.0 / sqrt(prod(shape[1:]))
-    both = jax.random.uniform(key, (prod(shape) + out_channels,), minval=-limit, maxval=limit)
-    return both[:-out_channels].reshape(shape), both[-out_channels:]
+    both = uniform_draws(key, (prod(shape) + out_channels,), 1.0 / sqrt(prod(shape[1:])))
+    return placed(both[:-out_channels].reshape(shape)), placed(both[-out_channels:])
 
 
 class ConvEncoder(eqx.Module):

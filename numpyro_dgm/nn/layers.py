@@ -4,7 +4,6 @@ dimensions.
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import partial
 from math import prod, sqrt
 
 import equinox as eqx
@@ -14,6 +13,7 @@ import numpyro
 from jax import Array
 
 from dgm_core.arguments import check_choice, check_count, check_fraction
+from numpyro_dgm.nn.initial import placed, uniform_draws
 from numpyro_dgm.nn.states import Stateful
 
 __all__ = ["BatchNorm", "Dropout", "LayerNorm", "Linear", "activate", "check_activation"]
@@ -77,7 +77,8 @@ class Linear(eqx.Module):
 
     def __init__(self, in_dim: int, out_dim: int, *, key: Array) -> None:
         in_dim, out_dim = check_count("in_dim", in_dim), check_count("out_dim", out_dim)
-        self.weight, self.bias = _weight_and_bias(key, in_dim, out_dim)
+        rows = uniform_draws(key, (out_dim, in_dim + 1), 1.0 / sqrt(in_dim))
+        self.weight, self.bias = placed(rows[:, :-1]), placed(rows[:, -1])
 
     def __call__(self, x: Array) -> Array:
         """Map x (*batch, in_dim), in the precision of the weights."""
@@ -92,14 +93,6 @@ class Linear(eqx.Module):
             f"Linear(in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, "
             "bias=True)"
         )
-
-
-# Compiled as a whole: each operation by itself would take as long.
-@partial(jax.jit, static_argnums=(1, 2))
-def _weight_and_bias(key: Array, in_dim: int, out_dim: int) -> tuple[Array, Array]:
-    limit = 1.0 / sqrt(in_dim)
-    both = jax.random.uniform(key, (out_dim, in_dim + 1), minval=-limit, maxval=limit)
-    return both[:, :-1], both[:, -1]
 
 
 class BatchNorm(Stateful):

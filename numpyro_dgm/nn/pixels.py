@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from dgm_core.arguments import check_choice, check_count, check_counts
 from dgm_core.pixels import check_kernel_size, pixel_mask
+from numpyro_dgm.nn.initial import placed, uniform_draws
 
 __all__ = ["MaskedConv2d", "PixelStacks"]
 
 
 def uniform(key: Array, *shape: int, inputs: int) -> Array:
     """A weight from U(-1/sqrt(inputs), 1/sqrt(inputs))."""
-    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) / sqrt(inputs)
+    return placed(uniform_draws(key, shape, 1.0 / sqrt(inputs)))
 
 
 def convolved(x: Array, weight: Array, padding: tuple[int, int, int, int]) -> Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count, check_flag
+from numpyro_dgm.nn.initial import placed, uniform_draws
 from numpyro_dgm.nn.sequences import checked_lengths, without_padding
 
 __all__ = ["GRU"]
@@ -47,12 +48,10 @@ class GRU(eqx.Module):
 
     def __init__(self, in_dim: int, hidden: int, *, reverse: bool = False, key: Array) -> None:
         in_dim, hidden = check_count("in_dim", in_dim), check_count("hidden", hidden)
-        limit = hidden**-0.5
-        rows = jax.random.uniform(
-            key, (3 * hidden, in_dim + hidden + 2), minval=-limit, maxval=limit
-        )
-        self.weight_ih_l0, self.weight_hh_l0 = rows[:, :in_dim], rows[:, in_dim:-2]
-        self.bias_ih_l0, self.bias_hh_l0 = rows[:, -2], rows[:, -1]
+        rows = uniform_draws(key, (3 * hidden, in_dim + hidden + 2), hidden**-0.5)
+        self.weight_ih_l0 = placed(rows[:, :in_dim])
+        self.weight_hh_l0 = placed(rows[:, in_dim:-2])
+        self.bias_ih_l0, self.bias_hh_l0 = placed(rows[:, -2]), placed(rows[:, -1])
         self.in_dim, self.out_dim = in_dim, hidden
         self.reverse = check_flag("reverse", reverse)
 

@@ -12,6 +12,7 @@ from jax import Array
 from dgm_core.arguments import check_count, check_shape
 from dgm_core.attention import Pattern, check_patterns
 from numpyro_dgm.nn.attention import MaskedAttention
+from numpyro_dgm.nn.initial import placed, uniform_draws
 from numpyro_dgm.nn.layers import LayerNorm
 from numpyro_dgm.nn.mlp import MLP
 
@@ -47,10 +48,7 @@ class Positions(eqx.Module):
         shape, dim = check_shape("shape", shape), check_count("dim", dim)
         limit = 1.0 / sqrt(dim)
         keys = jax.random.split(key, len(shape))
-        self.tables = [
-            jax.random.uniform(k, (size, dim), minval=-limit, maxval=limit)
-            for k, size in zip(keys, shape)
-        ]
+        self.tables = [placed(uniform_draws(k, (size, dim), limit)) for k, size in zip(keys, shape)]
         self.out_shape = (prod(shape), dim)
 
     def table(self) -> Array:

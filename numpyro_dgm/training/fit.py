@@ -229,7 +229,7 @@ def fit(
     check_states(loss, validation_loss)
     mutable |= step.init_states(params, mutable, batch, init_key)
     state = placement.put(step.init(params, mutable))
-    finite = Finite(state, compiled=compiled)
+    finite = Finite(state)
     if isinstance(source, Arrays):
         check_pair(step, state, source, keys["check"])
     check_observations(step, state, source, keys["check"])

@@ -29,12 +29,12 @@ class Finite:
     That is parameters, the optimizer's state, the average, running statistics and critics.
     """
 
-    def __init__(self, state: State, *, compiled: bool) -> None:
-        leaves = [leaf for _, leaf in _floats(state)]
-        self._looked_at = [bool(jnp.isfinite(leaf).all()) for leaf in leaves]
-        self._all = jax.jit(self._check) if compiled else self._check
-        for path, leaf in _floats((state.params, state.mutable.get(STATES, {}))):
-            if bool(jnp.isnan(leaf).any()):
+    def __init__(self, state: State) -> None:
+        self._looked_at = [bool(good) for good in _finite([leaf for _, leaf in _floats(state)])]
+        self._all = jax.jit(self._check)
+        weights = list(_floats((state.params, state.mutable.get(STATES, {}))))
+        for (path, _), holds_nan in zip(weights, _nan([leaf for _, leaf in weights])):
+            if holds_nan:
                 name = path[1].key
                 raise ValueError(
                     f"'{name}' holds NaN before the first step: start from finite weights."
@@ -46,8 +46,10 @@ class Finite:
 
     def first_bad(self, state: State) -> tuple[str | None, str] | None:
         """The first array that is not finite, by site and name."""
-        pairs = zip(_floats(state), self._looked_at, strict=True)
-        bad = [path for (path, leaf), at in pairs if at and not bool(jnp.isfinite(leaf).all())]
+        floats = list(_floats(state))
+        finite = _finite([leaf for _, leaf in floats])
+        found = zip(floats, self._looked_at, finite, strict=True)
+        bad = [path for (path, _), looked_at, good in found if looked_at and not good]
         bad.sort(key=lambda path: path[0].name != "mutable")  # critics take their step first
         return self._words(bad[0]) if bad else None
 
@@ -185,6 +187,17 @@ def _first_bad(tree: Any) -> str:
     floats = (array for array in arrays if jnp.issubdtype(array.dtype, jnp.inexact))
     bad = (array[~np.isfinite(array.astype(complex))] for array in floats)
     return next((str(numbers[0]) for numbers in bad if numbers.size), "")
+
+
+# All leaves at once: one by one each shape would be compiled.
+@jax.jit
+def _finite(leaves: list[Any]) -> list[Array]:
+    return [jnp.isfinite(leaf).all() for leaf in leaves]
+
+
+@jax.jit
+def _nan(leaves: list[Any]) -> list[Array]:
+    return [jnp.isnan(leaf).any() for leaf in leaves]
 
 
 def _floats(tree: Any) -> Iterator[tuple[tuple, Any]]:

@@ -284,7 +284,7 @@ class NumPyroLibrary(Library):
 
     def array(self, x: Any) -> Any:
         x = np.asarray(x)
-        return self.jnp.asarray(x, dtype=float if x.dtype.kind == "f" else None)
+        return self.jax.device_put(x.astype(float) if x.dtype.kind == "f" else x)
 
     def numpy(self, x: Any) -> np.ndarray:
         return np.asarray(x)
@@ -317,7 +317,9 @@ class NumPyroLibrary(Library):
 
         def noisy(x: Any) -> Any:
             return (
-                self.jnp.asarray(np.asarray(x) + scale * rng.standard_normal(x.shape), x.dtype)
+                self.jax.device_put(
+                    (np.asarray(x) + scale * rng.standard_normal(x.shape)).astype(x.dtype)
+                )
                 if self.eqx.is_inexact_array(x)
                 else x
             )

@@ -8,7 +8,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
@@ -43,7 +42,7 @@ def copy_weights(source: torch.nn.Module, target: Any) -> Any:
         assert weight.shape == places[path].shape, (
             f"{path}: {weight.shape} and {places[path].shape}"
         )
-        target = eqx.tree_at(leaf_at(path), target, jnp.asarray(weight))
+        target = eqx.tree_at(leaf_at(path), target, jax.device_put(weight))
     return target
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax import Array
 
-__all__ = ["placed", "uniform_draws"]
+__all__: list[str] = []  # for the package, not for users
 
 
 def uniform_draws(key: Array, shape: tuple[int, ...], limit: float) -> Any:

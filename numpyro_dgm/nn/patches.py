@@ -9,6 +9,7 @@ from jax import Array
 
 from dgm_core.arguments import check_count
 from dgm_core.attention import full_attention
+from numpyro_dgm.nn.initial import placed, uniform_draws
 from numpyro_dgm.nn.layers import Linear
 from numpyro_dgm.nn.transformer import Positions, Transformer
 
@@ -63,7 +64,7 @@ class HiddenPatches(eqx.Module):
         self.encoder = Transformer(dim, patterns[0], num_heads=num_heads, key=keys[2])
         self.to_decoder = Linear(dim, decoder_dim, key=keys[3])
         self.decoder_positions = Positions(grid, decoder_dim, key=keys[4])
-        self.token = jax.random.uniform(keys[5], (decoder_dim,), minval=-limit, maxval=limit)
+        self.token = placed(uniform_draws(keys[5], (decoder_dim,), limit))
         self.decoder = Transformer(decoder_dim, patterns[1], num_heads=num_heads, key=keys[6])
         self.out_shape = (pattern.num_positions, decoder_dim)
 

@@ -35,6 +35,7 @@ from pyro_dgm.flows.roots import in_torch_func, increasing_root
 from pyro_dgm.flows.transform import Inverse, Transform
 from pyro_dgm.nn import Linear
 from pyro_dgm.nn.contexts import batch_shape_of, flat
+from pyro_dgm.nn.initial import uniform_draws
 
 __all__ = ["BNAF", "BlockAutoregressive"]
 
@@ -106,9 +107,7 @@ class BlockAutoregressive(Transform):
         self.layers = nn.ModuleList(_BlockLinear(dim, a, b) for a, b in pairwise((1, *hidden, 1)))
         limit = 1.0 / sqrt(max(entries, 1))
         self.context_weight = (
-            nn.Parameter(torch.empty(dim * hidden[0], entries).uniform_(-limit, limit))
-            if entries
-            else None
+            nn.Parameter(uniform_draws((dim * hidden[0], entries), limit)) if entries else None
         )
         self.gate = nn.Parameter(torch.zeros(()))
         ranks = torch.tensor(order).argsort()

@@ -24,6 +24,7 @@ from pyro_dgm.flows.masked import solve_masked
 from pyro_dgm.flows.roots import in_torch_func
 from pyro_dgm.flows.scalar import ScalarMap
 from pyro_dgm.nn.contexts import batch_shape_of, flat
+from pyro_dgm.nn.initial import uniform_draws
 from pyro_dgm.nn.layers import Linear, activate, check_activation
 
 __all__ = ["MADE"]
@@ -86,9 +87,7 @@ class MADE(nn.Module):
         self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(sizes))
         limit = 1.0 / sqrt(max(entries, 1))
         self.context_weight = (
-            nn.Parameter(torch.empty(sizes[1], entries).uniform_(-limit, limit))
-            if entries
-            else None
+            nn.Parameter(uniform_draws((sizes[1], entries), limit)) if entries else None
         )
         with torch.no_grad():  # near raw = 0, which is the identity for most scalar maps
             for parameter in (

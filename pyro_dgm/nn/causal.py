@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from dgm_core.arguments import check_count, check_counts, check_flag, check_sizes
 from dgm_core.causal import Ring, receptive_field
 from dgm_core.contexts import ContextShape, check_context_shape, context_size, frames_of, parts_of
+from pyro_dgm.nn.initial import uniform_draws
 from pyro_dgm.nn.layers import Linear, activate, check_activation
 
 __all__ = ["CausalConv", "CausalStack", "GatedBlock"]
@@ -195,9 +196,7 @@ class CausalStack(nn.Module):
         sizes = self._entries
         limit = 1.0 / sqrt(max(sum(sizes), 1))
         self.context_weight = (
-            nn.Parameter(
-                torch.empty(2 * len(dilations) * channels, sum(sizes)).uniform_(-limit, limit)
-            )
+            nn.Parameter(uniform_draws((2 * len(dilations) * channels, sum(sizes)), limit))
             if sizes
             else None
         )

@@ -13,6 +13,7 @@ from dgm_core.arguments import check_choice, check_count
 from dgm_core.contexts import ContextShape, check_context, check_context_shape, context_size
 from dgm_core.spectral import PADDINGS
 from pyro_dgm.nn.contexts import flat, visible
+from pyro_dgm.nn.initial import uniform_draws
 from pyro_dgm.nn.layers import Linear
 from pyro_dgm.nn.states import is_repeated
 
@@ -53,8 +54,8 @@ class Conv2d(nn.Module):
         self.padding = check_choice("padding", padding, PADDINGS)
         limit = 1.0 / sqrt(in_channels * kernel_size**2)
         shape = out_channels, in_channels, kernel_size, kernel_size
-        self.weight = nn.Parameter(torch.empty(shape).uniform_(-limit, limit))
-        self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-limit, limit))
+        self.weight = nn.Parameter(uniform_draws(shape, limit))
+        self.bias = nn.Parameter(uniform_draws((out_channels,), limit))
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x (*batch, in_channels, height, width)."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_count
 from dgm_core.attention import full_attention
+from pyro_dgm.nn.initial import uniform_draws
 from pyro_dgm.nn.layers import Linear
 from pyro_dgm.nn.transformer import Positions, Transformer
 
@@ -51,7 +52,7 @@ class HiddenPatches(nn.Module):
             Linear(dim, decoder_dim),
             Positions(grid, decoder_dim),
         )
-        self.token = nn.Parameter(torch.empty(decoder_dim).uniform_(-limit, limit))
+        self.token = nn.Parameter(uniform_draws((decoder_dim,), limit))
         self.decoder = Transformer(decoder_dim, [pattern] * decoder_layers, num_heads=num_heads)
         self.out_shape = (pattern.num_positions, decoder_dim)
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from dgm_core.arguments import check_count, check_shape
 from dgm_core.attention import Pattern, check_patterns
 from pyro_dgm.nn.attention import MaskedAttention
+from pyro_dgm.nn.initial import uniform_draws
 from pyro_dgm.nn.layers import LayerNorm, Linear
 from pyro_dgm.nn.mlp import MLP
 
@@ -44,9 +45,7 @@ class Positions(nn.Module):
         super().__init__()
         shape, dim = check_shape("shape", shape), check_count("dim", dim)
         limit = 1.0 / sqrt(dim)
-        self.tables = nn.ParameterList(
-            torch.empty(size, dim).uniform_(-limit, limit) for size in shape
-        )
+        self.tables = nn.ParameterList(uniform_draws((size, dim), limit) for size in shape)
         self.out_shape = (torch.Size(shape).numel(), dim)
 
     def table(self) -> Tensor:

@@ -316,13 +316,10 @@ class NumPyroLibrary(Library):
         rng = np.random.default_rng(seed)
 
         def noisy(x: Any) -> Any:
-            return (
-                self.jax.device_put(
-                    (np.asarray(x) + scale * rng.standard_normal(x.shape)).astype(x.dtype)
-                )
-                if self.eqx.is_inexact_array(x)
-                else x
-            )
+            if not self.eqx.is_inexact_array(x):
+                return x
+            noise = scale * rng.standard_normal(x.shape)
+            return self.jax.device_put((np.asarray(x) + noise).astype(x.dtype))
 
         return self.jax.tree.map(noisy, module)
 

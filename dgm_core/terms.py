@@ -13,9 +13,11 @@ __all__ = [
     "as_asked",
     "check_observed",
     "check_places",
+    "check_sites",
     "checked_costs",
     "checked_estimate",
     "names_of",
+    "no_bound",
     "no_commitment",
     "no_entropy",
     "no_objective",
@@ -92,6 +94,21 @@ def not_observed(site: str, observed: Sequence[str]) -> str:
     return (
         f"ConditionalNLL needs a site that the model observes, got '{site}'; it observes "
         f"{sorted(observed)}."
+    )
+
+
+def check_sites(sites: Sequence[str], known: Iterable[str]) -> None:
+    """Raises ValueError for sites that a model has not."""
+    known = sorted(known)
+    if unknown := [name for name in sites if name not in known]:
+        raise ValueError(f"The model has no sample site {unknown}; it has {known}.")
+
+
+def no_bound(site: str, distribution: str) -> str:
+    """What to say of a site whose distribution has no bound of its own."""
+    return (
+        f"DenoisingELBO needs a diffusion at site '{site}', whose distribution has a method "
+        f"bound(value), got {distribution}: name the site of a Diffusion."
     )
 
 

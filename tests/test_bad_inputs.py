@@ -30,8 +30,10 @@ TABLES: tuple[Callable[[Twin], Iterable[Row]], ...] = (
 ELSEWHERE = {
     "AdversarialTerm",
     "AutoregressiveDistribution",
+    "Chain",
     "CodePrior",
     "Constraint",
+    "DiffusionDistribution",
     "Divergence",
     "Evaluation",
     "ExternalFlow",

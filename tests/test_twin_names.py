@@ -33,6 +33,7 @@ ENGINE |= {
     for distribution in (
         "AutoregressiveDistribution",
         "CodePrior",
+        "DiffusionDistribution",
         "FlowDistribution",
         "ImplicitDistribution",
         "NormalizedDistribution",

@@ -20,6 +20,12 @@ from numpyro_dgm.conditionals.beta import Beta, Kumaraswamy
 from numpyro_dgm.conditionals.codebooks import CodePrior, Quantized
 from numpyro_dgm.conditionals.continuous_bernoulli import ContinuousBernoulli
 from numpyro_dgm.conditionals.coupled import CoupledLogisticMixture
+from numpyro_dgm.conditionals.diffusion import (
+    Chain,
+    Diffusion,
+    DiffusionDistribution,
+    LearnedSchedule,
+)
 from numpyro_dgm.conditionals.discrete import Categorical, DiscretizedLogisticMixture
 from numpyro_dgm.conditionals.energy import (
     Energy,
@@ -68,12 +74,15 @@ __all__ = [
     "Beta",
     "Categorical",
     "CausalTransformer",
+    "Chain",
     "CodePrior",
     "Combiner",
     "Conditional",
     "ContinuousBernoulli",
     "CoupledLogisticMixture",
     "DiagonalNormal",
+    "Diffusion",
+    "DiffusionDistribution",
     "DiscretizedLogisticMixture",
     "Energy",
     "ExemplarPrior",
@@ -90,6 +99,7 @@ __all__ = [
     "Kumaraswamy",
     "Labels",
     "Laplace",
+    "LearnedSchedule",
     "LinearGaussian",
     "LinearNormal",
     "LogisticMixture",

@@ -34,7 +34,7 @@ from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.conditionals import CodePrior, Conditional, VampPrior
 from numpyro_dgm.evaluation.calls import Call, calling
 from numpyro_dgm.joints import InferenceJoint
-from numpyro_dgm.losses import NLL
+from numpyro_dgm.losses import NLL, Objective
 from numpyro_dgm.nn import register
 from numpyro_dgm.nn.register import shared_places, tied
 from numpyro_dgm.training import Run, fit
@@ -73,9 +73,10 @@ def fit_prior(
             for each datum.
         conditional: the new prior, such as `MAF(20)`; of the codes of a quantizer one of their
             numbers, such as `GatedPixelCNN((1, 7, 7), partial(Categorical, num_classes=K))`, in any
-            shape with an entry for each position; one without weights is taken as it is, and so
-            is the aggregate posterior, `VampPrior(encoder, posterior, pseudo_inputs=x,
-            learned=False)` with the parts of the guide.
+            shape with an entry for each position; a Diffusion is fitted by its bound, as others by
+            their log-density; one without weights is taken as it is, and so is the aggregate
+            posterior, `VampPrior(encoder, posterior, pseudo_inputs=x, learned=False)` with the
+            parts of the guide.
         site: whose prior; may be left out where the model has one latent.
         num_epochs, batch_size, optim, patience, clip_norm, lr_schedule, seed, progress: of this
             fit, as `fit` takes them.
@@ -133,11 +134,11 @@ def fit_prior(
             partial(_model_of_codes, site, conditional),
             None,
             Codes(draw, first, batch_size, num_epochs, seed),
-            loss=NLL(),
+            loss=_loss(site, conditional),
             optim=optim,
             num_epochs=num_epochs,
             validation=held_out,
-            validation_loss=None if held_out is None else NLL(),
+            validation_loss=None if held_out is None else _loss(site, conditional),
             patience=patience,
             clip_norm=clip_norm,
             lr_schedule=lr_schedule,
@@ -273,6 +274,12 @@ def _codes(
         return fn.indices(value).reshape(-1, *conditional.event_shape)
     event = value.shape[value.ndim - joint.event_dim(site) :]
     return value.reshape(-1, *event)
+
+
+def _loss(site: str, conditional: Conditional) -> Any:
+    """What fits a conditional: its own objective where it has one, as diffusions do."""
+    own = not conditional.context_shape and hasattr(conditional(), "objective")
+    return Objective(site) if own else NLL()
 
 
 def _is_aggregate(prior: Any) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from dgm_core.modalities import conditioned
+from numpyro_dgm.joints.bounded import Bounded
 from numpyro_dgm.joints.handlers import GivenDraws, Normalizing, StatedBy
 from numpyro_dgm.joints.structure import Trace, random_sites
 
@@ -24,6 +25,7 @@ class Conditioned:
     known_size: int | None = None  # of the data, by a term that runs no joint
     log_z: Mapping[str, Any] = {}  # what finds the constants of unnormalized sites
     _toward: Any = None  # joints whose guide stands in for the prior
+    _bounded: Mapping[str, Any] = {}
 
     def given(self, names: tuple[str, ...]) -> Self:
         """The joints of the same pair that is given some of the observed sites alone; themselves of
@@ -55,10 +57,24 @@ class Conditioned:
             self._others[key] = own
         return self._others[key] if names else self
 
+    def bounded(self, names: tuple[str, ...], **options: Any) -> Self:
+        """The joints of guide and model in which the sites named are scored by an estimate of a
+        bound on their log-density, which their distributions bring as `bound(value, **options)`.
+        """
+        key = ("bounded", *names, *sorted(options.items()))
+        self._others = getattr(self, "_others", {})
+        if key not in self._others:
+            own = self._alike(self.args, self.kwargs, " ".join(map(str, key)))
+            own._toward, own._bounded = self._toward, dict.fromkeys(names, options)
+            self._others[key] = own
+        return self._others[key]
+
     def stated(self, program: Any, guide_trace: Trace, key: Any) -> Any:
         """The model in which latents have the distributions that the guide gives them, at its
         draws; of joints toward nothing as it is."""
         other, program = self._toward, Normalizing(program, self.log_z, frozen=True)
+        if self._bounded:
+            program = Bounded(program, self._bounded)
         if other is None:
             return program
         drawn = {name: site["value"] for name, site in random_sites(guide_trace).items()}

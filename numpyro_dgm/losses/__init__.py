@@ -38,6 +38,7 @@ from numpyro_dgm.losses.samples.kernels import IMQ, RBF, Kernel, RationalQuadrat
 from numpyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWasserstein
 from numpyro_dgm.losses.samples.unpaired import Cycle, Identity
 from numpyro_dgm.losses.scores.contrastive_divergence import ContrastiveDivergence, Persistent
+from numpyro_dgm.losses.scores.denoising import DenoisingELBO, DenoisingError
 from numpyro_dgm.losses.scores.noise_contrastive import NoiseContrastive
 from numpyro_dgm.losses.scores.score_matching import DenoisingScoreMatching, ScoreMatching
 
@@ -62,6 +63,8 @@ __all__ = [
     "ContrastiveDivergence",
     "Critic",
     "Cycle",
+    "DenoisingELBO",
+    "DenoisingError",
     "DenoisingScoreMatching",
     "DensityRatio",
     "DiffAugment",

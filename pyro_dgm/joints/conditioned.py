@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from dgm_core.modalities import conditioned
+from pyro_dgm.joints.bounded import Bounded
 from pyro_dgm.joints.handlers import StatedBy
 from pyro_dgm.joints.structure import Trace, random_sites, trace_of
 
@@ -23,6 +24,7 @@ class Conditioned:
     inference: Any
     traces: Any
     _toward: Any = None  # joints whose guide stands in for the prior
+    _bounded: Mapping[str, Any] = {}
 
     def given(self, names: tuple[str, ...]) -> Self:
         """The joints of the same pair that is given some of the observed sites alone; themselves of
@@ -56,11 +58,23 @@ class Conditioned:
             self._others[key] = own
         return self._others[key] if names else self
 
-    def stated(self) -> StatedBy:
+    def bounded(self, names: tuple[str, ...], **options: Any) -> Self:
+        """The joints of guide and model in which the sites named are scored by an estimate of a
+        bound on their log-density, which their distributions bring as `bound(value, **options)`.
+        """
+        key = ("bounded", *names, *sorted(options.items()))
+        self._others = getattr(self, "_others", {})
+        if key not in self._others:
+            own = self._alike(self.args, self.kwargs, " ".join(map(str, key)))
+            own._toward, own._bounded = self._toward, dict.fromkeys(names, options)
+            self._others[key] = own
+        return self._others[key]
+
+    def stated(self) -> StatedBy | Bounded:
         """What gives latents their distributions, at the draws that are handed out; of joints
         toward nothing their own."""
         if self._toward is None:
-            return StatedBy({})
+            return Bounded(self._bounded)
         trace: Trace = trace_of(self._toward.guide, self._toward.args, self._toward.kwargs)
         return StatedBy({name: site["fn"] for name, site in random_sites(trace).items()})
 

@@ -40,6 +40,7 @@ from pyro_dgm.nn.residual import (
 )
 from pyro_dgm.nn.sequences import step_mask, without_padding
 from pyro_dgm.nn.time_features import TimeFeatures
+from pyro_dgm.nn.time_mlp import TimeMLP
 from pyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
 from pyro_dgm.nn.unet import UNet
 from pyro_dgm.nn.weights import EqualizedRate, SpectralNorm, orthogonal_penalty, power_step
@@ -74,6 +75,7 @@ __all__ = [
     "SelfAttention",
     "SpectralNorm",
     "TimeFeatures",
+    "TimeMLP",
     "Transformer",
     "TransformerBlock",
     "UNet",

@@ -1,0 +1,355 @@
+"""The distribution that a diffusion returns."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpyro.distributions import Distribution, constraints
+
+from dgm_core.arguments import check_choice, check_count
+from dgm_core.contexts import check_expanded
+from dgm_core.diffusion import chain_steps
+from dgm_core.diffusion_steps import (
+    WEIGHTS,
+    check_event,
+    check_known,
+    check_sampling,
+    exact_trace,
+    no_density,
+)
+from numpyro_dgm.conditionals.diffusion import ode
+from numpyro_dgm.conditionals.diffusion.bound import (
+    chain_bound,
+    continuous_bound,
+    weighted_error,
+)
+from numpyro_dgm.conditionals.diffusion.samplers import drawn
+from numpyro_dgm.conditionals.diffusion.schedules import marginal
+from numpyro_dgm.conditionals.implicit import NoDensityError
+from numpyro_dgm.nn.contexts import spread
+from numpyro_dgm.nn.requirements import require
+
+__all__ = ["DiffusionDistribution"]
+
+
+class DiffusionDistribution(Distribution):
+    """p(x | c) of a diffusion: drawn step by step, scored along its flow, bounded at single times.
+
+    Args:
+        network: a Diffusion.
+        context: checked, as networks see it.
+        batch_shape: to which that of the context broadcasts.
+        scale: of the guidance; None without.
+
+    Cost:
+        sample a call of the network for each step (with guidance two); log_prob 4 ode_steps.
+
+    Raises:
+        ValueError: for values of another shape, with NaN or infinite entries, and unknown options.
+        NoDensityError: for the density under guidance, and that of values with levels, which have a
+            mass that `bound` is below. NotImplementedError: for moments.
+
+    Example:
+        >>> from numpyro_dgm.conditionals import Diffusion
+        >>> p = Diffusion(2, hidden=(8,), ode_steps=2, key=jax.random.key(0))()
+        >>> x = jnp.zeros((5, 2))
+        >>> p.log_prob(x).shape, p.bound(x, key=jax.random.key(1)).shape
+        ((5,), (5,))
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    pytree_data_fields = ("network", "context")
+    pytree_aux_fields = ("scale",)
+    has_rsample = False
+
+    def __init__(
+        self,
+        network: Any,
+        context: Any,
+        batch_shape: tuple[int, ...],
+        scale: float | None = None,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.network, self.context, self.scale = network, context, scale
+        super().__init__(
+            tuple(batch_shape), tuple(network.event_shape), validate_args=validate_args
+        )
+
+    @property
+    def support(self) -> Any:
+        """All real arrays; with levels, those in [0, 1]."""
+        levels = self.network.num_levels is not None
+        base = constraints.unit_interval if levels else constraints.real
+        return constraints.independent(base, len(self.event_shape))
+
+    @property
+    def mean(self) -> Array:
+        """Refused."""
+        raise NotImplementedError(
+            f"{self.network} has no mean in closed form: average draws, as in sample((100,))."
+        )
+
+    @property
+    def variance(self) -> Array:
+        """Refused."""
+        raise NotImplementedError(
+            f"{self.network} has no variance in closed form: take that of draws, as in "
+            "sample((100,))."
+        )
+
+    def expand(self, batch_shape: tuple[int, ...]) -> DiffusionDistribution:
+        """The same distribution with a larger batch shape."""
+        batch_shape = check_expanded(self.batch_shape, batch_shape)
+        return DiffusionDistribution(self.network, self.context, batch_shape, self.scale)
+
+    def sample(
+        self,
+        key: Array,
+        sample_shape: tuple[int, ...] = (),
+        *,
+        method: str | None = None,
+        num_steps: int | None = None,
+        eta: float | None = None,
+        known: Array | None = None,
+        mask: Array | None = None,
+    ) -> Array:
+        """Draws, without gradient.
+
+        Args:
+            key: a random key.
+            sample_shape: of independent draws.
+            method: "ancestral", down the chain (without noise in its last step, as in Ho et al.
+                2020); "ddim" (Song, Meng & Ermon 2021); "ode", the flow from noise. Default: the
+                conditional's.
+            num_steps: of the levels, evenly spread; of the flow, Runge-Kutta steps. Default: the
+                conditional's, else all of a chain, 100 in continuous time.
+            eta: of DDIM: 0 without noise, 1 with that of the posterior.
+            known, mask: values, and where they are known, to be filled in elsewhere: in every step
+                they replace what is drawn, with the noise of its level. That is near draws given
+                the known part, not exactly those.
+        """
+        net, batch = self.network, (*sample_shape, *self.batch_shape)
+        method = net.method if method is None else method
+        eta = check_sampling(
+            method, (net.eta if method == net.method else 0.0) if eta is None else eta
+        )
+        check_known(method, known, mask)
+        keys = jax.random.split(key)
+        x = jax.random.normal(keys[0], (prod(batch), *self.event_shape), net.like().dtype)
+        x, run = x * net.schedule.prior_scale, self._noise(batch)
+        if method == "ode":
+            num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
+            x = ode.moved(net, run, x, num, down=True)
+        else:
+            num = num_steps or net.num_steps or net.schedule.num_steps or 100
+            steps = net.steps(num if num_steps is None else num_steps)
+            filled = self._known(known, mask, batch)
+            x = drawn(net, run, x, steps, method, eta, filled, key=keys[1])
+        require("draws of " + repr(net), "finite", x, jnp.isfinite(x))
+        x = jax.lax.stop_gradient(x)
+        return self._outside(x).reshape(*batch, *self.event_shape)
+
+    def rsample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Refused."""
+        raise NotImplementedError(
+            f"Draws of {self.network} have no gradient, they take a step for each level: use "
+            "sample, or a flow such as IAF."
+        )
+
+    def log_prob(self, value: Array, intermediates: Any = None) -> Array:
+        """The log-density along the flow: (*batch, *event) -> (*batch,); beyond 64 entries by 8
+        fixed random probes, whose error `estimate_log_prob` reports.
+        """
+        return self.estimate_log_prob(value)[0]
+
+    def estimate_log_prob(
+        self, value: Array, *, num_steps: int | None = None, num_probes: int | None = None
+    ) -> tuple[Array, Array]:
+        """The log-density along the flow and its standard error, (*batch,) each.
+
+        Args:
+            value: (*batch, *event).
+            num_steps: Runge-Kutta steps (default ode_steps).
+            num_probes: random products for the divergence, at least 2; None: exact up to 64
+                entries, with an error of 0, and 8 beyond.
+        """
+        self._check_density()
+        net = self.network
+        x, batch = self._inside(value)
+        num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
+        if num_probes is not None:
+            check_count("num_probes", num_probes, 2)
+        elif not exact_trace(tuple(self.event_shape)):
+            num_probes = 8
+        probes = None
+        if num_probes is not None:
+            made = jax.random.key(0)  # the same for the same data
+            probes = jax.random.rademacher(made, (num_probes, *x.shape), x.dtype)
+        found = ode.log_density(net, self._noise(batch), x, num, probes)
+        if probes is None:
+            return found.reshape(batch), jnp.zeros_like(found).reshape(batch)
+        error = found.std(0, ddof=1) / len(found) ** 0.5
+        return found.mean(0).reshape(batch), error.reshape(batch)
+
+    def bound(
+        self,
+        value: Array,
+        *,
+        num_steps: int | None = None,
+        num_times: int | None = 1,
+        kl: str = "closed",
+        key: Array,
+    ) -> Array:
+        """An estimate of the bound on log p(x), right on average: (*batch, *event) -> (*batch,).
+
+        Args:
+            value: data; with levels, of a mass.
+            num_steps: of the chain (default all, or continuous time).
+            num_times: steps for each datum, evenly spread; None: all of them, where log-ratios are
+                along one path.
+            kl: "closed", of each step, or "sampled", its log-ratio at a draw.
+        """
+        self._check_guidance()
+        closed = check_choice("kl", kl, ("closed", "sampled")) == "closed"
+        net = self.network
+        if num_times is not None:
+            check_count("num_times", num_times)
+        x, batch = self._inside(value)
+        key, own = jax.random.split(key)
+        context = net.dropped(spread(self.context, net.context_shape, batch), own)
+        if num_steps is None and net.schedule.num_steps is None:
+            if num_times is None or not closed:
+                raise ValueError(
+                    "Continuous time has no steps, of which all or a log-ratio could be taken: say "
+                    "how many, num_steps=100."
+                )
+            return continuous_bound(net, x, context, num_times, key=key).reshape(batch)
+        steps = net.steps(chain_steps(net.schedule.num_steps, num_steps), x)
+        return chain_bound(net, x, context, steps, num_times, closed, key=key).reshape(batch)
+
+    def denoising(
+        self, value: Array, *, weight: str = "simple", num_times: int = 1, key: Array
+    ) -> Array:
+        """The weighted squared error of the network, per entry: (*batch, *event) -> (*batch,).
+
+        Args:
+            value: data.
+            weight: "simple", of the noise; "data", of the datum; "velocity"; "min_snr", of the
+                noise with weight min(1, 5 / SNR) (Hang et al. 2023).
+            num_times: for each datum, uniform in time, evenly spread.
+        """
+        self._check_guidance()
+        check_choice("weight", weight, WEIGHTS)
+        num_times = check_count("num_times", num_times)
+        net, (x, batch) = self.network, self._inside(value)
+        key, own = jax.random.split(key)
+        context = net.dropped(spread(self.context, net.context_shape, batch), own)
+        return weighted_error(net, x, context, weight, num_times, key=key).reshape(batch)
+
+    def objective(self, value: Array, *, key: Array) -> Array:
+        """What `Objective` makes small: minus the bound, at one time for each datum."""
+        return -self.bound(value, key=key)
+
+    def noise(self, x: Array, t: float) -> Array:
+        """The noise predicted in x (*batch, *event) at the time t in (0, 1]."""
+        x, batch = self._inside(x)
+        alpha, sigma = self._level(x, t)
+        found, _ = self._noise(batch)(x, jnp.full_like(alpha, t), alpha, sigma)
+        return found.reshape(*batch, *self.event_shape)
+
+    def score(self, x: Array, t: float) -> Array:
+        """The gradient of log p_t predicted at x (*batch, *event), -eps / sigma."""
+        return -self.noise(x, t) / self._level(x.reshape(-1)[:1], t)[1]
+
+    def data(self, x: Array, t: float) -> Array:
+        """The datum predicted in x (*batch, *event) at the time t in (0, 1]."""
+        alpha, sigma = self._level(x.reshape(-1)[:1], t)
+        return (x - sigma * self.noise(x, t)) / alpha
+
+    def encode(self, value: Array, *, num_steps: int | None = None) -> Array:
+        """Where the flow takes data: noise of the same shape."""
+        num = self.network.ode_steps if num_steps is None else check_count("num_steps", num_steps)
+        x, batch = self._inside(value)
+        found = ode.moved(self.network, self._noise(batch), x, num, down=False)
+        return found.reshape(*batch, *self.event_shape)
+
+    def decode(self, noise: Array, *, method: str = "ode", num_steps: int | None = None) -> Array:
+        """Where the flow, or DDIM without noise, takes noise: data of the same shape.
+
+        Args:
+            noise: (*batch, *event) at t = 1.
+            method: "ode" or "ddim".
+            num_steps: as in `sample`.
+        """
+        check_choice("method", method, ("ode", "ddim"))
+        net = self.network
+        x, batch = self._inside(noise, data=False)
+        if method == "ode":
+            num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
+            x = ode.moved(net, self._noise(batch), x, num, down=True)
+        else:
+            steps = net.steps(num_steps or net.schedule.num_steps or 100, x)
+            x = drawn(net, self._noise(batch), x, steps, "ddim", 0.0, None, key=jax.random.key(0))
+        return self._outside(x).reshape(*batch, *self.event_shape)
+
+    def _noise(self, batch: tuple[int, ...]) -> Any:
+        """The noise predicted for all cases of a batch: (x, t, alpha, sigma) -> eps^, raw."""
+        net = self.network
+        context = spread(self.context, net.context_shape, batch)
+        if self.scale is None:
+            return lambda x, t, alpha, sigma: net.noise(x, t, alpha, sigma, context)
+
+        def guided(x: Array, t: Array, alpha: Array, sigma: Array) -> Any:
+            given, raw = net.noise(x, t, alpha, sigma, context)
+            free, _ = net.noise(x, t, alpha, sigma, net.without(context, len(x)))
+            return free + self.scale * (given - free), raw
+
+        return guided
+
+    def _level(self, like: Array, t: float) -> tuple[Array, Array]:
+        time = jnp.full(len(like), t, like.dtype)
+        log_alpha, variance = marginal(self.network.schedule, time)
+        return jnp.exp(log_alpha), variance**0.5
+
+    def _inside(self, value: Array, *, data: bool = True) -> tuple[Array, tuple[int, ...]]:
+        """Values with one batch dimension, levels in [-1, 1], and the shape of the batch."""
+        net, value = self.network, jnp.asarray(value)
+        split = check_event(net, value.shape, tuple(self.event_shape))
+        require(f"a value of {net}", "a finite number", value, jnp.isfinite(value))
+        batch = jnp.broadcast_shapes(value.shape[:split], self.batch_shape)
+        if net.num_levels is not None and data:
+            steps = value * (net.num_levels - 1)
+            good = (jnp.abs(steps - steps.round()) < 1e-2) & (value >= 0) & (value <= 1)
+            require(f"a value of {net}", f"one of {net.num_levels} levels in [0, 1]", value, good)
+            value = 2 * value - 1
+        value = jnp.broadcast_to(value, (*batch, *self.event_shape))
+        return value.reshape(-1, *self.event_shape), batch
+
+    def _outside(self, x: Array) -> Array:
+        """Values as data have them."""
+        top = self.network.num_levels
+        return x if top is None else ((x + 1) / 2 * (top - 1)).round().clip(0, top - 1) / (top - 1)
+
+    def _known(self, known: Any, mask: Any, batch: tuple[int, ...]) -> Any:
+        """What is known of draws, and where, with one batch dimension."""
+        if known is None:
+            return None
+        whole = (*batch, *self.event_shape)
+        mask = jnp.asarray(mask, bool)
+        known = jnp.where(mask, jnp.asarray(known), 0.0)
+        x, _ = self._inside(jnp.broadcast_to(known, whole))
+        return x, jnp.broadcast_to(mask, whole).reshape(x.shape)
+
+    def _check_guidance(self) -> None:
+        if self.scale is not None:
+            raise NoDensityError(no_density(self.network, guided=True))
+
+    def _check_density(self) -> None:
+        self._check_guidance()
+        if self.network.num_levels is not None:
+            raise NoDensityError(no_density(self.network, guided=False))

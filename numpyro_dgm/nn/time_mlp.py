@@ -1,0 +1,91 @@
+"""The multilayer perceptron of a value, a time and a context."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import Array
+
+from dgm_core.arguments import check_instance, check_shape
+from dgm_core.contexts import ContextShape, check_context, check_context_shape, context_size
+from numpyro_dgm.nn.contexts import flat, visible
+from numpyro_dgm.nn.mlp import MLP
+from numpyro_dgm.nn.time_features import TimeFeatures
+
+__all__ = ["TimeMLP"]
+
+
+class TimeMLP(eqx.Module):
+    """From a value, a time and a context to an array of the shape of the value: an MLP of all
+    three, side by side.
+
+    Args:
+        dim: the size or shape of a value.
+        hidden: the sizes of the hidden layers.
+        out_dim: the size or shape of what comes out (default dim).
+        time: the features of the time (default TimeFeatures(32)).
+        context_shape: the shape of c: a size, a shape, `Labels`, or a tuple of these.
+        activation: as in `MLP`.
+
+    Attributes:
+        out_shape: (tuple).
+
+    Shapes:
+        x (*batch, *dim), t (*batch,) or (), context (*batch, *context_shape) -> (*batch, *out_dim).
+
+    Raises:
+        ValueError: for sizes below 1, and on calls for an x or a context of another shape.
+
+    Example:
+        >>> TimeMLP(2, (16,), key=jax.random.key(0))(jnp.zeros((5, 2)), 0.5).shape
+        (5, 2)
+    """
+
+    in_shape: tuple[int, ...] = eqx.field(static=True)
+    out_shape: tuple[int, ...] = eqx.field(static=True)
+    context_shape: tuple[Any, ...] = eqx.field(static=True)
+    time: TimeFeatures
+    layers: MLP
+
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        hidden: Sequence[int] = (128, 128),
+        *,
+        out_dim: int | tuple[int, ...] | None = None,
+        time: TimeFeatures | None = None,
+        context_shape: ContextShape = 0,
+        activation: str = "silu",
+        key: Array,
+    ) -> None:
+        self.in_shape = check_shape("dim", dim)
+        self.out_shape = self.in_shape if out_dim is None else check_shape("out_dim", out_dim)
+        self.context_shape = check_context_shape("context_shape", context_shape)
+        self.time = TimeFeatures(32) if time is None else time
+        check_instance("time", self.time, TimeFeatures, "the features of a time or None")
+        size = prod(self.in_shape) + self.time.out_dim + context_size(context_shape)
+        self.layers = MLP(size, hidden, prod(self.out_shape), activation=activation, key=key)
+
+    def __call__(self, x: Array, t: Any, context: Any = None) -> Array:
+        """The outputs for x (*batch, *dim) at time t, given a context."""
+        check_context(self, context, self.context_shape)
+        if tuple(x.shape[max(0, x.ndim - len(self.in_shape)) :]) != self.in_shape:
+            raise ValueError(
+                f"{self} expects values of shape (*batch, "
+                f"{', '.join(map(str, self.in_shape))}), got {tuple(x.shape)}."
+            )
+        x = x.reshape(*x.shape[: x.ndim - len(self.in_shape)], -1)
+        t = jnp.asarray(t, x.dtype)
+        parts = [x, self.time(t)]
+        if self.context_shape:
+            parts.append(flat(visible(context, self.context_shape), self.context_shape))
+        batch = jnp.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        parts = [jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in parts]
+        inputs = jnp.concatenate(parts, -1)
+        return self.layers(inputs).reshape(*batch, *self.out_shape)
+
+    def __repr__(self) -> str:
+        dim = self.in_shape[0] if len(self.in_shape) == 1 else self.in_shape
+        return f"TimeMLP({dim}, {self.layers.hidden})"

@@ -1,0 +1,345 @@
+"""The distribution that a diffusion returns."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution, constraints
+from torch import Tensor
+
+from dgm_core.arguments import check_choice, check_count
+from dgm_core.contexts import check_expanded
+from dgm_core.diffusion import chain_steps
+from dgm_core.diffusion_steps import (
+    WEIGHTS,
+    check_event,
+    check_known,
+    check_sampling,
+    exact_trace,
+    no_density,
+)
+from pyro_dgm.conditionals.diffusion import ode
+from pyro_dgm.conditionals.diffusion.bound import (
+    chain_bound,
+    continuous_bound,
+    weighted_error,
+)
+from pyro_dgm.conditionals.diffusion.samplers import drawn
+from pyro_dgm.conditionals.diffusion.schedules import marginal
+from pyro_dgm.conditionals.implicit import NoDensityError
+from pyro_dgm.nn.contexts import spread
+from pyro_dgm.nn.requirements import require
+
+__all__ = ["DiffusionDistribution"]
+
+
+class DiffusionDistribution(TorchDistribution):
+    """p(x | c) of a diffusion: drawn step by step, scored along its flow, bounded at single times.
+
+    Args:
+        network: a Diffusion.
+        context: checked, as networks see it.
+        batch_shape: to which that of the context broadcasts.
+        scale: of the guidance; None without.
+
+    Cost:
+        sample a call of the network for each step (with guidance two); log_prob 4 ode_steps.
+
+    Raises:
+        ValueError: for values of another shape, with NaN or infinite entries, and unknown options.
+        NoDensityError: for the density under guidance, and that of values with levels, which have a
+            mass that `bound` is below. NotImplementedError: for moments.
+
+    Example:
+        >>> from pyro_dgm.conditionals import Diffusion
+        >>> p = Diffusion(2, hidden=(8,), ode_steps=2)()
+        >>> p.log_prob(torch.zeros(5, 2)).shape, p.bound(torch.zeros(5, 2)).shape
+        (torch.Size([5]), torch.Size([5]))
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    has_rsample = False
+
+    def __init__(
+        self,
+        network: Any,
+        context: Any,
+        batch_shape: torch.Size | tuple[int, ...],
+        scale: float | None = None,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.network, self.context, self.scale = network, context, scale
+        super().__init__(
+            torch.Size(batch_shape), torch.Size(network.event_shape), validate_args=validate_args
+        )
+
+    @property
+    def support(self) -> Any:
+        """All real arrays; with levels, those in [0, 1]."""
+        levels = self.network.num_levels is not None
+        base = constraints.unit_interval if levels else constraints.real
+        return constraints.independent(base, len(self.event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """Refused."""
+        raise NotImplementedError(
+            f"{self.network} has no mean in closed form: average draws, as in sample((100,))."
+        )
+
+    @property
+    def variance(self) -> Tensor:
+        """Refused."""
+        raise NotImplementedError(
+            f"{self.network} has no variance in closed form: take that of draws, as in "
+            "sample((100,))."
+        )
+
+    def expand(
+        self, batch_shape: torch.Size | tuple[int, ...], _instance: None = None
+    ) -> DiffusionDistribution:
+        """The same distribution with a larger batch shape."""
+        batch_shape = check_expanded(self.batch_shape, batch_shape)
+        return DiffusionDistribution(self.network, self.context, batch_shape, self.scale)
+
+    def sample(
+        self,
+        sample_shape: torch.Size | tuple[int, ...] = (),
+        *,
+        method: str | None = None,
+        num_steps: int | None = None,
+        eta: float | None = None,
+        known: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Draws, without gradient.
+
+        Args:
+            sample_shape: of independent draws.
+            method: "ancestral", down the chain (without noise in its last step, as in Ho et al.
+                2020); "ddim" (Song, Meng & Ermon 2021); "ode", the flow from noise. Default: the
+                conditional's.
+            num_steps: of the levels, evenly spread; of the flow, Runge-Kutta steps. Default: the
+                conditional's, else all of a chain, 100 in continuous time.
+            eta: of DDIM: 0 without noise, 1 with that of the posterior.
+            known, mask: values, and where they are known, to be filled in elsewhere: in every step
+                they replace what is drawn, with the noise of its level. That is near draws given
+                the known part, not exactly those.
+        """
+        net, batch = self.network, (*sample_shape, *self.batch_shape)
+        method = net.method if method is None else method
+        eta = check_sampling(
+            method, (net.eta if method == net.method else 0.0) if eta is None else eta
+        )
+        check_known(method, known, mask)
+        like = net.like()
+        noise = torch.randn(*batch, *self.event_shape, dtype=like.dtype, device=like.device)
+        with torch.no_grad():
+            x = noise.reshape(-1, *self.event_shape) * net.schedule.prior_scale
+            run = self._noise(batch)
+            if method == "ode":
+                num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
+                x = ode.moved(net, run, x, num, down=True)
+            else:
+                num = num_steps or net.num_steps or net.schedule.num_steps or 100
+                steps = net.steps(num if num_steps is None else num_steps)
+                x = drawn(net, run, x, steps, method, eta, self._known(known, mask, batch))
+            require("draws of " + repr(net), "finite", x, x.isfinite())
+        return self._outside(x).reshape(*batch, *self.event_shape)
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """Refused."""
+        raise NotImplementedError(
+            f"Draws of {self.network} have no gradient, they take a step for each level: use "
+            "sample, or a flow such as IAF."
+        )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-density along the flow: (*batch, *event) -> (*batch,); beyond 64 entries by 8
+        fixed random probes, whose error `estimate_log_prob` reports.
+        """
+        return self.estimate_log_prob(value)[0]
+
+    def estimate_log_prob(
+        self, value: Tensor, *, num_steps: int | None = None, num_probes: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The log-density along the flow and its standard error, (*batch,) each.
+
+        Args:
+            value: (*batch, *event).
+            num_steps: Runge-Kutta steps (default ode_steps).
+            num_probes: random products for the divergence, at least 2; None: exact up to 64
+                entries, with an error of 0, and 8 beyond.
+        """
+        self._check_density()
+        net = self.network
+        x, batch = self._inside(value)
+        num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
+        if num_probes is not None:
+            check_count("num_probes", num_probes, 2)
+        elif not exact_trace(tuple(self.event_shape)):
+            num_probes = 8
+        probes = None
+        if num_probes is not None:
+            made = torch.Generator().manual_seed(0)  # the same for the same data
+            signs = torch.randint(0, 2, (num_probes, *x.shape), generator=made)
+            probes = (2 * signs - 1).to(x)
+        found = ode.log_density(net, self._noise(batch), x, num, probes)
+        if probes is None:
+            return found.reshape(batch), torch.zeros_like(found).reshape(batch)
+        error = found.std(0) / len(found) ** 0.5
+        return found.mean(0).reshape(batch), error.reshape(batch)
+
+    def bound(
+        self,
+        value: Tensor,
+        *,
+        num_steps: int | None = None,
+        num_times: int | None = 1,
+        kl: str = "closed",
+    ) -> Tensor:
+        """An estimate of the bound on log p(x), right on average: (*batch, *event) -> (*batch,).
+
+        Args:
+            value: data; with levels, of a mass.
+            num_steps: of the chain (default all, or continuous time).
+            num_times: steps for each datum, evenly spread; None: all of them, where log-ratios are
+                along one path.
+            kl: "closed", of each step, or "sampled", its log-ratio at a draw.
+        """
+        self._check_guidance()
+        closed = check_choice("kl", kl, ("closed", "sampled")) == "closed"
+        net = self.network
+        if num_times is not None:
+            check_count("num_times", num_times)
+        x, batch = self._inside(value)
+        context = net.dropped(spread(self.context, net.context_shape, batch))
+        if num_steps is None and net.schedule.num_steps is None:
+            if num_times is None or not closed:
+                raise ValueError(
+                    "Continuous time has no steps, of which all or a log-ratio could be taken: say "
+                    "how many, num_steps=100."
+                )
+            return continuous_bound(net, x, context, num_times).reshape(batch)
+        steps = net.steps(chain_steps(net.schedule.num_steps, num_steps), x)
+        return chain_bound(net, x, context, steps, num_times, closed).reshape(batch)
+
+    def denoising(self, value: Tensor, *, weight: str = "simple", num_times: int = 1) -> Tensor:
+        """The weighted squared error of the network, per entry: (*batch, *event) -> (*batch,).
+
+        Args:
+            value: data.
+            weight: "simple", of the noise; "data", of the datum; "velocity"; "min_snr", of the
+                noise with weight min(1, 5 / SNR) (Hang et al. 2023).
+            num_times: for each datum, uniform in time, evenly spread.
+        """
+        self._check_guidance()
+        check_choice("weight", weight, WEIGHTS)
+        num_times = check_count("num_times", num_times)
+        net, (x, batch) = self.network, self._inside(value)
+        context = net.dropped(spread(self.context, net.context_shape, batch))
+        return weighted_error(net, x, context, weight, num_times).reshape(batch)
+
+    def objective(self, value: Tensor) -> Tensor:
+        """What `Objective` makes small: minus the bound, at one time for each datum."""
+        return -self.bound(value)
+
+    def noise(self, x: Tensor, t: float) -> Tensor:
+        """The noise predicted in x (*batch, *event) at the time t in (0, 1]."""
+        x, batch = self._inside(x)
+        alpha, sigma = self._level(x, t)
+        found, _ = self._noise(batch)(x, torch.full_like(alpha, t), alpha, sigma)
+        return found.reshape(*batch, *self.event_shape)
+
+    def score(self, x: Tensor, t: float) -> Tensor:
+        """The gradient of log p_t predicted at x (*batch, *event), -eps / sigma."""
+        return -self.noise(x, t) / self._level(x.reshape(-1)[:1], t)[1]
+
+    def data(self, x: Tensor, t: float) -> Tensor:
+        """The datum predicted in x (*batch, *event) at the time t in (0, 1]."""
+        alpha, sigma = self._level(x.reshape(-1)[:1], t)
+        return (x - sigma * self.noise(x, t)) / alpha
+
+    def encode(self, value: Tensor, *, num_steps: int | None = None) -> Tensor:
+        """Where the flow takes data: noise of the same shape."""
+        num = self.network.ode_steps if num_steps is None else check_count("num_steps", num_steps)
+        x, batch = self._inside(value)
+        found = ode.moved(self.network, self._noise(batch), x, num, down=False)
+        return found.reshape(*batch, *self.event_shape)
+
+    def decode(self, noise: Tensor, *, method: str = "ode", num_steps: int | None = None) -> Tensor:
+        """Where the flow, or DDIM without noise, takes noise: data of the same shape.
+
+        Args:
+            noise: (*batch, *event) at t = 1.
+            method: "ode" or "ddim".
+            num_steps: as in `sample`.
+        """
+        check_choice("method", method, ("ode", "ddim"))
+        net = self.network
+        x, batch = self._inside(noise, data=False)
+        if method == "ode":
+            num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
+            x = ode.moved(net, self._noise(batch), x, num, down=True)
+        else:
+            steps = net.steps(num_steps or net.schedule.num_steps or 100, x)
+            x = drawn(net, self._noise(batch), x, steps, "ddim", 0.0, None)
+        return self._outside(x).reshape(*batch, *self.event_shape)
+
+    def _noise(self, batch: tuple[int, ...]) -> Any:
+        """The noise predicted for all cases of a batch: (x, t, alpha, sigma) -> eps^, raw."""
+        net = self.network
+        context = spread(self.context, net.context_shape, batch)
+        if self.scale is None:
+            return lambda x, t, alpha, sigma: net.noise(x, t, alpha, sigma, context)
+
+        def guided(x: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Any:
+            given, raw = net.noise(x, t, alpha, sigma, context)
+            free, _ = net.noise(x, t, alpha, sigma, net.without(context, len(x)))
+            return free + self.scale * (given - free), raw
+
+        return guided
+
+    def _level(self, like: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        time = torch.full((len(like),), t, dtype=like.dtype, device=like.device)
+        log_alpha, variance = marginal(self.network.schedule, time)
+        return log_alpha.exp(), variance**0.5
+
+    def _inside(self, value: Tensor, *, data: bool = True) -> tuple[Tensor, torch.Size]:
+        """Values with one batch dimension, levels in [-1, 1], and the shape of the batch."""
+        net, value = self.network, torch.as_tensor(value)
+        split = check_event(net, value.shape, tuple(self.event_shape))
+        require(f"a value of {net}", "a finite number", value, value.isfinite())
+        batch = torch.broadcast_shapes(value.shape[:split], self.batch_shape)
+        if net.num_levels is not None and data:
+            steps = value * (net.num_levels - 1)
+            good = ((steps - steps.round()).abs() < 1e-2) & (value >= 0) & (value <= 1)
+            require(f"a value of {net}", f"one of {net.num_levels} levels in [0, 1]", value, good)
+            value = 2 * value - 1
+        return value.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape), batch
+
+    def _outside(self, x: Tensor) -> Tensor:
+        """Values as data have them."""
+        top = self.network.num_levels
+        return x if top is None else ((x + 1) / 2 * (top - 1)).round().clamp(0, top - 1) / (top - 1)
+
+    def _known(self, known: Any, mask: Any, batch: tuple[int, ...]) -> Any:
+        """What is known of draws, and where, with one batch dimension."""
+        if known is None:
+            return None
+        whole = (*batch, *self.event_shape)
+        mask = torch.as_tensor(mask).bool()
+        known = torch.where(mask, torch.as_tensor(known), 0.0)
+        x, _ = self._inside(known.expand(whole))
+        return x, mask.expand(whole).reshape(x.shape)
+
+    def _check_guidance(self) -> None:
+        if self.scale is not None:
+            raise NoDensityError(no_density(self.network, guided=True))
+
+    def _check_density(self) -> None:
+        self._check_guidance()
+        if self.network.num_levels is not None:
+            raise NoDensityError(no_density(self.network, guided=False))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_choice, check_count
+from dgm_core.arguments import check_choice, check_count, check_flag
 from dgm_core.contexts import ContextShape, check_context, check_context_shape, context_size
 from dgm_core.spectral import PADDINGS
 from numpyro_dgm.nn.contexts import flat, visible
@@ -29,9 +29,10 @@ class Conv2d(eqx.Module):
         out_channels: of the result.
         kernel_size: odd.
         padding: what is around the image, "zeros" or "circular" (the opposite edge).
+        bias: whether there is one.
 
     Attributes:
-        weight (out_channels, in_channels, kernel_size, kernel_size), bias (out_channels,).
+        weight (out_channels, in_channels, kernel_size, kernel_size), bias (out_channels,) or None.
 
     Shapes:
         x (*batch, in_channels, height, width) -> (*batch, out_channels, height, width).
@@ -49,7 +50,7 @@ class Conv2d(eqx.Module):
     kernel_size: int = eqx.field(static=True)
     padding: str = eqx.field(static=True)
     weight: Array
-    bias: Array
+    bias: Array | None
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Conv2d(eqx.Module):
         kernel_size: int = 3,
         *,
         padding: str = "zeros",
+        bias: bool = True,
         key: Array,
     ) -> None:
         self.in_channels = check_count("in_channels", in_channels)
@@ -65,7 +67,8 @@ class Conv2d(eqx.Module):
         self.kernel_size = check_odd("kernel_size", kernel_size)
         self.padding = check_choice("padding", padding, PADDINGS)
         shape = out_channels, in_channels, kernel_size, kernel_size
-        self.weight, self.bias = uniform_weights(key, shape, out_channels)
+        self.weight, own = uniform_weights(key, shape, out_channels)
+        self.bias = own if check_flag("bias", bias) else None
 
     def __call__(self, x: Array) -> Array:
         """Convolve x (*batch, in_channels, height, width)."""

@@ -54,16 +54,23 @@ def _with_places(name: str, module: M) -> M:
 
 def initial_states(module: Any) -> dict[str, Any]:
     """What the parts of a module keep before the first step, by their paths."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): part.initial_state()
+    return {path: part.initial_state() for path, part in _keepers(module)}
+
+
+def _keepers(module: Any) -> list[tuple[str, Any]]:
+    """The parts of a module that keep something, with their paths, in its own order."""
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="."), part)
         for path, part in jax.tree_util.tree_leaves_with_path(module, is_leaf=_keeps)
         if _keeps(part)
-    }
+    ]
 
 
 def with_states(module: M, states: dict[str, Any]) -> M:
-    """The module whose parts find what they keep in this dict, and leave it there."""
-    running = iter([Shelf(states, path) for path in states])
+    """The module whose parts find what they keep in this dict, by their paths, and leave it
+    there.
+    """
+    running = iter([Shelf(states, path) for path, _ in _keepers(module)])  # dicts come back sorted
 
     def placed(part: Any) -> Any:
         if not _keeps(part):

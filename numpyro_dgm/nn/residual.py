@@ -81,10 +81,10 @@ class SelfAttention(eqx.Module):
         check_count("key_channels", keys), check_count("value_channels", values)
         norm = check_choice("spectral_norm", spectral_norm, ("none", "matrix"))
         one, two, three, four = jax.random.split(key, 4)
-        self.query = normalized(Conv2d(channels, keys, 1, key=one), norm)
-        self.key = normalized(Conv2d(channels, keys, 1, key=two), norm)
-        self.value = normalized(Conv2d(channels, values, 1, key=three), norm)
-        self.output = normalized(Conv2d(values, channels, 1, key=four), norm)
+        self.query = normalized(Conv2d(channels, keys, 1, bias=False, key=one), norm)
+        self.key = normalized(Conv2d(channels, keys, 1, bias=False, key=two), norm)
+        self.value = normalized(Conv2d(channels, values, 1, bias=False, key=three), norm)
+        self.output = normalized(Conv2d(values, channels, 1, bias=False, key=four), norm)
         self.gamma = jnp.zeros(())
 
     def __call__(self, x: Array) -> Array:
@@ -117,8 +117,8 @@ def attend(query: Array, key: Array, value: Array) -> Array:
 
 class GeneratorBlock(eqx.Module):
     """A residual block that doubles height and width:  y = s(up(x)) + c2(r2(c1(up(r1(x))))),
-    r the rectified batch normalization of a context, c 3x3 convolutions, s a 1x1 convolution, up
-    repeats pixels.
+    r the rectified batch normalization of a context, c 3x3 convolutions, s a 1x1 convolution, all
+    without bias, which the next normalization would take out, up repeats pixels.
 
     Args:
         in_channels: of x.
@@ -161,9 +161,11 @@ class GeneratorBlock(eqx.Module):
             for size, k in zip((in_channels, out_channels), keys)
         ]
         norm, wide = spectral_norm, out_channels
-        self.first = normalized(Conv2d(in_channels, wide, key=keys[2]), norm, twice)
-        self.second = normalized(Conv2d(wide, wide, key=keys[3]), norm, twice)
-        self.skip = normalized(Conv2d(in_channels, wide, 1, key=keys[4]), norm, image_size)
+        self.first = normalized(Conv2d(in_channels, wide, bias=False, key=keys[2]), norm, twice)
+        self.second = normalized(Conv2d(wide, wide, bias=False, key=keys[3]), norm, twice)
+        self.skip = normalized(
+            Conv2d(in_channels, wide, 1, bias=False, key=keys[4]), norm, image_size
+        )
 
     def __call__(self, x: Array, context: Any = None) -> Array:
         """Maps of twice the size."""

@@ -167,8 +167,11 @@ class EqualizedRate(eqx.Module):
     def __init__(self, layer: Linear | Conv2d, *, gain: float = sqrt(2.0), key: Array) -> None:
         shape = check_layer(layer).weight.shape
         self.scale = equal_scale(shape, gain)
-        new = jax.random.normal(key, shape, layer.weight.dtype), jnp.zeros_like(layer.bias)
-        self.layer = eqx.tree_at(lambda own: (own.weight, own.bias), layer, new)
+        new = jax.random.normal(key, shape, layer.weight.dtype)
+        self.layer = eqx.tree_at(lambda own: own.weight, layer, new)
+        if layer.bias is not None:
+            zeros = jnp.zeros_like(layer.bias)
+            self.layer = eqx.tree_at(lambda own: own.bias, self.layer, zeros)
 
     def __call__(self, x: Array) -> Array:
         """Apply the layer with its weight scaled."""

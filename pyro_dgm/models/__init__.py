@@ -2,6 +2,7 @@
 
 from pyro_dgm.models.energy.jem import JEM
 from pyro_dgm.models.energy.rbm import RBM
+from pyro_dgm.models.gan.big_gan import BigGAN
 from pyro_dgm.models.gan.bigan import BiGAN
 from pyro_dgm.models.gan.conditional_gan import ConditionalGAN
 from pyro_dgm.models.gan.cycle_gan import CycleGAN
@@ -9,6 +10,7 @@ from pyro_dgm.models.gan.dcgan import DCGAN
 from pyro_dgm.models.gan.flow_gan import FlowGAN
 from pyro_dgm.models.gan.gan import GAN
 from pyro_dgm.models.gan.infogan import InfoGAN
+from pyro_dgm.models.gan.sngan import SAGAN, SNGAN
 from pyro_dgm.models.image.image_to_image import ImageToImage
 from pyro_dgm.models.image.masked_autoencoder import MaskedAutoencoder
 from pyro_dgm.models.multimodal.jmvae import JMVAE
@@ -52,13 +54,16 @@ __all__ = [
     "MVAE",
     "RBM",
     "RNN",
+    "SAGAN",
     "SDGM",
+    "SNGAN",
     "SRNN",
     "VAE",
     "VQVAE",
     "VQVAE2",
     "VRNN",
     "BiGAN",
+    "BigGAN",
     "ConditionalGAN",
     "ConditionalVAE",
     "ConvVAE",

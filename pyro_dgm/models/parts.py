@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dgm_core.arguments import check_count, check_instance, refuse, shown
+from dgm_core.arguments import check_count, check_image_shape, check_instance, refuse, shown
 from dgm_core.contexts import ContextShape, check_context, check_context_shape, shown_shape
 from pyro_dgm.conditionals import Conditional, ImplicitDistribution, StandardNormal, VampPrior
 from pyro_dgm.nn import register
@@ -24,6 +24,15 @@ def check_network(role: str, network: Any, in_dim: int | None = None) -> None:
         refuse(role, "a network with an attribute out_dim or, for maps, out_shape", network)
     if in_dim is not None and getattr(network, "in_dim", in_dim) != in_dim:
         raise ValueError(f"The {role} must take {in_dim} numbers, got {network!r}.")
+
+
+def check_images(generator: Any, image_shape: Any, z_dim: int) -> tuple[int, int, int]:
+    """The shape of images, those that a generator gives, if there is one."""
+    shape = check_image_shape("image_shape", image_shape)
+    check_network("generator", generator, z_dim)
+    if generator is not None and features_of(generator) != shape:
+        raise ValueError(f"The generator must give images of shape {shape}, got {generator!r}.")
+    return shape
 
 
 def features_of(network: Any) -> ContextShape:

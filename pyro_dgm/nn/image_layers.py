@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dgm_core.arguments import check_choice, check_count
+from dgm_core.arguments import check_choice, check_count, check_flag
 from dgm_core.contexts import ContextShape, check_context, check_context_shape, context_size
 from dgm_core.spectral import PADDINGS
 from pyro_dgm.nn.contexts import flat, visible
@@ -29,9 +29,10 @@ class Conv2d(nn.Module):
         out_channels: of the result.
         kernel_size: odd.
         padding: what is around the image, "zeros" or "circular" (the opposite edge).
+        bias: whether there is one.
 
     Attributes:
-        weight (out_channels, in_channels, kernel_size, kernel_size), bias (out_channels,).
+        weight (out_channels, in_channels, kernel_size, kernel_size), bias (out_channels,) or None.
 
     Shapes:
         x (*batch, in_channels, height, width) -> (*batch, out_channels, height, width).
@@ -45,7 +46,13 @@ class Conv2d(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, *, padding: str = "zeros"
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        padding: str = "zeros",
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.in_channels = check_count("in_channels", in_channels)
@@ -54,8 +61,9 @@ class Conv2d(nn.Module):
         self.padding = check_choice("padding", padding, PADDINGS)
         limit = 1.0 / sqrt(in_channels * kernel_size**2)
         shape = out_channels, in_channels, kernel_size, kernel_size
-        self.weight = nn.Parameter(uniform_draws(shape, limit))
-        self.bias = nn.Parameter(uniform_draws((out_channels,), limit))
+        self.weight, self.bias = nn.Parameter(uniform_draws(shape, limit)), None
+        if check_flag("bias", bias):
+            self.bias = nn.Parameter(uniform_draws((out_channels,), limit))
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x (*batch, in_channels, height, width)."""

@@ -65,10 +65,10 @@ class SelfAttention(nn.Module):
         values = max(1, channels // 2) if value_channels is None else value_channels
         check_count("key_channels", keys), check_count("value_channels", values)
         norm = check_choice("spectral_norm", spectral_norm, ("none", "matrix"))
-        self.query = normalized(Conv2d(channels, keys, 1), norm)
-        self.key = normalized(Conv2d(channels, keys, 1), norm)
-        self.value = normalized(Conv2d(channels, values, 1), norm)
-        self.output = normalized(Conv2d(values, channels, 1), norm)
+        self.query = normalized(Conv2d(channels, keys, 1, bias=False), norm)
+        self.key = normalized(Conv2d(channels, keys, 1, bias=False), norm)
+        self.value = normalized(Conv2d(channels, values, 1, bias=False), norm)
+        self.output = normalized(Conv2d(values, channels, 1, bias=False), norm)
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,8 +97,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 class GeneratorBlock(nn.Module):
     """A residual block that doubles height and width:  y = s(up(x)) + c2(r2(c1(up(r1(x))))),
-    r the rectified batch normalization of a context, c 3x3 convolutions, s a 1x1 convolution, up
-    repeats pixels.
+    r the rectified batch normalization of a context, c 3x3 convolutions, s a 1x1 convolution, all
+    without bias, which the next normalization would take out, up repeats pixels.
 
     Args:
         in_channels: of x.
@@ -134,9 +134,10 @@ class GeneratorBlock(nn.Module):
             ConditionalBatchNorm(size, context_shape=context_shape)
             for size in (in_channels, out_channels)
         )
-        self.first = normalized(Conv2d(in_channels, out_channels), spectral_norm, twice)
-        self.second = normalized(Conv2d(out_channels, out_channels), spectral_norm, twice)
-        self.skip = normalized(Conv2d(in_channels, out_channels, 1), spectral_norm, image_size)
+        sizes, norm = ((in_channels, out_channels), (out_channels,) * 2), spectral_norm
+        self.first = normalized(Conv2d(*sizes[0], bias=False), norm, twice)
+        self.second = normalized(Conv2d(*sizes[1], bias=False), norm, twice)
+        self.skip = normalized(Conv2d(*sizes[0], 1, bias=False), norm, image_size)
 
     def forward(self, x: Tensor, context: Any = None) -> Tensor:
         """Maps of twice the size."""

@@ -154,7 +154,8 @@ class EqualizedRate(nn.Module):
         self.scale = equal_scale(layer.weight.shape, gain)
         with torch.no_grad():
             layer.weight.normal_()
-            layer.bias.zero_()
+            if layer.bias is not None:
+                layer.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer with its weight scaled."""

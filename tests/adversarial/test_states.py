@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dgm_core.spectral import matrix_norm, start_vector
+from tests.contracts.libraries import NumPyroLibrary
 
 X = np.random.default_rng(0).normal(0.5, 0.3, (24, 1, 4, 4))
 
@@ -85,3 +86,13 @@ def test_one_power_step_in_an_update(lib: Any, x64: None) -> None:
         u = matrix @ (matrix.T @ u)
         u /= np.sqrt((u**2).sum())
     np.testing.assert_allclose(lib.numpy(trained.blocks[0].second.u), u, rtol=1e-9)
+
+
+def test_states_are_found_by_their_paths() -> None:
+    """Compiled functions give dicts back sorted, "10" before "2"."""
+    from numpyro_dgm.nn.register import initial_states, with_states
+
+    lib = NumPyroLibrary()
+    parts = [lib.build("nn", "SpectralNorm", lib.build("nn", "Linear", 2, n)) for n in range(1, 13)]
+    states = dict(sorted(initial_states(parts).items()))
+    assert [len(part.u) for part in with_states(parts, states)] == list(range(1, 13))

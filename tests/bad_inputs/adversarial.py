@@ -13,6 +13,13 @@ TERM = {
 SPECTRAL = {"activation": "word", "spectral_norm": "flag"}
 CHANNELS = {"in_channels": "count", "out_channels": "count"}
 BLOCK = {**CHANNELS, "spectral_norm": "word"}
+IMAGES = {
+    "image_shape": "image",
+    "z_dim": "count",
+    "hidden_channels": "sizes",
+    "generator": "network",
+    "prior": "conditional",
+}
 
 ADVERSARIAL: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     "JensenShannon": (("x",), {**TERM, "generator": "word"}),
@@ -62,10 +69,13 @@ ADVERSARIAL: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "minibatch_stddev": "flag",
         },
     ),
+    "SNGAN": (((1, 8, 8), 2), IMAGES),
+    "SAGAN": (((1, 8, 8), 2), IMAGES),
+    "BigGAN": (((1, 8, 8), 2, 3), {**IMAGES, "num_classes": "count", "frequencies": "frequencies"}),
     "Cycle": ((("x", "y"),), {"sites": "sites"}),
     "Identity": ((("x", "y"),), {"sites": "sites"}),
     "CycleGAN": ((2,), {"x_shape": "shape", "y_shape": "shape or none", "to_x": "function"}),
-    "Conv2d": ((2, 3), {**CHANNELS, "kernel_size": "count", "padding": "word"}),
+    "Conv2d": ((2, 3), {**CHANNELS, "kernel_size": "count", "padding": "word", "bias": "flag"}),
     "ConditionalBatchNorm": ((3,), {"channels": "count", "context_shape": "context"}),
     "SelfAttention": (
         (4,),

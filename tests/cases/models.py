@@ -92,6 +92,16 @@ GANS: dict[str, Model] = {
         {"hidden_channels": (4, 5), "pixel_features": 6},
         support="unit",
     ),
+    "SNGAN": Model("SNGAN", ((1, 4, 4), 2), (1, 4, 4), {"hidden_channels": (3,)}, support="unit"),
+    "SAGAN": Model("SAGAN", ((1, 4, 4), 2), (1, 4, 4), {"hidden_channels": (3,)}, support="unit"),
+    "BigGAN": Model(
+        "BigGAN",
+        ((1, 4, 4), 2, 4),
+        (1, 4, 4),
+        {"hidden_channels": (3,)},
+        labels=(),
+        support="unit",
+    ),
     "ConditionalGAN": Model("ConditionalGAN", (3, 2, 4), (3,), SMALL, labels=(), support="real"),
 }
 

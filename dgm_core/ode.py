@@ -8,6 +8,7 @@ the steps makes as many calls of the network as one of a single stage.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,33 @@ def check_derivative(wanted: Any, found: Any) -> None:
             f"The field must return the derivative of the state, in its form with the shapes "
             f"{wanted}, got {found}."
         )
+
+
+EXACT_UP_TO = 64  # entries of a value whose trace is computed along every one of them
+
+
+def probes_of(num_probes: int | None, shape: tuple[int, ...] | None) -> int:
+    """By how many probes the trace for values of a shape (None: unknown) is estimated; 0: exactly.
+
+    Example:
+        >>> probes_of(None, (64,)), probes_of(None, (65,)), probes_of(3, (2,)), probes_of(0, (99,))
+        (0, 1, 3, 0)
+    """
+    if num_probes is not None:
+        return num_probes
+    return int(shape is None or prod(shape) > EXACT_UP_TO)
+
+
+def solution_cost(solver: str | Adaptive, num_steps: int) -> str:
+    """What a solution costs, in words.
+
+    Example:
+        >>> solution_cost("rk4", 10)
+        '40 passes'
+    """
+    if isinstance(solver, Adaptive):
+        return "adaptive steps"
+    return f"{num_calls(solver, num_steps)} passes"
 
 
 def not_installed(library: str) -> str:

@@ -14,6 +14,7 @@ __all__ = [
     "check_observed",
     "check_places",
     "check_sites",
+    "check_unmasked",
     "checked_costs",
     "checked_estimate",
     "names_of",
@@ -33,7 +34,8 @@ class Asked:
     value of the site, one number for each datum, or a dict of such parts.
 
     site: its name;  method: which is called with the value, in NumPyro also with a `key` where it
-    takes one;  options: its other arguments, by name.
+    takes one;  options: its other arguments, by name;  whole: whether the answer for a value
+    depends on the others of its batch, so that none of them may lie under a mask.
 
     Example:
         >>> print(Asked("x", "flow_matching", (("coupling", "optimal"),)))
@@ -43,10 +45,21 @@ class Asked:
     site: str
     method: str = "objective"
     options: tuple[tuple[str, Any], ...] = ()
+    whole: bool = False
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options)
         return f"{self.site}.{self.method}({options})"
+
+
+def check_unmasked(asked: Asked, mask: Any) -> None:
+    """Raises ValueError where the answer depends on values that may lie under a mask."""
+    if asked.whole and mask is not None and mask is not True:
+        raise ValueError(
+            f"{asked} depends on all values of a batch, and some of them may lie under the mask of "
+            f"site '{asked.site}': leave these out of the batch, or take what treats each value by "
+            "itself, such as coupling='independent'."
+        )
 
 
 def as_asked(what: str | Asked) -> Asked:

@@ -108,6 +108,7 @@ ELSEWHERE = {
     "class_probabilities": ("structured/test_labels.py", "has its exact values there"),
     "cliques": ("losses/test_message_passing.py", "gives names, no numbers"),
     "full_attention": ("core/test_attention.py", "a pattern, the same class in both"),
+    "FlowMatching": ("losses/test_flow_matching.py", "draws the noise of a flow"),
     "forecast": ("sequences/test_forecasts.py", "of sequences alone"),
     "composed": ("core/test_attention.py", "a function of numpy, the same in both"),
     "evaluation_mode": ("contracts/test_networks.py", "changes how networks run"),

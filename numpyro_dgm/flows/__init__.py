@@ -9,6 +9,7 @@ from numpyro_dgm.flows.context_linear.householder import Householder, Reflection
 from numpyro_dgm.flows.context_linear.planar import Planar, PlanarLayer
 from numpyro_dgm.flows.context_linear.radial import Radial, RadialLayer
 from numpyro_dgm.flows.context_linear.sylvester import Sylvester, SylvesterLayer
+from numpyro_dgm.flows.continuous import ContinuousTransform
 from numpyro_dgm.flows.coupling import NICE, NSF, Coupling, RealNVP
 from numpyro_dgm.flows.external import ExternalFlow
 from numpyro_dgm.flows.flow import Flow, FlowDistribution
@@ -35,6 +36,7 @@ __all__ = [
     "AutoregressiveNSF",
     "BlockAutoregressive",
     "CausalAutoregressive",
+    "ContinuousTransform",
     "Coupling",
     "Diagonal",
     "ExternalFlow",

@@ -16,8 +16,11 @@ from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_instance, refuse
 from dgm_core.contexts import ContextShape, shown_shape
+from dgm_core.matching import no_path
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from numpyro_dgm.flows.drawn import Drawn
+from numpyro_dgm.flows.matching import matching_error
+from numpyro_dgm.flows.solving import Noise, key_of_program, solving
 from numpyro_dgm.flows.transform import Inverse, Transform
 from numpyro_dgm.nn.contexts import batch_shape_of
 
@@ -92,7 +95,9 @@ class Flow(Conditional):
         base = self.base.condition(context if self.base.context_shape else None)
         if context is not None and not self.base.context_shape:
             base = base.expand(batch_shape_of(context, self.context_shape))
-        return FlowDistribution(base, self.transforms, context)
+        noisy = any(map(_draws_noise, self.transforms))
+        key = key_of_program() if noisy else None
+        return FlowDistribution(base, self.transforms, context, key=key)
 
     def inverse(self, base: Conditional | None = None) -> "Flow":
         """The flow with its directions exchanged, sharing the parameters: the implicit IAF of a
@@ -139,7 +144,8 @@ class FlowDistribution(Distribution):
     Draws are reparameterized if the base's are.  A value that was just drawn is scored from what
     the draw has left; any other, also a draw that was changed in place, by the inverse.  A
     `TransformedDistribution` of a flow keeps the draw too; in Pyro its transforms must have a
-    cache for that, as `biject_to(constraint).with_cache()` has.
+    cache for that, as `biject_to(constraint).with_cache()` has. The signs by which traces are
+    estimated stay the same for one distribution.
 
     Args:
         base: the distribution of the noise.
@@ -151,13 +157,20 @@ class FlowDistribution(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
-    pytree_data_fields = ("base", "transforms", "context")
+    pytree_data_fields = ("base", "transforms", "context", "noise_key")
     _drawn: Drawn | None = None
+    _scored: Drawn | None = None
 
     def __init__(
-        self, base: Distribution, transforms: Sequence[Transform], context: Array | None = None
+        self,
+        base: Distribution,
+        transforms: Sequence[Transform],
+        context: Array | None = None,
+        *,
+        key: Array | None = None,
     ) -> None:
         self.base, self.transforms, self.context = base, tuple(transforms), context
+        self.noise_key = key
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
@@ -172,7 +185,8 @@ class FlowDistribution(Distribution):
 
     def expand(self, batch_shape: tuple[int, ...]) -> "FlowDistribution":
         """The same distribution with a larger batch shape."""
-        return FlowDistribution(self.base.expand(batch_shape), self.transforms, self.context)
+        base = self.base.expand(batch_shape)
+        return FlowDistribution(base, self.transforms, self.context, key=self.noise_key)
 
     def rsample_and_log_prob(
         self, rng_key: Array, sample_shape: tuple[int, ...] = ()
@@ -201,14 +215,42 @@ class FlowDistribution(Distribution):
         """log p(value): (*batch, *event) -> (*batch,)."""
         if intermediates:
             return intermediates[0]
-        if self._drawn and (known := self._drawn.score(value)) is not None:
-            return known
+        for found in (self._drawn, self._scored):
+            if found and (known := found.score(value)) is not None:
+                return known
+        return self._score(value)
+
+    def transport_costs(self, value: Array) -> dict[str, Array]:
+        """What the paths of the continuous transforms cost on the way to a value, (*batch,) each:
+        "kinetic", int |v|^2 dt, and "jacobian", int |dv/dx|^2 dt, the sum over the entries of a
+        matrix; estimated where the trace is.
+
+        Raises:
+            ValueError: for a flow without such transforms.
+        """
+        if not self._scored or self._scored.score(value) is None:
+            notes: list[dict[str, Array]] = []
+            log_prob = self._score(value, notes)
+            if not notes:
+                raise ValueError(no_path(list(map(repr, self.transforms))))
+            costs = {name: sum(note[name] for note in notes) for name in notes[0]}
+            self._scored = Drawn(value, log_prob, costs)
+        return self._scored.noise
+
+    def flow_matching(self, value: Array, *, coupling: str = "independent", key: Array) -> Array:
+        """The squared error of the velocity on straight lines to a value, (*batch,): what the term
+        `FlowMatching` minimizes.
+        """
+        return matching_error(self, value, coupling, key=key)
+
+    def _score(self, value: Array, notes: list[dict[str, Array]] | None = None) -> Array:
+        """log p(value), by the inverse."""
         if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
             value = jnp.asarray(value, jnp.result_type(float))
         value = jnp.broadcast_to(
             value, jnp.broadcast_shapes(jnp.shape(value), self.batch_shape + self.event_shape)
         )
-        u, log_det = self.inverse_and_log_det(value)
+        u, log_det = self._through(value, notes, back=True)
         return self.base.log_prob(u) + log_det
 
     def negative_entropy(self, value: Array) -> Array:
@@ -235,19 +277,24 @@ class FlowDistribution(Distribution):
 
     def forward_and_log_det(self, u: Array) -> tuple[Array, Array]:
         """x = f(u) and log |det dx/du| (*batch,)."""
-        total: Array | float = 0.0
-        for transform in self.transforms:
-            u, log_det = transform.forward_and_log_det(u, self.context)
-            total = total + log_det
-        return u, self._whole(total, u)
+        return self._through(u, None, back=False)
 
     def inverse_and_log_det(self, x: Array) -> tuple[Array, Array]:
         """u = f^-1(x) and log |det du/dx| (*batch,)."""
+        return self._through(x, None, back=True)
+
+    def _through(
+        self, value: Array, notes: list[dict[str, Array]] | None, *, back: bool
+    ) -> tuple[Array, Array]:
         total: Array | float = 0.0
-        for transform in reversed(self.transforms):
-            x, log_det = transform.inverse_and_log_det(x, self.context)
+        order = range(len(self.transforms))
+        for index in reversed(order) if back else order:
+            transform = self.transforms[index]
+            move = transform.inverse_and_log_det if back else transform.forward_and_log_det
+            with solving(Noise(self.noise_key), index, notes):
+                value, log_det = move(value, self.context)
             total = total + log_det
-        return x, self._whole(total, x)
+        return value, self._whole(total, value)
 
     @property
     def _dtype(self) -> jnp.dtype:
@@ -258,3 +305,9 @@ class FlowDistribution(Distribution):
     def _whole(self, log_det: Array | float, value: Array) -> Array:
         batch = value.shape[: value.ndim - len(self.event_shape)]
         return jnp.broadcast_to(jnp.asarray(log_det, value.dtype), batch)
+
+
+def _draws_noise(transform: Transform) -> bool:
+    """Whether a transform, or one inside it, estimates its log-determinant."""
+    parts = jax.tree.leaves(transform, is_leaf=lambda part: getattr(part, "draws_noise", False))
+    return any(getattr(part, "draws_noise", False) for part in parts)

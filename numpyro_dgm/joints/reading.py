@@ -18,7 +18,7 @@ from numpyro.distributions import (
 )
 from numpyro.distributions.util import sum_rightmost
 
-from dgm_core.terms import Asked, as_asked, checked_costs
+from dgm_core.terms import Asked, as_asked, check_unmasked, checked_costs
 from numpyro_dgm.compat import mask_of
 from numpyro_dgm.conditionals import NoDensityError
 from numpyro_dgm.conditionals.energy import UnnormalizedDistribution
@@ -106,7 +106,9 @@ def read_particle(
     latents, observed = structure.latent_sites, structure.observed_sites
     factors = structure.local_factors + structure.global_factors
     unconstrained = reader.unconstrained(latents)
+    answers = reader.objectives(map(as_asked, objectives), key)  # first: may leave densities behind
     record = {
+        "objectives": answers,
         "unconstrained": {name: u for name, (u, _) in unconstrained.items()},
         "log_jacobian": {name: log_jacobian for name, (_, log_jacobian) in unconstrained.items()},
         "observed": {name: model_trace[name]["value"] for name in observed},
@@ -118,7 +120,6 @@ def read_particle(
         "score": reader.scored("score", latents),
         "density_scale": {name: reader.density_scale(guide_trace[name]) for name in latents},
         "kl": reader.scored("kl", latents if analytic_kl else ()),
-        "objectives": reader.objectives(map(as_asked, objectives), key),
     }
     return Runs(reader.layout(), record)
 
@@ -288,6 +289,7 @@ def _costs(asked: Asked, fn: Any, value: Array, batch_ndim: int, key: Array) -> 
         return {part: sum_rightmost(cost, own) for part, cost in costs.items()}
     costs = _costs(asked, fn.base_dist, value, batch_ndim, key)
     mask = mask_of(fn)
+    check_unmasked(asked, mask)
     if mask is None:
         return costs
     return {part: jnp.where(mask, cost, 0.0) for part, cost in costs.items()}

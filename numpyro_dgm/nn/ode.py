@@ -2,7 +2,7 @@
 the divergence of a field.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -26,7 +26,7 @@ __all__ = ["integrate", "jacobian_trace"]
 def integrate(
     field: Callable[[Array, Any], Any],
     state: Any,
-    times: Sequence[float],
+    times: Any,
     *,
     solver: str | Adaptive = "rk4",
     path: bool = False,
@@ -144,6 +144,7 @@ def directional(
         axes = axes.reshape(prod(event), *[1] * (x.ndim - event_dim), *event)
         probes = jnp.broadcast_to(axes, (prod(event), *x.shape))
     value, along = jax.vmap(lambda e: jax.jvp(function, (x,), (e,)), out_axes=(None, 0))(probes)
+    check_derivative(x.shape, value.shape)
     return value, along, probes
 
 

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_instance, refuse
 from dgm_core.contexts import ContextShape, shown_shape
+from dgm_core.matching import no_path
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from pyro_dgm.flows.drawn import Drawn
+from pyro_dgm.flows.matching import matching_error
+from pyro_dgm.flows.solving import Noise, solving
 from pyro_dgm.flows.transform import Inverse, Transform
 from pyro_dgm.nn.contexts import batch_shape_of
 
@@ -138,7 +141,8 @@ class FlowDistribution(TorchDistribution):
     Draws are reparameterized if the base's are.  A value that was just drawn is scored from what
     the draw has left; any other, also a draw that was changed in place, by the inverse.  A
     `TransformedDistribution` of a flow keeps the draw too; in Pyro its transforms must have a
-    cache for that, as `biject_to(constraint).with_cache()` has.
+    cache for that, as `biject_to(constraint).with_cache()` has. The signs by which traces are
+    estimated stay the same for one distribution.
 
     Args:
         base: the distribution of the noise.
@@ -159,6 +163,8 @@ class FlowDistribution(TorchDistribution):
     ) -> None:
         self.base, self.transforms, self.context = base, tuple(transforms), context
         self._drawn: Drawn | None = None
+        self._scored: Drawn | None = None
+        self._noise = Noise()
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
@@ -199,14 +205,42 @@ class FlowDistribution(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value): (*batch, *event) -> (*batch,)."""
-        if self._drawn and (known := self._drawn.score(value)) is not None:
-            return known
+        for found in (self._drawn, self._scored):
+            if found and (known := found.score(value)) is not None:
+                return known
+        return self._score(value)
+
+    def transport_costs(self, value: Tensor) -> dict[str, Tensor]:
+        """What the paths of the continuous transforms cost on the way to a value, (*batch,) each:
+        "kinetic", int |v|^2 dt, and "jacobian", int |dv/dx|^2 dt, the sum over the entries of a
+        matrix; estimated where the trace is.
+
+        Raises:
+            ValueError: for a flow without such transforms.
+        """
+        if not self._scored or self._scored.score(value) is None:
+            notes: list[dict[str, Tensor]] = []
+            log_prob = self._score(value, notes)
+            if not notes:
+                raise ValueError(no_path(list(map(repr, self.transforms))))
+            costs = {name: sum(note[name] for note in notes) for name in notes[0]}
+            self._scored = Drawn(value, log_prob, costs)
+        return self._scored.noise
+
+    def flow_matching(self, value: Tensor, *, coupling: str = "independent") -> Tensor:
+        """The squared error of the velocity on straight lines to a value, (*batch,): what the term
+        `FlowMatching` minimizes.
+        """
+        return matching_error(self, value, coupling)
+
+    def _score(self, value: Tensor, notes: list[dict[str, Tensor]] | None = None) -> Tensor:
+        """log p(value), by the inverse."""
         if not value.is_floating_point():
             value = value.to(torch.get_default_dtype())
         value = value.expand(
             torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
         )
-        u, log_det = self.inverse_and_log_det(value)
+        u, log_det = self._through(value, notes, back=True)
         return self.base.log_prob(u) + log_det
 
     def negative_entropy(self, value: Tensor) -> Tensor:
@@ -233,19 +267,24 @@ class FlowDistribution(TorchDistribution):
 
     def forward_and_log_det(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """x = f(u) and log |det dx/du| (*batch,)."""
-        total: Tensor | float = 0.0
-        for transform in self.transforms:
-            u, log_det = transform.forward_and_log_det(u, self.context)
-            total = total + log_det
-        return u, self._whole(total, u)
+        return self._through(u, None, back=False)
 
     def inverse_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """u = f^-1(x) and log |det du/dx| (*batch,)."""
+        return self._through(x, None, back=True)
+
+    def _through(
+        self, value: Tensor, notes: list[dict[str, Tensor]] | None, *, back: bool
+    ) -> tuple[Tensor, Tensor]:
         total: Tensor | float = 0.0
-        for transform in reversed(self.transforms):
-            x, log_det = transform.inverse_and_log_det(x, self.context)
+        order = range(len(self.transforms))
+        for index in reversed(order) if back else order:
+            transform = self.transforms[index]
+            move = transform.inverse_and_log_det if back else transform.forward_and_log_det
+            with solving(self._noise, index, notes):
+                value, log_det = move(value, self.context)
             total = total + log_det
-        return x, self._whole(total, x)
+        return value, self._whole(total, value)
 
     def _whole(self, log_det: Tensor | float, value: Tensor) -> Tensor:
         batch = value.shape[: value.ndim - len(self.event_shape)]

@@ -9,7 +9,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 from torch.distributions import biject_to
 
-from dgm_core.terms import Asked, checked_costs
+from dgm_core.terms import Asked, check_unmasked, checked_costs
 from pyro_dgm.compat import mask_of
 from pyro_dgm.conditionals.energy import UnnormalizedDistribution
 from pyro_dgm.joints.structure import Structure, step_mask_of
@@ -77,6 +77,7 @@ def costs_of(site: Message, asked: Asked) -> dict[str, Tensor]:
     method.
     """
     value, fn = seen_value(site), site["fn"]
+    check_unmasked(asked, site["mask"])
     return _costs(asked, fn, value, value.ndim - fn.event_dim)
 
 
@@ -92,6 +93,7 @@ def _costs(asked: Asked, fn: Any, value: Tensor, batch_ndim: int) -> dict[str, T
         return {part: sum_rightmost(cost, own) for part, cost in costs.items()}
     costs = _costs(asked, fn.base_dist, value, batch_ndim)
     mask = mask_of(fn)
+    check_unmasked(asked, mask)
     return {part: scale_and_mask(cost, mask=mask) for part, cost in costs.items()}
 
 

@@ -39,8 +39,10 @@ from pyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWas
 from pyro_dgm.losses.samples.unpaired import Cycle, Identity
 from pyro_dgm.losses.scores.contrastive_divergence import ContrastiveDivergence, Persistent
 from pyro_dgm.losses.scores.denoising import DenoisingELBO, DenoisingError
+from pyro_dgm.losses.scores.flow_matching import FlowMatching
 from pyro_dgm.losses.scores.noise_contrastive import NoiseContrastive
 from pyro_dgm.losses.scores.score_matching import DenoisingScoreMatching, ScoreMatching
+from pyro_dgm.losses.scores.transport import JacobianNorm, KineticEnergy
 
 __all__ = [
     "ELBO",
@@ -73,12 +75,15 @@ __all__ = [
     "EnergyScore",
     "Evaluation",
     "FDivergence",
+    "FlowMatching",
     "GradientPenalty",
     "Hinge",
     "Identity",
     "ImageCritic",
+    "JacobianNorm",
     "JensenShannon",
     "Kernel",
+    "KineticEnergy",
     "Loss",
     "Multiplier",
     "MutualInformation",

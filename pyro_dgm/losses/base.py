@@ -119,8 +119,11 @@ class Loss(WeightedSum["Loss"]):
         joints.states = {term: kept[name] for name, term in stateful.items()}
         log: dict[str, Tensor] = {}
         parts = []
-        for (weight, term), name in zip(self.terms, self.names, strict=True):
-            quantity, details = checked_estimate(term, term.estimate(joints, step))
+        # What distributions are asked for comes first: they may keep the density that it took.
+        places = sorted(range(len(self.terms)), key=lambda i: not self.terms[i][1].objectives)
+        found = {i: self.terms[i][1].estimate(joints, step) for i in places}
+        for i, ((weight, term), name) in enumerate(zip(self.terms, self.names, strict=True)):
+            quantity, details = checked_estimate(term, found[i])
             log[name] = quantity.detach()
             log.update({f"{name}/{key}": value.detach() for key, value in details.items()})
             parts.append(value_of(weight, step) * term.sign * quantity)

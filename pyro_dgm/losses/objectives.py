@@ -71,11 +71,15 @@ class Objective(Term):
     def cost(self, joint: InferenceJoint, step: int | Tensor) -> Tensor:
         """What is minimized, (num_particles, *sizes)."""
         (asked,) = map(as_asked, self.objectives)
-        parts = list(joint.objectives(asked).values())
+        parts = self.chosen(joint.objectives(asked))
         if not parts:
             known = drawn_from(joint, self.site)
             raise ValueError(no_objective(type(self).__name__, asked, known))
         return sum(parts[1:], parts[0])
+
+    def chosen(self, parts: dict[str, Tensor]) -> list[Tensor]:
+        """The parts of an answer that are summed."""
+        return list(parts.values())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.site!r})"

@@ -2,7 +2,7 @@
 the divergence of a field.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ __all__ = ["integrate", "jacobian_trace"]
 def integrate(
     field: Callable[[Tensor, Any], Any],
     state: Any,
-    times: Sequence[float],
+    times: Any,
     *,
     solver: str | Adaptive = "rk4",
     path: bool = False,
@@ -139,10 +139,12 @@ def directional(
         probes = axes.expand(event.numel(), *x.shape)
     found: Any
     if torch.compiler.is_exporting():  # vmap cannot be
-        found = jvp(function, (x.expand_as(probes).clone(),), (probes.clone(),))
-        return found[0][0], found[1], probes
-    along: Any = partial(_derivative, function, x)
-    found = vmap(along, out_dims=(None, 0))(probes)  # type: ignore[arg-type]
+        values, along = jvp(function, (x.expand_as(probes).clone(),), (probes.clone(),))[:2]
+        found = values[0], along
+    else:
+        derivative: Any = partial(_derivative, function, x)
+        found = vmap(derivative, out_dims=(None, 0))(probes)  # type: ignore[arg-type]
+    check_derivative(tuple(x.shape), tuple(found[0].shape))
     return *found, probes
 
 

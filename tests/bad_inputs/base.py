@@ -97,6 +97,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "count": ("2", 2.5, 2.0, True, -1, NAN, None, (2,)),
     "context": ("2", 2.5, 2.0, True, -1, NAN, None, (2, 0), (2, "2"), (2.5,), ((2, 3), -1), {2}),
     "count from zero": ("2", 2.5, True, -1, NAN, None, (2,)),
+    "probes": ("2", 2.5, True, -1, NAN, (2,)),
     "divisor or none": ("2", 4, 2.5, 0, -1, True),
     "count or none": ("2", 2.5, True, -1, (2,)),
     "shape": ("2", 2.5, True, 0, -1, (), (2, 0), (2, "2"), None),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.bad_inputs.adversarial import ADVERSARIAL
+from tests.bad_inputs.continuous import CONTINUOUS
 from tests.bad_inputs.diffusions import DIFFUSIONS
 from tests.bad_inputs.energies import ENERGIES
 from tests.bad_inputs.images import IMAGES
@@ -14,6 +15,7 @@ from tests.bad_inputs.structured import STRUCTURED
 FAMILIES: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     **ADVERSARIAL,
     **DIFFUSIONS,
+    **CONTINUOUS,
     **ENERGIES,
     **IMAGES,
     **MODALITIES,

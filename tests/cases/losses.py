@@ -99,6 +99,13 @@ BOUNDS = [
         "sum",
         FIT,
     ),
+    Loss(
+        "NLL() + linear(10) * KineticEnergy('x') + 0.2 * JacobianNorm('x')",
+        "sum",
+        ("W", "b"),
+        "path",
+        ("density", "KineticEnergy needs a distribution with a method transport_costs"),
+    ),
     Loss("Reconstruction(num_particles=3)", "cost", FIT),
     Loss("ConditionalNLL('x', num_particles=3)", "cost", FIT),
     Loss("KL()", "divergence", LATENT),

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from tests.flows.velocities import velocity
 from tests.losses.test_bounds import regression
 from tests.losses.test_gradients import chain
 from tests.losses.toys import conjugate, conjugate_per_datum, mixture_model
@@ -113,6 +115,20 @@ def density(backend: Any) -> Pair:
     return model, lambda x, size=None: None
 
 
+def path(backend: Any) -> Pair:
+    """x = x(1) in space of  dx/dt = tanh(x W) t + b,  x(0) ~ Normal(0, I), and nothing to guide."""
+    flows = import_module(f"{backend.name}_dgm.flows")
+
+    def model(x: Any, size: int | None = None) -> None:
+        weight, b = backend.param("W"), backend.param("b")
+        net = velocity(backend, lambda x, t: backend.np.tanh(x @ weight) * t + b)
+        with plate(backend, x, size):
+            flow = flows.Flow(3, [flows.ContinuousTransform(net, num_steps=2)])
+            backend.sample("x", flow(), obs=x)
+
+    return model, lambda x, size=None: None
+
+
 def near(*shape: int, center: float = 0.0) -> np.ndarray:
     """Numbers of no special value."""
     return center + 0.5 * RNG.standard_normal(shape)
@@ -127,6 +143,7 @@ PROGRAMS: dict[str, Programs] = {
     "labels": Programs(labels, OF_LABELS | {"A": near(3, 3)}, X, size=60),
     "no labels": Programs(lambda backend: labels(backend, drawn=False), OF_LABELS, X, size=60),
     "density": Programs(density, {"b": near(3), "t": near(3)}, X, size=60),
+    "path": Programs(path, {"W": near(3, 3), "b": near(3)}, X, size=60),
     "conjugate": Programs(conjugate_per_datum, {"loc": 0.3 * ROW, "log_scale": -0.1 * ROW**2}, ROW),
     "subsampled": Programs(conjugate, SHARED, ROW, size=60),
     "global": Programs(lambda backend: regression(backend, 6), SHARED, ROW),

@@ -1,0 +1,48 @@
+"""What flow matching decides without arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__: list[str] = []  # for the package, not for users
+
+COUPLINGS = ("independent", "optimal")
+
+
+def only_continuous(found: Sequence[bool]) -> int:
+    """The place of the continuous transform in a stack; ValueError unless there is one.
+
+    Example:
+        >>> only_continuous([False, True])
+        1
+    """
+    if sum(found) != 1:
+        raise ValueError(
+            "FlowMatching needs a flow with one ContinuousTransform, got one with "
+            f"{sum(found)} among its {len(found)} transforms."
+        )
+    return list(found).index(True)
+
+
+def no_pairs(what: str) -> str:
+    """Why noise and data are not paired."""
+    return (
+        f"coupling='optimal' pairs noise with the data of a batch, and with {what} the noise of a "
+        "datum would no longer be that which is drawn from: take coupling='independent'."
+    )
+
+
+def no_path(transforms: Sequence[str]) -> str:
+    """What to say of a flow whose draws take no path."""
+    return (
+        f"The cost of a path needs a flow with a ContinuousTransform, got the transforms "
+        f"[{', '.join(transforms)}]."
+    )
+
+
+def no_function(part: str) -> str:
+    """What to say of a velocity that draws or remembers."""
+    return (
+        f"The velocity of a continuous flow must be a function, the same at every call, and the "
+        f"network has a {part}: leave it out."
+    )

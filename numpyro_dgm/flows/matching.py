@@ -1,0 +1,71 @@
+"""Flow matching: the velocity of a continuous flow as a regression on straight lines from noise to
+data.
+"""
+
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from dgm_core.matching import no_pairs, only_continuous
+from numpyro_dgm.flows.continuous import ContinuousTransform
+from numpyro_dgm.flows.transform import Transform
+from numpyro_dgm.nn.assignment import assignment
+
+__all__: list[str] = []  # for the package, not for users
+
+
+def matching_error(flow: Any, value: Array, coupling: str, *, key: Array) -> Array:
+    """|v(t, x_t) - (x_1 - x_0)|^2 with x_t = (1 - t) x_0 + t x_1, one time and one noise for each
+    datum, (*batch,); x_0 and x_1 are what the transforms beside the continuous one make of noise
+    and data, without gradient.
+    """
+    index = only_continuous([isinstance(t, ContinuousTransform) for t in flow.transforms])
+    event_dim = len(flow.event_shape)
+    batch = jnp.broadcast_shapes(value.shape[: value.ndim - event_dim], flow.batch_shape)
+    of_noise, of_time = jax.random.split(key)
+    noise = drawn_noise(flow, batch, key=of_noise).astype(value.dtype)
+    data = jnp.broadcast_to(value, (*batch, *flow.event_shape))
+    noise = _through(flow.transforms[:index], noise, flow.context, forward=True)
+    data = _through(flow.transforms[index + 1 :], data, flow.context, forward=False)
+    noise, data = jax.lax.stop_gradient((noise, data))
+    if coupling == "optimal":
+        noise = paired(noise, data, event_dim, flow.context)
+    t = times(data, event_dim, key=of_time)
+    wide = t.reshape(t.shape + (1,) * event_dim)
+    here = (1 - wide) * noise + wide * data
+    velocity = flow.transforms[index].velocity(here, t, flow.context)
+    return ((velocity - (data - noise)) ** 2).sum(tuple(range(-event_dim, 0)))
+
+
+def drawn_noise(flow: Any, batch: tuple[int, ...], *, key: Array) -> Array:
+    """What the flow draws from, (*batch, *event)."""
+    return flow.base.expand(batch).sample(key)
+
+
+def times(like: Array, event_dim: int, *, key: Array) -> Array:
+    """One time in [0, 1] for each datum, (*batch,): uniform each, and evenly spread together."""
+    batch = like.shape[: like.ndim - event_dim]
+    place = jnp.arange(prod(batch), dtype=like.dtype)
+    start = jax.random.uniform(key, (), like.dtype)
+    return ((place / max(len(place), 1) + start) % 1.0).reshape(batch)
+
+
+def paired(noise: Array, data: Array, event_dim: int, context: Any) -> Array:
+    """The noise in another order, that of the least sum of squared distances to the data."""
+    if context is not None:
+        raise ValueError(no_pairs("a context"))
+    x, y = (v.reshape(prod(v.shape[: v.ndim - event_dim]), -1) for v in (data, noise))
+    costs = (x**2).sum(-1)[:, None] - 2 * x @ y.T + (y**2).sum(-1)
+    return y[assignment(costs)].reshape(data.shape)
+
+
+def _through(
+    transforms: tuple[Transform, ...], value: Array, context: Any, *, forward: bool
+) -> Array:
+    for transform in transforms if forward else transforms[::-1]:
+        move = transform.forward_and_log_det if forward else transform.inverse_and_log_det
+        value = move(value, context)[0]
+    return value

@@ -1,0 +1,63 @@
+"""What a flow tells those of its transforms that are solved by steps: which random signs estimate
+their traces, and whether they shall note what their paths cost.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from pyro_dgm.nn.ode import rademacher
+
+__all__: list[str] = []  # for the package, not for users
+
+
+class Noise:
+    """The random signs of one distribution: the same for the same shape, so that a draw and its
+    score have the same.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Any, Tensor] = {}
+
+    def signs(self, index: int, num_probes: int, like: Tensor) -> Tensor:
+        """(num_probes, *like.shape)."""
+        place = index, num_probes, like.shape, like.dtype, like.device
+        if place not in self._kept:
+            self._kept[place] = rademacher(num_probes, like)
+        return self._kept[place]
+
+
+class _Solving(NamedTuple):
+    noise: Noise
+    place: int
+    notes: list[dict[str, Tensor]] | None
+
+
+_solving: ContextVar[_Solving | None] = ContextVar("_solving", default=None)
+
+
+@contextmanager
+def solving(
+    noise: Noise, index: int, notes: list[dict[str, Tensor]] | None = None
+) -> Iterator[None]:
+    """A block in which one transform of a stack, by its number, is applied."""
+    token = _solving.set(_Solving(noise, index, notes))
+    try:
+        yield
+    finally:
+        _solving.reset(token)
+
+
+def signs(num_probes: int, like: Tensor) -> Tensor:
+    """The signs of the distribution whose transform is applied; outside of one, new ones."""
+    found = _solving.get() or _Solving(Noise(), 0, None)
+    return found.noise.signs(found.place, num_probes, like)
+
+
+def notes() -> list[dict[str, Tensor]] | None:
+    """Where costs are noted; None where nobody asks."""
+    found = _solving.get()
+    return found.notes if found else None

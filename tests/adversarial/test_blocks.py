@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dgm_core.contexts import Labels
 from dgm_core.spectral import matrix_norm, operator_norm
+from dgm_core.truncation import truncated, truncated_sd
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.twins.copying import copy_weights, shake
 
@@ -220,3 +222,16 @@ def test_what_is_refused(lib: Any) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_truncation() -> None:
+    """Of normal quantiles: inside the bound, with the standard deviation in closed form."""
+    z = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)
+    for bound, sd in ((0.5, 0.28388229), (1.3, truncated_sd(1.3)), (30.0, 1.0)):
+        close(truncated_sd(bound), sd)
+        moved = truncated(z, bound)
+        assert abs(moved).max() <= bound and (np.diff(moved) > 0).all()
+        assert moved.std() == pytest.approx(sd, rel=1e-3)
+    for bad in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="bound must be a positive number"):
+            truncated(z, bad)

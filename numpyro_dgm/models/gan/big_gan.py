@@ -41,8 +41,9 @@ class BigGAN(eqx.Module):
         frequencies: of the classes (default all equal).
         generator: a network called with z and a context (y, z), with an attribute `out_shape`
             (default ResidualGenerator with attention and spectral norms).
-        prior: of z (default StandardNormal(z_dim)); a `TruncatedNormal` trades variety for
-            quality. Sites: z (z_dim,), y (), x (channels, height, width), in the plate "data".
+        prior: of z (default StandardNormal(z_dim)); `dgm_core.truncation.truncated` moves its draws
+            to the middle. Sites: z (z_dim,), y (), x (channels, height, width), in the plate
+            "data".
 
     Shapes:
         x (batch, channels, height, width), y (batch,) integers.

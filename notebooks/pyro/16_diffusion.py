@@ -1,0 +1,226 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 16. A diffusion, four ways
+#
+# A diffusion adds noise to a datum, $x_t = \alpha_t x + \sigma_t \epsilon$, until nothing is left
+# of it, and a network learns to undo each step. It may be told as a **chain** of latent variables,
+# as **denoising**, as a **score** and as an **ordinary differential equation**. In a probabilistic
+# program all four are one conditional, `Diffusion`: a density, a prior or a likelihood.
+
+# %%
+import os
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pyro
+import torch
+from scipy.special import logsumexp
+
+from dgm_core.contexts import Labels
+from dgm_core.diffusion import VP
+from dgm_core.results import format_table
+from pyro_dgm.conditionals import Diffusion
+from pyro_dgm.losses import ELBO, DenoisingELBO
+from pyro_dgm.nn import register
+from pyro_dgm.training import Adam, fit
+
+FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests
+EPOCHS = 1 if FAST else 60
+pyro.set_rng_seed(0)
+
+# %% [markdown]
+# ## Data with a known density
+#
+# Eight normal distributions on a circle. Their density is known, so that every likelihood below can
+# be compared with the truth. The number of the component is the label.
+
+# %%
+rng = np.random.default_rng(0)
+angles = np.arange(8) * np.pi / 4
+CENTERS, SCALE = 1.5 * np.stack([np.cos(angles), np.sin(angles)], -1), 0.15
+
+
+def draw(num):
+    labels = rng.integers(0, 8, num)
+    x = CENTERS[labels] + SCALE * rng.standard_normal((num, 2))
+    return x.astype(np.float32), labels.astype(np.int32)
+
+
+def true_log_density(x):
+    squares = ((x[:, None] - CENTERS) ** 2).sum(-1) / SCALE**2
+    return logsumexp(-squares / 2, axis=1) - np.log(8 * 2 * np.pi * SCALE**2)
+
+
+(x, y), (x_test, y_test) = draw(200 if FAST else 4000), draw(500)
+
+
+def scatter(axis, points, title, color="tab:blue"):
+    axis.scatter(*np.asarray(points).T, s=2, color=color)
+    axis.set(title=title, xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+
+
+# %% [markdown]
+# ## A chain of sites
+#
+# On the board a diffusion is a model and a guide with T latents,
+#
+# $$x_T \sim N(0, I), \quad x_{t-1} \mid x_t \sim N(\mu(\hat x, x_t), s_t^2 I); \qquad
+# q(x_{t-1} \mid x_t, x) = N(\mu(x, x_t), \tilde\beta_t I).$$
+#
+# `chain(10)` is that pair of ordinary programs. The stock bound works on it; `DenoisingELBO` has
+# the same value on average, but calls the network once for each datum and not ten times.
+
+# %%
+density = Diffusion(2, hidden=(128, 128), schedule=VP(100))
+
+
+def model(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", register("density", density)(), obs=x)
+
+
+chain, some = density.chain(10), torch.as_tensor(x_test[:100])
+pairs = {
+    "ELBO() of the chain": (ELBO(), chain.model, chain.guide),
+    "DenoisingELBO": (DenoisingELBO("x", num_steps=10), model, lambda x: None),
+}
+with torch.no_grad():
+    for name, (loss, own, guide) in pairs.items():
+        values = [-loss(own, guide, some).item() / 100 for _ in range(20)]
+        print(f"{name}: {np.mean(values):.2f} +- {np.std(values) / 20**0.5:.2f} nats")
+
+# %% [markdown]
+# ## Denoising
+#
+# The term of a step is a squared error of the noise that the network finds in $x_t$, and one step
+# for each datum is enough. The loss is still a bound on the likelihood.
+
+# %%
+run = fit(
+    model,
+    None,
+    x,
+    loss=DenoisingELBO("x"),
+    optim=Adam(2e-3),
+    num_epochs=EPOCHS,
+    batch_size=200,
+    average=0.99,
+    progress=False,
+)
+plt.plot(run.history.column("epoch"), run.history.column("DenoisingELBO(x)"))
+plt.gca().set(xlabel="epoch", ylabel="bound in nats")
+plt.show()
+p = density()
+
+# %% [markdown]
+# ## A score
+#
+# The noise that is expected in $x_t$ points away from the data: $\nabla \log p_t(x_t) = -
+# \mathrm{E}[\epsilon \mid x_t] / \sigma_t$. Early it points to the nearest component, late to the
+# middle of all.
+
+# %%
+grid = np.stack(np.meshgrid(*[np.linspace(-2.5, 2.5, 13)] * 2), -1).reshape(-1, 2)
+figure, axes = plt.subplots(1, 2, figsize=(8, 4))
+for axis, t in zip(axes, (0.1, 0.6)):
+    scatter(axis, x_test, f"score at t = {t}", "lightgray")
+    axis.quiver(
+        *grid.T,
+        *p.score(torch.as_tensor(grid, dtype=torch.float32), t).detach().numpy().T,
+        color="tab:red",
+        angles="xy",
+    )
+plt.show()
+
+# %% [markdown]
+# ## An ordinary differential equation
+#
+# The flow $dx = x\, d\log\alpha + (d\sigma - \sigma\, d\log\alpha)\, \hat\epsilon$ has the
+# same marginals as the diffusion, but no noise: it maps data to noise and back, and gives a
+# density. Here are the true one, that of the flow and the bound on held-out data, in nats.
+
+# %%
+test = torch.as_tensor(x_test)
+with torch.no_grad():
+    rows = [
+        ("the truth", true_log_density(x_test).mean()),
+        ("the flow", p.log_prob(test).mean().item()),
+        ("the bound", np.mean([p.bound(test).mean().item() for _ in range(20)])),
+    ]
+    noise = p.encode(test).numpy()
+print(format_table([{"log-density": name, "nats": value} for name, value in rows]))
+figure, axes = plt.subplots(1, 2, figsize=(8, 4))
+scatter(axes[0], x_test, "data")
+scatter(axes[1], noise, "where the flow takes them")
+plt.show()
+
+# %% [markdown]
+# ## Steps against quality
+#
+# Ancestral draws take all steps of the chain. DDIM follows the flow by first-order steps and may
+# leave most of them out; Runge-Kutta steps have four calls each. The mean of the true log-density
+# says whether draws lie where data do: draws of the truth have the value in the last row.
+
+# %%
+rows, calls = [], {"ancestral": (100, 20), "ddim": (50, 20, 10, 5), "ode": (10, 5)}
+for method, numbers in calls.items():
+    for num in numbers:
+        draws = p.sample((500,), method=method, num_steps=num).numpy()
+        used = num * (4 if method == "ode" else 1)
+        rows.append((method, used, true_log_density(draws).mean()))
+rows.append(("the truth", 0, true_log_density(x_test).mean()))
+names = ("draws", "calls", "mean log-density")
+print(format_table([dict(zip(names, row)) for row in rows]))
+
+# %% [markdown]
+# ## Guidance
+#
+# Training leaves the label out now and then, so that the network knows the noise with (c) and
+# without (u) it. Draws with $(1 + w) c - w u$ exaggerate what the label changes: they are more
+# typical of their class and less diverse. Guided draws have no density.
+
+# %%
+given = Diffusion(2, hidden=(128, 128), schedule=VP(100), context_shape=Labels(8), drop_context=0.2)
+
+
+def labeled(x, y):
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", register("given", given)(y), obs=x)
+
+
+fit(
+    labeled,
+    None,
+    (x, y),
+    loss=DenoisingELBO("x"),
+    optim=Adam(2e-3),
+    num_epochs=EPOCHS,
+    batch_size=200,
+    average=0.99,
+    progress=False,
+)
+given.eval()
+label = torch.as_tensor(1)
+figure, axes = plt.subplots(1, 4, figsize=(12, 3))
+scatter(axes[0], given.unconditional().sample((300,)), "without a label")
+for axis, w in zip(axes[1:], (0.0, 1.0, 4.0)):
+    scatter(axis, given.guided(label, w).sample((300,)), f"w = {w:g}")
+plt.show()
+
+# %% [markdown]
+# ## What to remember
+#
+# One object, four views: `chain(T)` for the lecture and any loss, `DenoisingELBO` to train,
+# `score` to look at, `log_prob` along the flow to evaluate. As the prior of a VAE it is latent
+# diffusion: `VAE(64, 8, prior=Diffusion(8))` with `DenoisingELBO("z")`.

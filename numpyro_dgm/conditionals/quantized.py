@@ -24,6 +24,7 @@ from numpyro_dgm.conditionals.codebooks import (
     vectors_of,
 )
 from numpyro_dgm.nn.layers import EVALUATION
+from numpyro_dgm.nn.requirements import require
 from numpyro_dgm.nn.states import Stateful, is_repeated
 
 __all__ = ["FiniteScalarQuantizer", "Quantizer", "VectorQuantizer"]
@@ -82,8 +83,14 @@ class Quantizer(Conditional):
         return self.codebook().indices(vectors_of(z, len(self.event_shape)))
 
     def embedded(self, indices: Array) -> Array:
-        """The arrays of codes (*batch, *dim) of index maps (*batch, *positions)."""
-        return jnp.moveaxis(self.codebook().lookup(indices), -1, -len(self.event_shape))
+        """The arrays of codes (*batch, *dim) of index maps (*batch, *positions); ValueError for
+        numbers out of range, NaN where that cannot be raised.
+        """
+        good = (indices >= 0) & (indices < self.num_codes)
+        require("indices", f"numbers of codes from 0 to {self.num_codes - 1}", indices, good)
+        codes = self.codebook().lookup(indices * good)
+        codes = jnp.where(good[..., None], codes, jnp.nan)
+        return jnp.moveaxis(codes, -1, -len(self.event_shape))
 
     @abstractmethod
     def codebook(self) -> Codebook:

@@ -20,6 +20,7 @@ from dgm_core.schedules import value_of
 from numpyro_dgm.conditionals.base import Parametric, positive, size_of
 from numpyro_dgm.conditionals.elementwise import Elementwise, inside, open_unit, smallest
 from numpyro_dgm.nn.layers import EVALUATION
+from numpyro_dgm.nn.requirements import require
 from numpyro_dgm.nn.states import Stateful, is_repeated
 
 __all__ = ["GumbelSoftmax", "RelaxedBernoulli", "StraightThrough"]
@@ -61,7 +62,10 @@ class Relaxed(Parametric, Stateful):
                 self.keep({"steps": steps + 1})
         elif self.raw_temperature is not None:
             temperature = temperature * positive(self.raw_temperature, self.floor)
-        return self.relaxed(logits, jnp.asarray(temperature, logits.dtype))
+        temperature = jnp.asarray(temperature, logits.dtype)
+        good = temperature > 0
+        require("temperature", "a schedule of positive numbers", temperature, good)
+        return self.relaxed(logits, jnp.where(good, temperature, jnp.nan))
 
     def relaxed(self, logits: Array, temperature: Array) -> Distribution:
         """The distribution of these log-odds at a temperature."""

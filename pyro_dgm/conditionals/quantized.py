@@ -21,6 +21,7 @@ from pyro_dgm.conditionals.codebooks import (
     Quantized,
     vectors_of,
 )
+from pyro_dgm.nn.requirements import require
 from pyro_dgm.nn.states import is_repeated, rank, summed
 
 __all__ = ["FiniteScalarQuantizer", "Quantizer", "VectorQuantizer"]
@@ -78,8 +79,14 @@ class Quantizer(Conditional):
         return self.codebook().indices(vectors_of(z, len(self.event_shape)))
 
     def embedded(self, indices: Tensor) -> Tensor:
-        """The arrays of codes (*batch, *dim) of index maps (*batch, *positions)."""
-        return self.codebook().lookup(indices).movedim(-1, -len(self.event_shape))
+        """The arrays of codes (*batch, *dim) of index maps (*batch, *positions); ValueError for
+        numbers out of range, NaN where that cannot be raised.
+        """
+        good = (indices >= 0) & (indices < self.num_codes)
+        require("indices", f"numbers of codes from 0 to {self.num_codes - 1}", indices, good)
+        codes = self.codebook().lookup(indices * good)
+        codes = torch.where(good[..., None], codes, torch.nan)
+        return codes.movedim(-1, -len(self.event_shape))
 
     @abstractmethod
     def codebook(self) -> Codebook:
@@ -183,7 +190,7 @@ class VectorQuantizer(Quantizer):
 
     def moved(self, found: Quantized) -> None:
         """Moves the averages, and codes that are not chosen."""
-        if self.decay is None or not self.training or is_repeated():
+        if self.decay is None or not self.training or is_repeated() or not found.points.numel():
             return
         with torch.no_grad():
             vectors = found.points.detach().reshape(-1, self.event_shape[0]).to(self.codes.dtype)

@@ -16,6 +16,7 @@ from dgm_core.quantization import check_temperature
 from dgm_core.schedules import value_of
 from pyro_dgm.conditionals.base import Parametric, positive, size_of
 from pyro_dgm.conditionals.elementwise import Elementwise, inside, open_unit, smallest
+from pyro_dgm.nn.requirements import require
 from pyro_dgm.nn.states import is_repeated
 
 __all__ = ["GumbelSoftmax", "RelaxedBernoulli", "StraightThrough"]
@@ -51,7 +52,10 @@ class Relaxed(Parametric):
                 self.steps.copy_(self.steps + 1)
         elif self.raw_temperature is not None:
             temperature = temperature * positive(self.raw_temperature, self.floor)
-        return self.relaxed(logits, torch.as_tensor(temperature).to(logits))
+        temperature = torch.as_tensor(temperature).to(logits)
+        good = temperature > 0
+        require("temperature", "a schedule of positive numbers", temperature, good)
+        return self.relaxed(logits, torch.where(good, temperature, torch.nan))
 
     def relaxed(self, logits: Tensor, temperature: Tensor) -> TorchDistribution:
         """The distribution of these log-odds at a temperature."""

@@ -64,6 +64,21 @@ def test_the_parts_of_the_bound(backend: Any) -> None:
     assert value == pytest.approx(-4000 * terms["ELBO"])
 
 
+def test_independent_layers_lose(backend: Any) -> None:
+    """The best guide whose layers do not see each other loses half of -log(1 - correlation^2)."""
+    dist, array = backend.dist, backend.array
+
+    def mean_field(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            for name, mean, variance in (("z2", 0.48, 0.36), ("z1", 0.6, 9 / 106)):
+                backend.sample(name, dist.Normal(mean * x, array(variance**0.5)))
+
+    loss = backend.losses.ELBO()
+    pair = model_of(backend), mean_field
+    _, terms, _ = backend.evaluate(loss, *pair, np.ones(20000), params=params())
+    assert terms["ELBO"] == pytest.approx(-1.65889861, abs=0.02)
+
+
 @pytest.mark.parametrize(
     "how", [{"analytic_kl": True}, {"estimator": "score"}], ids=["kl", "score"]
 )

@@ -148,3 +148,17 @@ def test_enumeration_is_planned_once() -> None:
     count.clear()
     loss(gmvae.model, guide, torch.as_tensor(X))
     assert len(count) == 1
+
+
+def test_codes_and_temperatures_out_of_range(lib: Any) -> None:
+    c = lib.conditionals
+    key = (KEY,) if lib.key else ()
+    for quantizer in (c.VectorQuantizer(2, 3, **lib.key), c.FiniteScalarQuantizer(2, levels=3)):
+        last = quantizer.num_codes - 1
+        assert np.isfinite(quantizer.embedded(lib.array([0, last])).tolist()).all()
+        for wrong in (-1, last + 1):
+            with pytest.raises(ValueError, match=f"numbers of codes from 0 to {last}, got {wrong}"):
+                quantizer.embedded(lib.array([0, wrong]))
+    p = c.GumbelSoftmax(3, temperature=lambda step: -1.0, **lib.key)
+    with pytest.raises(ValueError, match=r"temperature must be a schedule of positive .*, got -1"):
+        p().sample(*key)

@@ -64,6 +64,7 @@ class NumPyro:
     """What differs between the backends, here in JAX."""
 
     def __init__(self) -> None:
+        import jax
         import jax.numpy as jnp
         import numpyro
         import optax
@@ -76,6 +77,9 @@ class NumPyro:
         self.training, self.losses, self.flows, self.models = training, losses, flows, models
         self.package, self.linear = numpyro_dgm, Linear
         self.search = optax.lbfgs(memory_size=4)
+        self.compiled = tempfile.TemporaryDirectory()  # once, not in each process
+        jax.config.update("jax_compilation_cache_dir", self.compiled.name)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
     def make(self, cls: Any, *args: Any, **options: Any) -> Any:
         import jax

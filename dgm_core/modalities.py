@@ -149,6 +149,22 @@ def check_given(given: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def check_sets(sets: Any) -> tuple[tuple[str, ...], ...]:
+    """Names of observed sites, each by itself or several together as a tuple.
+
+    Example:
+        >>> check_sets(("image", ("image", "label")))
+        (('image',), ('image', 'label'))
+    """
+    found = (sets,) if isinstance(sets, str) else sets
+    if not isinstance(found, list | tuple):
+        refuse("names", "a tuple of names of observed sites, or of tuples of these", sets)
+    checked = tuple(map(check_given, found))
+    if not all(checked) or len(set(map(frozenset, checked))) != len(checked):
+        refuse("names", "different names of observed sites, or tuples of these", sets)
+    return checked
+
+
 def named(term: str, given: tuple[str, ...]) -> str:
     """The name of a term that is given some of the observed sites.
 

@@ -5,7 +5,7 @@ loss for any model and guide with sites z and x.
 """
 
 from dgm_core.arguments import check_instance, check_number
-from dgm_core.modalities import check_given
+from dgm_core.modalities import check_given, check_sets
 from pyro_dgm.losses.adversarial.fgan import JensenShannon
 from pyro_dgm.losses.adversarial.total_correlation import TotalCorrelation
 from pyro_dgm.losses.base import Loss
@@ -103,13 +103,16 @@ def wae(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
     return Reconstruction() + weight * _given(divergence, MMD("z", IMQ()))
 
 
-def sub_sampled(names: str | tuple[str, ...]) -> Loss:
-    """The objective of the MVAE:  the bound on log p of all modalities, and of each by itself.
+def sub_sampled(names: str | tuple[str | tuple[str, ...], ...]) -> Loss:
+    """The objective of the MVAE:  the bound on log p of all modalities, and of each by itself, or of
+    several together.
 
-    Where data lack modalities by themselves, ELBO() does as much.
+    Where data lack modalities by themselves, ELBO() does as much. So it does with other sets of
+    them in each step, if a `transform` of `fit` draws `has`.
 
     Args:
-        names: of the modalities that are also taken by themselves.
+        names: of the modalities that are also taken by themselves; a tuple of names is a set that
+            is taken together.
 
     Raises:
         ValueError: for what are no names.
@@ -120,8 +123,10 @@ def sub_sampled(names: str | tuple[str, ...]) -> Loss:
     Example:
         >>> sub_sampled(("image", "label"))
         ELBO() + ELBO(given=('image',)) + ELBO(given=('label',))
+        >>> sub_sampled(("row", ("image", "label")))
+        ELBO() + ELBO(given=('row',)) + ELBO(given=('image', 'label'))
     """
-    return sum((ELBO(given=name) for name in check_given(names)), ELBO())
+    return sum((ELBO(given=given) for given in check_sets(names)), ELBO())
 
 
 def jmvae(names: str | tuple[str, ...], alpha: float = 0.1) -> Loss:

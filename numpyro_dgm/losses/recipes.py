@@ -104,8 +104,8 @@ def wae(weight: float = 10.0, divergence: Loss | None = None) -> Loss:
 
 
 def sub_sampled(names: str | tuple[str | tuple[str, ...], ...]) -> Loss:
-    """The objective of the MVAE:  the bound on log p of all modalities, and of each by itself, or of
-    several together.
+    """The objective of the MVAE:  the bound on log p of all modalities, and of each by itself, or
+    of several together.
 
     Where data lack modalities by themselves, ELBO() does as much. So it does with other sets of
     them in each step, if a `transform` of `fit` draws `has`.

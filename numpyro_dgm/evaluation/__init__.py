@@ -18,6 +18,7 @@ from numpyro_dgm.evaluation.energies import annealed_log_z, normalized
 from numpyro_dgm.evaluation.filtering import particle_filter, particle_smoother
 from numpyro_dgm.evaluation.forecasts import forecast
 from numpyro_dgm.evaluation.gaps import inference_gaps
+from numpyro_dgm.evaluation.geometry import pullback, surface
 from numpyro_dgm.evaluation.groups import global_log_weights, local_log_weights
 from numpyro_dgm.evaluation.likelihood import log_likelihood
 from numpyro_dgm.evaluation.nuts import nuts
@@ -59,12 +60,14 @@ __all__ = [
     "particle_smoother",
     "predict",
     "prior_predictive",
+    "pullback",
     "quantiles",
     "rate_distortion",
     "reconstruct",
     "report",
     "resample",
     "sample_posterior",
+    "surface",
     "swap",
     "to_arviz",
     "traverse",

@@ -78,7 +78,7 @@ def traverse(
     steps = steps_of(span, num_steps)
     codes = latents(run, *data, means=True, num_draws=num_draws, rows=rows, seed=seed)
     with calling(run, data, seed=seed, rows=rows) as call:
-        local = _local(call)
+        local = local_latents(call)
         site = check_moved(site, list(local), local)
         num_data = len(codes[site])
         moved = grid(codes[site], check_dims(dims, codes[site][0].size), steps)
@@ -137,7 +137,7 @@ def interpolate(
     path, num_steps = check_choice("path", path, PATHS), check_count("num_steps", num_steps, 2)
     ends = [latents(run, x, means=True, num_draws=num_draws, seed=seed) for x in (x_a, x_b)]
     with calling(run, (x_a,), seed=seed) as call:
-        local = _local(call)
+        local = local_latents(call)
         check_moved(next(iter(local), None), list(local), local)
         check_pairs(*({name: end[name].shape for name in local} for end in ends))
         given = dict(ends[0])
@@ -149,7 +149,7 @@ def interpolate(
     return {name: x.reshape(num_data, num_steps, *x.shape[1:]) for name, x in found.items()}
 
 
-def _local(call: Call) -> dict[str, bool]:
+def local_latents(call: Call) -> dict[str, bool]:
     """The latents of each datum in the model's order, and whether its plate leads their batch."""
     joint = call.sketch()
     structure = joint.structure
@@ -172,16 +172,16 @@ def _decoded(
     latent = [n for n, s in random_sites(part.model(values)).items() if kind_of(s) == "latent"]
     for name in latent:
         fn = random_sites(part.model(values))[name]["fn"]
-        _check_inside(name, fn, values[name])
-        if name not in moved and _differs(fn, values[name], num_data, num_codes):
+        check_inside(name, fn, values[name])
+        if name not in moved and differs(fn, values[name], num_data, num_codes):
             mean = _known(name, fn)
             values[name] = jnp.broadcast_to(mean, values[name].shape)
-            _check_inside(name, fn, values[name])
+            check_inside(name, fn, values[name])
     sites = random_sites(part.model(values)).items()
     return {n: _known(n, site["fn"]) for n, site in sites if kind_of(site) == "observed"}
 
 
-def _differs(fn: Any, value: Array, num_data: int, num_codes: int) -> bool:
+def differs(fn: Any, value: Array, num_data: int, num_codes: int) -> bool:
     """Whether the distribution of a latent differs between the codes of a datum."""
     log_prob = as_numpy(fn.log_prob(value))
     if not log_prob.ndim or len(log_prob) != num_data * num_codes:
@@ -190,7 +190,7 @@ def _differs(fn: Any, value: Array, num_data: int, num_codes: int) -> bool:
     return not same_densities(by_code, np.broadcast_to(by_code[:, :1], by_code.shape))
 
 
-def _check_inside(name: str, fn: Any, value: Array) -> None:
+def check_inside(name: str, fn: Any, value: Array) -> None:
     if not bool(jnp.all(fn.support(value))):
         raise ValueError(out_of_support(name, fn.support))
 

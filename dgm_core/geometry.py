@@ -1,0 +1,313 @@
+"""Generators as immersed surfaces: metric, volume, lengths and geodesics, from the values of a map
+and its derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from dgm_core.arguments import check_count, check_floats, check_fraction, refuse
+
+__all__ = ["Geodesics", "Surface", "chosen_site", "no_followers", "not_by_row", "not_real"]
+
+# Entries of Jacobians that are held at once.
+ENTRIES = 2**22
+
+MAX_STEPS = 300
+
+# Nodes and weights of the quadrature between two points of a curve.
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(4)
+
+
+@dataclass(frozen=True)
+class Geodesics:
+    """The shortest ways between pairs of codes.
+
+    Attributes:
+        curves: the codes along each, evenly spaced in arc length, (num_pairs, num_steps + 1, d).
+        lengths, straight: the lengths of these, and of the straight lines between the codes, on
+            the surface, (num_pairs,).
+        converged: which searches came to an end, (num_pairs,) of bool; the others are shorter than
+            the straight line, and not the shortest.
+    """
+
+    curves: np.ndarray
+    lengths: np.ndarray
+    straight: np.ndarray
+    converged: np.ndarray
+
+
+class Surface:
+    """The image of a map f from codes (d,) to points (D,), with the metric M = J' J that it pulls
+    back, J its Jacobian.
+
+    Args:
+        function: f, codes (n, d) to points (n, D), each row by itself.
+        jacobian: codes (n, d) to J (n, D, d).
+        dim: d.
+
+    Shapes:
+        codes may have any leading dimensions, z (*batch, d); curves are codes (*batch, n + 1, d)
+        at evenly spaced times from 0 to 1.
+
+    Raises:
+        ValueError: for codes of another size, or that are not finite.
+
+    References:
+        Arvanitidis, Hansen & Hauberg (2018), Latent space oddity, arXiv:1710.11379; Shao, Kumar &
+        Fletcher (2018), The Riemannian geometry of deep generative models, arXiv:1711.08014.
+
+    Example:
+        >>> bowl = Surface(lambda z: np.column_stack([z, (z**2).sum(-1) / 2]),
+        ...                lambda z: np.stack([np.vstack([np.eye(2), row]) for row in z]), 2)
+        >>> bowl.metric(np.array([1.0, 0.0])).tolist()
+        [[2.0, 0.0], [0.0, 1.0]]
+        >>> round(float(bowl.geodesics([1.0, 0.0], [0.0, 1.0]).lengths), 6)
+        1.485911
+    """
+
+    def __init__(
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        jacobian: Callable[[np.ndarray], np.ndarray],
+        dim: int,
+    ) -> None:
+        self._function, self._jacobian = function, jacobian
+        self.dim = check_count("dim", dim)
+
+    def __repr__(self) -> str:
+        return f"Surface(dim={self.dim})"
+
+    def __call__(self, z: Any) -> np.ndarray:
+        """The points f(z), (*batch, D)."""
+        z = self._codes("z", z)
+        found = self._function(z.reshape(-1, self.dim))
+        return found.reshape(*z.shape[:-1], found.shape[-1])
+
+    def jacobian(self, z: Any) -> np.ndarray:
+        """J (*batch, D, d)."""
+        z = self._codes("z", z)
+        rows = z.reshape(-1, self.dim)
+        size = max(1, ENTRIES // (self.dim * self._function(rows[:1]).shape[-1]))
+        parts = [self._jacobian(rows[i : i + size]) for i in range(0, len(rows), size)]
+        found = np.concatenate(parts)
+        return found.reshape(*z.shape[:-1], *found.shape[1:])
+
+    def metric(self, z: Any) -> np.ndarray:
+        """M = J' J, (*batch, d, d)."""
+        jacobian = self.jacobian(z)
+        return np.swapaxes(jacobian, -1, -2) @ jacobian
+
+    def singular_values(self, z: Any) -> np.ndarray:
+        """Those of J, the largest first, (*batch, min(d, D))."""
+        return np.linalg.svd(self.jacobian(z), compute_uv=False)
+
+    def rank(self, z: Any, tolerance: float = 1e-6) -> np.ndarray:
+        """How many singular values are above `tolerance` times the largest, (*batch,)."""
+        tolerance = check_fraction("tolerance", tolerance)
+        values = self.singular_values(z)
+        return (values > tolerance * values[..., :1]).sum(-1)
+
+    def log_volume(self, z: Any) -> np.ndarray:
+        """ln sqrt(det M), (*batch,); -inf where J has not full rank. A density p(z) of codes is
+        p(z) / sqrt(det M) on the surface, with respect to its area.
+        """
+        with np.errstate(divide="ignore"):
+            values = np.log(self.singular_values(z)).sum(-1)
+        return values if self._full() else np.full_like(values, -np.inf)
+
+    def length(self, curves: Any) -> np.ndarray:
+        """The lengths on the surface of curves (*batch, n + 1, d): those of cubic splines through
+        their codes. Cost: 4 n Jacobians of each.
+        """
+        speeds, weights = self._speeds(curves)
+        return (np.sqrt(speeds) * weights).sum(-1)
+
+    def energy(self, curves: Any) -> np.ndarray:
+        """The integral of the squared speed, with time from 0 to 1: at least the squared length,
+        and equal to it where the speed is constant.
+        """
+        speeds, weights = self._speeds(curves)
+        return (speeds * weights).sum(-1)
+
+    def chord_energy(self, curves: Any) -> np.ndarray:
+        """n sum_i |f(z_i+1) - f(z_i)|^2, which needs no derivative, and comes to `energy` from
+        below on geodesics.
+        """
+        curves = self._codes("curves", curves, least=2)
+        return (curves.shape[-2] - 1) * (np.diff(self(curves), axis=-2) ** 2).sum((-1, -2))
+
+    def geodesics(self, a: Any, b: Any, *, num_steps: int = 32) -> Geodesics:
+        """The shortest ways from codes a to codes b (*batch, d), all pairs at once.
+
+        The chord energy is minimized from the straight lines by damped Gauss-Newton steps, with
+        num_steps and twice as many chords, and what is left of the error is extrapolated. There
+        may be several shortest ways: this is one near the straight line.
+
+        Args:
+            a, b: the ends, as many of each.
+            num_steps: of each curve, an even number.
+
+        Cost:
+            3 num_steps Jacobians of each pair in a step of the search, 10 to 40 steps where the
+            surface is not curved strongly.
+
+        Raises:
+            ValueError: for other numbers of ends, and an odd number of steps.
+        """
+        a, b = self._codes("a", a), self._codes("b", b)
+        if a.shape != b.shape:
+            raise ValueError(
+                f"geodesics needs as many ends as beginnings, got {a.shape} and {b.shape}."
+            )
+        num_steps = check_count("num_steps", num_steps, 2)
+        batch = a.shape[:-1]
+        first, last = (x.reshape(-1, 1, self.dim).astype(np.float64) for x in (a, b))
+        line = first + np.linspace(0, 1, num_steps + 1)[:, None] * (last - first)
+        coarse, done = self._relaxed(line)
+        fine, also = self._relaxed(_spline(coarse)(np.linspace(0, 1, 2 * num_steps + 1)))
+        curves = (4.0 * fine[:, ::2] - coarse) / 3.0
+        bad = ~(done & also)
+        curves[bad] = fine[bad, ::2]
+        found = curves, self.length(curves), self.length(line), ~bad
+        return Geodesics(*(x.reshape((*batch, *x.shape[1:])) for x in found))
+
+    def distances(self, z: Any, *, num_steps: int = 32) -> np.ndarray:
+        """The lengths of the geodesics between all pairs of codes (n, d), (n, n), as clustering
+        and neighbors of scikit-learn take them with `metric="precomputed"`.
+        """
+        z = self._codes("z", z)
+        pairs = np.array(list(combinations(range(len(z)), 2)), int).reshape(-1, 2)
+        found = np.zeros((len(z), len(z)))
+        if len(pairs):
+            lengths = self.geodesics(*z[pairs.T], num_steps=num_steps).lengths
+            found[pairs[:, 0], pairs[:, 1]] = found[pairs[:, 1], pairs[:, 0]] = lengths
+        return found
+
+    def _codes(self, name: str, z: Any, least: int = 1) -> np.ndarray:
+        z = check_floats(name, z)
+        if z.ndim < least or z.shape[-1] != self.dim or (least == 2 and z.shape[-2] < 2):
+            wanted = "(*batch, n + 1, " if least == 2 else "(*batch, "
+            raise ValueError(
+                f"{name} must be codes {wanted}{self.dim}), got an array of shape {z.shape}."
+            )
+        return z
+
+    def _full(self) -> bool:
+        return self._function(np.zeros((1, self.dim))).shape[-1] >= self.dim
+
+    def _speeds(self, curves: Any) -> tuple[np.ndarray, np.ndarray]:
+        """|J dz/dt|^2 at the nodes of a quadrature between all codes, and its weights."""
+        curves = self._codes("curves", curves, least=2)
+        batch, count = curves.shape[:-2], curves.shape[-2] - 1
+        spline = _spline(curves.reshape(-1, count + 1, self.dim))
+        times = ((np.arange(count)[:, None] + (NODES + 1) / 2) / count).ravel()
+        jacobian = self.jacobian(spline(times))
+        velocity = jacobian @ spline.derivative()(times)[..., None]
+        speeds = (velocity[..., 0] ** 2).sum(-1)
+        return speeds.reshape(*batch, -1), np.tile(WEIGHTS / 2, count) / count
+
+    def _relaxed(self, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Curves (p, n + 1, d) with the ends of those given whose chord energy is least, and which
+        of them have arrived.
+        """
+        curves, damping = curves.copy(), np.full(len(curves), 1e-4)
+        points = self(curves)
+        precise = 1e-9 if points.dtype == np.float64 else 1e-4
+        energy = _chords(points)
+        reach = 1e-300 + np.linalg.norm(curves[:, -1] - curves[:, 0], axis=-1)
+        arrived = energy <= 1e-28 * (points**2).sum((-1, -2))
+        for _ in range(MAX_STEPS):
+            left = np.flatnonzero(~arrived)
+            if not len(left):
+                break
+            step = _descent(points[left], self.jacobian(curves[left, 1:-1]), damping[left])
+            trial = curves[left].copy()
+            trial[:, 1:-1] += step
+            there = self(trial)
+            better = (new := _chords(there)) <= energy[left] * (1 + 1e-15)
+            size = np.abs(step).max((-1, -2)) / reach[left]
+            chosen = left[better]
+            curves[chosen], points[chosen] = trial[better], there[better]
+            energy[chosen] = new[better]
+            damping[chosen] /= 10.0
+            damping[left[~better]] *= 10.0
+            arrived[left[(size < precise) | (damping[left] > 1e12)]] = True
+        return curves, arrived
+
+
+def _spline(curves: np.ndarray) -> CubicSpline:
+    """A cubic spline through curves (p, n + 1, d), with times from 0 to 1."""
+    times = np.linspace(0, 1, curves.shape[1])
+    return CubicSpline(times, curves, axis=1)
+
+
+def _chords(points: np.ndarray) -> np.ndarray:
+    return (np.diff(points.astype(np.float64), axis=1) ** 2).sum((-1, -2))
+
+
+def _descent(points: np.ndarray, jacobian: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    """A damped Gauss-Newton step of all inner codes (p, n - 1, d): a block tridiagonal system, by
+    elimination from the first code to the last.
+    """
+    points, jacobian = points.astype(np.float64), jacobian.astype(np.float64)
+    transposed = np.swapaxes(jacobian, -1, -2)
+    bend = 2 * points[:, 1:-1] - points[:, :-2] - points[:, 2:]
+    right = -(transposed @ bend[..., None])
+    own = 2 * transposed @ jacobian
+    size = np.trace(own, axis1=-2, axis2=-1)[..., None, None] / own.shape[-1]
+    own = own + (damping[:, None, None, None] * size + 1e-300) * np.eye(own.shape[-1])
+    after = -transposed[:, :-1] @ jacobian[:, 1:]
+    for i in range(1, own.shape[1]):
+        factor = np.swapaxes(np.linalg.solve(own[:, i - 1], after[:, i - 1]), -1, -2)
+        own[:, i] -= factor @ after[:, i - 1]
+        right[:, i] -= factor @ right[:, i - 1]
+    step = np.empty_like(right)
+    for i in range(own.shape[1] - 1, -1, -1):
+        known = right[:, i] - (after[:, i] @ step[:, i + 1] if i + 1 < own.shape[1] else 0.0)
+        step[:, i] = np.linalg.solve(own[:, i], known)
+    return step[..., 0]
+
+
+def chosen_site(site: Any, observed: Sequence[str]) -> str:
+    """The observed site that is looked at: None is allowed for the only one.
+
+    Example:
+        >>> chosen_site(None, ["x"])
+        'x'
+    """
+    if site is None and len(observed) == 1:
+        return observed[0]
+    if site not in observed:
+        refuse("site", f"one of the observed sites, {list(observed)}", site)
+    return site
+
+
+def not_real(name: str, support: Any) -> str:
+    """What to say of a latent whose values are not real numbers."""
+    return (
+        f"A surface needs a latent of real numbers, but '{name}' has the support {support}: name "
+        "another one with `latent=`."
+    )
+
+
+def not_by_row(given: tuple[int, ...], found: tuple[int, ...]) -> str:
+    """What to say of a function that does not take codes row by row."""
+    return (
+        f"The function of a surface must give a row for each code, (n, ...) for codes {given}, got "
+        f"an array of shape {found}."
+    )
+
+
+def no_followers(name: str) -> str:
+    """What to say where a latent that follows from the moved one has no mean."""
+    return (
+        f"Latent site '{name}' follows from the one that is moved, and its mean is not known: "
+        "choose that site as `latent=`."
+    )

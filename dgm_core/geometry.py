@@ -57,7 +57,7 @@ class Surface:
         at evenly spaced times from 0 to 1.
 
     Raises:
-        ValueError: for codes of another size, or that are not finite.
+        ValueError: for codes of another size, codes and points that are not finite.
 
     References:
         Arvanitidis, Hansen & Hauberg (2018), Latent space oddity, arXiv:1710.11379; Shao, Kumar &
@@ -87,7 +87,10 @@ class Surface:
     def __call__(self, z: Any) -> np.ndarray:
         """The points f(z), (*batch, D)."""
         z = self._codes("z", z)
-        found = self._function(z.reshape(-1, self.dim))
+        rows = z.reshape(-1, self.dim)
+        found = self._function(rows)
+        if (bad := ~np.isfinite(found).all(-1)).any():
+            raise ValueError(f"The map of the surface is not finite at the code {rows[bad][0]}.")
         return found.reshape(*z.shape[:-1], found.shape[-1])
 
     def jacobian(self, z: Any) -> np.ndarray:
@@ -197,6 +200,8 @@ class Surface:
             raise ValueError(
                 f"{name} must be codes {wanted}{self.dim}), got an array of shape {z.shape}."
             )
+        if not np.isfinite(z).all():
+            refuse(name, "finite numbers", float(z[~np.isfinite(z)][0]))
         return z
 
     def _full(self) -> bool:
@@ -218,7 +223,7 @@ class Surface:
         of them have arrived.
         """
         curves, damping = curves.copy(), np.full(len(curves), 1e-4)
-        points = self(curves)
+        points = np.array(self(curves))
         precise = 1e-9 if points.dtype == np.float64 else 1e-4
         energy = _chords(points)
         reach = 1e-300 + np.linalg.norm(curves[:, -1] - curves[:, 0], axis=-1)

@@ -33,6 +33,7 @@ CORE = (
     "diagnostics",
     "forecasting",
     "surgery",
+    "geometry",
     "representation",
     "restoration",
     "arviz_export",

@@ -26,7 +26,7 @@ def surface(function: Callable[[Tensor], Tensor], dim: int) -> Surface:
     """A differentiable function of codes, a generator or a decoder, as an immersed surface.
 
     Args:
-        function: of tensors (n, dim) to (n, ...), each row by itself.
+        function: from codes (n, dim) to (n, ...), each row by itself.
         dim: the size of a code.
 
     Returns:

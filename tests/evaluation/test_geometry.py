@@ -1,0 +1,192 @@
+"""Surfaces whose metric, lengths and geodesics are known."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_bvp
+
+from dgm_core.geometry import Surface
+from tests.evaluation import gaussians as g
+from tests.evaluation.test_traversals import X, layers
+
+W1 = np.array([[1.0, 0.0], [0.5, -1.0], [0.0, 2.0]])
+W2 = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, -1.0], [1.0, 1.0, 0.0]])
+
+
+def made(backend: Any, name: str) -> Surface:
+    """The sphere by its angles, a paraboloid, a map of rank 1 on a line, a network, a curve."""
+    np_ = backend.np
+    maps = {
+        "sphere": lambda z: np_.stack(
+            [
+                np_.sin(z[:, 0]) * np_.cos(z[:, 1]),
+                np_.sin(z[:, 0]) * np_.sin(z[:, 1]),
+                np_.cos(z[:, 0]),
+            ],
+            -1,
+        ),
+        "bowl": lambda z: np_.stack([z[:, 0], z[:, 1], (z[:, 0] ** 2 + z[:, 1] ** 2) / 2], -1),
+        "flat": lambda z: np_.stack([z[:, 0], z[:, 0] * z[:, 1], z[:, 0] * z[:, 1] ** 2], -1),
+        "net": lambda z: np_.tanh(z @ backend.array(W1).T) @ backend.array(W2).T,
+        "curve": lambda z: np_.stack([z[:, 0], z[:, 0] ** 2], -1),
+    }
+    with backend.double_precision():
+        return backend.evaluation.surface(maps[name], 1 if name == "curve" else 2)
+
+
+def test_metric_rank_volume_and_density(backend: Any) -> None:
+    with backend.double_precision():
+        flat, net = made(backend, "flat"), made(backend, "net")
+        np.testing.assert_allclose(flat.singular_values([0.5, 2.0]), [4.99188605, 0.57539], 1e-8)
+        assert flat.rank([[0.0, 1.0], [0.5, 2.0], [0.0, -3.0]]).tolist() == [1, 2, 1]
+        assert flat.log_volume([[0.0, 1.0]])[0] < -30
+        wanted = [[2.87979468, -0.79086733], [-0.79086733, 10.46525114]]
+        np.testing.assert_allclose(net.metric([0.3, -0.2]), wanted, 1e-8)
+        assert net.log_volume([0.3, -0.2]) == pytest.approx(1.69240362, abs=1e-8)
+        density = -0.5 * np.log(2 * np.pi) - 0.32 - made(backend, "curve").log_volume([0.8])
+        assert density == pytest.approx(-1.87381881, abs=1e-8)
+
+
+def test_geodesics_of_a_sphere(backend: Any) -> None:
+    """Great circles: lengths in closed form, also of the chords and of the straight line."""
+    with backend.double_precision():
+        sphere = made(backend, "sphere")
+        a, b = np.array([[np.pi / 3, 0.0], [0.9, -0.4]]), np.array([[np.pi / 2, 2.0], [1.8, 1.1]])
+        found = sphere.geodesics(a, b)
+        ends = sphere(a), sphere(b)
+        np.testing.assert_allclose(found.lengths, np.arccos((ends[0] * ends[1]).sum(-1)), 1e-9)
+        assert found.lengths[0] == pytest.approx(1.93948628, abs=1e-8)
+        assert found.straight[0] == pytest.approx(1.98044940, abs=1e-8)
+        assert found.converged.all()
+        np.testing.assert_allclose(found.curves[0, 16], [1.11288259, 1.11135429], 1e-8)
+        assert sphere.energy(found.curves)[0] == pytest.approx(3.76160704, abs=1e-8)
+        line = a[0] + np.linspace(0, 1, 33)[:, None] * (b - a)[0]
+        assert sphere.energy(line) == pytest.approx(3.92814236, abs=1e-8)
+        for num, wanted in ((2, 3.47590887), (4, 3.68848587), (8, 3.74321903)):
+            chords = sphere.chord_energy(found.curves[0, :: 32 // num])
+            assert chords == pytest.approx(wanted, abs=1e-7)
+
+
+def test_geodesics_of_a_paraboloid(backend: Any) -> None:
+    """z'' = -z |z'|^2 / (1 + |z|^2) by another solver; farther pairs among them, where shooting
+    from the straight line finds ways that are too long.
+    """
+    a, b = np.array([[1.0, 0.0], [0.0, 0.0], [2.5, 0.3]]), np.array([[0, 1], [2, 0], [-1.0, 2.6]])
+    with backend.double_precision():
+        bowl = made(backend, "bowl")
+        found = bowl.geodesics(a, b, num_steps=64)
+    assert found.lengths[:2] == pytest.approx([1.48591063, 2.95788572], abs=1e-8)
+    assert found.straight[0] == pytest.approx(1.52450435, abs=1e-8)
+    for start, end, curve, length in zip(a, b, found.curves, found.lengths, strict=True):
+        t = np.linspace(0, 1, 65)
+        guess = np.concatenate([curve.T, np.gradient(curve, t, axis=0).T])
+        solution = solve_bvp(
+            lambda _, y: np.concatenate(
+                [y[2:], -y[:2] * (y[2:] ** 2).sum(0) / (1 + (y[:2] ** 2).sum(0))]
+            ),
+            lambda p, q: np.concatenate([p[:2] - start, q[:2] - end]),  # noqa: B023
+            t,
+            guess,
+            tol=1e-10,
+            max_nodes=20_000,
+        )
+        np.testing.assert_allclose(curve, solution.sol(t)[:2].T, atol=3e-6)
+        velocity, z = solution.sol(0.0)[2:], start
+        assert np.sqrt((velocity**2).sum() + (z @ velocity) ** 2) == pytest.approx(length, abs=1e-8)
+    assert found.lengths[2] < found.straight[2] - 0.05
+    with backend.double_precision():
+        apart = bowl.distances([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    assert apart[0, 1] == apart[1, 0] == pytest.approx(1.48591063, abs=1e-8)
+    assert np.trace(apart) == 0 < apart[2].max()
+
+
+def test_of_a_run(backend: Any) -> None:
+    """A linear model has the metric W'W everywhere; a standard deviation that does not depend on
+    the code adds nothing; geodesics are straight."""
+    with backend.double_precision():
+        run = backend.run(*g.pair(backend))
+        flat = backend.evaluation.pullback(run, X[:1])
+        z = np.array([[0.3, -1.0], [2.0, 0.5]])
+        np.testing.assert_allclose(flat(z), z @ g.W.T + g.C, atol=1e-12)
+        np.testing.assert_allclose(flat.metric(z), np.broadcast_to(g.W.T @ g.W, (2, 2, 2)))
+        both = backend.evaluation.pullback(run, X[:1], spread=True)
+        np.testing.assert_allclose(both.metric(z), flat.metric(z))
+        found = flat.geodesics(z[0], z[1], num_steps=4)
+        straight = z[0] + np.linspace(0, 1, 5)[:, None] * (z[1] - z[0])
+        np.testing.assert_allclose(found.curves, straight, atol=1e-10)
+        assert found.lengths == pytest.approx(np.linalg.norm(g.W @ (z[1] - z[0])))
+
+
+def test_latents_that_follow(backend: Any) -> None:
+    """top -> low -> x: the mean of low is (2 top, top^2), scale and side are the guide's."""
+    with backend.double_precision():
+        run = backend.run(*layers(backend))
+        over = backend.evaluation.pullback(run, X[:1], latent="top")
+        top = np.array([[0.7], [-1.2]])
+        slope = 1.5 * (np.concatenate([2 + 0 * top, 2 * top], -1) @ g.W.T)
+        np.testing.assert_allclose(over.jacobian(top)[..., 0], slope, atol=1e-10)
+        below = backend.evaluation.pullback(run, X[:1], latent="low")
+        np.testing.assert_allclose(below.jacobian([[0.2, 0.1]])[0], 1.5 * g.W, atol=1e-10)
+
+
+def test_a_spread_that_depends_on_the_code(backend: Any) -> None:
+    d = backend.dist
+
+    def model(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            z = backend.sample("z", d.Normal(backend.array(0.0), 1.0))
+            backend.sample("x", d.Normal(3 * z, backend.np.exp(0.5 * z)), obs=x)
+
+    def guide(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            backend.sample("z", d.Normal(x, 1.0))
+
+    with backend.double_precision():
+        run, x = backend.run(model, guide), np.array([0.4])
+        z = np.array([[0.8]])
+        wanted = 9 + 0.25 * np.exp(0.8)
+        found = backend.evaluation.pullback(run, x, spread=True).metric(z)
+        np.testing.assert_allclose(found, [[[wanted]]])
+        np.testing.assert_allclose(backend.evaluation.pullback(run, x).metric(z), [[[9.0]]])
+
+
+def test_refused(backend: Any) -> None:
+    d = backend.dist
+
+    def model(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            p = backend.sample("p", d.Beta(backend.array(2.0), 3.0))
+            backend.sample("x", d.Normal(p, 1.0), obs=x)
+
+    def guide(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            backend.sample("p", d.Beta(2.0 + 0 * x, 3.0))
+
+    with backend.double_precision():
+        run, x = backend.run(model, guide), np.array([0.4, 0.3])
+        pullback, sphere = backend.evaluation.pullback, made(backend, "sphere")
+        with pytest.raises(ValueError, match="latent of real numbers, but 'p' has the support"):
+            pullback(run, x)
+        run = backend.run(*g.pair(backend))
+        with pytest.raises(ValueError, match=r"site must be one of the observed sites, \['x'\]"):
+            pullback(run, X, site="y")
+        with pytest.raises(ValueError, match="spread must be True or False"):
+            pullback(run, X, spread=1)
+        with pytest.raises(ValueError, match=r"z must be codes \(\*batch, 2\), got .* \(3,\)"):
+            sphere.metric([1.0, 2.0, 3.0])
+        with pytest.raises(ValueError, match="z must be finite numbers, got nan"):
+            sphere.metric([np.nan, 2.0])
+        with pytest.raises(ValueError, match=r"as many ends as beginnings, got \(2,\) and"):
+            sphere.geodesics([0.0, 1.0], [[1.0, 1.0]])
+        with pytest.raises(ValueError, match=r"curves must be codes \(\*batch, n \+ 1, 2\)"):
+            sphere.length([0.0, 1.0])
+        with pytest.raises(ValueError, match="num_steps must"):
+            sphere.geodesics([0.0, 1.0], [1.0, 1.0], num_steps=1)
+        with pytest.raises(ValueError, match=r"not finite at the code \[-1\.  2\.\]"):
+            backend.evaluation.surface(backend.np.log, 2)([[0.5, 1.0], [-1.0, 2.0]])
+        bad = backend.evaluation.surface(lambda z: z.sum(), 2)
+        with pytest.raises(ValueError, match=r"a row for each code, \(n, ...\) for codes \(1, 2\)"):
+            bad([0.0, 1.0])
+        with pytest.raises(ValueError, match="dim must be"):
+            backend.evaluation.surface(lambda z: z, 0)

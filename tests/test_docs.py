@@ -19,6 +19,7 @@ BACKEND = {"Pyro": "pyro_dgm", "NumPyro": "numpyro_dgm"}
     "[guides-NumPyro",
     "[comparing_guides-NumPyro",
     "[surgery-NumPyro",
+    "[geometry-NumPyro",
     "[sequences-NumPyro",
     "[codes-NumPyro",
     "[energies-NumPyro",

@@ -15,7 +15,7 @@ from dgm_core.evaluation import (
 from dgm_core.structure import UndrawableError
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import Call, calling, kept_sites
-from numpyro_dgm.joints.structure import kind_of, plates_of, random_sites
+from numpyro_dgm.joints.structure import is_stated, kind_of, plates_of, random_sites
 
 __all__ = ["predict", "prior_predictive"]
 
@@ -99,7 +99,8 @@ def _fresh_latents(call: Call, rows: Any) -> set[str] | None:
         drawn = random_sites(call.guide())
     except Exception as error:
         failure = error
-    sites = _model_sites(call, drawn)
+    sites = _model_sites(call, drawn).items()
+    sites = {name: site for name, site in sites if not is_stated(site["fn"])}
     if any(kind_of(site) == "observed" for site in sites.values()):
         call.settle(rows)
         return set()

@@ -15,6 +15,7 @@ from dgm_core import structure
 from dgm_core.structure import Plate, Structure
 from numpyro_dgm.compat import is_scanned, mask_of
 from numpyro_dgm.conditionals.codebooks import Quantized
+from numpyro_dgm.conditionals.stated import Stated
 
 Site: TypeAlias = dict[str, Any]
 Trace: TypeAlias = dict[str, Site]
@@ -52,6 +53,13 @@ def draws_nothing(fn: Any) -> bool:
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return isinstance(fn, Delta | Unit | Quantized)
+
+
+def is_stated(fn: Any) -> bool:
+    """Whether a site is what the program was given, which it does not model."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, Stated)
 
 
 def unmasked(fn: Any) -> Any:

@@ -21,6 +21,7 @@ from dgm_core import structure
 from dgm_core.structure import Plate, Site, Structure
 from pyro_dgm.compat import is_computed, mask_of
 from pyro_dgm.conditionals.codebooks import Quantized
+from pyro_dgm.conditionals.stated import Stated
 
 __all__ = ["Structure", "find_structure"]
 
@@ -79,6 +80,13 @@ def draws_nothing(fn: Any) -> bool:
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return isinstance(fn, Delta | Unit | Quantized)
+
+
+def is_stated(fn: Any) -> bool:
+    """Whether a site is what the program was given, which it does not model."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, Stated)
 
 
 def undrawn(trace: Trace) -> list[str]:

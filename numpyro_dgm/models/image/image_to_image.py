@@ -17,7 +17,8 @@ from jax import Array
 from dgm_core.arguments import check_count, check_image_shape, check_sizes
 from dgm_core.images import seen_channels
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
-from numpyro_dgm.models.image.parts import Stated, fitted, image_pairs
+from numpyro_dgm.conditionals.stated import Stated
+from numpyro_dgm.models.image.parts import fitted, image_pairs
 from numpyro_dgm.models.parts import (
     check_conditionals,
     check_fit,

@@ -35,8 +35,8 @@ class MaskedAutoencoder(eqx.Module):
         num_heads: of every attention, which divides dim and decoder_dim.
         decoder_dim, decoder_layers: likewise of the decoder.
         likelihood: of the numbers of a patch given decoder_dim features (default DiagonalNormal).
-            Sites: x (patches, numbers), in raster order, and h (dim,), the mean of the codes of the
-            visible patches, which is computed; in the plate "data".
+            Sites: x (patches, numbers), in raster order, and h (visible, dim), the codes of the
+            visible patches, which are computed; in the plate "data".
 
     Attributes:
         num_patches: of an image;  num_visible: how many of them are visible.
@@ -121,7 +121,7 @@ class MaskedAutoencoder(eqx.Module):
         visible = self._visible(number, visible)
         with numpyro.plate("data", number):
             codes, features = network(patches, visible)
-            numpyro.deterministic("h", codes.mean(1))
+            numpyro.deterministic("h", codes)
             hidden = network.hidden(visible)
             return numpyro.sample("x", likelihood(features).mask(hidden).to_event(1), obs=patches)
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from dgm_core.arguments import check_count, check_image_shape, check_sizes
 from dgm_core.images import seen_channels
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
-from pyro_dgm.models.image.parts import Stated, fitted, image_pairs
+from pyro_dgm.conditionals.stated import Stated
+from pyro_dgm.models.image.parts import fitted, image_pairs
 from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, features_of
 from pyro_dgm.nn import ConvEncoder, UNet, register
 

@@ -33,8 +33,8 @@ class MaskedAutoencoder(nn.Module):
         num_heads: of every attention, which divides dim and decoder_dim.
         decoder_dim, decoder_layers: likewise of the decoder.
         likelihood: of the numbers of a patch given decoder_dim features (default DiagonalNormal).
-            Sites: x (patches, numbers), in raster order, and h (dim,), the mean of the codes of the
-            visible patches, which is computed; in the plate "data".
+            Sites: x (patches, numbers), in raster order, and h (visible, dim), the codes of the
+            visible patches, which are computed; in the plate "data".
 
     Attributes:
         num_patches: of an image;  num_visible: how many of them are visible.
@@ -102,7 +102,7 @@ class MaskedAutoencoder(nn.Module):
         visible = self._visible(number, visible, patches)
         with pyro.plate("data", number):
             codes, features = network(patches, visible)
-            pyro.deterministic("h", codes.mean(1), event_dim=1)
+            pyro.deterministic("h", codes, event_dim=2)
             hidden = network.hidden(visible)
             return pyro.sample("x", likelihood(features).mask(hidden).to_event(1), obs=patches)
 

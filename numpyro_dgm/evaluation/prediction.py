@@ -99,8 +99,8 @@ def _fresh_latents(call: Call, rows: Any) -> set[str] | None:
         drawn = random_sites(call.guide())
     except Exception as error:
         failure = error
-    sites = _model_sites(call, drawn).items()
-    sites = {name: site for name, site in sites if not is_stated(site["fn"])}
+    found = _model_sites(call, drawn).items()
+    sites = {name: site for name, site in found if not is_stated(site["fn"])}
     if any(kind_of(site) == "observed" for site in sites.values()):
         call.settle(rows)
         return set()

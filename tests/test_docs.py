@@ -23,6 +23,7 @@ BACKEND = {"Pyro": "pyro_dgm", "NumPyro": "numpyro_dgm"}
     "[sequences-NumPyro",
     "[codes-NumPyro",
     "[energies-NumPyro",
+    "[continuous-NumPyro",
 )
 @pytest.mark.parametrize("backend", BACKEND)
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

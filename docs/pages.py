@@ -28,6 +28,8 @@ CORE = (
     "annealing",
     "data",
     "schedules",
+    "spectral",
+    "truncation",
     "latex",
     "report",
     "diagnostics",

@@ -114,7 +114,8 @@ class StepPair:
         model scores; without a guide the model draws."""
         leaf = leaves_of(states)[0]
         shape = leaf.shape[: 1 + len(self.batch_shape)]
-        zeros, shapes, (given, *seen) = torch.zeros(shape), dict.fromkeys(self.latents, shape), now
+        zeros, (given, *seen) = torch.zeros(shape, device=leaf.device), now
+        shapes = dict.fromkeys(self.latents, shape)
         after, log_q, drawn = [], None, None
         if self.guide is not None:
             steps = self.guide.steps

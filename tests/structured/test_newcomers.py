@@ -162,3 +162,13 @@ def test_codes_and_temperatures_out_of_range(lib: Any) -> None:
     p = c.GumbelSoftmax(3, temperature=lambda step: -1.0, **lib.key)
     with pytest.raises(ValueError, match=r"temperature must be a schedule of positive .*, got -1"):
         p().sample(*key)
+
+
+@pytest.mark.parametrize("name", ["DMM", "VRNN", "SRNN", "RNN"])
+def test_sequences_in_double_precision(name: str) -> None:
+    """The first state is where, and what, the weights are."""
+    sizes = (3, 2) if name == "RNN" else (3, 2, 2)
+    model = getattr(pyro_models, name)(*sizes, hidden=4, features=4).double()
+    x = torch.ones(4, 2, 3, dtype=torch.float64)
+    loss = pyro_dgm.ELBO()(model.model, model.guide, x, torch.tensor([2, 0, 1, 2]))
+    assert loss.dtype == model.model(size=2).dtype == torch.float64

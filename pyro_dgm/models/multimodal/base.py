@@ -189,7 +189,8 @@ class Multimodal(nn.Module):
             encoder, x = encoders[name], data.get(name)
             if x is None:
                 out = features_of(encoder)
-                found[name] = torch.zeros(size, *((out,) if isinstance(out, int) else out))
+                out = (out,) if isinstance(out, int) else out
+                found[name] = next(self.parameters()).new_zeros(size, *out)
             else:
                 found[name] = encoder(visible(encoder, cleared(x, seen[name]), shape))
         return found

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pyro
-import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts
@@ -88,7 +87,7 @@ class RNN(nn.Module):
         with pyro.plate("data", size):
             path = unroll(
                 step,
-                torch.zeros(self.cell.out_dim),
+                next(self.parameters()).new_zeros(self.cell.out_dim),
                 x,
                 length=self.x_shape[0],
                 lengths=lengths,

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyro
-import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts, check_flag
@@ -130,11 +129,12 @@ class SRNN(nn.Module):
             x_t = pyro.sample("x", own.likelihood(own.decoder(joined(z, d))), obs=x_t)
             return {"d": d, "z": z, "x": x_t}
 
+        zeros = next(self.parameters()).new_zeros
         sizes = {"d": self.cell.out_dim, "z": self.z_dim, "x": self.x_shape[1]}
         with pyro.plate("data", size):
             path = unroll(
                 step,
-                {name: torch.zeros(entries) for name, entries in sizes.items()},
+                {name: zeros(entries) for name, entries in sizes.items()},
                 x,
                 length=self.x_shape[0],
                 lengths=lengths,
@@ -166,7 +166,8 @@ class SRNN(nn.Module):
             return pyro.sample("z", found)
 
         with pyro.plate("data", size):
-            path = unroll(step, torch.zeros(self.z_dim), x, lengths=lengths, inputs=(d, a))
+            start = next(self.parameters()).new_zeros(self.z_dim)
+            path = unroll(step, start, x, lengths=lengths, inputs=(d, a))
         return path.values["z"]
 
     def _registered(self, *names: str) -> SimpleNamespace:

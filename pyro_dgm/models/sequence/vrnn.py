@@ -171,7 +171,7 @@ class VRNN(nn.Module):
         return SimpleNamespace(**found)
 
     def _start(self) -> Tensor:
-        return torch.zeros(self.cell.out_dim)
+        return next(self.parameters()).new_zeros(self.cell.out_dim)
 
 
 MODEL = "transition", "prior", "decoder", "likelihood"

@@ -98,6 +98,10 @@ class UnnormalizedDistribution(TorchDistribution):
     def unnormalized_log_prob(self, value: Tensor) -> Tensor:
         """log p(x) + ln Z, (*sample, *batch)."""
         found = self.potential(value)
+        if found.ndim >= len(self.batch_shape) and (
+            found.shape[found.ndim - len(self.batch_shape) :] == self.batch_shape
+        ):  # steps of chains feel every operation
+            return found
         return found.expand(torch.broadcast_shapes(found.shape, self.batch_shape))
 
     def log_ratio(self, value: Tensor) -> Tensor:
@@ -210,8 +214,8 @@ class UnnormalizedConditional(Conditional):
         ndim = value.ndim - len(self.event_shape)
         batch = value.shape[:ndim]
         if context is None:
-            inputs = value.reshape(batch.numel(), *self.event_shape)
-            inputs = inputs.flatten(1) if self.flattens else inputs
+            inputs = value if ndim == 1 else value.reshape(batch.numel(), *self.event_shape)
+            inputs = inputs.flatten(1) if self.flattens and inputs.ndim != 2 else inputs
         else:
             batch = torch.broadcast_shapes(batch, context.shape[:-1])
             parts = (value.flatten(ndim) if self.event_shape else value[..., None], context)

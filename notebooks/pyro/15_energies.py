@@ -120,7 +120,7 @@ rows = []
 for kernel in (Langevin(0.2**0.5), MALA(0.2**0.5)):
     for k in (1, 5):
         pyro.clear_param_store()
-        loss = ContrastiveDivergence("x", kernel=kernel, steps=k, chains=Persistent(4000))
+        loss = ContrastiveDivergence("x", kernel=kernel, steps=k, chains=Persistent(40_000))
         path = fit(
             quadratic,
             None,

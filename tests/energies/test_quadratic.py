@@ -52,7 +52,7 @@ def test_the_expected_gradient_of_cd(backend: Any) -> None:
             assert total == pytest.approx(len(x) * value, abs=1e-8)
 
 
-@pytest.mark.parametrize(("variance", "k"), [(VARIANCE, 1), (VARIANCE, 5), (0.7, 3)])
+@pytest.mark.parametrize(("variance", "k"), [(VARIANCE, 5), (0.7, 1)])
 def test_the_fixed_point_of_cd_is_that_of_the_discretized_chain(
     backend: Any, variance: float, k: int
 ) -> None:

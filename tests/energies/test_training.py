@@ -32,6 +32,7 @@ def half(backend: Any) -> Callable:
     return model
 
 
+@pytest.mark.slow("[numpyro")
 def test_chains_that_are_lost_start_anew(backend: Any) -> None:
     """They are counted, in all steps so far, and no number of the run is affected."""
     losses, mcmc = backend.losses, part(backend, "mcmc")

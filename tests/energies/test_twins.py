@@ -55,7 +55,7 @@ def in_torch(function: Callable, module: Any) -> tuple[float, dict[str, np.ndarr
     }
 
 
-@pytest.mark.parametrize("kind", ["energy", "given", "tilted"])
+@pytest.mark.parametrize("kind", ["given", "tilted"])
 def test_densities_and_scores_agree(x64: None, kind: str) -> None:
     """log p + ln Z, log ratios, exact and sliced score matching and denoising, with gradients; the
     exact one is also that of a Hessian by differences of the score.

@@ -134,6 +134,7 @@ def test_the_prior_of_a_latent(backend: Any) -> None:
             backend.evaluate(losses.DenoisingELBO(site), model, guide, x)
 
 
+@pytest.mark.slow("numpyro")
 def test_levels_are_a_mass(backend: Any) -> None:
     """Of three levels the bound on all values sums to at most one, draws are levels, and other
     values are refused."""
@@ -160,6 +161,7 @@ def test_levels_are_a_mass(backend: Any) -> None:
         net().bound(backend.array([[0.3]]), **how)
 
 
+@pytest.mark.slow("numpyro")
 def test_contexts_guidance_and_what_is_known(backend: Any) -> None:
     """Labels and vectors side by side; guided draws; the known part of a draw stays as it is."""
     shape = (Labels(3), 2)

@@ -54,7 +54,7 @@ def twins(name: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.slow("score", "image", "data")
+@pytest.mark.slow("score", "image", "data", "velocity")
 def test_twins(name: str) -> None:
     """Losses of single steps, of ends and of bins, densities along the flow and DDIM draws, with
     all their gradients in weights and values."""

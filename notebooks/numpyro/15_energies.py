@@ -69,9 +69,9 @@ def density_model():
 # the careful one, the density is a density, and can be looked at.
 
 # %%
-moons, settings = two_moons(2000) / 2, {"num_steps": 30 if FAST else 1000, "batch_size": 200}
+moons, settings = two_moons(2000) / 2, {"num_steps": 30 if FAST else 1500, "batch_size": 200}
 settings |= {"optim": Adam(2e-3), "progress": False}
-contrastive = ContrastiveDivergence("x", kernel=MALA(0.2), steps=5, chains=Persistent(200))
+contrastive = ContrastiveDivergence("x", kernel=MALA(0.2), steps=10, chains=Persistent(200))
 run = fit(density_model(), None, moons, loss=contrastive, **settings)
 chains = run.term_state["ContrastiveDivergence(x)"]["chains"]
 annealing = {"steps": 20 if FAST else 200, "chains": 100, "progress": False}
@@ -92,7 +92,7 @@ panels[0].scatter(*moons[:600].T, s=4)
 panels[1].scatter(*np.asarray(chains).T, s=4)
 panels[2].contourf(axis, axis, image, 20, cmap="magma")
 for panel, title in zip(panels, ("data", "chains", "p(x)")):
-    panel.set_title(title)
+    panel.set(title=title, xlim=axis[[0, -1]], ylim=axis[[0, -1]])
 held_out = two_moons(2000, seed=1) / 2
 print(f"Held-out data: {log_density(run, bounds.upper[0], held_out).mean():.3f} nats.")
 

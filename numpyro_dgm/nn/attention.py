@@ -168,16 +168,20 @@ class MaskedAttention(eqx.Module):
 
     def _sparse(self, query: Array, key: Array, value: Array, prefix: Any) -> Array:
         pattern, allowed = self.pattern, self.pattern.allowed  # (groups, queries, keys)
-        query = query[:, :, pattern.rows]  # (batch, heads, groups, queries, head_dim)
-        key, value = (x[:, :, pattern.keys] for x in (key, value))
+        # In 32 bits: JAX remembers arrays of indices by the precision that they were first met in.
+        rows, keys, places = (
+            x.astype(np.int32) for x in (pattern.rows, pattern.keys, pattern.places)
+        )
+        query = query[:, :, rows]  # (batch, heads, groups, queries, head_dim)
+        key, value = (x[:, :, keys] for x in (key, value))
         if prefix is not None:
             shape = (*key.shape[:3], prefix[0].shape[2], self.head_dim)
             parts = (jnp.broadcast_to(x[:, :, None], shape) for x in prefix)
             key, value = (jnp.concatenate(pair, -2) for pair in zip(parts, (key, value)))
             allowed = np.pad(allowed, ((0, 0), (0, 0), (shape[3], 0)), constant_values=True)
         out = self._attend(query, key, value, allowed, prefix is not None)
-        out = out.reshape(*out.shape[:2], pattern.rows.size, self.head_dim)
-        return out[:, :, pattern.places]
+        out = out.reshape(*out.shape[:2], rows.size, self.head_dim)
+        return out[:, :, places]
 
     def _attend(self, query: Array, key: Array, value: Array, allowed: Any, prefix: bool) -> Array:
         scores = (query * (1.0 / sqrt(self.head_dim))) @ jnp.swapaxes(key, -1, -2)

@@ -228,6 +228,23 @@ def _sliced(term: Any) -> _Formula:
     return _Formula(rf"\mathrm{{SW}}_{{{p}}}^{{{p}}}({_laws(term)})")
 
 
+def _score_matching(term: Any) -> _Formula:
+    x = _site(term.site)
+    squared = rf"\frac{{1}}{{2}}\Vert\nabla \log p({x})\Vert^{{2}}"
+    return _Formula(_expected(rf"\Delta \log p({x}) + {squared}", f"q({x})"))
+
+
+def _denoising(term: Any) -> _Formula:
+    x, sd = _site(term.site), _number(term.noise)
+    noisy = rf"\nabla \log p({x} + {sd}\,\epsilon)"
+    error = rf"\frac{{1}}{{2}}\Vert {noisy} + \frac{{\epsilon}}{{{sd}}}\Vert^{{2}}"
+    return _Formula(_expected(error, rf"q({x}), \epsilon"))
+
+
+def _transport(term: Any, cost: str) -> _Formula:
+    return _Formula(_expected(rf"\int \Vert {cost}\Vert^{{2}}\,dt", f"q({_site(term.site)})"))
+
+
 _FORMULAS: dict[str, Callable[[Any], _Formula]] = {
     "ELBO": _elbo,
     "IWAE": lambda term: _bound(term, _mean_weight(term)),
@@ -251,4 +268,12 @@ _FORMULAS: dict[str, Callable[[Any], _Formula]] = {
     "EnergyScore": _energy_score,
     "PowerLoss": _power,
     "SlicedWasserstein": _sliced,
+    "ScoreMatching": _score_matching,
+    "DenoisingScoreMatching": _denoising,
+    "KineticEnergy": lambda term: _transport(term, "v_t"),
+    "JacobianNorm": lambda term: _transport(term, r"\nabla v_t"),
+    "ConditionalNLL": lambda term: _Formula(
+        _expected(rf"\log p({_site(term.site)} \mid \cdot)"), -1.0
+    ),
+    "Hinge": lambda term: _Formula(rf"\mathrm{{TV}}({_laws(term)})", 2.0),
 }

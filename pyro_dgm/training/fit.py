@@ -164,7 +164,7 @@ def fit(
         settled[name] for name in ("loss", "optim", "clip_norm", "num_steps")
     )
     loss = with_choice(loss, vectorize)
-    if validation_loss is None:
+    if validation_loss is None and isinstance(loss, Loss):  # another one is refused below
         validation_loss = ELBO(enumerate=loss.enumerated)
     validation_loss = with_choice(validation_loss, vectorize)
     optim = check_optimizer(optim)

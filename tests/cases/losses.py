@@ -92,7 +92,6 @@ BOUNDS = [
         "cost",
         ("b", "t"),
         "density",
-        ("discrete", r"The model has no sample site 'x'|needs a site with values on the whole"),
     ),
     Loss(
         "DenoisingScoreMatching('x', 0.4) + ScoreMatching('x', method='sliced', num_projections=2)",

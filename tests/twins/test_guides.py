@@ -86,7 +86,9 @@ def check_twins(
         seeded = handlers.seed(their_guide.extension(their_model), jax.random.key(0))
         model_trace = handlers.trace(GivenDraws(seeded, values)).get_trace(*theirs)
         structure = numpyro_structure(model_trace, guide_trace)
-        runs = numpyro_reading.read_particle(model_trace, guide_trace, structure, analytic_kl=False)
+        runs = numpyro_reading.read_particle(
+            model_trace, guide_trace, structure, analytic_kl=False, key=jax.random.key(0)
+        )
         record = jax.tree.map(lambda x: jnp.asarray(x)[None], runs.record)
         found = NumPyroJoint(numpyro_reading.Runs(runs.layout, record))
         return total(found, compared), {part: getattr(found, part) for part in compared}

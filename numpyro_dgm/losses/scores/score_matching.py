@@ -25,7 +25,8 @@ class ScoreMatching(Term):
 
     Args:
         site: with real values and a density that is known, perhaps up to a constant; observed, or
-            a latent one at the guide's draws, detached.
+            a latent one at the guide's draws, detached. Where it depends on latents, it is the
+            density given what the guide drew of these.
         method: "exact"; or "sliced", where random signs v estimate tr H = E v^T H v without bias.
         num_projections: how many v of each datum.
 

@@ -72,7 +72,9 @@ class Trainer(Training):
                     break
                 continue
             sizes = self.epochs.num_rows(self.position, stop)
-            sums, count = sums + sizes @ self._steps(stop).astype(float), count + int(sizes.sum())
+            # One step after the other: the same numbers however the steps are taken together.
+            steps = sizes[:, None] * self._steps(stop).astype(float)
+            sums, count = np.cumsum([sums, *steps], 0)[-1], count + int(sizes.sum())
             done = stop - self.position
             self.position, taken, self.num_steps = stop, taken + done, self.num_steps + done
             bar.advance(done)

@@ -10,41 +10,11 @@ from jax import Array
 from dgm_core.attention import full_attention
 from dgm_core.images import group_count
 from numpyro_dgm.nn.attention import MaskedAttention
-from numpyro_dgm.nn.convolution import by_pixel, uniform_weights
+from numpyro_dgm.nn.convolution import by_pixel
+from numpyro_dgm.nn.image_layers import Conv2d
 from numpyro_dgm.nn.layers import Linear, activate
 
 __all__: list[str] = []
-
-
-class Conv(eqx.Module):
-    """A convolution with a 3x3 kernel that keeps height and width; weight (out, in, 3, 3)."""
-
-    weight: Array
-    bias: Array
-
-    def __init__(self, in_channels: int, out_channels: int, *, key: Array) -> None:
-        shape = (out_channels, in_channels, 3, 3)
-        self.weight, self.bias = uniform_weights(key, shape, out_channels)
-
-    def __call__(self, x: Array) -> Array:
-        correlate = by_products if jax.default_backend() == "cpu" else by_library
-        return correlate(x, self.weight) + self.bias[:, None, None]
-
-
-def by_products(x: Array, weight: Array) -> Array:
-    """That convolution without its bias as one product of matrices: inside a loop, XLA's own and
-    its derivatives are five to twenty times slower on a CPU.
-    """
-    height, width = x.shape[2:]
-    x = jnp.pad(jnp.moveaxis(x, 1, -1), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    x = jnp.concatenate([x[:, i : i + height] for i in range(3)], -1)
-    x = jnp.concatenate([x[:, :, i : i + width] for i in range(3)], -1)
-    return jnp.moveaxis(x @ weight.T.reshape(-1, len(weight)), -1, 1)
-
-
-def by_library(x: Array, weight: Array) -> Array:
-    """The same, as XLA does it."""
-    return jax.lax.conv_general_dilated(x, weight, (1, 1), "SAME")
 
 
 class GroupNorm(eqx.Module):
@@ -82,9 +52,9 @@ class ResidualBlock(eqx.Module):
 
     activation: str = eqx.field(static=True)
     first_norm: GroupNorm
-    first: Conv
+    first: Conv2d
     second_norm: GroupNorm
-    second: Conv
+    second: Conv2d
     modulation: Linear | None
     skip: Linear | None
 
@@ -99,9 +69,9 @@ class ResidualBlock(eqx.Module):
     ) -> None:
         self.activation, sizes = activation, (in_channels, out_channels)
         keys = jax.random.split(key, 4)
-        self.first_norm, self.first = GroupNorm(in_channels), Conv(*sizes, key=keys[0])
+        self.first_norm, self.first = GroupNorm(in_channels), Conv2d(*sizes, key=keys[0])
         self.second_norm = GroupNorm(out_channels)
-        self.second = Conv(out_channels, out_channels, key=keys[1])
+        self.second = Conv2d(out_channels, out_channels, key=keys[1])
         modulation = (embedding_dim, 2 * out_channels)
         self.modulation = Linear(*modulation, key=keys[2]) if embedding_dim else None
         self.skip = Linear(*sizes, key=keys[3]) if in_channels != out_channels else None

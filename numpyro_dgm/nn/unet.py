@@ -13,13 +13,13 @@ from dgm_core.contexts import ContextShape, check_context, check_context_shape, 
 from dgm_core.images import check_images, context_parts, scales
 from numpyro_dgm.nn.contexts import as_map, batch_shape_of, flat, spread, visible
 from numpyro_dgm.nn.image_blocks import (
-    Conv,
     GroupNorm,
     PixelAttention,
     ResidualBlock,
     doubled,
     halved,
 )
+from numpyro_dgm.nn.image_layers import Conv2d
 from numpyro_dgm.nn.layers import activate, check_activation
 from numpyro_dgm.nn.mlp import MLP
 from numpyro_dgm.nn.time_features import TimeFeatures
@@ -80,13 +80,13 @@ class UNet(eqx.Module):
     maps: tuple[Any, ...] = eqx.field(static=True)
     time: TimeFeatures | None
     embedding: MLP | None
-    input: Conv
+    input: Conv2d
     down: list[list[ResidualBlock]]
     middle: list[ResidualBlock]
     attention: PixelAttention | None
     up: list[list[ResidualBlock]]
     norm: GroupNorm
-    output: Conv
+    output: Conv2d
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class UNet(eqx.Module):
             return [ResidualBlock(w, width, size, activation, key=k) for w, k in zip(widths, keys)]
 
         finer, wide = self.channels[:-1], self.channels[-1]
-        self.input = Conv(self.image_shape[0] + map_entries, self.channels[0], key=keys[1])
+        self.input = Conv2d(self.image_shape[0] + map_entries, self.channels[0], key=keys[1])
         self.down = [
             blocks(self.channels[max(i - 1, 0)], width, k)
             for i, (width, k) in enumerate(zip(finer, keys[5::2]))
@@ -143,7 +143,7 @@ class UNet(eqx.Module):
             for i, (width, k) in enumerate(zip(finer, keys[6::2]))
         ]
         self.norm = GroupNorm(self.channels[0])
-        self.output = Conv(self.channels[0], self.out_shape[0], key=keys[4])
+        self.output = Conv2d(self.channels[0], self.out_shape[0], key=keys[4])
 
     def __call__(self, x: Array, t: Any = None, context: Any = None) -> Array:
         """Features of the pixels of x (*batch, *image_shape), at time t, given a context."""

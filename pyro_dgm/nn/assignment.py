@@ -8,7 +8,7 @@ from dgm_core.assignment import assigned
 __all__: list[str] = []  # for the package, not for users
 
 
-@torch.library.custom_op("ppl_dgm::assignment", mutates_args=())
+@torch.library.custom_op("pyro_dgm::assignment", mutates_args=())
 def assignment(costs: Tensor) -> Tensor:
     """The column of each row of a square matrix so that the sum of the entries is least, no column
     twice; no gradient passes.

@@ -9,16 +9,10 @@ from dgm_core.attention import full_attention
 from dgm_core.images import group_count
 from pyro_dgm.nn.attention import MaskedAttention
 from pyro_dgm.nn.convolution import by_pixel
+from pyro_dgm.nn.image_layers import Conv2d
 from pyro_dgm.nn.layers import Linear, activate
 
 __all__: list[str] = []
-
-
-class Conv(nn.Conv2d):
-    """A convolution with a 3x3 kernel that keeps height and width; weight (out, in, 3, 3)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -49,8 +43,8 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.first_norm, self.first = GroupNorm(in_channels), Conv(in_channels, out_channels)
-        self.second_norm, self.second = GroupNorm(out_channels), Conv(out_channels, out_channels)
+        self.first_norm, self.first = GroupNorm(in_channels), Conv2d(in_channels, out_channels)
+        self.second_norm, self.second = GroupNorm(out_channels), Conv2d(out_channels, out_channels)
         self.modulation = Linear(embedding_dim, 2 * out_channels) if embedding_dim else None
         self.skip = Linear(in_channels, out_channels) if in_channels != out_channels else None
 

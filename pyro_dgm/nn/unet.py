@@ -10,7 +10,8 @@ from dgm_core.arguments import check_count, check_image_shape, check_instance, c
 from dgm_core.contexts import ContextShape, check_context, check_context_shape, parts_of
 from dgm_core.images import check_images, context_parts, scales
 from pyro_dgm.nn.contexts import as_map, batch_shape_of, flat, spread, visible
-from pyro_dgm.nn.image_blocks import Conv, GroupNorm, PixelAttention, ResidualBlock, doubled, halved
+from pyro_dgm.nn.image_blocks import GroupNorm, PixelAttention, ResidualBlock, doubled, halved
+from pyro_dgm.nn.image_layers import Conv2d
 from pyro_dgm.nn.layers import activate, check_activation
 from pyro_dgm.nn.mlp import MLP
 from pyro_dgm.nn.time_features import TimeFeatures
@@ -102,7 +103,7 @@ class UNet(nn.Module):
             return nn.ModuleList(ResidualBlock(w, width, size, activation) for w in widths)
 
         finer, wide = self.channels[:-1], self.channels[-1]
-        self.input = Conv(self.image_shape[0] + map_entries, self.channels[0])
+        self.input = Conv2d(self.image_shape[0] + map_entries, self.channels[0])
         self.down = nn.ModuleList(
             blocks(self.channels[max(i - 1, 0)], width) for i, width in enumerate(finer)
         )
@@ -113,7 +114,7 @@ class UNet(nn.Module):
             blocks(width + self.channels[i + 1], width) for i, width in enumerate(finer)
         )
         self.norm = GroupNorm(self.channels[0])
-        self.output = Conv(self.channels[0], self.out_shape[0])
+        self.output = Conv2d(self.channels[0], self.out_shape[0])
 
     def forward(self, x: Tensor, t: Any = None, context: Any = None) -> Tensor:
         """Features of the pixels of x (*batch, *image_shape), at time t, given a context."""

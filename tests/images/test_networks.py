@@ -4,13 +4,14 @@ with a time and contexts of every kind; refusals.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dgm_core.attention import causal_attention, full_attention
 from dgm_core.contexts import Labels
-from numpyro_dgm.nn.image_blocks import by_library, by_products
+from numpyro_dgm.nn import Conv2d
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.twins.copying import copy_weights, shake
 from tests.twins.test_conditionals import assert_all_learn, close, compare
@@ -62,7 +63,8 @@ def test_the_features_of_a_time_are_sines_and_cosines(x64: None) -> None:
 def test_two_ways_to_convolve_are_one(x64: None) -> None:
     rng = np.random.default_rng(1)
     x, weight = (jnp.asarray(rng.standard_normal(s)) for s in ((2, 3, 4, 5), (6, 3, 3, 3)))
-    close(by_library(x, weight), by_products(x, weight))
+    layer = Conv2d(3, 6, key=jax.random.key(0))
+    close(jax.lax.conv_general_dilated(x, weight, (1, 1), "SAME"), layer.convolved(x, weight))
 
 
 @EACH

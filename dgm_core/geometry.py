@@ -121,9 +121,11 @@ class Surface:
         """ln sqrt(det M), (*batch,); -inf where J has not full rank. A density p(z) of codes is
         p(z) / sqrt(det M) on the surface, with respect to its area.
         """
+        jacobian = self.jacobian(z)
+        if jacobian.shape[-2] < self.dim:
+            return np.full(jacobian.shape[:-2], -np.inf)
         with np.errstate(divide="ignore"):
-            values = np.log(self.singular_values(z)).sum(-1)
-        return values if self._full() else np.full_like(values, -np.inf)
+            return np.log(np.linalg.svd(jacobian, compute_uv=False)).sum(-1)
 
     def length(self, curves: Any) -> np.ndarray:
         """The lengths on the surface of curves (*batch, n + 1, d): those of cubic splines through
@@ -155,14 +157,14 @@ class Surface:
 
         Args:
             a, b: the ends, as many of each.
-            num_steps: of each curve, an even number.
+            num_steps: of each curve, two or more.
 
         Cost:
             3 num_steps Jacobians of each pair in a step of the search, 10 to 40 steps where the
             surface is not curved strongly.
 
         Raises:
-            ValueError: for other numbers of ends, and an odd number of steps.
+            ValueError: for other numbers of ends, and fewer than two steps.
         """
         a, b = self._codes("a", a), self._codes("b", b)
         if a.shape != b.shape:
@@ -203,9 +205,6 @@ class Surface:
         if not np.isfinite(z).all():
             refuse(name, "finite numbers", float(z[~np.isfinite(z)][0]))
         return z
-
-    def _full(self) -> bool:
-        return self._function(np.zeros((1, self.dim))).shape[-1] >= self.dim
 
     def _speeds(self, curves: Any) -> tuple[np.ndarray, np.ndarray]:
         """|J dz/dt|^2 at the nodes of a quadrature between all codes, and its weights."""

@@ -41,6 +41,8 @@ def test_metric_rank_volume_and_density(backend: Any) -> None:
         np.testing.assert_allclose(flat.singular_values([0.5, 2.0]), [4.99188605, 0.57539], 1e-8)
         assert flat.rank([[0.0, 1.0], [0.5, 2.0], [0.0, -3.0]]).tolist() == [1, 2, 1]
         assert flat.log_volume([[0.0, 1.0]])[0] < -30
+        down = backend.evaluation.surface(lambda z: z[:, :1], 2)  # two numbers onto one
+        assert down.log_volume([0.3, 0.4]) == -np.inf
         wanted = [[2.87979468, -0.79086733], [-0.79086733, 10.46525114]]
         np.testing.assert_allclose(net.metric([0.3, -0.2]), wanted, 1e-8)
         assert net.log_volume([0.3, -0.2]) == pytest.approx(1.69240362, abs=1e-8)

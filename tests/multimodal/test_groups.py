@@ -11,7 +11,7 @@ from dgm_core.members import grouped, per_member
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.multimodal.pairs import raw_scale
 from tests.multimodal.test_experts import with_head
-from tests.multimodal.test_models import scored
+from tests.multimodal.test_models import scored, terms
 from tests.multimodal.toys import log_normal, product
 from tests.twins.copying import copy_weights, shake
 
@@ -76,6 +76,45 @@ def test_c4(lib: Any, x64: None) -> None:
     other = exact(lib, 0.8, 0.4)
     one = np.asarray(evaluation.log_weights(other, x[2:3], num_particles=2))
     np.testing.assert_allclose(one, evidence(GROUP, 0.8, 0.4), rtol=1e-9)
+
+
+@pytest.mark.slow("numpyro")
+def test_c4_without_dependence(lib: Any, x64: None) -> None:
+    """The best guide in which styles do not see the content: its KL of the content is counted once
+    for the group, not for each member.
+    """
+    build, losses = lib.build, lib.package.losses
+    precision = 1 + len(GROUP) / NOISE
+    mean = product(GROUP, [SPREAD + NOISE] * len(GROUP))[0]
+    lifted = mean * precision * NOISE / sum(GROUP)  # of the members, for that mean of the content
+    heads = {
+        "content": ([[lifted], [0.0]], [0.0, raw_scale(math.sqrt(NOISE))]),
+        "style": ([[1.0], [0.0]], [-mean, raw_scale(math.sqrt(NOISE))]),
+    }
+    parts = {
+        name: with_head(
+            lib,
+            build("conditionals", "DiagonalNormal", 1, context_shape=1),
+            *map(np.array, weights),
+        )
+        for name, weights in heads.items()
+    }
+    whole = exact(lib)
+    likelihood, prior = whole.likelihood, whole.style.prior
+    mlvae = build(
+        "models", "MLVAE", 1, 1, 1, hidden=(), likelihood=likelihood, style_prior=prior, **parts
+    )
+    x = {"x": np.array(GROUP)[None, :, None]}
+    found = terms(lib, losses.ELBO(analytic_kl=True), mlvae, x)
+    spread = 1 / (1 / SPREAD + 1 / NOISE)  # variance of a style
+    gaps = [(x - mean) * spread / NOISE for x in GROUP]
+    ratio = spread / SPREAD
+    kl = {
+        "content": 0.5 * (1 / precision + mean**2 - 1 + math.log(precision)),
+        "style": sum(0.5 * (ratio + m**2 / SPREAD - 1 - math.log(ratio)) for m in gaps),
+    }
+    assert round(kl["content"], 8) == 1.31527993
+    np.testing.assert_allclose(found["ELBO/KL"], sum(kl.values()), rtol=1e-10)
 
 
 def content_of(lib: Any, model: Any, x: np.ndarray, has: np.ndarray) -> np.ndarray:

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
 from numpyro.primitives import prng_key
 
+from dgm_core.ode import warn_coarse
+from numpyro_dgm.nn.layers import EVALUATION
 from numpyro_dgm.nn.ode import rademacher
 
 __all__: list[str] = []  # for the package, not for users
@@ -62,6 +65,17 @@ def notes() -> list[dict[str, Array]] | None:
     """Where costs are noted; None where nobody asks."""
     found = _solving.get()
     return found.notes if found else None
+
+
+def reports(transform: Any, value: Array) -> bool:
+    """Whether what is solved is reported: in evaluation, and outside of compiled code."""
+    return EVALUATION.get() or not isinstance(value, jax.core.Tracer)
+
+
+def warn_of_steps(transform: Any, num_steps: int, entries: int, errors: Array) -> None:
+    """Warn where log-densities change by so much with twice the steps."""
+    warn = partial(warn_coarse, repr(transform), num_steps, entries)
+    jax.debug.callback(warn, jax.lax.stop_gradient(errors))
 
 
 def key_of_program() -> Array | None:

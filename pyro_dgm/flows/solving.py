@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from dgm_core.ode import warn_coarse
+from pyro_dgm.compat import in_torch_func
 from pyro_dgm.nn.ode import rademacher
 
 __all__: list[str] = []  # for the package, not for users
@@ -61,3 +64,15 @@ def notes() -> list[dict[str, Tensor]] | None:
     """Where costs are noted; None where nobody asks."""
     found = _solving.get()
     return found.notes if found else None
+
+
+def reports(transform: Any, value: Tensor) -> bool:
+    """Whether what is solved is reported: in evaluation, and without gradients."""
+    seen = not (torch.compiler.is_compiling() or torch.compiler.is_exporting() or value.is_meta)
+    learns = transform.training and torch.is_grad_enabled()
+    return seen and not learns and not in_torch_func()
+
+
+def warn_of_steps(transform: Any, num_steps: int, entries: int, errors: Tensor) -> None:
+    """Warn where log-densities change by so much with twice the steps."""
+    warn_coarse(repr(transform), num_steps, entries, errors.numpy(force=True))

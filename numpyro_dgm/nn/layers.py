@@ -4,6 +4,7 @@ dimensions.
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from itertools import accumulate
 from math import prod, sqrt
 
 import equinox as eqx
@@ -69,7 +70,9 @@ class Linear(eqx.Module):
         out_dim: .  Attributes: weight (out_dim, in_dim), bias (out_dim,).
 
     Shapes:
-        x (*batch, in_dim) -> (*batch, out_dim).
+        x (*batch, in_dim) -> (*batch, out_dim); or several x side by side, whose sizes add up to
+        in_dim and whose batches broadcast: what one of them adds is computed once for all cases
+        that share it.
     """
 
     weight: Array
@@ -80,13 +83,19 @@ class Linear(eqx.Module):
         rows = uniform_draws(key, (out_dim, in_dim + 1), 1.0 / sqrt(in_dim))
         self.weight, self.bias = placed(rows[:, :-1]), placed(rows[:, -1])
 
-    def __call__(self, x: Array) -> Array:
-        """Map x (*batch, in_dim), in the precision of the weights."""
-        if x.shape[-1] != self.weight.shape[1]:
+    def __call__(self, x: Array, *more: Array) -> Array:
+        """Map x (*batch, in_dim), or several side by side, in the precision of the weights."""
+        sizes = [part.shape[-1] for part in (x, *more)]
+        if sum(sizes) != self.weight.shape[1]:
+            shapes = " and ".join(str(part.shape) for part in (x, *more))
             raise ValueError(
-                f"{self} expects a last dimension of {self.weight.shape[1]}, got shape {x.shape}."
+                f"{self} expects a last dimension of {self.weight.shape[1]}, got shape {shapes}."
             )
-        return times(x, self.weight) + self.bias
+        if not more:
+            return times(x, self.weight) + self.bias
+        weights = jnp.split(self.weight, list(accumulate(sizes))[:-1], 1)
+        products = [times(part, weight) for part, weight in zip((x, *more), weights)]
+        return sum(products[1:], products[0] + self.bias)
 
     def __repr__(self) -> str:
         return (

@@ -28,7 +28,7 @@ class MLP(eqx.Module):
             identity.
 
     Shapes:
-        x (*batch, in_dim) -> (*batch, out_dim).
+        x (*batch, in_dim) -> (*batch, out_dim); or several x side by side, as Linear takes them.
 
     Raises:
         ValueError: for a size below 1, an unknown activation, a rate outside [0, 1) or an x of the
@@ -72,14 +72,15 @@ class MLP(eqx.Module):
         ]
         self.dropout = Dropout(check_fraction("dropout", dropout))
 
-    def __call__(self, x: Array) -> Array:
-        """Features of x (*batch, in_dim)."""
-        if x.shape[-1] != self.in_dim:
+    def __call__(self, x: Array, *more: Array) -> Array:
+        """Features of x (*batch, in_dim), or of several side by side."""
+        if sum(part.shape[-1] for part in (x, *more)) != self.in_dim:
+            shapes = " and ".join(str(part.shape) for part in (x, *more))
             raise ValueError(
-                f"{self} expects a last dimension of {self.in_dim}, got shape {x.shape}."
+                f"{self} expects a last dimension of {self.in_dim}, got shape {shapes}."
             )
         for index, layer in enumerate(self.layers):
-            x = layer(x)
+            x = layer(x) if index else layer(x, *more)
             if index < len(self.hidden):
                 x = self.norms[index](x) if self.norms else x
                 x = self.dropout(activate(self.activation, x))

@@ -60,20 +60,27 @@ class Linear(nn.Linear):
         out_dim: .  Attributes: weight (out_dim, in_dim), bias (out_dim,).
 
     Shapes:
-        x (*batch, in_dim) -> (*batch, out_dim).
+        x (*batch, in_dim) -> (*batch, out_dim); or several x side by side, whose sizes add up to
+        in_dim and whose batches broadcast: what one of them adds is computed once for all cases
+        that share it.
     """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__(check_count("in_dim", in_dim), check_count("out_dim", out_dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (*batch, in_dim), in the precision of the weights."""
-        if x.shape[-1] != self.in_features:
+    def forward(self, x: Tensor, *more: Tensor) -> Tensor:
+        """Map x (*batch, in_dim), or several side by side, in the precision of the weights."""
+        sizes = [part.shape[-1] for part in (x, *more)]
+        if sum(sizes) != self.in_features:
+            shapes = " and ".join(str(tuple(part.shape)) for part in (x, *more))
             raise ValueError(
-                f"{self} expects a last dimension of {self.in_features}, got shape "
-                f"{tuple(x.shape)}."
+                f"{self} expects a last dimension of {self.in_features}, got shape {shapes}."
             )
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        weights = self.weight.split(sizes, 1) if more else (self.weight,)
+        found = F.linear(x.to(self.weight.dtype), weights[0], self.bias)
+        for part, weight in zip(more, weights[1:]):
+            found = found + F.linear(part.to(weight.dtype), weight)
+        return found
 
 
 class BatchNorm(nn.BatchNorm1d):

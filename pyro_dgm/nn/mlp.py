@@ -26,7 +26,7 @@ class MLP(nn.Module):
             identity.
 
     Shapes:
-        x (*batch, in_dim) -> (*batch, out_dim).
+        x (*batch, in_dim) -> (*batch, out_dim); or several x side by side, as Linear takes them.
 
     Raises:
         ValueError: for a size below 1, an unknown activation, a rate outside [0, 1) or an x of the
@@ -62,14 +62,15 @@ class MLP(nn.Module):
         )
         self.dropout = Dropout(check_fraction("dropout", dropout))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of x (*batch, in_dim)."""
-        if x.shape[-1] != self.in_dim:
+    def forward(self, x: Tensor, *more: Tensor) -> Tensor:
+        """Features of x (*batch, in_dim), or of several side by side."""
+        if sum(part.shape[-1] for part in (x, *more)) != self.in_dim:
+            shapes = " and ".join(str(tuple(part.shape)) for part in (x, *more))
             raise ValueError(
-                f"{self} expects a last dimension of {self.in_dim}, got shape {tuple(x.shape)}."
+                f"{self} expects a last dimension of {self.in_dim}, got shape {shapes}."
             )
         for index, layer in enumerate(self.layers):
-            x = layer(x)
+            x = layer(x) if index else layer(x, *more)
             if index < len(self.hidden):
                 x = self.norms[index](x) if self.norms else x
                 x = activate(self.activation, x)

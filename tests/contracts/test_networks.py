@@ -71,6 +71,27 @@ def test_wrong_inputs_are_refused(lib: Any, case: Network) -> None:
         lib.network(case)(lib.array(np.zeros((6, *case.in_shape[:-1], case.in_shape[-1] + 1))))
 
 
+def test_parts_side_by_side_are_one_vector(lib: Any, rng: np.random.Generator) -> None:
+    """What an MLP makes of parts whose batches broadcast is what it makes of them as one vector,
+    and so is the gradient of its first layer; sizes that do not add up are refused."""
+    mlp = lib.build("nn", "MLP", 5, (6,), 2, activation="tanh")
+    one, two = rng.standard_normal((4, 3)), rng.standard_normal((2, 4, 2))
+    whole = np.concatenate([np.broadcast_to(one, (2, 4, 3)), two], -1)
+
+    def parted(network: Any, x: Any) -> Any:
+        return network(lib.array(one), x)
+
+    (ours, by_two), (theirs, by_whole) = (
+        lib.gradients(lambda network, x, f=f: f(network, x) ** 2, mlp, lib.array(x))
+        for f, x in ((parted, two), (lambda network, x: network(x), whole))
+    )
+    for path, gradient in ours.items():
+        np.testing.assert_allclose(gradient, theirs[path], rtol=2e-4, atol=1e-5, err_msg=path)
+    np.testing.assert_allclose(by_two[0], by_whole[0][..., 3:], rtol=2e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="dimension of 5, got shape .* and"):
+        mlp(lib.array(one), lib.array(two[..., :1]))
+
+
 def test_an_empty_mlp_is_the_identity(lib: Any, rng: np.random.Generator) -> None:
     network = lib.build("nn", "MLP", 3, ())
     x = rng.standard_normal((4, 3)).astype(np.float32)

@@ -25,9 +25,9 @@ from numpyro_dgm.models.semi_supervised.labels import (
     check_class_prior,
     class_prior_of,
     guessed,
-    joined,
     labels,
     num_labeled,
+    seen_by,
 )
 from numpyro_dgm.nn import MLP, register
 
@@ -148,13 +148,13 @@ class ADGM(eqx.Module):
         """p(x | parts, y), the labels last."""
         decoder = register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
-        return likelihood(decoder(joined(self.num_classes, parts[-1], *parts[:-1])))
+        return likelihood(seen_by(decoder, self.num_classes, parts[-1], *parts[:-1]))
 
     def auxiliary_given(self, *parts: Array) -> numpyro.distributions.Distribution:
         """p(a | parts, y), the labels last."""
         decoder = register("auxiliary_decoder", self.auxiliary_decoder)
         auxiliary = register("auxiliary", self.auxiliary)
-        return auxiliary(decoder(joined(self.num_classes, parts[-1], *parts[:-1])))
+        return auxiliary(seen_by(decoder, self.num_classes, parts[-1], *parts[:-1]))
 
     def guide(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
         """Infer a, y where it is missing, and z from the data x (batch, x_dim)."""
@@ -172,8 +172,8 @@ class ADGM(eqx.Module):
         )
         with numpyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             a = numpyro.sample("a", auxiliary(auxiliary_encoder(x)))
-            y = guessed(classes(classifier(joined(self.num_classes, None, x, a))), y)
-            return numpyro.sample("z", posterior(encoder(joined(self.num_classes, y, x, a))))
+            y = guessed(classes(seen_by(classifier, self.num_classes, None, x, a)), y)
+            return numpyro.sample("z", posterior(seen_by(encoder, self.num_classes, y, x, a)))
 
 
 class SDGM(ADGM):

@@ -10,7 +10,7 @@ from numpyro import distributions as dist
 from dgm_core.contexts import Labels, check_context
 from numpyro_dgm.conditionals import Categorical, Conditional
 from numpyro_dgm.models.parts import check_conditionals, check_fit, num_data
-from numpyro_dgm.nn import register
+from numpyro_dgm.nn import MLP, register
 from numpyro_dgm.nn.contexts import one_hot
 from numpyro_dgm.nn.requirements import require
 
@@ -87,8 +87,13 @@ def guessed(fn: dist.Distribution, y: Array | None) -> Array:
     return jnp.where(seen, y, drawn)
 
 
-def joined(num_classes: int, y: Array | None, *parts: Array) -> Array:
-    """Vectors side by side, and behind them the labels y, if there are any, one-hot."""
+def seen_by(network: Any, num_classes: int, y: Array | None, *parts: Array) -> Array:
+    """What a network makes of vectors side by side, and behind them the labels y, if there are any,
+    one-hot; the first layer of an MLP sees what is the same for all labels once.
+    """
     found = parts if y is None else (*parts, one_hot(y, num_classes, "y"))
+    if type(network) is MLP and network.layers:
+        return network(*found)
     batch = jnp.broadcast_shapes(*(part.shape[:-1] for part in found))
-    return jnp.concatenate([jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in found], -1)
+    wide = [jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in found]
+    return network(jnp.concatenate(wide, -1))

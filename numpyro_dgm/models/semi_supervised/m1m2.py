@@ -16,9 +16,9 @@ from numpyro_dgm.models.parts import check_fit, outline
 from numpyro_dgm.models.semi_supervised.labels import (
     class_prior_of,
     guessed,
-    joined,
     labels,
     num_labeled,
+    seen_by,
 )
 from numpyro_dgm.models.semi_supervised.m2 import M2
 from numpyro_dgm.models.vae.vae import VAE
@@ -120,7 +120,7 @@ class M1M2(eqx.Module):
         with numpyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             y = labels(class_prior_of(m2, registered=True), y)
             z2 = numpyro.sample("z2", m2.prior(y if m2.prior.context_shape else None))
-            z1 = numpyro.sample("z1", m2.likelihood(m2.decoder(joined(self.num_classes, y, z2))))
+            z1 = numpyro.sample("z1", m2.likelihood(seen_by(m2.decoder, self.num_classes, y, z2)))
             return numpyro.sample("x", m1.likelihood(m1.decoder(z1)), obs=x)
 
     def guide(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
@@ -133,4 +133,4 @@ class M1M2(eqx.Module):
         with numpyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             z1 = numpyro.sample("z1", m1.posterior(m1.encoder(x)))
             y = guessed(m2.classes(m2.classifier(z1)), y)
-            return numpyro.sample("z2", m2.posterior(m2.encoder(joined(self.num_classes, y, z1))))
+            return numpyro.sample("z2", m2.posterior(seen_by(m2.encoder, self.num_classes, y, z1)))

@@ -32,9 +32,9 @@ from numpyro_dgm.models.semi_supervised.labels import (
     check_class_prior,
     class_prior_of,
     guessed,
-    joined,
     labels,
     num_labeled,
+    seen_by,
 )
 from numpyro_dgm.nn import MLP, register
 
@@ -143,7 +143,7 @@ class M2(eqx.Module):
         with numpyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             y = labels(class_prior_of(self), y)
             z = numpyro.sample("z", prior(y if prior.context_shape else None))
-            return numpyro.sample("x", likelihood(decoder(joined(self.num_classes, y, z))), obs=x)
+            return numpyro.sample("x", likelihood(seen_by(decoder, self.num_classes, y, z)), obs=x)
 
     def guide(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
         """Infer z, and y where it is missing, from the data x (batch, x_dim)."""
@@ -157,4 +157,4 @@ class M2(eqx.Module):
         posterior = register("posterior", self.posterior)
         with numpyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             y = guessed(classes(classifier(x)), y)
-            return numpyro.sample("z", posterior(encoder(joined(self.num_classes, y, x))))
+            return numpyro.sample("z", posterior(seen_by(encoder, self.num_classes, y, x)))

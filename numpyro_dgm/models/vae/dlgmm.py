@@ -20,7 +20,7 @@ from dgm_core.arguments import check_count, check_counts, check_number, check_si
 from dgm_core.contexts import Labels
 from numpyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, Kumaraswamy
 from numpyro_dgm.models.parts import check_conditionals, check_fit, num_data, outline
-from numpyro_dgm.models.semi_supervised.labels import joined
+from numpyro_dgm.models.semi_supervised.labels import seen_by
 from numpyro_dgm.nn import MLP, register
 
 
@@ -132,7 +132,7 @@ class DLGMM(eqx.Module):
         with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
             v = numpyro.sample("v", sticks(stick_encoder(x)))
             y = numpyro.sample("y", dist.Categorical(logits=broken(v)))
-            return numpyro.sample("z", posterior(encoder(joined(self.num_classes, y, x))))
+            return numpyro.sample("z", posterior(seen_by(encoder, self.num_classes, y, x)))
 
 
 def broken(v: Array) -> Array:

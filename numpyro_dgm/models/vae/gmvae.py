@@ -23,7 +23,7 @@ from numpyro_dgm.models.parts import (
     num_data,
     outline,
 )
-from numpyro_dgm.models.semi_supervised.labels import check_class_prior, class_prior_of, joined
+from numpyro_dgm.models.semi_supervised.labels import check_class_prior, class_prior_of, seen_by
 from numpyro_dgm.nn import MLP, register
 
 
@@ -154,4 +154,4 @@ class GMVAE(eqx.Module):
             if self.classifier is not None and self.classes is not None:
                 classifier = register("classifier", self.classifier)
                 y = numpyro.sample("y", register("classes", self.classes)(classifier(x)))
-            return numpyro.sample("z", posterior(encoder(joined(self.num_classes, y, x))))
+            return numpyro.sample("z", posterior(seen_by(encoder, self.num_classes, y, x)))

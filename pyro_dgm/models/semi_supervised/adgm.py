@@ -23,9 +23,9 @@ from pyro_dgm.models.semi_supervised.labels import (
     check_class_prior,
     class_prior_of,
     guessed,
-    joined,
     labels,
     num_labeled,
+    seen_by,
 )
 from pyro_dgm.nn import MLP, register
 
@@ -124,13 +124,13 @@ class ADGM(nn.Module):
         """p(x | parts, y), the labels last."""
         decoder = register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
-        return likelihood(decoder(joined(self.num_classes, parts[-1], *parts[:-1])))
+        return likelihood(seen_by(decoder, self.num_classes, parts[-1], *parts[:-1]))
 
     def auxiliary_given(self, *parts: Tensor) -> pyro.distributions.TorchDistribution:
         """p(a | parts, y), the labels last."""
         decoder = register("auxiliary_decoder", self.auxiliary_decoder)
         auxiliary = register("auxiliary", self.auxiliary)
-        return auxiliary(decoder(joined(self.num_classes, parts[-1], *parts[:-1])))
+        return auxiliary(seen_by(decoder, self.num_classes, parts[-1], *parts[:-1]))
 
     def guide(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
         """Infer a, y where it is missing, and z from the data x (batch, x_dim)."""
@@ -148,8 +148,8 @@ class ADGM(nn.Module):
         )
         with pyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             a = pyro.sample("a", auxiliary(auxiliary_encoder(x)))
-            y = guessed(classes(classifier(joined(self.num_classes, None, x, a))), y)
-            return pyro.sample("z", posterior(encoder(joined(self.num_classes, y, x, a))))
+            y = guessed(classes(seen_by(classifier, self.num_classes, None, x, a)), y)
+            return pyro.sample("z", posterior(seen_by(encoder, self.num_classes, y, x, a)))
 
 
 class SDGM(ADGM):

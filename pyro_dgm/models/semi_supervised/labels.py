@@ -10,7 +10,7 @@ from torch import Tensor
 from dgm_core.contexts import Labels, check_context
 from pyro_dgm.conditionals import Categorical, Conditional
 from pyro_dgm.models.parts import check_conditionals, check_fit, num_data
-from pyro_dgm.nn import register
+from pyro_dgm.nn import MLP, register
 from pyro_dgm.nn.contexts import one_hot
 from pyro_dgm.nn.requirements import require
 
@@ -87,8 +87,12 @@ def guessed(fn: dist.TorchDistribution, y: Tensor | None) -> Tensor:
     return torch.where(seen, y, drawn)
 
 
-def joined(num_classes: int, y: Tensor | None, *parts: Tensor) -> Tensor:
-    """Vectors side by side, and behind them the labels y, if there are any, one-hot."""
+def seen_by(network: Any, num_classes: int, y: Tensor | None, *parts: Tensor) -> Tensor:
+    """What a network makes of vectors side by side, and behind them the labels y, if there are any,
+    one-hot; the first layer of an MLP sees what is the same for all labels once.
+    """
     found = parts if y is None else (*parts, one_hot(y, num_classes, "y"))
+    if type(network) is MLP and network.layers:
+        return network(*found)
     batch = torch.broadcast_shapes(*(part.shape[:-1] for part in found))
-    return torch.cat([part.expand(*batch, -1) for part in found], -1)
+    return network(torch.cat([part.expand(*batch, -1) for part in found], -1))

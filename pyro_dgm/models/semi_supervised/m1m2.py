@@ -14,9 +14,9 @@ from pyro_dgm.models.parts import check_fit
 from pyro_dgm.models.semi_supervised.labels import (
     class_prior_of,
     guessed,
-    joined,
     labels,
     num_labeled,
+    seen_by,
 )
 from pyro_dgm.models.semi_supervised.m2 import M2
 from pyro_dgm.models.vae.vae import VAE
@@ -105,7 +105,7 @@ class M1M2(nn.Module):
         with pyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             y = labels(class_prior_of(m2, registered=True), y)
             z2 = pyro.sample("z2", m2.prior(y if m2.prior.context_shape else None))
-            z1 = pyro.sample("z1", m2.likelihood(m2.decoder(joined(self.num_classes, y, z2))))
+            z1 = pyro.sample("z1", m2.likelihood(seen_by(m2.decoder, self.num_classes, y, z2)))
             return pyro.sample("x", m1.likelihood(m1.decoder(z1)), obs=x)
 
     def guide(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
@@ -118,4 +118,4 @@ class M1M2(nn.Module):
         with pyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             z1 = pyro.sample("z1", m1.posterior(m1.encoder(x)))
             y = guessed(m2.classes(m2.classifier(z1)), y)
-            return pyro.sample("z2", m2.posterior(m2.encoder(joined(self.num_classes, y, z1))))
+            return pyro.sample("z2", m2.posterior(seen_by(m2.encoder, self.num_classes, y, z1)))

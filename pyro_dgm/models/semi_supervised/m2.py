@@ -24,9 +24,9 @@ from pyro_dgm.models.semi_supervised.labels import (
     check_class_prior,
     class_prior_of,
     guessed,
-    joined,
     labels,
     num_labeled,
+    seen_by,
 )
 from pyro_dgm.nn import MLP, register
 
@@ -116,7 +116,7 @@ class M2(nn.Module):
         with pyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             y = labels(class_prior_of(self), y)
             z = pyro.sample("z", prior(y if prior.context_shape else None))
-            return pyro.sample("x", likelihood(decoder(joined(self.num_classes, y, z))), obs=x)
+            return pyro.sample("x", likelihood(seen_by(decoder, self.num_classes, y, z)), obs=x)
 
     def guide(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
         """Infer z, and y where it is missing, from the data x (batch, x_dim)."""
@@ -130,4 +130,4 @@ class M2(nn.Module):
         posterior = register("posterior", self.posterior)
         with pyro.plate("data", num_labeled(y, self.num_classes, x, (self.x_dim,), size)):
             y = guessed(classes(classifier(x)), y)
-            return pyro.sample("z", posterior(encoder(joined(self.num_classes, y, x))))
+            return pyro.sample("z", posterior(seen_by(encoder, self.num_classes, y, x)))

@@ -17,7 +17,7 @@ from dgm_core.arguments import check_count, check_counts, check_number, check_si
 from dgm_core.contexts import Labels
 from pyro_dgm.conditionals import Bernoulli, Conditional, DiagonalNormal, Kumaraswamy
 from pyro_dgm.models.parts import check_conditionals, check_fit, num_data
-from pyro_dgm.models.semi_supervised.labels import joined
+from pyro_dgm.models.semi_supervised.labels import seen_by
 from pyro_dgm.nn import MLP, register
 
 
@@ -110,7 +110,7 @@ class DLGMM(nn.Module):
         with pyro.plate("data", num_data(x, (self.x_dim,), size)):
             v = pyro.sample("v", sticks(stick_encoder(x)))
             y = pyro.sample("y", dist.Categorical(logits=broken(v)))
-            return pyro.sample("z", posterior(encoder(joined(self.num_classes, y, x))))
+            return pyro.sample("z", posterior(seen_by(encoder, self.num_classes, y, x)))
 
 
 def broken(v: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from pyro_dgm.models.parts import (
     features_of,
     num_data,
 )
-from pyro_dgm.models.semi_supervised.labels import check_class_prior, class_prior_of, joined
+from pyro_dgm.models.semi_supervised.labels import check_class_prior, class_prior_of, seen_by
 from pyro_dgm.nn import MLP, register
 
 
@@ -132,4 +132,4 @@ class GMVAE(nn.Module):
             if self.classifier is not None and self.classes is not None:
                 classifier = register("classifier", self.classifier)
                 y = pyro.sample("y", register("classes", self.classes)(classifier(x)))
-            return pyro.sample("z", posterior(encoder(joined(self.num_classes, y, x))))
+            return pyro.sample("z", posterior(seen_by(encoder, self.num_classes, y, x)))

@@ -3,8 +3,8 @@
     python benchmarks/enumeration.py [--hidden 500] [--rounds 60]
 
 Protocol: M2(784, 50, 10) with one hidden layer, 100 data of which 10 have labels, ELBO(enumerate=
-"y") + 20 NLL("y"), value and gradient of all parameters, one thread, validation off; in Pyro without
-compilation, in NumPyro compiled. By hand are the same networks: "stacked" calls encoder and decoder
+"y") + 20 NLL("y"), value and gradient of all parameters, one thread, validation off; in Pyro not
+compiled, in NumPyro compiled. By hand are the same networks: "stacked" calls encoder and decoder
 once on data and labels side by side, ten times the batch; "split" multiplies what does not depend
 on the label once, as the library's MLP does by itself. Steps take turns; recorded is the least and
 the median of processor time, in milliseconds, and the values, which differ by their draws only.
@@ -95,6 +95,7 @@ def steps_numpyro(hidden: int) -> dict[str, Callable]:
     m2 = M2(784, CODES, CLASSES, hidden=(hidden,), key=jax.random.key(0))
     x, y = map(jnp.asarray, data())
     loss = ELBO(enumerate="y") + WEIGHT * NLL("y")
+    key = jax.random.key(1)
     arrays, rest = eqx.partition(m2, eqx.is_inexact_array)
     eye = jnp.broadcast_to(jnp.eye(CLASSES)[:, None], (CLASSES, BATCH, CLASSES))
     with numpyro.handlers.seed(rng_seed=0):
@@ -131,7 +132,7 @@ def steps_numpyro(hidden: int) -> dict[str, Callable]:
         right = jnp.take_along_axis(log_q, label, 0)[0]
         return -(value + WEIGHT * jnp.where(labeled, right, 0.0)).mean()
 
-    def step(value: Callable, arguments: Any, key: Any = jax.random.key(1)) -> float:
+    def step(value: Callable, arguments: Any) -> float:
         return float(jax.block_until_ready(value(arguments, key))[0])
 
     ways = {

@@ -21,6 +21,7 @@ class ExpertMixture(TorchDistribution):
         event_dim: of a value.
         k: the component that draws are from, (*batch,); None: each draws its own. The density is
             that of the mixture in both cases.
+        batch_shape: of the distribution, where its parameters have fewer cases.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -33,9 +34,11 @@ class ExpertMixture(TorchDistribution):
         log_weights: Tensor,
         event_dim: int,
         k: Tensor | None = None,
+        batch_shape: torch.Size | None = None,
     ) -> None:
         self.loc, self.scale, self.log_weights, self.k = loc, scale, log_weights, k
-        batch = log_weights.shape[:-1] if k is None else k.shape
+        own = log_weights.shape[:-1] if k is None else k.shape
+        batch = own if batch_shape is None else batch_shape
         event = loc.shape[loc.ndim - event_dim :]
         super().__init__(batch, event, validate_args=False)
 
@@ -50,7 +53,7 @@ class ExpertMixture(TorchDistribution):
     @property
     def index(self) -> TorchDistribution:
         """The distribution of the component that a draw is from."""
-        return Categorical(logits=self.log_weights)
+        return Categorical(logits=self.log_weights.expand(*self.batch_shape, -1))
 
     def at(self, k: Tensor) -> "ExpertMixture":
         """The same with draws from the components k (*batch,) alone."""
@@ -65,11 +68,9 @@ class ExpertMixture(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ExpertMixture":
         """The same distribution with a larger batch shape."""
-        batch, kept = torch.Size(batch_shape), 1 + len(self.event_shape)
-        loc, scale = (x.expand(batch + x.shape[x.ndim - kept :]) for x in (self.loc, self.scale))
-        log_weights = self.log_weights.expand(*batch, -1)
-        k = None if self.k is None else self.k.expand(batch)
-        return ExpertMixture(loc, scale, log_weights, len(self.event_shape), k)
+        parts = self.loc, self.scale, self.log_weights  # one of each: what is equal is found once
+        k = None if self.k is None else self.k.expand(batch_shape)
+        return ExpertMixture(*parts, len(self.event_shape), k, torch.Size(batch_shape))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """(*sample_shape, *batch, *event)."""

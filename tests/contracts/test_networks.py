@@ -88,7 +88,7 @@ def test_parts_side_by_side_are_one_vector(lib: Any, rng: np.random.Generator) -
     for path, gradient in ours.items():
         np.testing.assert_allclose(gradient, theirs[path], rtol=2e-4, atol=1e-5, err_msg=path)
     np.testing.assert_allclose(by_two[0], by_whole[0][..., 3:], rtol=2e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="dimension of 5, got shape .* and"):
+    with pytest.raises(ValueError, match=r"dimension of 5, got shape .* and"):
         mlp(lib.array(one), lib.array(two[..., :1]))
 
 

@@ -10,11 +10,11 @@ edges of the checkerboard. "likelihood" is NLL through 6 steps of RK4 with the e
 layers of 64-64-64, 4,000 batches of 128, Adam 1e-3 falling to 1e-5; "regularized" adds 0.01 of the
 kinetic energy and of the Jacobian; "both" is NLL for 1,500 batches, Adam 3e-4, after "matching".
 "midpoint" shows what goes wrong: 8 steps of the midpoint rule and Adam 5e-3, 2,500 batches of 512.
-Scored on 4,000 further points by 40 steps of RK4; "below true" is the
-mean difference of the true log-density to the flow's, with its standard error: an estimate of
-KL(truth, flow). The mean of the true log-density itself is minus the entropy, by quadrature over a
-grid (in closed form, -log 32, for the checkerboard). "20 steps" is the same with half the steps, and
-"as trained" with those of the training: what the solver is responsible for.
+Scored on 4,000 further points by 40 steps of RK4; "below true" is the mean difference of the true
+log-density to the flow's, with its standard error: an estimate of KL(truth, flow). The mean of the
+true log-density itself is minus the entropy, by quadrature over a grid (in closed form, -log 32,
+for the checkerboard). "20 steps" is the same with half the steps, and "as trained" with those of
+the training: what the solver is responsible for.
 Each run is a process of its own and leaves one JSON file and one picture of its density in
 benchmarks/results/continuous. A finished run is not repeated.
 """
@@ -48,8 +48,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "regularized": SOLVED,
     "both": {**SOLVED, "steps": 1_500, "rate": 3e-4, "hidden": (128, 128, 128)},
     "midpoint": {
-        **{"steps": 2_500, "rate": 5e-3, "hidden": (64, 64, 64), "batch": 512},
-        **{"num_steps": 8, "solver": "midpoint"},
+        "steps": 2_500,
+        "rate": 5e-3,
+        "hidden": (64, 64, 64),
+        "batch": 512,
+        "num_steps": 8,
+        "solver": "midpoint",
     },
 }
 

@@ -1,93 +1,144 @@
-"""A diffusion of eight normal distributions on a circle: how far its densities and draws are from
-the truth, which is known.
+"""Diffusions of two-dimensional distributions with known densities.
 
-    python benchmarks/diffusion.py --predict velocity --steps 20000
+    python benchmarks/diffusion.py [--data eight_gaussians two_moons checkerboard] [--seed 0]
 
-Prints a line for each tenth of the training, then the log-likelihood of held-out data under the
-truth, the flow and the bound, in nats, and the mean true log-density of draws. Recorded in
-`benchmarks/results/diffusion.md`.
+Protocol: 100,000 points; `Diffusion(2, hidden=(128, 128, 128), predict="velocity",
+schedule=VP(1000))` with the variance of the data, `DenoisingError`, batches of 512, Adam 2e-3
+falling to 2e-5, a moving average of the weights of decay 0.999, 12,000 steps; for the edges of the
+checkerboard one more hidden layer and 16,000 steps. NumPyro. Scored on 2,000 further points: "below
+true" is the mean difference of the true log-density to that of the probability flow (40 steps of
+RK4), with its standard error, an estimate of KL(truth, flow); "20 steps" is the same with half the
+steps, "bound" that of the chain, with variance="small" as for draws. Draws are judged by the mean
+log-density of the truth at 2,000 of them, less that of data: ancestral by all 1,000 steps, DDIM by
+20. On the checkerboard that is infinite for every draw outside, and the share outside is printed.
+Each run leaves one JSON file in benchmarks/results/diffusion. A finished run is not repeated.
 """
 
 import argparse
+import json
+import os
+import platform
 import time
+from pathlib import Path
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import optax
-from scipy.special import logsumexp
+from continuous import cosine, negative_entropy
+from density import TRUE
+from numpyro.handlers import substitute
 
+from dgm_core.data.toys import TOYS
 from dgm_core.diffusion import VP
+from dgm_core.results import format_table, write_json
+from numpyro_dgm import fit
 from numpyro_dgm.conditionals import Diffusion
+from numpyro_dgm.losses import DenoisingError
+from numpyro_dgm.nn import register
 
-ANGLES, SCALE, BATCH = np.arange(8) * np.pi / 4, 0.15, 200
-CENTERS = 1.5 * np.stack([np.cos(ANGLES), np.sin(ANGLES)], -1)
+HERE = Path(__file__).parent / "results" / "diffusion"
+DATA = {
+    "eight_gaussians": (12_000, (128, 128, 128)),
+    "two_moons": (12_000, (128, 128, 128)),
+    "checkerboard": (16_000, (128, 128, 128, 128)),
+}
 
 
-def draw(rng: np.random.Generator, num: int) -> np.ndarray:
-    """Data of the truth."""
-    noise = SCALE * rng.standard_normal((num, 2))
-    return (CENTERS[rng.integers(0, 8, num)] + noise).astype(np.float32)
+def trained(net: Any, x: Any, loss: Any, steps: int, batch: int, rate: float, seed: int) -> Any:
+    """A density after so many steps, with the average of its weights."""
+
+    def model(x: Any, context: Any = None) -> None:
+        with numpyro.plate("data", len(x)):
+            numpyro.sample("x", register("net", net)(context), obs=x)
+
+    run = fit(
+        model,
+        None,
+        x,
+        loss=loss,
+        optim=optax.adam(rate),
+        num_steps=steps,
+        batch_size=batch,
+        drop_last=True,
+        lr_schedule=cosine(steps),
+        average=0.999,
+        seed=seed,
+        progress=False,
+    )
+    return substitute(lambda: register("net", net), data=run.params)()
 
 
-def log_density(x: np.ndarray) -> np.ndarray:
-    """log p(x) of the truth."""
-    squares = ((x[:, None] - CENTERS) ** 2).sum(-1) / SCALE**2
-    return logsumexp(-squares / 2, axis=1) - np.log(8 * 2 * np.pi * SCALE**2)
+def run_one(data: str, seed: int) -> dict[str, Any]:
+    """Train and score one density."""
+    steps, hidden = DATA[data]
+    x, test = TOYS[data](100_000, seed + 1), TOYS[data](2_000, seed + 2)
+    net = Diffusion(
+        2,
+        hidden=hidden,
+        predict="velocity",
+        schedule=VP(1000),
+        data_variance=float(x.var()),
+        key=jax.random.key(seed),
+    )
+    start, wall = time.process_time(), time.perf_counter()
+    net = trained(net, x, DenoisingError("x"), steps, 512, 2e-3, seed)
+    minutes = (time.process_time() - start) / 60, (time.perf_counter() - wall) / 60
+    p, true = net(), TRUE[data](test.astype(float))
+    scores = {
+        num: np.asarray(jax.jit(lambda x, num=num: p.estimate_log_prob(x, num_steps=num)[0])(test))
+        for num in (20, 40)
+    }
+    bounds = jax.jit(lambda key: p.bound(jnp.asarray(test), num_times=20, key=key))
+    bound = np.mean([float(bounds(jax.random.key(i)).mean()) for i in range(10)])
+    gap, entropy = true - scores[40], negative_entropy(data)
+    found = {
+        "data": data,
+        "seed": seed,
+        "log_likelihood": entropy - float(gap.mean()),
+        "true": entropy,
+        "below_true": float(gap.mean()),
+        "standard_error": float(gap.std() / len(gap) ** 0.5),
+        "below_true_20_steps": float((true - scores[20]).mean()),
+        "bound": entropy - float(true.mean() - bound),
+    }
+    for name, how in (("ancestral", {}), ("ddim", {"method": "ddim", "num_steps": 20})):
+        draws = np.asarray(p.sample(jax.random.key(1), (2_000,), **how), dtype=float)
+        if data == "checkerboard":
+            inside = (np.abs(draws) <= 4).all(-1) & (np.floor(draws / 2).sum(-1) % 2 == 0)
+            found[name] = f"{1 - inside.mean():.3f} outside"
+        else:
+            found[name] = float(TRUE[data](draws).mean() - true.mean())
+    hardware = f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    return {
+        **found,
+        "minutes_of_processor": minutes[0],
+        "minutes": minutes[1],
+        "hardware": hardware,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--objective", default="simple", help="a weight, or elbo")
-    parser.add_argument("--predict", default="velocity")
-    parser.add_argument("--steps", type=int, default=20000)
-    parser.add_argument("--levels", type=int, default=100)
-    given = parser.parse_args()
-    rng = np.random.default_rng(0)
-    x, held_out = jnp.asarray(draw(rng, 4000)), draw(rng, 1000)
-    net = Diffusion(
-        2,
-        hidden=(128, 128, 128),
-        predict=given.predict,
-        schedule=VP(given.levels),
-        key=jax.random.key(0),
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    optim = optax.adam(optax.cosine_decay_schedule(2e-3, given.steps))
-    params, static = eqx.partition(net, eqx.is_inexact_array)
-    state = optim.init(params)
-
-    def loss(params, batch, key):
-        p = eqx.combine(params, static)()
-        if given.objective == "elbo":
-            return -p.bound(batch, key=key).mean()
-        return p.denoising(batch, weight=given.objective, key=key).mean()
-
-    @jax.jit
-    def tenth(params, state, key):
-        def step(carry, key):
-            params, state = carry
-            keys = jax.random.split(key)
-            batch = x[jax.random.randint(keys[0], (BATCH,), 0, len(x))]
-            value, slope = jax.value_and_grad(loss)(params, batch, keys[1])
-            change, state = optim.update(slope, state)
-            return (optax.apply_updates(params, change), state), value
-
-        return jax.lax.scan(step, (params, state), jax.random.split(key, given.steps // 10))
-
-    start = time.process_time()
-    for index in range(10):
-        (params, state), values = tenth(params, state, jax.random.key(index))
-        seconds = time.process_time() - start
-        print(f"{index + 1:3d} tenths: {float(values.mean()):.4f}, {seconds:.0f} CPU s", flush=True)
-    p = eqx.combine(params, static)()
-    keys = jax.random.split(jax.random.key(1), 20)
-    bound = np.mean([float(p.bound(held_out, key=key).mean()) for key in keys])
-    flow = float(jax.jit(p.log_prob)(held_out).mean())
-    print(f"truth {log_density(held_out).mean():.3f}, flow {flow:.3f}, bound {bound:.3f}")
-    for method, num in (("ancestral", given.levels), ("ddim", 20), ("ddim", 10), ("ode", 10)):
-        draws = np.asarray(p.sample(keys[0], (1000,), method=method, num_steps=num))
-        print(f"{method} {num}: {log_density(draws).mean():.3f}")
+    parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    HERE.mkdir(parents=True, exist_ok=True)
+    for data in arguments.data:
+        path = HERE / f"{data}-{arguments.seed}.json"
+        if not path.exists():
+            write_json(path, run_one(data, arguments.seed))
+    results = [json.loads(path.read_text()) for data in DATA for path in HERE.glob(f"{data}-*")]
+    text = format_table([{k: v for k, v in r.items() if k != "hardware"} for r in results])
+    print(text)
+    protocol = (__doc__ or "").split("Protocol: ")[1].split("Each run")[0].strip()
+    head = ["# Diffusions as densities", "", protocol, ""]
+    head += [f"Nats; {results[0]['hardware']}, one thread, other work running beside.", ""]
+    (HERE.parent / "diffusion.md").write_text("\n".join([*head, "```", text, "```", ""]))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ import numpy as np
 from dgm_core.arguments import (
     check_callable,
     check_choice,
+    check_count,
     check_instance,
     check_number,
+    refuse,
     shown,
 )
 from dgm_core.contexts import Labels, parts_of
@@ -298,3 +300,34 @@ def check_chain(diffusion: Any) -> None:
             f"{diffusion} decodes levels, not by a normal distribution: its chain is that of "
             "DenoisingELBO alone; build it with num_levels=None for ordinary sites."
         )
+
+
+def check_is_teacher(teacher: Any) -> Any:
+    """A diffusion; a ValueError for anything else."""
+    if not all(hasattr(teacher, name) for name in ("noise", "steps", "own_schedule", "guided")):
+        refuse("teacher", "a Diffusion, whose steps are distilled", teacher)
+    return teacher
+
+
+def check_teacher(student: Any, teacher: Any, num_steps: Any) -> int:
+    """The steps of a student; a ValueError unless the teacher makes twice as many in the same
+    diffusion."""
+    check_is_teacher(teacher)
+    if teacher is student:
+        raise ValueError(
+            f"The teacher of {student} is the student itself, which would change with it: give the "
+            "student a copy, copy.deepcopy(teacher)."
+        )
+    for name in ("schedule", "event_shape", "context_shape", "num_levels"):
+        own, its = (
+            getattr(x, "own_schedule" if name == "schedule" else name) for x in (student, teacher)
+        )
+        if own is None and name == "schedule":
+            raise ValueError(
+                f"Distillation needs a fixed schedule such as VP(1000), got {student}, whose "
+                "schedule is learned."
+            )
+        if own != its:
+            raise ValueError(f"The teacher must have the {name} of the student, {own}, got {its}.")
+    levels = student.schedule.num_steps
+    return check_count("num_steps", num_steps, 1, None if levels is None else levels // 2)

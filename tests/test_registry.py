@@ -65,6 +65,7 @@ ELSEWHERE = {
     "Energy": ("energies/test_twins.py", "its density is known up to a constant"),
     "DenoisingELBO": ("diffusion/test_terms.py", "needs a diffusion"),
     "DenoisingError": ("diffusion/test_terms.py", "needs a diffusion"),
+    "ProgressiveDistillation": ("diffusion/test_distilling.py", "needs a diffusion"),
     "Diffusion": ("diffusion/test_twins.py", "its density is a solution: few steps, many settings"),
     "ExternalFlow": ("flows/test_external.py", "an adapter of one library each"),
     "ImageToImage": ("images/test_models.py", "is given images, which are a site"),

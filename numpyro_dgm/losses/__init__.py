@@ -38,7 +38,11 @@ from numpyro_dgm.losses.samples.kernels import IMQ, RBF, Kernel, RationalQuadrat
 from numpyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWasserstein
 from numpyro_dgm.losses.samples.unpaired import Cycle, Identity
 from numpyro_dgm.losses.scores.contrastive_divergence import ContrastiveDivergence, Persistent
-from numpyro_dgm.losses.scores.denoising import DenoisingELBO, DenoisingError
+from numpyro_dgm.losses.scores.denoising import (
+    DenoisingELBO,
+    DenoisingError,
+    ProgressiveDistillation,
+)
 from numpyro_dgm.losses.scores.flow_matching import FlowMatching
 from numpyro_dgm.losses.scores.noise_contrastive import NoiseContrastive
 from numpyro_dgm.losses.scores.score_matching import DenoisingScoreMatching, ScoreMatching
@@ -92,6 +96,7 @@ __all__ = [
     "Objective",
     "Persistent",
     "PowerLoss",
+    "ProgressiveDistillation",
     "ProjectionCritic",
     "RatioELBO",
     "RationalQuadratic",

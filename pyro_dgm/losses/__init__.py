@@ -38,7 +38,7 @@ from pyro_dgm.losses.samples.kernels import IMQ, RBF, Kernel, RationalQuadratic
 from pyro_dgm.losses.samples.terms import MMD, EnergyScore, PowerLoss, SlicedWasserstein
 from pyro_dgm.losses.samples.unpaired import Cycle, Identity
 from pyro_dgm.losses.scores.contrastive_divergence import ContrastiveDivergence, Persistent
-from pyro_dgm.losses.scores.denoising import DenoisingELBO, DenoisingError
+from pyro_dgm.losses.scores.denoising import DenoisingELBO, DenoisingError, ProgressiveDistillation
 from pyro_dgm.losses.scores.flow_matching import FlowMatching
 from pyro_dgm.losses.scores.noise_contrastive import NoiseContrastive
 from pyro_dgm.losses.scores.score_matching import DenoisingScoreMatching, ScoreMatching
@@ -92,6 +92,7 @@ __all__ = [
     "Objective",
     "Persistent",
     "PowerLoss",
+    "ProgressiveDistillation",
     "ProjectionCritic",
     "RatioELBO",
     "RationalQuadratic",

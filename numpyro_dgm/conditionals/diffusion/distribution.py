@@ -18,6 +18,7 @@ from dgm_core.diffusion_steps import (
     check_event,
     check_known,
     check_sampling,
+    check_teacher,
     exact_trace,
     no_density,
 )
@@ -27,6 +28,7 @@ from numpyro_dgm.conditionals.diffusion.bound import (
     continuous_bound,
     weighted_error,
 )
+from numpyro_dgm.conditionals.diffusion.distilling import distillation_error
 from numpyro_dgm.conditionals.diffusion.samplers import drawn
 from numpyro_dgm.conditionals.diffusion.schedules import marginal
 from numpyro_dgm.conditionals.implicit import NoDensityError
@@ -250,6 +252,35 @@ class DiffusionDistribution(Distribution):
         key, own = jax.random.split(key)
         context = net.dropped(spread(self.context, net.context_shape, batch), own)
         return weighted_error(net, x, context, weight, num_times, key=key).reshape(batch)
+
+    def distillation(
+        self,
+        value: Array,
+        *,
+        teacher: Any,
+        num_steps: int,
+        weight: str = "velocity",
+        num_times: int = 1,
+        key: Array,
+    ) -> Array:
+        """The weighted squared error of the network beside two steps of a teacher, per entry:
+        (*batch, *event) -> (*batch,). What `ProgressiveDistillation` makes small.
+
+        Args:
+            value: data.
+            teacher: another Diffusion with the same schedule and shapes.
+            num_steps: of this one's chain; the teacher's has twice as many.
+            weight, num_times: as for `denoising`, times of its chain.
+        """
+        self._check_guidance()
+        check_choice("weight", weight, WEIGHTS)
+        num_times = check_count("num_times", num_times)
+        net, (x, batch) = self.network, self._inside(value)
+        num_steps = check_teacher(net, teacher, num_steps)
+        key, own = jax.random.split(key)
+        context = net.dropped(spread(self.context, net.context_shape, batch), own)
+        found = distillation_error(net, teacher, x, context, num_steps, weight, num_times, key=key)
+        return found.reshape(batch)
 
     def objective(self, value: Array, *, key: Array) -> Array:
         """What `Objective` makes small: minus the bound, at one time for each datum."""

@@ -16,6 +16,7 @@ from dgm_core.diffusion_steps import (
     check_event,
     check_known,
     check_sampling,
+    check_teacher,
     exact_trace,
     no_density,
 )
@@ -25,6 +26,7 @@ from pyro_dgm.conditionals.diffusion.bound import (
     continuous_bound,
     weighted_error,
 )
+from pyro_dgm.conditionals.diffusion.distilling import distillation_error
 from pyro_dgm.conditionals.diffusion.samplers import drawn
 from pyro_dgm.conditionals.diffusion.schedules import marginal
 from pyro_dgm.conditionals.implicit import NoDensityError
@@ -241,6 +243,33 @@ class DiffusionDistribution(TorchDistribution):
         net, (x, batch) = self.network, self._inside(value)
         context = net.dropped(spread(self.context, net.context_shape, batch))
         return weighted_error(net, x, context, weight, num_times).reshape(batch)
+
+    def distillation(
+        self,
+        value: Tensor,
+        *,
+        teacher: Any,
+        num_steps: int,
+        weight: str = "velocity",
+        num_times: int = 1,
+    ) -> Tensor:
+        """The weighted squared error of the network beside two steps of a teacher, per entry:
+        (*batch, *event) -> (*batch,). What `ProgressiveDistillation` makes small.
+
+        Args:
+            value: data.
+            teacher: another Diffusion with the same schedule and shapes.
+            num_steps: of this one's chain; the teacher's has twice as many.
+            weight, num_times: as for `denoising`, times of its chain.
+        """
+        self._check_guidance()
+        check_choice("weight", weight, WEIGHTS)
+        num_times = check_count("num_times", num_times)
+        net, (x, batch) = self.network, self._inside(value)
+        num_steps = check_teacher(net, teacher, num_steps)
+        context = net.dropped(spread(self.context, net.context_shape, batch))
+        found = distillation_error(net, teacher, x, context, num_steps, weight, num_times)
+        return found.reshape(batch)
 
     def objective(self, value: Tensor) -> Tensor:
         """What `Objective` makes small: minus the bound, at one time for each datum."""

@@ -1,16 +1,20 @@
-"""Terms of diffusions: the bound on the likelihood at single times, and weighted errors."""
+"""Terms of diffusions: the bound on the likelihood at single times, weighted errors, and the
+distillation of many steps into few.
+"""
+
+from typing import Any
 
 from torch import Tensor
 
 from dgm_core.arguments import check_choice, check_count, check_names
-from dgm_core.diffusion_steps import WEIGHTS
+from dgm_core.diffusion_steps import WEIGHTS, check_is_teacher
 from dgm_core.terms import Asked, check_sites, sites_written, written
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.base import Weight
 from pyro_dgm.losses.bounds.elbo import ELBO
 from pyro_dgm.losses.objectives import Objective
 
-__all__ = ["DenoisingELBO", "DenoisingError"]
+__all__ = ["DenoisingELBO", "DenoisingError", "ProgressiveDistillation"]
 
 
 class DenoisingELBO(ELBO):
@@ -138,3 +142,80 @@ class DenoisingError(Objective):
 
     def __repr__(self) -> str:
         return written(self, repr(self.site), weight="simple", num_times=1)
+
+
+class ProgressiveDistillation(Objective):
+    """The error of a diffusion that shall draw in N steps of DDIM what its teacher draws in 2 N:
+
+    E w(t) |eps^(x_t) - eps~|^2 / D  at t uniform among its N levels, where one step from x_t with
+    the noise eps~ ends where two steps of the teacher do.
+
+    The student begins as a copy of the teacher; in the next round it is the teacher of one with
+    half the steps. Draw with `sample(method="ddim", num_steps=N)`. Since few steps begin where
+    hardly anything is left of a datum, let networks predict "velocity" or "data", not "noise". A
+    student is no longer a model of scores: its bound and density say nothing.
+
+    Args:
+        site: of the student, a Diffusion.
+        teacher: a Diffusion with the same schedule, shapes and levels, which stays as it is; given
+            the student's context.
+        num_steps: N; 2 N at most T of the schedule.
+        weight: as in `DenoisingError`; "velocity" is 1 + SNR of the squared error of the datum.
+        num_times: for each datum.
+
+    Logged:
+        "ProgressiveDistillation(<site>, <N>)".
+
+    Cost:
+        one run of guide and model, with 3 num_times calls of the network, two without gradient.
+
+    Raises:
+        ValueError: for a teacher that is no such diffusion or the student itself, a learned
+            schedule, too many steps, and a site that no diffusion is at.
+
+    References:
+        Salimans & Ho (2022), Progressive Distillation for Fast Sampling of Diffusion Models,
+        arXiv:2202.00512.
+
+    Example:
+        >>> from pyro_dgm.conditionals import Diffusion
+        >>> teacher = Diffusion(2, hidden=(8,))
+        >>> ProgressiveDistillation("x", teacher, num_steps=8).name
+        'ProgressiveDistillation(x, 8)'
+    """
+
+    def __init__(
+        self,
+        site: str,
+        teacher: Any,
+        *,
+        num_steps: int,
+        weight: str = "velocity",
+        num_times: int = 1,
+    ) -> None:
+        super().__init__(site)
+        self.teacher = check_is_teacher(teacher)
+        self.num_steps = check_count("num_steps", num_steps)
+        self.weight = check_choice("weight", weight, WEIGHTS)
+        self.num_times = check_count("num_times", num_times)
+        options = {
+            "teacher": teacher,
+            "num_steps": self.num_steps,
+            "weight": self.weight,
+            "num_times": self.num_times,
+        }
+        self.objectives = (Asked(self.site, "distillation", tuple(options.items())),)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The class, the site and the steps."""
+        return f"ProgressiveDistillation({self.site}, {self.num_steps})"
+
+    def __repr__(self) -> str:
+        steps = f"num_steps={self.num_steps}"
+        return written(
+            self,
+            *(repr(self.site), repr(self.teacher), steps),
+            weight="velocity",
+            num_times=1,
+        )

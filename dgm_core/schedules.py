@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dgm_core.arguments import check_number, refuse, shown
+from dgm_core.arguments import check_count, check_number, refuse, shown
 
 
 class Schedule:
@@ -168,6 +168,24 @@ def cyclical(period: float, ratio: float = 0.5, start: float = 0.0, end: float =
     check_number("ratio", ratio, above=0, most=1)
     ends = check_number("start", start), check_number("end", end)
     return Schedule((0, ratio * period), ends, period=period)
+
+
+def growing(num_stages: int, hold: float, fade: float) -> Schedule:
+    """The level of a network that grows: `hold` steps at 0, then for each stage `fade` steps of
+    fading in and `hold` steps at its number.
+
+    References:
+        Karras et al. (2018), arXiv:1710.10196, appendix A.1.
+
+    Example:
+        >>> [growing(2, 100, 50)(step) for step in (100, 125, 150, 250, 1000)]
+        [0.0, 0.5, 1.0, 1.0, 2.0]
+    """
+    check_count("num_stages", num_stages)
+    check_number("hold", hold, above=0), check_number("fade", fade, above=0)
+    starts = [stage * (hold + fade) + hold for stage in range(num_stages)]
+    steps = [step for start in starts for step in (start, start + fade)]
+    return Schedule(steps, [stage for k in range(num_stages) for stage in (k, k + 1)])
 
 
 def value_of(weight: float | Callable[[Any], Any] | Any, step: Any) -> Any:

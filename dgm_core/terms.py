@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "no_objective",
     "not_observed",
     "sites_written",
+    "unregistered",
     "written",
 ]
 
@@ -219,3 +220,13 @@ def sites_written(sites: tuple[str, ...]) -> str:
         ("'z'", "('x', 'z')")
     """
     return repr(sites[0]) if len(sites) == 1 else repr(sites)
+
+
+def unregistered(name: str, known: Collection[str]) -> str:
+    """What to say of a network that a term asks for.
+
+    Example:
+        >>> unregistered("decoder", ["prior", "generator"])
+        "No network is registered as 'decoder': model and guide register ['generator', 'prior']."
+    """
+    return f"No network is registered as '{name}': model and guide register {sorted(known)}."

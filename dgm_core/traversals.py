@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from dgm_core.arguments import check_choice, check_count, check_number, refuse
 __all__ = [
     "PATHS",
     "check_dims",
+    "check_given",
     "check_moved",
     "check_pairs",
+    "check_shape_of",
     "grid",
     "line",
     "out_of_support",
@@ -57,6 +59,29 @@ def check_dims(dims: Any, num_entries: int) -> tuple[int, ...]:
     if not good or not all(0 <= x < num_entries for x in found):
         refuse("dims", f"numbers of entries from 0 to {num_entries - 1}, or None for all", dims)
     return tuple(map(int, found))
+
+
+def check_given(given: Any, sites: Collection[str]) -> Mapping[str, Any]:
+    """Values by site; ValueError for sites that the model has not.
+
+    Example:
+        >>> check_given({"z": 0.5}, ["z", "x"])
+        {'z': 0.5}
+    """
+    if not isinstance(given, Mapping):
+        refuse("given", "a mapping from sites to values", given)
+    if unknown := [name for name in given if name not in sites]:
+        raise ValueError(f"given names {unknown}, the model has the sites {sorted(sites)}.")
+    return given
+
+
+def check_shape_of(name: str, found: Sequence[int], drawn: Sequence[int]) -> None:
+    """Raises ValueError unless a given value has the shape of a draw."""
+    if tuple(found) != tuple(drawn):
+        raise ValueError(
+            f"given['{name}'] must have the shape of a draw, {tuple(drawn)}, got {tuple(found)}: "
+            "pass as many as the model draws (size=...)."
+        )
 
 
 def check_moved(site: Any, names: Sequence[str], leading: Mapping[str, bool]) -> str:

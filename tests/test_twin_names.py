@@ -42,9 +42,9 @@ ENGINE |= {
     )
     for name in DISTRIBUTION
 }
-KEEPERS = ("BatchNorm", "ConditionalBatchNorm", "SpectralNorm", "VectorQuantizer")
+KEEPERS = ("BatchNorm", "ConditionalBatchNorm", "Growth", "SpectralNorm", "VectorQuantizer")
 ENGINE |= {f"{keeper}.initial_state" for keeper in KEEPERS}  # JAX asks
-ENGINE |= {"SpectralNorm.u"}  # a buffer in torch
+ENGINE |= {"SpectralNorm.u", "Growth.count"}  # buffers in torch
 ENGINE |= {"Joints.key"}  # where a term's own draws come from in JAX
 # Made by the library from the traces of its backend, never by a user: only their methods must
 # agree.

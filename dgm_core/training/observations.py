@@ -36,6 +36,8 @@ def complain(
             "binarize the data (transform=binarize) or use a likelihood on [0, 1] such as "
             "ContinuousBernoulli"
         )
+    elif family == "ImplicitDistribution":
+        advice = "scale the data as the generator's draws are, images of bytes by x / 255"
     elif family in OPEN:
         advice = (
             "dequantize the data (dgm_core.data.dequantize), move them inside, as in 0.001 + "

@@ -51,17 +51,17 @@ def calling(
 
     Args:
         run: what `fit` returns, or any object with .model and .guide.
-        data: in any of the forms of `fit`; more, further arguments by name.
-        rows, vectorize, enumerated: see `log_weights`;  settle, whether to find out which rows
-            these are.
+        data: in any form of `fit`; more, further arguments by name;  settle, whether to find out
+            which rows these are;  rows, vectorize, enumerated: see `log_weights`.
     """
     check_run(run)
     key = jax.random.key(check_seed("seed", seed))
     with in_force(run) as params, evaluation_mode(run.model, run.guide):
         form, entries = Form.of(data[0] if len(data) == 1 else data)
-        arrays = {label: _array(x, label) for label, x in form.labeled(entries).items()}
+        arrays = {label: array_of(x, label) for label, x in form.labeled(entries).items()}
         args, kwargs = form.call(tuple(arrays.values()))
-        call = Call(run, args, {**kwargs, **(more or {})}, vectorize, params, key)
+        kwargs |= {name: array_of(x, name) for name, x in (more or {}).items()}
+        call = Call(run, args, kwargs, vectorize, params, key)
         call.enumerated = enumerated
         check_accepts("model", run.model, call.args, call.kwargs)
         with missing_named(arrays):
@@ -392,7 +392,7 @@ def _is_array(x: Any) -> bool:
     return isinstance(x, Array | np.ndarray)
 
 
-def _array(entry: Any, label: str) -> Any:
+def array_of(entry: Any, label: str) -> Any:
     """An array, a table or a list of numbers as an array; what is none of these stays."""
     is_data = hasattr(entry, "__array__") or isinstance(entry, list | str)
     if isinstance(entry, Array) or not is_data:

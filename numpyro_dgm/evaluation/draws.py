@@ -1,5 +1,6 @@
 """Draws and means: latents from the guide, reconstructions, and the model run forward."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from dgm_core.enumeration import check_names
 from dgm_core.evaluation import check_no_nan, unknown_mean
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import Call, as_numpy, calling, kept_sites
+from numpyro_dgm.evaluation.given import given_values
 from numpyro_dgm.joints import InferenceJoint
 from numpyro_dgm.joints.points import is_point
 from numpyro_dgm.joints.structure import kind_of, random_sites
@@ -108,7 +110,12 @@ def reconstruct(run: Any, *data: Any, rows: Any = None, seed: int = 0) -> dict[s
 
 @one_at_a_time
 def generate(
-    run: Any, *args: Any, means: bool = False, seed: int = 0, **kwargs: Any
+    run: Any,
+    *args: Any,
+    means: bool = False,
+    given: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    **kwargs: Any,
 ) -> dict[str, np.ndarray]:
     """Run the model forward: every sample site is drawn, observed ones as well; with `means`, each
     site's mean given the draws before it, where it has one.
@@ -118,13 +125,18 @@ def generate(
     Args:
         run: as `log_weights` takes it.
         args, kwargs: what the model takes, e.g. `size=64` for a VAE, or data, of which only the
-            plate
-            sizes count.
+            plate sizes count: what is observed is drawn anew.
         means: the means instead.
+        given: of sites that are not drawn, {name: value}, each of the shape of a draw: codes along
+            a line or moved by `truncated`, labels.
         seed: of the draws.
 
     Returns:
         {site: (...)} as the model draws it, deterministic sites included.
+
+    Raises:
+        ValueError: for given values of sites that the model has not, of other shapes than their
+            draws, and outside their support.
 
     Example:
         >>> from numpyro_dgm import VAE
@@ -134,10 +146,12 @@ def generate(
     """
     means = check_flag("means", means)
     with calling(run, args, seed=seed, more=kwargs, settle=False) as call:
-        sites = kept_sites(call.forward())
+        values = given_values(call, given)
+        sites = kept_sites(call.forward(values))
         found = {}
         for name, site in sites.items():
-            mean = mean_of(site["fn"]) if means and kind_of(site) != "deterministic" else None
+            drawn = kind_of(site) != "deterministic" and name not in values
+            mean = mean_of(site["fn"]) if means and drawn else None
             found[name] = as_numpy(site["value"]) if mean is None else mean
     return found
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from dgm_core.modalities import conditioned
+from dgm_core.terms import unregistered
 from numpyro_dgm.joints.bounded import Bounded
 from numpyro_dgm.joints.handlers import GivenDraws, Normalizing, StatedBy
 from numpyro_dgm.joints.structure import Trace, random_sites
@@ -39,6 +40,17 @@ class Conditioned:
             args, kwargs = conditioned(self.guide, names, self.args, self.kwargs)
             self._others[names] = self._alike(args, kwargs, ", ".join(names))
         return self._others[names] if names else self
+
+    def network(self, name: str) -> Any:
+        """A network that model or guide registers, with its weights in this step.
+
+        Raises:
+            ValueError: for a name that neither registers.
+        """
+        if f"{name}$params" not in self.params:
+            known = [key.removesuffix("$params") for key in self.params if "$params" in key]
+            raise ValueError(unregistered(name, known))
+        return self.params[f"{name}$params"]
 
     def alone(self) -> tuple[Trace, Trace]:
         """The traces of the model and of the guide in one run of a single particle, the same for

@@ -167,7 +167,8 @@ class Joints(Conditioned):
         """The values of some sites in both joints, "real" and "fake": (num, *event) for one site;
         several are flattened, side by side: (num, entries).
 
-        Values of a Categorical are one-hot vectors, (num, *event, num_classes).
+        Values of a Categorical are one-hot vectors, (num, *event, num_classes); integers, as of
+        images with values 0 and 1, are seen as real numbers.
 
         Raises:
             ValueError: for a site that the model has not, or one whose distribution is learned but
@@ -193,10 +194,8 @@ class Joints(Conditioned):
                 raise ValueError(no_gradient_message(name, type(base_of(fn)).__name__, "model"))
         fake = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
         fns = [nodes[name]["fn"] for name in sites]
-        return (
-            side_by_side(list(map(with_vectors, real, fns))),
-            side_by_side(list(map(with_vectors, fake, fns))),
-        )
+        data, drawn = (side_by_side(list(map(with_vectors, x, fns))) for x in (real, fake))
+        return data if jnp.issubdtype(data.dtype, jnp.floating) else data.astype(drawn.dtype), drawn
 
     def prior(self, names: tuple[str, ...]) -> dict[str, Array]:
         """Draws of latent sites by the model alone, as many as the guide's, shaped as

@@ -9,6 +9,7 @@ from numpyro_dgm.losses.adversarial.fgan import DensityRatio, FDivergence, Jense
 from numpyro_dgm.losses.adversarial.hinge import Hinge
 from numpyro_dgm.losses.adversarial.message_passing import cliques, message_passing
 from numpyro_dgm.losses.adversarial.mutual_information import MutualInformation
+from numpyro_dgm.losses.adversarial.progressive_critics import ProgressiveCritic
 from numpyro_dgm.losses.adversarial.ratio import RatioELBO
 from numpyro_dgm.losses.adversarial.regularizers import R1, R2, GradientPenalty, NoiseRegularizer
 from numpyro_dgm.losses.adversarial.residual_critics import ResidualCritic
@@ -25,6 +26,7 @@ from numpyro_dgm.losses.bounds.wake_sleep import WakeSleep
 from numpyro_dgm.losses.bounds.weighted import JVI, Renyi, TailAdaptive
 from numpyro_dgm.losses.constraints import KL, Constraint, Multiplier
 from numpyro_dgm.losses.objectives import Commitment, Objective
+from numpyro_dgm.losses.orthogonal import OrthogonalPenalty
 from numpyro_dgm.losses.recipes import (
     aae,
     factor_vae,
@@ -94,8 +96,10 @@ __all__ = [
     "NoiseContrastive",
     "NoiseRegularizer",
     "Objective",
+    "OrthogonalPenalty",
     "Persistent",
     "PowerLoss",
+    "ProgressiveCritic",
     "ProgressiveDistillation",
     "ProjectionCritic",
     "RatioELBO",

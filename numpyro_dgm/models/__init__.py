@@ -10,6 +10,7 @@ from numpyro_dgm.models.gan.dcgan import DCGAN
 from numpyro_dgm.models.gan.flow_gan import FlowGAN
 from numpyro_dgm.models.gan.gan import GAN
 from numpyro_dgm.models.gan.infogan import InfoGAN
+from numpyro_dgm.models.gan.progressive_gan import ProgressiveGAN
 from numpyro_dgm.models.gan.sngan import SAGAN, SNGAN
 from numpyro_dgm.models.image.image_to_image import ImageToImage
 from numpyro_dgm.models.image.masked_autoencoder import MaskedAutoencoder
@@ -75,4 +76,5 @@ __all__ = [
     "LadderVAE",
     "MaskedAutoencoder",
     "MoPoE",
+    "ProgressiveGAN",
 ]

@@ -4,8 +4,10 @@ from dataclasses import fields
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import Array
+from numpyro.distributions import constraints
 
 from dgm_core.arguments import check_count, check_image_shape, check_instance, refuse, shown
 from dgm_core.contexts import ContextShape, check_context, check_context_shape, shown_shape
@@ -136,16 +138,24 @@ def paired(y: Any, context_shape: tuple[Any, ...], x: Array | None, shape: tuple
     return y
 
 
-def given(x: Array, event_dim: int) -> ImplicitDistribution:
+def given(
+    x: Array, event_dim: int, entries: constraints.Constraint = constraints.real
+) -> ImplicitDistribution:
     """The distribution of a generator's output x (*batch, *event) given all that it was computed
     from: there is one draw, and no density.
     """
     split = x.ndim - event_dim
+    shapes = x.shape[:split], x.shape[split:]
     return ImplicitDistribution(
-        lambda shape, key: jnp.broadcast_to(x, (*shape, *x.shape[split:])),
-        x.shape[:split],
-        x.shape[split:],
+        lambda shape, key: jnp.broadcast_to(x, (*shape, *x.shape[split:])), *shapes, entries=entries
     )
+
+
+def given_image(logits: Array) -> ImplicitDistribution:
+    """The same of images with values in [0, 1], the sigmoid of what a generator gives (*batch,
+    channels, height, width).
+    """
+    return given(jax.nn.sigmoid(logits), 3, constraints.unit_interval)
 
 
 def outline(model: eqx.Module) -> str:

@@ -37,6 +37,7 @@ class ImplicitDistribution(TorchDistribution):
             (*batch, *event).
         batch_shape: the shape of a batch of values.
         event_shape: .
+        entries: the constraint that each entry of a draw keeps (default all real numbers).
 
     Raises:
         NoDensityError: when it is asked for log_prob.
@@ -51,19 +52,25 @@ class ImplicitDistribution(TorchDistribution):
     has_rsample = True
 
     def __init__(
-        self, sampler: Callable, batch_shape: tuple[int, ...], event_shape: tuple[int, ...]
+        self,
+        sampler: Callable,
+        batch_shape: tuple[int, ...],
+        event_shape: tuple[int, ...],
+        *,
+        entries: constraints.Constraint = constraints.real,
     ) -> None:
-        self.sampler = sampler
-        super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
+        self.sampler, self.entries = sampler, entries
+        super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=True)
 
     @property
     def support(self) -> constraints.Constraint:
-        """All real arrays."""
-        return constraints.independent(constraints.real, len(self.event_shape))
+        """Arrays whose entries keep the constraint."""
+        return constraints.independent(self.entries, len(self.event_shape))
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> "ImplicitDistribution":
         """The same distribution with a larger batch shape."""
-        return ImplicitDistribution(self.sampler, tuple(batch_shape), tuple(self.event_shape))
+        shapes = tuple(batch_shape), tuple(self.event_shape)
+        return ImplicitDistribution(self.sampler, *shapes, entries=self.entries)
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws (*sample_shape, *batch, *event), through which gradients pass."""

@@ -70,10 +70,11 @@ def calling(
     ):
         torch.manual_seed(seed)
         form, entries = Form.of(data[0] if len(data) == 1 else data)
-        like = _weight_like(run)
-        tensors = {label: _tensor(x, label, like) for label, x in form.labeled(entries).items()}
+        like = weight_like(run)
+        tensors = {label: tensor_of(x, label, like) for label, x in form.labeled(entries).items()}
         args, kwargs = form.call(tuple(tensors.values()))
-        call = Call(run, args, {**kwargs, **(more or {})}, vectorize, like.device)
+        further = {name: tensor_of(x, name, like) for name, x in (more or {}).items()}
+        call = Call(run, args, {**kwargs, **further}, vectorize, like.device)
         call.enumerated = enumerated
         check_accepts("model", run.model, call.args, call.kwargs)
         with missing_named(tensors, as_numpy):
@@ -358,7 +359,7 @@ def as_numpy(x: Any) -> np.ndarray:
     return x.numpy(force=True) if isinstance(x, Tensor) else np.asarray(x)
 
 
-def _weight_like(run: Any) -> Tensor:
+def weight_like(run: Any) -> Tensor:
     """A real weight of the run, whose device and precision its data take."""
     networks = getattr(run, "networks", ()) or owners(run.model, run.guide)
     weights = [p for module in networks for p in module.parameters()]
@@ -367,7 +368,7 @@ def _weight_like(run: Any) -> Tensor:
     return next((weight for weight in weights if weight.is_floating_point()), torch.zeros(()))
 
 
-def _tensor(entry: Any, label: str, like: Tensor) -> Any:
+def tensor_of(entry: Any, label: str, like: Tensor) -> Any:
     """An array, a table or a list of numbers as a tensor; what is none of these stays."""
     if isinstance(entry, Tensor):
         x = entry.detach()

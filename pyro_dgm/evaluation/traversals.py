@@ -18,11 +18,11 @@ from dgm_core.traversals import (
     check_pairs,
     grid,
     line,
-    out_of_support,
     steps_of,
 )
 from pyro_dgm.evaluation.calls import Call, as_numpy, calling
 from pyro_dgm.evaluation.draws import latents, mean_of
+from pyro_dgm.evaluation.given import check_inside
 from pyro_dgm.joints.structure import kind_of, random_sites
 
 __all__ = ["interpolate", "traverse"]
@@ -188,11 +188,6 @@ def differs(fn: Any, value: Tensor, num_data: int, num_codes: int) -> bool:
         return False
     by_code = log_prob.reshape(num_data, num_codes, -1)
     return not same_densities(by_code, np.broadcast_to(by_code[:, :1], by_code.shape))
-
-
-def check_inside(name: str, fn: Any, value: Tensor) -> None:
-    if not bool(fn.support.check(value).all()):
-        raise ValueError(out_of_support(name, fn.support))
 
 
 def _known(name: str, fn: Any) -> np.ndarray:

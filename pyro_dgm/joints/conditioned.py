@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from dgm_core.modalities import conditioned
+from dgm_core.terms import unregistered
 from pyro_dgm.joints.bounded import Bounded
 from pyro_dgm.joints.handlers import StatedBy
 from pyro_dgm.joints.structure import Trace, random_sites, trace_of
@@ -22,7 +23,10 @@ class Conditioned:
     log_z: Mapping[str, Any] = {}  # what finds the constants of unnormalized sites
     num_particles: int
     inference: Any
+    generative: Any
     traces: Any
+    _inference: dict[Any, Any]  # the joints that have run
+    _forward: list[Trace]
     _toward: Any = None  # joints whose guide stands in for the prior
     _bounded: Mapping[str, Any] = {}
 
@@ -38,6 +42,20 @@ class Conditioned:
             args, kwargs = conditioned(self.guide, names, self.args, self.kwargs)
             self._others[names] = self._alike(args, kwargs, ", ".join(names))
         return self._others[names] if names else self
+
+    def network(self, name: str) -> Any:
+        """A network that model or guide registers, with its weights in this step.
+
+        Raises:
+            ValueError: for a name that neither registers.
+        """
+        joints = self._inference.values()
+        runs = [*self._forward, *(trace for joint in joints for run in joint.runs for trace in run)]
+        for traces in (lambda: runs or [self.generative()], self.traces):
+            found = {key: net for trace in traces() for key, net in trace.networks.items()}
+            if name in found:
+                return found[name]
+        raise ValueError(unregistered(name, found))
 
     def alone(self) -> tuple[Trace, Trace]:
         """The traces of the model and of the guide in one run of a single particle, the same for

@@ -148,7 +148,8 @@ class Joints(Conditioned):
         """The values of some sites in both joints, "real" and "fake": (num, *event) for one site;
         several are flattened, side by side: (num, entries).
 
-        Values of a Categorical are one-hot vectors, (num, *event, num_classes).
+        Values of a Categorical are one-hot vectors, (num, *event, num_classes); integers, as of
+        images with values 0 and 1, are seen as real numbers.
 
         Raises:
             ValueError: for a site that the model has not, or one whose distribution is learned but
@@ -170,10 +171,8 @@ class Joints(Conditioned):
             _check_pathwise(name, nodes[name], "model")
         fake = [(nodes[name]["value"], nodes[name]["fn"].event_dim) for name in sites]
         fns = [nodes[name]["fn"] for name in sites]
-        return (
-            side_by_side(list(map(with_vectors, real, fns))),
-            side_by_side(list(map(with_vectors, fake, fns))),
-        )
+        data, drawn = (side_by_side(list(map(with_vectors, x, fns))) for x in (real, fake))
+        return data if data.is_floating_point() else data.to(drawn.dtype), drawn
 
     def prior(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         """Draws of latent sites by the model alone, as many as the guide's, shaped as

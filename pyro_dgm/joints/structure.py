@@ -22,6 +22,7 @@ from dgm_core.structure import Plate, Site, Structure
 from pyro_dgm.compat import is_computed, mask_of
 from pyro_dgm.conditionals.codebooks import Quantized
 from pyro_dgm.conditionals.stated import Stated
+from pyro_dgm.nn.register import named_networks
 
 __all__ = ["Structure", "find_structure"]
 
@@ -33,7 +34,10 @@ def trace_of(
     stay as they are.
     """
     try:
-        return poutine.trace(program).get_trace(*args, **(kwargs or {}))
+        with named_networks() as found:
+            trace = poutine.trace(program).get_trace(*args, **(kwargs or {}))
+        trace.networks = found
+        return trace
     except (ValueError, RuntimeError) as error:
         cause = error.__cause__
         if cause is None or not _is_ours(cause):

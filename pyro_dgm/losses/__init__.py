@@ -9,6 +9,7 @@ from pyro_dgm.losses.adversarial.fgan import DensityRatio, FDivergence, JensenSh
 from pyro_dgm.losses.adversarial.hinge import Hinge
 from pyro_dgm.losses.adversarial.message_passing import cliques, message_passing
 from pyro_dgm.losses.adversarial.mutual_information import MutualInformation
+from pyro_dgm.losses.adversarial.progressive_critics import ProgressiveCritic
 from pyro_dgm.losses.adversarial.ratio import RatioELBO
 from pyro_dgm.losses.adversarial.regularizers import R1, R2, GradientPenalty, NoiseRegularizer
 from pyro_dgm.losses.adversarial.residual_critics import ResidualCritic
@@ -25,6 +26,7 @@ from pyro_dgm.losses.bounds.wake_sleep import WakeSleep
 from pyro_dgm.losses.bounds.weighted import JVI, Renyi, TailAdaptive
 from pyro_dgm.losses.constraints import KL, Constraint, Multiplier
 from pyro_dgm.losses.objectives import Commitment, Objective
+from pyro_dgm.losses.orthogonal import OrthogonalPenalty
 from pyro_dgm.losses.recipes import (
     aae,
     factor_vae,
@@ -90,8 +92,10 @@ __all__ = [
     "NoiseContrastive",
     "NoiseRegularizer",
     "Objective",
+    "OrthogonalPenalty",
     "Persistent",
     "PowerLoss",
+    "ProgressiveCritic",
     "ProgressiveDistillation",
     "ProjectionCritic",
     "RatioELBO",

@@ -19,6 +19,7 @@ from dgm_core.structure import chosen
 from dgm_core.terms import Asked, checked_estimate
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.state import updated
+from pyro_dgm.nn.states import repeated
 
 __all__ = ["Evaluation", "Loss", "Term", "Weight"]
 
@@ -111,7 +112,7 @@ class Loss(WeightedSum["Loss"]):
         stateful = self.stateful
         rounds = max((term.num_updates for term in stateful.values()), default=0) if update else 0
         for left in range(rounds - 1, 0, -1):  # all updates but the last, each on fresh draws
-            with torch.no_grad():
+            with torch.no_grad(), repeated():  # what moves with every batch moves once a step
                 updated(stateful, kept, run(), step, left=left)
         joints = run()
         if stateful:

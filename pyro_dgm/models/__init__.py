@@ -10,6 +10,7 @@ from pyro_dgm.models.gan.dcgan import DCGAN
 from pyro_dgm.models.gan.flow_gan import FlowGAN
 from pyro_dgm.models.gan.gan import GAN
 from pyro_dgm.models.gan.infogan import InfoGAN
+from pyro_dgm.models.gan.progressive_gan import ProgressiveGAN
 from pyro_dgm.models.gan.sngan import SAGAN, SNGAN
 from pyro_dgm.models.image.image_to_image import ImageToImage
 from pyro_dgm.models.image.masked_autoencoder import MaskedAutoencoder
@@ -75,4 +76,5 @@ __all__ = [
     "LadderVAE",
     "MaskedAutoencoder",
     "MoPoE",
+    "ProgressiveGAN",
 ]

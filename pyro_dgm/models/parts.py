@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+from pyro.distributions import constraints
 from torch import Tensor
 
 from dgm_core.arguments import check_count, check_image_shape, check_instance, refuse, shown
@@ -131,11 +133,21 @@ def paired(y: Any, context_shape: tuple[Any, ...], x: Tensor | None, shape: tupl
     return y
 
 
-def given(x: Tensor, event_dim: int) -> ImplicitDistribution:
+def given(
+    x: Tensor, event_dim: int, entries: constraints.Constraint = constraints.real
+) -> ImplicitDistribution:
     """The distribution of a generator's output x (*batch, *event) given all that it was computed
     from: there is one draw, and no density.
     """
     split = x.ndim - event_dim
+    shapes = x.shape[:split], x.shape[split:]
     return ImplicitDistribution(
-        lambda shape: x.expand(*shape, *x.shape[split:]), x.shape[:split], x.shape[split:]
+        lambda shape: x.expand(*shape, *x.shape[split:]), *shapes, entries=entries
     )
+
+
+def given_image(logits: Tensor) -> ImplicitDistribution:
+    """The same of images with values in [0, 1], the sigmoid of what a generator gives (*batch,
+    channels, height, width).
+    """
+    return given(torch.sigmoid(logits), 3, constraints.unit_interval)

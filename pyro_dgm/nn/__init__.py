@@ -28,6 +28,7 @@ from pyro_dgm.nn.optimizers import Adam
 from pyro_dgm.nn.pixel_scales import PixelScales
 from pyro_dgm.nn.pixels import MaskedConv2d, PixelStacks
 from pyro_dgm.nn.pooled import Pooled
+from pyro_dgm.nn.progressive import Growth, ProgressiveGenerator, at_level, grown
 from pyro_dgm.nn.recurrent import GRU
 from pyro_dgm.nn.register import register
 from pyro_dgm.nn.requirements import require
@@ -61,6 +62,7 @@ __all__ = [
     "EqualizedRate",
     "GatedBlock",
     "GeneratorBlock",
+    "Growth",
     "LayerNorm",
     "Linear",
     "MaskedAttention",
@@ -71,6 +73,7 @@ __all__ = [
     "PixelStacks",
     "Pooled",
     "Positions",
+    "ProgressiveGenerator",
     "ResidualGenerator",
     "SelfAttention",
     "SpectralNorm",
@@ -79,12 +82,14 @@ __all__ = [
     "Transformer",
     "TransformerBlock",
     "UNet",
+    "at_level",
     "attend",
     "block_attention",
     "causal_attention",
     "composed",
     "evaluation_mode",
     "full_attention",
+    "grown",
     "halved",
     "integrate",
     "jacobian_trace",

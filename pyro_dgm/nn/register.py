@@ -22,6 +22,20 @@ settled = ContextVar(
 )  # true inside training steps, which know all parameters already
 
 
+_named: ContextVar[dict[str, nn.Module] | None] = ContextVar("_named", default=None)
+
+
+@contextmanager
+def named_networks() -> Iterator[dict[str, nn.Module]]:
+    """A block after which the dict holds the networks that were registered in it, by name."""
+    found: dict[str, nn.Module] = {}
+    token = _named.set(found)
+    try:
+        yield found
+    finally:
+        _named.reset(token)
+
+
 @contextmanager
 def watched(met: Callable[[nn.Module], None]) -> Iterator[None]:
     """A block in which `met` is called with every module that is registered."""
@@ -53,6 +67,9 @@ def register(name: str, module: M) -> M:
     """
     for met in watching.get():
         met(module)
+    found = _named.get()
+    if found is not None:
+        found[name] = module
     if settled.get():
         return module
     tracing = (

@@ -72,6 +72,17 @@ ADVERSARIAL: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
     "SNGAN": (((1, 8, 8), 2), IMAGES),
     "SAGAN": (((1, 8, 8), 2), IMAGES),
     "BigGAN": (((1, 8, 8), 2, 3), {**IMAGES, "num_classes": "count", "frequencies": "frequencies"}),
+    "ProgressiveGAN": (((1, 8, 8), 2, 0.5), {**IMAGES, "growth": "weight"}),
+    "ProgressiveGenerator": (
+        (2, (1, 8, 8)),
+        {"in_dim": "count", "image_shape": "image", "hidden_channels": "sizes"},
+    ),
+    "ProgressiveCritic": (
+        ((1, 8, 8), 0.5),
+        {"image_shape": "image", "growth": "weight", "hidden_channels": "sizes"},
+    ),
+    "OrthogonalPenalty": (("generator",), {"network": "site"}),
+    "Growth": ((0.5,), {"schedule": "weight"}),
     "Cycle": ((("x", "y"),), {"sites": "sites"}),
     "Identity": ((("x", "y"),), {"sites": "sites"}),
     "CycleGAN": ((2,), {"x_shape": "shape", "y_shape": "shape or none", "to_x": "function"}),

@@ -90,6 +90,18 @@ def _of_codes(twin: Twin, run: SimpleNamespace, x: np.ndarray) -> Iterator[Row]:
             },
         ),
         (
+            "generate",
+            (run, x),
+            {
+                "given": (
+                    (3, [x], {"y": x}, {"z": x}, {"x": np.full((3, 4), 0.5)}),
+                    "^given must be a mapping from sites to values|^given names .'y'., the model "
+                    r"has the sites .'x', 'z'|^given.'z'. must have the shape of a draw, \(3, 2\)|"
+                    "^Codes of site 'x' leave its support",
+                )
+            },
+        ),
+        (
             "traverse",
             (run, x),
             {

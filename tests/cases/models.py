@@ -94,6 +94,13 @@ GANS: dict[str, Model] = {
     ),
     "SNGAN": Model("SNGAN", ((1, 4, 4), 2), (1, 4, 4), {"hidden_channels": (3,)}, support="unit"),
     "SAGAN": Model("SAGAN", ((1, 4, 4), 2), (1, 4, 4), {"hidden_channels": (3,)}, support="unit"),
+    "ProgressiveGAN": Model(
+        "ProgressiveGAN",
+        ((1, 4, 4), 2, 0.6),
+        (1, 4, 4),
+        {"hidden_channels": (3,)},
+        support="unit",
+    ),
     "BigGAN": Model(
         "BigGAN",
         ((1, 4, 4), 2, 4),

@@ -133,6 +133,10 @@ def test_latents_reconstructions_and_generation(backend: Any) -> None:
         backend.evaluation.generate(run, *data, means=True)["x"], forward["z"]
     )
     assert np.abs(forward["x"] - np.array([0.5, -1.0])).min() > 0  # drawn anew
+    given = {"z": np.array([3.0, -7.0])}
+    moved = backend.evaluation.generate(run, *data, given=given, means=True)
+    np.testing.assert_array_equal(moved["x"], given["z"])
+    np.testing.assert_array_equal(moved["z"], given["z"])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

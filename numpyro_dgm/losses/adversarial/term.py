@@ -32,6 +32,7 @@ from numpyro_dgm.losses.adversarial.regularizers import Once, Regularizer
 from numpyro_dgm.losses.base import Term, Weight
 from numpyro_dgm.losses.formulas import attach_gradient
 from numpyro_dgm.nn.optimizers import Adam, build_optimizer, check_optimizer
+from numpyro_dgm.nn.progressive import follow
 from numpyro_dgm.nn.register import initial_states, with_states
 from numpyro_dgm.nn.states import repeated
 from numpyro_dgm.nn.weights import advance
@@ -258,9 +259,12 @@ class AdversarialTerm(Term):
         real, fake = jax.lax.stop_gradient(
             self._noisy((real, fake), step, lambda: jax.random.fold_in(key, 1))
         )
+        kept = dict(state["kept"])
+        if kept:
+            follow(with_states(self._combined(state["weights"], real.shape[1:]), kept), step)
 
         def objective(weights: Any) -> tuple[Array, tuple[Array, Array]]:
-            critic = Once(self._combined(weights, real.shape[1:], state["kept"]))
+            critic = Once(self._combined(weights, real.shape[1:], kept))
             with repeated():
                 cost = (
                     0.0 if self.regularizer is None else self.regularizer(critic, real, fake, key)
@@ -279,7 +283,6 @@ class AdversarialTerm(Term):
             gradients, state["optim"], state["weights"], **searched
         )
         weights = jax.tree.map(self.constrained, optax.apply_updates(state["weights"], updates))
-        kept = dict(state["kept"])
         if kept:
             advance(with_states(self._combined(weights, real.shape[1:]), kept))
         return {**state, "weights": weights, "optim": optim, "kept": kept}

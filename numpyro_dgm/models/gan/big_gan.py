@@ -5,7 +5,6 @@ x_n = sigmoid(generator(z_n, (y_n, z_n))): label and latent vector scale and shi
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpyro
 from jax import Array
@@ -19,7 +18,7 @@ from numpyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_images,
-    given,
+    given_image,
     num_data,
     outline,
     paired,
@@ -32,6 +31,7 @@ class BigGAN(eqx.Module):
 
     Train it by `fit(gan.model, None, (x, y), loss=Hinge(("x", "y"), ResidualCritic(image_shape,
     num_classes=num_classes, attention=True)))`: y is observed in the data and drawn by the model.
+    Images of chosen labels are `generate(run, size=len(labels), given={"y": labels})`.
 
     Args:
         image_shape: channels, height and width, divisible by 2 for each block.
@@ -42,8 +42,8 @@ class BigGAN(eqx.Module):
         generator: a network called with z and a context (y, z), with an attribute `out_shape`
             (default ResidualGenerator with attention and spectral norms).
         prior: of z (default StandardNormal(z_dim)); `dgm_core.truncation.truncated` moves its draws
-            to the middle. Sites: z (z_dim,), y (), x (channels, height, width), in the plate
-            "data".
+            to the middle, for `generate(..., given={"z": z})`. Sites: z (z_dim,), y (),
+            x (channels, height, width), in the plate "data".
 
     Shapes:
         x (batch, channels, height, width), y (batch,) integers.
@@ -111,8 +111,7 @@ class BigGAN(eqx.Module):
         with numpyro.plate("data", self.num_pairs(x, y, size)):
             z = numpyro.sample("z", prior())
             y = numpyro.sample("y", Categorical(jnp.array(self.frequencies, z.dtype)), obs=y)
-            image = jax.nn.sigmoid(generator(z, (y, z)))
-            return numpyro.sample("x", given(image, 3), obs=x)
+            return numpyro.sample("x", given_image(generator(z, (y, z))), obs=x)
 
     def guide(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
         """z as the prior draws it: what an engine that asks for a guide may have, where the loss

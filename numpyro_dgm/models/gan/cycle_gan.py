@@ -14,7 +14,7 @@ from jax import Array
 
 from dgm_core.arguments import check_shape
 from dgm_core.translating import check_domains, check_rows, check_translator
-from numpyro_dgm.models.parts import given, outline
+from numpyro_dgm.models.parts import given, given_image, outline
 from numpyro_dgm.nn import MLP, UNet, register
 
 
@@ -84,24 +84,24 @@ class CycleGAN(eqx.Module):
         with numpyro.plate("data", number):
             if x is not None:
                 fake = self.translated(to_y, x, self.y_shape)
-                drawn["y"] = numpyro.sample("y", given(fake, len(self.y_shape)), obs=y)
+                drawn["y"] = numpyro.sample("y", fake, obs=y)
             if y is not None:
                 fake = self.translated(to_x, y, self.x_shape)
-                drawn["x"] = numpyro.sample("x", given(fake, len(self.x_shape)), obs=x)
+                drawn["x"] = numpyro.sample("x", fake, obs=x)
         return drawn
 
     def guide(self, x: Array | None = None, y: Array | None = None) -> None:
         """Nothing: there are no latent sites."""
 
-    def translated(self, network: Any, data: Array, shape: tuple[int, ...]) -> Array:
-        """What a network makes of data, images between 0 and 1."""
+    def translated(self, network: Any, data: Array, shape: tuple[int, ...]) -> Any:
+        """The distribution of what a network makes of data, images between 0 and 1."""
         out = network(data)
         if tuple(out.shape) != (len(data), *shape):
             raise ValueError(
                 f"A network of this CycleGAN must give {(len(data), *shape)} from data of shape "
                 f"{tuple(data.shape)}, got {tuple(out.shape)}."
             )
-        return jax.nn.sigmoid(out) if len(shape) == 3 else out
+        return given_image(out) if len(shape) == 3 else given(out, len(shape))
 
 
 def _translator(source: tuple[int, ...], target: tuple[int, ...], key: Array) -> eqx.Module:

@@ -18,7 +18,7 @@ from numpyro_dgm.models.parts import (
     check_fit,
     check_network,
     features_of,
-    given,
+    given_image,
     num_data,
     outline,
 )
@@ -113,8 +113,7 @@ class DCGAN(eqx.Module):
         with numpyro.plate("data", num_data(x, self.image_shape, size)):
             z = numpyro.sample("z", prior())
             h = pixel(jnp.moveaxis(generator(z), -3, -1))  # (*batch, height, width, channels)
-            image = jax.nn.sigmoid(jnp.moveaxis(h, -1, -3))
-            return numpyro.sample("x", given(image, 3), obs=x)
+            return numpyro.sample("x", given_image(jnp.moveaxis(h, -1, -3)), obs=x)
 
     def guide(self, x: Array | None = None, size: int = 1) -> Array:
         """z as the prior draws it: what an engine that asks for a guide may have, where the loss

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import numpyro
 from jax import Array
 
@@ -17,7 +16,7 @@ from numpyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_images,
-    given,
+    given_image,
     num_data,
     outline,
 )
@@ -98,7 +97,7 @@ class SNGAN(eqx.Module):
         prior, generator = register("prior", self.prior), register("generator", self.generator)
         with numpyro.plate("data", num_data(x, self.image_shape, size)):
             z = numpyro.sample("z", prior())
-            return numpyro.sample("x", given(jax.nn.sigmoid(generator(z)), 3), obs=x)
+            return numpyro.sample("x", given_image(generator(z)), obs=x)
 
     def guide(self, x: Array | None = None, size: int = 1) -> Array:
         """z as the prior draws it: what an engine that asks for a guide may have, where the loss

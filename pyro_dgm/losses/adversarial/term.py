@@ -30,6 +30,7 @@ from pyro_dgm.losses.adversarial.regularizers import Once, Regularizer
 from pyro_dgm.losses.base import Term, Weight
 from pyro_dgm.losses.formulas import attach_gradient
 from pyro_dgm.nn.optimizers import Adam, build_optimizer, check_optimizer
+from pyro_dgm.nn.progressive import follow
 from pyro_dgm.nn.states import averaged, repeated
 from pyro_dgm.nn.weights import advance
 
@@ -234,6 +235,7 @@ class AdversarialTerm(Term):
             state = {**state, **new}
         real, fake = (x.detach() for x in self._noisy((real, fake), step))
         critic, optimizer = state["critic"], state["optim"]
+        follow(critic, step)
         once = Once(critic)
         with torch.enable_grad(), repeated():
             cost = 0.0 if self.regularizer is None else self.regularizer(once, real, fake)

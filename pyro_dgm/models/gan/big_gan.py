@@ -17,7 +17,7 @@ from pyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_images,
-    given,
+    given_image,
     num_data,
     paired,
 )
@@ -29,6 +29,7 @@ class BigGAN(nn.Module):
 
     Train it by `fit(gan.model, None, (x, y), loss=Hinge(("x", "y"), ResidualCritic(image_shape,
     num_classes=num_classes, attention=True)))`: y is observed in the data and drawn by the model.
+    Images of chosen labels are `generate(run, size=len(labels), given={"y": labels})`.
 
     Args:
         image_shape: channels, height and width, divisible by 2 for each block.
@@ -39,8 +40,8 @@ class BigGAN(nn.Module):
         generator: a network called with z and a context (y, z), with an attribute `out_shape`
             (default ResidualGenerator with attention and spectral norms).
         prior: of z (default StandardNormal(z_dim)); `dgm_core.truncation.truncated` moves its draws
-            to the middle. Sites: z (z_dim,), y (), x (channels, height, width), in the plate
-            "data".
+            to the middle, for `generate(..., given={"z": z})`. Sites: z (z_dim,), y (),
+            x (channels, height, width), in the plate "data".
 
     Shapes:
         x (batch, channels, height, width), y (batch,) integers.
@@ -97,8 +98,7 @@ class BigGAN(nn.Module):
             z = pyro.sample("z", prior())
             frequencies = torch.tensor(self.frequencies, dtype=z.dtype, device=z.device)
             y = pyro.sample("y", Categorical(frequencies), obs=y)
-            image = torch.sigmoid(generator(z, (y, z)))
-            return pyro.sample("x", given(image, 3), obs=x)
+            return pyro.sample("x", given_image(generator(z, (y, z))), obs=x)
 
     def guide(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
         """z as the prior draws it: what an engine that asks for a guide may have, where the loss

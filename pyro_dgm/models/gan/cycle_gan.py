@@ -8,12 +8,11 @@ adds that data of a domain stay as they are.
 from typing import Any
 
 import pyro
-import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_shape
 from dgm_core.translating import check_domains, check_rows, check_translator
-from pyro_dgm.models.parts import given
+from pyro_dgm.models.parts import given, given_image
 from pyro_dgm.nn import MLP, UNet, register
 
 
@@ -72,24 +71,24 @@ class CycleGAN(nn.Module):
         with pyro.plate("data", number):
             if x is not None:
                 fake = self.translated(to_y, x, self.y_shape)
-                drawn["y"] = pyro.sample("y", given(fake, len(self.y_shape)), obs=y)
+                drawn["y"] = pyro.sample("y", fake, obs=y)
             if y is not None:
                 fake = self.translated(to_x, y, self.x_shape)
-                drawn["x"] = pyro.sample("x", given(fake, len(self.x_shape)), obs=x)
+                drawn["x"] = pyro.sample("x", fake, obs=x)
         return drawn
 
     def guide(self, x: Tensor | None = None, y: Tensor | None = None) -> None:
         """Nothing: there are no latent sites."""
 
-    def translated(self, network: Any, data: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """What a network makes of data, images between 0 and 1."""
+    def translated(self, network: Any, data: Tensor, shape: tuple[int, ...]) -> Any:
+        """The distribution of what a network makes of data, images between 0 and 1."""
         out = network(data)
         if tuple(out.shape) != (len(data), *shape):
             raise ValueError(
                 f"A network of this CycleGAN must give {(len(data), *shape)} from data of shape "
                 f"{tuple(data.shape)}, got {tuple(out.shape)}."
             )
-        return torch.sigmoid(out) if len(shape) == 3 else out
+        return given_image(out) if len(shape) == 3 else given(out, len(shape))
 
 
 def _translator(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Module:

@@ -6,7 +6,6 @@ that compares draws, whose default critic of images is convolutional too.
 """
 
 import pyro
-import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts, check_image_shape, check_sizes
@@ -16,7 +15,7 @@ from pyro_dgm.models.parts import (
     check_fit,
     check_network,
     features_of,
-    given,
+    given_image,
     num_data,
 )
 from pyro_dgm.nn import ConvDecoder, Linear, register
@@ -95,8 +94,7 @@ class DCGAN(nn.Module):
         with pyro.plate("data", num_data(x, self.image_shape, size)):
             z = pyro.sample("z", prior())
             h = pixel(generator(z).movedim(-3, -1))  # (*batch, height, width, channels)
-            image = torch.sigmoid(h.movedim(-1, -3))
-            return pyro.sample("x", given(image, 3), obs=x)
+            return pyro.sample("x", given_image(h.movedim(-1, -3)), obs=x)
 
     def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         """z as the prior draws it: what an engine that asks for a guide may have, where the loss

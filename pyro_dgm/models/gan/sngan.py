@@ -6,12 +6,11 @@ SN-GAN puts spectral norms into the critic, SAGAN into both, with attention betw
 from collections.abc import Sequence
 
 import pyro
-import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_count
 from pyro_dgm.conditionals import Conditional, StandardNormal
-from pyro_dgm.models.parts import check_conditionals, check_fit, check_images, given, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, check_images, given_image, num_data
 from pyro_dgm.nn import ResidualGenerator, register
 
 
@@ -78,7 +77,7 @@ class SNGAN(nn.Module):
         prior, generator = register("prior", self.prior), register("generator", self.generator)
         with pyro.plate("data", num_data(x, self.image_shape, size)):
             z = pyro.sample("z", prior())
-            return pyro.sample("x", given(torch.sigmoid(generator(z)), 3), obs=x)
+            return pyro.sample("x", given_image(generator(z)), obs=x)
 
     def guide(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         """z as the prior draws it: what an engine that asks for a guide may have, where the loss

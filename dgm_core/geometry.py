@@ -173,6 +173,9 @@ class Surface:
             )
         num_steps = check_count("num_steps", num_steps, 2)
         batch = a.shape[:-1]
+        if not a.size:
+            none = np.zeros(batch)
+            return Geodesics(np.zeros((*batch, num_steps + 1, self.dim)), none, none, none == 0)
         first, last = (x.reshape(-1, 1, self.dim).astype(np.float64) for x in (a, b))
         line = first + np.linspace(0, 1, num_steps + 1)[:, None] * (last - first)
         coarse, done = self._relaxed(line)

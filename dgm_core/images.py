@@ -10,6 +10,7 @@ from dgm_core.contexts import map_channels, parts_of
 
 __all__ = [
     "LARGEST",
+    "WITHIN",
     "check_images",
     "check_visible",
     "context_parts",
@@ -21,7 +22,8 @@ __all__ = [
     "visible_patches",
 ]
 
-LARGEST = 30.0  # a number of a conditioning image: far beyond standardized ones, below gray 255
+LARGEST = 30.0  # a number of an image: far beyond standardized ones, below gray 255
+WITHIN = f"images of numbers between -{LARGEST:g} and {LARGEST:g} (divide gray levels by 255)"
 
 
 def check_images(owner: Any, images: Any, image_shape: tuple[int, ...]) -> int:
@@ -133,8 +135,10 @@ def scales(image_shape: tuple[int, ...], number: Any) -> list[tuple[int, int]]:
     for _ in range(check_count("the number of scales", number) - 1):
         height, width = sizes[-1]
         if min(height, width) < 2:
-            most = f"channels for at most {len(sizes)} scales of images of shape {image_shape}"
-            refuse("channels", most, f"{number} of them")
+            raise ValueError(
+                f"channels must be at most {len(sizes)}, one for each scale of images of shape "
+                f"{image_shape}, got {number}."
+            )
         sizes.append(((height + 1) // 2, (width + 1) // 2))
     return sizes  # type: ignore[return-value]
 

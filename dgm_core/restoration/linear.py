@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dgm_core.arguments import check_floats, check_number, refuse
+from dgm_core.arguments import check_count, check_floats, check_number, check_seed, refuse
 
 __all__ = ["LinearRestorer", "linear_restorer"]
 
@@ -34,12 +34,13 @@ class LinearRestorer(NamedTuple):
         """E[x | y] (num, inputs) of y (num, outputs), which may have the shape of images."""
         y = check_floats("y", y)
         rows, outputs = y.reshape(len(y), -1), self.operator.shape[0]
-        if rows.shape[1] != outputs:
-            refuse("y", f"rows of {outputs} numbers", y)
+        if rows.shape[1] != outputs or not np.isfinite(rows).all():
+            refuse("y", f"rows of {outputs} finite numbers", y)
         return self.mean + (rows - self.operator @ self.mean) @ self.gain.T
 
     def draws(self, y: Any, num_draws: int, *, seed: int) -> np.ndarray:
         """Draws of x given y, (num_draws, num, inputs)."""
+        num_draws, seed = check_count("num_draws", num_draws), check_seed("seed", seed, 0)
         mean = self.restore(y)
         values, vectors = np.linalg.eigh(self.covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,8 @@ def psnr(x: Any, restored: Any, *, peak: float = 1.0) -> np.ndarray:
         (num_images,), infinite where an image is restored without an error.
 
     Raises:
-        ValueError: for other shapes, and numbers outside of twice the range.
+        ValueError: for other shapes, numbers outside of twice the range, and where none is above a
+            hundredth of it.
 
     Example:
         >>> psnr(np.zeros((1, 1, 2, 2)), np.full((1, 1, 2, 2), 0.1))
@@ -39,7 +41,7 @@ def psnr(x: Any, restored: Any, *, peak: float = 1.0) -> np.ndarray:
     """
     x, restored = _pairs(x, restored)
     peak = check_number("peak", peak, above=0)
-    if abs(x).max() > 2 * peak:
+    if abs(x).max() > 2 * peak or 0 < abs(x).max() <= peak / 100:
         refuse("peak", f"the range of a pixel, whose largest is {abs(x).max():g}", peak)
     with np.errstate(divide="ignore"):
         return 10.0 * np.log10(peak**2 / ((x - restored) ** 2).mean((1, 2, 3)))
@@ -121,7 +123,8 @@ def coverage(x: Any, draws: Any, levels: Any = (0.5, 0.8, 0.9, 0.95)) -> list[Co
         levels: in (0, 1).
 
     Raises:
-        ValueError: for other shapes, fewer than 20 draws, and numbers that are not finite.
+        ValueError: for other shapes, too few draws for a level, 2 / (1 - level) - 1, and numbers
+            that are not finite.
 
     Example:
         >>> x = np.random.default_rng(0).standard_normal((41, 5, 1, 8, 8))
@@ -129,14 +132,17 @@ def coverage(x: Any, draws: Any, levels: Any = (0.5, 0.8, 0.9, 0.95)) -> list[Co
         [0.5, 0.9]
     """
     x, draws = check_floats("x", x), check_floats("draws", draws)
-    if draws.shape[1:] != x.shape or len(draws) < 20 or not x.size:
-        refuse("draws", f"at least 20 draws of images of shape {x.shape}", draws)
+    levels = check_numbers("levels", levels, above=0, below=1)
+    # Of n exchangeable draws and x, x lies below the k-th with probability k / (n + 1).
+    least = ceil(2 / (1 - max(levels)) - 1 - 1e-6)
+    if draws.shape[1:] != x.shape or len(draws) < least or not x.size:
+        wanted = f"draws of images of shape {x.shape}, at least {least} for a level of"
+        refuse("draws", f"{wanted} {max(levels):g}", draws)
     for name, array in (("x", x), ("draws", draws)):
         if not np.isfinite(array).all():
             refuse(name, "finite", "values that are not")
     rows = []
-    for level in check_numbers("levels", levels, above=0, below=1):
-        # Of n exchangeable draws and x, x lies below the k-th with probability k / (n + 1).
+    for level in levels:
         low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], 0, method="weibull")
         inside = (x >= low) & (x <= high)
         rows.append(Coverage(level, float(inside.mean()), float((high - low).mean())))

@@ -51,7 +51,7 @@ from numpyro_dgm.training import fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests
 STEPS = 3 if FAST else 300
-DRAWS = 20 if FAST else 99
+DRAWS = 39 if FAST else 99
 keys = iter(jax.random.split(jax.random.key(0), 7))
 
 digits = load("digits")

@@ -50,7 +50,7 @@ from pyro_dgm.training import Adam, fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests
 STEPS = 3 if FAST else 300
-DRAWS = 20 if FAST else 99
+DRAWS = 39 if FAST else 99
 pyro.set_rng_seed(0)
 
 digits = load("digits")

@@ -52,6 +52,7 @@ class TimeFeatures(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """The features of t (*batch,)."""
+        t = torch.as_tensor(t)
         t = t if t.is_floating_point() else t.to(torch.get_default_dtype())
         angles = t[..., None] * self.frequencies.to(t)
         return torch.cat((angles.sin(), angles.cos()), -1)

@@ -175,6 +175,19 @@ def test_every_set_has_an_order_of_its_own(lib: Any) -> None:
     assert (epochs[0][0] != epochs[1][0]).any() and (epochs[0][1] != epochs[1][1]).any()
 
 
+@pytest.mark.slow("numpyro")
+def test_whole_numbers_are_data_too(lib: Any) -> None:
+    """Bits, which networks and critics are given as numbers."""
+    x = np.arange(8)[:, None] % 2 == 0
+    data, loss = Unpaired(x, x[:6]), lib.package.losses.Hinge("x", past_fakes=4)
+    loss = loss + lib.package.losses.Cycle(("x", "y"))
+    gan = linear(lib, 1.0, 1.0)
+    options = {**settings(lib), "num_steps": 1, "batch_size": 4}
+    run = lib.package.fit(gan.model, None, data, loss=loss, **options)
+    assert run.history.last["Cycle(x, y)"] == 0
+    assert np.isfinite(run.history.last["Hinge(x)"])
+
+
 def test_what_is_refused(lib: Any) -> None:
     losses, build = lib.package.losses, lib.build
     gan, both = linear(lib, 1.0, 1.0), losses.Cycle(("x", "y"))
@@ -186,7 +199,8 @@ def test_what_is_refused(lib: Any) -> None:
     def hidden(x: Any, y: Any) -> None:
         gan.model(x + 1, y)
 
-    wide = build("models", "CycleGAN", 1, 2)
+    wide, pictures = build("models", "CycleGAN", 1, 2), build("models", "CycleGAN", (1, 2, 2))
+    gray = np.full((3, 1, 2, 2), 255, np.uint8)
     for call, message in (
         (lambda: Unpaired(x), "Unpaired takes two or more arrays"),
         (lambda: fit((x, y)), "sets without pairs are given as Unpaired(x, y)"),
@@ -199,6 +213,11 @@ def test_what_is_refused(lib: Any) -> None:
         (lambda: build("models", "CycleGAN", (1, 8, 8), (1, 8, 4)), "of one height and width"),
         (lambda: build("models", "CycleGAN", 1, to_x=3), "to_x must be a network"),
         (lambda: losses.Cycle("x"), "sites must be the names of two sites"),
+        (
+            lambda: fit((gray, gray), pictures.model),
+            "Site 'y' observes 255, outside the support of ImplicitDistribution",
+        ),
+        (lambda: fit((gray, gray), pictures.model), "images of bytes by x / 255"),
         (lambda: fit((x, x + 1), hidden), "Site 'x' observes no argument of the model"),
         (
             lambda: fit((x, np.ones((8, 2))), wide.model, losses.Identity(("x", "y"))),

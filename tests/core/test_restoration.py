@@ -124,6 +124,8 @@ def test_measures() -> None:
     truth, draws = rng.standard_normal(4000), rng.standard_normal((99, 4000))
     for row in coverage(truth, draws, (0.5, 0.9)):
         assert abs(row.coverage - row.level) < 0.02
+    few = coverage(truth, draws[:39])[-1]  # as few as an interval of 95 % can be told by
+    assert abs(few.coverage - 0.95) < 0.02
     narrow = coverage(truth, 0.5 * draws, (0.9,))[0]
     assert narrow.coverage < 0.65 and abs(narrow.width / (0.5 * 3.29) - 1) < 0.05
 
@@ -160,7 +162,13 @@ IMAGES = np.zeros((2, 1, 4, 4))
         (lambda: operator_matrix(lambda x: x + 1.0, (1, 2, 2)), "operator must be linear"),
         (lambda: operator_matrix(lambda x: x[:1], (1, 2, 2)), "gives 4 rows for as many images"),
         (lambda: iou([0, 1], [0, 3], 2), "predicted must be class numbers 0 to 1, got 3"),
-        (lambda: coverage(IMAGES, np.zeros((5, *IMAGES.shape))), "draws must be at least 20"),
+        (
+            lambda: coverage(IMAGES, np.zeros((38, *IMAGES.shape))),
+            "at least 39 for a level of 0.95",
+        ),
+        (lambda: psnr(0.5 + IMAGES, IMAGES, peak=255.0), "whose largest is 0.5, got 255"),
+        (lambda: linear_restorer(np.eye(1), np.eye(1), 1.0).restore([[np.nan]]), "finite numbers"),
+        (lambda: linear_restorer(np.eye(1), np.eye(1), 1.0).draws([[1]], 0, seed=0), "num_draws"),
         (lambda: linear_restorer(-np.eye(2), np.eye(2), 1.0), "covariance must be positive"),
         (lambda: linear_restorer(np.eye(2), np.ones((2, 2)), 0.0), "noise_variance must be pos"),
         (lambda: linear_restorer(np.eye(2), np.eye(3), 1.0), r"operator must be a matrix \(out"),

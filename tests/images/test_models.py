@@ -118,8 +118,17 @@ def test_what_does_not_fit_is_refused(lib: Any) -> None:
         ),
         (
             lambda: lib.trace(plain.model, x, 255 + fine),
-            "numbers between -30 and 30 .divide gray levels by",
+            "y must be images of numbers between -30 and 30 .divide gray levels by",
         ),
+        (
+            lambda: lib.trace(plain.model, 255 + x, fine),
+            "x must be images of numbers between -30 and 30 .divide gray levels by",
+        ),
+        (
+            lambda: lib.trace(hidden.model, 255 + x, VISIBLE),
+            "x must be images of numbers between -30 and 30 .divide gray levels by",
+        ),
+        (lambda: lib.trace(hidden.model, x, 0 * VISIBLE), "none is there twice, got 0"),
         (lambda: lib.trace(plain.model, x, fine[:2]), "same number of images, got 3 and 2"),
         (
             lambda: lib.trace(plain.model, fine, fine),
@@ -140,6 +149,10 @@ def test_what_does_not_fit_is_refused(lib: Any) -> None:
             r"visible must be integers \(3, 1 to 4\)",
         ),
         (lambda: lib.trace(hidden.model, x, 7 + 0 * VISIBLE), "patches from 0 to 3, got 7"),
+        (
+            build("ImageToImage", SHAPE, channels=(2,) * 5),
+            r"channels must be at most 3, one for each scale of images of shape \(1, 4, 4\), got 5",
+        ),
         (build("ImageToImage", SHAPE, (1, 5, 5)), "pad, crop or resize the images"),
         (build("ImageToImage", SHAPE, prior=normal), "prior is that of a code z: give z_dim"),
         (build("ImageToImage", SHAPE, z_dim=3, prior=normal), "prior must give values of shape"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpyro
 from jax import Array
 
@@ -95,7 +96,7 @@ class CycleGAN(eqx.Module):
 
     def translated(self, network: Any, data: Array, shape: tuple[int, ...]) -> Any:
         """The distribution of what a network makes of data, images between 0 and 1."""
-        out = network(data)
+        out = network(jnp.asarray(data, jnp.result_type(data, float)))
         if tuple(out.shape) != (len(data), *shape):
             raise ValueError(
                 f"A network of this CycleGAN must give {(len(data), *shape)} from data of shape "

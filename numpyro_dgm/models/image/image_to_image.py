@@ -18,7 +18,7 @@ from dgm_core.arguments import check_count, check_image_shape, check_sizes
 from dgm_core.images import seen_channels
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from numpyro_dgm.conditionals.stated import Stated
-from numpyro_dgm.models.image.parts import fitted, image_pairs
+from numpyro_dgm.models.image.parts import fitted, image_pairs, within
 from numpyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
@@ -57,7 +57,7 @@ class ImageToImage(eqx.Module):
 
     Raises:
         ValueError: if a size, a network, a conditional or the data do not fit, for parts of a code
-            without one, and for an y of numbers like 255.
+            without one, and for numbers like 255 that are no classes.
 
     References:
         Isola et al. (2017), arXiv:1611.07004; Sohn, Lee & Yan (2015), NeurIPS 28.
@@ -156,7 +156,9 @@ class ImageToImage(eqx.Module):
             else:
                 z = numpyro.sample("z", prior(y if prior.context_shape else None))
                 h = net(seen, context=z)
-            return numpyro.sample("x", likelihood(h), obs=x)
+            fn = likelihood(h)
+            within(x, fn)
+            return numpyro.sample("x", fn, obs=x)
 
     def guide(self, x: Array | None = None, y: Any = None) -> Array | None:
         """Infer z from the images x (batch, *image_shape) given y (batch, *given_shape); nothing

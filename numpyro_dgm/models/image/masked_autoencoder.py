@@ -16,6 +16,7 @@ from jax import Array
 from dgm_core.arguments import check_fraction, check_image_shape
 from dgm_core.images import check_visible, num_images, patch_grid, visible_patches
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal
+from numpyro_dgm.models.image.parts import within
 from numpyro_dgm.models.parts import check_conditionals, check_fit, outline
 from numpyro_dgm.nn import register, require
 from numpyro_dgm.nn.patches import HiddenPatches
@@ -50,7 +51,8 @@ class MaskedAutoencoder(eqx.Module):
 
     Raises:
         ValueError: if the patches do not divide the images, for a share that leaves none hidden or
-            none visible, and if the data do not fit.
+            none visible, if the data do not fit, for numbers like 255 that are no classes, and for
+            a patch that is visible twice.
 
     References:
         He et al. (2022), arXiv:2111.06377.
@@ -123,7 +125,9 @@ class MaskedAutoencoder(eqx.Module):
             codes, features = network(patches, visible)
             numpyro.deterministic("h", codes)
             hidden = network.hidden(visible)
-            return numpyro.sample("x", likelihood(features).mask(hidden).to_event(1), obs=patches)
+            fn = likelihood(features)
+            within(patches, fn)
+            return numpyro.sample("x", fn.mask(hidden).to_event(1), obs=patches)
 
     def guide(self, x: Array | None = None, visible: Any = None) -> None:
         """Draws nothing: all sites of the model are observed."""
@@ -159,4 +163,8 @@ class MaskedAutoencoder(eqx.Module):
         check_visible(visible, number, self.num_patches)
         good = (visible >= 0) & (visible < self.num_patches)
         require("visible", f"patches from 0 to {self.num_patches - 1}", visible, good)
-        return jnp.where(good, visible, self.num_patches)  # NaN where nothing can be raised
+        again = jnp.tril(visible[:, :, None] == visible[:, None], -1).any(-1)
+        require("visible", "patches of which none is there twice", visible, ~again)
+        return jnp.where(
+            good & ~again, visible, self.num_patches
+        )  # NaN where nothing can be raised

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.images import LARGEST, num_images
+from dgm_core.images import LARGEST, WITHIN, num_images
 from numpyro_dgm.nn import require
 from numpyro_dgm.nn.contexts import as_map
 
@@ -23,10 +23,17 @@ def image_pairs(
     if x is not None and num_images("x", x, image_shape) != number:
         raise ValueError(f"x and y must have the same number of images, got {len(x)} and {number}.")
     y = jnp.asarray(y, jnp.result_type(y, float))
-    what = f"images of numbers between -{LARGEST:g} and {LARGEST:g} (divide gray levels by 255)"
     good = abs(y) <= LARGEST
-    require("y", what, y, good)
+    require("y", WITHIN, y, good)
     return jnp.where(good, y, jnp.nan)
+
+
+def within(x: Any, fn: Any) -> None:
+    """Ask of images x that a distribution of real numbers scores, and not one of classes, that they
+    are not as large as gray levels up to 255.
+    """
+    if x is not None and not fn.support.is_discrete:
+        require("x", WITHIN, x, ~(abs(x) > LARGEST))  # NaN is found beside, and said otherwise
 
 
 def fitted(y: Array, pixels: tuple[int, ...]) -> Array:

@@ -8,6 +8,7 @@ adds that data of a domain stay as they are.
 from typing import Any
 
 import pyro
+import torch
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_shape
@@ -82,7 +83,8 @@ class CycleGAN(nn.Module):
 
     def translated(self, network: Any, data: Tensor, shape: tuple[int, ...]) -> Any:
         """The distribution of what a network makes of data, images between 0 and 1."""
-        out = network(data)
+        real = data.is_floating_point()
+        out = network(data if real else data.to(torch.get_default_dtype()))
         if tuple(out.shape) != (len(data), *shape):
             raise ValueError(
                 f"A network of this CycleGAN must give {(len(data), *shape)} from data of shape "

@@ -16,7 +16,7 @@ from dgm_core.arguments import check_count, check_image_shape, check_sizes
 from dgm_core.images import seen_channels
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from pyro_dgm.conditionals.stated import Stated
-from pyro_dgm.models.image.parts import fitted, image_pairs
+from pyro_dgm.models.image.parts import fitted, image_pairs, within
 from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, features_of
 from pyro_dgm.nn import ConvEncoder, UNet, register
 
@@ -49,7 +49,7 @@ class ImageToImage(nn.Module):
 
     Raises:
         ValueError: if a size, a network, a conditional or the data do not fit, for parts of a code
-            without one, and for an y of numbers like 255.
+            without one, and for numbers like 255 that are no classes.
 
     References:
         Isola et al. (2017), arXiv:1611.07004; Sohn, Lee & Yan (2015), NeurIPS 28.
@@ -131,7 +131,9 @@ class ImageToImage(nn.Module):
             else:
                 z = pyro.sample("z", prior(y if prior.context_shape else None))
                 h = net(seen, context=z)
-            return pyro.sample("x", likelihood(h), obs=x)
+            fn = likelihood(h)
+            within(x, fn)
+            return pyro.sample("x", fn, obs=x)
 
     def guide(self, x: Tensor | None = None, y: Any = None) -> Tensor | None:
         """Infer z from the images x (batch, *image_shape) given y (batch, *given_shape); nothing

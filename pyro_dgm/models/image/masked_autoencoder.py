@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dgm_core.arguments import check_fraction, check_image_shape
 from dgm_core.images import check_visible, num_images, patch_grid, visible_patches
 from pyro_dgm.conditionals import Conditional, DiagonalNormal
+from pyro_dgm.models.image.parts import within
 from pyro_dgm.models.parts import check_conditionals, check_fit
 from pyro_dgm.nn import register, require
 from pyro_dgm.nn.patches import HiddenPatches
@@ -48,7 +49,8 @@ class MaskedAutoencoder(nn.Module):
 
     Raises:
         ValueError: if the patches do not divide the images, for a share that leaves none hidden or
-            none visible, and if the data do not fit.
+            none visible, if the data do not fit, for numbers like 255 that are no classes, and for
+            a patch that is visible twice.
 
     References:
         He et al. (2022), arXiv:2111.06377.
@@ -104,7 +106,9 @@ class MaskedAutoencoder(nn.Module):
             codes, features = network(patches, visible)
             pyro.deterministic("h", codes, event_dim=2)
             hidden = network.hidden(visible)
-            return pyro.sample("x", likelihood(features).mask(hidden).to_event(1), obs=patches)
+            fn = likelihood(features)
+            within(patches, fn)
+            return pyro.sample("x", fn.mask(hidden).to_event(1), obs=patches)
 
     def guide(self, x: Tensor | None = None, visible: Any = None) -> None:
         """Draws nothing: all sites of the model are observed."""
@@ -134,4 +138,6 @@ class MaskedAutoencoder(nn.Module):
         check_visible(visible, number, self.num_patches)
         good = (visible >= 0) & (visible < self.num_patches)
         require("visible", f"patches from 0 to {self.num_patches - 1}", visible, good)
+        again = (visible[:, :, None] == visible[:, None]).tril(-1).any(-1)
+        require("visible", "patches of which none is there twice", visible, ~again)
         return visible.long()

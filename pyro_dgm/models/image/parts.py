@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm_core.images import LARGEST, num_images
+from dgm_core.images import LARGEST, WITHIN, num_images
 from pyro_dgm.nn import require
 from pyro_dgm.nn.contexts import as_map
 
@@ -23,10 +23,17 @@ def image_pairs(
     if x is not None and num_images("x", x, image_shape) != number:
         raise ValueError(f"x and y must have the same number of images, got {len(x)} and {number}.")
     y = y if y.is_floating_point() else y.to(torch.get_default_dtype())
-    what = f"images of numbers between -{LARGEST:g} and {LARGEST:g} (divide gray levels by 255)"
     good = y.abs() <= LARGEST
-    require("y", what, y, good)
+    require("y", WITHIN, y, good)
     return torch.where(good, y, torch.nan)
+
+
+def within(x: Any, fn: Any) -> None:
+    """Ask of images x that a distribution of real numbers scores, and not one of classes, that they
+    are not as large as gray levels up to 255.
+    """
+    if x is not None and not fn.support.is_discrete:
+        require("x", WITHIN, x, ~(abs(x) > LARGEST))  # NaN is found beside, and said otherwise
 
 
 def fitted(y: Tensor, pixels: tuple[int, ...]) -> Tensor:

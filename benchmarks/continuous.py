@@ -255,7 +255,8 @@ def main() -> None:
     protocol = (__doc__ or "").split("Protocol: ")[1].split("Each run is")[0].strip()
     head = ["# Continuous flows as densities", "", protocol, ""]
     head += [f"Nats; {results[0]['hardware']}, one thread, other work running beside.", ""]
-    (HERE.parent / "continuous.md").write_text("\n".join([*head, "```", text, "```", ""]))
+    notes = (HERE.parent / "continuous_notes.md").read_text()
+    (HERE.parent / "continuous.md").write_text("\n".join([*head, "```", text, "```", "", notes]))
 
 
 if __name__ == "__main__":

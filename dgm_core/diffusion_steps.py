@@ -23,6 +23,7 @@ from dgm_core.arguments import (
     shown,
 )
 from dgm_core.contexts import Labels, parts_of
+from dgm_core.diffusion import chain_steps
 
 __all__ = ["Steps", "ddim", "guidance", "steps_between"]
 
@@ -132,16 +133,48 @@ def check_kind(predict: Any, variance: Any) -> None:
 
 
 def check_output(owner: Any, found: Any, wanted: tuple[int, ...], event: tuple[int, ...]) -> None:
-    """Raise a ValueError unless a network gives values of the right shape.
+    """Raise a ValueError unless a network gives an array of the right shape.
 
     Example:
-        >>> check_output("Diffusion(2)", (5, 2), (5, 2), (2,))
+        >>> check_output("Diffusion(2)", np.zeros((5, 2)), (5, 2), (2,))
     """
-    if tuple(found) != tuple(wanted):
+    shape = getattr(found, "shape", None)
+    if shape is None or tuple(shape) != tuple(wanted):
         raise ValueError(
             f"The network of {owner} must give arrays of shape {tuple(wanted)} for values of shape "
-            f"{(wanted[0], *event)}, got {tuple(found)}."
+            f"{(wanted[0], *event)}, got {type(found).__name__ if shape is None else tuple(shape)}."
         )
+
+
+def check_time(t: Any) -> float:
+    """A time at which there is noise, (0, 1].
+
+    Example:
+        >>> check_time(0)
+        Traceback (most recent call last):
+        ValueError: t must be a number in (0, 1], got 0.
+    """
+    return check_number("t", t, above=0, most=1)
+
+
+def check_batches(owner: Any, found: Any, own: Any) -> tuple[int, ...]:
+    """The batch shape of values and of the distribution that they are values of.
+
+    Example:
+        >>> check_batches("Diffusion(2)", (5, 3), (3,))
+        (5, 3)
+        >>> check_batches("Diffusion(2)", (3,), (2,))
+        Traceback (most recent call last):
+        ValueError: Diffusion(2) has the batch shape (2,), and values of batch shape (3,) do not \
+broadcast with it: hand over as many values as contexts.
+    """
+    try:
+        return np.broadcast_shapes(tuple(found), tuple(own))
+    except ValueError:
+        raise ValueError(
+            f"{owner} has the batch shape {tuple(own)}, and values of batch shape {tuple(found)} "
+            "do not broadcast with it: hand over as many values as contexts."
+        ) from None
 
 
 def check_event(owner: Any, found: Any, event: tuple[int, ...]) -> int:
@@ -190,6 +223,39 @@ def check_known(method: str, known: Any, mask: Any) -> None:
         )
     if known is not None and method == "ode":
         raise ValueError('Inpainting is of method="ancestral" and "ddim", got method=\'ode\'.')
+
+
+def check_filled(known: Any, mask: Any, whole: tuple[int, ...]) -> None:
+    """Raise a ValueError unless what is known of draws, and where, broadcasts to them; the shapes
+    come.
+
+    Example:
+        >>> check_filled((3, 2), (2,), (5, 3, 2))
+        >>> check_filled((3,), (2,), (5, 2))
+        Traceback (most recent call last):
+        ValueError: known must broadcast to the shape (5, 2) of the draws, got shape (3,).
+    """
+    for name, shape in (("known", known), ("mask", mask)):
+        own = tuple(shape)
+        if len(own) > len(whole) or any(a not in (1, b) for a, b in zip(own[::-1], whole[::-1])):
+            raise ValueError(
+                f"{name} must broadcast to the shape {tuple(whole)} of the draws, got shape {own}."
+            )
+
+
+def draw_steps(own: Any, method: str, wanted: int | None) -> int:
+    """The steps of a draw from a diffusion: those asked for, those it was built with for its own
+    method, else all of a chain, 100 in continuous time, the Runge-Kutta steps of a flow."""
+    flow = method == "ode"
+    if wanted is not None:
+        return (
+            check_count("num_steps", wanted)
+            if flow
+            else chain_steps(own.schedule.num_steps, wanted)
+        )
+    if own.num_steps is not None and flow == (own.method == "ode"):
+        return own.num_steps
+    return own.ode_steps if flow else own.schedule.num_steps or 100
 
 
 def check_schedule(schedule: Any, kinds: tuple[type, ...], variance: Any) -> None:

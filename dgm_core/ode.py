@@ -193,6 +193,39 @@ def check_derivative(wanted: Any, found: Any) -> None:
         )
 
 
+def check_probes(event_dim: Any, shape: tuple[int, ...], probes: tuple[int, ...] | None) -> None:
+    """Raise a ValueError unless values of a shape have so many dimensions, and probes their shape.
+
+    Example:
+        >>> check_probes(1, (5, 2), (3, 2))
+        Traceback (most recent call last):
+        ValueError: probes must have the shape (num_probes, 5, 2), got (3, 2).
+    """
+    check_count("event_dim", event_dim, 1, len(shape))
+    if probes is not None and tuple(probes[1:]) != tuple(shape):
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"probes must have the shape (num_probes, {wanted}), got {tuple(probes)}.")
+
+
+def check_moments(owner: Any, found: tuple[int, ...], batch: tuple[int, ...]) -> None:
+    """Raise a ValueError for times that would make more cases of a batch of values.
+
+    Example:
+        >>> check_moments("TimeMLP(2)", (5, 1), (5,))
+        Traceback (most recent call last):
+        ValueError: TimeMLP(2) expects a time, or one for each value, of shape () or (5,), got \
+(5, 1).
+    """
+    wide = len(found) > len(batch) or any(
+        a not in (1, b) and b != 1 for a, b in zip(found[::-1], batch[::-1])
+    )
+    if batch and wide:
+        raise ValueError(
+            f"{owner} expects a time, or one for each value, of shape () or {tuple(batch)}, got "
+            f"{tuple(found)}."
+        )
+
+
 EXACT_UP_TO = 64  # entries of a value whose trace is computed along every one of them
 
 

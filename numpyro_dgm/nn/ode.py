@@ -14,6 +14,7 @@ from dgm_core.arguments import refuse
 from dgm_core.ode import (
     Adaptive,
     check_derivative,
+    check_probes,
     check_solver,
     check_times,
     not_installed,
@@ -121,6 +122,9 @@ def jacobian_trace(
         a forward derivative along D directions, the entries of a value, or one for each probe, all
         at once.
 
+    Raises:
+        ValueError: for an event_dim below 1 or beyond x, and probes of another shape.
+
     References:
         Hutchinson (1989), Communications in Statistics 18; Grathwohl et al. (2019),
         arXiv:1810.01367.
@@ -129,6 +133,7 @@ def jacobian_trace(
         >>> jacobian_trace(lambda x: x**2, jnp.array([[1.0, 2.0]]))
         (Array([[1., 4.]], dtype=float32), Array([6.], dtype=float32))
     """
+    check_probes(event_dim, tuple(x.shape), None if probes is None else tuple(probes.shape))
     value, along, directions = directional(function, x, event_dim, probes)
     dots = (along * directions).sum(tuple(range(-event_dim, 0)))
     return value, dots.sum(0) if probes is None else dots.mean(0)

@@ -10,6 +10,7 @@ from jax import Array
 
 from dgm_core.arguments import check_instance, check_shape
 from dgm_core.contexts import ContextShape, check_context, check_context_shape, context_size
+from dgm_core.ode import check_moments
 from numpyro_dgm.nn.contexts import flat, visible
 from numpyro_dgm.nn.mlp import MLP
 from numpyro_dgm.nn.time_features import TimeFeatures
@@ -36,7 +37,7 @@ class TimeMLP(eqx.Module):
         x (*batch, *dim), t (*batch,) or (), context (*batch, *context_shape) -> (*batch, *out_dim).
 
     Raises:
-        ValueError: for sizes below 1, and on calls for an x or a context of another shape.
+        ValueError: for sizes below 1, and on calls for an x, a time or a context of another shape.
 
     Example:
         >>> TimeMLP(2, (16,), key=jax.random.key(0))(jnp.zeros((5, 2)), 0.5).shape
@@ -76,8 +77,9 @@ class TimeMLP(eqx.Module):
                 f"{self} expects values of shape (*batch, "
                 f"{', '.join(map(str, self.in_shape))}), got {tuple(x.shape)}."
             )
-        x = x.reshape(*x.shape[: x.ndim - len(self.in_shape)], -1)
+        x = x.reshape(*x.shape[: x.ndim - len(self.in_shape)], prod(self.in_shape))
         t = jnp.asarray(t, x.dtype)
+        check_moments(self, t.shape, x.shape[:-1])
         parts = [x, self.time(t)]
         if self.context_shape:
             parts.append(flat(visible(context, self.context_shape), self.context_shape))

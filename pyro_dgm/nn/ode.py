@@ -14,6 +14,7 @@ from dgm_core.arguments import refuse
 from dgm_core.ode import (
     Adaptive,
     check_derivative,
+    check_probes,
     check_solver,
     check_times,
     not_installed,
@@ -115,6 +116,9 @@ def jacobian_trace(
         a forward derivative along D directions, the entries of a value, or one for each probe, all
         at once.
 
+    Raises:
+        ValueError: for an event_dim below 1 or beyond x, and probes of another shape.
+
     References:
         Hutchinson (1989), Communications in Statistics 18; Grathwohl et al. (2019),
         arXiv:1810.01367.
@@ -123,6 +127,7 @@ def jacobian_trace(
         >>> jacobian_trace(lambda x: x**2, torch.tensor([[1.0, 2.0]]))
         (tensor([[1., 4.]]), tensor([6.]))
     """
+    check_probes(event_dim, tuple(x.shape), None if probes is None else tuple(probes.shape))
     value, along, directions = directional(function, x, event_dim, probes)
     dots = (along * directions).flatten(1 + x.ndim - event_dim).sum(-1)
     return value, dots.sum(0) if probes is None else dots.mean(0)
@@ -163,7 +168,7 @@ def _moved(state: Any, slope: Any, step: float) -> Any:
 
 
 def _shapes(state: Any) -> Any:
-    return tree_map(lambda x: tuple(x.shape), state)
+    return tree_map(lambda x: tuple(x.shape) if isinstance(x, Tensor) else x, state)
 
 
 def _check_floats(state: Any) -> Tensor:

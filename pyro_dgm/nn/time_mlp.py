@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_instance, check_shape
 from dgm_core.contexts import ContextShape, check_context, check_context_shape, context_size
+from dgm_core.ode import check_moments
 from pyro_dgm.nn.contexts import flat, visible
 from pyro_dgm.nn.mlp import MLP
 from pyro_dgm.nn.time_features import TimeFeatures
@@ -35,7 +36,7 @@ class TimeMLP(nn.Module):
         x (*batch, *dim), t (*batch,) or (), context (*batch, *context_shape) -> (*batch, *out_dim).
 
     Raises:
-        ValueError: for sizes below 1, and on calls for an x or a context of another shape.
+        ValueError: for sizes below 1, and on calls for an x, a time or a context of another shape.
 
     Example:
         >>> TimeMLP(2, (16,))(torch.zeros(5, 2), torch.tensor(0.5)).shape
@@ -71,6 +72,7 @@ class TimeMLP(nn.Module):
             )
         x = x.flatten(-len(self.in_shape))
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+        check_moments(self, tuple(t.shape), tuple(x.shape[:-1]))
         parts = [x, self.time(t)]
         if self.context_shape:
             parts.append(flat(visible(context, self.context_shape), self.context_shape))

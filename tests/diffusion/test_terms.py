@@ -198,7 +198,7 @@ def test_what_is_refused(backend: Any) -> None:
     p = made(1, net, schedule=Linear(10, beta_max=0.009))()
     key = () if backend.name == "pyro" else (backend.jax.random.key(0),)
     how = {"key": key[0]} if key else {}
-    x, one = backend.array(np.zeros((2, 1))), backend.array(0.0)
+    x = backend.array(np.zeros((2, 1)))
     images = made((1, 4, 4), net)()
     for function, message in (
         (lambda: Linear(0), "num_steps must be an integer of at least 1, got 0"),
@@ -244,6 +244,26 @@ def test_what_is_refused(backend: Any) -> None:
             lambda: made(2, lambda x, t: x[:, :1])().encode(backend.array(np.zeros((3, 2)))),
             "network of .* must give",
         ),
+        (
+            lambda: made(2, lambda x, t: (x, x))().encode(backend.array(np.zeros((3, 2)))),
+            r"must give arrays of shape \(3, 2\) for .*, got .*tuple",
+        ),
+        (lambda: p.score(x, 0.0), r"t must be a number in \(0, 1\], got 0.0"),
+        (lambda: p.noise(x, 1.5), r"t must be a number in \(0, 1\], got 1.5"),
+        (lambda: p.data(x, -0.1), r"t must be a number in \(0, 1\], got -0.1"),
+        (lambda: p.decode(x, method="ddim", num_steps=0), "num_steps must be .* from 1 to 10, got"),
+        (
+            lambda: p.sample(*key, (2,), known=backend.array(np.zeros(3)), mask=x > 0),
+            r"known must broadcast to the shape \(2, 1\) of the draws, got shape \(3,\)",
+        ),
+        (
+            lambda: p.sample(*key, (2,), known=x, mask=x + 0.5),
+            "mask must be true or false, got 0.5",
+        ),
+        (
+            lambda: p.expand((3,)).log_prob(x),
+            r"has the batch shape \(3,\), and values of batch shape \(2,\) do not broadcast",
+        ),
         (lambda: backend.losses.DenoisingELBO(""), "site must be the name of a sample site"),
         (lambda: backend.losses.DenoisingELBO("x", num_steps=0), "num_steps must be an integer"),
         (lambda: backend.losses.DenoisingError("x", "snr"), "weight must be one of 'simple'"),
@@ -255,4 +275,3 @@ def test_what_is_refused(backend: Any) -> None:
             getattr(p, name)
     with pytest.raises(NotImplementedError, match="have no gradient"):
         p.rsample(*key)
-    del one

@@ -128,6 +128,7 @@ def test_what_is_refused(library: Any) -> None:
         (lambda t, y: (y, y), x, (0, 1), r"shapes \(3, 2\), got \(\(3, 2\), \(3, 2\)\)"),
         (lambda t, y: y, 3, (0, 1), "state must be an array of floats, .* got 3"),
         (lambda t, y: y, lib.array(np.arange(3)), (0, 1), "state must be an array of floats"),
+        (lambda t, y: None, x, (0, 1), r"derivative of the state, .*\(3, 2\), got None"),
         (lambda t, y: y, x, (0, 0), "times must be two or more numbers that rise, or fall"),
         (lambda t, y: y, x, (0, float("inf")), "times must be a finite number"),
     ):
@@ -135,3 +136,15 @@ def test_what_is_refused(library: Any) -> None:
             lib.package.nn.integrate(field, state, times)
     with pytest.raises(ValueError, match=r"solver must be 'euler', .*, got 'rk5'"):
         lib.package.nn.integrate(lambda t, y: y, x, (0, 1), solver="rk5")
+    trace = lib.package.nn.jacobian_trace
+    for settings, message in (
+        ({"event_dim": 3}, "event_dim must be an integer from 1 to 2, got 3"),
+        ({"event_dim": 0}, "event_dim must be an integer from 1 to 2, got 0"),
+        ({"probes": x}, r"probes must have the shape \(num_probes, 3, 2\), got \(3, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trace(lambda x: x**2, x, **settings)
+    with pytest.raises(
+        ValueError, match=r"one for each value, of shape \(\) or \(3,\), got \(3, 1"
+    ):
+        lib.build("nn", "TimeMLP", 2, hidden=(2,))(x, x[:, :1])

@@ -22,6 +22,7 @@ from dgm_core.diffusion_steps import (
     check_output,
     check_sampling,
     check_schedule,
+    draw_steps,
     guidance,
     no_null,
     output_shape,
@@ -144,7 +145,7 @@ class Diffusion(Conditional):
         self.method, self.eta = method, check_sampling(method, eta)
         self.num_steps = num_steps
         if num_steps is not None:
-            chain_steps(self.schedule.num_steps, num_steps)
+            draw_steps(self, method, num_steps)
         self.ode_steps = check_count("ode_steps", ode_steps)
         self.drop_context = check_fraction("drop_context", drop_context)
         entries = context_size(self.context_shape)
@@ -222,7 +223,7 @@ class Diffusion(Conditional):
         seen = x / (a**2 * self.data_variance + s**2) ** 0.5 if self.scaled else x
         out = self.net(seen, t) if context is None else self.net(seen, t, context)
         wanted = (len(x), *output_shape(self.event_shape, self.variance))
-        check_output(self, out.shape, wanted, self.event_shape)
+        check_output(self, out, wanted, self.event_shape)
         out, raw = jnp.split(out, 2, 1) if self.variance == "learned" else (out, None)
         if self.predict == "data":
             out = (x - a * out) / s

@@ -46,7 +46,7 @@ def chain_bound(
         index = jnp.searchsorted(shares.cumsum(0), times, side="right").clip(max=num - 1)
         first, last = jax.random.normal(keys[1], x.shape, x.dtype), None
         noise, below = jax.random.normal(keys[2], (2, len(index), *x.shape[1:]), x.dtype)
-    own, repeats = steps.at(index), len(index) // len(x)
+    own, repeats = steps.at(index), num_times or num
     repeated, context = repeat(net, x, context, repeats)
     losses = step_loss(net, repeated, context, own, noise, None if closed else below)
     if num_times is None:
@@ -111,7 +111,7 @@ def weighted_error(
     alpha, sigma = jnp.exp(log_alpha), variance**0.5
     x_t = net.spread(alpha) * repeated + net.spread(sigma) * noise
     found, _ = net.noise(x_t, t, alpha, sigma, context)
-    error = ((noise - found) ** 2).reshape(len(t), -1).mean(1)
+    error = ((noise - found) ** 2).mean(tuple(range(1, x.ndim)))
     error = error * error_weight(weight, alpha, sigma)
     return error.reshape(num_times, len(x)).mean(0)
 
@@ -154,7 +154,7 @@ def repeat(net: Any, x: Array, context: Any, times: int) -> tuple[Array, Any]:
 
 def entries_sum(x: Array) -> Array:
     """The sum over all but the first dimension."""
-    return x.reshape(len(x), -1).sum(1)
+    return x.sum(tuple(range(1, x.ndim)))
 
 
 def _path(net: Any, x: Array, steps: Steps, key: Array) -> tuple[Array, Array, Array]:

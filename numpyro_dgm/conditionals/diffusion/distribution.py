@@ -15,10 +15,14 @@ from dgm_core.contexts import check_expanded
 from dgm_core.diffusion import chain_steps
 from dgm_core.diffusion_steps import (
     WEIGHTS,
+    check_batches,
     check_event,
+    check_filled,
     check_known,
     check_sampling,
     check_teacher,
+    check_time,
+    draw_steps,
     exact_trace,
     no_density,
 )
@@ -144,14 +148,12 @@ class DiffusionDistribution(Distribution):
         keys = jax.random.split(key)
         x = jax.random.normal(keys[0], (prod(batch), *self.event_shape), net.like().dtype)
         x, run = x * net.schedule.prior_scale, self._noise(batch)
+        num = draw_steps(net, method, num_steps)
         if method == "ode":
-            num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
             x = ode.moved(net, run, x, num, down=True)
         else:
-            num = num_steps or net.num_steps or net.schedule.num_steps or 100
-            steps = net.steps(num if num_steps is None else num_steps)
             filled = self._known(known, mask, batch)
-            x = drawn(net, run, x, steps, method, eta, filled, key=keys[1])
+            x = drawn(net, run, x, net.steps(num), method, eta, filled, key=keys[1])
         require("draws of " + repr(net), "finite", x, jnp.isfinite(x))
         x = jax.lax.stop_gradient(x)
         return self._outside(x).reshape(*batch, *self.event_shape)
@@ -289,18 +291,20 @@ class DiffusionDistribution(Distribution):
     def noise(self, x: Array, t: float) -> Array:
         """The noise predicted in x (*batch, *event) at the time t in (0, 1]."""
         x, batch = self._inside(x)
-        alpha, sigma = self._level(x, t)
+        alpha, sigma = self._level(x, t, len(x))
         found, _ = self._noise(batch)(x, jnp.full_like(alpha, t), alpha, sigma)
         return found.reshape(*batch, *self.event_shape)
 
     def score(self, x: Array, t: float) -> Array:
         """The gradient of log p_t predicted at x (*batch, *event), -eps / sigma."""
-        return -self.noise(x, t) / self._level(x.reshape(-1)[:1], t)[1]
+        found = self.noise(x, t)
+        return -found / self._level(found, t)[1]
 
     def data(self, x: Array, t: float) -> Array:
         """The datum predicted in x (*batch, *event) at the time t in (0, 1]."""
-        alpha, sigma = self._level(x.reshape(-1)[:1], t)
-        return (x - sigma * self.noise(x, t)) / alpha
+        found = self.noise(x, t)
+        alpha, sigma = self._level(found, t)
+        return (x - sigma * found) / alpha
 
     def encode(self, value: Array, *, num_steps: int | None = None) -> Array:
         """Where the flow takes data: noise of the same shape."""
@@ -320,12 +324,12 @@ class DiffusionDistribution(Distribution):
         check_choice("method", method, ("ode", "ddim"))
         net = self.network
         x, batch = self._inside(noise, data=False)
+        num = draw_steps(net, method, num_steps)
         if method == "ode":
-            num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
             x = ode.moved(net, self._noise(batch), x, num, down=True)
         else:
-            steps = net.steps(num_steps or net.schedule.num_steps or 100, x)
-            x = drawn(net, self._noise(batch), x, steps, "ddim", 0.0, None, key=jax.random.key(0))
+            none = jax.random.key(0)  # DDIM draws nothing
+            x = drawn(net, self._noise(batch), x, net.steps(num, x), "ddim", 0.0, None, key=none)
         return self._outside(x).reshape(*batch, *self.event_shape)
 
     def _noise(self, batch: tuple[int, ...]) -> Any:
@@ -342,17 +346,19 @@ class DiffusionDistribution(Distribution):
 
         return guided
 
-    def _level(self, like: Array, t: float) -> tuple[Array, Array]:
-        time = jnp.full(len(like), t, like.dtype)
+    def _level(self, like: Array, t: float, num: int = 1) -> tuple[Array, Array]:
+        time = jnp.full(num, check_time(t), like.dtype)
         log_alpha, variance = marginal(self.network.schedule, time)
         return jnp.exp(log_alpha), variance**0.5
 
     def _inside(self, value: Array, *, data: bool = True) -> tuple[Array, tuple[int, ...]]:
         """Values with one batch dimension, levels in [-1, 1], and the shape of the batch."""
         net, value = self.network, jnp.asarray(value)
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            value = value.astype(net.like().dtype)
         split = check_event(net, value.shape, tuple(self.event_shape))
         require(f"a value of {net}", "a finite number", value, jnp.isfinite(value))
-        batch = jnp.broadcast_shapes(value.shape[:split], self.batch_shape)
+        batch = check_batches(net, value.shape[:split], self.batch_shape)
         if net.num_levels is not None and data:
             steps = value * (net.num_levels - 1)
             good = (jnp.abs(steps - steps.round()) < 1e-2) & (value >= 0) & (value <= 1)
@@ -371,8 +377,11 @@ class DiffusionDistribution(Distribution):
         if known is None:
             return None
         whole = (*batch, *self.event_shape)
-        mask = jnp.asarray(mask, bool)
-        known = jnp.where(mask, jnp.asarray(known), 0.0)
+        known, mask = jnp.asarray(known), jnp.asarray(mask)
+        check_filled(known.shape, mask.shape, whole)
+        require("mask", "true or false", mask, (mask == 0) | (mask == 1))
+        mask = mask.astype(bool)
+        known = jnp.where(mask, known, 0.0)
         x, _ = self._inside(jnp.broadcast_to(known, whole))
         return x, jnp.broadcast_to(mask, whole).reshape(x.shape)
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from dgm_core.ode import time_grid
+from numpyro_dgm.conditionals.base import size_of
 from numpyro_dgm.conditionals.diffusion.bound import entries_sum
 from numpyro_dgm.conditionals.diffusion.schedules import marginal, rates
 from numpyro_dgm.nn.ode import directional, integrate
@@ -36,10 +37,10 @@ def velocity(net: Any, noise: Any, u: Array, x: Array) -> Array:
 
 def moved(net: Any, noise: Any, x: Array, num_steps: int, *, down: bool) -> Array:
     """Where the flow takes x (N, *event): to noise at t = 1, or from there down to data."""
-    times = _times(net, num_steps)
-    return integrate(
-        lambda u, x: velocity(net, noise, u, x), x, times[::-1].copy() if down else times
-    )
+    times, scale = _times(net, num_steps), first_alpha(net, x)
+    grid, start = (times[::-1].copy(), x) if down else (times, scale * x)
+    end = integrate(lambda u, x: velocity(net, noise, u, x), start, grid)
+    return end / scale if down else end
 
 
 def log_density(net: Any, noise: Any, x: Array, num_steps: int, probes: Array | None) -> Array:
@@ -51,15 +52,23 @@ def log_density(net: Any, noise: Any, x: Array, num_steps: int, probes: Array | 
         value, along, directions = directional(
             lambda x: velocity(net, noise, u, x), state[0], x.ndim - 1, probes
         )
-        changes = (along * directions).reshape(len(directions), len(x), -1).sum(-1)
+        changes = (
+            (along * directions).reshape(len(directions), len(x), size_of(net.event_shape)).sum(-1)
+        )
         return value, changes.sum(0) if probes is None else changes
 
     start = jnp.zeros(len(x) if probes is None else (len(probes), len(x)), x.dtype)
-    end, change = integrate(field, (x, start), _times(net, num_steps))
+    first = first_alpha(net, x)
+    end, change = integrate(field, (first * x, start), _times(net, num_steps))
     scale = net.schedule.prior_scale
-    entries = x[0].size
+    entries = size_of(net.event_shape)
     top = -entries_sum((end / scale) ** 2) / 2 - entries * (log(2 * pi) / 2 + log(scale))
-    return top + change
+    return top + change + entries * jnp.log(first)
+
+
+def first_alpha(net: Any, like: Array) -> Array:
+    """alpha of level 0, by which a datum is multiplied where that has some noise, else 1."""
+    return jnp.exp(marginal(net.schedule, jnp.zeros((), like.dtype))[0])
 
 
 def _times(net: Any, num_steps: int) -> Any:

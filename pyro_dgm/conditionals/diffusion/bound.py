@@ -38,7 +38,7 @@ def chain_bound(
         index = torch.searchsorted(shares.cumsum(0), times, right=True).clamp(max=num - 1)
         first, last = torch.randn_like(x), None
         noise, below = torch.randn(2, len(index), *x.shape[1:], dtype=x.dtype, device=x.device)
-    own, repeats = steps.at(index), len(index) // len(x)
+    own, repeats = steps.at(index), num_times or num
     repeated, context = repeat(net, x, context, repeats)
     losses = step_loss(net, repeated, context, own, noise, None if closed else below)
     if num_times is None:

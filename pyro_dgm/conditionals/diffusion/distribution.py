@@ -13,10 +13,14 @@ from dgm_core.contexts import check_expanded
 from dgm_core.diffusion import chain_steps
 from dgm_core.diffusion_steps import (
     WEIGHTS,
+    check_batches,
     check_event,
+    check_filled,
     check_known,
     check_sampling,
     check_teacher,
+    check_time,
+    draw_steps,
     exact_trace,
     no_density,
 )
@@ -141,13 +145,12 @@ class DiffusionDistribution(TorchDistribution):
         with torch.no_grad():
             x = noise.reshape(-1, *self.event_shape) * net.schedule.prior_scale
             run = self._noise(batch)
+            num = draw_steps(net, method, num_steps)
             if method == "ode":
-                num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
                 x = ode.moved(net, run, x, num, down=True)
             else:
-                num = num_steps or net.num_steps or net.schedule.num_steps or 100
-                steps = net.steps(num if num_steps is None else num_steps)
-                x = drawn(net, run, x, steps, method, eta, self._known(known, mask, batch))
+                filled = self._known(known, mask, batch)
+                x = drawn(net, run, x, net.steps(num), method, eta, filled)
             require("draws of " + repr(net), "finite", x, x.isfinite())
         return self._outside(x).reshape(*batch, *self.event_shape)
 
@@ -278,18 +281,20 @@ class DiffusionDistribution(TorchDistribution):
     def noise(self, x: Tensor, t: float) -> Tensor:
         """The noise predicted in x (*batch, *event) at the time t in (0, 1]."""
         x, batch = self._inside(x)
-        alpha, sigma = self._level(x, t)
+        alpha, sigma = self._level(x, t, len(x))
         found, _ = self._noise(batch)(x, torch.full_like(alpha, t), alpha, sigma)
         return found.reshape(*batch, *self.event_shape)
 
     def score(self, x: Tensor, t: float) -> Tensor:
         """The gradient of log p_t predicted at x (*batch, *event), -eps / sigma."""
-        return -self.noise(x, t) / self._level(x.reshape(-1)[:1], t)[1]
+        found = self.noise(x, t)
+        return -found / self._level(found, t)[1]
 
     def data(self, x: Tensor, t: float) -> Tensor:
         """The datum predicted in x (*batch, *event) at the time t in (0, 1]."""
-        alpha, sigma = self._level(x.reshape(-1)[:1], t)
-        return (x - sigma * self.noise(x, t)) / alpha
+        found = self.noise(x, t)
+        alpha, sigma = self._level(found, t)
+        return (x - sigma * found) / alpha
 
     def encode(self, value: Tensor, *, num_steps: int | None = None) -> Tensor:
         """Where the flow takes data: noise of the same shape."""
@@ -309,12 +314,11 @@ class DiffusionDistribution(TorchDistribution):
         check_choice("method", method, ("ode", "ddim"))
         net = self.network
         x, batch = self._inside(noise, data=False)
+        num = draw_steps(net, method, num_steps)
         if method == "ode":
-            num = net.ode_steps if num_steps is None else check_count("num_steps", num_steps)
             x = ode.moved(net, self._noise(batch), x, num, down=True)
         else:
-            steps = net.steps(num_steps or net.schedule.num_steps or 100, x)
-            x = drawn(net, self._noise(batch), x, steps, "ddim", 0.0, None)
+            x = drawn(net, self._noise(batch), x, net.steps(num, x), "ddim", 0.0, None)
         return self._outside(x).reshape(*batch, *self.event_shape)
 
     def _noise(self, batch: tuple[int, ...]) -> Any:
@@ -331,17 +335,19 @@ class DiffusionDistribution(TorchDistribution):
 
         return guided
 
-    def _level(self, like: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        time = torch.full((len(like),), t, dtype=like.dtype, device=like.device)
+    def _level(self, like: Tensor, t: float, num: int = 1) -> tuple[Tensor, Tensor]:
+        time = torch.full((num,), check_time(t), dtype=like.dtype, device=like.device)
         log_alpha, variance = marginal(self.network.schedule, time)
         return log_alpha.exp(), variance**0.5
 
-    def _inside(self, value: Tensor, *, data: bool = True) -> tuple[Tensor, torch.Size]:
+    def _inside(self, value: Tensor, *, data: bool = True) -> tuple[Tensor, tuple[int, ...]]:
         """Values with one batch dimension, levels in [-1, 1], and the shape of the batch."""
         net, value = self.network, torch.as_tensor(value)
+        if not value.is_floating_point():
+            value = value.to(net.like().dtype)
         split = check_event(net, value.shape, tuple(self.event_shape))
         require(f"a value of {net}", "a finite number", value, value.isfinite())
-        batch = torch.broadcast_shapes(value.shape[:split], self.batch_shape)
+        batch = check_batches(net, value.shape[:split], self.batch_shape)
         if net.num_levels is not None and data:
             steps = value * (net.num_levels - 1)
             good = ((steps - steps.round()).abs() < 1e-2) & (value >= 0) & (value <= 1)
@@ -359,8 +365,11 @@ class DiffusionDistribution(TorchDistribution):
         if known is None:
             return None
         whole = (*batch, *self.event_shape)
-        mask = torch.as_tensor(mask).bool()
-        known = torch.where(mask, torch.as_tensor(known), 0.0)
+        known, mask = torch.as_tensor(known), torch.as_tensor(mask)
+        check_filled(known.shape, mask.shape, whole)
+        require("mask", "true or false", mask, (mask == 0) | (mask == 1))
+        mask = mask.bool()
+        known = torch.where(mask, known, 0.0)
         x, _ = self._inside(known.expand(whole))
         return x, mask.expand(whole).reshape(x.shape)
 

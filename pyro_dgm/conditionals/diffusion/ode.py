@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from dgm_core.ode import time_grid
+from pyro_dgm.conditionals.base import size_of
 from pyro_dgm.conditionals.diffusion.bound import entries_sum
 from pyro_dgm.conditionals.diffusion.schedules import marginal, rates
 from pyro_dgm.nn.ode import directional, integrate
@@ -35,10 +36,10 @@ def velocity(net: Any, noise: Any, u: Tensor, x: Tensor) -> Tensor:
 
 def moved(net: Any, noise: Any, x: Tensor, num_steps: int, *, down: bool) -> Tensor:
     """Where the flow takes x (N, *event): to noise at t = 1, or from there down to data."""
-    times = _times(net, num_steps)
-    return integrate(
-        lambda u, x: velocity(net, noise, u, x), x, times[::-1].copy() if down else times
-    )
+    times, scale = _times(net, num_steps), first_alpha(net, x)
+    grid, start = (times[::-1].copy(), x) if down else (times, scale * x)
+    end = integrate(lambda u, x: velocity(net, noise, u, x), start, grid)
+    return end / scale if down else end
 
 
 def log_density(net: Any, noise: Any, x: Tensor, num_steps: int, probes: Tensor | None) -> Tensor:
@@ -54,11 +55,17 @@ def log_density(net: Any, noise: Any, x: Tensor, num_steps: int, probes: Tensor 
         return value, changes.sum(0) if probes is None else changes
 
     start = x.new_zeros(len(x) if probes is None else (len(probes), len(x)))
-    end, change = integrate(field, (x, start), _times(net, num_steps))
+    first = first_alpha(net, x)
+    end, change = integrate(field, (first * x, start), _times(net, num_steps))
     scale = net.schedule.prior_scale
-    entries = x[0].numel()
+    entries = size_of(net.event_shape)
     top = -entries_sum((end / scale) ** 2) / 2 - entries * (log(2 * pi) / 2 + log(scale))
-    return top + change
+    return top + change + entries * first.log()
+
+
+def first_alpha(net: Any, like: Tensor) -> Tensor:
+    """alpha of level 0, by which a datum is multiplied where that has some noise, else 1."""
+    return marginal(net.schedule, like.new_zeros(()))[0].exp()
 
 
 def _times(net: Any, num_steps: int) -> Any:

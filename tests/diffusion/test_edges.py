@@ -1,0 +1,83 @@
+"""What is rare: learned schedules with much noise at their first level, integers, no data, draws
+with the settings of the conditional."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dgm_core.diffusion import VP
+from tests.diffusion.toys import drawn, log_normal, of_normal, sampled
+
+
+def test_a_first_level_with_noise(backend: Any) -> None:
+    """A datum is x_0 / alpha_0: densities, both ways along the flow and draws of it agree."""
+    s2, made = 0.4, backend.conditionals
+    schedule = made.LearnedSchedule(gamma_min=-2.0, gamma_max=7.0)
+    net = made.Diffusion(1, of_normal(backend, schedule, s2), schedule=schedule, ode_steps=30)
+    x, s2 = np.array([[-0.9], [0.2], [1.4]]), s2 + np.exp(-2.0)  # sigma_0^2 / alpha_0^2
+
+    def run(how: Any) -> list[Any]:
+        values = backend.array(x)
+        ends = net().encode(values)
+        draws = [sampled(net(), how, (4000,), method=m, num_steps=25) for m in ("ode", "ddim")]
+        return [net().log_prob(values), ends, net().decode(ends), *draws]
+
+    density, ends, again, *draws = drawn(backend, run)
+    np.testing.assert_allclose(density, log_normal(x, s2), atol=2e-3)
+    np.testing.assert_allclose(ends, x / s2**0.5, atol=3e-3)
+    np.testing.assert_allclose(again, x, atol=1e-4)
+    for found in draws:
+        assert abs(found.var() - s2) < 4 * s2 * (2 / 4000) ** 0.5 + 0.02
+
+
+def test_integers_and_no_data(backend: Any) -> None:
+    """Integers count as the numbers that they are; of no data there are no values."""
+    net = backend.conditionals.Diffusion(2, of_normal(backend, VP(3), 0.5), schedule=VP(3))
+    numbers = backend.np.asarray(np.array([[1, -2], [0, 1]]))
+
+    def run(how: Any) -> list[Any]:
+        p, values, none = net(), backend.array(numbers), backend.array(np.zeros((0, 2)))
+        functions = [
+            lambda x: p.log_prob(x),
+            lambda x: p.bound(x, **how),
+            lambda x: p.denoising(x, **how),
+            lambda x: p.encode(x),
+            lambda x: p.score(x, 0.4),
+        ]
+        found = []
+        for function in functions:
+            for x in (numbers, values, none):
+                if backend.name == "pyro":
+                    backend.torch.manual_seed(0)
+                found.append(function(x))
+        return [*found, sampled(p, how, (0,))]
+
+    *found, draws = drawn(backend, run)
+    for ours, exact, nothing in zip(found[::3], found[1::3], found[2::3]):
+        np.testing.assert_array_equal(ours, exact)
+        assert len(ours) == 2 and len(nothing) == 0
+    assert draws.shape == (0, 2)
+
+
+def test_draws_with_the_settings_of_the_conditional(backend: Any) -> None:
+    """`num_steps` of a diffusion is of its own method, also along the flow and in `decode`."""
+    made, noise = backend.conditionals.Diffusion, np.array([[0.5], [-1.0]])
+    net = of_normal(backend, VP(30), 0.3)
+    flow = made(1, net, schedule=VP(30), method="ode", num_steps=40, ode_steps=2)
+    chain = made(1, net, schedule=VP(30), method="ddim", num_steps=4, ode_steps=2)
+
+    def run(_: Any) -> list[Any]:
+        x = backend.array(noise)
+        return [
+            made_by.decode(x, method=method, **steps)
+            for made_by, method, num in ((flow(), "ode", 40), (chain(), "ddim", 4))
+            for steps in ({}, {"num_steps": num}, {"num_steps": 3})
+        ]
+
+    found = drawn(backend, run)
+    for own, same, other in (found[:3], found[3:]):
+        np.testing.assert_array_equal(own, same)
+        assert (own != other).all()
+    with pytest.raises(ValueError, match="num_steps must be an integer from 1 to 30, got 40"):
+        made(1, net, schedule=VP(30), num_steps=40)

@@ -359,6 +359,14 @@ def no_density(owner: Any, *, guided: bool) -> str:
     )
 
 
+def no_own_density(owner: Any) -> str:
+    """What to say where draws are to be scored that do not come from the flow."""
+    return (
+        f"{owner} is drawn from step by step and scored along its flow, which is another "
+        'distribution: build it with method="ode", that its draws are scored as what they are.'
+    )
+
+
 def check_chain(diffusion: Any) -> None:
     """Raise a ValueError for a diffusion that is no chain of normal distributions."""
     if diffusion.num_levels is not None:

@@ -195,6 +195,9 @@ class Levels(constraints.ParameterFreeConstraint):
         scaled = x * float(self.num_levels - 1)
         return (abs(scaled - jnp.round(scaled)) < 1e-3) & (x >= 0) & (x <= 1)
 
+    def __repr__(self) -> str:
+        return f"Levels({self.num_levels})"
+
     def feasible_like(self, prototype: Array) -> Array:
         return jnp.zeros_like(prototype)
 

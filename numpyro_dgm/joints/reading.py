@@ -135,8 +135,8 @@ class _Reader:
         """One part of the record, without the implicit sites."""
         score: dict[str, Callable[[str], Array]] = {
             "log_p": lambda name: self.log_prob(self.model_trace[name]),
-            "log_q": lambda name: self.log_prob(self.guide_trace[name]),
-            "score": lambda name: self.log_prob(self.guide_trace[name], raw=True),
+            "log_q": lambda name: self.log_prob(self.guide_trace[name], drawn=True),
+            "score": lambda name: self.log_prob(self.guide_trace[name], raw=True, drawn=True),
             "kl": self.analytic_kl,
         }
         found = {}
@@ -207,8 +207,10 @@ class _Reader:
             event_dims={name: s["fn"].event_dim for name, s in sites if s["type"] == "sample"},
         )
 
-    def log_prob(self, site: Site, *, raw: bool = False) -> Array:
+    def log_prob(self, site: Site, *, raw: bool = False, drawn: bool = False) -> Array:
         fn = unmasked(site["fn"]) if raw else site["fn"]
+        if drawn and hasattr(base_of(fn), "check_drawn"):
+            base_of(fn).check_drawn()
         left = site["intermediates"]  # of the draw: a flow is scored without its inverse
         log_prob = fn.log_prob(site["value"], left) if left else fn.log_prob(site["value"])
         return self.reduce(log_prob, site, scaled=not raw)
@@ -216,13 +218,13 @@ class _Reader:
     def analytic_kl(self, name: str) -> Array:
         q, p = self.guide_trace[name], self.model_trace.get(name)
         if p is None:
-            return self.log_prob(q)
+            return self.log_prob(q, drawn=True)
         if draws_nothing(q["fn"]):  # its density is that of what was drawn before
-            return self.log_prob(q) - self.log_prob(p)
+            return self.log_prob(q, drawn=True) - self.log_prob(p)
         try:
             kl = self.reduce(kl_divergence(q["fn"], p["fn"]), p)
         except NotImplementedError:
-            return self.log_prob(q) - self.log_prob(p)
+            return self.log_prob(q, drawn=True) - self.log_prob(p)
         difference = _own_scale(q) - _own_scale(p)
         if isinstance(difference, Array) or difference != 0:
             kl = kl + self.reduce(q["fn"].log_prob(q["value"]) * (difference / _own_scale(p)), p)

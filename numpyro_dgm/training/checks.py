@@ -190,7 +190,7 @@ def _runs_alone(step: Step, state: State, data: Arrays, num_rows: int, key: Arra
 
 def _outside(site: dict[str, Any]) -> tuple[Array, Array]:
     """How many observed values lie outside the support, NaN among them, and one of these."""
-    value, support = jnp.asarray(site["value"]), site["fn"].support
+    value, support = jnp.asarray(site["value"]), _data_support(_base(site["fn"]))
     while isinstance(support, type(constraints.independent(constraints.real, 1))):
         support = support.base_constraint
     inside = support(value)
@@ -200,6 +200,11 @@ def _outside(site: dict[str, Any]) -> tuple[Array, Array]:
         inside = inside & (value != ends[0]) & (value != ends[1])
     bad = jnp.broadcast_to(~inside & _mask(site), value.shape).ravel()
     return bad.sum(), value.ravel()[jnp.argmax(bad)]
+
+
+def _data_support(fn: Any) -> Any:
+    """The support of a distribution, or what it says of data."""
+    return getattr(fn, "data_support", None) or fn.support
 
 
 def _mask(site: dict[str, Any]) -> Any:
@@ -216,10 +221,14 @@ def _mask(site: dict[str, Any]) -> Any:
         fn = fn.base_dist
 
 
-def _family(site: dict[str, Any]) -> tuple[str, str]:
-    fn = site["fn"]
+def _base(fn: Any) -> Any:
+    """A distribution without what has been wrapped around it."""
     while isinstance(fn, (Independent, MaskedDistribution, ExpandedDistribution)):
         fn = fn.base_dist
-    return type(fn).__name__.lstrip("_").removesuffix("Logits").removesuffix("Probs"), str(
-        fn.support
-    )
+    return fn
+
+
+def _family(site: dict[str, Any]) -> tuple[str, str]:
+    fn = _base(site["fn"])
+    name = type(fn).__name__.lstrip("_").removesuffix("Logits").removesuffix("Probs")
+    return name, str(_data_support(fn))

@@ -179,6 +179,9 @@ class Levels(constraints.Constraint):
         scaled = value.double() * (self.num_levels - 1)
         return ((scaled - scaled.round()).abs() < 1e-3) & (value >= 0) & (value <= 1)
 
+    def __repr__(self) -> str:
+        return f"Levels({self.num_levels})"
+
 
 class _DiscretizedLogisticMixture(Elementwise):
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {

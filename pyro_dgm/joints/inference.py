@@ -11,17 +11,15 @@ from torch.distributions import biject_to, kl_divergence
 
 from dgm_core.enumeration import Enumeration
 from dgm_core.terms import Asked, as_asked
-from pyro_dgm.conditionals import NoDensityError
 from pyro_dgm.joints.by_value import ByValue
 from pyro_dgm.joints.enumerated import met_before
-from pyro_dgm.joints.reading import costs_of, density_scale, seen_value, side_by_particle
+from pyro_dgm.joints.reading import costs_of, density_scale, log_prob_of, side_by_particle
 from pyro_dgm.joints.structure import (
     Structure,
     Trace,
     draws_nothing,
     plates_of,
     random_sites,
-    unmasked,
 )
 from pyro_dgm.joints.values import base_of
 
@@ -156,7 +154,7 @@ class InferenceJoint(ByValue):
 
     def score(self, name: str) -> Tensor:
         """log q of one latent site as it was drawn, without scale and mask."""
-        found = self._each(lambda run: self._log_prob(run[1].nodes[name], raw=True))
+        found = self._each(lambda run: self._log_prob(run[1].nodes[name], raw=True, drawn=True))
         return self._at_draws(name, found)
 
     def counts(self, name: str) -> Tensor:
@@ -334,13 +332,13 @@ class InferenceJoint(ByValue):
 
     def _analytic_kl(self, q: Message, p: Message | None) -> Tensor:
         if p is None:
-            return self._log_prob(q)
+            return self._log_prob(q, drawn=True)
         if draws_nothing(q["fn"]):  # its density is that of what was drawn before
-            return self._log_prob(q) - self._log_prob(p)
+            return self._log_prob(q, drawn=True) - self._log_prob(p)
         try:
             kl = self._reduce(kl_divergence(q["fn"], p["fn"]), p)
         except NotImplementedError:
-            return self._log_prob(q) - self._log_prob(p)
+            return self._log_prob(q, drawn=True) - self._log_prob(p)
         difference = q["scale"] - p["scale"]
         if isinstance(difference, Tensor) or difference != 0:
             log_q = q["fn"].log_prob(q["value"])
@@ -352,17 +350,14 @@ class InferenceJoint(ByValue):
 
         def read(run: tuple[Trace, Trace]) -> Tensor:
             nodes = run[side].nodes
-            terms = [self._log_prob(nodes[name]) for name in names if name in nodes]
+            found = [nodes[name] for name in names if name in nodes]
+            terms = [self._log_prob(site, drawn=side == 1) for site in found]
             return sum(terms[1:], terms[0]) if terms else torch.zeros((1,) * (1 + len(self.sizes)))
 
         return self._each(read)
 
-    def _log_prob(self, site: Message, *, raw: bool = False) -> Tensor:
-        try:
-            log_prob = (unmasked(site["fn"]) if raw else site["fn"]).log_prob(seen_value(site))
-        except NoDensityError as error:
-            raise error.at(site["name"]) from error
-        return self._reduce(log_prob, site, scaled=not raw)
+    def _log_prob(self, site: Message, *, raw: bool = False, drawn: bool = False) -> Tensor:
+        return self._reduce(log_prob_of(site, raw=raw, drawn=drawn), site, scaled=not raw)
 
     def _reduce(self, log_prob: Tensor, site: Message, *, scaled: bool = True) -> Tensor:
         outside = self.structure.global_sites + self.structure.global_factors

@@ -11,8 +11,10 @@ from torch.distributions import biject_to
 
 from dgm_core.terms import Asked, check_unmasked, checked_costs
 from pyro_dgm.compat import mask_of
+from pyro_dgm.conditionals import NoDensityError
 from pyro_dgm.conditionals.energy import UnnormalizedDistribution
-from pyro_dgm.joints.structure import Structure, step_mask_of
+from pyro_dgm.joints.structure import Structure, step_mask_of, unmasked
+from pyro_dgm.joints.values import base_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -54,6 +56,19 @@ def density_scale(site: Message, scale: float | Tensor) -> Any:
         scale = scale.reshape(scale.shape + (1,) * site["fn"].event_dim)
     mask = observed_mask(site)
     return scale if mask is None else scale * mask.to(torch.get_default_dtype())
+
+
+def log_prob_of(site: Message, *, raw: bool, drawn: bool) -> Tensor:
+    """The log-density of the value of a site; `raw` without its mask, `drawn` where it came from
+    this distribution itself.
+    """
+    fn = unmasked(site["fn"]) if raw else site["fn"]
+    try:
+        if drawn and hasattr(base_of(fn), "check_drawn"):
+            base_of(fn).check_drawn()
+        return fn.log_prob(seen_value(site))
+    except NoDensityError as error:
+        raise error.at(site["name"]) from error
 
 
 def seen_value(site: Message) -> Any:

@@ -88,6 +88,8 @@ def check_observations(
         if not direct:
             with collected_requirements() as required, validation_unset():
                 nodes = random_sites(_joint(step, batch).runs[0][0]).values()
+                for site in nodes:  # some know it no longer outside of this block
+                    site["validated"] = validates(site["fn"])
             for requirement in required:
                 check_required(*requirement)
             sites = [site for site in nodes if site["is_observed"]]
@@ -98,8 +100,8 @@ def check_observations(
             bad = _outside(site, value)
             if site["name"] not in warned and bad.any():
                 fn = _base(site["fn"])
-                family, support = type(fn).__name__.strip("_"), str(fn.support)
-                example, strict = float(value[bad][0]), validated and validates(site["fn"])
+                family, support = type(fn).__name__.strip("_"), str(_data_support(fn))
+                example, strict = float(value[bad][0]), validated and site["validated"]
                 complain(site["name"], family, support, int(bad.sum()), example, validated=strict)
                 warned.add(site["name"])
 
@@ -174,8 +176,13 @@ def _outside(site: Message, value: Tensor) -> Tensor:
     return ~inside if mask is None else ~inside & mask
 
 
+def _data_support(fn: Any) -> Any:
+    """The support of a distribution, or what it says of data."""
+    return getattr(fn, "data_support", None) or fn.support
+
+
 def _support(fn: Any) -> Any:
-    support = fn.support
+    support = _data_support(_base(fn))
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return support

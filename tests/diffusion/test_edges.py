@@ -1,6 +1,8 @@
 """What is rare: learned schedules with much noise at their first level, integers, no data, draws
 with the settings of the conditional."""
 
+from contextlib import nullcontext
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -81,3 +83,55 @@ def test_draws_with_the_settings_of_the_conditional(backend: Any) -> None:
         assert (own != other).all()
     with pytest.raises(ValueError, match="num_steps must be an integer from 1 to 30, got 40"):
         made(1, net, schedule=VP(30), num_steps=40)
+
+
+def test_as_a_guide(backend: Any) -> None:
+    """Scored along its flow, a guide must draw along it: then the bound is log p(x), else it is
+    refused, where the density is asked for."""
+    made, losses, dist, s2 = backend.conditionals.Diffusion, backend.losses, backend.dist, 0.2
+    posterior = of_normal(backend, VP(), s2)  # of z ~ Normal(0, 1 / 4), x = 0 | z ~ Normal(z, 1)
+
+    def model(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            z = backend.sample("z", dist.Normal(0 * x, backend.array(0.5)).to_event(1))
+            backend.sample("x", dist.Normal(z, backend.array(1.0)).to_event(1), obs=x)
+
+    def guided(**settings: Any) -> Any:
+        net = made(1, posterior, schedule=VP(), ode_steps=10, **settings)
+
+        def guide(x: Any) -> None:
+            with backend.plate("data", len(x)):
+                backend.sample("z", net())
+
+        return guide
+
+    x, wanted = np.zeros((6, 1)), -np.log(2 * np.pi * 1.25) / 2
+    _, found, _ = backend.evaluate(losses.ELBO(), model, guided(method="ode"), x)
+    assert found["ELBO"] == pytest.approx(wanted, abs=1e-2)
+    for loss in (losses.ELBO(), losses.IWAE(2), losses.ELBO(analytic_kl=True)):
+        with pytest.raises(ValueError, match=r"Site 'z' .* scored along its flow, .* method="):
+            backend.evaluate(loss, model, guided(), x)
+
+
+def test_data_are_looked_at_before_training(backend: Any) -> None:
+    """Levels that are none, and gray levels up to 255 without any, are refused by `fit`."""
+    made, package = backend.conditionals.Diffusion, import_module(f"{backend.name}_dgm")
+    for settings, worst, message in (
+        ({"num_levels": 3}, 0.3, r"Site 'x' observes 0.3, outside the support of .*Levels\(3\)"),
+        ({}, 255.0, r"observes 255, outside .*: check the data and their scaling"),
+        ({"data_variance": 100.0}, 255.0, None),
+    ):
+        settings = {**settings, "schedule": VP(3), "variance": "optimal"}
+        net = made((1, 1, 2), lambda x, t: 0.1 * x, **settings)
+
+        def model(x: Any, net: Any = net) -> None:
+            own = package.nn.register("net", net)
+            with backend.plate("data", 3, subsample_size=len(x)):
+                backend.sample("x", own(), obs=x)
+
+        x = backend.array(np.array([0.0, 0.5, worst])[:, None, None, None] * np.ones((1, 1, 2)))
+        how = {"loss": backend.losses.DenoisingELBO("x"), "num_steps": 1, "progress": False}
+        if backend.name == "pyro":
+            backend.pyro.clear_param_store()
+        with pytest.raises(ValueError, match=message) if message else nullcontext():
+            package.fit(model, None, x, batch_size=2, **how)

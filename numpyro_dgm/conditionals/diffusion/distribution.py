@@ -25,7 +25,9 @@ from dgm_core.diffusion_steps import (
     draw_steps,
     exact_trace,
     no_density,
+    no_own_density,
 )
+from dgm_core.images import LARGEST
 from numpyro_dgm.conditionals.diffusion import ode
 from numpyro_dgm.conditionals.diffusion.bound import (
     chain_bound,
@@ -35,6 +37,7 @@ from numpyro_dgm.conditionals.diffusion.bound import (
 from numpyro_dgm.conditionals.diffusion.distilling import distillation_error
 from numpyro_dgm.conditionals.diffusion.samplers import drawn
 from numpyro_dgm.conditionals.diffusion.schedules import marginal
+from numpyro_dgm.conditionals.discrete import Levels
 from numpyro_dgm.conditionals.implicit import NoDensityError
 from numpyro_dgm.nn.contexts import spread
 from numpyro_dgm.nn.requirements import require
@@ -88,10 +91,20 @@ class DiffusionDistribution(Distribution):
 
     @property
     def support(self) -> Any:
-        """All real arrays; with levels, those in [0, 1]."""
-        levels = self.network.num_levels is not None
-        base = constraints.unit_interval if levels else constraints.real
+        """All real arrays; with levels, those of levels."""
+        num = self.network.num_levels
+        base = constraints.real if num is None else Levels(num)
         return constraints.independent(base, len(self.event_shape))
+
+    @property
+    def data_support(self) -> Any:
+        """Where observed data are looked for: images within 30 standard deviations, which gray
+        levels up to 255 are not.
+        """
+        if self.network.num_levels is not None or len(self.event_shape) != 3:
+            return self.support
+        far = LARGEST * self.network.data_variance**0.5
+        return constraints.independent(constraints.interval(-far, far), len(self.event_shape))
 
     @property
     def mean(self) -> Array:
@@ -384,6 +397,11 @@ class DiffusionDistribution(Distribution):
         known = jnp.where(mask, known, 0.0)
         x, _ = self._inside(jnp.broadcast_to(known, whole))
         return x, jnp.broadcast_to(mask, whole).reshape(x.shape)
+
+    def check_drawn(self) -> None:
+        """Raise a NoDensityError where log_prob is not that of what `sample` draws."""
+        if self.network.method != "ode":
+            raise NoDensityError(no_own_density(self.network))
 
     def _check_guidance(self) -> None:
         if self.scale is not None:

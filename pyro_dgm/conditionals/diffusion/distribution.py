@@ -23,7 +23,9 @@ from dgm_core.diffusion_steps import (
     draw_steps,
     exact_trace,
     no_density,
+    no_own_density,
 )
+from dgm_core.images import LARGEST
 from pyro_dgm.conditionals.diffusion import ode
 from pyro_dgm.conditionals.diffusion.bound import (
     chain_bound,
@@ -33,6 +35,7 @@ from pyro_dgm.conditionals.diffusion.bound import (
 from pyro_dgm.conditionals.diffusion.distilling import distillation_error
 from pyro_dgm.conditionals.diffusion.samplers import drawn
 from pyro_dgm.conditionals.diffusion.schedules import marginal
+from pyro_dgm.conditionals.discrete import Levels
 from pyro_dgm.conditionals.implicit import NoDensityError
 from pyro_dgm.nn.contexts import spread
 from pyro_dgm.nn.requirements import require
@@ -83,10 +86,20 @@ class DiffusionDistribution(TorchDistribution):
 
     @property
     def support(self) -> Any:
-        """All real arrays; with levels, those in [0, 1]."""
-        levels = self.network.num_levels is not None
-        base = constraints.unit_interval if levels else constraints.real
+        """All real arrays; with levels, those of levels."""
+        num = self.network.num_levels
+        base = constraints.real if num is None else Levels(num)
         return constraints.independent(base, len(self.event_shape))
+
+    @property
+    def data_support(self) -> Any:
+        """Where observed data are looked for: images within 30 standard deviations, which gray
+        levels up to 255 are not.
+        """
+        if self.network.num_levels is not None or len(self.event_shape) != 3:
+            return self.support
+        far = LARGEST * self.network.data_variance**0.5
+        return constraints.independent(constraints.interval(-far, far), len(self.event_shape))
 
     @property
     def mean(self) -> Tensor:
@@ -372,6 +385,11 @@ class DiffusionDistribution(TorchDistribution):
         known = torch.where(mask, known, 0.0)
         x, _ = self._inside(known.expand(whole))
         return x, mask.expand(whole).reshape(x.shape)
+
+    def check_drawn(self) -> None:
+        """Raise a NoDensityError where log_prob is not that of what `sample` draws."""
+        if self.network.method != "ode":
+            raise NoDensityError(no_own_density(self.network))
 
     def _check_guidance(self) -> None:
         if self.scale is not None:

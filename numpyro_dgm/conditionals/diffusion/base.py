@@ -15,14 +15,13 @@ from jax import Array
 from dgm_core.arguments import check_count, check_fraction, check_number
 from dgm_core.contexts import ContextShape, context_size
 from dgm_core.diffusion import Linear, NoiseSchedule, chain_steps
+from dgm_core.diffusion_draws import check_sampling, draw_steps
 from dgm_core.diffusion_steps import (
     Steps,
     check_kind,
     check_net,
     check_output,
-    check_sampling,
     check_schedule,
-    draw_steps,
     guidance,
     no_null,
     output_shape,

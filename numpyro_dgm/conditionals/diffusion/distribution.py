@@ -13,27 +13,27 @@ from numpyro.distributions import Distribution, constraints
 from dgm_core.arguments import check_choice, check_count
 from dgm_core.contexts import check_expanded
 from dgm_core.diffusion import chain_steps
+from dgm_core.diffusion_draws import (
+    check_filled,
+    check_known,
+    check_sampling,
+    check_time,
+    draw_steps,
+)
 from dgm_core.diffusion_steps import (
     WEIGHTS,
     check_batches,
     check_event,
-    check_filled,
-    check_known,
-    check_sampling,
     check_teacher,
-    check_time,
-    draw_steps,
     exact_trace,
     no_density,
+    no_gradient,
+    no_moment,
     no_own_density,
 )
 from dgm_core.images import LARGEST
 from numpyro_dgm.conditionals.diffusion import ode
-from numpyro_dgm.conditionals.diffusion.bound import (
-    chain_bound,
-    continuous_bound,
-    weighted_error,
-)
+from numpyro_dgm.conditionals.diffusion.bound import chain_bound, continuous_bound, weighted_error
 from numpyro_dgm.conditionals.diffusion.distilling import distillation_error
 from numpyro_dgm.conditionals.diffusion.samplers import drawn
 from numpyro_dgm.conditionals.diffusion.schedules import marginal
@@ -109,17 +109,12 @@ class DiffusionDistribution(Distribution):
     @property
     def mean(self) -> Array:
         """Refused."""
-        raise NotImplementedError(
-            f"{self.network} has no mean in closed form: average draws, as in sample((100,))."
-        )
+        raise NotImplementedError(no_moment(self.network, "mean"))
 
     @property
     def variance(self) -> Array:
         """Refused."""
-        raise NotImplementedError(
-            f"{self.network} has no variance in closed form: take that of draws, as in "
-            "sample((100,))."
-        )
+        raise NotImplementedError(no_moment(self.network, "variance"))
 
     def expand(self, batch_shape: tuple[int, ...]) -> DiffusionDistribution:
         """The same distribution with a larger batch shape."""
@@ -154,9 +149,8 @@ class DiffusionDistribution(Distribution):
         """
         net, batch = self.network, (*sample_shape, *self.batch_shape)
         method = net.method if method is None else method
-        eta = check_sampling(
-            method, (net.eta if method == net.method else 0.0) if eta is None else eta
-        )
+        own = net.eta if method == net.method else 0.0
+        eta = check_sampling(method, own if eta is None else eta)
         check_known(method, known, mask)
         keys = jax.random.split(key)
         x = jax.random.normal(keys[0], (prod(batch), *self.event_shape), net.like().dtype)
@@ -173,10 +167,7 @@ class DiffusionDistribution(Distribution):
 
     def rsample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Refused."""
-        raise NotImplementedError(
-            f"Draws of {self.network} have no gradient, they take a step for each level: use "
-            "sample, or a flow such as IAF."
-        )
+        raise NotImplementedError(no_gradient(self.network))
 
     def log_prob(self, value: Array, intermediates: Any = None) -> Array:
         """The log-density along the flow: (*batch, *event) -> (*batch,); beyond 64 entries by 8
@@ -203,10 +194,7 @@ class DiffusionDistribution(Distribution):
             check_count("num_probes", num_probes, 2)
         elif not exact_trace(tuple(self.event_shape)):
             num_probes = 8
-        probes = None
-        if num_probes is not None:
-            made = jax.random.key(0)  # the same for the same data
-            probes = jax.random.rademacher(made, (num_probes, *x.shape), x.dtype)
+        probes = None if num_probes is None else ode.fixed_signs(num_probes, x)
         found = ode.log_density(net, self._noise(batch), x, num, probes)
         if probes is None:
             return found.reshape(batch), jnp.zeros_like(found).reshape(batch)
@@ -341,8 +329,8 @@ class DiffusionDistribution(Distribution):
         if method == "ode":
             x = ode.moved(net, self._noise(batch), x, num, down=True)
         else:
-            none = jax.random.key(0)  # DDIM draws nothing
-            x = drawn(net, self._noise(batch), x, net.steps(num, x), "ddim", 0.0, None, key=none)
+            how = ("ddim", 0.0, None)
+            x = drawn(net, self._noise(batch), x, net.steps(num, x), *how, key=jax.random.key(0))
         return self._outside(x).reshape(*batch, *self.event_shape)
 
     def _noise(self, batch: tuple[int, ...]) -> Any:
@@ -390,11 +378,10 @@ class DiffusionDistribution(Distribution):
         if known is None:
             return None
         whole = (*batch, *self.event_shape)
-        known, mask = jnp.asarray(known), jnp.asarray(mask)
+        known, mask = map(jnp.asarray, (known, mask))
         check_filled(known.shape, mask.shape, whole)
         require("mask", "true or false", mask, (mask == 0) | (mask == 1))
-        mask = mask.astype(bool)
-        known = jnp.where(mask, known, 0.0)
+        known = jnp.where(mask := mask.astype(bool), known, 0.0)
         x, _ = self._inside(jnp.broadcast_to(known, whole))
         return x, jnp.broadcast_to(mask, whole).reshape(x.shape)
 

@@ -5,6 +5,7 @@ have the marginals of the diffusion; in u = t^1/2, in which sigma is smooth.
 from math import log, pi
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -69,6 +70,11 @@ def log_density(net: Any, noise: Any, x: Array, num_steps: int, probes: Array | 
 def first_alpha(net: Any, like: Array) -> Array:
     """alpha of level 0, by which a datum is multiplied where that has some noise, else 1."""
     return jnp.exp(marginal(net.schedule, jnp.zeros((), like.dtype))[0])
+
+
+def fixed_signs(num_probes: int, x: Array) -> Array:
+    """Random signs (num_probes, *x.shape), the same for the same data."""
+    return jax.random.rademacher(jax.random.key(0), (num_probes, *x.shape), x.dtype)
 
 
 def _times(net: Any, num_steps: int) -> Any:

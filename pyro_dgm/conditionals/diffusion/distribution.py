@@ -11,27 +11,27 @@ from torch import Tensor
 from dgm_core.arguments import check_choice, check_count
 from dgm_core.contexts import check_expanded
 from dgm_core.diffusion import chain_steps
+from dgm_core.diffusion_draws import (
+    check_filled,
+    check_known,
+    check_sampling,
+    check_time,
+    draw_steps,
+)
 from dgm_core.diffusion_steps import (
     WEIGHTS,
     check_batches,
     check_event,
-    check_filled,
-    check_known,
-    check_sampling,
     check_teacher,
-    check_time,
-    draw_steps,
     exact_trace,
     no_density,
+    no_gradient,
+    no_moment,
     no_own_density,
 )
 from dgm_core.images import LARGEST
 from pyro_dgm.conditionals.diffusion import ode
-from pyro_dgm.conditionals.diffusion.bound import (
-    chain_bound,
-    continuous_bound,
-    weighted_error,
-)
+from pyro_dgm.conditionals.diffusion.bound import chain_bound, continuous_bound, weighted_error
 from pyro_dgm.conditionals.diffusion.distilling import distillation_error
 from pyro_dgm.conditionals.diffusion.samplers import drawn
 from pyro_dgm.conditionals.diffusion.schedules import marginal
@@ -104,17 +104,12 @@ class DiffusionDistribution(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         """Refused."""
-        raise NotImplementedError(
-            f"{self.network} has no mean in closed form: average draws, as in sample((100,))."
-        )
+        raise NotImplementedError(no_moment(self.network, "mean"))
 
     @property
     def variance(self) -> Tensor:
         """Refused."""
-        raise NotImplementedError(
-            f"{self.network} has no variance in closed form: take that of draws, as in "
-            "sample((100,))."
-        )
+        raise NotImplementedError(no_moment(self.network, "variance"))
 
     def expand(
         self, batch_shape: torch.Size | tuple[int, ...], _instance: None = None
@@ -169,10 +164,7 @@ class DiffusionDistribution(TorchDistribution):
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Refused."""
-        raise NotImplementedError(
-            f"Draws of {self.network} have no gradient, they take a step for each level: use "
-            "sample, or a flow such as IAF."
-        )
+        raise NotImplementedError(no_gradient(self.network))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density along the flow: (*batch, *event) -> (*batch,); beyond 64 entries by 8
@@ -199,11 +191,7 @@ class DiffusionDistribution(TorchDistribution):
             check_count("num_probes", num_probes, 2)
         elif not exact_trace(tuple(self.event_shape)):
             num_probes = 8
-        probes = None
-        if num_probes is not None:
-            made = torch.Generator().manual_seed(0)  # the same for the same data
-            signs = torch.randint(0, 2, (num_probes, *x.shape), generator=made)
-            probes = (2 * signs - 1).to(x)
+        probes = None if num_probes is None else ode.fixed_signs(num_probes, x)
         found = ode.log_density(net, self._noise(batch), x, num, probes)
         if probes is None:
             return found.reshape(batch), torch.zeros_like(found).reshape(batch)

@@ -6,6 +6,7 @@ from math import log, pi
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dgm_core.ode import time_grid
@@ -66,6 +67,13 @@ def log_density(net: Any, noise: Any, x: Tensor, num_steps: int, probes: Tensor 
 def first_alpha(net: Any, like: Tensor) -> Tensor:
     """alpha of level 0, by which a datum is multiplied where that has some noise, else 1."""
     return marginal(net.schedule, like.new_zeros(()))[0].exp()
+
+
+def fixed_signs(num_probes: int, x: Tensor) -> Tensor:
+    """Random signs (num_probes, *x.shape), the same for the same data."""
+    made = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (num_probes, *x.shape), generator=made)
+    return (2 * signs - 1).to(x)
 
 
 def _times(net: Any, num_steps: int) -> Any:

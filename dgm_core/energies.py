@@ -9,10 +9,15 @@ from typing import Any
 from dgm_core.arguments import check_number, refuse
 
 __all__ = [
+    "UNKNOWN_BASE",
     "UNNORMALIZED",
     "check_batch",
     "check_constants",
     "check_energy",
+    "check_potential",
+    "check_stated",
+    "check_values",
+    "estimated",
     "implied_temperature",
     "in_plates",
     "no_energy",
@@ -20,6 +25,7 @@ __all__ = [
     "no_start",
     "not_real",
     "not_shared",
+    "restarted",
     "tempered",
     "unmet",
     "which_site",
@@ -31,7 +37,13 @@ UNNORMALIZED = (
     "ScoreMatching, DenoisingScoreMatching or NoiseContrastive; for a bound such as ELBO on a "
     "model with it as a latent site, add ContrastiveDivergence(site, ..., log_z=1000) to the loss; "
     "to evaluate, state its constant by normalized(model, {site: log_z}), which annealed_log_z "
-    "finds."
+    "finds; held-out data of a fit are scored by validation_loss=ScoreMatching(site)."
+)
+
+
+UNKNOWN_BASE = (
+    "The base of an unnormalized distribution must have a density with its constant, such as "
+    "StandardNormal(2) has, got another unnormalized distribution: add their networks."
 )
 
 
@@ -41,6 +53,36 @@ def check_energy(shape: tuple[int, ...], num: int, module: Any) -> None:
         raise ValueError(
             f"The network of an energy must give one number for each value, shape ({num},) or "
             f"({num}, 1), got {tuple(shape)} from {type(module).__name__}."
+        )
+
+
+def check_values(value: tuple[int, ...], event: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch shape of values; raises ValueError unless they end in the event shape.
+
+    Example:
+        >>> check_values((7, 2), (2,))
+        (7,)
+    """
+    ndim = len(value) - len(event)
+    if ndim < 0 or tuple(value[ndim:]) != tuple(event):
+        raise ValueError(
+            f"Values of an unnormalized distribution must end in its event shape {tuple(event)}, "
+            f"got shape {tuple(value)}."
+        )
+    return tuple(value[:ndim])
+
+
+def check_potential(found: tuple[int, ...], batch: tuple[int, ...]) -> None:
+    """Raises ValueError unless a potential has given one number for each of a batch of values, for
+    each particle and context where it depends on these.
+    """
+    own = found[len(found) - len(batch) :]
+    if len(found) < len(batch) or any(
+        size not in (given, 1) for size, given in zip(batch, own, strict=True)
+    ):
+        raise ValueError(
+            "The potential of an unnormalized distribution must give one number for each value, "
+            f"shape {tuple(batch)}, got {tuple(found)}."
         )
 
 
@@ -59,12 +101,31 @@ def check_batch(name: str, num_chains: int, per_step: Any) -> int:
     return per_step
 
 
-def in_plates(site: str, batch_shape: tuple[int, ...]) -> str:
-    """What to say of persistent chains at a site whose distribution depends on the datum."""
+def in_plates(site: str, batch_shape: tuple[int, ...], what: str = "chains") -> str:
+    """What to say of persistent chains, or of a constant, at a site whose distribution depends on
+    the datum.
+    """
+    subject, advice = _OF_ONE[what]
     return (
-        f"Persistent chains belong to one distribution, and that of site '{site}' depends on the "
-        f"datum (batch shape {batch_shape}): leave out chains, so that they start at the data."
+        f"{subject} to one distribution, and that of site '{site}' depends on the datum (batch "
+        f"shape {tuple(batch_shape)}): {advice}."
     )
+
+
+_OF_ONE = {
+    "chains": (
+        "Persistent chains belong",
+        "leave out chains, so that they start at the data",
+    ),
+    "log_z": (
+        "An estimate of ln Z belongs",
+        "leave out log_z, and the bounds beside this term",
+    ),
+    "normalized": (
+        "A stated ln Z belongs",
+        "state 0.0 of an energy that NoiseContrastive has normalized, nothing else",
+    ),
+}
 
 
 def implied_temperature(step_size: Any, noise: Any) -> float:
@@ -79,6 +140,11 @@ def implied_temperature(step_size: Any, noise: Any) -> float:
 
 def tempered(term: str, temperature: float) -> str:
     """What to say of a term whose chains are not at temperature 1."""
+    if not temperature:
+        return (
+            f"The Langevin steps of {term} have no noise: they end at the modes of exp(-E), and no "
+            "density is fitted to the data. temperature=1.0 learns E."
+        )
     return (
         f"The Langevin steps of {term} have the temperature T = {temperature:.4g}, since their "
         "noise is not that of their step size: they sample exp(-E / T), so that E / T is what "
@@ -129,6 +195,15 @@ def wrong_noise(site: str, own: tuple[int, ...], needed: tuple[int, ...]) -> str
     return f"noise must have the event shape {needed} of site '{site}', got {own}."
 
 
+def check_stated(site: str, alone: Any, log_z: float) -> float:
+    """The constant of a distribution; raises ValueError where it depends on the datum, so that one
+    number cannot be its constant.
+    """
+    if alone.batch_shape and log_z:
+        raise ValueError(in_plates(site, alone.batch_shape, "normalized"))
+    return log_z
+
+
 def check_constants(log_z: Any) -> dict[str, float]:
     """{site: ln Z}, a copy.
 
@@ -155,3 +230,34 @@ def which_site(site: Any, num: int) -> str:
         f"site and data belong to a run, got site={site!r} and {num} arrays beside a distribution: "
         "leave them out."
     )
+
+
+def estimated(sites: Any) -> str:
+    """What to say beside bounds whose ln Z is estimated by the terms of the loss."""
+    return (
+        f"The bounds among the terms of the loss have ln Z of {sorted(sites)} as draws of its base "
+        "estimate it, from below, so that they may be above log p(x): normalized(run, {site: ln Z})"
+        " has a stated one, such as the upper end of what annealed_log_z finds."
+    )
+
+
+def restarted(history: Any) -> str | None:
+    """What to say of chains that started anew, by the history of a run; None where none has.
+
+    Example:
+        >>> restarted([{"ContrastiveDivergence(x)/restarts": 0.0}]) is None
+        True
+    """
+    ends = {name: value for row in history for name, value in row.items() if _counts(name, value)}
+    if not ends:
+        return None
+    counts = ", ".join(f"{name} {value:.4g}" for name, value in ends.items())
+    return (
+        f"Chains held numbers that were not finite, and were started anew ({counts}): where that "
+        "goes on, take smaller steps, or an energy that grows with |x|."
+    )
+
+
+def _counts(name: str, value: Any) -> bool:
+    """Whether a column counts chains that started anew."""
+    return name.endswith(")/restarts") and "validation/" not in name and value > 0

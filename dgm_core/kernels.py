@@ -6,9 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from dgm_core.arguments import check_number, refuse
+from dgm_core.arguments import check_callable, check_number, refuse
 
-__all__ = ["check_scale", "wrong_shape"]
+__all__ = ["check_kernel", "check_scale", "wrong_shape"]
+
+
+def check_kernel(name: str, value: Any) -> Any:
+    """A transition kernel: an object that is called, with a method `noise`.
+
+    Example:
+        >>> check_kernel("kernel", abs)
+        Traceback (most recent call last):
+        ValueError: kernel must be a transition kernel such as MALA(0.1), got <built-in function abs>.
+    """
+    what = "a transition kernel such as MALA(0.1)"
+    if isinstance(value, type) or not hasattr(value, "noise"):
+        refuse(name, what, value)
+    return check_callable(name, value, what)
 
 
 def check_scale(name: str, value: Any) -> Any:

@@ -40,9 +40,9 @@ def no_path(transforms: Sequence[str]) -> str:
     )
 
 
-def no_function(part: str) -> str:
-    """What to say of a velocity that draws or remembers."""
+def no_function(what: str, part: str) -> str:
+    """What to say of a velocity or an energy that draws, remembers, or looks at other values."""
     return (
-        f"The velocity of a continuous flow must be a function, the same at every call, and the "
-        f"network has a {part}: leave it out."
+        f"The {what} must be a function, the same at every call, of one value, and the network has "
+        f"a {part}: leave it out."
     )

@@ -204,10 +204,11 @@ def written(made: Any, *first: str, **defaults: Any) -> str:
         >>> written(SimpleNamespace(beta=0.5, steps=1), "'z'", beta=1.0, steps=1)
         "SimpleNamespace('z', beta=0.5)"
     """
+    values = {name: getattr(made, name) for name in defaults}
     changed = [
-        f"{name}={getattr(made, name)!r}"
-        for name, default in defaults.items()
-        if getattr(made, name) != default
+        f"{name}={shown(value) if hasattr(value, 'shape') else repr(value)}"
+        for name, value in values.items()
+        if hasattr(value, "shape") or value != defaults[name]
     ]
     return f"{type(made).__name__}({', '.join([*first, *changed])})"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import ismodule
+from inspect import ismodule, unwrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from dgm_core import plots
 from dgm_core.arguments import check_count, check_image_shape, check_seed, refuse
 from dgm_core.diagnostics import summary
+from dgm_core.energies import estimated, restarted
 from dgm_core.latex import latex
 from dgm_core.report import pictures, rows
 from dgm_core.report.facts import Facts, Tools
@@ -193,6 +194,8 @@ class _Composer:
             return
         values = self._try("The terms of the loss", self._evaluated, loss)
         self.rows += rows.term_rows(values or {})
+        if sites := {site for _, term in loss.terms for site in term.log_zs}:
+            self.notes.append(estimated(sites))
 
     def _evaluated(self, loss: Any) -> Mapping[str, np.ndarray]:
         if missing := sorted(loss.stateful.keys() - (getattr(self.run, "term_state", None) or {})):
@@ -257,6 +260,8 @@ class _Composer:
         if history is None or not len(history):
             self.notes.append("Training curves left out: this run has no history.")
             return
+        if note := restarted(history):
+            self.notes.append(note)
         self._draw("training", plots.loss_curves, history)
 
     def _reconstructions(self) -> None:
@@ -349,10 +354,11 @@ def title_of(run: Any) -> str:
         >>> title_of(SimpleNamespace(model=len))
         'len'
     """
-    owner = getattr(run.model, "__self__", None)
+    model = unwrap(run.model)
+    owner = getattr(model, "__self__", None)
     if owner is not None and not ismodule(owner):
         return type(owner).__name__
-    return getattr(run.model, "__name__", type(run.model).__name__)
+    return getattr(model, "__name__", type(model).__name__)
 
 
 def step_of(run: Any) -> int:

@@ -13,14 +13,22 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution, constraints
 
-from dgm_core.arguments import check_callable, check_count
+from dgm_core.arguments import check_callable, check_count, check_instance, refuse
 from dgm_core.contexts import ContextShape, context_size
-from dgm_core.energies import UNNORMALIZED, check_energy
+from dgm_core.energies import (
+    UNKNOWN_BASE,
+    UNNORMALIZED,
+    check_energy,
+    check_potential,
+    check_values,
+)
+from dgm_core.kernels import check_kernel
 from numpyro_dgm.conditionals.base import Conditional, required_key, size_of
 from numpyro_dgm.conditionals.implicit import NoDensityError
 from numpyro_dgm.conditionals.normal import StandardNormal
 from numpyro_dgm.mcmc import MALA, Kernel, chain, start
 from numpyro_dgm.mcmc.base import summed
+from numpyro_dgm.nn.functions import check_function
 from numpyro_dgm.nn.mlp import MLP
 
 __all__ = [
@@ -77,6 +85,8 @@ class UnnormalizedDistribution(Distribution):
         *,
         alone: "UnnormalizedDistribution | None" = None,
     ) -> None:
+        if isinstance(base, UnnormalizedDistribution):
+            raise ValueError(UNKNOWN_BASE)
         self.potential, self.base, self.kernel, self.num_steps = potential, base, kernel, num_steps
         self._alone = alone
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
@@ -100,7 +110,9 @@ class UnnormalizedDistribution(Distribution):
 
     def unnormalized_log_prob(self, value: Array) -> Array:
         """log p(x) + ln Z, (*sample, *batch)."""
+        batch = check_values(value.shape, self.event_shape)
         found = self.potential(value)
+        check_potential(found.shape, batch)
         return jnp.broadcast_to(found, jnp.broadcast_shapes(found.shape, self.batch_shape))
 
     def log_ratio(self, value: Array) -> Array:
@@ -212,8 +224,8 @@ class UnnormalizedConditional(Conditional):
             drawn = required_key(key, type(self).__name__)
             self.net = MLP(size, (128, 128), 1, activation="silu", key=drawn)
         else:
-            self.net = check_callable("net", net, what)
-        self.kernel = MALA(0.1) if kernel is None else check_callable("kernel", kernel, "a kernel")
+            self.net = check_function("network of an energy", check_callable("net", net, what))
+        self.kernel = MALA(0.1) if kernel is None else check_kernel("kernel", kernel)
         self.num_steps = check_count("num_steps", num_steps)
 
     def output(self, value: Array, context: Array | None) -> Array:
@@ -255,7 +267,9 @@ class Energy(UnnormalizedConditional):
 
     Raises:
         UnnormalizedError: when its distribution is asked for log_prob.
-        ValueError: for bad sizes, and a network that does not give one number per value.
+        ValueError: for bad sizes, and a network that does not give one number per value, or whose
+            number is not that of the value alone, the same at every call: drop-out, batch and
+            spectral normalization.
 
     References:
         LeCun et al. (2006), A tutorial on energy-based learning.
@@ -284,11 +298,11 @@ class Energy(UnnormalizedConditional):
         super().__init__(
             dim, net, kernel=kernel, num_steps=num_steps, context_shape=context_shape, key=key
         )
-        if base is not None and (base.event_shape != self.event_shape or base.context_shape):
-            raise ValueError(
-                f"base must be a conditional without context of shape {self.event_shape}, got "
-                f"{base!r}."
-            )
+        if base is not None:
+            what = f"a conditional without context of shape {self.event_shape}"
+            check_instance("base", base, Conditional, what)
+            if base.event_shape != self.event_shape or base.context_shape:
+                refuse("base", what, base)
         self.base = StandardNormal(dim) if base is None else base
 
     def condition(self, context: Any) -> UnnormalizedDistribution:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import partial, update_wrapper
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,11 @@ from dgm_core.arguments import check_name
 from dgm_core.energies import check_constants, no_energy, no_site, unmet, which_site
 from dgm_core.evaluation import check_run
 from dgm_core.posterior import run_of
-from numpyro_dgm.conditionals import Conditional, UnnormalizedDistribution
+from numpyro_dgm.conditionals import (
+    Conditional,
+    NormalizedDistribution,
+    UnnormalizedDistribution,
+)
 from numpyro_dgm.evaluation.annealing import ais
 from numpyro_dgm.joints.handlers import Normalizing, Unconditioned
 from numpyro_dgm.joints.structure import random_sites
@@ -58,9 +62,14 @@ def normalized(run: Any, log_z: Mapping[str, float]) -> Any:
     """
     constants = check_constants(log_z)
     if not hasattr(run, "model") and callable(run):
-        return partial(_stating, run, constants)
+        return _stated_in(run, constants)
     check_run(run)
-    return _with_model(run, partial(_stating, run.model, constants))
+    return _with_model(run, _stated_in(run.model, constants))
+
+
+def _stated_in(model: Callable, log_z: Mapping[str, float]) -> Callable:
+    """The model with these constants, under its own name."""
+    return update_wrapper(partial(_stating, model, log_z), model, updated=())
 
 
 def _stating(model: Callable, log_z: Mapping[str, float], *args: Any, **kwargs: Any) -> Any:
@@ -142,6 +151,8 @@ def _at_site(model: Callable, site: str, *args: Any, **kwargs: Any) -> None:
     if site not in sites:
         raise ValueError(no_site(site, sites))
     fn = sites[site]["fn"]
+    while hasattr(fn, "base_dist") or isinstance(fn, NormalizedDistribution):
+        fn = fn.unnormalized if isinstance(fn, NormalizedDistribution) else fn.base_dist
     if not isinstance(fn, UnnormalizedDistribution):
         raise ValueError(no_energy("annealed_log_z", site, type(fn).__name__))
     _stated(site, fn.alone)

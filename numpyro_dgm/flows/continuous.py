@@ -11,7 +11,6 @@ from jax import Array
 
 from dgm_core.arguments import check_count, check_shape, refuse
 from dgm_core.contexts import ContextShape, check_context_shape, context_size, shown_shape
-from dgm_core.matching import no_function
 from dgm_core.ode import (
     SOLVED_AGAIN,
     Adaptive,
@@ -24,7 +23,7 @@ from numpyro_dgm.conditionals.base import required_key
 from numpyro_dgm.flows.solving import notes, reports, signs, warn_of_steps
 from numpyro_dgm.flows.transform import Transform
 from numpyro_dgm.nn.contexts import batch_shape_of, flat, spread, unflat
-from numpyro_dgm.nn.layers import BatchNorm, Dropout
+from numpyro_dgm.nn.functions import check_function
 from numpyro_dgm.nn.ode import directional, integrate
 from numpyro_dgm.nn.time_features import TimeFeatures
 from numpyro_dgm.nn.time_mlp import TimeMLP
@@ -105,7 +104,7 @@ class ContinuousTransform(Transform):
         if isinstance(net, eqx.Module):
             shape = getattr(net, "in_shape", getattr(net, "image_shape", None))
             self.event_shape = None if shape is None else tuple(shape)
-            self.net = _checked(net)
+            self.net = check_function("velocity of a continuous flow", net)
             return
         self.event_shape = check_shape("net", net)
         made = TimeMLP(
@@ -242,13 +241,3 @@ class ContinuousTransform(Transform):
             f"ContinuousTransform({net}, num_steps={self.num_steps}, solver={self.solver!r}, "
             f"num_probes={self.num_probes})"
         )
-
-
-def _checked(net: eqx.Module) -> eqx.Module:
-    """A network that is a function of what it is called with; ValueError for another one."""
-    kinds = (BatchNorm, Dropout, eqx.nn.BatchNorm, eqx.nn.Dropout)
-    for part in jax.tree.leaves(net, is_leaf=lambda part: isinstance(part, kinds)):
-        rate = getattr(part, "rate", getattr(part, "p", None))
-        if isinstance(part, kinds) and rate != 0:
-            raise ValueError(no_function(type(part).__name__))
-    return net

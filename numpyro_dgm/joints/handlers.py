@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpyro
 from jax import Array
+from numpyro.distributions import Independent, MaskedDistribution
 from numpyro.primitives import Messenger
 
+from dgm_core.energies import check_stated
 from dgm_core.structure import UndrawableError
-from numpyro_dgm.compat import is_scanned
+from numpyro_dgm.compat import is_scanned, mask_of
 from numpyro_dgm.conditionals.energy import NormalizedDistribution, UnnormalizedDistribution
 from numpyro_dgm.joints.structure import Trace, draws_nothing, random_sites
 
@@ -181,10 +183,24 @@ class Normalizing(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         found = self.log_z.get(msg["name"]) if msg["type"] == "sample" else None
-        if found is not None and isinstance(msg["fn"], UnnormalizedDistribution):
-            log_z = found(msg["fn"].alone, numpyro.prng_key()) if callable(found) else found
-            self.met.add(msg["name"])
-            msg["fn"] = NormalizedDistribution(msg["fn"], log_z, frozen=self.frozen)
+        if found is not None:
+            msg["fn"] = self._stated(msg["name"], msg["fn"], found)
+
+    def _stated(self, site: str, fn: Any, found: Any) -> Any:
+        """The distribution with its constant, also beneath masks and event dimensions."""
+        if isinstance(fn, Independent):
+            inner = self._stated(site, fn.base_dist, found)
+            return inner.to_event(fn.reinterpreted_batch_ndims)
+        if isinstance(fn, MaskedDistribution):
+            return self._stated(site, fn.base_dist, found).mask(mask_of(fn))
+        if not isinstance(fn, UnnormalizedDistribution):
+            return fn
+        self.met.add(site)
+        if callable(found):
+            log_z = found(fn.alone, numpyro.prng_key())
+        else:
+            log_z = check_stated(site, fn.alone, found)
+        return NormalizedDistribution(fn, log_z, frozen=self.frozen)
 
 
 class StoppedValues(_InBodies):

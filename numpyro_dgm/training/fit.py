@@ -1,11 +1,13 @@
 """The training loop: arguments, checks, epochs, and the run that comes out."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 from numpyro.handlers import block
 
+from dgm_core.energies import restarted
 from dgm_core.structure import with_choice
 from dgm_core.training.arguments import (
     check_arguments,
@@ -105,7 +107,7 @@ def fit(
             with the same random numbers every time.  The run ends with the weights that scored
             best.
         validation_loss: what is scored on `validation`; when left out ELBO(), of the sites that the
-            loss enumerates.
+            loss enumerates, with ln Z as terms of the loss estimate it.
         patience: stop after so many epochs without a better validation score.
         clip_norm: the gradient over all parameters is scaled down to this global norm where it is
             longer.
@@ -161,7 +163,9 @@ def fit(
     )
     loss = with_choice(loss, vectorize)
     if validation_loss is None and isinstance(loss, Loss):  # another one is refused below
-        validation_loss = ELBO(enumerate=loss.enumerated)
+        validation_loss = sum(
+            (0.0 * term for _, term in loss.terms if term.log_zs), ELBO(enumerate=loss.enumerated)
+        )
     validation_loss = with_choice(validation_loss, vectorize)
     optim = check_optimizer(optim)
     callbacks, alone = check_callbacks(callbacks), guide is None
@@ -274,12 +278,15 @@ def fit(
         if folder is not None and resume:
             trainer.restore(folder)
         with Progress(plan.num_steps, done=trainer.num_steps, enabled=progress) as bar:
-            return trainer.run(
+            run = trainer.run(
                 bar,
                 callbacks=callbacks,
                 checkpoint=folder,
                 checkpoint_every=checkpoint_every,
             )
+    if lost := restarted(run.history):
+        warnings.warn(lost, UserWarning, stacklevel=2)
+    return run
 
 
 def rows_of(arrays: tuple[Any, ...]) -> int:

@@ -12,14 +12,22 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_callable, check_count
+from dgm_core.arguments import check_callable, check_count, check_instance, refuse
 from dgm_core.contexts import ContextShape, context_size
-from dgm_core.energies import UNNORMALIZED, check_energy
+from dgm_core.energies import (
+    UNKNOWN_BASE,
+    UNNORMALIZED,
+    check_energy,
+    check_potential,
+    check_values,
+)
+from dgm_core.kernels import check_kernel
 from pyro_dgm.conditionals.base import Conditional, size_of
 from pyro_dgm.conditionals.implicit import NoDensityError
 from pyro_dgm.conditionals.normal import StandardNormal
 from pyro_dgm.mcmc import MALA, Kernel, chain, start
 from pyro_dgm.mcmc.base import summed
+from pyro_dgm.nn.functions import check_function
 from pyro_dgm.nn.mlp import MLP
 
 __all__ = [
@@ -74,6 +82,8 @@ class UnnormalizedDistribution(TorchDistribution):
         *,
         alone: "UnnormalizedDistribution | None" = None,
     ) -> None:
+        if isinstance(base, UnnormalizedDistribution):
+            raise ValueError(UNKNOWN_BASE)
         self.potential, self.base, self.kernel, self.num_steps = potential, base, kernel, num_steps
         self._alone = alone
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
@@ -97,7 +107,9 @@ class UnnormalizedDistribution(TorchDistribution):
 
     def unnormalized_log_prob(self, value: Tensor) -> Tensor:
         """log p(x) + ln Z, (*sample, *batch)."""
+        batch = check_values(value.shape, self.event_shape)
         found = self.potential(value)
+        check_potential(found.shape, batch)
         if found.ndim >= len(self.batch_shape) and (
             found.shape[found.ndim - len(self.batch_shape) :] == self.batch_shape
         ):  # steps of chains feel every operation
@@ -203,10 +215,10 @@ class UnnormalizedConditional(Conditional):
         self.net: Any = (
             MLP(size, (128, 128), 1, activation="silu")
             if net is None
-            else check_callable("net", net, what)
+            else check_function("network of an energy", check_callable("net", net, what))
         )
         self.flattens = net is None
-        self.kernel = MALA(0.1) if kernel is None else check_callable("kernel", kernel, "a kernel")
+        self.kernel = MALA(0.1) if kernel is None else check_kernel("kernel", kernel)
         self.num_steps = check_count("num_steps", num_steps)
 
     def output(self, value: Tensor, context: Tensor | None) -> Tensor:
@@ -247,7 +259,9 @@ class Energy(UnnormalizedConditional):
 
     Raises:
         UnnormalizedError: when its distribution is asked for log_prob.
-        ValueError: for bad sizes, and a network that does not give one number per value.
+        ValueError: for bad sizes, and a network that does not give one number per value, or whose
+            number is not that of the value alone, the same at every call: drop-out, batch and
+            spectral normalization.
 
     References:
         LeCun et al. (2006), A tutorial on energy-based learning.
@@ -269,11 +283,11 @@ class Energy(UnnormalizedConditional):
         context_shape: ContextShape = 0,
     ) -> None:
         super().__init__(dim, net, kernel=kernel, num_steps=num_steps, context_shape=context_shape)
-        if base is not None and (base.event_shape != self.event_shape or base.context_shape):
-            raise ValueError(
-                f"base must be a conditional without context of shape {self.event_shape}, got "
-                f"{base!r}."
-            )
+        if base is not None:
+            what = f"a conditional without context of shape {self.event_shape}"
+            check_instance("base", base, Conditional, what)
+            if base.event_shape != self.event_shape or base.context_shape:
+                refuse("base", what, base)
         self.base = StandardNormal(dim) if base is None else base
 
     def condition(self, context: Any) -> UnnormalizedDistribution:

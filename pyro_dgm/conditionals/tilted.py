@@ -34,7 +34,8 @@ class Tilted(UnnormalizedConditional):
         UnnormalizedError: when its distribution is asked for log_prob. In a loss
             `ELBO() + ContrastiveDivergence("z", ..., log_z=1000)` both are estimated; `normalized`
             states ln Z for an evaluation.
-        ValueError: for a base that is no conditional.
+        ValueError: for a base that is no conditional or has no density, and a network as `Energy`
+            refuses it.
 
     References:
         Pang et al. (2020), Learning latent space energy-based prior model, arXiv:2006.08205.

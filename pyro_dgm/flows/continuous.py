@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_count, check_shape, refuse
 from dgm_core.contexts import ContextShape, check_context_shape, context_size, shown_shape
-from dgm_core.matching import no_function
 from dgm_core.ode import (
     SOLVED_AGAIN,
     Adaptive,
@@ -18,10 +17,10 @@ from dgm_core.ode import (
     solution_cost,
     time_grid,
 )
-from pyro_dgm.compat import is_batch_norm
 from pyro_dgm.flows.solving import notes, reports, signs, warn_of_steps
 from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn.contexts import batch_shape_of, flat, spread, unflat
+from pyro_dgm.nn.functions import check_function
 from pyro_dgm.nn.ode import directional, integrate
 from pyro_dgm.nn.time_features import TimeFeatures
 from pyro_dgm.nn.time_mlp import TimeMLP
@@ -94,7 +93,7 @@ class ContinuousTransform(Transform):
         if isinstance(net, nn.Module):
             shape = getattr(net, "in_shape", getattr(net, "image_shape", None))
             self.event_shape = None if shape is None else tuple(shape)
-            self.net = _checked(net)
+            self.net = check_function("velocity of a continuous flow", net)
             return
         self.event_shape = check_shape("net", net)
         self.net = TimeMLP(
@@ -234,12 +233,3 @@ class ContinuousTransform(Transform):
             f"ContinuousTransform({net}, num_steps={self.num_steps}, solver={self.solver!r}, "
             f"num_probes={self.num_probes})"
         )
-
-
-def _checked(net: nn.Module) -> nn.Module:
-    """A network that is a function of what it is called with; ValueError for another one."""
-    for part in net.modules():
-        drops = isinstance(part, nn.Dropout | nn.Dropout1d | nn.Dropout2d) and part.p > 0
-        if is_batch_norm(part) or drops:
-            raise ValueError(no_function(type(part).__name__))
-    return net

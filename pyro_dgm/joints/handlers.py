@@ -6,15 +6,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pyro.distributions import Unit
+from pyro.distributions import Independent, MaskedDistribution, Unit
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dgm_core.energies import check_stated
 from dgm_core.structure import UndrawableError
-from pyro_dgm.compat import is_computed, tree_map
+from pyro_dgm.compat import is_computed, mask_of, tree_map
 from pyro_dgm.conditionals.energy import NormalizedDistribution, UnnormalizedDistribution
 from pyro_dgm.joints.structure import Trace, draws_nothing, random_sites
 
@@ -152,11 +153,21 @@ class Normalizing(Messenger):
         self.met: set[str] = set()
 
     def _pyro_sample(self, msg: Message) -> None:
-        found = self.log_z.get(msg["name"])
-        if found is not None and isinstance(msg["fn"], UnnormalizedDistribution):
-            log_z = found(msg["fn"].alone) if callable(found) else found
-            self.met.add(msg["name"])
-            msg["fn"] = NormalizedDistribution(msg["fn"], log_z, frozen=self.frozen)
+        if (found := self.log_z.get(msg["name"])) is not None:
+            msg["fn"] = self._stated(msg["name"], msg["fn"], found)
+
+    def _stated(self, site: str, fn: Any, found: Any) -> Any:
+        """The distribution with its constant, also beneath masks and event dimensions."""
+        if isinstance(fn, Independent):
+            inner = self._stated(site, fn.base_dist, found)
+            return inner.to_event(fn.reinterpreted_batch_ndims)
+        if isinstance(fn, MaskedDistribution):
+            return self._stated(site, fn.base_dist, found).mask(mask_of(fn))
+        if not isinstance(fn, UnnormalizedDistribution):
+            return fn
+        self.met.add(site)
+        log_z = found(fn.alone) if callable(found) else check_stated(site, fn.alone, found)
+        return NormalizedDistribution(fn, log_z, frozen=self.frozen)
 
 
 class StoppedValues(Messenger):

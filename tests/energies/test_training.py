@@ -39,7 +39,9 @@ def test_chains_that_are_lost_start_anew(backend: Any) -> None:
     loss = losses.ContrastiveDivergence(
         "x", kernel=mcmc.Langevin(0.7, 4), chains=losses.Persistent(40, per_step=20, restart=0.1)
     )
-    run = fit(backend, half(backend), None, X, loss=loss, num_epochs=3, batch_size=10, seed=1)
+    settings = {"num_epochs": 3, "batch_size": 10, "seed": 1}
+    with pytest.warns(UserWarning, match=r"were started anew \(ContrastiveDivergence\(x\)/rest"):
+        run = fit(backend, half(backend), None, X, loss=loss, **settings)
     counts = run.history.column(f"{CHAINED}/restarts")
     assert 0 < counts[0] < counts[-1] < 9 * 20
     state = run.term_state[CHAINED]

@@ -16,13 +16,13 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from dgm_core.arguments import (
-    check_callable,
     check_count,
     check_fraction,
     check_instance,
     check_name,
 )
 from dgm_core.energies import check_batch, in_plates, no_energy, no_start, tempered
+from dgm_core.kernels import check_kernel
 from dgm_core.terms import written
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.conditionals.energy import UnnormalizedDistribution
@@ -138,7 +138,7 @@ class ContrastiveDivergence(Term):
         self.site = check_name("site", site)
         self.sites = (self.site,)
         if kernel is not None:
-            check_callable("kernel", kernel, "a transition kernel such as Langevin(0.1, 20)")
+            check_kernel("kernel", kernel)
         self.kernel, self.steps = kernel, check_count("steps", steps)
         if chains is not None:
             check_instance("chains", chains, Persistent, "Persistent(num), or None")
@@ -204,7 +204,6 @@ class ContrastiveDivergence(Term):
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         found, key = self._events(joints), joints.key(self.name)
-        data = -found.per_datum(found.log_density(found.value))
         if self.chains is None:
             start = found.value
             ends, acceptance, restarts = self._moved(found.fn, start, start, key)
@@ -216,9 +215,10 @@ class ContrastiveDivergence(Term):
             acceptance, restarts = state["acceptance"], state["restarts"]
             mean = fn.unnormalized_log_prob(ends).mean()
             model = -found.per_datum(jnp.broadcast_to(mean, found.weights.shape))
+        data = -found.per_datum(found.log_density(found.value))
         details = {"data": data, "model": model, "acceptance": acceptance, "restarts": restarts}
         if self.log_z:
-            details["log_z"] = self._log_z(self._shared(found), jax.random.fold_in(key, 1))
+            details["log_z"] = self._log_z(self._shared(found, "log_z"), jax.random.fold_in(key, 1))
         return data - model, details
 
     def _events(self, joints: Joints) -> Events:
@@ -231,10 +231,10 @@ class ContrastiveDivergence(Term):
         assert self.chains is not None
         return self.chains
 
-    def _shared(self, found: Events) -> UnnormalizedDistribution:
+    def _shared(self, found: Events, what: str = "chains") -> UnnormalizedDistribution:
         """The distribution of all data."""
-        if found.fn.alone.batch_shape:
-            raise ValueError(in_plates(self.site, tuple(found.fn.alone.batch_shape)))
+        if batch_shape := found.fn.alone.batch_shape:
+            raise ValueError(in_plates(self.site, batch_shape, what))
         return found.fn.alone
 
     def _first(self, turn: Array) -> Array:
@@ -251,7 +251,8 @@ class ContrastiveDivergence(Term):
         fn = jax.tree.map(
             lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, fn
         )
-        last, _, info = chain(kernel, fn.unnormalized_log_prob, position, self.steps, key=key)
+        log_density = fn.unnormalized_log_prob
+        last, _, info = chain(kernel, log_density, position, self.steps, key=key)
         ends, bad = _restarted(last, fresh)
         return jax.lax.stop_gradient((ends, info.acceptance.mean(), bad))
 

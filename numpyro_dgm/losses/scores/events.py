@@ -67,6 +67,7 @@ def events(joints: Joints, name: str, *, whole: bool = False) -> Events:
         raise ValueError(no_site(name, sites))
     site = sites[name]
     fn, value = site["fn"], jax.lax.stop_gradient(jnp.asarray(site["value"]))
+    value = value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
     batch = jnp.broadcast_shapes(fn.batch_shape, value.shape[: value.ndim - fn.event_dim])
     value = jnp.broadcast_to(value, batch + value.shape[value.ndim - fn.event_dim :])
     weights = jnp.ones(batch, jnp.result_type(float, value))

@@ -9,10 +9,11 @@ import optax
 from jax import Array
 from jax.nn import softplus
 
-from dgm_core.arguments import check_count, check_flag, check_instance, check_name
+from dgm_core.arguments import check_count, check_flag, check_instance, check_name, refuse
 from dgm_core.energies import wrong_noise
 from dgm_core.terms import written
 from numpyro_dgm.conditionals.base import Conditional
+from numpyro_dgm.conditionals.energy import UnnormalizedConditional
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term
 from numpyro_dgm.losses.scores.events import Events, events
@@ -77,8 +78,8 @@ class NoiseContrastive(Term):
         self.sites = (self.site,)
         what = "a conditional without context such as MAF(2)"
         self.noise = check_instance("noise", noise, Conditional, what)
-        if noise.context_shape:
-            raise ValueError(f"noise must be {what}, got {noise!r}.")
+        if noise.context_shape or isinstance(noise, UnnormalizedConditional):
+            refuse("noise", f"{what}, whose density is known", noise)
         self.ratio = check_count("ratio", ratio)
         self.learn_noise = check_flag("learn_noise", learn_noise)
         self.optim = _DEFAULT if optim is None else check_optimizer(optim)
@@ -120,8 +121,8 @@ class NoiseContrastive(Term):
         noise = self._noise(jax.lax.stop_gradient(weights))()
         drawn = noise.sample(joints.key(self.name), (self.ratio, *found.weights.shape))
         drawn, at_data = jax.lax.stop_gradient((drawn, noise.log_prob(found.value)))
-        data = found.log_density(found.value) - at_data
         other = found.log_density(drawn) - noise.log_prob(drawn)
+        data = found.log_density(found.value) - at_data
         cost = cross_entropy(data, other, self.ratio)
         num = found.weights.sum() / found.data_size
         details = {

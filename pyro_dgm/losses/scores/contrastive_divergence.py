@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import (
-    check_callable,
     check_count,
     check_fraction,
     check_instance,
     check_name,
 )
 from dgm_core.energies import check_batch, in_plates, no_energy, not_shared, tempered
+from dgm_core.kernels import check_kernel
 from dgm_core.terms import written
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.conditionals.energy import UnnormalizedDistribution
@@ -136,7 +136,7 @@ class ContrastiveDivergence(Term):
         self.site = check_name("site", site)
         self.sites = (self.site,)
         if kernel is not None:
-            check_callable("kernel", kernel, "a transition kernel such as Langevin(0.1, 20)")
+            check_kernel("kernel", kernel)
         self.kernel, self.steps = kernel, check_count("steps", steps)
         if chains is not None:
             check_instance("chains", chains, Persistent, "Persistent(num), or None")
@@ -201,7 +201,6 @@ class ContrastiveDivergence(Term):
 
     def estimate(self, joints: Joints, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         found = self._events(joints)
-        data = -found.per_datum(found.log_density(found.value))
         if self.chains is None:
             with torch.no_grad():
                 start = found.value
@@ -215,9 +214,10 @@ class ContrastiveDivergence(Term):
             acceptance, restarts = state["acceptance"], state["restarts"]
             mean = fn.unnormalized_log_prob(ends).mean()
             model = -found.per_datum(mean.expand(found.weights.shape))
+        data = -found.per_datum(found.log_density(found.value))
         details = {"data": data, "model": model, "acceptance": acceptance, "restarts": restarts}
         if self.log_z:
-            details["log_z"] = self._log_z(self._shared(found))
+            details["log_z"] = self._log_z(self._shared(found, "log_z"))
         return data - model, details
 
     def _events(self, joints: Joints) -> Events:
@@ -230,10 +230,10 @@ class ContrastiveDivergence(Term):
         assert self.chains is not None
         return self.chains
 
-    def _shared(self, found: Events) -> UnnormalizedDistribution:
+    def _shared(self, found: Events, what: str = "chains") -> UnnormalizedDistribution:
         """The distribution of all data."""
-        if found.fn.alone.batch_shape:
-            raise ValueError(in_plates(self.site, tuple(found.fn.alone.batch_shape)))
+        if batch_shape := found.fn.alone.batch_shape:
+            raise ValueError(in_plates(self.site, batch_shape, what))
         return found.fn.alone
 
     def _block(self, turn: Tensor, device: Any) -> Tensor:

@@ -67,6 +67,7 @@ def events(joints: Joints, name: str, *, whole: bool = False) -> Events:
         raise ValueError(no_site(name, sites))
     site = sites[name]
     fn, value = site["fn"], seen_value(site).detach()
+    value = value if value.is_floating_point() else value.to(torch.get_default_dtype())
     batch = torch.broadcast_shapes(fn.batch_shape, value.shape[: value.ndim - fn.event_dim])
     value = value.expand(batch + value.shape[value.ndim - fn.event_dim :])
     ones = torch.ones(batch, dtype=value.dtype, device=value.device)

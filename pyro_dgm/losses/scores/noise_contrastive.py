@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from dgm_core.arguments import check_count, check_flag, check_instance, check_name
+from dgm_core.arguments import check_count, check_flag, check_instance, check_name, refuse
 from dgm_core.energies import wrong_noise
 from dgm_core.terms import written
 from pyro_dgm.conditionals.base import Conditional
+from pyro_dgm.conditionals.energy import UnnormalizedConditional
 from pyro_dgm.joints.handlers import frozen_parameters
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.base import Term
@@ -77,8 +78,8 @@ class NoiseContrastive(Term):
         self.sites = (self.site,)
         what = "a conditional without context such as MAF(2)"
         self.noise = check_instance("noise", noise, Conditional, what)
-        if noise.context_shape:
-            raise ValueError(f"noise must be {what}, got {noise!r}.")
+        if noise.context_shape or isinstance(noise, UnnormalizedConditional):
+            refuse("noise", f"{what}, whose density is known", noise)
         self.ratio = check_count("ratio", ratio)
         self.learn_noise = check_flag("learn_noise", learn_noise)
         self.optim = _DEFAULT if optim is None else check_optimizer(optim)
@@ -120,8 +121,8 @@ class NoiseContrastive(Term):
             noise = module()
             drawn = noise.sample((self.ratio, *found.weights.shape))
             at_data, at_noise = noise.log_prob(found.value), noise.log_prob(drawn)
-        data = found.log_density(found.value) - at_data
         other = found.log_density(drawn) - at_noise
+        data = found.log_density(found.value) - at_data
         cost = cross_entropy(data, other, self.ratio)
         num = found.weights.sum() / found.data_size
         details = {

@@ -15,9 +15,9 @@ def check_kernel(name: str, value: Any) -> Any:
     """A transition kernel: an object that is called, with a method `noise`.
 
     Example:
-        >>> check_kernel("kernel", abs)
+        >>> check_kernel("kernel", 3)
         Traceback (most recent call last):
-        ValueError: kernel must be a transition kernel such as MALA(0.1), got <built-in function abs>.
+        ValueError: kernel must be a transition kernel such as MALA(0.1), got 3.
     """
     what = "a transition kernel such as MALA(0.1)"
     if isinstance(value, type) or not hasattr(value, "noise"):

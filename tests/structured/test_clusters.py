@@ -2,6 +2,8 @@
 0, 3), (0.5, 1, 0.25)), x ~ Normal(z, 0.2) at x = 0.7; sticks broken by Kumaraswamy's distribution.
 """
 
+import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from scipy import integrate, special
 from scipy.stats import norm
 
+from dgm_core.mixtures import fitted_mixture
 from tests.structured.exact import bound, built, evaluated, raw
 
 P, MU, V, NOISE = (
@@ -174,3 +177,36 @@ def with_slopes(backend: Any, function: Any, *arrays: np.ndarray) -> tuple[np.nd
         )
     )(*given)
     return np.asarray(found), [np.asarray(slope) for slope in slopes]
+
+
+def test_a_start_from_the_run_of_a_vae(backend: Any) -> None:
+    """Networks with the weights of the run, and the mixture of its codes as prior; what gives no
+    codes is refused."""
+    library = importlib.import_module(f"{backend.name}_dgm")
+    key = {} if backend.name == "pyro" else {"key": backend.jax.random.key(0)}
+    x = np.repeat(np.eye(6, dtype=np.float32), 3, 0)
+    vae = library.VAE(6, 2, hidden=(5,), **key)
+    run = library.fit(vae.model, vae.guide, x, num_epochs=2, progress=False)
+    pair = library.GMVAE.from_run(run, x, 3, seed=4)
+    codes = library.latents(run, x, means=True)["z"]
+    log_weights, means, scales = fitted_mixture(codes, 3, 4)
+    found = [pair.prior(backend.np.arange(3)), pair.class_prior()]
+    ours = [found[0].mean, found[0].variance, found[1].probs]
+    for one, two in zip(ours, (means, scales**2, np.exp(log_weights)), strict=True):
+        np.testing.assert_allclose(asarray(backend, one), two, rtol=1e-4, atol=1e-5)
+    features = pair.encoder(backend.array(x))
+    np.testing.assert_allclose(asarray(backend, pair.posterior(features).mean), codes, atol=1e-5)
+    odd = SimpleNamespace(model=pair.model, params={})
+    for bad, message in (
+        ((odd, x, 3), "run must be what fit returns for the model and guide of a VAE"),
+        ((run, x[:, :5], 3), "x must have shape"),
+        ((run, x[:5], 3), "at least 6 codes, got 5"),
+        ((run, np.full_like(x, np.nan), 3), "not finite"),
+        ((run, x, 1), "num_classes must be at least 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            library.GMVAE.from_run(*bad)
+
+
+def asarray(backend: Any, x: Any) -> np.ndarray:
+    return x.detach().numpy() if backend.name == "pyro" else np.asarray(x)

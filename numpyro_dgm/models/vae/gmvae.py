@@ -6,14 +6,17 @@ y_n)); or q(z_n | x_n) alone, and y_n is summed out: by Bayes' rule p(y_n | z_n)
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 import numpyro
 from jax import Array
 
-from dgm_core.arguments import check_count, check_counts, check_flag, check_sizes
+from dgm_core.arguments import check_count, check_counts, check_flag, check_seed, check_sizes
 from dgm_core.contexts import Labels
+from dgm_core.mixtures import fitted_mixture, raw_scale
 from numpyro_dgm.conditionals import Bernoulli, Categorical, Conditional, DiagonalNormal
 from numpyro_dgm.models.parts import (
     check_conditionals,
@@ -24,6 +27,7 @@ from numpyro_dgm.models.parts import (
     outline,
 )
 from numpyro_dgm.models.semi_supervised.labels import check_class_prior, class_prior_of, seen_by
+from numpyro_dgm.models.vae.pretrained import as_array, codes_of, parts_of_run
 from numpyro_dgm.nn import MLP, register
 
 
@@ -126,6 +130,53 @@ class GMVAE(eqx.Module):
         check_fit("prior", self.prior, (z_dim,), Labels(num_classes))
         check_fit("posterior", self.posterior, (z_dim,), features[0])
         check_fit("likelihood", self.likelihood, (x_dim,), features[1])
+
+    @classmethod
+    def from_run(cls, run: Any, x: Any, num_classes: int, *, seed: int = 0) -> "GMVAE":
+        """A model of clusters that starts where the run of a VAE ended (Jiang et al. 2017): with
+        its networks, their weights copied, and `summed`; the prior is the Gaussian mixture of
+        the means of the codes of x (num_data, x_dim), without correlations.
+
+        What the clusters are is decided there: a VAE that is fitted with clusters from the first
+        step finds others in every run. Fit it by `ELBO(enumerate="y")`, as any GMVAE.
+
+        Raises:
+            ValueError: for a run of another model than a VAE, of one with running statistics, and
+                for data that do not fit, or too few.
+
+        Example:
+            >>> from numpyro_dgm import fit
+            >>> from numpyro_dgm.models import VAE
+            >>> x = np.eye(8, dtype="float32")
+            >>> vae = VAE(8, 2, hidden=(4,), key=jax.random.key(0))
+            >>> run = fit(vae.model, vae.guide, x, progress=False)
+            >>> GMVAE.from_run(run, x, 3).num_classes
+            3
+        """
+        num_classes = check_count("num_classes", num_classes, 2)
+        vae, parts = parts_of_run(run, ("encoder", "decoder", "posterior", "likelihood"))
+        codes = codes_of(vae, parts, x)
+        log_weights, means, scales = fitted_mixture(codes, num_classes, check_seed("seed", seed))
+        key = jax.random.key(seed % 2**32)  # of weights that all get other values
+        class_prior = Categorical((), num_classes, key=key)
+        prior = DiagonalNormal(vae.z_dim, context_shape=Labels(num_classes), key=key)
+        raw = raw_scale(scales, prior.floor)
+        class_prior = eqx.tree_at(lambda own: own.free, class_prior, as_array(log_weights))
+        prior = eqx.tree_at(
+            lambda own: (own.head.weight, own.head.bias),
+            prior,
+            (as_array(np.concatenate([means, raw], 1).T), as_array(np.zeros(2 * means.shape[1]))),
+        )
+        return cls(
+            vae.x_dim,
+            vae.z_dim,
+            num_classes,
+            summed=True,
+            prior=prior,
+            class_prior=class_prior,
+            **parts,
+            key=key,
+        )
 
     def __repr__(self) -> str:
         return outline(self)

@@ -6,12 +6,16 @@ y_n)); or q(z_n | x_n) alone, and y_n is summed out: by Bayes' rule p(y_n | z_n)
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pyro
+import torch
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_count, check_counts, check_flag, check_sizes
+from dgm_core.arguments import check_count, check_counts, check_flag, check_seed, check_sizes
 from dgm_core.contexts import Labels
+from dgm_core.mixtures import fitted_mixture, raw_scale
 from pyro_dgm.conditionals import Bernoulli, Categorical, Conditional, DiagonalNormal
 from pyro_dgm.models.parts import (
     check_conditionals,
@@ -21,6 +25,7 @@ from pyro_dgm.models.parts import (
     num_data,
 )
 from pyro_dgm.models.semi_supervised.labels import check_class_prior, class_prior_of, seen_by
+from pyro_dgm.models.vae.pretrained import codes_of, parts_of_run
 from pyro_dgm.nn import MLP, register
 
 
@@ -107,6 +112,52 @@ class GMVAE(nn.Module):
         check_fit("prior", self.prior, (z_dim,), Labels(num_classes))
         check_fit("posterior", self.posterior, (z_dim,), features[0])
         check_fit("likelihood", self.likelihood, (x_dim,), features[1])
+
+    @classmethod
+    def from_run(cls, run: Any, x: Any, num_classes: int, *, seed: int = 0) -> "GMVAE":
+        """A model of clusters that starts where the run of a VAE ended (Jiang et al. 2017): with
+        its networks, their weights copied, and `summed`; the prior is the Gaussian mixture of
+        the means of the codes of x (num_data, x_dim), without correlations.
+
+        What the clusters are is decided there: a VAE that is fitted with clusters from the first
+        step finds others in every run. Fit it by `ELBO(enumerate="y")`, as any GMVAE.
+
+        Raises:
+            ValueError: for a run of another model than a VAE, of one with running statistics, and
+                for data that do not fit, or too few.
+
+        Example:
+            >>> from pyro_dgm import fit
+            >>> from pyro_dgm.models import VAE
+            >>> x = np.eye(8, dtype="float32")
+            >>> vae = VAE(8, 2, hidden=(4,))
+            >>> run = fit(vae.model, vae.guide, x, progress=False)
+            >>> GMVAE.from_run(run, x, 3).num_classes
+            3
+        """
+        num_classes = check_count("num_classes", num_classes, 2)
+        vae, parts = parts_of_run(run, ("encoder", "decoder", "posterior", "likelihood"))
+        codes = codes_of(vae, parts, x)
+        log_weights, means, scales = fitted_mixture(codes, num_classes, check_seed("seed", seed))
+        class_prior = Categorical((), num_classes)
+        prior = DiagonalNormal(vae.z_dim, context_shape=Labels(num_classes))
+        raw = raw_scale(scales, prior.floor)
+        with torch.no_grad():
+            for place, value in (
+                (class_prior.free, log_weights),
+                (prior.head.weight, np.concatenate([means, raw], 1).T),
+                (prior.head.bias, np.zeros(2 * means.shape[1])),
+            ):
+                place.copy_(torch.as_tensor(value))
+        return cls(
+            vae.x_dim,
+            vae.z_dim,
+            num_classes,
+            summed=True,
+            prior=prior,
+            class_prior=class_prior,
+            **parts,
+        )
 
     def model(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         """Generate `size` data, or score the data x (batch, x_dim)."""

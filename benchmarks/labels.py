@@ -1,17 +1,20 @@
 """A hundred labels: semi-supervised models of MNIST beside a classifier of the labels alone.
 
-    python benchmarks/labels.py [--methods M1+M2 M2 ...] [--seeds 0 1 2] [--epochs 10]
-    [--train 20000] [--labels 100] [--backend pyro]
+    python benchmarks/labels.py [--methods M1+M2 M2 ...] [--seeds 0 1 2] [--train 50000]
+    [--labels 100] [--backend pyro]
 
 Protocol: the first training images, binarized anew at every pass; 10 labels of each class, drawn by
-the seed, and these rows are repeated among the data until a tenth of all is labeled. Networks have
-one hidden layer of 300 (ReLU), codes of pixels 50 numbers, codes of codes 20; Adam 1e-3 with a
-linear decay to 1e-4, batches of 100, the last weights; the loss is ELBO(enumerate="y") + 20
-NLL("y"). "supervised" is scikit-learn's network with a hidden layer of 300 on the labels alone;
-"M1" its support vector machine on the means of the codes of a VAE of twice the epochs; "M1+M2" an
-M2 of these means, of three times the epochs, "M1+SDGM" an SDGM of them; "M2", "ADGM" and "SDGM" see
-pixels. Accuracy is on all 10,000 test images, by the mean of q(y | x) over 10 draws where the guide
-draws something before y.
+the seed, and these rows are repeated among the data until a tenth of all is labeled, a seventh for
+models of pixels. Networks have one hidden layer (ReLU), Adam with a linear decay to a tenth,
+batches of 100, the last weights; the loss is ELBO(enumerate="y") + 20 NLL("y"). "supervised" is
+scikit-learn's network with a hidden layer of 300 on the labels alone. Codes are those of a VAE with
+16 latents and a hidden layer of 400, 14 epochs; "M1" is scikit-learn's support vector machine on
+their means; "M1+M2" an M2 of them, drawn anew at every pass, with 8 latents and hidden layers of
+150, "M1+SDGM" an SDGM (Adam 3e-3, 90 epochs). "M2", "ADGM" and "SDGM" see pixels: 10 latents,
+hidden layers of 300, Adam 3e-3, 12 epochs, the weight of the KL part of z falls from 10 to 1.
+Accuracy is on all 10,000 test images, by the mean of q(y | x) over 10 draws where the guide draws
+something before y. --epochs counts in tenths of these epochs. Settings were chosen on other seeds,
+100 and 101.
 DGM_DATA_DIR may point to a folder that holds mnist/; otherwise the images are downloaded.  Each run
 leaves one JSON file in benchmarks/results/labels, the table goes to benchmarks/results/labels.md,
 and a finished run is not repeated.
@@ -33,10 +36,10 @@ from sklearn.svm import SVC
 
 from dgm_core.data import load
 from dgm_core.results import format_table, write_json
-from dgm_core.schedules import Schedule
+from dgm_core.schedules import Schedule, linear
 
 HERE = Path(__file__).parent / "results" / "labels"
-HIDDEN, BATCH, CODES = (300,), 100, 50
+HIDDEN, BATCH, CODES = (300,), 100, 16
 METHODS = ("supervised", "M1", "M1+M2", "M1+SDGM", "M2", "ADGM", "SDGM")
 
 
@@ -57,7 +60,24 @@ class Library:
             settings["key"] = jax.random.key(1000 * self.seed + self.made)
         return getattr(getattr(self.package, module), name)(*sizes, **settings)
 
-    def fit(self, pair: Any, *data: Any, loss: Any, epochs: int, **options: Any) -> Any:
+    def optimizer(self, rate: float) -> Any:
+        """Adam."""
+        if self.name == "pyro":
+            return self.package.Adam(rate)
+        return importlib.import_module("optax").adam(rate)
+
+    def drawn(self, batch: Any, **key: Any) -> Any:
+        """Codes of a batch, (means and scales, labels), drawn anew."""
+        both, labels = batch
+        mean, scale = both[:, :CODES], both[:, CODES:]
+        if self.name == "pyro":
+            return mean + scale * importlib.import_module("torch").randn_like(mean), labels
+        noise = importlib.import_module("jax").random.normal(key["key"], mean.shape)
+        return mean + scale * noise, labels
+
+    def fit(
+        self, pair: Any, *data: Any, loss: Any, epochs: int, rate: float, **options: Any
+    ) -> Any:
         """A run by the protocol."""
         steps = epochs * -(-len(data[0]) // BATCH)
         return self.package.fit(
@@ -67,6 +87,7 @@ class Library:
             loss=loss,
             num_epochs=epochs,
             batch_size=min(BATCH, len(data[0])),
+            optim=self.optimizer(rate),
             lr_schedule=Schedule((0, steps), (1.0, 0.1)),
             seed=self.seed,
             progress=False,
@@ -83,20 +104,13 @@ def chosen(labels: np.ndarray, number: int, seed: int) -> np.ndarray:
     )
 
 
-def mixed(x: np.ndarray, labels: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All data without labels, and those with labels again and again, a tenth of them all."""
-    again = np.resize(known, len(x) // 9)
+def mixed(
+    x: np.ndarray, labels: np.ndarray, known: np.ndarray, each: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """All data without labels, and those with labels again and again, one for `each` of them."""
+    again = np.resize(known, len(x) // each)
     missing = np.full(len(x), -1)
     return np.concatenate([x, x[again]]), np.concatenate([missing, labels[again]])
-
-
-def fitted(
-    lib: Library, pair: Any, x: Any, labels: Any, known: Any, epochs: int, **options: Any
-) -> Any:
-    """A run of a pair of data and labels."""
-    losses, data = lib.package.losses, mixed(x, labels, known)
-    loss = losses.ELBO(enumerate="y") + 20.0 * losses.NLL("y")
-    return lib.fit(pair, *data, loss=loss, epochs=epochs, **options)
 
 
 def binarized(x: np.ndarray, seed: int) -> np.ndarray:
@@ -110,6 +124,21 @@ def accuracy(lib: Library, run: Any, x: np.ndarray, labels: np.ndarray, draws: i
     return float((p.argmax(1) == labels).mean())
 
 
+def encoded(lib: Library, run: Any, x: np.ndarray) -> np.ndarray:
+    """Means and scales of the codes of images, side by side."""
+    vae = run.model.__self__ if lib.name == "pyro" else None
+    if vae is not None:
+        torch = importlib.import_module("torch")
+        with torch.no_grad():
+            q = vae.posterior(vae.encoder(torch.as_tensor(x)))
+    else:
+        substitute = importlib.import_module("numpyro").handlers.substitute
+        with substitute(data=run.params):
+            vae, register = run.model.__self__, lib.package.nn.register
+            q = register("posterior", vae.posterior)(register("encoder", vae.encoder)(x))
+    return np.concatenate([np.asarray(q.mean), np.asarray(q.variance) ** 0.5], 1)
+
+
 def run_one(arguments: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     """Train and score one model."""
     data, lib = load("mnist"), Library(arguments.backend, seed)
@@ -118,37 +147,42 @@ def run_one(arguments: argparse.Namespace, method: str, seed: int) -> dict[str, 
     test = np.asarray(data.test, "float32").reshape(len(data.test), -1)
     test, truth = binarized(test, 0), np.asarray(data.labels["test"]).astype(int)
     known = chosen(labels, arguments.labels, seed)
-    start, epochs = time.process_time(), arguments.epochs
+    start, epochs, losses = time.process_time(), arguments.epochs, lib.package.losses
+    binarize, known_label = lib.package.training.binarize, 20.0 * losses.NLL("y")
+    draws = 1 if method.endswith("M2") else 10
     if method == "supervised":
         network = MLPClassifier(HIDDEN, max_iter=500, random_state=seed)
         found = network.fit(binarized(x, seed)[known], labels[known]).score(test, truth)
     elif method.startswith("M1"):
-        vae = lib.make("models", "VAE", 784, CODES, hidden=HIDDEN)
-        binarize = lib.package.training.binarize
-        elbo = lib.package.losses.ELBO(analytic_kl=True)
-        run = lib.fit(vae, x, loss=elbo, epochs=2 * epochs, transform=binarize)
-        codes = [
-            lib.package.latents(run, part, means=True)["z"].astype("float32")
-            for part in (binarized(x, seed), test)
-        ]
+        vae, elbo = lib.make("models", "VAE", 784, CODES, hidden=(400,)), losses.ELBO
+        options = {"epochs": round(1.4 * epochs), "rate": 2e-3, "transform": binarize}
+        run = lib.fit(vae, x, loss=elbo(analytic_kl=True), **options)
+        codes = [encoded(lib, run, part) for part in (binarized(x, seed), test)]
+        means = [part[:, :CODES] for part in codes]
         if method == "M1":
-            found = SVC().fit(codes[0][known], labels[known]).score(codes[1], truth)
+            found = SVC().fit(means[0][known], labels[known]).score(means[1], truth)
         else:
             name = method.removeprefix("M1+")
-            normal = lib.make("conditionals", "DiagonalNormal", CODES, context_shape=HIDDEN[0])
-            pair = lib.make("models", name, CODES, 20, 10, hidden=HIDDEN, likelihood=normal)
-            run = fitted(lib, pair, codes[0], labels, known, 3 * epochs)
-            found = accuracy(lib, run, codes[1], truth, 10 if name == "SDGM" else 1)
+            normal = lib.make(
+                "conditionals", "DiagonalNormal", CODES, context_shape=150, min_scale=0.01
+            )
+            pair = lib.make("models", name, CODES, 8, 10, hidden=(150,), likelihood=normal)
+            data = mixed(codes[0], labels, known, 9)
+            options = {"epochs": 9 * epochs, "rate": 3e-3, "transform": lib.drawn}
+            run = lib.fit(pair, *data, loss=elbo(enumerate="y") + known_label, **options)
+            found = accuracy(lib, run, means[1], truth, draws)
     else:
-        pair = lib.make("models", method, 784, CODES, 10, hidden=HIDDEN)
-        binarize = lib.package.training.binarize
-        run = fitted(lib, pair, x, labels, known, epochs, transform=binarize)
-        found = accuracy(lib, run, test, truth, 1 if method == "M2" else 10)
+        pair = lib.make("models", method, 784, 10, 10, hidden=HIDDEN)
+        data, number = mixed(x, labels, known, 6), round(1.2 * epochs)
+        beta = {"z": linear(number * -(-len(data[0]) // BATCH), 10.0, 1.0)}
+        loss = losses.ELBO(enumerate="y", beta=beta) + known_label
+        run = lib.fit(pair, *data, loss=loss, epochs=number, rate=3e-3, transform=binarize)
+        found = accuracy(lib, run, test, truth, draws)
     return {
         "method": method,
         "seed": seed,
         "backend": arguments.backend,
-        "epochs": epochs,
+        "budget": epochs,
         "train": len(x),
         "labels": len(known),
         "accuracy": found,
@@ -170,7 +204,7 @@ def table() -> str:
                     "method": method,
                     "accuracy": f"{values.mean():.2f}",
                     "each": " ".join(f"{value:.2f}" for value in values),
-                    "epochs": found[0]["epochs"],
+                    "budget": found[0]["budget"],
                     "train": found[0]["train"],
                     "CPU minutes": f"{np.mean([run['CPU minutes'] for run in found]):.1f}",
                 }
@@ -184,7 +218,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--train", type=int, default=20000)
+    parser.add_argument("--train", type=int, default=50000)
     parser.add_argument("--labels", type=int, default=100)
     parser.add_argument("--backend", default="pyro", choices=["pyro", "numpyro"])
     arguments = parser.parse_args()

@@ -29,6 +29,8 @@ def codes_of(vae: VAE, parts: dict[str, Any], x: Any) -> np.ndarray:
     """The means of the codes of data (num_data, x_dim)."""
     x = as_array(x)
     num_data(x, (vae.x_dim,), 1)
+    if not np.isfinite(np.asarray(x)).all():
+        raise ValueError("x has entries that are not finite: leave these rows out.")
     with evaluation_mode(*parts.values()):
         return np.asarray(parts["posterior"](parts["encoder"](x)).mean)
 

@@ -34,5 +34,7 @@ def codes_of(vae: VAE, parts: dict[str, Any], x: Any) -> np.ndarray:
     weight: nn.Parameter = next(vae.parameters())
     x = torch.as_tensor(np.asarray(x)).to(weight)
     num_data(x, (vae.x_dim,), 1)
+    if not torch.isfinite(x).all():
+        raise ValueError("x has entries that are not finite: leave these rows out.")
     with torch.no_grad(), evaluation_mode(*parts.values()):
         return parts["posterior"](parts["encoder"](x)).mean.cpu().numpy()

@@ -202,7 +202,7 @@ def test_a_start_from_the_run_of_a_vae(backend: Any) -> None:
         ((run, x[:, :5], 3), "x must have shape"),
         ((run, x[:5], 3), "at least 6 codes, got 5"),
         ((run, np.full_like(x, np.nan), 3), "not finite"),
-        ((run, x, 1), "num_classes must be at least 2"),
+        ((run, x, 1), "num_classes must be an integer of at least 2"),
     ):
         with pytest.raises(ValueError, match=message):
             library.GMVAE.from_run(*bad)

@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from dgm_core.arguments import check_count, check_floats, check_fraction, refuse
+from dgm_core.arguments import (
+    check_count,
+    check_floats,
+    check_fraction,
+    check_number,
+    check_numbers,
+    check_seed,
+    refuse,
+)
+from dgm_core.precision import radial_deviation
 
 __all__ = ["Geodesics", "Surface", "chosen_site", "no_followers", "not_by_row", "not_real"]
 
@@ -100,6 +109,8 @@ class Surface:
         size = max(1, ENTRIES // (self.dim * self._function(rows[:1]).shape[-1]))
         parts = [self._jacobian(rows[i : i + size]) for i in range(0, len(rows), size)]
         found = np.concatenate(parts)
+        if (bad := ~np.isfinite(found).all((-1, -2))).any():
+            raise ValueError(f"The map of the surface is not smooth at the code {rows[bad][0]}.")
         return found.reshape(*z.shape[:-1], *found.shape[1:])
 
     def metric(self, z: Any) -> np.ndarray:
@@ -126,6 +137,74 @@ class Surface:
             return np.full(jacobian.shape[:-2], -np.inf)
         with np.errstate(divide="ignore"):
             return np.log(np.linalg.svd(jacobian, compute_uv=False)).sum(-1)
+
+    def near(
+        self,
+        codes: Any,
+        *,
+        num_centers: int = 64,
+        width: float = 1.0,
+        deviation: tuple[float, float] | None = None,
+        seed: int = 0,
+    ) -> Surface:
+        """This surface, uncertain away from the codes of data, so that short ways stay near them.
+
+        The metric is M + D s' s'^T, the expected one where each of D entries has a standard
+        deviation s(z) with 1 / s^2 = sum_k w exp(-|z - c_k|^2 / (2 r_k^2)) + 1 / far^2 about f(z).
+        A point has one entry more, sqrt(D) s(z).
+
+        Args:
+            codes: of data, (n, d).
+            num_centers: c_k of a k-means; at most n.
+            width: r_k in units of the mean distance of codes from their center.
+            deviation: s at the codes, on average, and far away (default: 5 and 50 times the
+                standard deviation of an entry of f(codes)).
+            seed: of the k-means.
+
+        Raises:
+            ValueError: for codes of another size, fewer of them than centers, and deviations that
+                do not grow.
+
+        References:
+            Arvanitidis, Hansen & Hauberg (2018), arXiv:1710.11379, section 4.
+
+        Example:
+            >>> line = Surface(lambda z: z, lambda z: np.ones((len(z), 1, 1)), 1)
+            >>> line.near([[0.0], [1.0]], num_centers=2)([[0.0], [0.5]]).round(2).tolist()
+            [[0.0, 2.5], [0.5, 25.0]]
+        """
+        codes = self._codes("codes", codes)
+        if codes.ndim != 2:
+            raise ValueError(f"codes must be (n, {self.dim}), got shape {codes.shape}.")
+        num_centers = check_count("num_centers", num_centers, 1, len(codes))
+        points = self(codes)
+        if deviation is None:
+            own = float(np.sqrt(points.var(0).mean()))
+            if not own:
+                raise ValueError("f is the same at all codes: give deviation=(near, far).")
+            deviation = 5 * own, 50 * own
+        scales = check_numbers("deviation", deviation, above=0)
+        if len(scales) != 2:
+            refuse("deviation", "two numbers, at the codes and far away", deviation)
+        low, high = scales
+        s = radial_deviation(
+            codes,
+            num_centers,
+            near=low,
+            far=check_number("deviation[1]", high, above=low),
+            width=check_number("width", width, above=0),
+            seed=check_seed("seed", seed, 0) % 2**32,
+        )
+        root, dtype = points.shape[-1] ** 0.5, points.dtype
+
+        def function(z: np.ndarray) -> np.ndarray:
+            return np.column_stack([self._function(z), (root * s(z)).astype(dtype)])
+
+        def jacobian(z: np.ndarray) -> np.ndarray:
+            slope = (root * s.gradient(z)).astype(dtype)[:, None]
+            return np.concatenate([self._jacobian(z), slope], 1)
+
+        return Surface(function, jacobian, self.dim)
 
     def length(self, curves: Any) -> np.ndarray:
         """The lengths on the surface of curves (*batch, n + 1, d): those of cubic splines through
@@ -191,6 +270,8 @@ class Surface:
         and neighbors of scikit-learn take them with `metric="precomputed"`.
         """
         z = self._codes("z", z)
+        if z.ndim != 2:
+            raise ValueError(f"z must be codes (n, {self.dim}), got an array of shape {z.shape}.")
         pairs = np.array(list(combinations(range(len(z)), 2)), int).reshape(-1, 2)
         found = np.zeros((len(z), len(z)))
         if len(pairs):

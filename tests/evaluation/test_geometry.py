@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.integrate import solve_bvp
+from scipy.integrate import solve_bvp, solve_ivp
 
 from dgm_core.geometry import Surface
 from tests.evaluation import gaussians as g
@@ -153,6 +153,65 @@ def test_a_spread_that_depends_on_the_code(backend: Any) -> None:
         np.testing.assert_allclose(backend.evaluation.pullback(run, x).metric(z), [[[9.0]]])
 
 
+def test_no_pairs_and_pairs_of_equal_codes(backend: Any) -> None:
+    with backend.double_precision():
+        sphere = made(backend, "sphere")
+        none = sphere.geodesics(np.zeros((0, 2)), np.zeros((0, 2)), num_steps=4)
+        ends = np.array([[1.0, 0.3], [0.7, 0.2]])
+        found = sphere.geodesics(ends, ends[[0, 0]], num_steps=4)
+    assert none.curves.shape == (0, 5, 2) and none.lengths.shape == none.converged.shape == (0,)
+    assert found.converged.all() and found.lengths[0] == 0 < found.lengths[1]
+    np.testing.assert_array_equal(found.curves[0], np.broadcast_to(ends[0], (5, 2)))
+
+
+def test_a_torus(backend: Any) -> None:
+    """Geodesics that another solver shoots, and finds back."""
+    big, small = 2.0, 0.7
+    np_ = backend.np
+
+    def torus(z: Any) -> Any:
+        ring = big + small * np_.cos(z[:, 0])
+        parts = ring * np_.cos(z[:, 1]), ring * np_.sin(z[:, 1]), small * np_.sin(z[:, 0])
+        return np_.stack(parts, -1)
+
+    def bent(_: float, y: np.ndarray) -> list[float]:
+        ring = big + small * np.cos(y[0])
+        up = -ring * np.sin(y[0]) / small * y[3] ** 2
+        return [y[2], y[3], up, 2 * small * np.sin(y[0]) / ring * y[2] * y[3]]
+
+    start = np.array([0.3, 0.0])
+    starts = np.array([[0.8, 0.3], [-0.4, 0.5], [0.2, 0.45]])
+    ends = [
+        solve_ivp(bent, (0, 1.5), [*start, *v], rtol=1e-11, atol=1e-12).y[:2, -1] for v in starts
+    ]
+    speeds = np.hypot(small * starts[:, 0], (big + small * np.cos(0.3)) * starts[:, 1])
+    with backend.double_precision():
+        found = backend.evaluation.surface(torus, 2).geodesics(start + 0 * starts, ends)
+    np.testing.assert_allclose(found.lengths, 1.5 * speeds, rtol=1e-10)
+    assert found.converged.all()
+
+
+def test_ways_that_stay_near_the_codes(backend: Any) -> None:
+    """Codes on a half circle of the plane: a line joins two of them, but not near the others.
+    The metric is that of the formula, derivatives and all."""
+    angles = np.linspace(0, np.pi, 60)
+    codes = np.column_stack([np.cos(angles), np.sin(angles)])
+    z, step = np.array([[0.5, 0.4], [1.0, 0.1], [0.0, 3.0]]), 1e-6
+    with backend.double_precision():
+        plane = backend.evaluation.surface(lambda z: z, 2)
+        near = plane.near(codes, num_centers=12, width=2.0, deviation=(0.1, 5.0))
+        line = plane.geodesics(codes[5], codes[-6], num_steps=16)
+        found = near.geodesics(codes[5], codes[-6], num_steps=16)
+        slopes = [(near(z + step * e) - near(z - step * e)) / (2 * step) for e in np.eye(2)]
+        np.testing.assert_allclose(near.jacobian(z), np.stack(slopes, -1), atol=1e-7)
+        np.testing.assert_allclose(near(z)[:, :2], z)
+        at_codes = near(codes)[:, 2] / np.sqrt(2)
+        np.testing.assert_allclose((at_codes**-2).mean(), 0.1**-2 + 5.0**-2)
+        assert near(z)[2, 2] == pytest.approx(5 * np.sqrt(2))
+    off = [abs(np.linalg.norm(ways.curves, axis=-1) - 1).max() for ways in (found, line)]
+    assert found.converged and off[0] < off[1] / 2 and found.lengths < found.straight / 2
+
+
 def test_refused(backend: Any) -> None:
     d = backend.dist
 
@@ -187,6 +246,21 @@ def test_refused(backend: Any) -> None:
             sphere.geodesics([0.0, 1.0], [1.0, 1.0], num_steps=1)
         with pytest.raises(ValueError, match=r"not finite at the code \[-1\.  2\.\]"):
             backend.evaluation.surface(backend.np.log, 2)([[0.5, 1.0], [-1.0, 2.0]])
+        with pytest.raises(ValueError, match=r"not smooth at the code \[0\. 2\.\]"):
+            backend.evaluation.surface(backend.np.sqrt, 2).metric([[0.5, 1.0], [0.0, 2.0]])
+        with pytest.raises(ValueError, match=r"z must be codes \(n, 2\), got .* \(2, 3, 2\)"):
+            sphere.distances(np.zeros((2, 3, 2)))
+        for codes, options, sentence in (
+            (np.ones((4, 3)), {}, r"codes must be codes \(\*batch, 2\), got"),
+            (np.ones(2), {}, r"codes must be \(n, 2\), got shape \(2,\)"),
+            (np.ones((4, 2)), {}, "num_centers must be an integer from 1 to 4, got 64"),
+            (np.eye(2), {"num_centers": 2, "deviation": (2.0, 1.0)}, "must be a number above 2"),
+            (np.eye(2), {"num_centers": 2, "deviation": 1.0}, "deviation must be two numbers"),
+            (np.eye(2), {"num_centers": 2, "width": 0}, "width must be a positive number, got 0"),
+            (0 * np.eye(2), {"num_centers": 1}, "f is the same at all codes: give deviation"),
+        ):
+            with pytest.raises(ValueError, match=sentence):
+                sphere.near(codes, **options)
         bad = backend.evaluation.surface(lambda z: z.sum(), 2)
         with pytest.raises(ValueError, match=r"a row for each code, \(n, ...\) for codes \(1, 2\)"):
             bad([0.0, 1.0])

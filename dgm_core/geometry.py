@@ -183,8 +183,7 @@ class Surface:
             if not own:
                 raise ValueError("f is the same at all codes: give deviation=(near, far).")
             deviation = 5 * own, 50 * own
-        scales = check_numbers("deviation", deviation, above=0)
-        if len(scales) != 2:
+        if len(scales := check_numbers("deviation", deviation, above=0)) != 2:
             refuse("deviation", "two numbers, at the codes and far away", deviation)
         low, high = scales
         s = radial_deviation(

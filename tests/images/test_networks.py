@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_refused(lib: Any) -> None:
         (lambda: net(x, context=t), "takes no context, got"),
         (lambda: timed(x, t, t[:1]), r"needs a context of shape \(\*batch, 2\), got \(1,\)"),
         (lambda: timed(x, context=lib.array(np.zeros((2, 2)))), r"needs a time t: call it with"),
-        (lambda: lib.build("nn", "UNet", (1, 3, 9), channels=(2, 2, 2, 2)), "must be at most 3, one"),
+        (lambda: lib.build("nn", "UNet", (1, 3, 9), channels=(2, 2, 2, 2)), "one for each scale"),
         (lambda: lib.build("nn", "UNet", (1, 8, 8), context_shape=(1, 3, 3)), "height and width"),
         (lambda: lib.build("nn", "UNet", (1, 8, 8), time=3), "the features of a time or None"),
         (lambda: lib.build("nn", "UNet", (1, 8, 8), num_heads=5), "num_heads must divide"),

@@ -215,7 +215,7 @@ def test_what_is_refused(lib: Any) -> None:
         (lambda: losses.Cycle("x"), "sites must be the names of two sites"),
         (
             lambda: fit((gray, gray), pictures.model),
-            "Site 'y' observes 255, outside the support of ImplicitDistribution",
+            "observes 255, outside the support of ImplicitDistribution",
         ),
         (lambda: fit((gray, gray), pictures.model), "images of bytes by x / 255"),
         (lambda: fit((x, x + 1), hidden), "Site 'x' observes no argument of the model"),

@@ -44,6 +44,7 @@ from sklearn.datasets import load_digits
 
 from dgm_core.contexts import Labels
 from dgm_core.diffusion import VP
+from dgm_core.plots import samples_grid
 from dgm_core.results import format_table, write_json
 from dgm_core.samples.quality import FeatureClassifier, frechet_distance
 from numpyro_dgm import fit
@@ -217,13 +218,7 @@ def latent(name: str, seed: int) -> dict[str, Any]:
 
 def picture(path: Path, draws: np.ndarray) -> None:
     """Some draws, 8 by 8."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    board = draws.reshape(8, 8, 8, 8).transpose(0, 2, 1, 3).reshape(64, 64)
-    plt.imsave(path, np.kron(board, np.ones((4, 4))), cmap="gray")
+    samples_grid(draws.reshape(-1, 64), (1, 8, 8)).savefig(path, dpi=60)
 
 
 TASKS = {

@@ -21,7 +21,7 @@ from dgm_core.arguments import (
     check_seed,
     refuse,
 )
-from dgm_core.precision import radial_deviation
+from dgm_core.deviation import radial_deviation
 
 __all__ = ["Geodesics", "Surface", "chosen_site", "no_followers", "not_by_row", "not_real"]
 

@@ -115,16 +115,28 @@ class GMVAE(nn.Module):
 
     @classmethod
     def from_run(cls, run: Any, x: Any, num_classes: int, *, seed: int = 0) -> "GMVAE":
-        """A model of clusters that starts where the run of a VAE ended (Jiang et al. 2017): with
-        its networks, their weights copied, and `summed`; the prior is the Gaussian mixture of
-        the means of the codes of x (num_data, x_dim), without correlations.
+        """A model of clusters that starts where the run of a VAE ended, with its networks, their
+        weights copied, and `summed`; the prior is the Gaussian mixture of the means of the codes of
+        x (num_data, x_dim), without correlations.
 
         What the clusters are is decided there: a VAE that is fitted with clusters from the first
         step finds others in every run. Fit it by `ELBO(enumerate="y")`, as any GMVAE.
 
+        Args:
+            run: what `fit` returned for `vae.model` and `vae.guide` of a VAE, which stays as it is.
+            x: data of that kind, from whose codes the mixture is fitted; 10,000 rows at the most.
+            num_classes: the number of clusters, K.
+            seed: of the ten starts of the mixture.
+
+        Cost:
+            one pass of the encoder, and ten fits of scikit-learn's mixture.
+
         Raises:
             ValueError: for a run of another model than a VAE, of one with running statistics, and
                 for data that do not fit, or too few.
+
+        References:
+            Jiang et al. (2017), Variational deep embedding, arXiv:1611.05148.
 
         Example:
             >>> from pyro_dgm import fit

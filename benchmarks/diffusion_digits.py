@@ -243,7 +243,8 @@ def main() -> None:
             found = TASKS[task](arguments.seed)
             found["hardware"] = f"{os.cpu_count()} CPU cores, {platform.machine()}"
             write_json(path, found)
-    parts = [(__doc__ or "").split("Protocol: ")[1].split("Each run leaves")[0].strip()]
+    protocol = (__doc__ or "").split("Protocol: ")[1].split("Each run leaves")[0].strip()
+    parts = [f"Protocol: {protocol}"]
     for task in TASKS:
         for path in sorted(HERE.glob(f"digits-{task}-*.json")):
             found = json.loads(path.read_text())

@@ -11,6 +11,7 @@ from dgm_core.arguments import refuse, shown
 __all__ = [
     "Asked",
     "as_asked",
+    "check_labels_last",
     "check_observed",
     "check_places",
     "check_sites",
@@ -23,6 +24,7 @@ __all__ = [
     "no_entropy",
     "no_objective",
     "not_observed",
+    "nothing_observed",
     "sites_written",
     "unregistered",
     "written",
@@ -109,6 +111,29 @@ def not_observed(site: str, observed: Sequence[str]) -> str:
         f"ConditionalNLL needs a site that the model observes, got '{site}'; it observes "
         f"{sorted(observed)}."
     )
+
+
+def nothing_observed(term: str) -> str:
+    """What to say of a model that observes nothing."""
+    return (
+        f"{term} needs a model that observes something, and this one has no observed site: on "
+        "these data it would be zero whatever the weights are."
+    )
+
+
+def check_labels_last(term: str, num_classes: int, found: int) -> None:
+    """Raises ValueError where the last site of a term, whose critic takes one-hot labels behind
+    everything else, has another number of entries.
+
+    Example:
+        >>> check_labels_last("Hinge(x, y)", 10, 10)
+    """
+    if found != num_classes:
+        raise ValueError(
+            f"The critic of {term} takes labels of {num_classes} classes behind all else, and the "
+            f"last site of the term has {found} entries: name the site of the labels last, as in "
+            '("x", "y"), or take a critic without labels.'
+        )
 
 
 def check_sites(sites: Sequence[str], known: Iterable[str]) -> None:

@@ -40,9 +40,12 @@ class ImplicitDistribution(Distribution):
         batch_shape: the shape of a batch of values.
         event_shape: .
         entries: the constraint that each entry of a draw keeps (default all real numbers).
+        only: the one draw that there is (*batch, *event), as of a generator given its code; None
+            where draws differ.
 
     Raises:
-        NoDensityError: when it is asked for log_prob.
+        NoDensityError: when it is asked for log_prob. NotImplementedError: for its mean and
+            variance where draws differ.
 
     Example:
         >>> draw = lambda shape, key: jax.random.normal(key, (*shape, 2)).cumsum(-1)
@@ -61,8 +64,9 @@ class ImplicitDistribution(Distribution):
         event_shape: tuple[int, ...],
         *,
         entries: constraints.Constraint = constraints.real,
+        only: Array | None = None,
     ) -> None:
-        self.sampler, self.entries = sampler, entries
+        self.sampler, self.entries, self.only = sampler, entries, only
         super().__init__(tuple(batch_shape), tuple(event_shape), validate_args=True)
 
     @property
@@ -70,10 +74,22 @@ class ImplicitDistribution(Distribution):
         """Arrays whose entries keep the constraint."""
         return constraints.independent(self.entries, len(self.event_shape))
 
+    @property
+    def mean(self) -> Array:
+        """The one draw that there is; refused where draws differ."""
+        if self.only is None:
+            raise NotImplementedError("The mean of an implicit distribution is not known.")
+        return jnp.broadcast_to(self.only, (*self.batch_shape, *self.event_shape))
+
+    @property
+    def variance(self) -> Array:
+        """Zero where there is one draw; refused elsewhere."""
+        return jnp.zeros_like(self.mean)
+
     def expand(self, batch_shape: tuple[int, ...]) -> "ImplicitDistribution":
         """The same distribution with a larger batch shape."""
         shapes = tuple(batch_shape), tuple(self.event_shape)
-        return ImplicitDistribution(self.sampler, *shapes, entries=self.entries)
+        return ImplicitDistribution(self.sampler, *shapes, entries=self.entries, only=self.only)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws (*sample_shape, *batch, *event), through which gradients pass."""

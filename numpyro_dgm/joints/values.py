@@ -54,3 +54,13 @@ def base_of(fn: Any) -> Any:
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return fn
+
+
+def num_entries(fn: Any) -> int:
+    """How many entries the values of a site are side by side with others."""
+    base, event = base_of(fn), prod(fn.event_shape)
+    return (
+        event * base.probs.shape[-1]
+        if isinstance(base, CategoricalProbs | CategoricalLogits)
+        else event
+    )

@@ -147,7 +147,10 @@ def given(
     split = x.ndim - event_dim
     shapes = x.shape[:split], x.shape[split:]
     return ImplicitDistribution(
-        lambda shape, key: jnp.broadcast_to(x, (*shape, *x.shape[split:])), *shapes, entries=entries
+        lambda shape, key: jnp.broadcast_to(x, (*shape, *x.shape[split:])),
+        *shapes,
+        entries=entries,
+        only=x,
     )
 
 

@@ -38,9 +38,12 @@ class ImplicitDistribution(TorchDistribution):
         batch_shape: the shape of a batch of values.
         event_shape: .
         entries: the constraint that each entry of a draw keeps (default all real numbers).
+        only: the one draw that there is (*batch, *event), as of a generator given its code; None
+            where draws differ.
 
     Raises:
-        NoDensityError: when it is asked for log_prob.
+        NoDensityError: when it is asked for log_prob. NotImplementedError: for its mean and
+            variance where draws differ.
 
     Example:
         >>> d = ImplicitDistribution(lambda shape: torch.randn(*shape, 2).cumsum(-1), (3,), (2,))
@@ -58,8 +61,9 @@ class ImplicitDistribution(TorchDistribution):
         event_shape: tuple[int, ...],
         *,
         entries: constraints.Constraint = constraints.real,
+        only: Tensor | None = None,
     ) -> None:
-        self.sampler, self.entries = sampler, entries
+        self.sampler, self.entries, self.only = sampler, entries, only
         super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=True)
 
     @property
@@ -67,10 +71,22 @@ class ImplicitDistribution(TorchDistribution):
         """Arrays whose entries keep the constraint."""
         return constraints.independent(self.entries, len(self.event_shape))
 
+    @property
+    def mean(self) -> Tensor:
+        """The one draw that there is; refused where draws differ."""
+        if self.only is None:
+            raise NotImplementedError("The mean of an implicit distribution is not known.")
+        return self.only.expand(*self.batch_shape, *self.event_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """Zero where there is one draw; refused elsewhere."""
+        return torch.zeros_like(self.mean)
+
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> "ImplicitDistribution":
         """The same distribution with a larger batch shape."""
         shapes = tuple(batch_shape), tuple(self.event_shape)
-        return ImplicitDistribution(self.sampler, *shapes, entries=self.entries)
+        return ImplicitDistribution(self.sampler, *shapes, entries=self.entries, only=self.only)
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws (*sample_shape, *batch, *event), through which gradients pass."""

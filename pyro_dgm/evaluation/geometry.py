@@ -6,18 +6,28 @@ from typing import Any
 import numpy as np
 import torch
 import torch.autograd.forward_ad as forward
+from pyro.distributions import Bernoulli, Categorical
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from dgm_core.arguments import check_callable, check_count, check_flag
 from dgm_core.evaluation import unknown_mean
-from dgm_core.geometry import Surface, chosen_site, no_followers, not_by_row, not_real
+from dgm_core.geometry import (
+    Surface,
+    chosen_site,
+    no_fisher,
+    no_followers,
+    not_by_row,
+    not_real,
+)
 from dgm_core.training.threads import one_at_a_time
 from dgm_core.traversals import check_moved
 from pyro_dgm.evaluation.calls import Call, calling
 from pyro_dgm.evaluation.draws import latents, mean_of
 from pyro_dgm.evaluation.traversals import differs, local_latents
 from pyro_dgm.joints.structure import kind_of, random_sites
+from pyro_dgm.joints.values import base_of
 
 __all__ = ["pullback", "surface"]
 
@@ -51,12 +61,13 @@ def pullback(
     site: str | None = None,
     latent: str | None = None,
     spread: bool = False,
+    fisher: bool = False,
     num_draws: int = 100,
     rows: Any = None,
     seed: int = 0,
 ) -> Surface:
     """What a model makes of a latent, E[x | z], as an immersed surface: metric, volume, lengths and
-    geodesics of codes.
+    geodesics of codes. Of classes it is their probabilities, of a generator x itself.
 
     The other latents are those of the first datum, by the guide's means; latents that the model
     draws from the moved one follow with their means.
@@ -68,6 +79,8 @@ def pullback(
             value is flattened.
         spread: whether the standard deviation of the site counts too, M = J' J + S' S with S that
             of the standard deviation: the expected metric where the entries are independent.
+        fisher: the Fisher metric of p(x | z) instead, of independent classes or bits: lengths are
+            then those of their probabilities, 2 arccos(sum_k sqrt(p_k q_k)) at least.
         num_draws: of which a mean is taken that is not known.
         seed: of these draws.
 
@@ -78,8 +91,8 @@ def pullback(
         of a Jacobian, d forward derivatives of the model on as many data as there are codes.
 
     Raises:
-        ValueError: for models without such a latent, a site whose mean is not known, and latents
-            without a mean that follow.
+        ValueError: for models without such a latent, a site whose mean is not known (with fisher,
+            whose entries are no classes), and latents without a mean that follow.
 
     References:
         Arvanitidis, Hansen & Hauberg (2018), Latent space oddity, arXiv:1710.11379, equation 5.
@@ -90,13 +103,15 @@ def pullback(
         >>> pullback(vae, np.ones((1, 4))).metric(np.zeros((5, 2))).shape
         (5, 2, 2)
     """
-    spread = check_flag("spread", spread)
+    spread, fisher = check_flag("spread", spread), check_flag("fisher", fisher)
+    if spread and fisher:
+        raise ValueError("The Fisher metric counts all of p(x | z): leave out spread=True.")
     codes = latents(run, *data, means=True, num_draws=num_draws, rows=rows, seed=seed)
     with calling(run, data, seed=seed, rows=rows) as call:
         local = local_latents(call)
         latent = check_moved(latent, list(local), local)
         start = {name: x[:1] if name in local else x for name, x in codes.items()}
-        site, followers = _looked_at(call, start, latent, site, set(local))
+        site, followers = _looked_at(call, start, latent, site, set(local), fisher=fisher)
 
     def made(z: Tensor) -> Tensor:
         part = call.part(np.zeros(len(z), int))
@@ -108,7 +123,7 @@ def pullback(
         values[latent] = z.reshape(len(z), *start[latent].shape[1:])
         with calling(run, data, seed=seed, rows=rows, settle=False), _Means(followers):
             fn = part.model(values).nodes[site]["fn"]
-        moments = (fn.mean, fn.variance.sqrt()) if spread else (fn.mean,)
+        moments = _moments(site, fn, spread=spread, fisher=fisher)
         return torch.cat([moment.reshape(len(z), -1) for moment in moments], -1)
 
     return _surface(made, start[latent][0].size, start[latent].dtype, call.device)
@@ -140,6 +155,22 @@ def _surface(
     return Surface(points, jacobian, dim)
 
 
+def _moments(site: str, fn: Any, *, spread: bool, fisher: bool) -> tuple[Tensor, ...]:
+    """What is looked at of the distribution of a site."""
+    base = base_of(fn)
+    if fisher:
+        if isinstance(base, Bernoulli):
+            logits = torch.stack([base.logits, -base.logits], -1)
+            return (2 * torch.exp(logsigmoid(logits) / 2),)
+        if not isinstance(base, Categorical):
+            raise ValueError(no_fisher(site, type(base).__name__))
+        return (2 * torch.exp(base.logits.log_softmax(-1) / 2),)
+    if isinstance(base, Categorical):
+        p = base.probs
+        return (p, (p * (1 - p)).sqrt()) if spread else (p,)
+    return (fn.mean, fn.variance.sqrt()) if spread else (fn.mean,)
+
+
 class _Means(Messenger):
     """Latents of these names have their means."""
 
@@ -156,7 +187,13 @@ class _Means(Messenger):
 
 
 def _looked_at(
-    call: Call, start: dict[str, np.ndarray], latent: str, site: Any, local: set[str]
+    call: Call,
+    start: dict[str, np.ndarray],
+    latent: str,
+    site: Any,
+    local: set[str],
+    *,
+    fisher: bool,
 ) -> tuple[str, set[str]]:
     """The site that is looked at, and the latents that follow from the moved one."""
     part = call.part(np.zeros(2, int))
@@ -175,6 +212,9 @@ def _looked_at(
     followers = {n for n, other in others.items() if differs(other["fn"], other["value"], 1, 2)}
     observed = [name for name, entry in moved.items() if kind_of(entry) == "observed"]
     site = chosen_site(site, observed)
-    if mean_of(moved[site]["fn"]) is None:
+    fn = moved[site]["fn"]
+    classes = isinstance(base_of(fn), Categorical)
+    if not (fisher or classes) and mean_of(fn) is None:
         raise ValueError(unknown_mean(site))
+    _moments(site, fn, spread=False, fisher=fisher)
     return site, followers

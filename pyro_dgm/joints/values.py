@@ -1,5 +1,6 @@
 """The values of sample sites, brought into one form: labels as vectors, sites side by side."""
 
+from math import prod
 from typing import Any
 
 import torch
@@ -54,3 +55,10 @@ def base_of(fn: Any) -> Any:
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return fn
+
+
+def num_entries(fn: Any) -> int:
+    """How many entries the values of a site are side by side with others."""
+    base, event = base_of(fn), prod(fn.event_shape)
+    labels = isinstance(base, Categorical)
+    return event * base.probs.shape[-1] if labels else event

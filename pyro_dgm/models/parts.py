@@ -142,7 +142,7 @@ def given(
     split = x.ndim - event_dim
     shapes = x.shape[:split], x.shape[split:]
     return ImplicitDistribution(
-        lambda shape: x.expand(*shape, *x.shape[split:]), *shapes, entries=entries
+        lambda shape: x.expand(*shape, *x.shape[split:]), *shapes, entries=entries, only=x
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 from pyro.poutine.runtime import Message
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from dgm_core.training.observations import OPEN, complain
@@ -196,9 +196,10 @@ def _base(fn: Any) -> Any:
 
 
 def _normalizes(step: Step) -> bool:
-    """Whether a network of model or guide normalizes over the batch."""
+    """Whether a network of model or guide normalizes over the batch alone, not over pixels too."""
     parts = (part for network in step.networks for part in network.modules())
-    return any(map(is_batch_norm, parts))
+    of_maps = nn.BatchNorm2d | nn.BatchNorm3d
+    return any(is_batch_norm(part) and not isinstance(part, of_maps) for part in parts)
 
 
 @contextmanager

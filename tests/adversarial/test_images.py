@@ -10,7 +10,9 @@ from dgm_core.truncation import truncated
 X = np.random.default_rng(0).random((6, 1, 4, 4)).astype(np.float32)
 
 
-def trained(lib: Any, x: np.ndarray, labels: np.ndarray | None = None) -> Any:
+def trained(
+    lib: Any, x: np.ndarray, labels: np.ndarray | None = None, sites: Any = ("x", "y"), **more: Any
+) -> Any:
     """A run of one step."""
     classes = 0 if labels is None else 3
     settings: dict[str, Any] = {"hidden_channels": (2,), "num_classes": classes}
@@ -19,15 +21,29 @@ def trained(lib: Any, x: np.ndarray, labels: np.ndarray | None = None) -> Any:
     gan = lib.build(
         "models", name, (1, 4, 4), 2, *([classes] if classes else []), hidden_channels=(2,)
     )
-    loss = lib.package.losses.Hinge(("x", "y") if classes else "x", critic)
+    loss = lib.package.losses.Hinge(sites if classes else "x", critic)
     quick = {"compile": False} if hasattr(lib, "torch") else {}
-    settings = {"batch_size": 6, "num_steps": 1, "progress": False, **quick}
+    settings = {"batch_size": 6, "num_steps": 1, "progress": False, **quick, **more}
     return lib.package.fit(gan.model, None, data, loss=loss, **settings)
 
 
 def test_values_outside_the_unit_interval_are_refused(lib: Any) -> None:
     with pytest.raises(ValueError, match=r"Site 'x' observes .* images of bytes by x / 255"):
         trained(lib, (255 * X).astype(np.uint8))
+
+
+@pytest.mark.slow("numpyro")
+@pytest.mark.parametrize("sites", [("y", "x"), "x"])
+def test_labels_come_last(lib: Any, sites: Any) -> None:
+    with pytest.raises(ValueError, match=r"name the site of the labels last, as in .*, or take a"):
+        trained(lib, X, np.arange(6) % 3, sites)
+
+
+@pytest.mark.slow("numpyro")
+def test_a_last_batch_of_one(lib: Any) -> None:
+    """Normalizations of maps see its pixels."""
+    run = trained(lib, X[:5], batch_size=4, num_steps=2)
+    assert run.history.last["step"] == 2 and np.isfinite(run.history.last["loss"])
 
 
 @pytest.mark.slow("numpyro")

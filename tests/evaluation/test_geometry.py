@@ -1,5 +1,6 @@
 """Surfaces whose metric, lengths and geodesics are known."""
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ from tests.evaluation.test_traversals import X, layers
 
 W1 = np.array([[1.0, 0.0], [0.5, -1.0], [0.0, 2.0]])
 W2 = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, -1.0], [1.0, 1.0, 0.0]])
+
+
+def detached(backend: Any, x: Any) -> Any:
+    return x.detach() if backend.name == "pyro" else backend.jax.lax.stop_gradient(x)
 
 
 def made(backend: Any, name: str) -> Surface:
@@ -164,6 +169,47 @@ def test_no_pairs_and_pairs_of_equal_codes(backend: Any) -> None:
     np.testing.assert_array_equal(found.curves[0], np.broadcast_to(ends[0], (5, 2)))
 
 
+def test_the_shorter_side_of_a_hill_and_the_longer_side_of_a_sphere() -> None:
+    """Straight over a hill no step leads aside, and the ways around it are shorter; codes half a
+    turn apart and more are joined by a great circle that is none of the shortest ways.
+    """
+
+    def hill(z: np.ndarray) -> np.ndarray:
+        return np.column_stack([z, 2 * np.exp(-2 * (z**2).sum(-1))])
+
+    def slopes(z: np.ndarray) -> np.ndarray:
+        down = -4 * z * hill(z)[:, 2:]
+        return np.concatenate([np.broadcast_to(np.eye(2), (len(z), 2, 2)), down[:, None]], 1)
+
+    a, b = np.array([[-1.5, 0.0], [-1.5, 0.05]]), np.array([[1.5, 0.0], [1.5, 0.05]])
+    found = Surface(hill, slopes, 2).geodesics(a, b, num_steps=48)
+    assert found.converged.all() and abs(found.curves[:, 24, 1]).min() > 0.3
+    assert (found.lengths < found.straight - 0.5).all()
+    assert 0 < found.lengths[0] - found.lengths[1] < 0.1
+
+    def sphere(z: np.ndarray) -> np.ndarray:
+        (up, flat), turn = (np.cos(z[:, :1]), np.sin(z[:, :1])), z[:, 1:]
+        return np.column_stack([flat * np.cos(turn), flat * np.sin(turn), up])
+
+    def tangents(z: np.ndarray) -> np.ndarray:
+        steps = [(sphere(z + 1e-5 * e) - sphere(z - 1e-5 * e)) / 2e-5 for e in np.eye(2)]
+        return np.stack(steps, -1)
+
+    rng = np.random.default_rng(3)
+    a, b = (
+        rng.uniform((0.5, 0.0), (2.5, 1.0), (12, 2)),
+        rng.uniform((0.5, 2.0), (2.5, 6.0), (12, 2)),
+    )
+    a[0], b[0] = (np.pi / 2, 0.0), (np.pi / 2, 4.0)
+    found = Surface(sphere, tangents, 2).geodesics(a, b)
+    short = b[:, 1] - a[:, 1] < np.pi
+    assert 2 < short.sum() < 10
+    np.testing.assert_array_equal(found.converged, short)
+    arcs = np.arccos((sphere(a) * sphere(b)).sum(-1))
+    np.testing.assert_allclose(found.lengths[short], arcs[short], 1e-6)
+    assert (found.lengths <= found.straight * (1 + 1e-6)).all()
+
+
 def test_a_torus(backend: Any) -> None:
     """Geodesics that another solver shoots, and finds back."""
     big, small = 2.0, 0.7
@@ -189,6 +235,69 @@ def test_a_torus(backend: Any) -> None:
         found = backend.evaluation.surface(torus, 2).geodesics(start + 0 * starts, ends)
     np.testing.assert_allclose(found.lengths, 1.5 * speeds, rtol=1e-10)
     assert found.converged.all()
+
+
+def test_what_a_generator_makes_of_codes(backend: Any) -> None:
+    """x itself, with a guide that draws the code as the prior does; classes and bits by their probabilities, with
+    the Fisher metric sum_k dp_k^2 / p_k."""
+    given = import_module(f"{backend.name}_dgm.models.parts").given
+    d, np_ = backend.dist, backend.np
+    tilt = np.array([[0.5, -1.0, 0.2], [0.3, 0.4, -2.0]])
+
+    def generator(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            z = backend.sample("z", d.Normal(np_.zeros(2), 1.0).to_event(1))
+            made = given(np_.sin(z @ backend.array(tilt)), 1)
+            backend.sample("x", made, obs=x)
+
+    def classes(x: Any, y: Any) -> None:
+        with backend.plate("data", len(x)):
+            z = backend.sample("z", d.Normal(np_.zeros(2), 1.0).to_event(1))
+            logits = z @ backend.array(tilt)
+            backend.sample("x", d.Categorical(logits=logits), obs=x)
+            backend.sample("y", d.Bernoulli(logits=logits).to_event(1), obs=y)
+
+    def prior(x: Any, y: Any = None) -> None:
+        with backend.plate("data", len(x)):
+            backend.sample("z", d.Normal(np_.zeros(2), 1.0).to_event(1))
+
+    pullback, z = backend.evaluation.pullback, np.array([0.7, -0.2])
+    with backend.double_precision():
+        run = backend.run(generator, prior)
+        slope = np.cos(z @ tilt) * tilt
+        for spread in (False, True):
+            over = pullback(run, np.zeros((1, 3)), spread=spread)
+            np.testing.assert_allclose(over.metric(z), slope @ slope.T)
+        with pytest.raises(ValueError, match="'x' has ImplicitDistribution: leave out fisher"):
+            pullback(run, np.zeros((1, 3)), fisher=True)
+        run, data = backend.run(classes, prior), (np.array([1]), np.zeros((1, 3)))
+        p = np.exp(z @ tilt) / np.exp(z @ tilt).sum()
+        slope = p * (tilt - (tilt * p).sum(-1, keepdims=True))
+        np.testing.assert_allclose(pullback(run, *data, site="x").jacobian(z), slope.T)
+        over = pullback(run, *data, site="x", fisher=True)
+        np.testing.assert_allclose(over.metric(z), slope / p @ slope.T)
+        q = 1 / (1 + np.exp(-z @ tilt))
+        over = pullback(run, *data, site="y", fisher=True)
+        np.testing.assert_allclose(over.metric(z), q * (1 - q) * tilt @ tilt.T)
+        with pytest.raises(ValueError, match=r"counts all of p.x . z.: leave out spread"):
+            pullback(run, *data, site="y", fisher=True, spread=True)
+
+
+def test_derivatives_that_are_not_those_of_the_map(backend: Any) -> None:
+    """A map that detaches, all or a part of it, or goes in steps, would have a metric of zero."""
+    np_, surface = backend.np, backend.evaluation.surface
+    z = np.array([[0.3, -1.2], [1.0, 2.0]])
+    with backend.double_precision():
+        for bad in (
+            lambda z: detached(backend, z**2),
+            lambda z: detached(backend, z**2) + 0.5 * z,
+            lambda z: np_.round(500 * z),
+            lambda z: 1.0 * (z > 0.5),
+        ):
+            with pytest.raises(ValueError, match=r"changes near the code \[ 0.3 -1.2\], and its"):
+                surface(bad, 2).metric(z)
+        for good in (lambda z: 0 * z, lambda z: z**2, lambda z: abs(z), lambda z: 1e4 + z):
+            assert surface(good, 2).metric(0 * z).shape == (2, 2, 2)
 
 
 def test_ways_that_stay_near_the_codes(backend: Any) -> None:

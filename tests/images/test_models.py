@@ -128,6 +128,17 @@ def test_what_does_not_fit_is_refused(lib: Any) -> None:
             lambda: lib.trace(hidden.model, 255 + x, VISIBLE),
             "x must be images of numbers between -30 and 30 .divide gray levels by",
         ),
+        (
+            lambda: lib.package.fit(
+                hidden.model,
+                hidden.guide,
+                (np.zeros((3, *SHAPE)), hidden.every(3)),
+                loss=lib.package.losses.NLL(),
+                num_steps=1,
+                progress=False,
+            ),
+            "NLL needs a model that observes something, and this one has no observed site",
+        ),
         (lambda: lib.trace(hidden.model, x, 0 * VISIBLE), "none is there twice, got 0"),
         (lambda: lib.trace(plain.model, x, fine[:2]), "same number of images, got 3 and 2"),
         (

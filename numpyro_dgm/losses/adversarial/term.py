@@ -24,8 +24,10 @@ from dgm_core.arguments import (
     check_weight,
 )
 from dgm_core.schedules import value_of
-from dgm_core.terms import sites_written, written
+from dgm_core.terms import check_labels_last, sites_written, written
 from numpyro_dgm.joints.joints import Joints, is_learned
+from numpyro_dgm.joints.structure import random_sites
+from numpyro_dgm.joints.values import num_entries
 from numpyro_dgm.losses.adversarial.augmenting import PAST, check_augment, mixed, no_past
 from numpyro_dgm.losses.adversarial.critics import default_critic
 from numpyro_dgm.losses.adversarial.regularizers import Once, Regularizer
@@ -125,6 +127,10 @@ class AdversarialTerm(Term):
 
     def samples(self, joints: Joints) -> tuple[Array, Array]:
         """What the critic tells apart, "real" and "fake", (num, *event) each."""
+        classes = getattr(self.critic, "num_classes", 0)
+        if classes:
+            last = random_sites(joints.generative())[self.sites[-1]]
+            check_labels_last(self.name, classes, num_entries(last["fn"]))
         return joints.samples(self.sites)
 
     @abstractmethod

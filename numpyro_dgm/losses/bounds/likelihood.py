@@ -8,7 +8,7 @@ from jax.scipy.special import logsumexp
 
 from dgm_core.arguments import check_count, check_flag_or_none, check_name
 from dgm_core.enumeration import no_labels, parts_of_observation
-from dgm_core.terms import not_observed, written
+from dgm_core.terms import not_observed, nothing_observed, written
 from numpyro_dgm.joints.by_value import by_guided
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
@@ -42,7 +42,7 @@ class NLL(Term):
 
     Raises:
         ValueError: when the model has latent sites, whose likelihood is an integral: use ELBO or
-            IWAE; and for a site that is not observed in part.
+            IWAE; when it observes nothing; and for a site that is not observed in part.
 
     Example:
         >>> from numpyro_dgm.nn import register
@@ -74,6 +74,9 @@ class NLL(Term):
                 f"{sorted(joint.latent_sites)} are latent: their likelihood is an integral, "
                 "which ELBO and IWAE bound."
             )
+        of = joint.structure
+        if not (of.observed_sites or of.local_factors or of.global_factors):
+            raise ValueError(nothing_observed(self.name))
         return -joint.fits().mean(), {}
 
     def __repr__(self) -> str:

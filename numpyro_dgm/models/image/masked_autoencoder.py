@@ -114,7 +114,7 @@ class MaskedAutoencoder(eqx.Module):
 
     def model(self, x: Array | None = None, visible: Any = None) -> Array:
         """Score the hidden patches of the images x (batch, channels, height, width) given the
-        visible ones.
+        visible ones; where all are visible there are their codes h alone, and nothing to train on.
         """
         number = num_images("x", x, self.image_shape)
         network = register("network", self.network)
@@ -124,6 +124,8 @@ class MaskedAutoencoder(eqx.Module):
         with numpyro.plate("data", number):
             codes, features = network(patches, visible)
             numpyro.deterministic("h", codes)
+            if visible.shape[1] == self.num_patches:
+                return patches  # nothing is left to score
             hidden = network.hidden(visible)
             fn = likelihood(features)
             within(patches, fn)

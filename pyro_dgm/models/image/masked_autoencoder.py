@@ -95,7 +95,7 @@ class MaskedAutoencoder(nn.Module):
 
     def model(self, x: Tensor | None = None, visible: Any = None) -> Tensor:
         """Score the hidden patches of the images x (batch, channels, height, width) given the
-        visible ones.
+        visible ones; where all are visible there are their codes h alone, and nothing to train on.
         """
         number = num_images("x", x, self.image_shape)
         network = register("network", self.network)
@@ -105,6 +105,8 @@ class MaskedAutoencoder(nn.Module):
         with pyro.plate("data", number):
             codes, features = network(patches, visible)
             pyro.deterministic("h", codes, event_dim=2)
+            if visible.shape[1] == self.num_patches:
+                return patches  # nothing is left to score
             hidden = network.hidden(visible)
             fn = likelihood(features)
             within(patches, fn)

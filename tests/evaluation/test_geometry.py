@@ -238,8 +238,8 @@ def test_a_torus(backend: Any) -> None:
 
 
 def test_what_a_generator_makes_of_codes(backend: Any) -> None:
-    """x itself, with a guide that draws the code as the prior does; classes and bits by their probabilities, with
-    the Fisher metric sum_k dp_k^2 / p_k."""
+    """x itself, with a guide that draws the code as the prior does; classes and bits by their
+    probabilities, with the Fisher metric sum_k dp_k^2 / p_k."""
     given = import_module(f"{backend.name}_dgm.models.parts").given
     d, np_ = backend.dist, backend.np
     tilt = np.array([[0.5, -1.0, 0.2], [0.3, 0.4, -2.0]])

@@ -11,6 +11,7 @@ from dgm_core.contexts import map_channels, parts_of
 __all__ = [
     "LARGEST",
     "WITHIN",
+    "check_copies",
     "check_images",
     "check_visible",
     "context_parts",
@@ -19,6 +20,7 @@ __all__ = [
     "patch_grid",
     "scales",
     "seen_channels",
+    "token_layout",
     "visible_patches",
 ]
 
@@ -111,6 +113,51 @@ def patch_grid(image_shape: tuple[int, ...], patch_size: Any) -> tuple[int, int]
         shape = f"a divisor of height and width of images of shape {tuple(image_shape)}"
         refuse("patch_size", f"{shape} (pad or crop them)", patch_size)
     return image_shape[1] // size, image_shape[2] // size
+
+
+def token_layout(
+    shape: tuple[int, ...], patch_size: Any
+) -> tuple[int, tuple[int, int], tuple[int, int]]:
+    """How values become tokens, as images of some channels that are cut into rows and columns of
+    patches: their channels, the rows and columns, and the height and width of a patch.
+
+    A token is a square patch of an image (channels, height, width), some steps of a sequence
+    (length, entries), or some entries of a vector.
+
+    Example:
+        >>> token_layout((3, 8, 12), 4), token_layout((6, 5), 2), token_layout((6,), 1)
+        ((3, (2, 3), (4, 4)), (1, (3, 1), (2, 5)), (1, (6, 1), (1, 1)))
+        >>> token_layout((6, 5), 4)
+        Traceback (most recent call last):
+        ValueError: patch_size must be a divisor of 6, the first size of values of shape (6, 5), \
+got 4.
+    """
+    if len(shape) == 3:
+        return shape[0], patch_grid(shape, patch_size), (patch_size, patch_size)
+    if len(shape) > 3:
+        wanted = "a size, (length, entries) of a sequence or (channels, height, width) of an image"
+        refuse("dim", wanted, shape)
+    size = check_count("patch_size", patch_size)
+    if shape[0] % size:
+        wanted = f"a divisor of {shape[0]}, the first size of values of shape {tuple(shape)}"
+        refuse("patch_size", wanted, patch_size)
+    return 1, (shape[0] // size, 1), (size, prod(shape[1:]))
+
+
+def check_copies(shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
+    """How many arrays of a shape one of another shape is, one behind the other along its first
+    axis.
+
+    Example:
+        >>> check_copies((1, 8, 8), (2, 8, 8))
+        2
+        >>> check_copies((2,), (3,))
+        Traceback (most recent call last):
+        ValueError: out_dim must be dim, (2,), or a multiple of it along the first axis, got (3,).
+    """
+    if out_shape[1:] != shape[1:] or out_shape[0] % shape[0]:
+        refuse("out_dim", f"dim, {shape}, or a multiple of it along the first axis", out_shape)
+    return out_shape[0] // shape[0]
 
 
 def group_count(channels: int) -> int:

@@ -101,6 +101,7 @@ ELSEWHERE = {
     "UnnormalizedDistribution": ("energies/toys.py", "its density is known up to a constant"),
     "UnnormalizedError": ("energies/test_wells_and_tilts.py", "an exception"),
     "TimeMLP": ("diffusion/test_twins.py", "takes times"),
+    "TimeTransformer": ("diffusion/test_transformers.py", "takes times"),
     "VQVAE": ("codes/test_vq_vae.py", "its latent is a map of codes that training moves"),
     "VQVAE2": ("codes/test_twins.py", "its latents are maps of codes that training moves"),
     "VectorQuantizer": ("twins/test_quantizers.py", "keeps codes: twins step by step"),

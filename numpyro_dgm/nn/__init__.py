@@ -42,6 +42,7 @@ from numpyro_dgm.nn.residual import (
 from numpyro_dgm.nn.sequences import step_mask, without_padding
 from numpyro_dgm.nn.time_features import TimeFeatures
 from numpyro_dgm.nn.time_mlp import TimeMLP
+from numpyro_dgm.nn.time_transformer import TimeTransformer
 from numpyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
 from numpyro_dgm.nn.unet import UNet
 from numpyro_dgm.nn.weights import EqualizedRate, SpectralNorm, orthogonal_penalty, power_step
@@ -79,6 +80,7 @@ __all__ = [
     "SpectralNorm",
     "TimeFeatures",
     "TimeMLP",
+    "TimeTransformer",
     "Transformer",
     "TransformerBlock",
     "UNet",

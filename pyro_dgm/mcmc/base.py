@@ -1,6 +1,7 @@
 """What transition kernels have in common: states, noise, and a chain of transitions."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple, Protocol
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from dgm_core.arguments import check_count
 from dgm_core.kernels import wrong_shape
+from pyro_dgm.nn.attention import all_derivatives
 
 __all__ = ["Info", "Kernel", "Noise", "State", "chain", "start"]
 
@@ -87,7 +89,8 @@ def start(log_density: LogDensity, position: Tensor) -> State:
     with torch.enable_grad():
         own = position if recorded and position.requires_grad else position.detach()
         own = own if own.requires_grad else own.requires_grad_()
-        value = log_density(own)
+        with all_derivatives() if recorded else nullcontext():
+            value = log_density(own)
         if tuple(value.shape) != tuple(own.shape[: value.ndim]):
             raise ValueError(wrong_shape(tuple(value.shape), tuple(own.shape)))
         (gradient,) = torch.autograd.grad(value.sum(), own, create_graph=recorded)

@@ -42,6 +42,7 @@ from pyro_dgm.nn.residual import (
 from pyro_dgm.nn.sequences import step_mask, without_padding
 from pyro_dgm.nn.time_features import TimeFeatures
 from pyro_dgm.nn.time_mlp import TimeMLP
+from pyro_dgm.nn.time_transformer import TimeTransformer
 from pyro_dgm.nn.transformer import Positions, Transformer, TransformerBlock
 from pyro_dgm.nn.unet import UNet
 from pyro_dgm.nn.weights import EqualizedRate, SpectralNorm, orthogonal_penalty, power_step
@@ -79,6 +80,7 @@ __all__ = [
     "SpectralNorm",
     "TimeFeatures",
     "TimeMLP",
+    "TimeTransformer",
     "Transformer",
     "TransformerBlock",
     "UNet",

@@ -1,17 +1,26 @@
 """Masked self-attention over positions in raster order, in one pass and a position at a time."""
 
+from contextlib import AbstractContextManager
 from math import prod, sqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dgm_core.arguments import check_count, check_instance
 from dgm_core.attention import Pattern, check_steps, fits_length
 from pyro_dgm.nn.layers import Linear
 
 __all__ = ["MaskedAttention"]
+
+
+def all_derivatives() -> AbstractContextManager[None]:
+    """Inside this block attention consists of operations that have derivatives of every order and
+    forward ones; what is fused has gradients alone.
+    """
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 class MaskedAttention(nn.Module):

@@ -21,6 +21,7 @@ from dgm_core.ode import (
     stages_of,
 )
 from pyro_dgm.compat import tree_flatten, tree_map, tree_unflatten
+from pyro_dgm.nn.attention import all_derivatives
 
 __all__ = ["integrate", "jacobian_trace"]
 
@@ -143,12 +144,13 @@ def directional(
         axes = axes.reshape(event.numel(), *[1] * (x.ndim - event_dim), *event)
         probes = axes.expand(event.numel(), *x.shape)
     found: Any
-    if torch.compiler.is_exporting():  # vmap cannot be
-        values, along = jvp(function, (x.expand_as(probes).clone(),), (probes.clone(),))[:2]
-        found = values[0], along
-    else:
-        derivative: Any = partial(_derivative, function, x)
-        found = vmap(derivative, out_dims=(None, 0))(probes)  # type: ignore[arg-type]
+    with all_derivatives():
+        if torch.compiler.is_exporting():  # vmap cannot be
+            values, along = jvp(function, (x.expand_as(probes).clone(),), (probes.clone(),))[:2]
+            found = values[0], along
+        else:
+            derivative: Any = partial(_derivative, function, x)
+            found = vmap(derivative, out_dims=(None, 0))(probes)  # type: ignore[arg-type]
     check_derivative(tuple(x.shape), tuple(found[0].shape))
     return *found, probes
 

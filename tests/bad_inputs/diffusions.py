@@ -46,4 +46,16 @@ DIFFUSIONS: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "activation": "word",
         },
     ),
+    "TimeTransformer": (
+        (2,),
+        {
+            "dim": "shape",
+            "patch_size": "count",
+            "width": "count",
+            "num_layers": "count",
+            "num_heads": "count",
+            "out_dim": "shape or none",
+            "context_shape": "context",
+        },
+    ),
 }

@@ -9,6 +9,7 @@ from torch import Tensor
 from dgm_core.arguments import check_flag, check_number
 from dgm_core.terms import written
 from pyro_dgm.losses.adversarial.divergences import Divergence, divergence
+from pyro_dgm.nn.attention import all_derivatives
 
 __all__ = ["R1", "R2", "GradientPenalty", "NoiseRegularizer", "Regularizer"]
 
@@ -165,7 +166,8 @@ def _steepness(critic: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, T
     """V(x) and |grad_x V(x)|^2 for each of x (batch, *event)."""
     inputs = x.detach().requires_grad_()
     with torch.enable_grad():
-        out = critic(inputs)
+        with all_derivatives():
+            out = critic(inputs)
         (gradient,) = torch.autograd.grad(out.sum(), inputs, create_graph=True)
     if isinstance(critic, Once):
         critic.known.append((x, out))

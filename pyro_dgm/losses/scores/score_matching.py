@@ -11,6 +11,7 @@ from dgm_core.terms import written
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.losses.base import Term
 from pyro_dgm.losses.scores.events import Events, check_real, events
+from pyro_dgm.nn.attention import all_derivatives
 
 __all__ = ["DenoisingScoreMatching", "ScoreMatching"]
 
@@ -165,7 +166,8 @@ def denoising(log_density: LogDensity, value: Tensor, normal: Tensor, sd: float)
 
 def _score(log_density: LogDensity, x: Tensor) -> tuple[Tensor, torch.Size]:
     """The gradient of log p in x, and the batch shape."""
-    found = log_density(x)
+    with all_derivatives():
+        found = log_density(x)
     return _slope(found.sum(), x), found.shape
 
 

@@ -6,7 +6,7 @@ import torch
 from pyro import distributions as dist
 from torch import Tensor
 from torch.distributions import constraints
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 
 from dgm_core.contexts import ContextShape
 from pyro_dgm.conditionals.base import Parametric, size_of
@@ -72,8 +72,11 @@ class _Bernoulli(dist.Bernoulli):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        logits = self.logits  # log sigmoid(l) - (1 - x) l, each array once through memory
-        return torch.addcmul(logsigmoid(logits), value.to(logits.dtype) - 1, logits)
+        logits, value = self.logits, value.to(self.logits.dtype)
+        if logits.requires_grad and value.shape == logits.shape:  # the gradient in one pass
+            return -binary_cross_entropy_with_logits(logits, value, reduction="none")
+        # log sigmoid(l) - (1 - x) l, each array once through memory
+        return torch.addcmul(logsigmoid(logits), value - 1, logits)
 
     def entropy(self) -> Tensor:
         l = self.logits

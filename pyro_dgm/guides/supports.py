@@ -8,7 +8,7 @@ import torch
 from pyro.distributions import Categorical, constraints
 from torch import Tensor
 from torch.distributions import biject_to
-from torch.distributions.transforms import ComposeTransform, Transform
+from torch.distributions.transforms import ComposeTransform, Transform, identity_transform
 
 from pyro_dgm.guides.determined import Determined
 from pyro_dgm.joints.values import base_of, with_vectors
@@ -84,6 +84,9 @@ def beside(parts: Sequence[Tensor]) -> Tensor:
 def determined(fn: Any, u: Tensor, log_density: Tensor | float = 0.0) -> Determined:
     """The value of a site at u on the real line, with log_density (*batch,) - log |dz/du|."""
     transform = real_line(fn)
+    if getattr(transform, "base_transform", transform) is identity_transform:
+        density = torch.as_tensor(log_density, dtype=u.dtype, device=u.device)
+        return Determined(u, density.expand(u.shape[: u.ndim - fn.event_dim]), fn.event_dim)
     value = transform(u)
     batch = value.shape[: value.ndim - fn.event_dim]
     log_jacobian = transform.log_abs_det_jacobian(u, value)

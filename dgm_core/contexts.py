@@ -7,6 +7,7 @@ by side, which come as a tuple of arrays). As an attribute it is always a tuple,
 
 from __future__ import annotations
 
+from inspect import signature
 from math import prod
 from numbers import Integral
 from typing import Any, TypeAlias
@@ -61,6 +62,30 @@ class Labels(tuple[int]):
 
     def __repr__(self) -> str:
         return f"Labels({self[0]})"
+
+
+class TakesContext:
+    """What is built with context_shape=..., and says so where its former name is given.
+
+    Raises:
+        TypeError: for context_dim=...
+
+    Example:
+        >>> TakesContext(context_dim=3)
+        Traceback (most recent call last):
+        TypeError: TakesContext takes context_shape=3; context_dim was its name before contexts \
+had shapes.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if "context_dim" in kwargs and "context_dim" not in signature(cls.__init__).parameters:
+            raise TypeError(
+                f"{cls.__name__} takes context_shape={shown(kwargs['context_dim'])}; context_dim "
+                "was its name before contexts had shapes."
+            )
+        return super().__new__(cls)
 
 
 def check_context_shape(name: str, value: Any) -> tuple[Any, ...]:

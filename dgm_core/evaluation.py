@@ -1,6 +1,5 @@
 """What evaluation decides without a tensor: which rows its data are, and what it says where it
-would
-have to guess.
+would have to guess.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ __all__ = [
     "follows_from_guide",
     "new_latents",
     "passes",
+    "rows_at_once",
     "same_draws",
     "settled_rows",
     "stacked",
@@ -89,18 +89,15 @@ def settled_rows(call: Caller, rows: Any) -> np.ndarray | None:
     if declared > num_rows:
         if not same_draws(call.guide_draws(first), call.guide_draws(last)):
             raise ValueError(
-                f"The guide has parameters for each of its {declared} data, so it must know "
-                "which of "
-                f"them these {num_rows} are: pass rows=, their numbers in the data of the fit. "
-                "Other "
-                "data it does not know."
+                f"The guide has parameters for each of its {declared} data, so it must know which "
+                f"of them these {num_rows} are: pass rows=, their numbers in the data of the fit. "
+                "Other data it does not know."
             )
     elif call.is_other_data() and _ignores_data(call, first) and call.differs_by_row(first):
         raise ValueError(
             f"The guide has parameters for each of its {declared} data and does not look at what "
-            "it is "
-            "given, but these are other data than those of the fit: for data that were changed on "
-            "purpose pass rows=, their numbers in the data of the fit."
+            "it is given, but these are other data than those of the fit: for data that were "
+            "changed on purpose pass rows=, their numbers in the data of the fit."
         )
     return first
 
@@ -220,6 +217,16 @@ class Passes(NamedTuple):
         return f"Held at once: {self.num_particles} draws for {rows}."
 
 
+def rows_at_once(num_particles: int, chunk_size: int) -> int:
+    """How many data `streamed` takes at a time.
+
+    Example:
+        >>> rows_at_once(5000, 32_768)
+        128
+    """
+    return max(1, chunk_size // min(num_particles, _MANY))
+
+
 def streamed(num_particles: int, num_data: int, chunk_size: int, *, split: bool) -> Passes:
     """Passes of many particles for few rows, so that what is computed once per row and pass, such
     as an encoder's features, weighs little.
@@ -229,7 +236,7 @@ def streamed(num_particles: int, num_data: int, chunk_size: int, *, split: bool)
         >>> plan.num_particles, plan.num_chunks, len(plan.rows[0])
         (250, 20, 127)
     """
-    rows = max(1, chunk_size // min(num_particles, _MANY))
+    rows = rows_at_once(num_particles, chunk_size)
     if not split or rows >= num_data:
         return passes(num_particles, num_data, chunk_size, split=split)
     parts = passes(1, num_data, rows, split=True).rows
@@ -270,8 +277,7 @@ def stacked(draws: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         if (other := {name: np.shape(value) for name, value in draw.items()}) != first:
             raise ValueError(
                 f"All draws must have the same sites and shapes, got {first} and then {other}: "
-                "take "
-                "one draw at a time (num_draws=1, with other seeds)."
+                "take one draw at a time (num_draws=1, with other seeds)."
             )
     return {name: np.stack([np.asarray(draw[name]) for draw in draws]) for name in first}
 
@@ -306,8 +312,7 @@ def weighs_whole(structure: Structure, num_rows: int | None) -> bool:
         raise ValueError(
             f"Plate '{plate}' (at site '{site}') holds a part of its data and does not enclose all "
             "observed and all local latent sites, so there is no weight of these data alone: "
-            "pass all "
-            "its data."
+            "pass all its data."
         )
     outside = [*structure.global_sites, *structure.global_factors]
     if outside and structure.subsampled:

@@ -31,6 +31,7 @@ PRIVATE: dict[str, tuple[str, ...]] = {
     "torch": ("_foreach_copy_", "_foreach_lerp_"),
     "torch.Tensor": ("_version",),
     "torch._C": ("_are_functorch_transforms_active",),
+    "torch._C._functorch": ("get_unwrapped", "is_functorch_wrapped_tensor"),
     "torch._inductor.cpu_vec_isa": ("valid_vec_isa_list",),
     "torch.fx.experimental.proxy_tensor.make_fx": ("_allow_non_fake_inputs",),
     "torch.utils._pytree": ("tree_flatten", "tree_map", "tree_unflatten"),
@@ -173,6 +174,19 @@ def in_torch_func() -> bool:
         False
     """
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def numbers_of(value: Tensor) -> Tensor:
+    """The tensor that a transform of `torch.func` works on: under vmap those of all cases, in some
+    order of the dimensions.
+
+    Example:
+        >>> numbers_of(torch.ones(2))
+        tensor([1., 1.])
+    """
+    while torch._C._functorch.is_functorch_wrapped_tensor(value):
+        value = torch._C._functorch.get_unwrapped(value)
+    return value
 
 
 def as_graph(function: Any) -> Any:

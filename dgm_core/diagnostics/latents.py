@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ __all__ = [
     "LatentKL",
     "active_units",
     "point_mass_message",
+    "scaled_message",
     "unit_variances",
     "unused_message",
 ]
@@ -43,6 +44,32 @@ def unused_message(name: str, latent: LatentKL) -> str:
         f"Latent '{name}' is hardly used: KL {mean:.2g} nats per datum for {latent.entries} "
         "entries (posterior collapse). Train longer, or let the KL grow from zero, as in "
         "ELBO(beta=linear(2000))."
+    )
+
+
+def scaled_message(scales: Mapping[str, Any], data_scale: float) -> tuple[str, ...]:
+    """What to say of sites under a scale, beside that of subsampled data.
+
+    Args:
+        scales: of each site.
+        data_scale: N / B.
+
+    Example:
+        >>> scaled_message({"z": 1.0, "x": 4.0}, 4.0), scaled_message({"x": 0.5}, 4.0)[0][:27]
+        ((), "A scale weighs sites ['x'],")
+    """
+    names = [
+        name
+        for name, scale in scales.items()
+        if not (np.isclose(scale, 1) | np.isclose(scale, data_scale)).all()
+    ]
+    return (
+        (
+            f"A scale weighs sites {names}, and counts: these numbers are of powers of densities, "
+            "not of log p(x). Take it away for those.",
+        )
+        if names
+        else ()
     )
 
 

@@ -29,7 +29,7 @@ class LogWeights(np.ndarray):
     what was found about the latents, for `summary`.
 
     Attributes:
-        latents: latent site -> LatentKL.
+        latents: latent site -> LatentKL;  notes, what the numbers must not hide.
         empty: for everything computed from these weights.
 
     Example:
@@ -39,16 +39,22 @@ class LogWeights(np.ndarray):
     """
 
     latents: Mapping[str, LatentKL]
+    notes: tuple[str, ...]
 
-    def __new__(cls, log_w: Any, latents: Mapping[str, LatentKL] | None = None) -> LogWeights:
+    def __new__(
+        cls,
+        log_w: Any,
+        latents: Mapping[str, LatentKL] | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> LogWeights:
         """View `log_w` in float64."""
         self = np.asarray(log_w, np.float64).view(cls)
-        self.latents = dict(latents or {})
+        self.latents, self.notes = dict(latents or {}), tuple(notes)
         return self
 
     def __array_finalize__(self, source: Any) -> None:
         """Slices and copies do not know the latents of the whole."""
-        self.latents = {}
+        self.latents, self.notes = {}, ()
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """Arithmetic gives plain arrays."""
@@ -172,7 +178,8 @@ def summary(log_w: np.ndarray) -> Report:
         >>> report["IWAE"], report.mean("ESS")
         (array([0., 0., 0.]), 2.0)
     """
-    latents = log_w.latents if isinstance(log_w, LogWeights) else {}
+    known = isinstance(log_w, LogWeights)
+    latents, own = (log_w.latents, log_w.notes) if known else ({}, ())
     log_w = checked_log_weights(log_w)
     if log_w.size == 0:
         raise ValueError("log_w holds no data, so there is nothing to summarize.")
@@ -186,7 +193,7 @@ def summary(log_w: np.ndarray) -> Report:
         per_datum["k-hat"] = psis_khat(log_w)
     per_datum |= {f"KL {name}": latent.kl for name, latent in latents.items()}
     notes = [note for name, latent in latents.items() if (note := unused_message(name, latent))]
-    return Report(per_datum, num_particles, (*notes, *_without_weight(log_w)))
+    return Report(per_datum, num_particles, (*own, *notes, *_without_weight(log_w)))
 
 
 def _without_weight(log_w: np.ndarray) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,12 @@ __all__ = [
     "check_runs",
     "check_unweighted",
     "missing_entries",
+    "moved_parts",
     "same_densities",
 ]
+
+
+_LOOKS = 64  # data that are looked at, the same again where there are fewer
 
 
 def check_local(structure: Structure) -> None:
@@ -66,6 +70,23 @@ def check_one_prior(rolled: np.ndarray, log_p: np.ndarray) -> None:
             "data), and the aggregate posterior has no single prior to be compared with: "
             "elbo_surgery needs one p(z) for all data."
         )
+
+
+def moved_parts(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
+    """Which parts of the draws take other values, to see which sites follow from others: once all,
+    and then half of them, since what follows from several may stay as it is when all move.
+
+    Args:
+        shapes: (num_data, ...) of what moves by itself, by site.
+
+    Example:
+        >>> [int(moved["z"].sum()) for moved in moved_parts({"z": (64, 2)})]
+        [128, 63]
+    """
+    rng, num_data = np.random.default_rng(0), next(iter(shapes.values()))[0]
+    yield {name: np.ones(shape, bool) for name, shape in shapes.items()}
+    for _ in range(-(-_LOOKS // num_data)):
+        yield {name: rng.random(shape) < 0.5 for name, shape in shapes.items()}
 
 
 def missing_entries(guide: tuple[str, ...], prior: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from numpyro.distributions import Distribution
 from dgm_core.arguments import check_fraction, check_shape
 from dgm_core.contexts import (
     ContextShape,
+    TakesContext,
     check_context,
     check_context_shape,
     context_size,
@@ -62,7 +63,7 @@ def required_key(key: Array | None, name: str) -> Array:
     return key
 
 
-class Conditional(eqx.Module):
+class Conditional(TakesContext, eqx.Module):
     """A conditional distribution p(value | context): `conditional(context=None) -> Distribution`.
 
     Args:

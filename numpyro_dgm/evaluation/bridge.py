@@ -23,13 +23,11 @@ from dgm_core.annealing.starting import (
     check_reversible,
     spread_over,
 )
-from dgm_core.diagnostics import point_mass_message
-from dgm_core.evaluation import weighs_whole
 from dgm_core.posterior import in_scan
 from numpyro_dgm.compat import is_scanned
 from numpyro_dgm.evaluation.calls import Batch, Call, as_numpy
+from numpyro_dgm.evaluation.weights import looked_at, splits
 from numpyro_dgm.guides.line import OnLine, line_of, seen_entries
-from numpyro_dgm.joints.points import point_masses
 from numpyro_dgm.joints.structure import Site, Trace, draws_nothing, kind_of
 from numpyro_dgm.mcmc import State
 
@@ -46,7 +44,7 @@ class Bridge:
 
     Attributes:
         whole: whether the chains are those of the whole data rather than of each datum.
-        num_data: how many data have chains of their own.
+        num_data: how many data have chains of their own;  notes, what weights must not hide.
 
     Raises:
         ValueError: where there are no weights (see `log_weights`), and for draws that are not
@@ -56,14 +54,15 @@ class Bridge:
     def __init__(self, call: Call, num_chains: int, kernel: Any) -> None:
         self.call, self.num_chains, self.kernel = call, num_chains, kernel
         self.structure = call.sketch().structure
-        if points := point_masses(*call.traces()):
-            raise ValueError(point_mass_message(points))
-        self.whole = weighs_whole(self.structure, call.num_rows)
-        self.splits = not self.whole and len(self.structure.sizes) == 1
+        self.whole, self.notes = looked_at(call, self.structure)
         self.places = self._found_places().checked()
         self.num_data = self.places.num_data
         self._compiled = jax.jit(self._advance)
         self._weights = jax.jit(lambda u, batch: self.densities(u, batch)[1])
+
+    def splits(self, most: int) -> bool:
+        """Whether there are more data than `most`, and some at a time can have chains."""
+        return not self.whole and splits(self.call, self.structure.sizes, most)
 
     def starts(self, given: Mapping[str, Any] | None = None, *, seed: int = 0) -> np.ndarray:
         """Draws of the guide, (chains, num_data, width); or where it would have drawn the values
@@ -155,7 +154,8 @@ class Bridge:
 
     def _densities(self, u: Array, batch: Batch) -> tuple[Array, Array]:
         """The same, of one chain (num_data, width)."""
-        sizes = (u.shape[0],) if self.splits else self.places.sizes
+        plates = self.places.sizes
+        sizes = (u.shape[0],) if len(plates) == 1 else plates
         placed = _Placed(self.places, u, sizes)
         with placed:
             joint = self.call.joint_on(1, batch)

@@ -8,13 +8,13 @@ import numpy as np
 from dgm_core.arguments import check_count, check_flag
 from dgm_core.diagnostics import LatentKL, Report, RunningWeights, unused_message
 from dgm_core.enumeration import check_names
-from dgm_core.evaluation import streamed
+from dgm_core.evaluation import rows_at_once, streamed
 from dgm_core.modalities import check_given
 from dgm_core.training.progress import Progress
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import Call, calling
 from numpyro_dgm.evaluation.conditioned import given_alone
-from numpyro_dgm.evaluation.weights import num_entries, weighed_whole, weights_at_once
+from numpyro_dgm.evaluation.weights import looked_at, num_entries, splits, weights_at_once
 
 __all__ = ["log_likelihood"]
 
@@ -71,25 +71,27 @@ def log_likelihood(
     chunk_size, progress = check_count("chunk_size", chunk_size), check_flag("progress", progress)
     names, given = check_names(enumerate), check_given(given)
     with calling(run, data, seed=seed, rows=rows, vectorize=vectorize, enumerated=names) as call:
-        found, note = _streamed(call, num_particles, chunk_size, progress)
+        found, said = _streamed(call, num_particles, chunk_size, progress)
         joined, latents = found
         if given:
             alone, _ = _streamed(given_alone(call, given), num_particles, chunk_size, progress)[0]
             for name in ("ELBO", "IWAE"):
                 joined[name] = joined[name] - alone["IWAE"]
             joined["IWAE error"] = np.hypot(joined["IWAE error"], alone["IWAE error"])
-    notes = [said for name, kl in latents.items() if (said := unused_message(name, kl))]
-    return Report(joined, num_particles, (*notes, note))
+    unused = [note for name, kl in latents.items() if (note := unused_message(name, kl))]
+    return Report(joined, num_particles, (*unused, *said))
 
 
 def _streamed(
     call: Call, num_particles: int, chunk_size: int, progress: bool
-) -> tuple[tuple[dict[str, np.ndarray], dict[str, LatentKL]], str]:
-    """What is kept of the weights of all data, and what was found of the latents; how many draws
-    ran at once."""
+) -> tuple[tuple[dict[str, np.ndarray], dict[str, LatentKL]], tuple[str, ...]]:
+    """What is kept of the weights of all data, and what was found of the latents; notes, the last
+    one on how many draws ran at once."""
     first = call.sketch()
-    whole = weighed_whole(call, first)
-    num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
+    whole, notes = looked_at(call, first.structure)
+    num_data = prod(first.sizes)
+    most = rows_at_once(num_particles, chunk_size)
+    split = not whole and splits(call, first.sizes, most)
     plan = streamed(num_particles, num_data, chunk_size, split=split)
     reports = []
     with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
@@ -107,4 +109,4 @@ def _streamed(
     kept = 1 if whole else num_data
     joined = {n: np.concatenate([r[n] for r in reports])[:kept] for n in reports[0]}
     latents = {n: LatentKL(joined[f"KL {n}"], num_entries(first, n)) for n in kls}
-    return (joined, latents), plan.note()
+    return (joined, latents), (*notes, plan.note())

@@ -1,6 +1,6 @@
 """What the bound of a run is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from dgm_core.surgery.checks import (
     check_runs,
     check_unweighted,
     missing_entries,
+    moved_parts,
     same_densities,
 )
 from dgm_core.surgery.parts import parts_of
@@ -159,11 +160,12 @@ class _Codes:
         self.num_entries = sum(x[0].size for x in self.drawn.values())
         rolled = {name: jnp.roll(x, 1, 0) for name, x in self.drawn.items()}
         check_one_prior(_total(self._model(rolled), rolled), self.log_p)
-        others = {name: other_values(self.guide[name], x) for name, x in self.drawn.items()}
-        self.following = _following(self.guide, self._guide(others), self.drawn)
+        moved = self._moved()
+        self.following = _following(self.guide, map(self._guide, moved), self.drawn)
         joined = {*self.following, *_joined(self.guide)}
         self.joined = tuple(name for name in self.names if name in joined)
-        joined = {*_following(self.model, self._model(others), self.drawn), *_joined(self.model)}
+        followed = _following(self.model, map(self._model, moved), self.drawn)
+        joined = {*followed, *_joined(self.model)}
         self.joined_prior = tuple(name for name in self.names if name in joined)
         self._rows = jax.jit(partial(jax.lax.map, self._row))
 
@@ -198,6 +200,24 @@ class _Codes:
         values = {name: jnp.broadcast_to(x, self.drawn[name].shape) for name, x in draw.items()}
         return _log_prob(self._guide(values), values)
 
+    def _moved(self) -> list[dict[str, Array]]:
+        """Other values of some of the draws; none of a single site, which follows from no other."""
+        if len(self.names) == 1:
+            return []
+        shapes, others = {}, {}
+        for name, x in self.drawn.items():
+            fn = self.guide[name]
+            alone = entries_of(fn) is not None
+            shapes[name] = tuple(x.shape) if alone else (len(x),) + (1,) * (x.ndim - 1)
+            others[name] = other_values(fn, x)
+        return [
+            {
+                name: jnp.where(part, others[name], x)
+                for (name, x), part in zip(self.drawn.items(), parts.values(), strict=True)
+            }
+            for parts in moved_parts(shapes)
+        ]
+
     def _guide(self, values: Mapping[str, Array]) -> dict[str, Any]:
         return self._distributions(self.call.guide(values))
 
@@ -225,18 +245,17 @@ def _by_entry(fns: Mapping[str, Any], values: Mapping[str, Array], batch_ndim: i
 
 
 def _following(
-    fns: Mapping[str, Any], moved: Mapping[str, Any], values: Mapping[str, Array]
+    fns: Mapping[str, Any], moved: Iterable[Mapping[str, Any]], values: Mapping[str, Array]
 ) -> tuple[str, ...]:
     """The sites that depend on others, whose distributions move when those take other values;
     of a single datum nothing is known."""
-    if len(values) == 1:
-        return ()
-
-    def moves(name: str) -> bool:
-        own, other = (as_numpy(fn[name].log_prob(values[name])) for fn in (fns, moved))
-        return len(own) == 1 or not same_densities(own, other)
-
-    return tuple(name for name in fns if moves(name))
+    found: set[str] = set()
+    for others in moved:
+        for name in fns.keys() - found:
+            own, other = (as_numpy(fn[name].log_prob(values[name])) for fn in (fns, others))
+            if len(own) == 1 or not same_densities(own, other):
+                found.add(name)
+    return tuple(name for name in fns if name in found)
 
 
 def _joined(fns: Mapping[str, Any]) -> tuple[str, ...]:

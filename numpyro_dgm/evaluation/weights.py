@@ -1,22 +1,28 @@
 """Importance weights of a run."""
 
+from collections.abc import Sequence
+from copy import copy
 from math import prod
 from typing import Any
 
+import jax
 import numpy as np
 from jax import Array
 
 from dgm_core.arguments import check_count, check_flag
 from dgm_core.diagnostics import LatentKL, LogWeights, point_mass_message
+from dgm_core.diagnostics.latents import scaled_message
 from dgm_core.enumeration import check_names
 from dgm_core.evaluation import Passes, check_densities, passes, weighs_whole
 from dgm_core.modalities import check_given
+from dgm_core.structure import Structure
 from dgm_core.training.progress import Progress
 from dgm_core.training.threads import one_at_a_time
-from numpyro_dgm.evaluation.calls import Call, calling
+from numpyro_dgm.evaluation.calls import Call, as_numpy, calling
 from numpyro_dgm.evaluation.conditioned import given_alone
 from numpyro_dgm.joints import InferenceJoint
 from numpyro_dgm.joints.points import point_masses
+from numpyro_dgm.joints.structure import random_sites
 
 __all__ = ["log_weights"]
 
@@ -90,14 +96,15 @@ def log_weights(
         own = given_alone(call, given)
         alone = _all_weights(own, num_particles, chunk_size, progress)
         evidence = np.logaddexp.reduce(alone, 0) - np.log(num_particles)
-        return LogWeights(np.asarray(found) - evidence, found.latents)
+        return LogWeights(np.asarray(found) - evidence, found.latents, found.notes)
 
 
 def _all_weights(call: Call, num_particles: int, chunk_size: int, progress: bool) -> LogWeights:
     """The weights of all data."""
     first = call.sketch()
-    whole = weighed_whole(call, first)
-    num_data, split = prod(first.sizes), not whole and len(first.sizes) == 1
+    whole, notes = looked_at(call, first.structure)
+    num_data = prod(first.sizes)
+    split = not whole and splits(call, first.sizes, chunk_size)
     plan = passes(num_particles, num_data, chunk_size, split=split)
     with Progress(plan.num_chunks * len(plan.rows), enabled=progress) as bar:
         bar.show("weights", {})
@@ -108,14 +115,33 @@ def _all_weights(call: Call, num_particles: int, chunk_size: int, progress: bool
         name: LatentKL(np.concatenate([kl[name] for kl in kls])[:kept], num_entries(first, name))
         for name in kls[0]
     }
-    return LogWeights(np.concatenate(log_w, axis=1)[:num_particles, :kept], latents)
+    return LogWeights(np.concatenate(log_w, axis=1)[:num_particles, :kept], latents, notes)
 
 
-def weighed_whole(call: Call, first: InferenceJoint) -> bool:
-    """Whether there is one weight of the whole data. ValueError where there are no weights."""
-    if points := point_masses(*call.traces()):
+def looked_at(call: Call, structure: Structure) -> tuple[bool, tuple[str, ...]]:
+    """Whether there is one weight of the whole data, and what the weights must not hide. ValueError
+    where there are no weights."""
+    traces = call.traces()
+    if points := point_masses(*traces):
         raise ValueError(point_mass_message(points))
-    return weighs_whole(first.structure, call.num_rows)
+    sites = [site for trace in traces for site in random_sites(trace).values()]
+    known = [site for site in sites if site["scale"] is not None]
+    scales = {site["name"]: as_numpy(site["scale"]) for site in known}
+    notes = scaled_message(scales, structure.data_scale)
+    return weighs_whole(structure, call.num_rows), notes
+
+
+def splits(call: Call, sizes: Sequence[int], most: int) -> bool:
+    """Whether data, of which `most` are held at once, are more than that and can be evaluated some
+    rows at a time: in one plate, which has a datum for each row, and of fewer rows fewer."""
+    num_data = prod(sizes)
+    if num_data <= most or len(sizes) != 1 or num_data != call.num_rows:
+        return False
+    few = np.arange(2 if num_data > 2 else 1)
+    try:
+        return tuple(_sizes_of(call, few)) == (len(few),)
+    except Exception:  # whatever a program of all data says of a few
+        return False
 
 
 def _weights(
@@ -184,6 +210,14 @@ def num_entries(joint: InferenceJoint, name: str) -> int:
     names = _local_latents(joint) if ", " in name else [name]
     shapes = [joint.values(name).shape[1:] for name in names]
     return sum(prod(shape) for shape in shapes) // max(1, prod(joint.sizes))
+
+
+def _sizes_of(call: Call, rows: np.ndarray) -> tuple[int, ...]:
+    """The sizes of the data plates of some rows."""
+    found: list[tuple[int, ...]] = []
+    own = copy(call)  # what is found out changes no draw
+    jax.eval_shape(lambda batch: found.append(own.joint_on(1, batch).sizes), own.batch(rows))
+    return found[0]
 
 
 def _flat(x: Array) -> Array:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count
-from dgm_core.contexts import ContextShape, check_context_shape, context_size
+from dgm_core.contexts import ContextShape, TakesContext, check_context_shape, context_size
 from dgm_core.masks import Masking, check_autoregressive, masking
 from numpyro_dgm.flows.masked import solve_masked
 from numpyro_dgm.flows.scalar import ScalarMap
@@ -29,7 +29,7 @@ from numpyro_dgm.nn.layers import Linear, activate, check_activation, times
 __all__ = ["MADE"]
 
 
-class MADE(eqx.Module):
+class MADE(TakesContext, eqx.Module):
     """A network whose output raw_i depends on the context and on v_j for the j before i in `order`
     only.
 

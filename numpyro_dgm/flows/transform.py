@@ -11,11 +11,12 @@ import equinox as eqx
 from jax import Array
 
 from dgm_core.arguments import check_instance
+from dgm_core.contexts import TakesContext
 
 __all__ = ["Inverse", "Transform"]
 
 
-class Transform(eqx.Module):
+class Transform(TakesContext, eqx.Module):
     """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may
     depend on a context c.
 

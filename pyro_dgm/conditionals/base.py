@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dgm_core.arguments import check_fraction, check_shape
 from dgm_core.contexts import (
     ContextShape,
+    TakesContext,
     check_context,
     check_context_shape,
     context_size,
@@ -54,7 +55,7 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     return floor + softplus(raw + log(expm1(1.0 - floor)))
 
 
-class Conditional(nn.Module, ABC):
+class Conditional(TakesContext, nn.Module, ABC):
     """A conditional distribution p(value | context): `conditional(context=None) -> Distribution`.
 
     Args:

@@ -236,7 +236,7 @@ def _annealed(
         call.settle(rows)
         bridge = Bridge(call, chains, kernel)
         starts = bridge.starts(seed=seed)
-    plan = plan if bridge.splits else plan.undivided()
+    plan = plan if bridge.splits(plan.most) else plan.undivided()
     ends = None if given is None else bridge.starts(given, seed=seed)
     identity: dict[str, Any] = {}
     if folder is not None:
@@ -254,4 +254,6 @@ def _annealed(
         store_in(folder, identity) as store,
         Progress(num_steps(plan, bridge.num_data), enabled=progress) as bar,
     ):
-        return Passes(bridge, plan, store, bar).bounds(starts, ends, exact=exact)
+        bounds = Passes(bridge, plan, store, bar).bounds(starts, ends, exact=exact)
+    bounds.notes = (*bridge.notes, *bounds.notes)
+    return bounds

@@ -24,13 +24,11 @@ from dgm_core.annealing.starting import (
     check_reversible,
     spread_over,
 )
-from dgm_core.diagnostics import point_mass_message
-from dgm_core.evaluation import weighs_whole
 from pyro_dgm.compat import seed_noise
 from pyro_dgm.evaluation.calls import Call, as_numpy
 from pyro_dgm.evaluation.posterior import Scored, graph_of
+from pyro_dgm.evaluation.weights import looked_at, splits
 from pyro_dgm.guides.line import OnLine, line_of, seen_entries
-from pyro_dgm.joints.points import point_masses
 from pyro_dgm.joints.structure import draws_nothing, kind_of
 from pyro_dgm.mcmc import State
 from pyro_dgm.nn.register import unwatched
@@ -48,7 +46,7 @@ class Bridge:
 
     Attributes:
         whole: whether the chains are those of the whole data rather than of each datum.
-        num_data: how many data have chains of their own.
+        num_data: how many data have chains of their own;  notes, what weights must not hide.
 
     Raises:
         ValueError: where there are no weights (see `log_weights`), and for draws that are not
@@ -58,14 +56,15 @@ class Bridge:
     def __init__(self, call: Call, num_chains: int, kernel: Any) -> None:
         self.call, self.num_chains, self.kernel = call, num_chains, kernel
         self.structure = call.sketch().structure
-        if points := point_masses(*call.traces()):
-            raise ValueError(point_mass_message(points))
-        self.whole = weighs_whole(self.structure, call.num_rows)
-        self.splits = not self.whole and len(self.structure.sizes) == 1
+        self.whole, self.notes = looked_at(call, self.structure)
         self.places = self._found_places().checked()
         self.num_data = self.places.num_data
         self._at_once: dict[Any, int] = {}
         self._graphs: dict[Any, Callable] = {}
+
+    def splits(self, most: int) -> bool:
+        """Whether there are more data than `most`, and some at a time can have chains."""
+        return not self.whole and splits(self.call, self.structure.sizes, most)
 
     def starts(self, given: Mapping[str, Any] | None = None, *, seed: int = 0) -> np.ndarray:
         """Draws of the guide, (chains, num_data, width); or where it would have drawn the values

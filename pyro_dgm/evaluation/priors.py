@@ -32,6 +32,7 @@ from dgm_core.prior_fits import (
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.conditionals import CodePrior, Conditional, VampPrior
 from pyro_dgm.evaluation.calls import Call, calling
+from pyro_dgm.evaluation.weights import splits
 from pyro_dgm.joints import InferenceJoint
 from pyro_dgm.losses import NLL, Objective
 from pyro_dgm.nn import register
@@ -258,8 +259,10 @@ def _checked_site(call: Call, conditional: Conditional, site: str | None, draws:
 def _drawn(call: Call, codes: Callable[[InferenceJoint], Tensor]) -> np.ndarray:
     """One code for each datum, (N, *event)."""
     number = call.num_rows or 1
+    if not splits(call, call.sketch().sizes, _ROWS):
+        return call.read(codes, 1)
     chunks = [np.arange(i, min(i + _ROWS, number)) for i in range(0, number, _ROWS)]
-    parts = [call.read(codes, 1, rows if len(chunks) > 1 else None) for rows in chunks]
+    parts = [call.read(codes, 1, rows) for rows in chunks]
     return np.concatenate(parts)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm_core.arguments import check_count
-from dgm_core.contexts import ContextShape, check_context_shape, context_size
+from dgm_core.contexts import ContextShape, TakesContext, check_context_shape, context_size
 from dgm_core.masks import check_autoregressive, masking
 from pyro_dgm.flows.masked import solve_masked
 from pyro_dgm.flows.roots import in_torch_func
@@ -30,7 +30,7 @@ from pyro_dgm.nn.layers import Linear, activate, check_activation
 __all__ = ["MADE"]
 
 
-class MADE(nn.Module):
+class MADE(TakesContext, nn.Module):
     """A network whose output raw_i depends on the context and on v_j for the j before i in `order`
     only.
 

@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_instance
+from dgm_core.contexts import TakesContext
 
 __all__ = ["Inverse", "Transform"]
 
 
-class Transform(nn.Module, ABC):
+class Transform(TakesContext, nn.Module, ABC):
     """A differentiable bijection x = f(u; c) of vectors (or arrays), with parameters that may
     depend on a context c.
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import refuse
+from pyro_dgm.compat import numbers_of
 from pyro_dgm.nn.register import settled
 
 __all__ = ["check_required", "collected_requirements", "require"]
@@ -49,9 +50,11 @@ def require(name: str, wanted: str, values: Tensor, good: Tensor) -> None:
 
 
 def check_required(name: str, wanted: str, values: Tensor, good: Tensor) -> None:
-    """Raises ValueError unless all entries are good."""
-    if not good.all():
-        refuse(name, wanted, values[~good][0].item())
+    """Raises ValueError unless all entries are good, under `torch.func.vmap` those of all cases."""
+    if not numbers_of(good).all():
+        bad = numbers_of(torch.where(good, False, True))
+        found = numbers_of(torch.where(good, torch.zeros_like(values), values))  # laid out as bad
+        refuse(name, wanted, found[bad][0].item())
 
 
 @contextmanager

@@ -39,6 +39,14 @@ def contexts(twin: Twin) -> Iterator[Row]:
             partial(twin.RealNVP(2, context_shape=twin.Labels(3)), array(np.array([0, 3]))),
             "^context must be labels from 0 to 2, got 3",
         ),
+        "the former name of context_shape": (
+            partial(twin.DiagonalNormal, 2, context_dim=3),
+            "^DiagonalNormal takes context_shape=3; context_dim was its name before",
+        ),
+        "the same of a flow": (
+            partial(twin.IAF, 2, context_dim=3),
+            "^IAF takes context_shape=3; context_dim was",
+        ),
         "one context of two": (
             partial(twin.Normal(2, context_shape=((3, 2), twin.Labels(3))), four),
             r"needs 2 contexts side by side, .* got \(5, 4\)",

@@ -199,6 +199,35 @@ def test_a_parent_that_is_the_same_in_all_draws(backend: Any, prob: float) -> No
     assert found.total_correlation is None and "of ['z'] are not independent" in found.notes[0]
 
 
+@pytest.mark.slow("numpyro")
+@pytest.mark.parametrize("apart", [False, True])
+def test_parents_that_cancel(backend: Any, apart: bool) -> None:
+    """z follows from whether two bits differ, which they do as before when both are turned."""
+    b, d = backend, backend.dist
+
+    def bits(x: Any, prob: float) -> Any:
+        if apart:
+            each = [b.sample(name, d.Bernoulli(b.array(prob))) for name in "kl"]
+            return b.np.stack(each, -1)
+        return b.sample("k", d.Bernoulli(b.array([prob, prob])).to_event(1))
+
+    def model(x: Any) -> None:
+        with b.plate("data", len(x)):
+            bits(x, 0.5)
+            z = b.sample("z", d.Normal(b.array(0.0), 1.0))
+            b.sample("x", d.Normal(z, 1.0), obs=x)
+
+    def guide(x: Any) -> None:
+        with b.plate("data", len(x)):
+            k = bits(x, 0.4)
+            differ = (k[..., 0] - k[..., 1]) ** 2
+            b.sample("z", d.Normal(0.5 * x + differ, 0.7))
+
+    found = b.evaluation.elbo_surgery(b.run(model, guide), b.array([-0.4, 1.3, 0.2]))
+    assert found.total_correlation is None and "of ['z'] are not independent" in found.notes[0]
+    assert found.mean_kl == pytest.approx(found.mutual_information + found.marginal_kl, abs=1e-10)
+
+
 def test_hidden_data_do_not_count(backend: Any) -> None:
     """A mask on the observed site: the reconstruction is that of the rest, the KL as before."""
     run, plain = (backend.run(*changed(backend, what)) for what in ("hidden data", ""))

@@ -178,8 +178,8 @@ def summary(log_w: np.ndarray) -> Report:
         >>> report["IWAE"], report.mean("ESS")
         (array([0., 0., 0.]), 2.0)
     """
-    known = isinstance(log_w, LogWeights)
-    latents, own = (log_w.latents, log_w.notes) if known else ({}, ())
+    whole = log_w if isinstance(log_w, LogWeights) else LogWeights(())
+    latents, own = whole.latents, whole.notes
     log_w = checked_log_weights(log_w)
     if log_w.size == 0:
         raise ValueError("log_w holds no data, so there is nothing to summarize.")
@@ -193,17 +193,17 @@ def summary(log_w: np.ndarray) -> Report:
         per_datum["k-hat"] = psis_khat(log_w)
     per_datum |= {f"KL {name}": latent.kl for name, latent in latents.items()}
     notes = [note for name, latent in latents.items() if (note := unused_message(name, latent))]
-    return Report(per_datum, num_particles, (*own, *notes, *_without_weight(log_w)))
+    return Report(per_datum, num_particles, (*own, *notes, *without_weight(per_datum["IWAE"])))
 
 
-def _without_weight(log_w: np.ndarray) -> tuple[str, ...]:
-    """What to say of data whose weights are all zero."""
-    data = np.flatnonzero(np.isneginf(log_w).all(0))
+def without_weight(log_evidence: np.ndarray) -> tuple[str, ...]:
+    """What to say of data whose weights are all zero, given the logarithms of their means."""
+    data = np.flatnonzero(np.isneginf(log_evidence))
     if not len(data):
         return ()
     some = ", ".join(map(str, data[:_NAMED])) + (", ..." if len(data) > _NAMED else "")
     return (
-        f"{len(data)} of {log_w[0].size} data have no positive weight (data {some}): the guide "
+        f"{len(data)} of {log_evidence.size} data have no positive weight (data {some}): the guide "
         "drew nothing that the model allows there, and k-hat is NaN.",
     )
 

@@ -81,7 +81,7 @@ def moved_parts(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, np.
 
     Example:
         >>> [int(moved["z"].sum()) for moved in moved_parts({"z": (64, 2)})]
-        [128, 63]
+        [128, 58]
     """
     rng, num_data = np.random.default_rng(0), next(iter(shapes.values()))[0]
     yield {name: np.ones(shape, bool) for name, shape in shapes.items()}

@@ -56,7 +56,7 @@ def known_wrong(valid: Any) -> bool:
 
 
 def check_required(name: str, wanted: str, values: Array, good: Array) -> None:
-    """Raises ValueError unless all entries are good."""
+    """Raises ValueError unless all entries are good, of transformed code where they are known."""
     bad = ~np.asarray(good)  # known, also inside compiled code
     if bad.any():
         refuse(name, wanted, np.asarray(values)[bad][0].item())

@@ -236,7 +236,7 @@ def _annealed(
         call.settle(rows)
         bridge = Bridge(call, chains, kernel)
         starts = bridge.starts(seed=seed)
-    plan = plan if bridge.splits(plan.most) else plan.undivided()
+    plan = plan if bridge.splits(plan.most or bridge.num_data) else plan.undivided()
     ends = None if given is None else bridge.starts(given, seed=seed)
     identity: dict[str, Any] = {}
     if folder is not None:

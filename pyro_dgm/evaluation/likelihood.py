@@ -7,6 +7,7 @@ import numpy as np
 
 from dgm_core.arguments import check_count, check_flag
 from dgm_core.diagnostics import LatentKL, Report, RunningWeights, unused_message
+from dgm_core.diagnostics.report import without_weight
 from dgm_core.enumeration import check_names
 from dgm_core.evaluation import rows_at_once, streamed
 from dgm_core.modalities import check_given
@@ -79,7 +80,7 @@ def log_likelihood(
                 joined[name] = joined[name] - alone["IWAE"]
             joined["IWAE error"] = np.hypot(joined["IWAE error"], alone["IWAE error"])
     unused = [note for name, kl in latents.items() if (note := unused_message(name, kl))]
-    return Report(joined, num_particles, (*unused, *said))
+    return Report(joined, num_particles, (*unused, *without_weight(joined["IWAE"]), *said))
 
 
 def _streamed(

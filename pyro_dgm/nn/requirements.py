@@ -50,7 +50,7 @@ def require(name: str, wanted: str, values: Tensor, good: Tensor) -> None:
 
 
 def check_required(name: str, wanted: str, values: Tensor, good: Tensor) -> None:
-    """Raises ValueError unless all entries are good, under `torch.func.vmap` those of all cases."""
+    """Raises ValueError unless all entries are good, of transformed code where they are known."""
     if not numbers_of(good).all():
         bad = numbers_of(torch.where(good, False, True))
         found = numbers_of(torch.where(good, torch.zeros_like(values), values))  # laid out as bad

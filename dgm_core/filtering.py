@@ -11,6 +11,8 @@ import numpy as np
 
 __all__ = ["Filtered", "Smoothed"]
 
+_MEMORY = 1e-4  # of states in single precision
+
 
 @dataclass(frozen=True, repr=False)
 class Filtered:
@@ -54,8 +56,9 @@ class Smoothed(Filtered):
 
     Attributes:
         draws: paths from the posterior, {site: (num_draws, num_data, T, *event)}.
-        distinct: how many particles of a step have descendants at the end (num_data, T): where
-            these are few, so is what the smoother knows of that step.
+        distinct: how many particles of a step the paths go through (num_data, T), those with
+            descendants at the end or, simulated backward, those drawn: where these are few, so is
+            what the smoother knows of that step.
     """
 
     draws: Mapping[str, np.ndarray]
@@ -67,7 +70,9 @@ class Course:
     """The particles of some sequences, time first.
 
     log_evidence, chosen, alive: (T, num_data), of which `alive` are no padding; log_w, ancestors:
-    (T, num_particles, num_data); values: {site: (T, num_particles, num_data, *event)}.
+    (T, num_particles, num_data); values: {site: (T, num_particles, num_data, *event)}; paths:
+    particles drawn backward (T, num_draws, num_data); memory: how much of the state before is left
+    behind a step, given its draws (num_data,).
     """
 
     log_evidence: np.ndarray
@@ -76,9 +81,13 @@ class Course:
     log_w: np.ndarray
     ancestors: np.ndarray
     values: Mapping[str, np.ndarray]
+    paths: np.ndarray | None = None
+    memory: np.ndarray | None = None
 
     def checked(self, first_row: int) -> Course:
-        """ValueError where a weight is NaN or infinite, or no particle has any."""
+        """ValueError where a weight is NaN or infinite, or no particle has any, and where a
+        backward simulation would be wrong.
+        """
         for t in range(len(self.log_w)):
             weights = self.log_w[t]
             if bad := int((np.isnan(weights) | np.isposinf(weights)).sum()):
@@ -93,6 +102,12 @@ class Course:
                     "data are impossible there under all that was drawn; take more particles, or "
                     "a guide that looks at the data."
                 )
+        if self.memory is not None and not (self.memory < _MEMORY).all():
+            raise ValueError(
+                "Paths can be drawn backward where the state behind a step depends on what the "
+                "step has drawn alone, but the states of this model remember more (those behind "
+                f"one draw differ by {self.memory.max():.2g}): take backward=False."
+            )
         return self
 
     def filtered(self, probs: Sequence[float]) -> Filtered:
@@ -102,15 +117,20 @@ class Course:
     def smoothed(
         self, probs: Sequence[float], num_draws: int, rng: np.random.Generator
     ) -> Smoothed:
-        """The same given all of x, along the paths of the particles of the last step."""
-        lines = self.lines()
+        """The same given all of x, along the paths of the particles of the last step, or those that
+        were drawn.
+        """
+        lines = self.lines() if self.paths is None else self.paths
         values = {
             name: np.take_along_axis(x, lines.reshape(lines.shape + (1,) * (x.ndim - 3)), 1)
             for name, x in self.values.items()
         }
-        last = normalized(self.log_w)[-1]  # (num_particles, num_data)
-        found = self._found(np.broadcast_to(last, self.log_w.shape), values, probs)
-        drawn = drawn_from(last, num_draws, rng)
+        if self.paths is None:
+            last = normalized(self.log_w)[-1]  # (num_particles, num_data)
+            drawn = drawn_from(last, num_draws, rng)
+        else:
+            last, drawn = np.full(lines.shape[1:], 1 / num_draws), np.arange(num_draws)[:, None]
+        found = self._found(np.broadcast_to(last, lines.shape), values, probs)
         draws = {}
         for name, x in values.items():
             index = drawn.reshape(1, *drawn.shape, *(1,) * (x.ndim - 3))

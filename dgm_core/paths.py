@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dgm_core.arguments import refuse
+from dgm_core.arguments import check_count, refuse
 from dgm_core.contexts import Labels, is_several, parts_of, shown_shape
 
 __all__: list[str] = []
@@ -91,6 +91,44 @@ def is_sequence(shape: tuple[int, ...], length: int) -> bool:
         (True, False, False)
     """
     return not isinstance(shape, Labels) and len(shape) > 1 and shape[0] == length
+
+
+def shortened(shape: tuple[Any, ...], length: int, fewer: int) -> tuple[Any, ...]:
+    """A context shape of sequences of `length` steps, of which only `fewer` are left.
+
+    Example:
+        >>> shortened((5, 3), 5, 2), shortened(((5, 3), Labels(5), (7,)), 5, 2), shortened((), 5, 2)
+        ((2, 3), ((2, 3), Labels(5), (7,)), ())
+    """
+    parts = tuple((fewer, *p[1:]) if is_sequence(p, length) else p for p in parts_of(shape))
+    return parts if is_several(shape) or not parts else parts[0]
+
+
+def check_fewer(length: Any, most: int) -> int:
+    """The number of steps to which a path is cut; ValueError unless it has so many.
+
+    Example:
+        >>> check_fewer(8, 7)
+        Traceback (most recent call last):
+        ValueError: length must be an integer from 1 to 7, the steps of the path, got 8.
+    """
+    if check_count("length", length) > most:
+        refuse("length", f"an integer from 1 to {most}, the steps of the path", length)
+    return length
+
+
+def steps_given(x: Any, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a sequence of data (batch, steps, x_dim), which may be cut to fewer steps than
+    those of the model, x_shape = (T, x_dim).
+
+    Example:
+        >>> import numpy as np
+        >>> steps_given(np.zeros((9, 4, 3)), (7, 3)), steps_given(None, (7, 3))
+        ((4, 3), (7, 3))
+    """
+    found = tuple(getattr(x, "shape", ()))
+    cut = len(found) == 3 and 1 <= found[1] < x_shape[0]
+    return (found[1], x_shape[1]) if cut else x_shape
 
 
 def controls_of(event_shape: tuple[int, ...], context_shape: tuple[Any, ...]) -> tuple[int, ...]:

@@ -64,7 +64,16 @@ with unchanged():  # the libraries add warning filters and draw random numbers
         LadderVAE,
     )
     from numpyro_dgm.sequences import unroll
-    from numpyro_dgm.training import Adam, NonFiniteError, Run, Unpaired, binarize, fit, load_run
+    from numpyro_dgm.training import (
+        Adam,
+        Bucketed,
+        NonFiniteError,
+        Run,
+        Unpaired,
+        binarize,
+        fit,
+        load_run,
+    )
 
 __all__ = [
     "ADGM",
@@ -87,6 +96,7 @@ __all__ = [
     "AmortizedGuide",
     "AuxiliaryGuide",
     "BiGAN",
+    "Bucketed",
     "CompositeGuide",
     "ConditionalGAN",
     "ConditionalVAE",

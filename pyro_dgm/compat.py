@@ -8,6 +8,7 @@ versions in `pyproject.toml`.
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import pyro
@@ -35,7 +36,7 @@ PRIVATE: dict[str, tuple[str, ...]] = {
     "torch._inductor.cpu_vec_isa": ("valid_vec_isa_list",),
     "torch.fx.experimental.proxy_tensor.make_fx": ("_allow_non_fake_inputs",),
     "torch.utils._pytree": ("tree_flatten", "tree_map", "tree_unflatten"),
-    "torch.nn.Module": ("_parameters", "_buffers"),
+    "torch.nn.Module": ("_parameters", "_buffers", "_modules"),
     "torch.nn.modules.batchnorm": ("_BatchNorm",),
     "torch.distributions.Distribution": ("_validate_args",),
     "pyro.distributions.MaskedDistribution": ("_mask",),
@@ -140,6 +141,13 @@ def own_store(*, empty: bool) -> Iterator[None]:
 def tensor_slots(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
     """Where a module itself keeps its parameters, and its buffers."""
     return module._parameters, module._buffers
+
+
+def with_parts(module: nn.Module, parts: Mapping[str, nn.Module]) -> Any:
+    """A copy of a module with all of its tensors, and some of its parts exchanged."""
+    found = copy(module)
+    found._modules = {**module._modules, **parts}
+    return found
 
 
 def priors_of(module: PyroModule) -> dict[str, Mapping[str, Any]]:

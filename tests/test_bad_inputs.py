@@ -26,10 +26,12 @@ TABLES: tuple[Callable[[Twin], Iterable[Row]], ...] = (
     evaluation,
 )
 # Made by the library, wrapped around what another library made, or made of functions alone; a
-# constraint is in the table of parts, data without pairs in adversarial/test_unpaired.py.
+# constraint is in the table of parts, data without pairs in adversarial/test_unpaired.py, sequences
+# in buckets in sequences/test_bucketed.py.
 ELSEWHERE = {
     "AdversarialTerm",
     "AutoregressiveDistribution",
+    "Bucketed",
     "Chain",
     "CodePrior",
     "Constraint",

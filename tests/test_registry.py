@@ -41,6 +41,7 @@ PACKAGES = ("nn", "conditionals", "flows", "joints", "losses", "models", *PLACES
 # Public name -> the file that tests it, and why it is not in the registry. (Base classes of what is
 # there need no line.)
 ELSEWHERE = {
+    "Bucketed": ("sequences/test_bucketed.py", "holds data"),
     "Consistency": ("adversarial/test_augmenting.py", "draws changes: twins by the maps behind it"),
     "CriticBlock": ("adversarial/test_blocks.py", "takes maps, of any size"),
     "Cycle": ("adversarial/test_unpaired.py", "needs a model of two sites, each from the other"),

@@ -138,7 +138,8 @@ class _Describer:
         if isinstance(value, Mapping):
             return {str(key): self.of(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.of(item) for item in value]
+            own = [self.of(vars(value))] if getattr(value, "__dict__", None) else []  # a subclass's
+            return [*map(self.of, value), *own]
         if isinstance(value, set | frozenset):
             return sorted(map(self.of, value), key=_text)
         if isinstance(value, functools.partial):

@@ -75,7 +75,8 @@ class Steps:
         """The same, knowing the statements of the step."""
         cleared_x = jax.tree.map(lambda leaf: cleared(leaf, self.known, self.event_dim), self.x)
         inputs, x = (
-            jax.tree.map(lambda leaf: leaf[0], self.sliced(t)) for t in (self.inputs, cleared_x)
+            jax.tree.map(lambda leaf: leaf[0], self.sliced(t))
+            for t in (self.seen_inputs, cleared_x)
         )
         key = jax.random.key(0)  # for values that nobody sees
         found, after = statements_of(
@@ -91,6 +92,11 @@ class Steps:
         check_impute(self.observed is not None, found, self.impute)
         return replace(self, statements=found, after=after)
 
+    @property
+    def seen_inputs(self) -> Any:
+        """The inputs, without what stands in the padding."""
+        return jax.tree.map(lambda leaf: cleared(leaf, self.random, self.event_dim), self.inputs)
+
     def sliced(self, tree: Any) -> Any:
         """Sequences, time first."""
         return jax.tree.map(lambda x: jnp.moveaxis(x, x.ndim - 1 - self.event_dim, 0), tree)
@@ -102,7 +108,7 @@ class Steps:
         dims = {s.name: len(s.event_shape) for s in self.statements}
         masks = {"observed": self.observed, "random": self.random}
         return {
-            "inputs": self.sliced(self.inputs),
+            "inputs": self.sliced(self.seen_inputs),
             "x": self.sliced(self.prepared(given)),
             "values": {
                 name: None if v is None else jnp.moveaxis(v, v.ndim - 1 - dims[name], 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from dgm_core.training.batches import (
@@ -20,6 +21,7 @@ from dgm_core.training.batches import (
     opened,
     split_rows,
 )
+from dgm_core.training.bucketed import Bucketed, Buckets, cut
 from dgm_core.training.unpaired import Unpaired, sizes_of
 
 __all__ = ["binarize"]
@@ -42,6 +44,7 @@ class Arrays:
         arrays: the data, row by row.
         num_data: how many data there are.
         sizes: the numbers of rows of data without pairs, of which num_data is the largest.
+        buckets: of sequences by their lengths, None for all other data.
         batch_size: rows of a batch.
         num_full: full batches in an epoch.
         num_batches: with the last, smaller one. `shrink` takes a batch size beyond the number of
@@ -68,6 +71,9 @@ class Arrays:
         if isinstance(data, Unpaired):
             labels = list(self.form.labeled(arrays, name))
             self.sizes = sizes_of(labels, arrays, batch_size)
+        self.buckets: Buckets | None = None
+        if isinstance(data, Bucketed):
+            self.buckets = Buckets(data[1], arrays[0].shape[1], data.width)
         self.num_data = max(self.sizes) if self.sizes else num_rows(self.form, arrays, name)
         if shrink and batch_size is not None:
             batch_size = min(batch_size, self.num_data)
@@ -78,9 +84,8 @@ class Arrays:
 
     def first(self) -> tuple[Form, tuple[Array | None, ...]]:
         """A batch to look at."""
-        return self.form, take_rows(
-            self.arrays, None if self.batch_size == self.num_data else jnp.arange(self.batch_size)
-        )
+        whole = self.batch_size == self.num_data
+        return self.form, self.take(None if whole else jnp.arange(self.batch_size))
 
     def order(self, key: Array) -> Array | None:
         """The order of the data in an epoch, of data without pairs those of each array, side by
@@ -88,6 +93,9 @@ class Arrays:
         """
         if self.batch_size == self.num_data:
             return None
+        if self.buckets is not None:
+            rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+            return jnp.asarray(self.buckets.order(self.batch_size, rng))
         if not self.sizes:
             return jax.random.permutation(key, self.num_data)
         return jnp.stack([self._repeated(key, *own) for own in enumerate(self.sizes)], 1)
@@ -97,6 +105,13 @@ class Arrays:
         keys = jax.random.split(jax.random.fold_in(key, index), -(-self.num_data // size))
         orders = jax.vmap(lambda key: jax.random.permutation(key, size))(keys)
         return orders.reshape(-1)[: self.num_data]
+
+    def take(self, rows: Array | None) -> tuple:
+        """The arrays of these rows; sequences in buckets are cut to the longest."""
+        taken = take_rows(self.arrays, rows)
+        if rows is None or self.buckets is None:
+            return taken
+        return cut(taken, self.buckets.steps(rows))
 
     def num_rows(self, index: int) -> int:
         """The size of a batch."""

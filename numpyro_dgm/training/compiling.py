@@ -24,7 +24,7 @@ class ArrayEpochs:
 
     One compiled loop, whose bounds are arguments, takes all full batches: any division of a pass
     into calls gives the same numbers to the bit.  Where a batch holds all data, `repeats` of them
-    make a pass.
+    make a pass.  Sequences in buckets have batches of several sizes, each step is a call.
     """
 
     def __init__(
@@ -34,10 +34,11 @@ class ArrayEpochs:
         whole = data.batch_size == data.num_data
         self.num_full = (repeats or 1) if whole else data.num_full
         self.num_batches: int = self.num_full if whole else data.num_batches
-        self._loop = jax.jit(self._steps) if compiled else None
+        alike = data.buckets is None
+        self._loop = jax.jit(self._steps) if compiled and alike else None
         self._single = jax.jit(self._step) if compiled else self._step
         self._shuffle: Callable[..., tuple[Array | None, Array]] = (
-            jax.jit(self._keys) if compiled else self._keys
+            jax.jit(self._keys) if compiled and alike else self._keys
         )
 
     def begin(self, key: Array, number: int, start: int = 0) -> None:
@@ -71,7 +72,7 @@ class ArrayEpochs:
         if self._order is not None:
             start, size = index * self.data.batch_size, self.data.num_rows(index)
             rows = jax.lax.dynamic_slice_in_dim(self._order, start, size)
-        return take_rows(self.data.arrays, rows), rows, jax.random.fold_in(self._key, index)
+        return self.data.take(rows), rows, jax.random.fold_in(self._key, index)
 
     def form(self, index: int) -> Form:
         """The form of a batch."""

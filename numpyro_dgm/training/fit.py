@@ -89,8 +89,8 @@ def fit(
         model, guide: callables that take the batch; the guide may be left out (None) when the loss
             needs none.
         data: an array, called as model(batch); a tuple of arrays, called as model(*batch), of equal
-            lengths but for `Unpaired(x, y)`; a dict,
-            called as model(**batch); or any iterable of such batches, or a callable that returns
+            lengths but for `Unpaired(x, y)`, sequences as `Bucketed(x, lengths)`; a dict, called as
+            model(**batch); or any iterable of such batches, or a callable that returns
             one, run through once per epoch. Arrays are moved to the device once and shuffled there.
         loss: what is minimized, a sum of terms; ELBO() when left out.
         optim: Adam(1e-3), or the `Recipe` of a guide that has one, when left out; or any optimizer

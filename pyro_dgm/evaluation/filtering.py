@@ -16,6 +16,7 @@ from dgm_core.resampling import Resampling, check_resampling
 from dgm_core.training.progress import Progress
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import calling
+from pyro_dgm.sequences.backward import simulated
 from pyro_dgm.sequences.filtering import Moment, filtered
 
 __all__ = ["particle_filter", "particle_smoother"]
@@ -101,6 +102,7 @@ def particle_smoother(
     bootstrap: bool = False,
     probs: Any = (0.05, 0.5, 0.95),
     num_draws: int = 100,
+    backward: bool = False,
     chunk_size: int = 32_768,
     rows: Any = None,
     seed: int = 0,
@@ -112,27 +114,31 @@ def particle_smoother(
     This holds for any step function, also where the state remembers all of the past (VRNN). After
     many resamplings the particles of the last step descend from few of an early one, `distinct`:
     what is said of that step rests on these alone.  More particles, a guide that looks ahead, and
-    a rule that resamples rarely help.
+    a rule that resamples rarely help; so does `backward`: paths are then drawn from their end, each
+    step among all of its particles, by their weights times the density of what was drawn behind.
 
     Args:
         run, data, num_particles, resample, scheme, bootstrap: as `particle_filter` takes them.
         probs, chunk_size, rows, seed, progress: likewise.
         num_draws: paths that are drawn from the posterior.
+        backward: whether they are simulated backward, of a state without memory; then means,
+            variances and quantiles are those of the draws.
 
     Returns:
         `Smoothed`: what `particle_filter` returns, its means, variances and quantiles given all of
         x; draws of paths; how many particles of each step have descendants.
 
     Cost:
-        as the filter; the paths are followed back once, T K index operations (a backward
-        simulation takes K transitions for each draw and step, and a state without memory).
+        as the filter; the paths are followed back once, T K index operations, or backward K steps
+        of the model for each draw and step.
 
     Raises:
-        ValueError: as `particle_filter`.
+        ValueError: as `particle_filter`; backward, for states that remember more than the draws of
+            the step before.
 
     References:
         Kitagawa (1996), Monte Carlo filter and smoother for non-Gaussian nonlinear state space
-        models.
+        models; Godsill, Doucet and West (2004), Monte Carlo smoothing for nonlinear time series.
 
     Example:
         >>> from types import SimpleNamespace
@@ -158,7 +164,8 @@ def particle_smoother(
     def smoothed(course: Course) -> Smoothed:
         return course.smoothed(probs, num_draws, rng)
 
-    return _run(run, data, num_particles, rule, smoothed, progress, **options)
+    drawn = num_draws if check_flag("backward", backward) else 0
+    return _run(run, data, num_particles, rule, smoothed, progress, num_draws=drawn, **options)
 
 
 def _run(
@@ -173,12 +180,13 @@ def _run(
     chunk_size: int,
     rows: Any,
     seed: int,
+    num_draws: int = 0,
 ) -> Any:
     """What `reduce` finds in the particles of all sequences, chunk by chunk."""
     num_particles = check_count("num_particles", num_particles)
     chunk_size, progress = check_count("chunk_size", chunk_size), check_flag("progress", progress)
     bootstrap = check_flag("bootstrap", bootstrap)
-    function = _Particles(num_particles, rule)
+    function = _Particles(num_particles, rule, num_draws, chunk_size)
     with calling(run, data, seed=seed, rows=rows) as call:
         shape = tuple(map(int, call.stepped(batch_shape, bootstrap=bootstrap)))
         num_data, split = prod(shape), shape == (call.num_rows,)
@@ -202,10 +210,13 @@ def batch_shape(pair: Any) -> tuple[int, ...]:
 
 
 class _Particles:
-    """All particles of a pair of steps, as `Course` takes them."""
+    """All particles of a pair of steps, as `Course` takes them, with paths drawn backward."""
 
-    def __init__(self, num_particles: int, rule: Resampling) -> None:
+    def __init__(
+        self, num_particles: int, rule: Resampling, num_draws: int, chunk_size: int
+    ) -> None:
         self.num_particles, self.rule = num_particles, rule
+        self.num_draws, self.chunk_size = num_draws, chunk_size
 
     def __call__(self, pair: Any) -> dict[str, Any]:
         keep = partial(self._kept, pair.latents)
@@ -213,7 +224,20 @@ class _Particles:
         steps = torch.arange(pair.length, device=kept["chosen"].device)[:, None]
         ends = pair.length if pair.lengths is None else pair.lengths.flatten()
         kept["alive"] = (steps < ends).expand(kept["chosen"].shape)
-        return kept
+        states = kept.pop("states")
+        return kept | (self._backward(pair, states, kept) if self.num_draws else {})
+
+    def _backward(self, pair: Any, states: Any, kept: dict[str, Any]) -> dict[str, Tensor]:
+        """Paths that are drawn backward, and what the states remember."""
+        shape = (pair.length, self.num_particles, *pair.batch_shape)
+        log_w = kept["log_w"].reshape(shape)
+        values = {n: x.reshape(*shape, *x.shape[3:]) for n, x in kept["values"].items()}
+        size = max(1, self.chunk_size // log_w[0].numel())  # of a block of draws
+        blocks = torch.arange(self.num_draws).split(size)
+        found = [simulated(pair, states, log_w, values, len(block)) for block in blocks]
+        paths = torch.cat([index for index, _ in found], 1)
+        memory = torch.stack([gap for _, gap in found]).amax(0)
+        return {"paths": paths.reshape(*paths.shape[:2], -1), "memory": memory.reshape(-1)}
 
     def _kept(self, latents: tuple[str, ...], now: Moment) -> dict[str, Any]:
         """What is kept of a step, with one dimension of sequences."""
@@ -229,4 +253,5 @@ class _Particles:
             "log_w": flat(now.log_w),
             "ancestors": flat(now.ancestors),
             "values": {name: flat(now.step.values[name]) for name in latents},
+            "states": now.step.states[0] if self.num_draws else (),
         }

@@ -5,14 +5,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_choice, check_count
 from dgm_core.paths import check_observed
 from dgm_core.steps import IMPUTE, check_length, check_step
+from pyro_dgm.compat import tree_map
 from pyro_dgm.nn.sequences import checked_lengths, step_mask
 from pyro_dgm.sequences.path import Sites, collecting, prefixes
-from pyro_dgm.sequences.walk import Steps, length_of
+from pyro_dgm.sequences.walk import Steps, as_array, length_of
 
 __all__ = ["Unrolled", "continuing", "unroll"]
 
@@ -97,11 +99,13 @@ def unroll(
     event_dim = check_count("event_dim", event_dim, 0)
     impute = impute if impute is None else check_choice("impute", impute, IMPUTE)
     length = length if length is None else check_count("length", length)
+    x, inputs, initial = tree_map(as_array, (x, inputs, initial))
     length = check_length(length_of({"x": x, "inputs": inputs}, event_dim, length))
     if lengths is not None:
         lengths = checked_lengths(lengths, length)
     if observed is not None:
         check_observed(observed, length)
+        observed = torch.as_tensor(observed)
     steps = Steps(step, initial, x, inputs, length, event_dim, lengths, observed, impute)
     steps = steps.with_statements()
     sites = Sites(steps)

@@ -72,7 +72,7 @@ class Steps:
         """The same, knowing the statements of the step; what it has not is left out of x."""
         with torch.no_grad():
             x = tree_map(lambda leaf: self._cleared(leaf, self.known), self.x)
-            inputs, x = self.sliced(self.inputs)[0], self.sliced(x)[0]
+            inputs, x = self.sliced(self.seen_inputs)[0], self.sliced(x)[0]
             found, after = statements_of(
                 self.step, self.wide(self.initial, self.batch), inputs, x, leaves_of(x), self.batch
             )
@@ -82,6 +82,11 @@ class Steps:
 
     def _cleared(self, leaf: Any, mask: Tensor | None) -> Any:
         return leaf if leaf is None else cleared(leaf, mask, self.event_dim)
+
+    @property
+    def seen_inputs(self) -> Any:
+        """The inputs, without what stands in the padding."""
+        return tree_map(lambda leaf: self._cleared(leaf, self.random), self.inputs)
 
     def sliced(self, tree: Any) -> list[Any]:
         """The steps of sequences."""
@@ -97,7 +102,7 @@ class Steps:
         values = {n: none if v is None else v.unbind(-1 - dims[n]) for n, v in given.items()}
         seen = none if self.observed is None else self.observed.unbind(-1)
         random = none if self.random is None else self.random.unbind(-1)
-        inputs, x = self.sliced(self.inputs), self.sliced(self.prepared(given))
+        inputs, x = self.sliced(self.seen_inputs), self.sliced(self.prepared(given))
         return [
             {
                 "inputs": inputs[t],
@@ -283,6 +288,14 @@ def leaves_of(tree: Any) -> list[Any]:
     found: list[Any] = []
     tree_map(lambda leaf: None if leaf is None else found.append(leaf), tree)
     return found
+
+
+def as_array(leaf: Any) -> Any:
+    """An array of a tree; those of numpy in torch's default precision."""
+    if leaf is None or isinstance(leaf, Tensor):
+        return leaf
+    found = torch.as_tensor(leaf)
+    return found.to(torch.get_default_dtype()) if found.is_floating_point() else found
 
 
 def forms_of(tree: Any) -> list[tuple[tuple[int, ...], str]]:

@@ -21,6 +21,7 @@ from dgm_core.training.batches import (
     opened,
     split_rows,
 )
+from dgm_core.training.bucketed import Bucketed, Buckets, cut
 from dgm_core.training.unpaired import Unpaired, mixed_orders, sizes_of
 
 __all__ = ["binarize"]
@@ -92,6 +93,7 @@ class Arrays:
         arrays: the data, row by row.
         num_data: how many data there are.
         sizes: the numbers of rows of data without pairs, of which num_data is the largest.
+        buckets: of sequences by their lengths, None for all other data.
         batch_size: rows of a batch.
         num_full: full batches in an epoch.
         num_batches: with the last, smaller one.
@@ -119,6 +121,9 @@ class Arrays:
         if isinstance(data, Unpaired):
             labels = list(self.form.labeled(arrays, name))
             self.sizes = sizes_of(labels, arrays, batch_size)
+        self.buckets: Buckets | None = None
+        if isinstance(data, Bucketed):
+            self.buckets = Buckets(data[1], arrays[0].shape[1], data.width)
         self.num_data = max(self.sizes) if self.sizes else num_rows(self.form, arrays, name)
         if shrink and batch_size is not None:
             batch_size = min(batch_size, self.num_data)
@@ -151,8 +156,11 @@ class Arrays:
         """The rows in an order drawn from `seed`; of data without pairs those of each array, side
         by side.
         """
+        rng = np.random.default_rng(seed % 2**64)
         if self.sizes:
-            return torch.as_tensor(mixed_orders(self.sizes, np.random.default_rng(seed % 2**64)))
+            return torch.as_tensor(mixed_orders(self.sizes, rng))
+        if self.buckets is not None:
+            return torch.as_tensor(self.buckets.order(self.batch_size, rng))
         return torch.randperm(self.num_data, generator=torch.Generator().manual_seed(seed))
 
     def first(self) -> Batch:
@@ -168,16 +176,17 @@ class Arrays:
             yield self.take(rows)
 
     def take(self, rows: Tensor) -> Batch:
-        """The batch of these rows (batch,), or (batch, arrays) of data without pairs."""
+        """The batch of these rows (batch,), or (batch, arrays) of data without pairs; sequences in
+        buckets are cut to the longest.
+        """
         if self.sizes:
             columns = rows.unbind(1) if rows.ndim == 2 else (rows % size for size in self.sizes)
             taken = zip(self.arrays, columns)
             return Batch(self.form, tuple(a.index_select(0, own) for a, own in taken), rows)
-        return Batch(
-            self.form,
-            tuple(None if array is None else array.index_select(0, rows) for array in self.arrays),
-            rows,
-        )
+        arrays = tuple(None if a is None else a.index_select(0, rows) for a in self.arrays)
+        if self.buckets is not None:
+            arrays = cut(arrays, self.buckets.steps(rows.cpu()))
+        return Batch(self.form, arrays, rows)
 
 
 class Stream:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tests.sequences.filters import linear_gaussian
+from tests.sequences.filters import linear_gaussian, part
 from tests.sequences.oracle import A1, A2, OTHER, X1, X2, Model
 
 ROWS, K = 40, 1000
@@ -96,6 +96,53 @@ def test_smoother(backend: Any, optimal: bool) -> None:
 
 
 @pytest.mark.slow("numpyro")
+def test_paths_drawn_backward(backend: Any) -> None:
+    """They are those of the exact smoother, also where few particles of the end have ancestors of
+    their own, in a padded batch and in blocks of draws; a state that remembers is refused.
+    """
+    x, lengths = np.stack([X1, 0 * X1]), np.array([5, 3])
+    x[1, 3:] = np.nan
+    x[1, :3] = [[-1.0], [0.5], [1.5]]
+    run = backend.run(*linear_gaussian(backend, A1, optimal=False))
+    data, lengths = np.tile(x, (ROWS // 2, 1, 1)), np.tile(lengths, ROWS // 2)
+    options = {"num_particles": 400, "num_draws": 100, "probs": PROBS, "seed": 3}
+    options |= {"resample": "always", "backward": True, "chunk_size": 400 * 60}
+    with backend.double_precision():
+        found = backend.evaluation.particle_smoother(run, (data, lengths), **options)
+    for row, length in enumerate((5, 3)):
+        mean, cov = A1.posterior(x[row, :length])
+        drawn = found.draws["z"][:, row::2, :length, 0]  # (draws, sequences, T)
+        close(found.means["z"][row::2, :length], mean, 400)
+        close(np.stack([np.cov(own.T) for own in drawn.swapaxes(0, 1)]), cov, 400)
+        np.testing.assert_allclose(found.means["z"][row::2, :length, 0], drawn.mean(0))
+        assert not found.draws["z"][:, row::2, length:].any()
+        assert (found.distinct[row::2, :length] > 50).all()  # of at most 100
+
+    run, options["bootstrap"] = backend.run(*recurrent(backend)), True
+    with pytest.raises(ValueError, match="the states of this model remember more"):
+        backend.evaluation.particle_smoother(run, X1[None], **options)
+
+
+def recurrent(backend: Any) -> tuple[Any, Any]:
+    """z_t ~ Normal(h_{t-1}, 1), x_t ~ Normal(z_t, 1), h_t = h_{t-1} / 2 + z_t."""
+    normal, unroll, start = backend.dist.Normal, part(backend, "sequences").unroll, np.zeros(1)
+
+    def step(h: Any, inputs: Any, x_t: Any) -> Any:
+        z = backend.sample("z", normal(h, 1.0).to_event(1))
+        backend.sample("x", normal(z, 1.0).to_event(1), obs=x_t)
+        return h / 2 + z
+
+    def model(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            unroll(step, backend.array(start), x)
+
+    def guide(x: Any) -> None:
+        pass
+
+    return model, guide
+
+
+@pytest.mark.slow("numpyro")
 def test_lengths(backend: Any) -> None:
     """A padded batch, NaN in its padding, has the values of its sequences, zero in the padding."""
     run = backend.run(*linear_gaussian(backend, A2, optimal=True))
@@ -111,8 +158,8 @@ def test_lengths(backend: Any) -> None:
         mean, cov = A2.posterior(x)
         close(found.means["z"][row::2, :length], mean, K // 3)
         close(found.variances["z"][row::2, :length], np.diag(cov).reshape(-1, 2), K // 3)
-        for part in (found.step_log_likelihood, found.means["z"], found.ess, found.distinct):
-            assert not part[row::2, length:].any()
+        for own in (found.step_log_likelihood, found.means["z"], found.ess, found.distinct):
+            assert not own[row::2, length:].any()
         assert not found.draws["z"][:, row::2, length:].any()
         assert not found.resampled[row::2, length - 1 :].any()
 

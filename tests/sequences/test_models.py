@@ -80,8 +80,10 @@ def test_twins_and_batches(name: str, rng: np.random.Generator) -> None:
             continue
         single = build(libs[0], name, int(length))
         single.load_state_dict(ours.state_dict())
-        arrays = (libs[0].array(part[row : row + 1, :length]) for part in (z, x))
+        arrays = [libs[0].array(part[row : row + 1, :length]) for part in (z, x)]
+        cut = libs[0].numpy(scores(libs[0])(ours, *arrays))
         value, gradients, _ = libs[0].values_and_gradients(scores(libs[0]), single, *arrays)
+        np.testing.assert_allclose(cut, value, rtol=1e-10)
         np.testing.assert_allclose(values[row], value[0], rtol=1e-10)
         alone = {path: alone[path] + gradients[path] for path in alone}
     for path, gradient in found.items():

@@ -94,7 +94,7 @@ class AffineMarkov(Path):
         """The distribution given a checked context and checked lengths."""
         batch = batch_of(context, self.context_shape, lengths)
         if context is None:
-            raw = self.free
+            raw = self.free[: self.length]
         else:
             raw = self.head(by_step(context, self.context_shape, self.length, lengths))
         raw = jnp.broadcast_to(raw, (*batch, *raw.shape[-2:]))

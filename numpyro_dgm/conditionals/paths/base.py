@@ -3,6 +3,8 @@ unequal lengths, and contexts with an entry for each step.
 """
 
 from abc import abstractmethod
+from copy import copy
+from dataclasses import fields
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +14,7 @@ from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape, check_context, parts_of
-from dgm_core.paths import check_observed, check_path, is_sequence
+from dgm_core.paths import check_fewer, check_observed, check_path, is_sequence, shortened
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.nn.contexts import batch_shape_of, visible
 from numpyro_dgm.nn.sequences import checked_lengths
@@ -62,6 +64,21 @@ class Path(Conditional):
     def condition(self, context: Any) -> Distribution:
         """The distribution of full length given a checked context."""
         return self.along(context, None)
+
+    def up_to(self, length: int) -> "Path":
+        """The same of the first `length` steps alone, with the same parameters, for a batch of
+        sequences that is cut to the longest of them. ValueError for more steps than there are.
+        """
+        if check_fewer(length, self.length) == self.length:
+            return self
+        own = copy(self)
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts = {n: part.up_to(length) for n, part in parts.items() if isinstance(part, Path)}
+        parts |= {"length": length, "event_shape": (length, *self.event_shape[1:])}
+        parts["context_shape"] = shortened(self.context_shape, self.length, length)
+        for name, value in parts.items():
+            object.__setattr__(own, name, value)
+        return own
 
     @abstractmethod
     def along(self, context: Any, lengths: Array | None) -> Distribution:

@@ -13,10 +13,11 @@ import numpyro
 from jax import Array
 
 from dgm_core.arguments import check_counts, check_instance
-from dgm_core.paths import check_paired, num_sequences
+from dgm_core.paths import steps_given
 from numpyro_dgm.conditionals import Combiner, Conditional, GatedTransition, Markov, Path, Steps
 from numpyro_dgm.conditionals.bernoulli import Bernoulli
-from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data, outline
+from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, outline
+from numpyro_dgm.models.sequence.parts import batch_of
 from numpyro_dgm.nn import GRU, MLP, register, without_padding
 
 
@@ -41,7 +42,7 @@ class DMM(eqx.Module):
             Bernoulli). Sites: z (T, z_dim), x (T, x_dim), in the plate "data".
 
     Shapes:
-        x (batch, T, x_dim); lengths (batch,) of integers from 0 to T, or None.
+        x (batch, T, x_dim), or of fewer steps; lengths (batch,) of integers from 0 to T, or None.
 
     Raises:
         ValueError: if a size, a part, the data or the lengths do not fit.
@@ -101,14 +102,13 @@ class DMM(eqx.Module):
 
     def model(self, x: Array | None = None, lengths: Any = None, size: int = 1) -> Array:
         """Generate `size` sequences, or score the data x (batch, T, x_dim)."""
-        size = num_data(x, self.x_shape, num_sequences(lengths, size))
-        check_paired(lengths, size)
+        size, (steps, _) = batch_of(x, self.x_shape, lengths, size), steps_given(x, self.x_shape)
         prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with numpyro.plate("data", size):
-            z = numpyro.sample("z", path_of("prior", prior, None, lengths))
+            z = numpyro.sample("z", path_of("prior", prior, None, lengths, steps))
             seen = z if lengths is None else without_padding(z, lengths)
-            found = path_of("likelihood", likelihood, decoder(seen), lengths)
+            found = path_of("likelihood", likelihood, decoder(seen), lengths, steps)
             return numpyro.sample("x", found, obs=x)
 
     def guide(self, x: Array | None = None, lengths: Any = None, size: int = 1) -> Array:
@@ -118,17 +118,20 @@ class DMM(eqx.Module):
                 "The guide infers z from data: call it with x of shape (batch, "
                 f"{self.x_shape[0]}, {self.x_shape[1]})."
             )
-        check_paired(lengths, num_data(x, self.x_shape, size))
+        batch_of(x, self.x_shape, lengths, size)
         encoder = register("encoder", self.encoder)
         posterior = register("posterior", self.posterior)
         features = encoder(x) if lengths is None else encoder(without_padding(x, lengths), lengths)
         with numpyro.plate("data", len(x)):
-            return numpyro.sample("z", path_of("posterior", posterior, features, lengths))
+            found = path_of("posterior", posterior, features, lengths, x.shape[1])
+            return numpyro.sample("z", found)
 
 
-def path_of(role: str, conditional: Any, context: Any, lengths: Any) -> Any:
-    """The distribution of sequences of some lengths; ValueError where a part cannot have these."""
-    if lengths is None:
+def path_of(role: str, conditional: Any, context: Any, lengths: Any, steps: int) -> Any:
+    """The distribution of sequences of so many steps and some lengths; ValueError where a part
+    cannot have these.
+    """
+    if lengths is None and conditional.event_shape[0] == steps:
         return conditional(context)
-    what = "a path, such as Markov, AffineMarkov or Steps, where lengths are given"
-    return check_instance(role, conditional, Path, what)(context, lengths)
+    what = "a path, such as Markov, AffineMarkov or Steps, where sequences are of other lengths"
+    return check_instance(role, conditional, Path, what).up_to(steps)(context, lengths)

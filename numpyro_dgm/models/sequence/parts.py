@@ -8,7 +8,7 @@ from jax import Array
 from numpyro.distributions.transforms import AffineTransform
 
 from dgm_core.arguments import check_choice, refuse
-from dgm_core.paths import check_observed, check_paired, num_sequences
+from dgm_core.paths import check_observed, check_paired, num_sequences, steps_given
 from dgm_core.steps import IMPUTE, no_mean
 from numpyro_dgm.conditionals.paths.base import cleared
 from numpyro_dgm.models.parts import num_data
@@ -21,7 +21,7 @@ def batch_of(x: Array | None, x_shape: tuple[int, ...], lengths: Any, size: int)
     """The number of sequences in a batch x (batch, T, x_dim), of those that are drawn `size`;
     ValueError where data and lengths do not fit.
     """
-    size = num_data(x, x_shape, num_sequences(lengths, size))
+    size = num_data(x, steps_given(x, x_shape), num_sequences(lengths, size))
     check_paired(lengths, size)
     return size
 

@@ -9,6 +9,7 @@ import numpyro
 from jax import Array
 
 from dgm_core.arguments import check_counts
+from dgm_core.paths import steps_given
 from numpyro_dgm.conditionals import Conditional
 from numpyro_dgm.conditionals.bernoulli import Bernoulli
 from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, outline
@@ -36,8 +37,8 @@ class RNN(eqx.Module):
         impute: "draw" or "mean", what stands for a missing x_t (see `unroll`).
 
     Shapes:
-        x (batch, T, x_dim); lengths (batch,) of integers from 0 to T, or None; observed (batch, T),
-        false where x_t is missing.
+        x (batch, T, x_dim), or of fewer steps; lengths (batch,) of integers from 0 to T, or None;
+        observed (batch, T), false where x_t is missing.
 
     Raises:
         ValueError: if a size, a part, the data or the lengths do not fit.
@@ -104,7 +105,7 @@ class RNN(eqx.Module):
                 step,
                 jnp.zeros(self.cell.out_dim),
                 x,
-                length=self.x_shape[0],
+                length=steps_given(x, self.x_shape)[0],
                 lengths=lengths,
                 observed=observed,
                 impute=self.impute,

@@ -15,6 +15,7 @@ import numpyro
 from jax import Array
 
 from dgm_core.arguments import check_counts
+from dgm_core.paths import steps_given
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal
 from numpyro_dgm.conditionals.bernoulli import Bernoulli
 from numpyro_dgm.models.parts import check_conditionals, check_fit, check_network, outline
@@ -53,9 +54,9 @@ class VRNN(eqx.Module):
         impute: "draw" or "mean", what stands for a missing x_t in the model (see `unroll`).
 
     Shapes:
-        x (batch, T, x_dim); lengths (batch,) of integers from 0 to T, or None; observed (batch, T),
-        false where x_t is missing, which the guide takes to be the mean of the likelihood at the
-        mean of the prior.
+        x (batch, T, x_dim), or of fewer steps; lengths (batch,) of integers from 0 to T, or None;
+        observed (batch, T), false where x_t is missing, which the guide takes to be the mean of the
+        likelihood at the mean of the prior.
 
     Raises:
         ValueError: if a size, a part, the data or the lengths do not fit.
@@ -154,7 +155,7 @@ class VRNN(eqx.Module):
                 step,
                 self._start(),
                 x,
-                length=self.x_shape[0],
+                length=steps_given(x, self.x_shape)[0],
                 lengths=lengths,
                 observed=observed,
                 impute=self.impute,

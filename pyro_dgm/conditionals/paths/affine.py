@@ -85,7 +85,7 @@ class AffineMarkov(Path):
         """The distribution given a checked context and checked lengths."""
         batch = batch_of(context, self.context_shape, lengths)
         if context is None:
-            raw = self.free
+            raw = self.free[: self.length]
         else:
             raw = self.head(by_step(context, self.context_shape, self.length, lengths))
         gains, offsets, scales = raw.expand(*batch, -1, -1).chunk(3, -1)

@@ -12,7 +12,8 @@ from torch.distributions import transform_to
 
 from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape, check_context, parts_of
-from dgm_core.paths import check_observed, check_path, is_sequence
+from dgm_core.paths import check_fewer, check_observed, check_path, is_sequence, shortened
+from pyro_dgm.compat import with_parts
 from pyro_dgm.conditionals.base import Conditional
 from pyro_dgm.nn.contexts import batch_shape_of, visible
 from pyro_dgm.nn.sequences import checked_lengths
@@ -60,6 +61,18 @@ class Path(Conditional):
     def condition(self, context: Any) -> TorchDistribution:
         """The distribution of full length given a checked context."""
         return self.along(context, None)
+
+    def up_to(self, length: int) -> "Path":
+        """The same of the first `length` steps alone, with the same parameters, for a batch of
+        sequences that is cut to the longest of them. ValueError for more steps than there are.
+        """
+        if check_fewer(length, self.length) == self.length:
+            return self
+        parts = {n: p.up_to(length) for n, p in self.named_children() if isinstance(p, Path)}
+        own = with_parts(self, parts)
+        own.length, own.event_shape = length, (length, *self.event_shape[1:])
+        own.context_shape = shortened(self.context_shape, self.length, length)
+        return own
 
     @abstractmethod
     def along(self, context: Any, lengths: Tensor | None) -> TorchDistribution:

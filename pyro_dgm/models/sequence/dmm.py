@@ -11,10 +11,11 @@ import pyro
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts, check_instance
-from dgm_core.paths import check_paired, num_sequences
+from dgm_core.paths import steps_given
 from pyro_dgm.conditionals import Combiner, Conditional, GatedTransition, Markov, Path, Steps
 from pyro_dgm.conditionals.bernoulli import Bernoulli
-from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, num_data
+from pyro_dgm.models.parts import check_conditionals, check_fit, check_network
+from pyro_dgm.models.sequence.parts import batch_of
 from pyro_dgm.nn import GRU, MLP, register, without_padding
 
 
@@ -39,7 +40,7 @@ class DMM(nn.Module):
             Bernoulli). Sites: z (T, z_dim), x (T, x_dim), in the plate "data".
 
     Shapes:
-        x (batch, T, x_dim); lengths (batch,) of integers from 0 to T, or None.
+        x (batch, T, x_dim), or of fewer steps; lengths (batch,) of integers from 0 to T, or None.
 
     Raises:
         ValueError: if a size, a part, the data or the lengths do not fit.
@@ -85,14 +86,13 @@ class DMM(nn.Module):
 
     def model(self, x: Tensor | None = None, lengths: Any = None, size: int = 1) -> Tensor:
         """Generate `size` sequences, or score the data x (batch, T, x_dim)."""
-        size = num_data(x, self.x_shape, num_sequences(lengths, size))
-        check_paired(lengths, size)
+        size, (steps, _) = batch_of(x, self.x_shape, lengths, size), steps_given(x, self.x_shape)
         prior, decoder = register("prior", self.prior), register("decoder", self.decoder)
         likelihood = register("likelihood", self.likelihood)
         with pyro.plate("data", size):
-            z = pyro.sample("z", path_of("prior", prior, None, lengths))
+            z = pyro.sample("z", path_of("prior", prior, None, lengths, steps))
             seen = z if lengths is None else without_padding(z, lengths)
-            found = path_of("likelihood", likelihood, decoder(seen), lengths)
+            found = path_of("likelihood", likelihood, decoder(seen), lengths, steps)
             return pyro.sample("x", found, obs=x)
 
     def guide(self, x: Tensor | None = None, lengths: Any = None, size: int = 1) -> Tensor:
@@ -102,17 +102,20 @@ class DMM(nn.Module):
                 "The guide infers z from data: call it with x of shape (batch, "
                 f"{self.x_shape[0]}, {self.x_shape[1]})."
             )
-        check_paired(lengths, num_data(x, self.x_shape, size))
+        batch_of(x, self.x_shape, lengths, size)
         encoder = register("encoder", self.encoder)
         posterior = register("posterior", self.posterior)
         features = encoder(x) if lengths is None else encoder(without_padding(x, lengths), lengths)
         with pyro.plate("data", len(x)):
-            return pyro.sample("z", path_of("posterior", posterior, features, lengths))
+            found = path_of("posterior", posterior, features, lengths, x.shape[1])
+            return pyro.sample("z", found)
 
 
-def path_of(role: str, conditional: Any, context: Any, lengths: Any) -> Any:
-    """The distribution of sequences of some lengths; ValueError where a part cannot have these."""
-    if lengths is None:
+def path_of(role: str, conditional: Any, context: Any, lengths: Any, steps: int) -> Any:
+    """The distribution of sequences of so many steps and some lengths; ValueError where a part
+    cannot have these.
+    """
+    if lengths is None and conditional.event_shape[0] == steps:
         return conditional(context)
-    what = "a path, such as Markov, AffineMarkov or Steps, where lengths are given"
-    return check_instance(role, conditional, Path, what)(context, lengths)
+    what = "a path, such as Markov, AffineMarkov or Steps, where sequences are of other lengths"
+    return check_instance(role, conditional, Path, what).up_to(steps)(context, lengths)

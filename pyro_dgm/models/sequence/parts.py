@@ -8,7 +8,7 @@ from pyro.distributions.transforms import AffineTransform
 from torch import Tensor
 
 from dgm_core.arguments import check_choice, refuse
-from dgm_core.paths import check_observed, check_paired, num_sequences
+from dgm_core.paths import check_observed, check_paired, num_sequences, steps_given
 from dgm_core.steps import IMPUTE, no_mean
 from pyro_dgm.conditionals.paths.base import cleared
 from pyro_dgm.models.parts import num_data
@@ -21,7 +21,9 @@ def batch_of(x: Tensor | None, x_shape: tuple[int, ...], lengths: Any, size: int
     """The number of sequences in a batch x (batch, T, x_dim), of those that are drawn `size`;
     ValueError where data and lengths do not fit.
     """
-    size = num_data(x, x_shape, num_sequences(lengths, size))
+    if not isinstance(x, Tensor | None):
+        refuse("x", "a tensor (torch.as_tensor makes one of a numpy array)", x)
+    size = num_data(x, steps_given(x, x_shape), num_sequences(lengths, size))
     check_paired(lengths, size)
     return size
 
@@ -65,7 +67,7 @@ def seen_data(x: Tensor, lengths: Any, observed: Tensor | None) -> Tensor:
     if observed is None:
         return x
     check_observed(observed, x.shape[-2])
-    return cleared(x, observed)
+    return cleared(x, torch.as_tensor(observed))
 
 
 def moved(distribution: Any, by: Tensor) -> Any:

@@ -6,6 +6,7 @@ import pyro
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts
+from dgm_core.paths import steps_given
 from pyro_dgm.conditionals import Conditional
 from pyro_dgm.conditionals.bernoulli import Bernoulli
 from pyro_dgm.models.parts import check_conditionals, check_fit, check_network
@@ -33,8 +34,8 @@ class RNN(nn.Module):
         impute: "draw" or "mean", what stands for a missing x_t (see `unroll`).
 
     Shapes:
-        x (batch, T, x_dim); lengths (batch,) of integers from 0 to T, or None; observed (batch, T),
-        false where x_t is missing.
+        x (batch, T, x_dim), or of fewer steps; lengths (batch,) of integers from 0 to T, or None;
+        observed (batch, T), false where x_t is missing.
 
     Raises:
         ValueError: if a size, a part, the data or the lengths do not fit.
@@ -89,7 +90,7 @@ class RNN(nn.Module):
                 step,
                 next(self.parameters()).new_zeros(self.cell.out_dim),
                 x,
-                length=self.x_shape[0],
+                length=steps_given(x, self.x_shape)[0],
                 lengths=lengths,
                 observed=observed,
                 impute=self.impute,

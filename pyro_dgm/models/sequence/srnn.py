@@ -13,6 +13,7 @@ import pyro
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_counts, check_flag
+from dgm_core.paths import steps_given
 from pyro_dgm.conditionals import Combiner, Conditional, DiagonalNormal
 from pyro_dgm.conditionals.bernoulli import Bernoulli
 from pyro_dgm.conditionals.paths.base import previous
@@ -55,8 +56,8 @@ class SRNN(nn.Module):
         impute: "draw" or "mean", what stands for a missing x_t in the model (see `unroll`).
 
     Shapes:
-        x (batch, T, x_dim); lengths (batch,) of integers from 0 to T, or None; observed (batch, T),
-        false where x_t is missing, for which the guide sees zeros.
+        x (batch, T, x_dim), or of fewer steps; lengths (batch,) of integers from 0 to T, or None;
+        observed (batch, T), false where x_t is missing, for which the guide sees zeros.
 
     Raises:
         ValueError: if a size, a part, the data or the lengths do not fit, and for a prior without a
@@ -136,7 +137,7 @@ class SRNN(nn.Module):
                 step,
                 {name: zeros(entries) for name, entries in sizes.items()},
                 x,
-                length=self.x_shape[0],
+                length=steps_given(x, self.x_shape)[0],
                 lengths=lengths,
                 observed=observed,
                 impute=self.impute,
@@ -151,8 +152,9 @@ class SRNN(nn.Module):
         size: int = 1,
     ) -> Tensor:
         """Infer the path z from the data x (batch, T, x_dim)."""
-        x = seen_data(given_data(x, self.x_shape), lengths, observed)
+        x = given_data(x, self.x_shape)
         size = batch_of(x, self.x_shape, lengths, size)
+        x = seen_data(x, lengths, observed)
         parts = ("transition", "prior") if self.residual else ()
         own = self._registered("cell", "encoder", "posterior", *parts)
         d = own.cell(previous(x), lengths)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
+from typing import Any
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -37,6 +39,39 @@ def no_path(transforms: Sequence[str]) -> str:
     return (
         f"The cost of a path needs a flow with a ContinuousTransform, got the transforms "
         f"[{', '.join(transforms)}]."
+    )
+
+
+def check_size(transform: Any, event_shape: tuple[int, ...]) -> None:
+    """Raise a ValueError for a transform that says that its values have another shape.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> check_size(SimpleNamespace(event_shape=(2,)), (2,))
+    """
+    own = getattr(transform, "event_shape", None)
+    if own is not None and tuple(own) != tuple(event_shape):
+        raise ValueError(
+            f"The transforms of a flow must take its values, of shape {tuple(event_shape)}, got "
+            f"{transform!r}, whose values have the shape {tuple(own)}."
+        )
+
+
+def warn_estimated(term: str, sites: Collection[str]) -> None:
+    """Warns of sites whose densities are estimated, where several particles are averaged.
+
+    Example:
+        >>> warn_estimated("IWAE", ())
+    """
+    if not sites:
+        return
+    warnings.warn(
+        f"The density of {sorted(sites)} is estimated, by random probes of a trace, and {term} "
+        "averages its exponential over particles, which is above that of the density: the value "
+        "is no bound, and may lie above log p(x) by up to half the variance of the estimate. Take "
+        "the exact trace (num_probes=0), more probes, or one particle, whose bound remains one.",
+        UserWarning,
+        stacklevel=2,
     )
 
 

@@ -50,6 +50,12 @@ class Asked:
     options: tuple[tuple[str, Any], ...] = ()
     whole: bool = False
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells it from all others: modules that are written alike are not the same."""
+        plain = (str, int, float, type(None))
+        return str(self), *(id(value) for _, value in self.options if not isinstance(value, plain))
+
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options)
         return f"{self.site}.{self.method}({options})"

@@ -14,6 +14,7 @@ from dgm_core.diagnostics import LatentKL, LogWeights, point_mass_message
 from dgm_core.diagnostics.latents import scaled_message
 from dgm_core.enumeration import check_names
 from dgm_core.evaluation import Passes, check_densities, passes, weighs_whole
+from dgm_core.matching import warn_estimated
 from dgm_core.modalities import check_given
 from dgm_core.structure import Structure
 from dgm_core.training.progress import Progress
@@ -21,7 +22,7 @@ from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import Call, as_numpy, calling
 from numpyro_dgm.evaluation.conditioned import given_alone
 from numpyro_dgm.joints import InferenceJoint
-from numpyro_dgm.joints.points import point_masses
+from numpyro_dgm.joints.points import estimated_sites, point_masses
 from numpyro_dgm.joints.structure import random_sites
 
 __all__ = ["log_weights"]
@@ -103,6 +104,8 @@ def _all_weights(call: Call, num_particles: int, chunk_size: int, progress: bool
     """The weights of all data."""
     first = call.sketch()
     whole, notes = looked_at(call, first.structure)
+    if num_particles > 1:
+        warn_estimated("a mean of weights", estimated_sites(first))
     num_data = prod(first.sizes)
     split = not whole and splits(call, first.sizes, chunk_size)
     plan = passes(num_particles, num_data, chunk_size, split=split)

@@ -16,7 +16,7 @@ from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_instance, refuse
 from dgm_core.contexts import ContextShape, shown_shape
-from dgm_core.matching import no_path
+from dgm_core.matching import check_size, no_path
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from numpyro_dgm.flows.drawn import Drawn
 from numpyro_dgm.flows.matching import matching_error
@@ -89,6 +89,7 @@ class Flow(Conditional):
                     f"{shown_shape(self.context_shape)}, got {transform!r} with context_shape="
                     f"{shown_shape(given)}."
                 )
+            check_size(transform, self.event_shape)
 
     def condition(self, context: Any) -> "FlowDistribution":
         """The distribution given a checked context."""
@@ -172,6 +173,11 @@ class FlowDistribution(Distribution):
         self.base, self.transforms, self.context = base, tuple(transforms), context
         self.noise_key = key
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether log_prob is an estimate, by random probes."""
+        return any(map(_draws_noise, self.transforms))
 
     @property
     def has_rsample(self) -> bool:

@@ -173,7 +173,7 @@ class InferenceJoint(ByValue):
         """What the distributions of a site in model and guide answer, by name and shaped as
         `log_prior_of`: what their method `objective(value)`, or another, returns.
         """
-        return dict(self.runs.record["objectives"].get(str(as_asked(what)), {}))
+        return dict(self.runs.record["objectives"].get(as_asked(what).key, {}))
 
     def values(self, name: str) -> Array:
         """The value of a site, (num_particles, *batch, *event) with the batch dimensions that the

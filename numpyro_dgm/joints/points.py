@@ -1,4 +1,4 @@
-"""Which sites are points without a density."""
+"""Which sites are points without a density, or have one that is estimated."""
 
 from math import prod
 from typing import Any
@@ -45,6 +45,11 @@ def point_masses(model_trace: Trace, guide_trace: Trace) -> tuple[str, ...]:
         if kind_of(site) == "observed" and is_point(site["fn"]) and not _is_discrete(site["fn"])
     ]
     return (*(fixed if entries > 0 else ()), *seen)
+
+
+def estimated_sites(joint: Any) -> tuple[str, ...]:
+    """The sites of a run whose densities are estimated."""
+    return joint.runs.layout.estimated
 
 
 def _is_fixed(site: Site, fn: Any) -> bool:

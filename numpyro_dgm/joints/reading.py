@@ -52,7 +52,8 @@ class Layout:
     structure: what factorizes;  drawn: latent site -> its distribution in the guide;  model_order,
     guide_order: the latent sites as they were drawn;  all_drawn: those of the guide, with what it
     draws beyond the model;  unscored: (part of the record, site) -> what is raised for one that is
-    missing there, as an implicit site is;  event_dims: of every site.
+    missing there, as an implicit site is;  event_dims: of every site;  estimated: the sites whose
+    densities are.
     """
 
     structure: Structure
@@ -62,6 +63,7 @@ class Layout:
     all_drawn: tuple[str, ...]
     unscored: Mapping[tuple[str, str], ValueError]
     event_dims: Mapping[str, int]
+    estimated: tuple[str, ...]
 
 
 class Runs(NamedTuple):
@@ -172,14 +174,14 @@ class _Reader:
             found[name] = u, self.reduce(log_jacobian, self.guide_trace[name], scaled=False)
         return found
 
-    def objectives(self, questions: Iterable[Asked], key: Array) -> dict[str, dict[str, Array]]:
+    def objectives(self, questions: Iterable[Asked], key: Array) -> dict[Any, dict[str, Array]]:
         """What the distributions of sites in model and guide answer, by question."""
-        found: dict[str, dict[str, Array]] = {}
+        found: dict[Any, dict[str, Array]] = {}
         traces = (self.model_trace, self.guide_trace)
         for asked in questions:
             key_of = jax.random.fold_in(key, zlib.crc32(str(asked).encode()) % 2**31)
             keys = jax.random.split(key_of)
-            found[str(asked)] = {
+            found[asked.key] = {
                 part: self.reduce(cost, trace[asked.site])
                 for trace, own in zip(traces, keys)
                 if asked.site in trace
@@ -205,6 +207,9 @@ class _Reader:
             all_drawn=tuple(name for name in self.guide_trace if name in latents),
             unscored=self.unscored,
             event_dims={name: s["fn"].event_dim for name, s in sites if s["type"] == "sample"},
+            estimated=tuple(
+                name for name, s in sites if getattr(base_of(s.get("fn")), "is_estimated", False)
+            ),
         )
 
     def log_prob(self, site: Site, *, raw: bool = False, drawn: bool = False) -> Array:

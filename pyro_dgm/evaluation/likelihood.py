@@ -10,12 +10,14 @@ from dgm_core.diagnostics import LatentKL, Report, RunningWeights, unused_messag
 from dgm_core.diagnostics.report import without_weight
 from dgm_core.enumeration import check_names
 from dgm_core.evaluation import rows_at_once, streamed
+from dgm_core.matching import warn_estimated
 from dgm_core.modalities import check_given
 from dgm_core.training.progress import Progress
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, calling
 from pyro_dgm.evaluation.conditioned import given_alone
 from pyro_dgm.evaluation.weights import looked_at, num_entries, splits, weights_at_once
+from pyro_dgm.joints.points import estimated_sites
 
 __all__ = ["log_likelihood"]
 
@@ -90,6 +92,8 @@ def _streamed(
     one on how many draws ran at once."""
     first = call.sketch()
     whole, notes = looked_at(call, first.structure)
+    if num_particles > 1:
+        warn_estimated("a mean of weights", estimated_sites(first))
     num_data = prod(first.sizes)
     most = rows_at_once(num_particles, chunk_size)
     split = not whole and splits(call, first.sizes, most)

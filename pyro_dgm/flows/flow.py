@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dgm_core.arguments import check_instance, refuse
 from dgm_core.contexts import ContextShape, shown_shape
-from dgm_core.matching import no_path
+from dgm_core.matching import check_size, no_path
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from pyro_dgm.flows.drawn import Drawn
 from pyro_dgm.flows.matching import matching_error
@@ -83,6 +83,7 @@ class Flow(Conditional):
                     f"{shown_shape(self.context_shape)}, got {transform!r} with context_shape="
                     f"{shown_shape(given)}."
                 )
+            check_size(transform, self.event_shape)
         self.transforms = nn.ModuleList(stack)
 
     def condition(self, context: Any) -> "FlowDistribution":
@@ -166,6 +167,12 @@ class FlowDistribution(TorchDistribution):
         self._scored: Drawn | None = None
         self._noise = Noise()
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether log_prob is an estimate, by random probes."""
+        parts = [part for t in self.transforms for part in t.modules()]
+        return any(getattr(part, "draws_noise", False) for part in parts)
 
     @property
     def has_rsample(self) -> bool:

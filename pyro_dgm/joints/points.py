@@ -1,4 +1,4 @@
-"""Which sites are points without a density."""
+"""Which sites are points without a density, or have one that is estimated."""
 
 from math import prod
 from typing import Any
@@ -9,6 +9,7 @@ from pyro.poutine.runtime import Message
 from torch.distributions import biject_to
 
 from pyro_dgm.joints.structure import kind_of, random_sites
+from pyro_dgm.joints.values import base_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -41,6 +42,13 @@ def point_masses(model_trace: Trace, guide_trace: Trace) -> tuple[str, ...]:
         if kind_of(site) == "observed" and is_point(site["fn"]) and not _is_discrete(site["fn"])
     ]
     return (*(fixed if entries > 0 else ()), *seen)
+
+
+def estimated_sites(joint: Any) -> tuple[str, ...]:
+    """The sites of a run whose densities are estimated."""
+    sites = [(n, s["fn"]) for trace in joint.runs[0] for n, s in random_sites(trace).items()]
+    found = [name for name, fn in sites if getattr(base_of(fn), "is_estimated", False)]
+    return tuple(dict.fromkeys(found))
 
 
 def _is_fixed(site: Message, fn: Any) -> bool:

@@ -67,6 +67,25 @@ def test_normal_data(backend: Any) -> None:
     assert found == {"ProgressiveDistillation(x, 5)": pytest.approx(0.09, abs=1e-12)}
 
 
+@pytest.mark.slow("numpyro")
+def test_two_teachers_that_are_written_alike(backend: Any) -> None:
+    """Each term has its own error: none beside the teacher that was distilled, c^2 + ... beside
+    one whose noise is shifted."""
+    schedule, made, losses = VP(10), backend.conditionals.Diffusion, backend.losses
+    exact, moved = of_normal(backend, schedule, 0.25), lambda x, t: exact(x, t) + 0.5
+    teachers = [made(1, net, schedule=schedule) for net in (exact, moved)]
+    student = made(1, distilled(backend, schedule, 5, 0.25), schedule=schedule)
+    assert repr(teachers[0]) == repr(teachers[1])
+    x = np.random.default_rng(0).standard_normal((40, 1)) / 2
+    terms = [losses.ProgressiveDistillation("x", own, num_steps=5) for own in teachers]
+    model = density(backend, student, size=40)
+    found = [
+        backend.evaluate(loss, model, nothing, x)[0] for loss in (*terms, sum(terms[1:], terms[0]))
+    ]
+    assert found[0] == pytest.approx(0.0, abs=1e-9) and found[1] > 1.0
+    assert found[2] == pytest.approx(found[1], rel=0.5)
+
+
 def test_twins(x64: None) -> None:
     """Errors and all gradients of the student, with contexts; none of the teacher."""
     from numpyro_dgm.conditionals.diffusion import distilling as theirs

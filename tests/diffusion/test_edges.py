@@ -2,6 +2,7 @@
 with the settings of the conditional."""
 
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from dgm_core.diffusion import VP
+from tests.diffusion.test_terms import built
 from tests.diffusion.toys import drawn, log_normal, of_normal, sampled
 
 
@@ -135,3 +137,40 @@ def test_data_are_looked_at_before_training(backend: Any) -> None:
             backend.pyro.clear_param_store()
         with pytest.raises(ValueError, match=message) if message else nullcontext():
             package.fit(model, None, x, batch_size=2, **how)
+
+
+@pytest.mark.slow("numpyro")
+def test_particles_of_a_density_that_is_estimated(backend: Any) -> None:
+    """Several of them give no bound, which is said in training and evaluation; one does, and so do
+    several where the trace is exact."""
+    make = partial(built, backend, "flows", "ContinuousTransform", 2, num_steps=1, hidden=(3,))
+    flows, rough = import_module(f"{backend.name}_dgm.flows"), make(num_probes=1)
+    nn, losses = import_module(f"{backend.name}_dgm.nn"), backend.losses
+
+    def pair(transform: Any) -> tuple[Any, Any]:
+        prior = flows.Flow(2, [transform])
+
+        def model(x: Any) -> None:
+            own = nn.register("prior", prior)
+            with backend.plate("data", len(x)):
+                z = backend.sample("z", own())
+                backend.sample("x", backend.dist.Normal(z, 1.0).to_event(1), obs=x)
+
+        def guide(x: Any) -> None:
+            with backend.plate("data", len(x)):
+                backend.sample("z", backend.dist.Normal(backend.array(x), 1.0).to_event(1))
+
+        return model, guide
+
+    x = np.zeros((3, 2))
+    with pytest.warns(UserWarning, match=r"density of \['z'\] is estimated, .* IWAE averages"):
+        backend.evaluate(losses.IWAE(2), *pair(rough), x)
+    run = backend.run(*pair(rough))
+    evaluated = partial(backend.evaluation.log_likelihood, run, x, progress=False)
+    with pytest.warns(UserWarning, match="a mean of weights averages .* is no bound"):
+        evaluated(num_particles=2)
+    evaluated(num_particles=1)
+    backend.evaluate(losses.ELBO(num_particles=2), *pair(rough), x)
+    backend.evaluate(losses.IWAE(2), *pair(make()), x)
+    with pytest.raises(ValueError, match=r"of shape \(3,\), got ContinuousTransform\(2, .* \(2,\)"):
+        flows.Flow(3, [rough])

@@ -9,11 +9,13 @@ from jax import Array
 
 from dgm_core.arguments import check_choice, check_count, check_flag, check_flag_or_none
 from dgm_core.enumeration import check_names
+from dgm_core.matching import warn_estimated
 from dgm_core.modalities import check_given, named
 from dgm_core.terms import written
 from numpyro_dgm.joints.by_value import expectation
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
+from numpyro_dgm.joints.points import estimated_sites
 from numpyro_dgm.losses.base import Term
 from numpyro_dgm.losses.bounds.elbo import drawn_sites
 from numpyro_dgm.losses.formulas import (
@@ -51,6 +53,8 @@ class WeightBound(Term):
         stopped, joints = self.estimator == "vimco", joints.given(self.given)
         joint = joints.inference(stopped=stopped, enumerate=self.enumerate)
         check_subsampling(joint)
+        if self.num_particles > 1:
+            warn_estimated(self.name, estimated_sites(joint))
         whole = not joint.structure.factorizes and joint.data_scale == 1
         if self.looser:
             return self._by_value(joint, whole), {}

@@ -11,10 +11,11 @@ from jax.scipy.special import logsumexp
 from numpyro import distributions as dist
 
 from dgm_core.arguments import check_callable, check_count, check_sizes
+from dgm_core.contexts import Labels, check_context
 from numpyro_dgm.conditionals import Conditional, StandardNormal, Tilted
 from numpyro_dgm.mcmc import Kernel
 from numpyro_dgm.models.parts import num_data
-from numpyro_dgm.nn import MLP, register
+from numpyro_dgm.nn import MLP, register, require
 
 __all__ = ["JEM"]
 
@@ -40,7 +41,7 @@ class JEM(eqx.Module):
         x (batch, x_dim), y (batch,) integers.
 
     Raises:
-        ValueError: if a size or a part does not fit.
+        ValueError: if a size or a part does not fit, and for labels that are no classes.
 
     References:
         Grathwohl et al. (2020), Your classifier is secretly an energy based model and you should
@@ -81,6 +82,10 @@ class JEM(eqx.Module):
     def model(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
         """Draw `size` data with labels, or observe data x and, where they are known, labels y."""
         density = register("density", self.density)
+        if y is not None:
+            check_context(None, y, Labels(self.num_classes), name="y")
+            wanted = f"labels from 0 to {self.num_classes - 1}"
+            require("y", wanted, y, (y >= 0) & (y < self.num_classes))
         with numpyro.plate("data", num_data(x, (self.x_dim,), size)):
             drawn = numpyro.sample("x", density(), obs=x)
             if x is None or y is not None:

@@ -12,16 +12,12 @@ from dgm_core.arguments import check_choice, check_count
 from dgm_core.contexts import check_expanded
 from dgm_core.diffusion import chain_steps
 from dgm_core.diffusion_draws import (
-    check_filled,
     check_known,
     check_sampling,
-    check_time,
     draw_steps,
 )
 from dgm_core.diffusion_steps import (
     WEIGHTS,
-    check_batches,
-    check_event,
     check_teacher,
     exact_trace,
     no_density,
@@ -33,8 +29,8 @@ from dgm_core.images import LARGEST
 from pyro_dgm.conditionals.diffusion import ode
 from pyro_dgm.conditionals.diffusion.bound import chain_bound, continuous_bound, weighted_error
 from pyro_dgm.conditionals.diffusion.distilling import distillation_error
+from pyro_dgm.conditionals.diffusion.prepared import Prepared
 from pyro_dgm.conditionals.diffusion.samplers import drawn
-from pyro_dgm.conditionals.diffusion.schedules import marginal
 from pyro_dgm.conditionals.discrete import Levels
 from pyro_dgm.conditionals.implicit import NoDensityError
 from pyro_dgm.nn.contexts import spread
@@ -43,7 +39,7 @@ from pyro_dgm.nn.requirements import require
 __all__ = ["DiffusionDistribution"]
 
 
-class DiffusionDistribution(TorchDistribution):
+class DiffusionDistribution(Prepared, TorchDistribution):
     """p(x | c) of a diffusion: drawn step by step, scored along its flow, bounded at single times.
 
     Args:
@@ -100,6 +96,11 @@ class DiffusionDistribution(TorchDistribution):
             return self.support
         far = LARGEST * self.network.data_variance**0.5
         return constraints.independent(constraints.interval(-far, far), len(self.event_shape))
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether log_prob is an estimate, by random probes."""
+        return not exact_trace(tuple(self.event_shape))
 
     @property
     def mean(self) -> Tensor:
@@ -321,58 +322,6 @@ class DiffusionDistribution(TorchDistribution):
         else:
             x = drawn(net, self._noise(batch), x, net.steps(num, x), "ddim", 0.0, None)
         return self._outside(x).reshape(*batch, *self.event_shape)
-
-    def _noise(self, batch: tuple[int, ...]) -> Any:
-        """The noise predicted for all cases of a batch: (x, t, alpha, sigma) -> eps^, raw."""
-        net = self.network
-        context = spread(self.context, net.context_shape, batch)
-        if self.scale is None:
-            return lambda x, t, alpha, sigma: net.noise(x, t, alpha, sigma, context)
-
-        def guided(x: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor) -> Any:
-            given, raw = net.noise(x, t, alpha, sigma, context)
-            free, _ = net.noise(x, t, alpha, sigma, net.without(context, len(x)))
-            return free + self.scale * (given - free), raw
-
-        return guided
-
-    def _level(self, like: Tensor, t: float, num: int = 1) -> tuple[Tensor, Tensor]:
-        time = torch.full((num,), check_time(t), dtype=like.dtype, device=like.device)
-        log_alpha, variance = marginal(self.network.schedule, time)
-        return log_alpha.exp(), variance**0.5
-
-    def _inside(self, value: Tensor, *, data: bool = True) -> tuple[Tensor, tuple[int, ...]]:
-        """Values with one batch dimension, levels in [-1, 1], and the shape of the batch."""
-        net, value = self.network, torch.as_tensor(value)
-        if not value.is_floating_point():
-            value = value.to(net.like().dtype)
-        split = check_event(net, value.shape, tuple(self.event_shape))
-        require(f"a value of {net}", "a finite number", value, value.isfinite())
-        batch = check_batches(net, value.shape[:split], self.batch_shape)
-        if net.num_levels is not None and data:
-            steps = value * (net.num_levels - 1)
-            good = ((steps - steps.round()).abs() < 1e-2) & (value >= 0) & (value <= 1)
-            require(f"a value of {net}", f"one of {net.num_levels} levels in [0, 1]", value, good)
-            value = 2 * value - 1
-        return value.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape), batch
-
-    def _outside(self, x: Tensor) -> Tensor:
-        """Values as data have them."""
-        top = self.network.num_levels
-        return x if top is None else ((x + 1) / 2 * (top - 1)).round().clamp(0, top - 1) / (top - 1)
-
-    def _known(self, known: Any, mask: Any, batch: tuple[int, ...]) -> Any:
-        """What is known of draws, and where, with one batch dimension."""
-        if known is None:
-            return None
-        whole = (*batch, *self.event_shape)
-        known, mask = torch.as_tensor(known), torch.as_tensor(mask)
-        check_filled(known.shape, mask.shape, whole)
-        require("mask", "true or false", mask, (mask == 0) | (mask == 1))
-        mask = mask.bool()
-        known = torch.where(mask, known, 0.0)
-        x, _ = self._inside(known.expand(whole))
-        return x, mask.expand(whole).reshape(x.shape)
 
     def check_drawn(self) -> None:
         """Raise a NoDensityError where log_prob is not that of what `sample` draws."""

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from dgm_core.arguments import check_choice, check_count, check_flag, check_flag_or_none
 from dgm_core.enumeration import check_names
+from dgm_core.matching import warn_estimated
 from dgm_core.modalities import check_given, named
 from dgm_core.terms import written
 from pyro_dgm.joints.by_value import expectation
 from pyro_dgm.joints.inference import InferenceJoint
 from pyro_dgm.joints.joints import Joints
+from pyro_dgm.joints.points import estimated_sites
 from pyro_dgm.losses.base import Term
 from pyro_dgm.losses.bounds.elbo import drawn_sites
 from pyro_dgm.losses.formulas import attach_gradient, iwae_bound, normalized_weights, vimco_signal
@@ -45,6 +47,8 @@ class WeightBound(Term):
         stopped, joints = self.estimator == "vimco", joints.given(self.given)
         joint = joints.inference(stopped=stopped, enumerate=self.enumerate)
         check_subsampling(joint)
+        if self.num_particles > 1:
+            warn_estimated(self.name, estimated_sites(joint))
         whole = not joint.structure.factorizes and joint.data_scale == 1
         if self.looser:
             return self._by_value(joint, whole), {}

@@ -8,10 +8,11 @@ from pyro import distributions as dist
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_callable, check_count, check_sizes
+from dgm_core.contexts import Labels, check_context
 from pyro_dgm.conditionals import Conditional, StandardNormal, Tilted
 from pyro_dgm.mcmc import Kernel
 from pyro_dgm.models.parts import num_data
-from pyro_dgm.nn import MLP, register
+from pyro_dgm.nn import MLP, register, require
 
 __all__ = ["JEM"]
 
@@ -37,7 +38,7 @@ class JEM(nn.Module):
         x (batch, x_dim), y (batch,) integers.
 
     Raises:
-        ValueError: if a size or a part does not fit.
+        ValueError: if a size or a part does not fit, and for labels that are no classes.
 
     References:
         Grathwohl et al. (2020), Your classifier is secretly an energy based model and you should
@@ -74,6 +75,10 @@ class JEM(nn.Module):
     def model(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
         """Draw `size` data with labels, or observe data x and, where they are known, labels y."""
         density = register("density", self.density)
+        if y is not None:
+            check_context(None, y, Labels(self.num_classes), name="y")
+            wanted = f"labels from 0 to {self.num_classes - 1}"
+            require("y", wanted, y, (y >= 0) & (y < self.num_classes))
         with pyro.plate("data", num_data(x, (self.x_dim,), size)):
             drawn = pyro.sample("x", density(), obs=x)
             if x is None or y is not None:

@@ -18,6 +18,8 @@ steps, by 100, and by DDIM with 50 and 20 calls; "unconditional" is the same net
 label, by DDIM with 20; with guidance (w) the share of 5,000 such draws by DDIM with 20 calls that
 the classifier gives the label they are drawn with. transformer: the same with images as data and
 `TimeTransformer((1, 8, 8), 2, width=64)`, 16 tokens, 5,000 batches; without ancestral draws.
+Distances to the nearest training digit would tell draws that are copies: those of test digits are
+what new digits have.
 vae: ConvVAE with 8 latents and DiscretizedLogisticMixture, a standard normal prior, `ELBO`, 60
 epochs of batches of 64, Adam 1e-3. joint: the same with a `Diffusion(8, hidden=(128, 128),
 predict="velocity", schedule=VP(100))` prior and `DenoisingELBO("z")`. afterwards: such a prior for
@@ -82,6 +84,12 @@ class Judge:
     def agreement(self, draws: Any, labels: np.ndarray) -> float:
         """The share of draws of these labels."""
         return float((self.network.probabilities(np.asarray(draws)).argmax(1) == labels).mean())
+
+
+def nearest(x: np.ndarray) -> float:
+    """The mean distance of images to the training digit that is nearest to each."""
+    squares = (x**2).sum(1)[:, None] - 2 * x @ TRAIN.T + (TRAIN**2).sum(1)
+    return float(np.sqrt(squares.min(1).clip(0)).mean())
 
 
 def levels(seed: int) -> dict[str, Any]:
@@ -159,6 +167,8 @@ def labels(seed: int, transformer: bool = False) -> dict[str, Any]:
         if name == "DDIM 20":
             kind = "transformer" if transformer else "labels"
             picture(HERE / f"{kind}-{seed}.png", draws[:64])
+            found["to the nearest training digit, DDIM 20"] = nearest(draws)
+            found["to the nearest training digit, test digits"] = nearest(TEST)
     half = np.random.default_rng(0).permutation(len(X))[: len(X) // 2]
     others = np.setdiff1d(np.arange(len(X)), half)
     found["Frechet, halves of the data"] = frechet_distance(judge.real[half], judge.real[others])

@@ -195,20 +195,21 @@ def table() -> str:
     """All runs, by method."""
     runs = [json.loads(path.read_text()) for path in sorted(HERE.glob("*.json"))]
     rows = []
-    for method in METHODS:
-        found = [run for run in runs if run["method"] == method]
-        if found:
-            values = np.array([100 * run["accuracy"] for run in found])
-            rows.append(
-                {
-                    "method": method,
-                    "accuracy": f"{values.mean():.2f}",
-                    "each": " ".join(f"{value:.2f}" for value in values),
-                    "budget": found[0]["budget"],
-                    "train": found[0]["train"],
-                    "CPU minutes": f"{np.mean([run['CPU minutes'] for run in found]):.1f}",
-                }
-            )
+    kinds = sorted({(METHODS.index(run["method"]), run["budget"]) for run in runs})
+    for index, budget in kinds:
+        method = METHODS[index]
+        found = [run for run in runs if (run["method"], run["budget"]) == (method, budget)]
+        values = np.array([100 * run["accuracy"] for run in found])
+        rows.append(
+            {
+                "method": method,
+                "accuracy": f"{values.mean():.2f}",
+                "each": " ".join(f"{value:.2f}" for value in values),
+                "budget": budget,
+                "train": found[0]["train"],
+                "CPU minutes": f"{np.mean([run['CPU minutes'] for run in found]):.1f}",
+            }
+        )
     return format_table(rows)
 
 
@@ -225,7 +226,7 @@ def main() -> None:
     HERE.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         for method in arguments.methods:
-            path = HERE / f"{arguments.backend}_{method}_{seed}.json"
+            path = HERE / f"{arguments.backend}_{method}_{seed}_{arguments.epochs}.json"
             if not path.exists():
                 write_json(path, run_one(arguments, method, seed))
                 print(path.stem, json.loads(path.read_text())["accuracy"], flush=True)

@@ -59,6 +59,10 @@ class _Bernoulli(dist.BernoulliLogits):
             )
         return inside
 
+    def log_prob(self, value: Array) -> Array:
+        unknown = jnp.isnan(self.logits) | (value != value)  # certain or impossible to the engine
+        return jnp.where(unknown, jnp.nan, super().log_prob(value))
+
     def entropy(self) -> Array:
         l = self.logits
         return sigmoid(l) * softplus(-l) + sigmoid(-l) * softplus(l)

@@ -181,3 +181,18 @@ def test_discretized_logistic_mixture_far_from_its_components(lib: Any) -> None:
     np.testing.assert_allclose(np.exp(log_prob).sum(), 1.0, atol=1e-12)
     np.testing.assert_allclose(np.diff(log_prob[100:200]), -2 / 255 / 1e-3, rtol=1e-9)
     assert log_prob[-1] < -1800
+
+
+@pytest.mark.parametrize("case", [case for case in FAMILIES if "Standard" not in case.id])
+def test_nan_parameters_are_neither_certain_nor_impossible(lib: Any, case: Conditional) -> None:
+    """Where nothing can be refused, as in compiled code: of NumPyro's own Bernoulli distribution
+    NaN has the probability one or zero.
+    """
+    points = lib.array(grid(case)[0][[0, -1]])
+    module, raw = parameters(lib, case)
+
+    def found(p: Any) -> np.ndarray:
+        return lib.numpy(lib.unchecked(lambda p, x: module.build(p).log_prob(x), p, points))
+
+    assert np.isfinite(found(raw)).all()
+    assert np.isnan(found(raw * np.nan)).all()

@@ -69,12 +69,14 @@ class MLP(nn.Module):
             raise ValueError(
                 f"{self} expects a last dimension of {self.in_dim}, got shape {shapes}."
             )
+        norms, dropout = self.norms, self.dropout
+        num_hidden, drops, normed = len(self.hidden), dropout.p, len(norms)
         for index, layer in enumerate(self.layers):
             x = layer(x) if index else layer(x, *more)
-            if index < len(self.hidden):
-                x = self.norms[index](x) if self.norms else x
+            if index < num_hidden:
+                x = norms[index](x) if normed else x
                 x = activate(self.activation, x)
-                x = self.dropout(x) if self.dropout.p else x
+                x = dropout(x) if drops else x
         return x
 
     def __repr__(self) -> str:

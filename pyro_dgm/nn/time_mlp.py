@@ -76,7 +76,10 @@ class TimeMLP(nn.Module):
         parts = [x, self.time(t)]
         if self.context_shape:
             parts.append(flat(visible(context, self.context_shape), self.context_shape))
-        batch = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        shapes = [part.shape[:-1] for part in parts]
+        batch = max(shapes, key=len)
+        if any(shape not in (batch, ()) for shape in shapes):  # broadcast_shapes takes its time
+            batch = torch.broadcast_shapes(*shapes)
         inputs = torch.cat([part.expand(*batch, -1).to(x.dtype) for part in parts], -1)
         return self.layers(inputs).reshape(*batch, *self.out_shape)
 

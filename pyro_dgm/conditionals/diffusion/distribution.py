@@ -159,7 +159,7 @@ class DiffusionDistribution(Prepared, TorchDistribution):
                 x = ode.moved(net, run, x, num, down=True)
             else:
                 filled = self._known(known, mask, batch)
-                x = drawn(net, run, x, net.steps(num), method, eta, filled)
+                x = drawn(net, run, x, num, method, eta, filled)
             require("draws of " + repr(net), "finite", x, x.isfinite())
         return self._outside(x).reshape(*batch, *self.event_shape)
 
@@ -320,7 +320,7 @@ class DiffusionDistribution(Prepared, TorchDistribution):
         if method == "ode":
             x = ode.moved(net, self._noise(batch), x, num, down=True)
         else:
-            x = drawn(net, self._noise(batch), x, net.steps(num, x), "ddim", 0.0, None)
+            x = drawn(net, self._noise(batch), x, num, "ddim", 0.0, None)
         return self._outside(x).reshape(*batch, *self.event_shape)
 
     def check_drawn(self) -> None:

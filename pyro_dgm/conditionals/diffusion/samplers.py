@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.diffusion_steps import Steps, ddim
+from pyro_dgm.conditionals.diffusion.schedules import fixed_steps
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -14,7 +15,7 @@ def drawn(
     net: Any,
     noise: Any,
     x: Tensor,
-    steps: Steps,
+    num_steps: int,
     method: str,
     eta: float,
     known: tuple[Tensor, Tensor] | None,
@@ -24,24 +25,51 @@ def drawn(
     Ancestral: Normal(data x^ + noisy x_t, variance), without noise in the last step where that
     ends at a datum; DDIM: alpha_s x^ + direction eps^ + deviation noise.
     """
-    direction, deviation = ddim(steps, eta)
-    for index in range(len(steps.t) - 1, -1, -1):
-        step = Steps(*(part[index].expand(len(x)) for part in steps))
-        found, raw = noise(x, step.t, step.alpha, step.sigma)
-        data = (x - steps.sigma[index] * found) / steps.alpha[index]
+    steps, fixed = net.steps(num_steps, x), fixed_steps(net.schedule, num_steps)
+    # Of a fixed schedule numbers of Python: operations with these are faster than with tensors.
+    own = fixed or steps
+    direction, scale = ddim(own, eta)
+    keep = own.alpha_below if method == "ddim" else own.data
+    of_x = keep / own.alpha + (0.0 if method == "ddim" else own.noisy)
+    of_noise = (direction if method == "ddim" else 0.0) - keep * own.sigma / own.alpha
+    if method == "ancestral":
+        scale = deviations(net, steps, fixed)
+    each = [*zip(*map(unbound, (own.alpha, own.sigma, of_x, of_noise)))]
+    below = [*zip(*map(unbound, (own.alpha_below, own.sigma_below)))]
+    scales = None if scale is None else unbound(scale)
+    times = (steps.t if net.scaled else steps.t[:, None].expand(-1, len(x))).unbind()
+    for index in range(len(times) - 1, -1, -1):
+        alpha, sigma, factor, along = each[index]
+        found, raw = noise(x, times[index], alpha, sigma)
         if net.num_levels is not None:
-            data = data.clamp(-1, 1)
-            found = (x - steps.alpha[index] * data) / steps.sigma[index]
+            data = ((x - sigma * found) / alpha).clamp(-1, 1)
+            found = (x - alpha * data) / sigma
+        x = factor * x + along * found
         last = index == 0 and net.is_clean
-        if method == "ddim":
-            mean = steps.alpha_below[index] * data + direction[index] * found
-            scale = deviation[index]
-        else:
-            mean = steps.data[index] * data + steps.noisy[index] * x
-            scale = (net.log_variance(step, raw) / 2).exp()
-        x = mean if last or (method == "ddim" and not eta) else mean + scale * torch.randn_like(x)
+        if not last and not (method == "ddim" and not eta):
+            spread = learned_scale(net, steps, index, raw) if scales is None else scales[index]
+            x = x + spread * torch.randn_like(x)
         if known is not None:
-            value, mask = known
-            seen = steps.alpha_below[index] * value
-            x = torch.where(mask, seen + steps.sigma_below[index] * torch.randn_like(x), x)
+            (value, mask), (alpha, sigma) = known, below[index]
+            x = torch.where(mask, alpha * value + sigma * torch.randn_like(x), x)
     return x if net.is_clean else x / steps.alpha_below[0]
+
+
+def deviations(net: Any, steps: Steps, fixed: Steps | None) -> Any:
+    """The standard deviations of all steps; None where the network says them."""
+    if net.variance == "learned":
+        return None
+    if fixed is not None and net.variance in ("small", "large"):
+        return (fixed.floor if net.variance == "small" else fixed.large) ** 0.5
+    return (net.log_variance(steps, None) / 2).exp()
+
+
+def learned_scale(net: Any, steps: Steps, index: int, raw: Any) -> Tensor:
+    """The standard deviation of a step of which the network says something."""
+    own = Steps(*(part[index : index + 1] for part in steps))
+    return (net.log_variance(own, raw) / 2).exp()
+
+
+def unbound(x: Any) -> list[Any]:
+    """The entries of an array, as numbers of Python, or of a tensor."""
+    return [*x.unbind()] if isinstance(x, Tensor) else x.tolist()

@@ -123,12 +123,19 @@ def _slope(table: Tensor, below: Tensor) -> Tensor:
     return table[below + 1] - table[below]
 
 
+def fixed_steps(schedule: Any, num_steps: int | None) -> Steps | None:
+    """The steps of a chain as arrays of numpy; None where they are learned."""
+    if not isinstance(schedule, NoiseSchedule):
+        return None
+    t = schedule.times(chain_steps(schedule.num_steps, num_steps))
+    return steps_between(t, *schedule.at(t))
+
+
 def steps_of(schedule: Any, num_steps: int | None, like: Tensor) -> Steps:
     """The steps of a chain as tensors in the precision of `like`."""
+    if (fixed := fixed_steps(schedule, num_steps)) is not None:
+        return Steps(*(torch.as_tensor(x, dtype=like.dtype, device=like.device) for x in fixed))
     t = schedule.times(chain_steps(schedule.num_steps, num_steps))
-    if isinstance(schedule, NoiseSchedule):
-        found = steps_between(t, *schedule.at(t))
-        return Steps(*(torch.as_tensor(x, dtype=like.dtype, device=like.device) for x in found))
     t = torch.as_tensor(t, dtype=like.dtype, device=like.device)
     log_alpha, variance = schedule.at(t)
     return steps_between(t, log_alpha, variance, torch)

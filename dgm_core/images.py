@@ -10,12 +10,14 @@ from dgm_core.contexts import map_channels, parts_of
 
 __all__ = [
     "LARGEST",
+    "MASKED",
     "WITHIN",
     "check_copies",
     "check_images",
     "check_visible",
     "context_parts",
     "group_count",
+    "not_by_pixel",
     "num_images",
     "patch_grid",
     "scales",
@@ -26,6 +28,7 @@ __all__ = [
 
 LARGEST = 30.0  # a number of an image: far beyond standardized ones, below gray 255
 WITHIN = f"images of numbers between -{LARGEST:g} and {LARGEST:g} (divide gray levels by 255)"
+MASKED = "images whose last channel is a mask, 1 where a pixel is seen and 0 where it is hidden"
 
 
 def check_images(owner: Any, images: Any, image_shape: tuple[int, ...]) -> int:
@@ -69,6 +72,13 @@ def num_images(name: str, images: Any, image_shape: tuple[int, ...]) -> int:
         hint = _hint(tuple(shape or ()), image_shape)
         raise ValueError(f"{name} must be images of shape (batch, {wanted}), got {found}{hint}")
     return int(shape[0])
+
+
+def not_by_pixel(distribution: str) -> str:
+    """What to say of a likelihood of which no part of the pixels can be scored."""
+    return (
+        f"hidden_only needs a likelihood with independent pixels, got {distribution}: leave it out."
+    )
 
 
 def _hint(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> str:

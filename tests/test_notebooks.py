@@ -20,7 +20,7 @@ def prose(path: Path) -> list[str]:
     return [cell.source for cell in jupytext.read(path).cells if cell.cell_type == "markdown"]
 
 
-@pytest.mark.long(*(f"numpyro-{n:02}" for n in range(2, 18)))
+@pytest.mark.long(*(f"numpyro-{n:02}" for n in range(2, 19)))
 @pytest.mark.parametrize(
     "path", [pytest.param(p, id=f"{p.parent.name}-{p.stem}") for p in NOTEBOOKS]
 )

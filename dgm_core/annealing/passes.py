@@ -151,6 +151,12 @@ class Passes:
             },
         )
 
+    def arrived(self, starts: np.ndarray) -> Moving:
+        """Forward chains of all data in one go, where they have come to, with their weights."""
+        seed = self.plan.seed % 2**64, 0
+        log_steps = self._settled("0/", seed, None, starts)
+        return self._weighted("forward", (*seed, 1), None, starts, self._betas(), log_steps)
+
     def _part(
         self, number: int, rows: Any, starts: np.ndarray, ends: np.ndarray | None
     ) -> dict[str, Any]:
@@ -165,7 +171,7 @@ class Passes:
         found = _weights("forward", forward, self.plan.steps)
         if self.plan.reverse:
             if ends is None:
-                ends = _resampled(forward, np.random.default_rng((*seed, 3)))
+                ends = resampled(forward, np.random.default_rng((*seed, 3)))
             back, steps = betas[::-1], log_steps[::-1]
             reverse = self._weighted(f"{prefix}reverse", (*seed, 2), rows, ends, back, steps)
             found |= _weights("reverse", reverse, self.plan.steps)
@@ -282,7 +288,7 @@ def _weights(name: str, moving: Moving, steps: int) -> dict[str, Any]:
     return {name: moving.log_w.astype(np.float64), f"{name} acceptance": rates.mean()}
 
 
-def _resampled(moving: Moving, rng: np.random.Generator) -> np.ndarray:
+def resampled(moving: Moving, rng: np.random.Generator) -> np.ndarray:
     """Positions drawn again by their weights, datum by datum."""
     noise = rng.gumbel(size=(len(moving.log_w), *moving.log_w.shape))
     chosen = (moving.log_w[None].astype(np.float64) + noise).argmax(1)

@@ -43,16 +43,16 @@ from dgm_core.restoration import (
     psnr,
 )
 from dgm_core.results import format_table
-from numpyro_dgm.conditionals import Bernoulli, Normal
-from numpyro_dgm.evaluation import predict
+from numpyro_dgm.conditionals import Bernoulli, DiagonalNormal, Normal
+from numpyro_dgm.evaluation import predict, restore
 from numpyro_dgm.losses import ELBO, NLL
-from numpyro_dgm.models import ImageToImage, MaskedAutoencoder
+from numpyro_dgm.models import VAE, ImageToImage, MaskedAutoencoder
 from numpyro_dgm.training import fit
 
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests
 STEPS = 3 if FAST else 300
 DRAWS = 39 if FAST else 99
-keys = iter(jax.random.split(jax.random.key(0), 7))
+keys = iter(jax.random.split(jax.random.key(0), 8))
 
 digits = load("digits")
 x, x_test = (part.reshape(-1, 1, 8, 8) for part in (digits.train, digits.test))
@@ -119,19 +119,36 @@ print(format_table([row._asdict() for row in coverage(x_test, draws)]))
 # $$z \sim N(0, I), \qquad x \mid y, z \sim \text{likelihood}(\text{net}(y, z)), \qquad
 # q(z \mid x, y),$$
 #
-# and the loss is the ELBO. A draw of $x$ is now a possible image, the deviation large where draws
+# and the loss is the ELBO. Pixels that are seen are known: `hidden_only` leaves them as they are,
+# and scores the others. A draw of $x$ is now a possible image, the deviation large where draws
 # differ.
 
 # %%
 masks = box_masks(SHAPE, 4, 4 * len(x), seed=0)
 full = np.concatenate([x] * 4)
-model = ImageToImage(SHAPE, (2, 8, 8), z_dim=8, features=32, **SMALL, key=next(keys))
+model = ImageToImage(SHAPE, z_dim=8, hidden_only=True, features=32, **SMALL, key=next(keys))
 painter = trained(model, full, hide(full, masks), loss=ELBO(), steps=2 * STEPS)
 mask_test = box_masks(SHAPE, 4, len(x_test), seed=1)
 y_test = hide(x_test, mask_test)
-draws = np.where(mask_test == 1, x_test, drawn(painter, y_test))
+draws = drawn(painter, y_test)
 print("error of hidden pixels:", round(hidden_error(x_test, draws.mean(0), mask_test), 4))
 restorations(y_test[:10], draws[:, :10], x_test[:10])
+
+# %% [markdown]
+# The same holes without a net for holes: a **VAE** of whole digits says which images there are, and
+# what was done to one is known, $y = A x + e$. Chains of codes lead from the prior to the posterior
+# (annealed importance sampling); how many draws they are worth is said for each image.
+
+# %%
+vae = VAE(64, 8, hidden=(128,), likelihood=DiagonalNormal(64, context_shape=128), key=next(keys))
+prior = trained(vae, flat.astype(np.float32), loss=ELBO(), steps=4 * STEPS)
+masks = np.stack([np.diag(mask.ravel()) for mask in mask_test[:10]])
+seen = y_test[:10, :1].reshape(10, 64)
+found = restore(prior, seen, masks, 0.05, size=10, num_draws=DRAWS, steps=STEPS // 3)
+print("effective draws:", found.ess.round())
+draws = found["x"].reshape(-1, 10, 1, 8, 8)
+print("error of hidden pixels:", round(hidden_error(x_test[:10], draws.mean(0), mask_test[:10]), 4))
+restorations(y_test[:10], draws, x_test[:10])
 
 # %% [markdown]
 # ## More pixels

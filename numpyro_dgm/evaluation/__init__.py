@@ -26,6 +26,7 @@ from numpyro_dgm.evaluation.prediction import predict, prior_predictive
 from numpyro_dgm.evaluation.priors import fit_prior, with_prior
 from numpyro_dgm.evaluation.reporting import report
 from numpyro_dgm.evaluation.resampling import resample
+from numpyro_dgm.evaluation.restoring import restore
 from numpyro_dgm.evaluation.studies import compare_guides
 from numpyro_dgm.evaluation.summaries import median, quantiles, sample_posterior
 from numpyro_dgm.evaluation.surgery import elbo_surgery, rate_distortion
@@ -66,6 +67,7 @@ __all__ = [
     "reconstruct",
     "report",
     "resample",
+    "restore",
     "sample_posterior",
     "surface",
     "swap",

@@ -98,6 +98,16 @@ class Bridge:
             parts.append(self.places.flat(name, u, np.transpose))
         return np.concatenate(parts, -1)
 
+    def values(self, position: np.ndarray) -> dict[Any, np.ndarray]:
+        """What the guide draws at positions (chains, num_data, width), {site: (chains, ...)}."""
+
+        def drawn(call: Call, given: dict[str, Any]) -> dict[Any, Any]:
+            with _Placed(self.places, given["u"], self.places.sizes):
+                sites = _drawn(call.guide())
+            return {name: site["value"] for name, site in sites.items()}
+
+        return self.call.repeat(drawn, len(position), {"u": position})
+
     def densities(self, u: Array, batch: Batch) -> tuple[Array, Array]:
         """log q and log w at u (chains, num_data, width), each (chains, num_data)."""
         if self.call.vectorize is False:

@@ -26,6 +26,7 @@ from pyro_dgm.evaluation.prediction import predict, prior_predictive
 from pyro_dgm.evaluation.priors import fit_prior, with_prior
 from pyro_dgm.evaluation.reporting import report
 from pyro_dgm.evaluation.resampling import resample
+from pyro_dgm.evaluation.restoring import restore
 from pyro_dgm.evaluation.studies import compare_guides
 from pyro_dgm.evaluation.summaries import median, quantiles, sample_posterior
 from pyro_dgm.evaluation.surgery import elbo_surgery, rate_distortion
@@ -66,6 +67,7 @@ __all__ = [
     "reconstruct",
     "report",
     "resample",
+    "restore",
     "sample_posterior",
     "surface",
     "swap",

@@ -100,6 +100,17 @@ class Bridge:
             parts.append(self.places.flat(name, u, np.transpose))
         return np.concatenate(parts, -1)
 
+    def values(self, position: np.ndarray) -> dict[Any, np.ndarray]:
+        """What the guide draws at positions (chains, num_data, width), {site: (chains, ...)}."""
+
+        def drawn(call: Call, given: dict[str, Any]) -> dict[Any, Any]:
+            u = torch.as_tensor(given["u"], device=call.device)[None]
+            with _Placed(self, u, None):
+                sites = _drawn(call.guide().nodes)
+            return {name: site["value"] for name, site in sites.items()}
+
+        return self.call.repeat(drawn, len(position), {"u": position})
+
     def densities(self, u: Tensor, rows: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         """log q and log w at u (chains, num_data, width), each (chains, num_data)."""
         parts = [self._densities(part, rows) for part in u.split(self._chains_at_once(rows))]

@@ -17,6 +17,7 @@ IMAGES: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         {
             "image_shape": "image",
             "z_dim": "count",
+            "hidden_only": "flag",
             "channels": "sizes",
             "pixel_features": "count",
             **dict.fromkeys(("net", "encoder"), "network"),

@@ -174,6 +174,8 @@ def test_errors_are_sentences(backend: Any) -> None:
         match=r"NLL needs a model whose sample sites are all observed, but \['z'\] are latent",
     ):
         backend.evaluate(losses.NLL(), model, guide, ones(3), params=Q)
+    with pytest.raises(ValueError, match="NLL needs a model that observes something, and this one"):
+        backend.evaluate(losses.NLL(), nothing, nothing, ones(3))
     for make, message in [
         (
             lambda: losses.ELBO(num_particles=0),

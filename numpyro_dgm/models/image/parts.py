@@ -5,7 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.images import LARGEST, WITHIN, num_images
+from dgm_core.images import LARGEST, MASKED, WITHIN, not_by_pixel, num_images
+from numpyro_dgm.conditionals.filled import Filled
+from numpyro_dgm.joints.entries import entries_of
+from numpyro_dgm.joints.values import base_of
 from numpyro_dgm.nn import require
 from numpyro_dgm.nn.contexts import as_map
 
@@ -34,6 +37,15 @@ def within(x: Any, fn: Any) -> None:
     """
     if x is not None and not fn.support.is_discrete:
         require("x", WITHIN, x, ~(abs(x) > LARGEST))  # NaN is found beside, and said otherwise
+
+
+def filled(fn: Any, y: Array) -> Filled:
+    """The distribution of images that are known where the mask behind the channels of y is 1."""
+    entries, mask = entries_of(fn), y[:, -1:]
+    if entries is None:
+        raise ValueError(not_by_pixel(type(base_of(fn)).__name__))
+    require("y", MASKED, mask, (mask == 0) | (mask == 1))
+    return Filled(entries, mask == 1, y[:, :-1], 3)
 
 
 def fitted(y: Array, pixels: tuple[int, ...]) -> Array:

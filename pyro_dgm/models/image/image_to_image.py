@@ -12,11 +12,17 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_count, check_image_shape, check_sizes
+from dgm_core.arguments import (
+    check_count,
+    check_flag,
+    check_image_shape,
+    check_sizes,
+    refuse,
+)
 from dgm_core.images import seen_channels
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from pyro_dgm.conditionals.stated import Stated
-from pyro_dgm.models.image.parts import fitted, image_pairs, within
+from pyro_dgm.models.image.parts import filled, fitted, image_pairs, within
 from pyro_dgm.models.parts import check_conditionals, check_fit, check_network, features_of
 from pyro_dgm.nn import ConvEncoder, UNet, register
 
@@ -30,9 +36,13 @@ class ImageToImage(nn.Module):
 
     Args:
         image_shape: (channels, height, width) of x.
-        given_shape: of y (default: that of x). It may have a multiple of the pixels of x, which are
-            taken in blocks, or a fraction, which are repeated.
+        given_shape: of y (default: that of x, with hidden_only one channel more). It may have a
+            multiple of the pixels of x, which are taken in blocks, or a fraction, which are
+            repeated.
         z_dim: the size of a code; 0 for none.
+        hidden_only: for holes: whether y is x with a mask behind its channels, as
+            `dgm_core.restoration.hide` makes it, and x is known where that is 1. Only the rest is
+            scored and drawn; else a net that can copy what is seen is trained to do little else.
         channels: of each scale of the net, and of the encoder's convolutions.
         pixel_features: of a pixel behind the net.
         features: of a pair of images in the encoder.
@@ -49,7 +59,8 @@ class ImageToImage(nn.Module):
 
     Raises:
         ValueError: if a size, a network, a conditional or the data do not fit, for parts of a code
-            without one, and for numbers like 255 that are no classes.
+            without one, for numbers like 255 that are no classes, and with hidden_only for masks
+            of other numbers than 0 and 1 and pixels that are not independent.
 
     References:
         Isola et al. (2017), arXiv:1611.07004; Sohn, Lee & Yan (2015), NeurIPS 28.
@@ -70,6 +81,7 @@ class ImageToImage(nn.Module):
         given_shape: tuple[int, int, int] | None = None,
         *,
         z_dim: int = 0,
+        hidden_only: bool = False,
         channels: Sequence[int] = (16, 32),
         pixel_features: int = 16,
         features: int = 128,
@@ -81,8 +93,13 @@ class ImageToImage(nn.Module):
     ) -> None:
         super().__init__()
         self.image_shape = check_image_shape("image_shape", image_shape)
-        given_shape = self.image_shape if given_shape is None else given_shape
+        self.hidden_only = check_flag("hidden_only", hidden_only)
+        masked = image_shape[0] + 1, *image_shape[1:]
+        if given_shape is None:
+            given_shape = masked if hidden_only else image_shape
         self.given_shape = check_image_shape("given_shape", given_shape)
+        if hidden_only and self.given_shape != masked:
+            refuse("given_shape", f"{masked}, the channels of x and the mask", given_shape)
         self.z_dim = check_count("z_dim", z_dim, 0)
         channels = check_sizes("channels", channels, least=1)
         check_conditionals(prior=prior, posterior=posterior, likelihood=likelihood)
@@ -132,6 +149,7 @@ class ImageToImage(nn.Module):
                 z = pyro.sample("z", prior(y if prior.context_shape else None))
                 h = net(seen, context=z)
             fn = likelihood(h)
+            fn = filled(fn, y) if self.hidden_only else fn
             within(x, fn)
             return pyro.sample("x", fn, obs=x)
 

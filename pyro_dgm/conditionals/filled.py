@@ -28,7 +28,7 @@ class Filled(TorchDistribution):
         super().__init__(*shapes, validate_args=False)
 
     @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
+    def has_rsample(self) -> bool:
         """Whether gradients pass through draws."""
         return self.entries.has_rsample
 

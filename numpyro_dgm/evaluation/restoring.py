@@ -101,8 +101,8 @@ def restore(
         >>> import jax
         >>> from numpyro_dgm import VAE
         >>> vae, seen = VAE(4, 2, hidden=(8,), key=jax.random.key(0)), np.eye(4)[:2]
-        >>> restore(vae, np.ones((3, 2)), seen, 0.1, size=3, num_draws=5, steps=5)["x"].shape
-        (5, 3, 4)
+        >>> restore(vae, np.ones((3, 2)), seen, 1.0, size=3, num_draws=9, steps=9)["x"].shape
+        (9, 3, 4)
     """
     num_draws, progress = check_count("num_draws", num_draws), check_flag("progress", progress)
     scale = check_number("scale", scale, above=0)

@@ -41,7 +41,16 @@ def made(backend: Any, name: str) -> Surface:
 
 
 def test_metric_rank_volume_and_density(backend: Any) -> None:
+    z, np_ = np.array([0.7, -1.3]), backend.np
     with backend.double_precision():
+        other = backend.evaluation.surface(
+            lambda z: np_.stack([z[:, 0] ** 2, z[:, 0] * z[:, 1], np_.sin(z[:, 1])], -1), 2
+        )
+        slope = np.array([[1.4, 0.0], [-1.3, 0.7], [0.0, np.cos(1.3)]])
+        np.testing.assert_allclose(other.metric(z), slope.T @ slope)
+        half = np.log(np.linalg.det(slope.T @ slope)) / 2
+        assert other.log_volume(z) == pytest.approx(half, abs=1e-12)
+        assert other.rank([[0.0, 0.0], [0.7, -1.3]]).tolist() == [1, 2]
         flat, net = made(backend, "flat"), made(backend, "net")
         np.testing.assert_allclose(flat.singular_values([0.5, 2.0]), [4.99188605, 0.57539], 1e-8)
         assert flat.rank([[0.0, 1.0], [0.5, 2.0], [0.0, -3.0]]).tolist() == [1, 2, 1]

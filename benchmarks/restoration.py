@@ -23,8 +23,9 @@ draws, of all pixels and of those with a deviation above 0.02.
 for each, squared errors; its codes of all patches, and their mean), a denoising autoencoder with a
 code of 64 numbers, and raw pixels: accuracy on 2,000 test images of a logistic regression and of 5
 nearest neighbors on 1,000 labeled training images.
-Needs scikit-image (the extra "benchmarks"). Each run leaves one JSON file in benchmarks/results/restoration, tables go to
-benchmarks/results/restoration.md, pictures beside them; a finished run is not repeated.
+Needs scikit-image (the extra "benchmarks"). Each run leaves one JSON file in
+benchmarks/results/restoration, tables go to benchmarks/results/restoration.md, pictures beside
+them; a finished run is not repeated.
 """
 
 import argparse

@@ -33,7 +33,7 @@ BITS = (np.random.default_rng(0).random((48, 6)) < 0.4).astype(np.float32)
 ROLLS, ENDS = BITS.reshape(24, 4, 3), np.random.default_rng(2).integers(0, 5, 24)
 REALS = np.random.default_rng(1).normal(size=(48, 3)).astype(np.float32)
 SCENARIOS = ("vae", "gan", "bigan", "flow", "compiled", "stream", "lbfgs", "constraints", "steps")
-SCENARIOS += ("state", "dmm")
+SCENARIOS += ("state", "dmm", "energy", "diffusion")
 
 
 class Pyro:
@@ -139,17 +139,26 @@ def arguments(backend: Any, scenario: str) -> tuple[Any, Any, Any, dict[str, Any
         critic = backend.make(losses.Critic, 5, hidden=(8,))
         loss = losses.JensenShannon(("x", "z"), critic)
         return bigan.model, bigan.guide, REALS, {**options, "loss": loss}
-    if scenario == "flow":
-        flow = backend.make(backend.flows.MAF, 3, num_layers=2, hidden=(8,))
+    if scenario in ("flow", "energy", "diffusion"):
+        nn, made = backend.package.nn, backend.package.conditionals
+        if scenario == "flow":
+            flow = backend.make(backend.flows.MAF, 3, num_layers=2, hidden=(8,))
+            loss = losses.NLL()
+        elif scenario == "energy":  # chains, some of which start anew
+            net = backend.make(nn.MLP, 3, (8,), 1, activation="silu")
+            flow = made.Tilted(made.StandardNormal(3), net)
+            chains = losses.Persistent(30, per_step=10, restart=0.1)
+            loss = losses.ContrastiveDivergence("x", steps=2, chains=chains)
+        else:
+            flow = backend.make(made.Diffusion, 3, hidden=(8,))
+            loss = losses.DenoisingELBO("x")
+            usual |= {"validation": REALS[:9], "validation_loss": loss}
 
         def density(x: Any) -> None:
-            from importlib import import_module
-
-            register = import_module(f"{backend.package.__name__}.nn").register
             with backend.engine.plate("data", len(x)):
-                backend.engine.sample("x", register("flow", flow)(), obs=x)
+                backend.engine.sample("x", nn.register("flow", flow)(), obs=x)
 
-        return density, None, REALS, {**options, **usual, "loss": losses.NLL()}
+        return density, None, REALS, {**options, **usual, "loss": loss}
 
     def constrained(x: Any) -> None:
         constraints = backend.dist.constraints

@@ -13,10 +13,11 @@ from tests.source_tree import ROOT
 @pytest.mark.parametrize("backend", ["pyro", "numpyro"])
 def test_killed_runs_end_in_the_same_numbers(tmp_path, backend: str) -> None:
     """Running statistics, averages, the best weights; a critic with an optimizer of its own;
-    sequences with lengths.
+    sequences with lengths; chains of an energy; a diffusion with the average of its weights.
     """
-    script = [sys.executable, "benchmarks/kills.py", backend, "--kills", "3"]
-    options = ["--scenarios", "vae", "bigan", "dmm", "--results", str(tmp_path)]
+    script = [sys.executable, "benchmarks/kills.py", backend, "--kills", "5"]
+    scenarios = ["vae", "bigan", "dmm", "energy", "diffusion"]
+    options = ["--scenarios", *scenarios, "--results", str(tmp_path)]
     done = subprocess.run(
         [*script, *options], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -52,7 +52,7 @@ from numpyro_dgm.training import fit
 FAST = "DGM_NOTEBOOK_FAST" in os.environ  # a short run for the tests
 STEPS = 3 if FAST else 300
 DRAWS = 39 if FAST else 99
-keys = iter(jax.random.split(jax.random.key(0), 8))
+keys = iter(jax.random.split(jax.random.key(0), 9))
 
 digits = load("digits")
 x, x_test = (part.reshape(-1, 1, 8, 8) for part in (digits.train, digits.test))
@@ -140,7 +140,8 @@ restorations(y_test[:10], draws[:, :10], x_test[:10])
 # (annealed importance sampling); how many draws they are worth is said for each image.
 
 # %%
-vae = VAE(64, 8, hidden=(128,), likelihood=DiagonalNormal(64, context_shape=128), key=next(keys))
+likelihood = DiagonalNormal(64, context_shape=128, key=next(keys))
+vae = VAE(64, 8, hidden=(128,), likelihood=likelihood, key=next(keys))
 prior = trained(vae, flat.astype(np.float32), loss=ELBO(), steps=4 * STEPS)
 masks = np.stack([np.diag(mask.ravel()) for mask in mask_test[:10]])
 seen = y_test[:10, :1].reshape(10, 64)

@@ -139,7 +139,8 @@ restorations(y_test[:10], draws[:, :10], x_test[:10])
 # (annealed importance sampling); how many draws they are worth is said for each image.
 
 # %%
-vae = VAE(64, 8, hidden=(128,), likelihood=DiagonalNormal(64, context_shape=128))
+likelihood = DiagonalNormal(64, context_shape=128)
+vae = VAE(64, 8, hidden=(128,), likelihood=likelihood)
 prior = trained(vae, flat.astype(np.float32), loss=ELBO(), steps=4 * STEPS)
 masks = np.stack([np.diag(mask.ravel()) for mask in mask_test[:10]])
 seen = y_test[:10, :1].reshape(10, 64)

@@ -29,7 +29,8 @@ class Bucketed(tuple):
         x: (num_data, T, ...).
         lengths: integers from 0 to T, (num_data,).
         others: further arrays with an entry for each step, such as `observed`, (num_data, T, ...).
-        width: lengths are similar that are equal when rounded up to its multiples.
+        width: lengths are similar that are equal when rounded up to its multiples; at least 2, so
+            that every batch has a step that follows another.
 
     Raises:
         ValueError: for arrays of other shapes and other lengths.
@@ -43,7 +44,7 @@ class Bucketed(tuple):
     width: int
 
     def __new__(cls, x: Any, lengths: Any, *others: Any, width: int = 16) -> Bucketed:
-        width = check_count("width", width)
+        width = check_count("width", width, 2)
         shape = tuple(getattr(x, "shape", ()))
         if len(shape) < 2:
             refuse("x", "an array of sequences of shape (num_data, T, ...)", x)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.resampling import Resampling
+from numpyro_dgm.conditionals.paths.base import known
 from numpyro_dgm.sequences.ancestors import log_mean_weight, resampled
 
 __all__: list[str] = []  # for the package, not for users
@@ -42,7 +43,8 @@ def filtered(
 
     Zhat = prod_r 1/K sum_k w_k over the resamplings r and the end, with the weights w_k that have
     come together since the last one, whatever the rule: E Zhat = p(x). A sequence that has ended is
-    neither weighed nor resampled, and none is after its last step.
+    neither weighed nor resampled, and none is after its last step. NaN for lengths that no sequence
+    has, where values are not known.
 
     Cost:
         T steps of model and guide on num_particles times the batch.
@@ -55,7 +57,7 @@ def filtered(
         draw_key, uniform_key = jax.random.split(key)
         out = pair.step(states, now, key=draw_key)
         states, log_w = out.states, log_w + out.log_weight
-        log_evidence = log_z + log_mean_weight(log_w)
+        log_evidence = known(log_z + log_mean_weight(log_w), pair.lengths, pair.length)
         uniforms = uniform_numbers(log_w, rule, t, key=uniform_key)
         chosen, index = resampled(log_w, uniforms, rule, t + 1 < ends)
         kept = keep(Moment(out, log_w, log_evidence, chosen, index))

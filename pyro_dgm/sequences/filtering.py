@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dgm_core.resampling import Resampling
 from pyro_dgm.compat import tree_map
+from pyro_dgm.conditionals.paths.base import known
 from pyro_dgm.sequences.ancestors import log_mean_weight, resampled
 
 __all__: list[str] = []  # for the package, not for users
@@ -37,7 +38,8 @@ def filtered(
 
     Zhat = prod_r 1/K sum_k w_k over the resamplings r and the end, with the weights w_k that have
     come together since the last one, whatever the rule: E Zhat = p(x). A sequence that has ended is
-    neither weighed nor resampled, and none is after its last step.
+    neither weighed nor resampled, and none is after its last step. NaN for lengths that no sequence
+    has, where values are not known.
 
     Cost:
         T steps of model and guide on num_particles times the batch.
@@ -48,7 +50,7 @@ def filtered(
     for t in range(pair.length):
         out = pair.step(states, pair.at(t))
         states, log_w = out.states, log_w + out.log_weight
-        log_evidence = log_z + log_mean_weight(log_w)
+        log_evidence = known(log_z + log_mean_weight(log_w), pair.lengths, pair.length)
         active = t + 1 < (pair.length if pair.lengths is None else pair.lengths)
         chosen, index = resampled(log_w, uniform_numbers(log_w, rule, t), rule, active)
         kept.append(keep(Moment(out, log_w, log_evidence, chosen, index)))

@@ -119,6 +119,9 @@ def padded(backend: Any, scheme: str, *, alone: bool) -> list[Any]:
         with pytest.MonkeyPatch.context() as patch:
             given(patch, backend, {"z": z[:length, :, rows]}, points[:length, :, rows])
             found.append(backend.evaluate(loss, *pair, data, lengths, params=params))
+            if backend.name == "numpyro":  # compiled, where values are not known
+                beyond = backend.evaluate(loss, *pair, data, lengths + 1, params=params)
+                assert np.isnan(beyond[0])
     return found
 
 

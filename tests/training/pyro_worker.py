@@ -15,7 +15,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_dgm import ELBO, NLL, VQVAE
+from pyro_dgm import ELBO, NLL, VQVAE, Bucketed
 from pyro_dgm.conditionals import Energy, Normal, VectorQuantizer
 from pyro_dgm.losses import (
     Commitment,
@@ -28,6 +28,7 @@ from pyro_dgm.losses import (
 )
 from pyro_dgm.losses.state import tensors_of
 from pyro_dgm.mcmc import MALA
+from pyro_dgm.models import RNN
 from pyro_dgm.nn import MLP, register
 from pyro_dgm.training import fit
 
@@ -90,7 +91,7 @@ def loss_of(kind: str) -> Loss:
     """
     if kind == "codes":
         return ELBO() + 6.0 * Commitment("z")
-    if kind == "plain":
+    if kind in ("plain", "steps"):
         return NLL()
     if kind == "chains":  # that would be the same in both processes, were their noise
         chains = Persistent(8, per_step=4, start=Normal(3, scale=1e-6))
@@ -104,7 +105,20 @@ def programs_of(kind: str) -> tuple[Callable, Callable | None]:
     """The pair that it is evaluated on."""
     if kind == "codes":
         return coded()
+    if kind == "steps":
+        network = RNN(3, 4, hidden=4, features=5)
+        return network.model, network.guide
     return (energy() if kind == "chains" else pair()), None
+
+
+def data_of(kind: str) -> Any:
+    """Thirty rows; of steps, sequences of 0 to 4 steps, those of similar lengths in one batch."""
+    if kind != "steps":
+        return binary(30)
+    lengths = torch.arange(30) % 5
+    padding = torch.arange(4) >= lengths[:, None]
+    x = binary(30, 12).reshape(30, 4, 3).masked_fill(padding[..., None], torch.nan)
+    return Bucketed(x, lengths, width=2)
 
 
 def options() -> dict[str, Any]:
@@ -125,8 +139,8 @@ if __name__ == "__main__":
     model, guide = programs_of(kind)
     loss = loss_of(kind)
     settings = {"loss": loss, "checkpoint": folder / "run", **options()}
-    run = fit(model, guide, binary(30), **settings)
-    again = fit(model, guide, binary(30), progress=False, **settings)
+    run = fit(model, guide, data_of(kind), **settings)
+    again = fit(model, guide, data_of(kind), progress=False, **settings)
     assert again.epoch == run.epoch
     torch.distributed.barrier()  # nobody takes the group down while another process is in it
     torch.distributed.destroy_process_group()

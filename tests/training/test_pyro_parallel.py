@@ -11,20 +11,19 @@ import torch
 from pyro_dgm.losses.state import tensors_of
 from pyro_dgm.training import fit
 
-from .pyro_pairs import binary
-from .pyro_worker import loss_of, options, programs_of
+from .pyro_worker import data_of, loss_of, options, programs_of
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("kind", ["plain", "codes", "states", "critic", "chains"])
+@pytest.mark.parametrize("kind", ["plain", "steps", "codes", "states", "critic", "chains"])
 def test_two_processes_take_the_steps_of_one(tmp_path: Path, kind: str) -> None:
     """Weights, codes, running means and multipliers; what hangs on draws is the same in both."""
     torch.manual_seed(0)
     settings = {"loss": loss_of(kind), "progress": False, **options()}
-    expected = fit(*programs_of(kind), binary(30), **settings)
+    expected = fit(*programs_of(kind), data_of(kind), **settings)
     command = [
         sys.executable,
         "-m",

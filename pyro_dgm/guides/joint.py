@@ -30,6 +30,8 @@ from pyro_dgm.guides.supports import beside, determined
 
 __all__ = ["JointGuide"]
 
+FLOW_SCALE = 0.3  # the first of a flow: from 0.1 its networks grow in place of the scale
+
 
 class JointVector(Part):
     """The sites that one vector answers; it is drawn before the program, outside all plates."""
@@ -140,6 +142,8 @@ def joint_part(
     if isinstance(made, Flow):
         made = Flow(size, [*made.transforms, SinhArcsinh(size)], base=made.base)
     start = start_of(guide.model, args, kwargs, outline, latents, init, correlated=correlated)
+    if init_scale is None and isinstance(made, Flow):
+        init_scale = max(start.scale, FLOW_SCALE)
     number = len(guide.parts) or ""  # of several parts
     name = name or f"{guide.name}.vector{number}"
     return kind(name, latents, made, start, init_scale)
@@ -174,7 +178,8 @@ class JointGuide(Guide):
             these values.  None: "laplace" where all data are there and a prior is flat or some
             direction of at most 100 is a hundred times as curved as the prior, and there is a
             mode; else "prior".
-        init_scale: the first standard deviation as a multiple of the spread (0.1; for "laplace" 1).
+        init_scale: the first standard deviation as a multiple of the spread (0.1, of a flow 0.3;
+            for "laplace" 1).
         name: of its parameters; its vector is the auxiliary site "<name>.vector".
 
     Attributes:

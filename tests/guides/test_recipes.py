@@ -77,7 +77,7 @@ TAU_SD = 3.220  # under the posterior of eight schools, by quadrature
 
 
 def test_a_flow_ends_in_tails(backend: Any) -> None:
-    """Which are learned; a normal has none."""
+    """Which are learned, from a start that is wide enough for them; a normal has none."""
     b, flows = backend, package(backend).flows
     model = PRIORS["circle"](b)
     flow = partial(flows.IAF, num_layers=1, hidden=(2,))
@@ -90,6 +90,10 @@ def test_a_flow_ends_in_tails(backend: Any) -> None:
     given = guide.parts[0].family
     assert b.guides.JointGuide(model, given, name="given").recipe == guide.recipe
     assert b.guides.JointGuide(model, name="plain").recipe == Recipe()
+    narrow = b.guides.JointGuide(model, flow, init="prior", init_scale=0.2, name="narrow", **key(b))
+    starts = [part.log_scale for part in (guide.parts[0], normal, narrow.prepare().parts[0])]
+    found = [np.exp(start.item()) for start in starts]
+    np.testing.assert_allclose(found, [0.3, 0.1, 0.2], rtol=1e-6)
 
 
 @pytest.mark.slow("numpyro")

@@ -192,8 +192,8 @@ class Diffusion(Conditional):
     def noise(
         self, x: Tensor, t: Tensor, alpha: Any, sigma: Any, context: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """The noise predicted in x (N, *dim) at times t (N,), with the levels' alpha and sigma
-        (N,), or numbers, and what the network says of the variance.
+        """The noise predicted in x (N, *dim) at times t (N,), with the levels' alpha and sigma, and
+        what the network says of the variance.
         """
         a, s = self.spread(alpha), self.spread(sigma)
         seen = x / (a**2 * self.data_variance + s**2) ** 0.5 if self.scaled else x
@@ -226,7 +226,7 @@ class Diffusion(Conditional):
         return self.spread((steps.small + steps.data**2 * error).log())
 
     def spread(self, x: Any) -> Any:
-        """Numbers (N,) to be broadcast to (N, *dim); one number as it is."""
+        """Numbers (N,) to be broadcast to (N, *dim)."""
         return x if isinstance(x, float) else x.reshape(-1, *(1,) * len(self.event_shape))
 
     def without(self, context: Any, num: int) -> Any:

@@ -50,9 +50,8 @@ class Caller(Protocol):
         """(size, declared size) of the plates in a run of the guide."""
 
     def guide_draws(self, rows: np.ndarray | None, *, rolled: bool = False) -> dict[str, Any]:
-        """What the guide draws as these rows, always from the same random numbers; rolled:
-        from the data moved by one.
-        """
+        """What the guide draws as these rows, always from the same random numbers, and how it
+        scores that; rolled: from the data moved by one."""
 
     def is_other_data(self) -> bool:
         """Whether these are known not to be the data of the fit."""

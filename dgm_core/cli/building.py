@@ -101,7 +101,8 @@ def build_model(backend: Backend, arguments: Namespace, data: Prepared) -> Any:
     """
     make, model, z_dim = backend.maker(arguments.seed), data.model, arguments.z_dim
     shape: Any = data.dataset.image_shape if model.of_images else data.dataset.x_dim
-    sizes = [shape, z_dim] if "z_dim" in model.flags else [shape]
+    codes: Any = (z_dim, max(1, z_dim // 2)) if model.layers else z_dim
+    sizes = [shape, codes] if "z_dim" in model.flags else [shape]
     if model.labeled:
         classes = data.dataset.num_classes
         sizes.append(Labels(classes) if model.kind == "ConditionalVAE" else classes)
@@ -164,15 +165,18 @@ def build_loss(backend: Backend, arguments: Namespace, num_data: int) -> Any:
     """The loss, with KL warm-up over whole epochs. Raises UsageError for arguments that the loss
     refuses.
     """
-    loss, sites = LOSSES[arguments.loss], MODELS[arguments.model].sites
+    loss, model = LOSSES[arguments.loss], MODELS[arguments.model]
     given = {flag: getattr(arguments, flag) for flag in loss.flags}
+    if model.summed:
+        given["enumerate"] = model.summed
     if "num_particles" in given:
         given["num_particles"] = arguments.num_particles or loss.num_particles
     if arguments.warmup:
         steps_per_epoch = -(-num_data // arguments.batch_size)
         given["beta"] = linear(arguments.warmup * steps_per_epoch, end=arguments.beta)
     with as_usage_error():
-        return loss.terms(backend.package.losses, sites if len(sites) > 1 else sites[0], **given)
+        sites = model.sites if len(model.sites) > 1 else model.sites[0]
+        return loss.terms(backend.package.losses, sites, **given)
 
 
 @contextmanager

@@ -177,9 +177,10 @@ def _evaluated(
     results: dict[str, Any] = {}
     lines = []
     if data.model.scored:
+        options = {"enumerate": data.model.summed} if data.model.summed else {}
         with as_usage_error():
             log_w = backend.package.evaluation.log_weights(
-                run, *test, num_particles=arguments.eval_particles, seed=seed
+                run, *test, num_particles=arguments.eval_particles, seed=seed, **options
             )
         found = summary(log_w)
         results |= found.to_dict()
@@ -214,7 +215,8 @@ def _inferred(
     number of active units.
     """
     evaluation, x = backend.package.evaluation, test[0]
-    means = evaluation.latents(run, *test, means=True, num_draws=_NUM_DRAWS, seed=seed)["z"]
+    found = evaluation.latents(run, *test, means=True, num_draws=_NUM_DRAWS, seed=seed)
+    means = found[data.model.latent]
     title = "posterior means of the test data"
     figure = plots.latent_scatter(means, _labels(data, len(x)), title=title)
     plots.save(figure, folder / "latent.png")

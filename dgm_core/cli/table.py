@@ -54,6 +54,8 @@ class Model:
         labeled: whether it is given classes y beside x.
         scored: whether model and guide have densities, so that bounds can be computed.
         inferred: whether the guide infers z.
+        layers: the latents are those of two layers, z_dim entries and half as many.
+        latent: the site whose codes are shown;  summed, those that bounds sum out.
     """
 
     kind: str
@@ -67,17 +69,27 @@ class Model:
     labeled: bool = False
     scored: bool = False
     inferred: bool = False
+    layers: bool = False
+    latent: str = "z"
+    summed: tuple[str, ...] = ()
 
 
 _PARTS = ("hidden", "z_dim", "prior", "likelihood", "binarize")
 _BOUNDS, _CRITICS = ("elbo", "iwae"), ("jensen_shannon", "wasserstein")
 _VAE: dict[str, Any] = {"flags": (*_PARTS, "posterior"), "scored": True, "inferred": True}
+_DEEP = {**_VAE, "flags": ("hidden", "z_dim", "likelihood", "binarize")}
+_CLASSES = {**_DEEP, "sizes": (10,), "summed": ("y",)}
+_LAYERS = {**_DEEP, "layers": True, "latent": "z1"}
 _PLANE = "eight_gaussians"
 
 MODELS = {
     "vae": Model("VAE", "variational autoencoder of vectors", _BOUNDS, **_VAE),
     "conv_vae": Model("ConvVAE", "the same of images", _BOUNDS, of_images=True, **_VAE),
     "conditional_vae": Model("ConditionalVAE", "given a class", _BOUNDS, labeled=True, **_VAE),
+    "gmvae": Model("GMVAE", "codes in ten clusters, which are summed out", _BOUNDS, **_CLASSES),
+    "dlgmm": Model("DLGMM", "the same, with weights from stick breaking", _BOUNDS, **_CLASSES),
+    "ladder_vae": Model("LadderVAE", "two layers, merged on the way down", _BOUNDS, **_LAYERS),
+    "hierarchical_vae": Model("HierarchicalVAE", "two layers, from the top", _BOUNDS, **_LAYERS),
     "avb": Model("AVB", "its guide has no density", ("ratio",), flags=_PARTS, inferred=True),
     "gan": Model("GAN", "generative adversarial network", _CRITICS, _PLANE),
     "conditional_gan": Model(

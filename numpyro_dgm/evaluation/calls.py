@@ -20,6 +20,7 @@ from dgm_core.missing import missing_named
 from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from numpyro_dgm.joints import InferenceJoint, Joints
+from numpyro_dgm.joints.entries import draws_and_densities
 from numpyro_dgm.joints.handlers import Drawable, GivenDraws, Scored, Unconditioned, WiderPlates
 from numpyro_dgm.joints.structure import Site, Trace, kind_of, random_sites
 from numpyro_dgm.nn import evaluation_mode
@@ -248,14 +249,13 @@ class Call:
         return list(found.values())
 
     def guide_draws(self, rows: np.ndarray | None, *, rolled: bool = False) -> dict[str, Any]:
-        """What the guide draws as these rows, always from the same random numbers; rolled:
-        from the data moved by one.
-        """
+        """What the guide draws as these rows, always from the same random numbers, and how it
+        scores that; rolled: from the data moved by one."""
         own = copy(self)
         own.rows, own._key, own._drawn = rows, jax.random.key(0), 0
         if rolled:
             own.args, own.kwargs = self._mapped(lambda x: jnp.roll(x, 1, 0))
-        return {name: np.asarray(site["value"]) for name, site in random_sites(own.guide()).items()}
+        return draws_and_densities(random_sites(own.guide()))
 
     def is_other_data(self) -> bool:
         """Whether these are known not to be the data of the fit."""

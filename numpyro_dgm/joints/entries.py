@@ -1,8 +1,10 @@
 """The distributions of the single entries of a site."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from numpyro.distributions import ExpandedDistribution, Independent, TransformedDistribution
 
@@ -42,6 +44,20 @@ def other_values(fn: Any, value: Array) -> Array:
     same = value == values.reshape(len(values), *ones, *entries.event_shape)
     same = same.reshape(*same.shape[: same.ndim - event_dim], -1).all(-1)
     return values[(same.argmax(0) + 1) % len(values)].astype(value.dtype)
+
+
+def draws_and_densities(sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What sites drew and, where they have one, its log-density: both are the same in two runs from
+    the same random numbers whose distributions are."""
+    found = {}
+    for name, site in sites.items():
+        fn = site["fn"]
+        found[name] = np.asarray(site["value"])
+        try:
+            found[f"log q({name})"] = np.asarray(fn.log_prob(site["value"]))
+        except (ValueError, NotImplementedError):  # there is none
+            continue
+    return found
 
 
 def _is_elementwise(transform: Any) -> bool:

@@ -24,6 +24,7 @@ from dgm_core.training.batches import check_accepts
 from dgm_core.training.saved import fingerprint
 from pyro_dgm.compat import tree_map
 from pyro_dgm.joints import InferenceJoint, Joints
+from pyro_dgm.joints.entries import draws_and_densities
 from pyro_dgm.joints.handlers import Drawable, DrawnData, GivenDraws, Scored, WiderPlates
 from pyro_dgm.joints.reading import seen_value
 from pyro_dgm.joints.structure import kind_of, random_sites, trace_of
@@ -233,14 +234,13 @@ class Call:
         return list(plates.sizes.values())
 
     def guide_draws(self, rows: np.ndarray | None, *, rolled: bool = False) -> dict[str, Any]:
-        """What the guide draws as these rows, always from the same random numbers; rolled:
-        from the data moved by one.
-        """
+        """What the guide draws as these rows, always from the same random numbers, and how it
+        scores that; rolled: from the data moved by one."""
         args, kwargs = self._mapped(lambda x: x.roll(1, 0)) if rolled else (self.args, self.kwargs)
         torch.manual_seed(0)
         with self._numbered(rows):
             sites = random_sites(trace_of(self.run.guide, args, kwargs))
-        return {name: site["value"].numpy(force=True) for name, site in sites.items()}
+        return draws_and_densities(sites)
 
     def is_other_data(self) -> bool:
         """Whether these are known not to be the data of the fit."""

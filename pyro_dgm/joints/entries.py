@@ -1,7 +1,9 @@
 """The distributions of the single entries of a site."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from pyro.distributions import ExpandedDistribution, TransformedDistribution
 from torch import Tensor
 from torch.distributions import Independent
@@ -43,6 +45,20 @@ def other_values(fn: Any, value: Tensor) -> Tensor:
     same = value == values.reshape(len(values), *ones, *entries.event_shape)
     same = same.reshape(*same.shape[: same.ndim - event_dim], -1).all(-1)
     return values[(same.long().argmax(0) + 1) % len(values)].to(value)
+
+
+def draws_and_densities(sites: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What sites drew and, where they have one, its log-density: both are the same in two runs from
+    the same random numbers whose distributions are."""
+    found = {}
+    for name, site in sites.items():
+        fn = site["fn"]
+        found[name] = site["value"].numpy(force=True)
+        try:
+            found[f"log q({name})"] = fn.log_prob(site["value"]).numpy(force=True)
+        except (ValueError, NotImplementedError):  # there is none
+            continue
+    return found
 
 
 def _is_elementwise(transform: Any) -> bool:

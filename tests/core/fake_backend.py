@@ -55,6 +55,12 @@ class FakeRun(types.SimpleNamespace):
         Path(path).write_text(repr(self.model.args))
 
 
+def codes_of(run):
+    """The name and the size of the latents that are shown."""
+    sizes = run.model.args[1]
+    return ("z1", sizes[0]) if isinstance(sizes, tuple) else ("z", sizes)
+
+
 class FakeBackend:
     """Records what `fit` is given; evaluates to random numbers of the right shapes."""
 
@@ -116,11 +122,12 @@ class FakeBackend:
     def binarize(self, batch):
         """Not called."""
 
-    def log_weights(self, run, x, *classes, num_particles, seed):
+    def log_weights(self, run, x, *classes, num_particles, seed, enumerate=()):
         return np.random.default_rng(seed).normal(-30, 1, size=(num_particles, len(x)))
 
     def latents(self, run, x, *classes, seed, means, num_draws=1):
-        return {"z": np.random.default_rng(seed).normal(size=(len(x), run.model.args[1]))}
+        name, width = codes_of(run)
+        return {name: np.random.default_rng(seed).normal(size=(len(x), width))}
 
     def reconstruct(self, run, x, *classes, seed):
         return {"x": np.full(x.shape, 0.5)}
@@ -136,7 +143,7 @@ class FakeBackend:
         return RunReport(options["title"], [{"part": "a", "quantity": "b", "value": 1}])
 
     def to_arviz(self, run, x, *classes, num_draws, seed):
-        z = np.zeros((num_draws, len(x), run.model.args[1]))
+        z = np.zeros((num_draws, len(x), codes_of(run)[1]))
         return assemble({"z": z}, attrs={"seed": seed})
 
 

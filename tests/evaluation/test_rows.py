@@ -86,6 +86,32 @@ def test_amortized_guides_need_no_rows(backend: Any) -> None:
         np.testing.assert_allclose(drawn.mean(0), x, atol=0.5)
 
 
+@pytest.mark.slow("numpyro")
+@pytest.mark.parametrize("own", [False, True])
+def test_guides_whose_draws_are_all_the_same(backend: Any, own: bool) -> None:
+    """What a guide looks at is seen from its distributions: bits that are rarely zero."""
+    b, d = backend, backend.dist
+    logits = b.array(6.0 + 0.1 * X)
+
+    def program(x: Any, observe: bool) -> None:
+        with b.plate("data", 12, subsample_size=len(x)) as rows:
+            given = logits[rows] if own else 6.0 + 0.1 * x
+            k = b.sample("k", d.Bernoulli(logits=0.0 * x if observe else given))
+            if observe:
+                b.sample("x", d.Normal(k, b.array(1.0)), obs=x)
+
+    run = b.run(lambda x: program(x, True), lambda x: program(x, False))
+    if own:
+        with pytest.raises(ValueError, match=r"parameters for each of its 12 data.*pass rows="):
+            b.evaluation.log_weights(run, b.array(X[8:]), num_particles=2)
+    run.config = {"seen": {"fingerprint": "of other data"}}
+    if own:
+        with pytest.raises(ValueError, match=r"other data than those of the fit.*pass rows="):
+            b.evaluation.log_weights(run, b.array(X), num_particles=2)
+    else:
+        assert b.evaluation.log_weights(run, b.array(X), num_particles=2).shape == (2, 12)
+
+
 def crossed(backend: Any) -> tuple[Callable, Callable]:
     """a_i + b_j of 20 students, some of whom are given, and 3 items."""
     dist = backend.dist

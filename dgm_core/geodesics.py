@@ -10,11 +10,11 @@ from scipy.interpolate import CubicSpline
 
 __all__ = ["Geodesics", "shortest", "spline"]
 
-MAX_STEPS = 300
+MAX_STEPS = 250
 
 # Of the ways that are tried beside the straight line: their chords, the steps of their search, and
 # how far they bend, in units of its length.
-FEW, TRIED, BEND = 8, 60, 0.5
+FEW, TRIED, BEND = 8, 40, 0.5
 
 # How much longer than its chords a way may be.
 CUT = 1.05
@@ -83,17 +83,20 @@ def shortest(
         if not len(pairs):
             continue
         way = spline(way[pairs])(np.linspace(0, 1, num_steps + 1))
-        way, less, ended = relaxed(way)
+        way, less, ended = relaxed(way, TRIED)
         least[pairs] = np.minimum(least[pairs], less)
         better = (own := length(way)) < lengths[pairs]
         chosen = pairs[better]
         coarse[chosen], lengths[chosen] = way[better], own[better]
         energy[chosen], done[chosen] = less[better], ended[better]
     fine, squared, also = relaxed(spline(coarse)(np.linspace(0, 1, 2 * num_steps + 1)))
-    curves = (4.0 * fine[:, ::2] - coarse) / 3.0
-    bad = ~(done & also)
-    curves[bad] = fine[bad, ::2]
+    curves, bad = (4.0 * fine[:, ::2] - coarse) / 3.0, ~also
     lengths, direct = length(curves), length(straight)
+    plain = length(fine[:, ::2])
+    rough = (
+        bad | ~done | (lengths > plain * (1 + 1e-3))
+    )  # too far from its end for an extrapolation
+    curves[rough], lengths[rough] = fine[rough, ::2], plain[rough]
     bad |= (lengths > CUT * np.sqrt(squared)) | (least < 0.999 * energy)
     longer = lengths > direct * (1 + 1e-6)
     curves[longer], lengths[longer] = straight[longer], direct[longer]

@@ -232,7 +232,8 @@ class Surface:
 
         Cost:
             3 num_steps Jacobians of each pair in a step of the search, 10 to 40 steps where the
-            surface is not curved strongly; 16 in each of at most 60 steps for the bent ways.
+            surface is not curved strongly; 16 in each of at most 40 steps for the bent ways, and
+            num_steps where these come out shorter.
 
         Raises:
             ValueError: for other numbers of ends, and fewer than two steps.

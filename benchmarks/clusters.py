@@ -7,7 +7,8 @@ numbers, one hidden layer of 200 (ReLU), Adam 1e-3 with a linear decay to 1e-4, 
 last weights.  Accuracy (best map from clusters to classes) and normalized mutual information of all
 images, binarized once.  "k-means" and "Gaussian mixture" are scikit-learn's on the means of the
 codes of a VAE with the same networks, the best of ten starts each; "GMVAE" draws y, "GMVAE, summed"
-leaves it to Bayes' rule.
+leaves it to Bayes' rule, and "GMVAE, from a VAE" is one that starts from such a VAE after all its
+epochs and a mixture of its codes (`GMVAE.from_run`), and has as many epochs again.
 Each run leaves one JSON file in benchmarks/results/clusters, the table goes to
 benchmarks/results/clusters.md, and a finished run is not repeated.
 """
@@ -33,8 +34,25 @@ from dgm_core.results import format_table, write_json
 from dgm_core.schedules import Schedule
 
 HERE = Path(__file__).parent / "results" / "clusters"
-MODELS = ("VAE", "GMVAE", "GMVAE, summed", "DLGMM")
+MODELS = ("VAE", "GMVAE", "GMVAE, summed", "GMVAE, from a VAE", "DLGMM")
 ROWS = ("k-means", "Gaussian mixture", *MODELS[1:])
+
+
+def trained(arguments: argparse.Namespace, model: Any, x: Any, seed: int, **bound: Any) -> Any:
+    """A run by the protocol, with these arguments of the bound."""
+    package = importlib.import_module(f"{arguments.backend}_dgm")
+    return package.fit(
+        model.model,
+        model.guide,
+        x,
+        loss=package.ELBO(**bound),
+        num_epochs=arguments.epochs,
+        batch_size=100,
+        transform=package.binarize,
+        lr_schedule=Schedule((0, arguments.epochs * -(-len(x) // 100)), (1.0, 0.1)),
+        seed=seed,
+        progress=False,
+    )
 
 
 def run_one(arguments: argparse.Namespace, name: str, seed: int) -> list[dict[str, Any]]:
@@ -46,28 +64,18 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> list[dict[st
     else:
         options["key"] = importlib.import_module("jax").random.key(seed)
     x, labels = np.asarray(data.train, "float32"), np.asarray(data.labels["train"]).astype(int)
-    steps, seen = arguments.epochs * -(-len(x) // 100), binarize(x, "static", seed=0)
-    if name == "VAE":
-        model, loss = package.VAE(64, 10, **options), package.ELBO(analytic_kl=True)
-    elif name == "DLGMM":
+    seen, start = binarize(x, "static", seed=0), time.process_time()
+    if name == "DLGMM":
         model = package.DLGMM(64, 10, 10, **options)
-        loss = package.ELBO(enumerate="y", analytic_kl=True)
-    else:
+        run = trained(arguments, model, x, seed, enumerate="y", analytic_kl=True)
+    elif name in ("GMVAE", "GMVAE, summed"):
         model = package.GMVAE(64, 10, 10, summed="summed" in name, **options)
-        loss = package.ELBO(enumerate="y")
-    start = time.process_time()
-    run = package.fit(
-        model.model,
-        model.guide,
-        x,
-        loss=loss,
-        num_epochs=arguments.epochs,
-        batch_size=100,
-        transform=package.binarize,
-        lr_schedule=Schedule((0, steps), (1.0, 0.1)),
-        seed=seed,
-        progress=False,
-    )
+        run = trained(arguments, model, x, seed, enumerate="y")
+    else:
+        run = trained(arguments, package.VAE(64, 10, **options), x, seed, analytic_kl=True)
+        if name != "VAE":
+            model = package.GMVAE.from_run(run, seen, 10, seed=seed)
+            run = trained(arguments, model, x, seed, enumerate="y")
     if name == "VAE":
         codes = package.latents(run, seen, means=True)["z"]
         mixture = GaussianMixture(10, n_init=10, random_state=seed, reg_covar=1e-4)
@@ -128,7 +136,8 @@ def main() -> None:
     HERE.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         for name in arguments.models:
-            path = HERE / f"{arguments.backend}_{name.replace(', ', '_')}_{seed}.json"
+            stem = name.replace(",", "").replace(" ", "_")
+            path = HERE / f"{arguments.backend}_{stem}_{seed}.json"
             if not path.exists():
                 write_json(path, run_one(arguments, name, seed))
                 print(path.stem, [run["accuracy"] for run in json.loads(path.read_text())])

@@ -22,16 +22,17 @@ __all__: list[str] = []
 
 def one_hot(labels: Array, num_classes: int, name: str = "context") -> Array:
     """Integer labels (*batch,) as (*batch, num_classes) zeros and ones; ValueError for one out of
-    range, NaN where that cannot be raised.
+    range or between two classes, NaN where that cannot be raised.
 
     Example:
         >>> one_hot(jnp.array([1]), 3)
         Array([[0., 1., 0.]], dtype=float32, weak_type=True)
     """
     labels = jnp.asarray(labels)
-    good = (labels >= 0) & (labels < num_classes)
+    hit = labels[..., None] == jnp.arange(num_classes)
+    good = hit.any(-1)
     require(name, f"labels from 0 to {num_classes - 1}", labels, good)
-    ones = jnp.where(labels[..., None] == jnp.arange(num_classes), 1.0, 0.0)
+    ones = jnp.where(hit, 1.0, 0.0)
     return jnp.where(good[..., None], ones, jnp.nan)  # in the precision of what it meets
 
 

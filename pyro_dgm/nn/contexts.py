@@ -21,15 +21,15 @@ __all__: list[str] = []
 
 def one_hot(labels: Tensor, num_classes: int, name: str = "context") -> Tensor:
     """Integer labels (*batch,) as (*batch, num_classes) zeros and ones; ValueError for one out of
-    range, NaN where that cannot be raised.
+    range or between two classes, NaN where that cannot be raised.
 
     Example:
         >>> one_hot(torch.tensor([1]), 3)
         tensor([[0., 1., 0.]])
     """
-    good = (labels >= 0) & (labels < num_classes)
-    require(name, f"labels from 0 to {num_classes - 1}", labels, good)
     ones = labels[..., None] == torch.arange(num_classes, device=labels.device)
+    good = ones.any(-1)
+    require(name, f"labels from 0 to {num_classes - 1}", labels, good)
     return torch.where(good[..., None], ones.to(torch.get_default_dtype()), torch.nan)
 
 

@@ -90,6 +90,15 @@ def test_classes_that_are_no_integers(lib: Any) -> None:
             p.log_prob(lib.array(np.float32(x)))
 
 
+def test_a_label_between_two_classes(lib: Any) -> None:
+    """Where the guide alone runs no likelihood looks at the label: no encoder sees it as none."""
+    shapes = {"row": 2, "label": lib.conditionals.Labels(3)}
+    guide = lib.models.MVAE(shapes, 2, hidden=(), **lib.key).guide
+    guide = seed(guide, 0) if lib.key else guide
+    with pytest.raises(ValueError, match=r"labels from 0 to 2, got 0\.5"):
+        guide(label=lib.array(np.float32([[1.0], [0.5]])))
+
+
 def test_classes_that_compiled_code_cannot_look_at() -> None:
     p = numpyro_conditionals.Categorical(3, 3, key=KEY)().base_dist
     found = jax.jit(p.log_prob)(jnp.array([jnp.nan, 0.5, 1.0]))

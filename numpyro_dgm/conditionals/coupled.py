@@ -1,7 +1,7 @@
 """Pixels whose channels depend on each other: the logistic mixture of PixelCNN++."""
 
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -117,7 +117,12 @@ class _CoupledLogisticMixture(dist.Distribution):
     *rest, C (C - 1) / 2, K).
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "logits": constraints.independent(constraints.real, 1),
+        "loc": constraints.independent(constraints.real, 2),
+        "scale": constraints.independent(constraints.positive, 2),
+        "coupling": constraints.independent(constraints.real, 2),
+    }
     pytree_data_fields = ("logits", "loc", "scale", "coupling")
     pytree_aux_fields = ("num_levels", "rank")
     has_rsample = False

@@ -104,7 +104,12 @@ class _CoupledLogisticMixture(dist.TorchDistribution):
     *rest, C (C - 1) / 2, K).
     """
 
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
+        "logits": constraints.independent(constraints.real, 1),
+        "loc": constraints.independent(constraints.real, 2),
+        "scale": constraints.independent(constraints.positive, 2),
+        "coupling": constraints.independent(constraints.real, 2),
+    }
     has_rsample = False
 
     def __init__(

@@ -157,14 +157,13 @@ LOGITS = np.array([0.2, -0.4])
 LOCS = np.array([[-0.5, 0.3], [0.1, -0.2], [0.4, 0.0]])
 LOG_SCALES = np.array([[-1.0, -1.5], [-0.7, -1.0], [-1.2, -0.9]])
 COUPLINGS = np.array([[0.8, -0.3], [0.5, 0.1], [-0.6, 0.9]])
+FLOOR = 1e-3
+RAW_SCALES = np.log(np.expm1(np.exp(LOG_SCALES) - FLOOR)) - np.log(np.expm1(1 - FLOOR))
 
 
 def coupled(lib: Any, num_levels: int, couplings: np.ndarray = COUPLINGS) -> Any:
     """The distribution of a pixel, from raw parameters whose scales are those above."""
-    floor = 1e-3
-    excess = np.exp(LOG_SCALES) - floor
-    raw_scales = np.log(np.expm1(excess)) - np.log(np.expm1(1 - floor))
-    raw = np.concatenate([LOGITS, LOCS.ravel(), raw_scales.ravel(), couplings.ravel()])
+    raw = np.concatenate([LOGITS, LOCS.ravel(), RAW_SCALES.ravel(), couplings.ravel()])
     family = lib.build("conditionals", "CoupledLogisticMixture", 3, 2, num_levels=num_levels)
     return family.build(lib.array(raw))
 
@@ -182,6 +181,24 @@ def test_channels_of_a_pixel_are_coupled(lib: Any) -> None:
     uncoupled = partial(coupled, lib, 256, 0 * COUPLINGS)
     found = score(lib, uncoupled, pixels)
     np.testing.assert_allclose(found, [-8.90695911, -8.37311745, -17.15682731], atol=5e-9)
+    with pytest.raises(ValueError, match="coupling"):
+        coupled(lib, 4, np.nan * COUPLINGS)
+
+
+@BOTH
+def test_a_component_for_each_channel_is_another_density(lib: Any) -> None:
+    """The usual fault, which sums to one as well: each channel draws its own component, around
+    locations that are shifted as they should be. It differs from the values above.
+    """
+    pixels = np.array([[0, 0, 0], [255, 255, 255], [10, 200, 128]]) / 255
+    u, (a, b, c) = 2 * pixels[..., None] - 1, np.tanh(COUPLINGS)
+    locs = LOCS + np.stack([0 * a * u[:, 0], a * u[:, 0], b * u[:, 0] + c * u[:, 1]], 1)
+    raw = [
+        np.concatenate([LOGITS.repeat(3), each.T.ravel(), RAW_SCALES.T.ravel()]) for each in locs
+    ]
+    family = lib.build("conditionals", "DiscretizedLogisticMixture", 3, 2)
+    found = score(lib, lambda: family.build(lib.array(np.stack(raw))), pixels)
+    np.testing.assert_allclose(found, [-5.52039515, -6.62450546, -17.47962342], atol=5e-9)
 
 
 @BOTH

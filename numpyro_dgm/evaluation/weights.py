@@ -1,11 +1,9 @@
 """Importance weights of a run."""
 
 from collections.abc import Sequence
-from copy import copy
 from math import prod
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -21,6 +19,7 @@ from dgm_core.training.progress import Progress
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import Call, as_numpy, calling
 from numpyro_dgm.evaluation.conditioned import given_alone
+from numpyro_dgm.evaluation.sizes import sizes_of
 from numpyro_dgm.joints import InferenceJoint
 from numpyro_dgm.joints.points import estimated_sites, point_masses
 from numpyro_dgm.joints.structure import random_sites
@@ -142,7 +141,7 @@ def splits(call: Call, sizes: Sequence[int], most: int) -> bool:
         return False
     few = np.arange(2 if num_data > 2 else 1)
     try:
-        return tuple(_sizes_of(call, few)) == (len(few),)
+        return tuple(sizes_of(call, few)) == (len(few),)
     except Exception:  # whatever a program of all data says of a few
         return False
 
@@ -213,14 +212,6 @@ def num_entries(joint: InferenceJoint, name: str) -> int:
     names = _local_latents(joint) if ", " in name else [name]
     shapes = [joint.values(name).shape[1:] for name in names]
     return sum(prod(shape) for shape in shapes) // max(1, prod(joint.sizes))
-
-
-def _sizes_of(call: Call, rows: np.ndarray) -> tuple[int, ...]:
-    """The sizes of the data plates of some rows."""
-    found: list[tuple[int, ...]] = []
-    own = copy(call)  # what is found out changes no draw
-    jax.eval_shape(lambda batch: found.append(own.joint_on(1, batch).sizes), own.batch(rows))
-    return found[0]
 
 
 def _flat(x: Array) -> Array:

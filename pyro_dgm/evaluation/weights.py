@@ -5,7 +5,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_count, check_flag
@@ -20,6 +19,7 @@ from dgm_core.training.progress import Progress
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.evaluation.calls import Call, as_numpy, calling
 from pyro_dgm.evaluation.conditioned import given_alone
+from pyro_dgm.evaluation.sizes import sizes_of
 from pyro_dgm.joints import InferenceJoint
 from pyro_dgm.joints.points import estimated_sites, point_masses
 from pyro_dgm.joints.structure import random_sites
@@ -127,7 +127,8 @@ def looked_at(call: Call, structure: Structure) -> tuple[bool, tuple[str, ...]]:
     if points := point_masses(*traces):
         raise ValueError(point_mass_message(points))
     sites = [site for trace in traces for site in random_sites(trace).values()]
-    scales = {site["name"]: as_numpy(site["scale"]) for site in sites}
+    known = [site for site in sites if site["scale"] is not None]
+    scales = {site["name"]: as_numpy(site["scale"]) for site in known}
     notes = scaled_message(scales, structure.data_scale)
     return weighs_whole(structure, call.num_rows), notes
 
@@ -140,7 +141,7 @@ def splits(call: Call, sizes: Sequence[int], most: int) -> bool:
         return False
     few = np.arange(2 if num_data > 2 else 1)
     try:
-        return tuple(_sizes_of(call, few)) == (len(few),)
+        return tuple(sizes_of(call, few)) == (len(few),)
     except Exception:  # whatever a program of all data says of a few
         return False
 
@@ -211,12 +212,6 @@ def num_entries(joint: InferenceJoint, name: str) -> int:
     names = _local_latents(joint) if ", " in name else [name]
     shapes = [joint.values(name).shape[1:] for name in names]
     return sum(prod(shape) for shape in shapes) // max(1, prod(joint.sizes))
-
-
-def _sizes_of(call: Call, rows: np.ndarray) -> tuple[int, ...]:
-    """The sizes of the data plates of some rows."""
-    with torch.random.fork_rng():  # what is found out changes no draw
-        return call.joint(1, rows).sizes
 
 
 def _flat(x: Tensor) -> Tensor:

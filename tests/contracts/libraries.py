@@ -216,11 +216,6 @@ class PyroLibrary(Library):
         """function(*arrays)."""
         return function(*arrays)
 
-    def unchecked(self, function: Callable[..., Any], *arrays: Any) -> Any:
-        """function(*arrays) where no value is looked at: without validation."""
-        with self.pyro.validation_enabled(False):
-            return function(*arrays)
-
     def assert_same(self, function: Callable[[Any], Any], one: Any, other: Any) -> None:
         """function(module) is the same of both modules."""
         ours, theirs = (self.numpy(function(module)) for module in (one, other))
@@ -382,10 +377,6 @@ class NumPyroLibrary(Library):
         return self.jax.jit(self.numpyro.handlers.seed(function, rng_seed=self.key(0)), **QUICKLY)(
             *arrays
         )
-
-    def unchecked(self, function: Callable[..., Any], *arrays: Any) -> Any:
-        """function(*arrays) where no value is looked at: compiled."""
-        return self.call(function, *arrays)
 
     def assert_same(self, function: Callable[[Any], Any], one: Any, other: Any) -> None:
         """function(module) is the same of both modules: all that they hold is, to the last bit."""

@@ -212,4 +212,5 @@ def too_early(name: str) -> ValueError:
 
 def no_mean(name: str, error: Exception) -> ValueError:
     """The error for a step without a mean."""
-    return ValueError(f"The steps of '{name}' have no mean ({shown(str(error))}).")
+    why = f" ({shown(str(error))})" if str(error) else ""
+    return ValueError(f"The steps of '{name}' have no mean{why}.")

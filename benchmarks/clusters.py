@@ -103,9 +103,9 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int) -> list[dict[st
     ]
 
 
-def table() -> str:
-    """All runs, by model."""
-    paths = sorted(HERE.glob("*.json"))
+def table(epochs: int) -> str:
+    """All runs of so many epochs, by model."""
+    paths = sorted(HERE.glob(f"*_{epochs}.json"))
     runs = [run for path in paths for run in json.loads(path.read_text())]
     rows = []
     for row in ROWS:
@@ -137,14 +137,17 @@ def main() -> None:
     for seed in arguments.seeds:
         for name in arguments.models:
             stem = name.replace(",", "").replace(" ", "_")
-            path = HERE / f"{arguments.backend}_{stem}_{seed}.json"
+            path = HERE / f"{arguments.backend}_{stem}_{seed}_{arguments.epochs}.json"
             if not path.exists():
                 write_json(path, run_one(arguments, name, seed))
                 print(path.stem, [run["accuracy"] for run in json.loads(path.read_text())])
                 sys.stdout.flush()
-    text = f"# Clusters of digits\n\n```\n{table()}\n```\n\n{__doc__[__doc__.index('Protocol') :]}"
+    found = table(arguments.epochs)
+    notes = HERE.with_name("clusters_notes.md").read_text()
+    protocol = __doc__[__doc__.index("Protocol") :]
+    text = f"# Clusters of digits\n\n```\n{found}\n```\n\n{protocol}\n{notes}"
     HERE.with_suffix(".md").write_text(text)
-    print(table(), file=sys.stderr)
+    print(found, file=sys.stderr)
 
 
 if __name__ == "__main__":

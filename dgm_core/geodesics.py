@@ -93,9 +93,8 @@ def shortest(
     curves, bad = (4.0 * fine[:, ::2] - coarse) / 3.0, ~also
     lengths, direct = length(curves), length(straight)
     plain = length(fine[:, ::2])
-    rough = (
-        bad | ~done | (lengths > plain * (1 + 1e-3))
-    )  # too far from its end for an extrapolation
+    # Too far from its end for an extrapolation.
+    rough = bad | ~done | (lengths > plain * (1 + 1e-3))
     curves[rough], lengths[rough] = fine[rough, ::2], plain[rough]
     bad |= (lengths > CUT * np.sqrt(squared)) | (least < 0.999 * energy)
     longer = lengths > direct * (1 + 1e-6)

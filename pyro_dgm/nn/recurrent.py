@@ -1,5 +1,6 @@
 """Recurrent networks over sequences of unequal lengths, forward or from the end of each."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -53,7 +54,11 @@ class GRU(nn.GRU):
             x = without_padding(x, lengths)
         inputs = turned(x, lengths) if self.reverse else x
         flat = inputs.reshape(-1, *inputs.shape[-2:])
-        states = super().forward(flat)[0].reshape(*inputs.shape[:-1], self.out_dim)
+        # cuDNN has derivatives in training mode alone; torch's own kernels have them in both.
+        own = torch.backends.cudnn.flags(enabled=False) if not self.training else nullcontext()
+        with own:
+            states = super().forward(flat)[0]
+        states = states.reshape(*inputs.shape[:-1], self.out_dim)
         states = turned(states, lengths) if self.reverse else states
         return states if lengths is None else without_padding(states, lengths)
 

@@ -161,7 +161,9 @@ class Arrays:
             return torch.as_tensor(mixed_orders(self.sizes, rng))
         if self.buckets is not None:
             return torch.as_tensor(self.buckets.order(self.batch_size, rng))
-        return torch.randperm(self.num_data, generator=torch.Generator().manual_seed(seed))
+        return torch.randperm(
+            self.num_data, generator=torch.Generator().manual_seed(seed), device="cpu"
+        )
 
     def first(self) -> Batch:
         """As many rows as a full batch has."""
@@ -271,7 +273,7 @@ def as_tensor(entry: Any, label: str, device: torch.device) -> Any:
     if not isinstance(entry, Tensor):
         array = as_numbers(entry, label)
         if array.dtype.kind == "f":
-            default = torch.empty(0).numpy().dtype
+            default = torch.empty(0, device="cpu").numpy().dtype
             array = narrowed(array, default, label)
         elif array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = narrowed(array, np.int64, label)

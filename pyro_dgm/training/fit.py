@@ -8,7 +8,6 @@ import numpy as np
 import pyro
 import torch
 from pyro import poutine
-from torch import nn
 
 from dgm_core.energies import restarted
 from dgm_core.structure import with_choice
@@ -45,7 +44,7 @@ from pyro_dgm.training.step import Step, discover
 from pyro_dgm.training.trainer import Trainer
 from pyro_dgm.training.updates import Updates
 from pyro_dgm.training.validating import Validation
-from pyro_dgm.training.weights import networks_of
+from pyro_dgm.training.weights import device_of, networks_of
 
 __all__ = ["fit"]
 
@@ -179,7 +178,7 @@ def fit(
     folder = None if checkpoint is None else usable_folder(checkpoint)
     workers = Workers(device)
     with undisturbed() as user_validates:
-        place = workers.device or _place(owners(model, guide)) or torch.get_default_device()
+        place = workers.device or device_of(owners(model, guide)) or torch.get_default_device()
         source: Arrays | Stream
         if is_in_memory(data):
             source = Arrays(data, batch_size, drop_last=drop_last, device=place)
@@ -200,7 +199,7 @@ def fit(
         if lr_schedule is not None:
             check_rates(lr_schedule, plan.num_steps or 1000)
         networks = networks_of(model, guide, *example.call, workers.device)
-        found = _place(networks)
+        found = device_of(networks)
         if workers.device is None and found not in (None, place):
             source.to(found)  # this run has shown where the parameters are
             place, example = found, example.to(found)
@@ -278,12 +277,6 @@ def fit(
     if lost := restarted(run.history):
         warnings.warn(lost, UserWarning, stacklevel=2)
     return run
-
-
-def _place(networks: list[nn.Module]) -> torch.device | None:
-    """The device of the first parameter."""
-    parameters = (parameter for module in networks for parameter in module.parameters())
-    return next((parameter.device for parameter in parameters), None)
 
 
 def _default_guide(model: Callable, loss: Loss) -> Callable:

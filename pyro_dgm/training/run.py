@@ -26,8 +26,9 @@ from dgm_core.training.saved import (
     write_run,
 )
 from pyro_dgm.losses import Loss
+from pyro_dgm.nn.modes import owners
 from pyro_dgm.training import resuming
-from pyro_dgm.training.weights import held_by_networks, networks_met, run_once
+from pyro_dgm.training.weights import device_of, held_by_networks, networks_met, run_once
 
 __all__ = ["NonFiniteError", "Run", "load_run"]
 
@@ -159,8 +160,9 @@ def load_run(
         form = Form(kind, names)
     else:
         form, values = Form.of(data)
+    place = device_of(owners(model, guide)) or torch.get_default_device()
     try:
-        of_guide, of_model, networks = _found(model, guide, *form.call(_inputs(values)))
+        of_guide, of_model, networks = _found(model, guide, *form.call(_inputs(values, place)))
     except Exception as error:
         raise CheckpointError(unrunnable(path, error)) from error
     if not any(name in arrays for name in _arrays(of_guide, {})):
@@ -234,13 +236,13 @@ def _to_tensor(array: np.ndarray, like: Tensor) -> Tensor:
     return value.view(torch.bfloat16) if like.dtype == torch.bfloat16 else value
 
 
-def _inputs(values: tuple) -> tuple:
-    """Arrays as tensors, real numbers in torch's default type."""
+def _inputs(values: tuple, device: torch.device) -> tuple:
+    """Arrays as tensors on the device, real numbers in torch's default type."""
 
     def tensor(x: Any) -> Any:
         if not isinstance(x, np.ndarray | Tensor):
             return x
-        x = torch.as_tensor(x)
+        x = torch.as_tensor(x, device=device)
         return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
     return tuple(map(tensor, values))

@@ -181,3 +181,9 @@ class _Handed(Messenger):
             value = self.values[msg["name"]].view_as(self.values[msg["name"]])
             value.unconstrained = weakref.ref(value)  # type: ignore[attr-defined]
             msg["value"], msg["done"] = value, True
+
+
+def device_of(networks: list[nn.Module]) -> torch.device | None:
+    """The device of the first parameter."""
+    parameters = (parameter for module in networks for parameter in module.parameters())
+    return next((parameter.device for parameter in parameters), None)

@@ -130,7 +130,7 @@ class PyroLibrary(Library):
         )
 
     def numpy(self, x: Any) -> np.ndarray:
-        return x.detach().numpy()
+        return x.numpy(force=True)
 
     def draw(self, distribution: Any, shape: tuple[int, ...] = (), seed: int = 0) -> Any:
         self.torch.manual_seed(seed)
@@ -146,13 +146,13 @@ class PyroLibrary(Library):
         values = function(module, *arrays)
         (values[0] if isinstance(values, list) else values).sum().backward()
         parameters = {
-            path: np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy()
+            path: np.zeros(p.shape) if p.grad is None else p.grad.numpy(force=True).copy()
             for path, p in module.named_parameters()
         }
         return (
             [*map(self.numpy, values)] if isinstance(values, list) else self.numpy(values),
             parameters,
-            [np.zeros(a.shape) if a.grad is None else a.grad.numpy() for a in arrays],
+            [np.zeros(a.shape) if a.grad is None else self.numpy(a.grad) for a in arrays],
         )
 
     def shaken(self, module: Any, scale: float, seed: int = 0) -> Any:
@@ -175,7 +175,7 @@ class PyroLibrary(Library):
 
     def weights(self, module: Any) -> dict[str, np.ndarray]:
         return {
-            path: parameter.detach().numpy().copy() for path, parameter in module.named_parameters()
+            path: self.numpy(parameter).copy() for path, parameter in module.named_parameters()
         }
 
     def save(self, module: Any, path: Path) -> None:

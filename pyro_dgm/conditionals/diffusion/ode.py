@@ -72,7 +72,7 @@ def first_alpha(net: Any, like: Tensor) -> Tensor:
 def fixed_signs(num_probes: int, x: Tensor) -> Tensor:
     """Random signs (num_probes, *x.shape), the same for the same data."""
     made = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, (num_probes, *x.shape), generator=made)
+    signs = torch.randint(0, 2, (num_probes, *x.shape), generator=made, device="cpu")
     return (2 * signs - 1).to(x)
 
 

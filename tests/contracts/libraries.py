@@ -174,9 +174,7 @@ class PyroLibrary(Library):
         return distribution.rsample_and_log_prob(self.torch.Size(shape))
 
     def weights(self, module: Any) -> dict[str, np.ndarray]:
-        return {
-            path: self.numpy(parameter).copy() for path, parameter in module.named_parameters()
-        }
+        return {path: self.numpy(parameter).copy() for path, parameter in module.named_parameters()}
 
     def save(self, module: Any, path: Path) -> None:
         self.torch.save(module.state_dict(), path)

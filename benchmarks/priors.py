@@ -2,11 +2,12 @@
 prior fitted afterwards.
 
     python benchmarks/priors.py [--epochs 30] [--seeds 0 1 2] [--train 20000] [--test 1000]
-    [--backend pyro]
+    [--backend pyro] [--priors standard ...] [--hidden 200] [--components 100] [--batch 128]
+    [--rate 1e-3] [--particles 500] [--seconds 450]
 
 Protocol: VAE 784-200-200-40 (ReLU, Bernoulli likelihood, diagonal normal posterior) on the first
 training images, binarized anew at every pass, KL warm-up over the first sixth of the run, Adam 1e-3
-with a linear decay to 1e-4, batches of 128, the last weights: the same for all priors (standard
+with a linear decay to a tenth, batches of 128, the last weights: the same for all priors (standard
 normal; mixture of 100 diagonal normals; VampPrior with 100 pseudo-inputs that start around the mean
 image; MAF of two layers).  The first test images are binarized once (seed 0) and scored with L_500.
 The three terms are those of `elbo_surgery` on the first 2,000 training images.  To the run with the
@@ -21,24 +22,23 @@ and a finished run is not repeated.
 import argparse
 import importlib
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from budget import Deadline, hardware, results
 
 from dgm_core.data import binarize, load
-from dgm_core.diagnostics import summary
 from dgm_core.results import format_table, write_json
 from dgm_core.samples.quality import FeatureClassifier, frechet_distance
 from dgm_core.schedules import Schedule, linear
 
-HERE = Path(__file__).parent / "results" / "priors"
-Z_DIM, HIDDEN, BATCH, COMPONENTS, PARTICLES = 40, (200, 200), 128, 100, 500
+HERE = results("priors")
+Z_DIM = 40
 PRIORS = ("standard", "mixture", "vamp", "maf")
 
 
@@ -60,22 +60,23 @@ class Backend:
             )
         return getattr(getattr(self.package, module), name)(*sizes, **settings)
 
-    def prior(self, name: str, mean: np.ndarray) -> Any:
+    def prior(self, name: str, mean: np.ndarray, number: int) -> Any:
         """A prior by its name."""
         if name == "standard":
             return self.package.conditionals.StandardNormal(Z_DIM)
         if name == "mixture":
-            return self.make("conditionals", "MixturePrior", Z_DIM, COMPONENTS)
+            return self.make("conditionals", "MixturePrior", Z_DIM, number)
         if name == "vamp":
-            return self.make("conditionals", "VampPrior", num_components=COMPONENTS, mean=mean)
+            return self.make("conditionals", "VampPrior", num_components=number, mean=mean)
         return self.make("flows", "MAF", Z_DIM, num_layers=2, hidden=(200,))
 
 
-def score(backend: Backend, run: Any, test: np.ndarray) -> dict[str, float]:
+def score(backend: Backend, run: Any, test: np.ndarray, particles: int) -> dict[str, float]:
     """The bounds of test data."""
-    log_w = backend.package.log_weights(run, test, num_particles=PARTICLES, seed=0)
-    report = summary(log_w)
-    return {"ELBO": report.mean("ELBO"), "L_500": report.mean("IWAE")}
+    report = backend.package.evaluation.log_likelihood(
+        run, test, num_particles=particles, seed=0, progress=False
+    )
+    return {"ELBO": report.mean("ELBO"), "L": report.mean("IWAE")}
 
 
 def terms(backend: Backend, run: Any, x: np.ndarray) -> dict[str, float]:
@@ -89,8 +90,10 @@ def run_one(arguments: argparse.Namespace, prior: str, seed: int) -> dict[str, A
     data, backend = load("mnist"), Backend(arguments.backend, seed)
     x, test = data.train[: arguments.train], data.test[: arguments.test]
     mean = x.mean(0).clip(0.0, 1.0)
-    vae = backend.make("models", "VAE", 784, Z_DIM, hidden=HIDDEN, prior=backend.prior(prior, mean))
-    num_steps = arguments.epochs * -(-len(x) // BATCH)
+    made = backend.prior(prior, mean, arguments.components)
+    hidden = (arguments.hidden, arguments.hidden)
+    vae = backend.make("models", "VAE", 784, Z_DIM, hidden=hidden, prior=made)
+    num_steps = arguments.epochs * -(-len(x) // arguments.batch)
     losses, training = backend.package.losses, backend.package.training
     start = time.perf_counter()
     run = training.fit(
@@ -99,7 +102,9 @@ def run_one(arguments: argparse.Namespace, prior: str, seed: int) -> dict[str, A
         x,
         loss=losses.ELBO(beta=linear(num_steps // 6)),
         num_epochs=arguments.epochs,
-        batch_size=BATCH,
+        batch_size=arguments.batch,
+        optim=backend.package.Adam(arguments.rate),
+        callbacks=[Deadline(arguments.seconds).share(1)],
         transform=training.binarize,
         lr_schedule=Schedule((0, num_steps), (1.0, 0.1)),
         seed=seed,
@@ -114,17 +119,19 @@ def run_one(arguments: argparse.Namespace, prior: str, seed: int) -> dict[str, A
         "test": len(test),
         "minutes": (time.perf_counter() - start) / 60,
         "train_ELBO": float(run.history.last["ELBO"]),
-        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-        **score(backend, run, binarize(test, "static", seed=0)),
+        "reached": run.epoch,
+        "particles": arguments.particles,
+        "hardware": hardware(arguments.backend),
+        **score(backend, run, binarize(test, "static", seed=0), arguments.particles),
         **terms(backend, run, x[:2000]),
     }
-    if prior != "standard":
+    if prior != "standard" or not arguments.afterwards:
         return result
-    return {**result, **afterwards(backend, run, x, data, len(test))}
+    return {**result, **afterwards(backend, run, x, data, len(test), arguments.particles)}
 
 
 def afterwards(
-    backend: Backend, run: Any, x: np.ndarray, data: Any, num_test: int
+    backend: Backend, run: Any, x: np.ndarray, data: Any, num_test: int, particles: int
 ) -> dict[str, Any]:
     """What a fitted prior changes."""
     codes = binarize(x, "static", seed=1)
@@ -138,35 +145,35 @@ def afterwards(
     for name, one in (("before", run), ("after", better)):
         drawn = backend.package.generate(one, size=5000, seed=0)["x"]
         found[f"Frechet {name}"] = frechet_distance(real, network.features(drawn))
-    found |= {
-        f"{name} after": value for name, value in score(backend, better, test[:num_test]).items()
-    }
+    scored = score(backend, better, test[:num_test], particles)
+    found |= {f"{name} after": value for name, value in scored.items()}
     found |= {f"{name} after": value for name, value in terms(backend, better, x[:2000]).items()}
     return found
 
 
-def table(results: list[dict[str, Any]]) -> str:
+def table(found: list[dict[str, Any]]) -> str:
     """One row per prior: the mean over the seeds, and the gain over the standard normal."""
     rows = []
-    standard = {r["seed"]: r["L_500"] for r in results if r["prior"] == "standard"}
+    standard = {r["seed"]: r["L"] for r in found if r["prior"] == "standard"}
     for prior in PRIORS:
-        runs = [r for r in results if r["prior"] == prior]
+        runs = [r for r in found if r["prior"] == prior]
         if not runs:
             continue
-        names = ("train_ELBO", "ELBO", "L_500", "MI", "marginal KL", "minutes")
-        gains = [r["L_500"] - standard[r["seed"]] for r in runs if r["seed"] in standard]
+        names = ("train_ELBO", "ELBO", "L", "MI", "marginal KL", "minutes")
+        gains = [r["L"] - standard[r["seed"]] for r in runs if r["seed"] in standard]
         row: dict[str, Any] = {"prior": prior, "seeds": len(runs)}
         row |= {name: float(np.mean([r[name] for r in runs])) for name in names}
-        row |= {"gain": float(np.mean(gains)), "least": min(gains), "most": max(gains)}
+        if gains:
+            row |= {"gain": float(np.mean(gains)), "least": min(gains), "most": max(gains)}
         rows.append(row)
     return format_table(rows, list(rows[0]), digits=2)
 
 
-def refitted(results: list[dict[str, Any]]) -> str:
+def refitted(found: list[dict[str, Any]]) -> str:
     """One row per seed: the run with the standard prior, before and after a prior was fitted."""
-    names = ("Frechet of the data", "Frechet before", "Frechet after", "L_500", "L_500 after")
+    names = ("Frechet of the data", "Frechet before", "Frechet after", "L", "L after")
     names = (*names, "marginal KL", "marginal KL after")
-    runs = [r for r in results if r["prior"] == "standard"]
+    runs = [r for r in found if r["prior"] == "standard" and "Frechet before" in r]
     rows = [{"seed": r["seed"], **{name: r[name] for name in names}} for r in runs]
     return format_table(rows, ["seed", *names], digits=2)
 
@@ -180,30 +187,43 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=20000)
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--backend", default="pyro", choices=["pyro", "numpyro"])
+    parser.add_argument("--priors", nargs="+", default=PRIORS, choices=PRIORS)
+    parser.add_argument("--hidden", type=int, default=200)
+    parser.add_argument("--components", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--particles", type=int, default=500)
+    parser.add_argument("--seconds", type=float, help="of all training")
+    parser.add_argument("--no-afterwards", dest="afterwards", action="store_false")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    HERE.mkdir(parents=True, exist_ok=True)
 
     def path(prior: str, seed: int) -> Path:
         size = f"{arguments.epochs}-{arguments.train}"
+        size += "" if arguments.batch == 128 else f"-b{arguments.batch}"
         return HERE / f"{arguments.backend}-{prior}-{size}-{seed}.json"
 
     if arguments.one:
         prior, seed = arguments.one[0], int(arguments.one[1])
         write_json(path(prior, seed), run_one(arguments, prior, seed))
         return
-    given = [f"--{n}={getattr(arguments, n)}" for n in ("epochs", "train", "test", "backend")]
-    results = []
-    for seed in arguments.seeds:
-        for prior in PRIORS:
-            if not path(prior, seed).exists():
-                command = [sys.executable, __file__, "--one", prior, str(seed), *given]
-                subprocess.run(command, check=True)
-            results.append(json.loads(path(prior, seed).read_text()))
-            write(results, arguments)
+    names = ["epochs", "train", "test", "backend", "hidden", "components", "batch", "rate"]
+    given = [f"--{n}={getattr(arguments, n)}" for n in (*names, "particles")]
+    given += [] if arguments.afterwards else ["--no-afterwards"]
+    deadline, found = Deadline(arguments.seconds), []
+    cells = list(product(arguments.seeds, arguments.priors))
+    for index, (seed, prior) in enumerate(cells):
+        if not path(prior, seed).exists():
+            command = [sys.executable, __file__, "--one", prior, str(seed), *given]
+            if arguments.seconds:
+                command += [f"--seconds={deadline.left / (len(cells) - index)}"]
+            subprocess.run(command, check=True)
+        result = json.loads(path(prior, seed).read_text())
+        found.append({"L": result.get("L_500"), "L after": result.get("L_500 after"), **result})
+        write(found, arguments)
 
 
-def write(results: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+def write(found: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """The tables of the runs that are finished."""
     protocol = (__doc__ or "").split("Protocol: ")[1].split("DGM_DATA_DIR")[0]
     lines = [
@@ -212,20 +232,20 @@ def write(results: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
         " ".join(protocol.split()),
         "",
         f"{arguments.epochs} epochs of {arguments.train} images, {arguments.test} test images, "
-        f"{arguments.backend}; {results[0]['hardware']}; gain: of L_500 over the standard prior of "
+        f"{arguments.backend}; {found[0]['hardware']}; gain: of L over the standard prior of "
         "the same seed, its mean, least and most.",
         "",
         "Far from the published budget: the differences say how fast a model learns under each "
         "prior, not what it ends in.",
         "",
         "```",
-        table(results),
+        table(found),
         "```",
         "",
         "A MAF fitted afterwards to the codes of the runs with the standard prior:",
         "",
         "```",
-        refitted(results),
+        refitted(found),
         "```",
         "",
     ]

@@ -247,7 +247,7 @@ def measured(a: argparse.Namespace, own: Any, data: Any) -> dict[str, Any]:
     """Bounds of one trained model of the test set, in nats per step."""
     evaluation, (x, lengths) = library.evaluation, data["test"]
     run = SimpleNamespace(model=own.model, guide=own.guide)
-    options = {"num_particles": a.particles, "chunk_size": 8192, "progress": False}
+    options = {"num_particles": a.particles, "chunk_size": 2048, "progress": False}
     report = evaluation.log_likelihood(run, (x, lengths), **options)
     found = {name: report[name] for name in ("ELBO", "IWAE")}
     if a.guide != "affine":

@@ -1,7 +1,8 @@
 """Restoration of real images beside classical methods, and what a masked autoencoder learns.
 
     python benchmarks/restoration.py [--data digits] [--tasks denoise super ...] [--steps 2000]
-    [--train 5000] [--test 300] [--seeds 0]
+    [--train 5000] [--test 300] [--seeds 0] [--channels 16 32] [--batch-size 64] [--device cuda]
+    [--seconds 430] [--out FOLDER]
 
 Protocol: images in [0, 1], the published splits ("cifar10": the binary files in the folder
 cifar10/ of DGM_DATA_DIR). "denoise": normal noise of 0.3; "deblur": a blur of one pixel and noise
@@ -10,8 +11,10 @@ at a random place; "segment": is a pixel brighter than 0.5, behind noise of 0.5;
 luminance is given. `ImageToImage(channels=(16, 32))` with a normal likelihood (Bernoulli for
 "segment"; for "inpaint" with hidden_only, so that only hidden pixels count; for "color" of the
 differences to the luminance), NLL(), Adam 2e-3 with a linear decay to 1e-4, batches of 64, noise
-and holes drawn four times for each image, oftener where these make fewer than 20,000 pairs, the
-last weights; one thread.
+and holes drawn four times for each image, oftener where these make fewer than 20,000 pairs (for
+"color" every other pass has mirrored photographs), the last weights; one thread. Other channels and
+steps stand in the name of the result and in its row. With `--seconds`, what would begin later than
+that is left out.
 Scores on test images: PSNR in decibels (IoU of the bright pixels for "segment") of the mean; for
 "inpaint" of the hidden pixels. Classical: total variation, its weight the best on 100 training
 images; Wiener's filter of scikit-image with the known blur, its balance likewise; bicubic
@@ -29,7 +32,6 @@ them; a finished run is not repeated.
 """
 
 import argparse
-import gzip
 import json
 import os
 import time
@@ -40,6 +42,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from photographs import photographs
 
 from dgm_core.data import load
 from dgm_core.plots import restorations, save
@@ -65,29 +68,25 @@ from pyro_dgm.models import ImageToImage, MaskedAutoencoder
 from pyro_dgm.nn import ConvDecoder, ConvEncoder
 from pyro_dgm.training import Adam, fit
 
-HERE = Path(__file__).parent / "results" / "restoration"
 TASKS = ("denoise", "deblur", "super", "inpaint", "segment")
 DRAWS, SHOWN = 99, 10
+
+
+def folder() -> Path:
+    """Where results go."""
+    return Path(os.environ.get("DGM_RESULTS", Path(__file__).parent / "results")) / "restoration"
 
 
 def images(name: str, train: int, test: int) -> tuple[np.ndarray, ...]:
     """Training and test images (num, channels, height, width) and their labels."""
     if name == "cifar10":
-        parts = [cifar(file) for file in ("data_batch_1.bin.gz", "test_batch.bin.gz")]
-        (x, labels), (x_test, labels_test) = parts
+        (x, labels), (x_test, labels_test) = photographs()
     else:
         data = load(name)
         shape = (-1, *data.image_shape)
         x, x_test = (np.asarray(part).reshape(shape) for part in (data.train, data.test))
         labels, labels_test = data.labels["train"], data.labels["test"]
     return x[:train], labels[:train], x_test[:test], labels_test[:test]
-
-
-def cifar(file: str) -> tuple[np.ndarray, np.ndarray]:
-    """Photographs (num, 3, 32, 32) in [0, 1] and their labels."""
-    path = Path(os.environ["DGM_DATA_DIR"]) / "cifar10" / file
-    rows = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8).reshape(-1, 3073)
-    return rows[:, 1:].reshape(-1, 3, 32, 32) / 255.0, rows[:, 0].astype(int)
 
 
 def corrupt(task: str, x: np.ndarray, seed: int) -> np.ndarray:
@@ -120,6 +119,9 @@ def score(task: str, x: np.ndarray, y: np.ndarray, restored: np.ndarray) -> floa
 
 def classical(task: str, x: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """The methods of a task, tuned on training images."""
+    if task == "color":
+        offset = (x - to_gray(x)).mean((0, 2, 3))[:, None, None]
+        return {"mean color": lambda y: y + offset}
     from skimage import filters, restoration, transform
 
     clean, some = wanted(task, x[:100]), corrupt(task, x[:100], 7)
@@ -158,18 +160,15 @@ def classical(task: str, x: np.ndarray) -> dict[str, Callable[[np.ndarray], np.n
             )
 
         return {"biharmonic": fill}
-    if task == "segment":
 
-        def threshold(width: float) -> Any:
-            def run(y: np.ndarray) -> np.ndarray:
-                y = blur(y, width)
-                return y > filters.threshold_otsu(y)
+    def threshold(width: float) -> Any:
+        def run(y: np.ndarray) -> np.ndarray:
+            y = blur(y, width)
+            return y > filters.threshold_otsu(y)
 
-            return run
+        return run
 
-        return {"Otsu": best(threshold, (0.3, 0.5, 0.7, 1.0, 1.4))}
-    offset = (x - to_gray(x)).mean((0, 2, 3))[:, None, None]
-    return {"mean color": lambda y: y + offset}
+    return {"Otsu": best(threshold, (0.3, 0.5, 0.7, 1.0, 1.4))}
 
 
 def linear(task: str, x: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -191,7 +190,10 @@ def linear(task: str, x: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndar
 
 
 def train(
-    model: Any, arrays: Callable[[int], tuple[np.ndarray, ...]], steps: int, seed: int
+    model: Any,
+    arrays: Callable[[int], tuple[np.ndarray, ...]],
+    arguments: argparse.Namespace,
+    seed: int,
 ) -> Any:
     """A run over passes with corruptions of their own: `arrays(i)` for the i-th."""
     number = max(4, 20_000 // len(arrays(0)[0]))
@@ -203,11 +205,12 @@ def train(
         tuple(data) if len(data) > 1 else data[0],
         loss=NLL(),
         optim=Adam(2e-3),
-        lr_schedule=Schedule((0, steps), (1.0, 0.05)),
-        num_steps=steps,
-        batch_size=64,
+        lr_schedule=Schedule((0, arguments.steps), (1.0, 0.05)),
+        num_steps=arguments.steps,
+        batch_size=arguments.batch_size,
         seed=seed,
         progress=False,
+        device=arguments.device,
     )
 
 
@@ -216,7 +219,7 @@ def restore(arguments: argparse.Namespace, task: str, seed: int) -> dict[str, An
     x, _, x_test, _ = images(arguments.data, arguments.train, arguments.test)
     y_test, truth = corrupt(task, x_test, 99), wanted(task, x_test)
     torch.manual_seed(seed)
-    shape, settings = truth.shape[1:], {}
+    shape, settings = truth.shape[1:], {"channels": arguments.channels}
     if task == "segment":
         settings["likelihood"] = Bernoulli(shape, context_shape=(16, *shape[1:]))
     settings["hidden_only"] = task == "inpaint"
@@ -228,10 +231,14 @@ def restore(arguments: argparse.Namespace, task: str, seed: int) -> dict[str, An
         return y if task == "color" else 0.0
 
     def pairs(index: int) -> tuple[np.ndarray, ...]:
+        if task == "color" and index % 2:
+            mirrored = x[..., ::-1]
+            y = corrupt(task, mirrored, 0)
+            return mirrored - y, y
         y = corrupt(task, x, 10 * seed + index)
         return clean - known(y), y
 
-    run = train(model, pairs, arguments.steps, seed)
+    run = train(model, pairs, arguments, seed)
     seconds = time.process_time() - start
     draws = predict(run, None, y_test.astype("float32"), num_draws=DRAWS, seed=seed)["x"]
     mean, draws = means(run, y_test) + known(y_test), draws + known(y_test)
@@ -240,12 +247,13 @@ def restore(arguments: argparse.Namespace, task: str, seed: int) -> dict[str, An
         found["accuracy"] = float(((mean > 0.5) == (truth > 0.5)).mean())
     for name, method in {**classical(task, x), **linear(task, x)}.items():
         found[name] = score(task, truth, y_test, method(y_test))
-    row = {"task": task, "data": arguments.data, "seed": seed, "seconds": seconds, **found}
+    row = {"task": task, "data": arguments.data, "seed": seed, "seconds": seconds}
+    row |= {"channels": str(arguments.channels)[1:-1], "steps": arguments.steps, **found}
     if task != "segment":
         row |= covered(truth, draws)
     if seed == 0:
         picture = restorations(y_test[:SHOWN], draws[:, :SHOWN], truth[:SHOWN])
-        save(picture, HERE / f"{arguments.data}-{task}.png")
+        save(picture, folder() / f"{arguments.data}-{task}.png")
     return row
 
 
@@ -290,17 +298,17 @@ def probe(arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     x, labels, x_test, labels_test = images(arguments.data, arguments.train, 2000)
     shape, rng = x.shape[1:], np.random.default_rng(seed)
     torch.manual_seed(seed)
-    patch, steps = 4 if shape[1] > 8 else 2, arguments.steps
+    patch = 4 if shape[1] > 8 else 2
     errors = Normal(shape[0] * patch**2, context_shape=32, scale=0.3)
     hidden = MaskedAutoencoder(shape, patch_size=patch, likelihood=errors)
     likelihood = DiagonalNormal(shape, context_shape=(16, *shape[1:]))
     denoiser = ImageToImage(shape, net=Bottleneck(shape, 64), likelihood=likelihood)
     seconds = {}
     start = time.process_time()
-    run = train(hidden, lambda i: (x,), steps, seed)
+    run = train(hidden, lambda i: (x,), arguments, seed)
     seconds["masked autoencoder"] = time.process_time() - start
     start = time.process_time()
-    train(denoiser, lambda i: (x, corrupt("denoise", x, 10 * seed + i)), steps, seed)
+    train(denoiser, lambda i: (x, corrupt("denoise", x, 10 * seed + i)), arguments, seed)
     seconds["denoising autoencoder"] = time.process_time() - start
 
     def masked(x: np.ndarray) -> np.ndarray:
@@ -310,7 +318,8 @@ def probe(arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
 
     def denoised(x: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return denoiser.net.encoder(torch.as_tensor(x, dtype=torch.float32)).numpy()
+            y = torch.as_tensor(x, dtype=torch.float32, device=arguments.device)
+            return denoiser.net.encoder(y).numpy(force=True)
 
     known, rows = rng.choice(len(x), 1000, replace=False), []
     features = {
@@ -334,7 +343,7 @@ def probe(arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
 
 def write_tables() -> None:
     """All results so far."""
-    found = [json.loads(path.read_text()) for path in sorted(HERE.glob("*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(folder().glob("*.json"))]
     text = [f"# Restoration\n\n```\n{__doc__}```\n"]
     rows = [row for part in found for row in part["rows"] if "task" in row]
     for task in (*TASKS, "color"):
@@ -346,7 +355,7 @@ def write_tables() -> None:
     probes = [row for part in found for row in part["rows"] if "features" in row]
     if probes:
         text.append(f"## probe\n\n```\n{format_table(probes)}\n```\n")
-    HERE.with_suffix(".md").write_text("\n".join(text), encoding="utf-8")
+    folder().with_suffix(".md").write_text("\n".join(text), encoding="utf-8")
 
 
 def main() -> None:
@@ -357,17 +366,30 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=5000)
     parser.add_argument("--test", type=int, default=300)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--channels", nargs="+", type=int, default=[16, 32])
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--device")
+    parser.add_argument("--seconds", type=float, default=1e9)
+    parser.add_argument("--out", help="folder of results")
     arguments = parser.parse_args()
-    HERE.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    if arguments.out:
+        os.environ["DGM_RESULTS"] = arguments.out
+    folder().mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high")
+    usual = (arguments.channels, arguments.steps) == ([16, 32], 2000)
+    parts = "-".join(map(str, (*arguments.channels, arguments.steps)))
     for seed in arguments.seeds:
         for task in arguments.tasks:
-            path = HERE / f"{arguments.data}-{task}-{seed}.json"
-            if not path.exists():
-                rows = (
-                    probe(arguments, seed) if task == "probe" else [restore(arguments, task, seed)]
-                )
-                write_json(path, {"steps": arguments.steps, "train": arguments.train, "rows": rows})
+            settings = "" if usual else f"-{parts}"
+            path = folder() / f"{arguments.data}-{task}-{seed}{settings}.json"
+            if path.exists() or time.monotonic() - began > arguments.seconds:
+                continue
+            rows = probe(arguments, seed) if task == "probe" else [restore(arguments, task, seed)]
+            found = {"steps": arguments.steps, "train": arguments.train, "rows": rows}
+            write_json(path, found)
+            print(json.dumps(found), flush=True)
             write_tables()
 
 

@@ -175,7 +175,7 @@ def run_one(a: argparse.Namespace, name: str, seed: int, deadline: Any, cells: i
         drawn = library.generate(run, size=64, seed=0)["x"]
         np.savez(HERE / f"samples-{a.data}-{name}-{backend}.npz", uniform=drawn)
     row |= {"CPU seconds": round(seconds, 1), "seconds": round(whole, 1), "data": a.data}
-    return {**row, "batch": a.batch, "rate": a.rate, "hardware": hardware(backend)}
+    return {**row, "batch": a.batch, "step size": a.rate, "hardware": hardware(backend)}
 
 
 def parts(library: Any, run: Any, x: np.ndarray) -> dict[str, float]:
@@ -243,7 +243,7 @@ def main() -> None:
             write_json(path, run_one(a, name, seed, deadline, len(cells) - index))
             print(path.read_text(encoding="utf-8"), flush=True)
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(HERE.glob("*.json"))]
-    rows = [{"data": "digits", "batch": 128, "rate": 2e-3, **row} for row in rows]
+    rows = [{"data": "digits", "batch": 128, "step size": 2e-3, **row} for row in rows]
     rows.sort(
         key=lambda row: (row["data"], SETTINGS.index(row["setting"]), row["backend"], row["seed"])
     )

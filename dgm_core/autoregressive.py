@@ -87,6 +87,27 @@ def not_uniform(owner: Any) -> ValueError:
     return ValueError(f"{owner} is drawn from uniform numbers in [0, 1], got others.")
 
 
+def not_a_number(owner: Any) -> ValueError:
+    """What to say of data that are NaN."""
+    return ValueError(
+        f"{owner} scores data that are numbers, got some that are NaN: fill them in, or leave "
+        "these data out."
+    )
+
+
+def outside(owner: Any, what: str) -> ValueError:
+    """What to say of a value, or the prefix of one, that no draw can be."""
+    return ValueError(f"The {what} of {owner} has values outside its support.")
+
+
+def not_mapped(owner: Any) -> NotImplementedError:
+    """What to say where torch.func.vmap asks for draws."""
+    return NotImplementedError(
+        f"Draws of {owner} come step by step from caches, which torch.func.vmap cannot map: draw "
+        "many at once, by sample((n,)) or with contexts of shape (n, ...)."
+    )
+
+
 def step_shape_of(dim: Any) -> tuple[tuple[int, ...], int]:
     """The steps of a value, (T,) or (height, width), and the entries of one.
 

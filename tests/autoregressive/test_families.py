@@ -160,10 +160,10 @@ def test_contexts_batches_and_prefixes(kind: str) -> None:
 
 def test_wrong_use_is_refused() -> None:
     toy, twin = toys("Categorical", one_hot=True)
-    key = jax.random.key(0)
-    for p, array, draw in (
-        (toy(), torch.as_tensor, toy().sample),
-        (twin(), jnp.asarray, lambda *a, **k: twin().sample(key, *a, **k)),
+    key, normals = jax.random.key(0), [made() for made in toys("DiagonalNormal")]
+    for normal, p, array, draw in (
+        (normals[0], toy(), torch.as_tensor, toy().sample),
+        (normals[1], twin(), jnp.asarray, lambda *a, **k: twin().sample(key, *a, **k)),
     ):
         assert not p.has_rsample
         for shape in ((4, 2, 1), (4, 2, SIZE), (STEPS + 1, SIZE), (SIZE,)):
@@ -175,6 +175,10 @@ def test_wrong_use_is_refused() -> None:
             draw(temperature=0.0)
         with pytest.raises(ValueError, match=r"Categorical expects values 0, ..., 3"):
             p.log_prob(array(np.full((STEPS, SIZE), 4)))
+        with pytest.raises(
+            ValueError, match=r"scores data that are numbers, got some that are NaN"
+        ):
+            normal.log_prob(array(np.full((STEPS, SIZE), np.nan)))
         with pytest.raises(ValueError, match=r"expects values of shape \(\*batch, 3, 2\)"):
             p.log_prob(array(np.zeros((STEPS, SIZE + 1), int)))
         with pytest.raises(NotImplementedError, match="have no gradient"):

@@ -86,6 +86,25 @@ def test_draws_by_caches_equal_naive_ones(case: Autoregressive, context_shape: A
     assert len(draws[0].flatten(0, 1).unique(dim=0)) > 1
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of torch's attention
+@pytest.mark.parametrize(("case", "context_shape"), FIRST)
+def test_densities_can_be_mapped_and_draws_say_that_they_cannot(
+    case: Autoregressive, context_shape: Any
+) -> None:
+    module, context = made(case, context_shape), given(context_shape, 3)
+    values = torch.as_tensor(case.values(np.random.default_rng(3), 3))
+
+    def score(value: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
+        return module(*context).log_prob(value)
+
+    mapped = torch.func.vmap(score)
+    torch.testing.assert_close(mapped(values, *context), score(values, *context))
+    with pytest.raises(ValueError, match=r"^The value of .* has values outside its support\.$"):
+        mapped(torch.full(values.shape, torch.nan), *context)
+    with pytest.raises(NotImplementedError, match=r"^Draws of .*vmap cannot map: draw many at"):
+        torch.func.vmap(lambda v: module(*context).sample() + v, randomness="different")(values)
+
+
 @pytest.mark.parametrize(("case", "context_shape"), EVERY)
 def test_the_increments_equal_one_pass(case: Autoregressive, context_shape: Any) -> None:
     """The features of every step, to 1e-10."""

@@ -14,7 +14,9 @@ from dgm_core.autoregressive import (
     check_prefix,
     check_temperature,
     check_uniforms,
+    not_a_number,
     not_uniform,
+    outside,
 )
 from dgm_core.contexts import check_expanded
 from numpyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
@@ -104,8 +106,17 @@ class AutoregressiveDistribution(Distribution):
         x = jnp.broadcast_to(value, (*batch, *self.event_shape)).reshape(-1, *self.event_shape)
         values = network.to_steps(x)
         h = network.features(network.inputs(values), self._context(batch))
-        p = network.family.build(network.family.head(h))
-        return p.log_prob(values).sum(-1).reshape(batch)
+        return self._score(network.family.head(h), values).sum(-1).reshape(batch)
+
+    def _score(self, raw: Array, values: Array) -> Array:
+        """log p of all steps with parameters `raw`."""
+        try:
+            p = self.network.family.build(raw)
+        except ValueError as error:
+            if known_wrong(values == values):
+                raise not_a_number(self.network) from error
+            raise
+        return p.log_prob(values)
 
     def sample(
         self,
@@ -188,7 +199,7 @@ class AutoregressiveDistribution(Distribution):
         length = check_prefix(network, tuple(prefix.shape), network.event_shape, axis, batch)
         valid = self.support.base_constraint(prefix)
         if not isinstance(valid, jax.core.Tracer) and not valid.all():
-            raise ValueError(f"The prefix of {network} has values outside its support.")
+            raise outside(network, "prefix")
         shape = list(self.event_shape)
         shape[axis] = length
         padding = [(0, 0)] * len(batch) + [(0, n - m) for n, m in zip(self.event_shape, shape)]

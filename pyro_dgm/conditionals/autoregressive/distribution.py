@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from pyro.distributions import TorchDistribution, constraints
+from pyro import validation_enabled
+from pyro.distributions import TorchDistribution, constraints, is_validation_enabled
 from torch import Tensor
 
 from dgm_core.autoregressive import (
     check_prefix,
     check_temperature,
     check_uniforms,
+    not_a_number,
+    not_mapped,
     not_uniform,
+    outside,
 )
 from dgm_core.contexts import check_expanded
+from pyro_dgm.compat import in_torch_func, numbers_of
 from pyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
 from pyro_dgm.nn.contexts import spread
 
@@ -102,8 +107,24 @@ class AutoregressiveDistribution(TorchDistribution):
         x = value.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
         values = network.to_steps(x)
         h = network.features(network.inputs(values), self._context(batch))
-        p = network.family.build(network.family.head(h))
-        return p.log_prob(values).sum(-1).reshape(batch)
+        return self._score(network.family.head(h), values).sum(-1).reshape(batch)
+
+    def _score(self, raw: Tensor, values: Tensor) -> Tensor:
+        """log p of all steps with parameters `raw`."""
+        family = self.network.family
+        if in_torch_func():  # whose tensors the checks of the engine cannot look at
+            possible = self.support.base_constraint.check(numbers_of(values))
+            if is_validation_enabled() and not possible.all():
+                raise outside(self.network, "value")
+            with validation_enabled(False):
+                return family.build(raw).log_prob(values)
+        try:
+            p = family.build(raw)
+        except ValueError as error:
+            if values.isnan().any():
+                raise not_a_number(self.network) from error
+            raise
+        return p.log_prob(values)
 
     def sample(
         self,
@@ -145,6 +166,16 @@ class AutoregressiveDistribution(TorchDistribution):
         """The draws that uniform numbers (*batch, num_steps, size, num_uniforms) give; by a pass
         for each step, the naive way, where `cached` is False.
         """
+        try:
+            return self._sample_from(uniforms, temperature, prefix, cached)
+        except RuntimeError as error:
+            if in_torch_func():
+                raise not_mapped(self.network) from error
+            raise
+
+    def _sample_from(
+        self, uniforms: Tensor, temperature: float, prefix: Tensor | None, cached: bool
+    ) -> Tensor:
         temperature = check_temperature(temperature)
         network, weight = self.network, self.network.family.head.weight
         uniforms = torch.as_tensor(uniforms, dtype=weight.dtype, device=weight.device)
@@ -183,7 +214,7 @@ class AutoregressiveDistribution(TorchDistribution):
         network, axis = self.network, self.network.prefix_axis
         length = check_prefix(network, tuple(prefix.shape), network.event_shape, axis, batch)
         if not self.support.base_constraint.check(prefix).all():
-            raise ValueError(f"The prefix of {network} has values outside its support.")
+            raise outside(network, "prefix")
         x = prefix.new_zeros(*batch, *self.event_shape)
         x.narrow(axis - len(self.event_shape), 0, length).copy_(prefix)
         steps = network.num_steps * length // self.event_shape[axis]

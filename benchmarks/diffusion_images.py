@@ -1,0 +1,333 @@
+"""Diffusions of MNIST and Fashion-MNIST, 28x28 with 256 gray levels, at a stated budget.
+
+    python benchmarks/diffusion_images.py train unet [--data mnist] [--seconds 300] [--until 480]
+    python benchmarks/diffusion_images.py train transformer
+    python benchmarks/diffusion_images.py train bound
+    python benchmarks/diffusion_images.py train vae
+    python benchmarks/diffusion_images.py judge FOLDER ...
+
+Protocol: NumPyro; the 60,000 images of the official training split, batches of 256, Adam
+after 500 steps of warming up, no decay, moving averages of the weights (0.999), no selection, so
+many seconds after the start of the program (with compilation).
+unet: `Diffusion((1, 28, 28), UNet(channels=(32, 64, 128), num_blocks=2, num_heads=4),
+schedule=VP(1000), predict="velocity", num_levels=256)`, given the label, which is left out in a
+tenth of the cases, `DenoisingError(weight="velocity")`, Adam 1e-3. transformer: the same with
+`TimeTransformer(patch_size=4, width=192, num_layers=6, num_heads=6)`, Adam 5e-4. bound: the U-Net
+without labels, variance="learned", `DenoisingELBO`. vae: `ConvVAE` with 16 latents and
+`DiscretizedLogisticMixture` of 256 levels, `ELBO`, Adam 1e-3; then a `Diffusion(16, hidden=(256,
+256), schedule=VP(100))` for its codes by `fit_prior`, 60 epochs.
+Bits per dimension of the bound on the mass of the levels of 2,000 test images (`bound` with 200
+times; of a diffusion with labels given the label, and without it), of a VAE the importance-weighted
+bound of 64 draws. Draws, 5,000 of each way (500 of each label), rounded to the levels, are kept.
+`judge` trains a classifier on 20,000 images, and gives of the draws of each way the Frechet
+distance of its features to those of the test images, the share of draws that have their label, and
+the mean distance to the nearest training image, beside that of test images: copies would be nearer.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dgm_core.data import load
+from dgm_core.plots import samples_grid
+from dgm_core.results import format_table, write_json
+from dgm_core.samples.quality import FeatureClassifier, frechet_distance
+
+HERE = Path(__file__).parent / "results" / "diffusion"
+START = time.perf_counter()
+SHAPE, BATCH = (1, 28, 28), 256
+BITS = 784 * np.log(2.0)
+
+
+def images_of(data: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images and labels to train and to test."""
+    found = load(data)
+    sets = {name: getattr(found, name) for name in ("train", "validation", "test")}
+    images = {name: x.reshape(-1, *SHAPE).astype(np.float32) for name, x in sets.items()}
+    labels = {name: found.labels[name].astype(np.int32) for name in sets}
+    parts = ("train", "validation")
+    both = (np.concatenate([kind[part] for part in parts]) for kind in (images, labels))
+    return (*both, images["test"], labels["test"])
+
+
+class Clock:
+    """Ends a run so many seconds after the start of the program."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.losses = seconds, []
+
+    def __call__(self, run: Any) -> bool:
+        """Whether it is time."""
+        self.losses.append(float(run.history.column("loss")[-1]))
+        return time.perf_counter() - START > self.seconds
+
+
+def fitted(
+    model: Any, guide: Any, data: Any, loss: Any, rate: float, clock: Clock, seed: int
+) -> Any:
+    """A run."""
+    import optax
+
+    from dgm_core.schedules import Schedule
+    from numpyro_dgm import fit
+
+    return fit(
+        model,
+        guide,
+        data,
+        loss=loss,
+        optim=optax.adam(rate),
+        num_epochs=100_000,
+        batch_size=BATCH,
+        drop_last=True,
+        lr_schedule=Schedule((0, 500), (0.01, 1.0)),
+        average=0.999,
+        callbacks=[clock],
+        seed=seed,
+        progress=False,
+    )
+
+
+class Results:
+    """What has been found, written after every entry."""
+
+    def __init__(self, folder: Path, name: str, until: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.name, self.until = folder, name, until
+        self.found: dict[str, Any] = {"name": name}
+        self.ways: dict[str, np.ndarray] = {}
+
+    def add(self, **found: Any) -> None:
+        """Keep numbers."""
+        self.found |= found | {"seconds in all": time.perf_counter() - START}
+        write_json(self.folder / f"{self.name}.json", self.found)
+
+    def draws(self, way: str, draws: Any, seconds: float) -> None:
+        """Keep draws, and a sheet of 100 of them."""
+        levels = np.round(np.clip(np.asarray(draws), 0, 1) * 255).astype(np.uint8)
+        self.ways[way] = levels.reshape(-1, 784)
+        np.savez_compressed(self.folder / f"{self.name}-draws.npz", **self.ways)
+        sheet = self.ways[way][:100].astype(np.float32) / 255
+        file = self.folder / f"{self.name}-{way.replace(' ', '_')}.png"
+        samples_grid(sheet, SHAPE).savefig(file, dpi=60)
+        self.add(**{f"seconds, {way}": seconds})
+
+    def time_for(self, seconds: float) -> bool:
+        """Whether so much is left."""
+        return time.perf_counter() - START + seconds < self.until
+
+
+def diffusion(kind: str, a: argparse.Namespace, out: Results) -> None:
+    """Train a diffusion, bound the test images, and draw."""
+    import jax
+    import jax.numpy as jnp
+    import numpyro
+    from numpyro.handlers import substitute
+
+    from dgm_core.contexts import Labels
+    from dgm_core.diffusion import VP
+    from numpyro_dgm.conditionals import Diffusion
+    from numpyro_dgm.losses import DenoisingELBO, DenoisingError
+    from numpyro_dgm.nn import TimeFeatures, TimeTransformer, UNet, register
+
+    x, labels, test, test_labels = images_of(a.data)
+    x, labels, test = x[: a.images], labels[: a.images], test[: min(a.images, 2_000)]
+    key, given, chunk = jax.random.key(a.seed), kind != "bound", a.num // 5
+    seen: dict[str, Any] = {"context_shape": 10} if given else {}
+    if kind == "transformer":
+        sizes = {"width": 192, "num_layers": 6, "num_heads": 6}
+        net: Any = TimeTransformer(SHAPE, 4, **sizes, **seen, key=key)
+    else:
+        sizes = {"channels": (32, 64, 128), "num_blocks": 2, "num_heads": 4}
+        more = {} if given else {"out_channels": 2}
+        net = UNet(SHAPE, time=TimeFeatures(64), **sizes, **more, **seen, key=key)
+    own: dict[str, Any] = {"variance": "learned"}
+    if given:
+        own = {"context_shape": Labels(10), "drop_context": 0.1}
+    chosen = {"predict": "velocity", "schedule": VP(1000), "num_levels": 256}
+    density = Diffusion(SHAPE, net, **chosen, **own)
+
+    def model(x: Any, context: Any = None) -> None:
+        with numpyro.plate("data", len(x)):
+            numpyro.sample("x", register("net", density)(context), obs=x)
+
+    clock = Clock(a.seconds)
+    loss = DenoisingError("x", weight="velocity") if given else DenoisingELBO("x")
+    rate = 5e-4 if kind == "transformer" else 1e-3
+    table = (x, labels) if given else x
+    run = fitted(model, None, table, loss, rate, clock, a.seed)
+    density = substitute(lambda: register("net", density), data=run.params)()
+    out.add(
+        steps=int(run.history.column("step")[-1]),
+        losses=clock.losses,
+        device=str(jax.devices()[0].device_kind),
+        **{"seconds, training": time.perf_counter() - START},
+    )
+    wanted = jnp.arange(chunk) % 10
+
+    def kept(way: str, law: Any, calls: int, how: dict[str, Any]) -> None:
+        each = out.found.get("seconds, DDIM 20", 0.0) / 20
+        if law is None or not out.time_for(calls * each + 30):
+            return
+        draw = jax.jit(lambda net, key: law(net).sample(key, **how))
+        first, *keys = jax.random.split(jax.random.key(a.seed + 1), 5)
+        draws = [np.asarray(draw(density, first))]
+        begin = time.perf_counter()
+        draws += [np.asarray(draw(density, key)) for key in keys]
+        out.draws(way, np.concatenate(draws), (time.perf_counter() - begin) * 5 / 4)
+
+    def bounded(name: str, law: Any) -> None:
+        if not out.time_for(30):
+            return
+        bound = jax.jit(lambda net, x, y, key: law(net, y).bound(x, num_times=10, key=key))
+        keys, nats = jax.random.split(jax.random.key(a.seed + 2), 20), []
+        for start in range(0, len(test), 500):
+            one = test[start : start + 500]
+            y = test_labels[start : start + len(one)]
+            nats.append(np.mean([bound(density, one, y, key) for key in keys], 0))
+        bits = -np.concatenate(nats) / BITS
+        error = float(bits.std() / len(bits) ** 0.5)
+        out.add(**{f"bits/dim{name}": float(bits.mean()), f"s.e.{name}": error})
+
+    alone = (lambda net: net.unconditional().expand((chunk,))) if given else None
+    free = alone or (lambda net: net().expand((chunk,)))
+    with_label = (lambda net: net(wanted)) if given else free
+    few = {"method": "ddim", "num_steps": 20}
+    kept("DDIM 20", with_label, 20, few)
+    bounded("", (lambda net, y: net(y)) if given else (lambda net, y: net()))
+    if given:
+        kept("w=1", lambda net: net.guided(wanted, 1.0), 40, few)
+    kept("ancestral 1000", with_label, 1000, {"method": "ancestral"})
+    kept("unconditional", alone, 20, few)
+    if given:
+        bounded(", without label", lambda net, y: net.unconditional())
+        kept("w=3", lambda net: net.guided(wanted, 3.0), 40, few)
+    kept("DDIM 50", with_label, 50, {"method": "ddim", "num_steps": 50})
+    kept("ancestral 100", with_label, 100, {"method": "ancestral", "num_steps": 100})
+
+
+def autoencoder(a: argparse.Namespace, out: Results) -> None:
+    """Train a VAE, then a diffusion of its codes."""
+    import jax
+    import optax
+
+    from dgm_core.diffusion import VP
+    from numpyro_dgm.conditionals import Diffusion, DiscretizedLogisticMixture
+    from numpyro_dgm.evaluation import fit_prior, generate, log_likelihood
+    from numpyro_dgm.losses import ELBO
+    from numpyro_dgm.models import ConvVAE
+
+    x, _, test, _ = images_of(a.data)
+    x, test = x[: a.images], test[: min(a.images, 2_000)]
+    keys, clock = jax.random.split(jax.random.key(a.seed)), Clock(a.seconds)
+    mixture = partial(DiscretizedLogisticMixture, num_levels=256, context_shape=(16, 28, 28))
+    vae = ConvVAE(SHAPE, 16, likelihood=mixture(SHAPE, key=keys[0]), key=keys[1])
+    run = fitted(vae.model, vae.guide, x, ELBO(), 1e-3, clock, a.seed)
+    out.add(
+        steps=int(run.history.column("step")[-1]),
+        losses=clock.losses,
+        device=str(jax.devices()[0].device_kind),
+    )
+
+    def judged(name: str, run: Any) -> None:
+        begin = time.perf_counter()
+        report = log_likelihood(run, test, num_particles=64, batch_size=100, progress=False)
+        for what in ("ELBO", "IWAE"):
+            out.add(**{f"{what}, {name}": float(report[what].mean())})
+        out.add(**{f"bits/dim, {name}": float(-report["IWAE"].mean() / BITS)})
+        draws = [generate(run, size=a.num // 5, seed=i)["x"] for i in range(5)]
+        out.draws(name, np.concatenate(draws), time.perf_counter() - begin)
+
+    judged("VAE", run)
+    prior = Diffusion(16, predict="velocity", schedule=VP(100), hidden=(256, 256), key=keys[0])
+    settings = {"num_epochs": a.prior_epochs, "optim": optax.adam(1e-3), "seed": a.seed}
+    run = fit_prior(run, x, prior, **settings, progress=False)
+    out.add(**{"seconds, fitted": time.perf_counter() - START})
+    judged("VAE, diffusion prior", run)
+
+
+def judge(folders: list[Path]) -> None:
+    """Distances, labels and nearness of the draws in the folders."""
+    networks: dict[str, Any] = {}
+    for path in sorted(path for folder in folders for path in folder.glob("*-draws.npz")):
+        found = json.loads((path.parent / path.name.replace("-draws.npz", ".json")).read_text())
+        data = found["name"].split("-")[0]
+        if data not in networks:
+            x, labels, test, _ = images_of(data)
+            rows, others = x.reshape(len(x), -1), test.reshape(len(test), -1)
+            network = FeatureClassifier(rows[:20_000], labels[:20_000])
+            networks[data] = network, rows, network.features(others)
+            half = network.features(others[:5_000]), network.features(others[5_000:])
+            base = {
+                "accuracy of the classifier": network.held_out_accuracy,
+                "Frechet, halves of the test images": frechet_distance(*half),
+                "Frechet, 5,000 training images": frechet_distance(
+                    networks[data][2], network.features(rows[-5_000:])
+                ),
+                "nearest, test images": nearest(others[:1_000], rows),
+            }
+            networks[f"{data} base"] = base
+        network, rows, real = networks[data]
+        found |= networks[f"{data} base"]
+        with np.load(path) as draws:
+            for way in draws.files:
+                fake = draws[way].astype(np.float32) / 255
+                found[f"Frechet, {way}"] = frechet_distance(real, network.features(fake))
+                found[f"nearest, {way}"] = nearest(fake[:1_000], rows)
+                if way != "unconditional" and found["name"].split("-")[1] in NETS[:2]:
+                    right = network.probabilities(fake).argmax(1) == np.arange(len(fake)) % 10
+                    found[f"accuracy, {way}"] = float(right.mean())
+        HERE.mkdir(parents=True, exist_ok=True)
+        write_json(HERE / f"images-{found['name']}.json", found)
+        shown = [{"what": k, "number": v} for k, v in found.items() if isinstance(v, int | float)]
+        print(found["name"], format_table(shown), sep="\n")
+
+
+def nearest(x: np.ndarray, rows: np.ndarray) -> float:
+    """The mean distance of images to the training image that is nearest to each."""
+    squares = (x**2).sum(1)[:, None] - 2 * x @ rows.T + (rows**2).sum(1)
+    return float(np.sqrt(squares.min(1).clip(0)).mean())
+
+
+NETS = ("unet", "transformer", "bound", "vae")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = parser.add_subparsers(dest="what", required=True)
+    training = parts.add_parser("train")
+    training.add_argument("net", choices=NETS)
+    training.add_argument("--data", default="mnist", choices=["mnist", "fashion_mnist"])
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--seconds", type=float, default=300)
+    training.add_argument("--until", type=float, default=480)
+    training.add_argument("--num", type=int, default=5_000, help="draws of each way")
+    training.add_argument("--images", type=int, default=60_000, help="to train on")
+    training.add_argument("--prior-epochs", type=int, default=60)
+    training.add_argument("--hardware", default=f"{os.cpu_count()} cores, {platform.machine()}")
+    training.add_argument("--out", type=Path, default=Path(os.environ.get("OUT_DIR", ".")))
+    judging = parts.add_parser("judge")
+    judging.add_argument("folders", nargs="+", type=Path)
+    a = parser.parse_args()
+    if a.what == "judge":
+        judge(a.folders)
+        return
+    out = Results(a.out, f"{a.data}-{a.net}-{a.seed}", a.until)
+    out.add(hardware=a.hardware)
+    if a.net == "vae":
+        autoencoder(a, out)
+    else:
+        diffusion(a.net, a, out)
+
+
+if __name__ == "__main__":
+    main()

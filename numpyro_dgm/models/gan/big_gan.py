@@ -14,19 +14,18 @@ from dgm_core.arguments import check_count
 from dgm_core.contexts import Labels
 from numpyro_dgm.conditionals import Conditional, StandardNormal
 from numpyro_dgm.models.gan.conditional_gan import check_frequencies
+from numpyro_dgm.models.gan.labeled import LabeledGAN
 from numpyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_images,
     given_image,
-    num_data,
     outline,
-    paired,
 )
 from numpyro_dgm.nn import ResidualGenerator, register
 
 
-class BigGAN(eqx.Module):
+class BigGAN(LabeledGAN):
     """A generative adversarial network of images with values in [0, 1] and class labels.
 
     Train it by `fit(gan.model, None, (x, y), loss=Hinge(("x", "y"), ResidualCritic(image_shape,
@@ -103,6 +102,11 @@ class BigGAN(eqx.Module):
     def __repr__(self) -> str:
         return outline(self)
 
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Of a datum."""
+        return self.image_shape
+
     def model(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
         """Generate `size` images, or one for each label y (batch,), or as many as there are in x
         (batch, channels, height, width), which are observed.
@@ -112,17 +116,3 @@ class BigGAN(eqx.Module):
             z = numpyro.sample("z", prior())
             y = numpyro.sample("y", Categorical(jnp.array(self.frequencies, z.dtype)), obs=y)
             return numpyro.sample("x", given_image(generator(z, (y, z))), obs=x)
-
-    def guide(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
-        """z as the prior draws it: what an engine that asks for a guide may have, where the loss
-        compares x and y alone.
-        """
-        prior = register("prior", self.prior)
-        with numpyro.plate("data", self.num_pairs(x, y, size)):
-            return numpyro.sample("z", prior())
-
-    def num_pairs(self, x: Array | None, y: Array | None, size: int) -> int:
-        """The number of data; ValueError for labels that are no integers, or not as many as x."""
-        if y is None:
-            return num_data(x, self.image_shape, size)
-        return len(paired(y, Labels(self.num_classes), x, self.image_shape))

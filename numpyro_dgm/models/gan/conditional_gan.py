@@ -14,22 +14,20 @@ from jax import Array
 from numpyro.distributions import Categorical
 
 from dgm_core.arguments import check_count, check_counts, check_numbers, check_sizes, refuse
-from dgm_core.contexts import Labels
 from numpyro_dgm.conditionals import Conditional, StandardNormal
+from numpyro_dgm.models.gan.labeled import LabeledGAN
 from numpyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_network,
     given,
-    num_data,
     outline,
-    paired,
 )
 from numpyro_dgm.nn import MLP, register
 from numpyro_dgm.nn.contexts import one_hot
 
 
-class ConditionalGAN(eqx.Module):
+class ConditionalGAN(LabeledGAN):
     """A generative adversarial network of vectors x with a class label y.
 
     Train it by `fit(gan.model, None, (x, y), loss=JensenShannon(("x", "y"), ProjectionCritic(x_dim,
@@ -99,6 +97,11 @@ class ConditionalGAN(eqx.Module):
     def __repr__(self) -> str:
         return outline(self)
 
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Of a datum."""
+        return (self.x_dim,)
+
     def model(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
         """Generate `size` data, or one for each label y (batch,), or as many as there are in x
         (batch, x_dim), which are observed.
@@ -112,20 +115,6 @@ class ConditionalGAN(eqx.Module):
                 [z, jnp.broadcast_to(label, (*z.shape[:-1], self.num_classes))], -1
             )  # (*batch, z_dim + num_classes)
             return numpyro.sample("x", given(generator(both), 1), obs=x)
-
-    def guide(self, x: Array | None = None, y: Array | None = None, size: int = 1) -> Array:
-        """z as the prior draws it: what an engine that asks for a guide may have, where the loss
-        compares x and y alone.
-        """
-        prior = register("prior", self.prior)
-        with numpyro.plate("data", self.num_pairs(x, y, size)):
-            return numpyro.sample("z", prior())
-
-    def num_pairs(self, x: Array | None, y: Array | None, size: int) -> int:
-        """The number of data; ValueError for labels that are no integers, or not as many as x."""
-        if y is None:
-            return num_data(x, (self.x_dim,), size)
-        return len(paired(y, Labels(self.num_classes), x, (self.x_dim,)))
 
 
 def check_frequencies(frequencies: Sequence[float] | None, num_classes: int) -> tuple[float, ...]:

@@ -7,24 +7,23 @@ from collections.abc import Sequence
 import pyro
 import torch
 from pyro.distributions import Categorical
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm_core.arguments import check_count
 from dgm_core.contexts import Labels
 from pyro_dgm.conditionals import Conditional, StandardNormal
 from pyro_dgm.models.gan.conditional_gan import check_frequencies
+from pyro_dgm.models.gan.labeled import LabeledGAN
 from pyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_images,
     given_image,
-    num_data,
-    paired,
 )
 from pyro_dgm.nn import ResidualGenerator, register
 
 
-class BigGAN(nn.Module):
+class BigGAN(LabeledGAN):
     """A generative adversarial network of images with values in [0, 1] and class labels.
 
     Train it by `fit(gan.model, None, (x, y), loss=Hinge(("x", "y"), ResidualCritic(image_shape,
@@ -89,6 +88,11 @@ class BigGAN(nn.Module):
         self.prior = prior or StandardNormal(z_dim)
         check_fit("prior", self.prior, (z_dim,), 0)
 
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Of a datum."""
+        return self.image_shape
+
     def model(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
         """Generate `size` images, or one for each label y (batch,), or as many as there are in x
         (batch, channels, height, width), which are observed.
@@ -99,17 +103,3 @@ class BigGAN(nn.Module):
             frequencies = torch.tensor(self.frequencies, dtype=z.dtype, device=z.device)
             y = pyro.sample("y", Categorical(frequencies), obs=y)
             return pyro.sample("x", given_image(generator(z, (y, z))), obs=x)
-
-    def guide(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
-        """z as the prior draws it: what an engine that asks for a guide may have, where the loss
-        compares x and y alone.
-        """
-        prior = register("prior", self.prior)
-        with pyro.plate("data", self.num_pairs(x, y, size)):
-            return pyro.sample("z", prior())
-
-    def num_pairs(self, x: Tensor | None, y: Tensor | None, size: int) -> int:
-        """The number of data; ValueError for labels that are no integers, or not as many as x."""
-        if y is None:
-            return num_data(x, self.image_shape, size)
-        return len(paired(y, Labels(self.num_classes), x, self.image_shape))

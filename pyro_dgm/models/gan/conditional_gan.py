@@ -10,24 +10,22 @@ from collections.abc import Sequence
 import pyro
 import torch
 from pyro.distributions import Categorical
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm_core.arguments import check_count, check_counts, check_numbers, check_sizes, refuse
-from dgm_core.contexts import Labels
 from pyro_dgm.conditionals import Conditional, StandardNormal
+from pyro_dgm.models.gan.labeled import LabeledGAN
 from pyro_dgm.models.parts import (
     check_conditionals,
     check_fit,
     check_network,
     given,
-    num_data,
-    paired,
 )
 from pyro_dgm.nn import MLP, register
 from pyro_dgm.nn.contexts import one_hot
 
 
-class ConditionalGAN(nn.Module):
+class ConditionalGAN(LabeledGAN):
     """A generative adversarial network of vectors x with a class label y.
 
     Train it by `fit(gan.model, None, (x, y), loss=JensenShannon(("x", "y"), ProjectionCritic(x_dim,
@@ -86,6 +84,11 @@ class ConditionalGAN(nn.Module):
         if self.generator.out_dim != x_dim:
             raise ValueError(f"The generator must give {x_dim} numbers, got {self.generator!r}.")
 
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Of a datum."""
+        return (self.x_dim,)
+
     def model(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
         """Generate `size` data, or one for each label y (batch,), or as many as there are in x
         (batch, x_dim), which are observed.
@@ -103,20 +106,6 @@ class ConditionalGAN(nn.Module):
                 [z, label.expand(*z.shape[:-1], -1)], -1
             )  # (*batch, z_dim + num_classes)
             return pyro.sample("x", given(generator(both), 1), obs=x)
-
-    def guide(self, x: Tensor | None = None, y: Tensor | None = None, size: int = 1) -> Tensor:
-        """z as the prior draws it: what an engine that asks for a guide may have, where the loss
-        compares x and y alone.
-        """
-        prior = register("prior", self.prior)
-        with pyro.plate("data", self.num_pairs(x, y, size)):
-            return pyro.sample("z", prior())
-
-    def num_pairs(self, x: Tensor | None, y: Tensor | None, size: int) -> int:
-        """The number of data; ValueError for labels that are no integers, or not as many as x."""
-        if y is None:
-            return num_data(x, (self.x_dim,), size)
-        return len(paired(y, Labels(self.num_classes), x, (self.x_dim,)))
 
 
 def check_frequencies(frequencies: Sequence[float] | None, num_classes: int) -> tuple[float, ...]:

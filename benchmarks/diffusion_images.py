@@ -238,7 +238,7 @@ def autoencoder(a: argparse.Namespace, out: Results) -> None:
 
     def judged(name: str, run: Any) -> None:
         begin = time.perf_counter()
-        report = log_likelihood(run, test, num_particles=64, batch_size=100, progress=False)
+        report = log_likelihood(run, test, num_particles=64, chunk_size=8_192, progress=False)
         for what in ("ELBO", "IWAE"):
             out.add(**{f"{what}, {name}": float(report[what].mean())})
         out.add(**{f"bits/dim, {name}": float(-report["IWAE"].mean() / BITS)})

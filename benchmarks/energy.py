@@ -34,7 +34,7 @@ from density import TRUE
 from dgm_core.data import load
 from dgm_core.data.toys import TOYS
 from dgm_core.diagnostics import iwae_bound
-from dgm_core.results import format_table
+from dgm_core.results import format_table, write_json
 
 RECORD = Path(__file__).parent / "results" / "energy.md"
 STEP_SIZE, NUM_STEPS, BATCH, NUM_BATCHES = 0.1, 20, 128, 256
@@ -277,7 +277,10 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--toys", nargs="+", default=["two_moons", "eight_gaussians"])
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--out", type=Path, help="a folder for the rows of priors, one by one")
     options = parser.parse_args()
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name in options.backends:
         if options.what == "speed":
@@ -289,6 +292,8 @@ def main() -> int:
                 for kind in ("standard normal", "tilted"):
                     rows.append(prior(name, kind, seed, options.epochs))
                     print(rows[-1], flush=True)
+                    if options.out:
+                        write_json(options.out / "energy_prior.json", {"rows": rows})
     table = format_table(rows)
     print(table)
     if options.record:

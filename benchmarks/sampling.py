@@ -34,6 +34,7 @@ MEMBERS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "GatedPixelCNN 8x32": ("GatedPixelCNN", ((1, 28, 28),), {}),
     "PixelCNN 8x32": ("PixelCNN", ((1, 28, 28),), {}),
     "PixelCNN++ 3x2x32": ("PixelCNNPlusPlus", ((1, 28, 28),), {}),
+    "PixelSNAIL 2x3x32": ("PixelSNAIL", ((1, 28, 28),), {}),
 }
 
 

@@ -151,5 +151,4 @@ class DiagonalNormal(Parametric):
 
     def build(self, raw: Array) -> dist.Distribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
-        loc, raw_scale = self.split(raw)
-        return TypedNormal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))
+        return TypedNormal(*self.loc_and_scale(raw)).to_event(len(self.event_shape))

@@ -176,6 +176,11 @@ class Parametric(Conditional):
         """A number above `floor` from any real number; one from zero."""
         return positive(raw, self.floor)
 
+    def loc_and_scale(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """The parameters (*batch, num_params) as a location and a scale above `floor`."""
+        loc, raw_scale = self.split(raw)
+        return loc, self.positive(raw_scale)
+
     @abstractmethod
     def build(self, raw: Tensor) -> TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""

@@ -1,12 +1,12 @@
 """Discrete data: classes, and pixels with a finite number of levels."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pyro import distributions as dist
-from pyro.distributions import constraints
+from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import log_softmax, logsigmoid
 
 from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape
@@ -67,6 +67,15 @@ class Categorical(Parametric):
 
 
 class _Categorical(dist.Categorical):
+    def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
+        self.logits = self._param = log_softmax(logits, -1)  # one pass, as its gradient is
+        self._num_events = logits.shape[-1]
+        TorchDistribution.__init__(self, logits.shape[:-1], validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        new = type(self).__new__(type(self)) if _instance is None else _instance
+        return super().expand(batch_shape, new)
+
     def _validate_sample(self, value: Tensor) -> None:
         try:
             super()._validate_sample(value)

@@ -50,8 +50,7 @@ class LogitNormal(Parametric):
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
-        loc, raw_scale = self.split(raw)
-        return _LogitNormal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))
+        return _LogitNormal(*self.loc_and_scale(raw)).to_event(len(self.event_shape))
 
 
 class _LogitNormal(OpenInterval):

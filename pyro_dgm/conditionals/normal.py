@@ -156,5 +156,4 @@ class DiagonalNormal(Parametric):
 
     def build(self, raw: Tensor) -> dist.TorchDistribution:
         """The distribution with parameters `raw` (*batch, num_params)."""
-        loc, raw_scale = self.split(raw)
-        return _Normal(loc, self.positive(raw_scale)).to_event(len(self.event_shape))
+        return _Normal(*self.loc_and_scale(raw)).to_event(len(self.event_shape))

@@ -121,15 +121,15 @@ def _categorical(family: Categorical, raw: Array, uniforms: Array, temperature: 
 
 @draw.register
 def _normal(family: DiagonalNormal, raw: Array, uniforms: Array, temperature: float) -> Array:
-    p = family.build(raw).base_dist
-    return p.loc + temperature * p.scale * ndtri(inside(uniforms[..., 0]))
+    loc, scale = family.loc_and_scale(raw)
+    return loc + temperature * scale * ndtri(inside(uniforms[..., 0]))
 
 
 @draw.register
 def _logit_normal(family: LogitNormal, raw: Array, uniforms: Array, temperature: float) -> Array:
-    p = family.build(raw).base_dist
+    loc, scale = family.loc_and_scale(raw)
     noise = ndtri(inside(uniforms[..., 0]))
-    return inside(sigmoid(p.loc + temperature * p.scale * noise))
+    return inside(sigmoid(loc + temperature * scale * noise))
 
 
 @draw.register

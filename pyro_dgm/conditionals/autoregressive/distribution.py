@@ -194,7 +194,7 @@ class AutoregressiveDistribution(TorchDistribution):
             values, total = run(
                 network, self._context(batch), uniforms, temperature, known, num_known
             )
-        self._check_drawn(bool(total.isfinite()))
+        self._check_drawn(bool(total.isfinite().all()))
         values = values.clone()  # for gradients in what comes next
         return network.from_steps(values).reshape(*batch, *self.event_shape)
 
@@ -229,11 +229,11 @@ def _cached(
     known: Tensor | None,
     num_known: int,
 ) -> tuple[Tensor, Tensor]:
-    """Values (batch, num_steps, size), by increments, and the sum of all their parameters."""
+    """Values (batch, num_steps, size), by increments, and the sums of their parameters."""
     family, head = network.family, network.family.head
     state = network.begin(context, len(uniforms))
     previous = uniforms.new_zeros(len(uniforms), network.in_features)
-    values, total = [], uniforms.new_zeros(())
+    values, total = [], uniforms.new_zeros(len(uniforms), family.num_params)
     for index, uniform in enumerate(uniforms.unbind(1)):
         if index % network.block == 0:
             state = network.enter(state, index // network.block, previous)
@@ -243,7 +243,7 @@ def _cached(
         else:
             raw = head(h)
             values.append(draw(family, raw, uniform, temperature))
-            total += raw.sum()
+            total += raw
         previous = network.inputs(values[-1])
     return torch.stack(values, 1), total
 
@@ -260,9 +260,9 @@ def _naive(
     family, head = network.family, network.family.head
     first = draw(family, uniforms.new_zeros(len(uniforms), family.num_params), uniforms[:, 0], 1.0)
     values = first[:, None].expand(-1, network.num_steps, -1).clone() if known is None else known
-    total = uniforms.new_zeros(())
+    total = uniforms.new_zeros(len(uniforms), family.num_params)
     for index in range(num_known, network.num_steps):
         raw = head(network.features(network.inputs(values), context)[:, index])
         values[:, index] = draw(family, raw, uniforms[:, index], temperature)
-        total += raw.sum()
+        total += raw
     return values, total

@@ -109,25 +109,25 @@ _ROOT = draw.dispatch(object)
 
 @draw.register
 def _bernoulli(family: Bernoulli, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    return (uniforms[..., 0] < torch.sigmoid(raw / temperature)).to(raw.dtype)
+    return (uniforms[..., 0] < torch.sigmoid(tempered(raw, temperature))).to(raw.dtype)
 
 
 @draw.register
 def _categorical(family: Categorical, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    return _chosen(family.logits(raw) / temperature, uniforms[..., 0])
+    return _chosen(tempered(family.logits(raw), temperature), uniforms[..., 0])
 
 
 @draw.register
 def _normal(family: DiagonalNormal, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    p = family.build(raw).base_dist
-    return p.loc + temperature * p.scale * torch.special.ndtri(inside(uniforms[..., 0]))
+    loc, scale = family.loc_and_scale(raw)
+    return loc + temperature * scale * torch.special.ndtri(inside(uniforms[..., 0]))
 
 
 @draw.register
 def _logit_normal(family: LogitNormal, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    p = family.build(raw).base_dist
+    loc, scale = family.loc_and_scale(raw)
     noise = torch.special.ndtri(inside(uniforms[..., 0]))
-    return inside(torch.sigmoid(p.loc + temperature * p.scale * noise))
+    return inside(torch.sigmoid(loc + temperature * scale * noise))
 
 
 @draw.register
@@ -168,13 +168,20 @@ def _coupled(
 
 def _chosen(logits: Tensor, uniform: Tensor) -> Tensor:
     """Classes (*batch,) from logits (*batch, classes) and uniforms (*batch,)."""
-    cumulative = torch.softmax(logits, -1).cumsum(-1)
-    return (uniform[..., None] * cumulative[..., -1:] >= cumulative[..., :-1]).sum(-1)
+    cumulative = torch.softmax(logits, -1).cumsum(-1).contiguous()
+    at = uniform[..., None] * cumulative[..., -1:]
+    found = torch.searchsorted(cumulative, at, right=True)[..., 0]
+    return found.clamp_(max=logits.shape[-1] - 1)  # of a uniform number that is 1
+
+
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Logits divided by a temperature."""
+    return logits if temperature == 1.0 else logits / temperature
 
 
 def _of_component(p: Any, uniforms: Tensor, temperature: float) -> Tensor:
     """A logistic variable from a component that is drawn first."""
-    index = _chosen(p.logits / temperature, uniforms[..., 0])[..., None]
+    index = _chosen(tempered(p.logits, temperature), uniforms[..., 0])[..., None]
     loc, scale = p.loc.gather(-1, index)[..., 0], p.scale.gather(-1, index)[..., 0]
     return loc + temperature * scale * torch.logit(inside(uniforms[..., 1]))
 

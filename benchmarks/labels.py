@@ -71,22 +71,21 @@ class Setting:
 
 
 SMALL, SMALL_CODES = Setting(), Setting((150,), 8, each=9, beta=1.0, epochs=90, codes=Codes())
-WIDE = Setting((500, 500), 50, "softplus", each=9, beta=1.0, batch=1000, epochs=250, rate=1e-3)
+WIDE = Setting((500, 500), 50, "softplus", each=9, batch=1000, epochs=250, rate=1e-3)
 NORM = replace(WIDE, activation="relu", norm=True)
 MANY = Codes(50, (500, 500), batch=500, epochs=200, rate=1e-3)
-WIDE_CODES = replace(WIDE, hidden=(500,), codes=MANY, epochs=400)
+WIDE_CODES = replace(WIDE, hidden=(500,), beta=1.0, codes=MANY, epochs=400)
+NORM_CODES = replace(WIDE_CODES, activation="relu", norm=True)
 SETTINGS = {
     "small": (SMALL, SMALL_CODES),
     "wide": (WIDE, WIDE_CODES),
-    "wide, norm": (NORM, replace(WIDE_CODES, activation="relu", norm=True)),
+    "wide, norm": (NORM, NORM_CODES),
+    "wide, norm, flat": (replace(NORM, beta=1.0), replace(NORM_CODES, hidden=(150,), latents=8)),
     "wide, norm, half": (
         replace(NORM, each=1, epochs=140),
-        replace(WIDE_CODES, activation="relu", norm=True, each=1, epochs=250),
+        replace(NORM_CODES, each=1, epochs=250),
     ),
-    "wide, norm, 100": (
-        replace(NORM, weight=100.0),
-        replace(WIDE_CODES, activation="relu", norm=True, weight=100.0),
-    ),
+    "wide, norm, 100": (replace(NORM, weight=100.0), replace(NORM_CODES, weight=100.0)),
 }  # of pixels and of codes
 
 

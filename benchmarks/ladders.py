@@ -72,7 +72,7 @@ def run_one(arguments: argparse.Namespace, name: str, seed: int, stop: Any) -> d
         progress=False,
     )
     minutes = (time.process_time() - start) / 60
-    report = summary(package.log_weights(run, test, num_particles=500, seed=0))
+    report = summary(package.log_weights(run, test, num_particles=500, chunk_size=100_000, seed=0))
     layers = package.evaluation.collapse(run, test, num_draws=4).rows
     return {
         "model": name,

@@ -41,7 +41,7 @@ from dgm_core.results import format_table, write_json
 from dgm_core.schedules import Schedule, linear
 
 HERE = results("mnist")
-Z_DIM, HIDDEN, SECONDS_OF_SCORING = 50, (200, 200), 40
+Z_DIM, HIDDEN, SECONDS_OF_SCORING, CHUNK = 50, (200, 200), 100, 200_000
 OBJECTIVES = ("VAE-1", "VAE-5", "VAE-50", "IWAE-5", "IWAE-50", "beta-VAE", "InfoVAE")
 PUBLISHED = {
     "VAE-1": -86.76,
@@ -124,7 +124,9 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     with precisely(backend):
         weights = np.concatenate(
             [
-                library.log_weights(run, part, num_particles=arguments.particles, seed=seed)
+                library.log_weights(
+                    run, part, num_particles=arguments.particles, chunk_size=CHUNK, seed=seed
+                )
                 for part in np.array_split(test, -(-len(test) // 2000))
             ],
             1,

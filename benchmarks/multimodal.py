@@ -1,114 +1,171 @@
-"""Models of several modalities beside each other, on three real views of digits.
+"""Models of several modalities beside each other: real views of digits, halves of MNIST.
 
     DGM_DATA_DIR=... python benchmarks/multimodal.py [--epochs 60] [--seeds 0] [--only NAME ...]
+    [--data three] [--backend pyro] [--particles 200] [--seconds 450]
 
-Protocol: the UCI Multiple Features (`mfeat/mfeat.npz`), 2,000 digits, views kar (64), fou (76)
-and zer (47), standardized by the training data; 1,500 to train, 500 to test. Eight latents, MLPs of
-100 units, DiagonalNormal(min_scale=0.1) as likelihoods, Adam 1e-3, batches of 100. MVAE by
-sub_sampled, MMVAE and MoPoE by ELBO(enumerate="component"), JMVAE by jmvae(alpha=0.1).
+Protocol: --data three: the UCI Multiple Features (`mfeat/mfeat.npz`), 2,000 digits, views kar (64),
+fou (76) and zer (47), standardized by the training data; 1,500 to train, 500 to test. Eight
+latents, MLPs of 100 units, DiagonalNormal(min_scale=0.1) as likelihoods, Adam 1e-3, batches of 100.
+--data six: all six views, with fac (216), pix (240) and mor (6) too, 16 latents. --data halves: the
+upper and the lower half of MNIST, above 1/2 or not, 50,000 to train and the first 2,000 to test, 32
+latents, MLPs of 400 units, Bernoulli likelihoods, batches of 500.
+MVAE by sub_sampled, MMVAE and MoPoE by ELBO(enumerate="component"), JMVAE by jmvae(alpha=0.1).
 
-Recorded of the test data: log p of all views, of zer by itself, and of zer given the others
-(log_likelihood with 200 particles, nats, standard error over the data); coherence: how often a
-logistic regression of kar, which knows that many of the real ones, names the digit of kar as drawn
-from zer. Then the time of a step of MoPoE with five modalities of 100 entries (31 subsets) against
-a stacked version by hand, in processor time. Each run leaves a file in
-benchmarks/results/multimodal and is not repeated; the table is benchmarks/results/multimodal.md.
+Recorded of the test data: log p of all views, of one (zer; the lower half) by itself, and of this
+one given the others (log_likelihood with --particles, nats, standard error over the data);
+coherence: how often a classifier of another view (kar, the upper half), which knows so many of the
+real ones ("real"), names the digit of what was drawn of it from the first (probe: ridge, a
+regularized least-squares fit to the classes; logistic, a logistic regression). Then the time of a
+step of MoPoE with five modalities of 100 entries (31 subsets) against a stacked version by hand, in
+processor time. Each run leaves a file in benchmarks/results/multimodal and is not repeated; the
+table is benchmarks/results/multimodal.md.
 """
 
 import argparse
+import importlib
 import json
 import os
 import time
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyro
-import torch
-from sklearn.linear_model import LogisticRegression
+from budget import Deadline, hardware, results
 
+from dgm_core.data import load
 from dgm_core.results import format_table, write_json
-from pyro_dgm import Adam, fit, predict
-from pyro_dgm.conditionals import DiagonalNormal
-from pyro_dgm.evaluation import log_likelihood
-from pyro_dgm.losses import ELBO, jmvae, sub_sampled
-from pyro_dgm.models import JMVAE, MMVAE, MVAE, MoPoE
 
-NOTE = """\
-Three views of digits, one seed, 60 epochs, two cores shared with other processes. The product
-(MVAE) is ahead of the mixtures in log p(all) and log p(zer), the mixtures in coherence; JMVAE is
-ahead in log p(all) and in the conditional. For the MVAE log p(zer | others) is estimated below
-log p(zer): too few particles or a poor fit may be why, which was not looked into (the difference of
-two lower bounds is no bound). The step is one without compilation."""
-HERE = Path(__file__).parent / "results" / "multimodal"
-VIEWS = ("kar", "fou", "zer")
-MODELS = {
-    "MVAE": (MVAE, sub_sampled(VIEWS)),
-    "MMVAE": (MMVAE, ELBO(enumerate="component")),
-    "MoPoE": (MoPoE, ELBO(enumerate="component")),
-    "JMVAE": (JMVAE, jmvae(VIEWS, 0.1)),
+HERE = results("multimodal")
+MODELS = ("MVAE", "MMVAE", "MoPoE", "JMVAE")
+VIEWS = {
+    "three": ("kar", "fou", "zer"),
+    "six": ("kar", "fou", "zer", "fac", "pix", "mor"),
+    "halves": ("upper", "lower"),
 }
+ONE, OTHER = {"halves": "lower"}, {"halves": "upper"}  # zer and kar of the others
 
 
-def views() -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """Standardized views and labels, to train and to test."""
+@cache
+def views(data: str) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """Views and labels, to train and to test."""
+    if data == "halves":
+        mnist = load("mnist")
+        parts = [
+            (np.asarray(x).reshape(len(x), -1) > 0.5).astype(np.float32)
+            for x in (mnist.train, mnist.test[:2000])
+        ]
+        halves = [{"upper": x[:, :392], "lower": x[:, 392:]} for x in parts]
+        labels = [np.asarray(mnist.labels[name]).astype(int) for name in ("train", "test")]
+        return halves[0], labels[0], halves[1], labels[1][:2000]
     archive = np.load(Path(os.environ["DGM_DATA_DIR"]) / "mfeat" / "mfeat.npz")
     rows = np.random.default_rng(0).permutation(2000)
     train, test = rows[:1500], rows[1500:]
     found: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
-    for name in VIEWS:
+    for name in VIEWS[data]:
         x = archive[name].astype(np.float32)
         mean, scale = x[train].mean(0), x[train].std(0) + 1e-6
         for part, chosen in zip(found, (train, test), strict=True):
             part[name] = (x[chosen] - mean) / scale
-    return found[0], archive["y"][train], found[1], archive["y"][test]
+    return found[0], archive["y"][train].astype(int), found[1], archive["y"][test].astype(int)
 
 
-def measured(name: str, seed: int, epochs: int) -> dict[str, Any]:
-    """One run."""
-    train, y, test, y_test = views()
-    pyro.clear_param_store()
-    pyro.set_rng_seed(seed)
-    make, loss = MODELS[name]
-    shapes = {view: x.shape[1] for view, x in train.items()}
+class Probe:
+    """A linear classifier by ridge regression on the classes, one-hot."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        wide = self._wide(x)
+        square = wide.T @ wide + 1e-2 * len(x) * np.eye(wide.shape[1])
+        self.weights = np.linalg.solve(square, wide.T @ np.eye(10)[y])
+
+    @staticmethod
+    def _wide(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.asarray(x, np.float64), np.ones((len(x), 1))], 1)
+
+    def score(self, x: np.ndarray, y: np.ndarray) -> float:
+        """The share that is named right."""
+        return float(((self._wide(x) @ self.weights).argmax(1) == y).mean())
+
+
+def model_of(package: Any, options: argparse.Namespace, name: str, seed: int) -> tuple[Any, Any]:
+    """A model with its guide, and the loss that it is trained by."""
+    shapes = {view: x.shape[1] for view, x in views(options.data)[0].items()}
+    width, latents = {"three": (100, 8), "six": (100, 16), "halves": (400, 32)}[options.data]
+    keys: list[dict[str, Any]] = [{}] * (len(shapes) + 1)
+    if options.backend == "pyro":
+        importlib.import_module("pyro").clear_param_store()
+        importlib.import_module("pyro").set_rng_seed(seed)
+    else:
+        random = importlib.import_module("jax").random
+        keys = [{"key": key} for key in random.split(random.key(seed), len(keys))]
+    conditionals, losses = package.conditionals, package.losses
     likelihoods = {
-        view: DiagonalNormal(size, context_shape=100, min_scale=0.1)
-        for view, size in shapes.items()
+        view: conditionals.Bernoulli(size, context_shape=width, **key)
+        if options.data == "halves"
+        else conditionals.DiagonalNormal(size, context_shape=width, min_scale=0.1, **key)
+        for (view, size), key in zip(shapes.items(), keys[1:], strict=True)
     }
-    model = make(shapes, 8, hidden=(100,), likelihoods=likelihoods)
-    start = time.process_time()
-    run = fit(
+    model = getattr(package.models, name)(
+        shapes, latents, hidden=(width,), likelihoods=likelihoods, **keys[0]
+    )
+    loss = {
+        "MVAE": losses.sub_sampled(tuple(shapes)),
+        "JMVAE": losses.jmvae(tuple(shapes), 0.1),
+    }.get(name, losses.ELBO(enumerate="component"))
+    return model, loss
+
+
+def measured(options: argparse.Namespace, name: str, seed: int, stop: Any) -> dict[str, Any]:
+    """One run."""
+    train, y, test, y_test = views(options.data)
+    package = importlib.import_module(f"{options.backend}_dgm")
+    model, loss = model_of(package, options, name, seed)
+    start, began = time.process_time(), time.perf_counter()
+    run = package.fit(
         model.model,
         model.guide,
         train,
         loss=loss,
-        optim=Adam(1e-3),
-        num_epochs=epochs,
-        batch_size=100,
+        optim=package.Adam(1e-3),
+        num_epochs=options.epochs,
+        batch_size=500 if options.data == "halves" else 100,
         progress=False,
+        callbacks=[stop],
         seed=seed,
     )
-    row: dict[str, Any] = {"model": name, "seed": seed, "epochs": epochs}
-    row["train s"] = round(time.process_time() - start, 1)
-    alone = {"zer": test["zer"]}
-    for label, data, given in (
+    row: dict[str, Any] = {"data": options.data, "model": name, "backend": options.backend}
+    row |= {"seed": seed, "epochs": run.epoch, "particles": options.particles}
+    row |= {"train s": round(time.process_time() - start, 1)}
+    row["seconds"] = round(time.perf_counter() - began, 1)
+    one, other = ONE.get(options.data, "zer"), OTHER.get(options.data, "kar")
+    alone, given = {one: test[one]}, tuple(view for view in test if view != one)
+    for label, data, known in (
         ("log p(all)", test, ()),
-        ("log p(zer)", alone, ()),
-        ("log p(zer | others)", test, ("kar", "fou")),
+        ("log p(one)", alone, ()),
+        ("log p(one | others)", test, given),
     ):
-        report = log_likelihood(run, data, num_particles=200, given=given, progress=False)
+        report = package.evaluation.log_likelihood(
+            run, data, num_particles=options.particles, given=known, progress=False
+        )
         values = report["IWAE"]
         row[label] = f"{values.mean():.2f} +- {values.std() / np.sqrt(len(values)):.2f}"
-    probe = LogisticRegression(max_iter=500).fit(train["kar"], y)
-    drawn = predict(run, alone, num_draws=1, seed=seed)["kar"][0]
-    row["coherence"] = round(float(probe.score(drawn, y_test)), 3)
-    row["real"] = round(float(probe.score(test["kar"], y_test)), 3)
-    return row
+    probe = Probe(train[other], y)
+    drawn = package.predict(run, alone, num_draws=1, seed=seed)[other][0]
+    row["coherence"] = round(probe.score(drawn, y_test), 3)
+    row["real"] = round(probe.score(test[other], y_test), 3)
+    return {**row, "probe": "ridge", "hardware": hardware(options.backend)}
 
 
 def step_times(rounds: int = 20) -> dict[str, Any]:
     """Processor time of a step, forward and backward, MoPoE against a stacked version by hand of
     the same networks and the same bound."""
+    import pyro
+    import torch
+
+    from pyro_dgm.losses import ELBO
+    from pyro_dgm.models import MoPoE
+
     pyro.enable_validation(False)
     num, size, batch = 5, 100, 64
     names = [f"m{index}" for index in range(num)]
@@ -119,10 +176,10 @@ def step_times(rounds: int = 20) -> dict[str, Any]:
     members = torch.as_tensor(model.posterior._members).float()
     parameters = list(model.parameters())
 
-    def library() -> torch.Tensor:
+    def library() -> Any:
         return loss.evaluate(model.model, model.guide, (), data).per_datum
 
-    def by_hand() -> torch.Tensor:
+    def by_hand() -> Any:
         raw = [
             e.head(n(data[k]))
             for k, n, e in zip(names, model.encoders.values(), model.posterior.experts, strict=True)
@@ -168,17 +225,36 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", default=[*MODELS, "step"])
+    parser.add_argument("--data", default="three", choices=list(VIEWS))
+    parser.add_argument("--backend", default="pyro", choices=["pyro", "numpyro"])
+    parser.add_argument("--particles", type=int, default=200)
+    parser.add_argument("--seconds", type=float, help="of all training")
     options = parser.parse_args()
-    HERE.mkdir(parents=True, exist_ok=True)
-    for name in options.only:
-        for seed in options.seeds if name != "step" else [0]:
-            place = HERE / f"{name}-{seed}.json"
-            if not place.exists():
-                found = step_times() if name == "step" else measured(name, seed, options.epochs)
-                write_json(place, found)
-    rows = [json.loads(p.read_text()) for n in MODELS for p in sorted(HERE.glob(f"{n}-*.json"))]
+    deadline = Deadline(options.seconds)
+    cells = [cell for cell in product(options.seeds, options.only) if cell[1] != "step"]
+    if "step" in options.only and not (HERE / "step-0.json").exists():
+        write_json(HERE / "step-0.json", step_times())
+    for index, (seed, name) in enumerate(cells):
+        place = HERE / f"{options.data}-{name}-{options.backend}-{seed}.json"
+        if not place.exists():
+            stop = deadline.share(len(cells) - index)
+            write_json(place, measured(options, name, seed, stop))
+            print(place.read_text(), flush=True)
+    write()
+
+
+def write() -> None:
+    """The tables."""
+    notes = HERE.with_name("multimodal_notes.md")
     protocol = __doc__[__doc__.index("Protocol") :]
-    text = f"# Several modalities\n\n{protocol}\n{NOTE}\n\n```\n{format_table(rows)}\n```\n"
+    text = f"# Several modalities\n\n{protocol}\n"
+    text += notes.read_text() + "\n" if notes.exists() else ""
+    for data in VIEWS:
+        found = [json.loads(path.read_text()) for path in sorted(HERE.glob(f"{data}-*.json"))]
+        found.sort(key=lambda row: (row["backend"], MODELS.index(row["model"]), row["seed"]))
+        if found:
+            machines = sorted({row.pop("hardware") for row in found})
+            text += f"\n{data}; {' and '.join(machines)}:\n\n```\n{format_table(found)}\n```\n"
     if (HERE / "step-0.json").exists():
         step = json.loads((HERE / "step-0.json").read_text())
         text += f"\nA step of MoPoE, five modalities:\n\n```\n{format_table([step])}\n```\n"

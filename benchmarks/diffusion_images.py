@@ -9,7 +9,7 @@
 Protocol: NumPyro; the 60,000 images of the official training split, batches of 256, Adam
 after 500 steps of warming up, no decay, moving averages of the weights (0.999), no selection, so
 many seconds after the start of the program (with compilation).
-unet: `Diffusion((1, 28, 28), UNet(channels=(32, 64, 128), num_blocks=2, num_heads=4),
+unet: `Diffusion((1, 28, 28), UNet(channels=(64, 128, 128), num_blocks=2, num_heads=4),
 schedule=VP(1000), predict="velocity", num_levels=256)`, given the label, which is left out in a
 tenth of the cases, `DenoisingError(weight="velocity")`, Adam 1e-3. transformer: the same with
 `TimeTransformer(patch_size=4, width=192, num_layers=6, num_heads=6)`, Adam 5e-4. bound: the U-Net
@@ -18,7 +18,8 @@ without labels, variance="learned", `DenoisingELBO`. vae: `ConvVAE` with 16 late
 256), schedule=VP(100))` for its codes by `fit_prior`, 60 epochs.
 Bits per dimension of the bound on the mass of the levels of 2,000 test images (`bound` with 200
 times; of a diffusion with labels given the label, and without it), of a VAE the importance-weighted
-bound of 64 draws. Draws, 5,000 of each way (500 of each label), rounded to the levels, are kept.
+bound of 64 draws. Draws, 5,000 of each way (500 of each label; fewer thousands where the time
+ends), rounded to the levels, are kept.
 `judge` trains a classifier on 20,000 images, and gives of the draws of each way the Frechet
 distance of its features to those of the test images, the share of draws that have their label, and
 the mean distance to the nearest training image, beside that of test images: copies would be nearer.
@@ -119,9 +120,9 @@ class Results:
         samples_grid(sheet, SHAPE).savefig(file, dpi=60)
         self.add(**{f"seconds, {way}": seconds})
 
-    def time_for(self, seconds: float) -> bool:
-        """Whether so much is left."""
-        return time.perf_counter() - START + seconds < self.until
+    def left(self) -> float:
+        """Seconds."""
+        return START + self.until - time.perf_counter()
 
 
 def diffusion(kind: str, a: argparse.Namespace, out: Results) -> None:
@@ -145,7 +146,7 @@ def diffusion(kind: str, a: argparse.Namespace, out: Results) -> None:
         sizes = {"width": 192, "num_layers": 6, "num_heads": 6}
         net: Any = TimeTransformer(SHAPE, 4, **sizes, **seen, key=key)
     else:
-        sizes = {"channels": (32, 64, 128), "num_blocks": 2, "num_heads": 4}
+        sizes = {"channels": (64, 128, 128), "num_blocks": 2, "num_heads": 4}
         more = {} if given else {"out_channels": 2}
         net = UNet(SHAPE, time=TimeFeatures(64), **sizes, **more, **seen, key=key)
     own: dict[str, Any] = {"variance": "learned"}
@@ -173,18 +174,19 @@ def diffusion(kind: str, a: argparse.Namespace, out: Results) -> None:
     wanted = jnp.arange(chunk) % 10
 
     def kept(way: str, law: Any, calls: int, how: dict[str, Any]) -> None:
-        each = out.found.get("seconds, DDIM 20", 0.0) / 20
-        if law is None or not out.time_for(calls * each + 30):
+        each = calls * out.found.get("seconds, DDIM 20", 0.0) / 20 / 5  # of a fifth of the draws
+        fifths = min(5, int((out.left() - 30) / each) if each else 5)
+        if law is None or fifths < 1:
             return
         draw = jax.jit(lambda net, key: law(net).sample(key, **how))
-        first, *keys = jax.random.split(jax.random.key(a.seed + 1), 5)
-        draws = [np.asarray(draw(density, first))]
-        begin = time.perf_counter()
+        first, *keys = jax.random.split(jax.random.key(a.seed + 1), 5)[:fifths]
+        draws, begin = [np.asarray(draw(density, first))], time.perf_counter()
         draws += [np.asarray(draw(density, key)) for key in keys]
-        out.draws(way, np.concatenate(draws), (time.perf_counter() - begin) * 5 / 4)
+        seconds = time.perf_counter() - begin
+        out.draws(way, np.concatenate(draws), seconds * 5 / max(len(keys), 1))
 
     def bounded(name: str, law: Any) -> None:
-        if not out.time_for(30):
+        if out.left() < 40:
             return
         bound = jax.jit(lambda net, x, y, key: law(net, y).bound(x, num_times=10, key=key))
         keys, nats = jax.random.split(jax.random.key(a.seed + 2), 20), []
@@ -279,7 +281,11 @@ def judge(folders: list[Path]) -> None:
         with np.load(path) as draws:
             for way in draws.files:
                 fake = draws[way].astype(np.float32) / 255
-                found[f"Frechet, {way}"] = frechet_distance(real, network.features(fake))
+                features, few = network.features(fake), min(len(draws[one]) for one in draws.files)
+                found[f"Frechet, {way}"] = frechet_distance(real, features)
+                if few < len(draws[draws.files[0]]):
+                    part = frechet_distance(real, features[:few])
+                    found[f"Frechet of {few} draws, {way}"] = part
                 found[f"nearest, {way}"] = nearest(fake[:1_000], rows)
                 if way != "unconditional" and found["name"].split("-")[1] in NETS[:2]:
                     right = network.probabilities(fake).argmax(1) == np.arange(len(fake)) % 10

@@ -3,7 +3,7 @@ MNIST and Fashion-MNIST (28x28) and on CIFAR-10 (32x32, colors).
 
     python benchmarks/adversaries.py [--backend pyro] [--data digits] [--models DCGAN SNGAN SAGAN
     BigGAN inverse rotated] [--seeds 0 1 2] [--steps 1000] [--batch-size 64] [--width 1] [--rates 1]
-    [--seconds 430] [--out FOLDER] [--table]
+    [--seconds 430] [--fill] [--out FOLDER] [--table]
 
 Protocol: all 1,797 digits, or the training images of the larger sets ("cifar10": the binary files
 in the folder cifar10/ of DGM_DATA_DIR, 10,000 and 2,000), values in [0, 1]; batches of 64;
@@ -15,8 +15,8 @@ its rate 4e-3 and two updates a step: chosen on seed 11. Latent vectors of size 
 sets 32. `--width` multiplies all channels, `--rates` the rates of both players, one run for each.
 No model selection, no average of weights. Spectral norms and two updates make a step about two and
 a half times as long as DCGAN's: DCGAN with so many more steps is a row by itself.
-With `--seconds`, the runs of `--steps` are followed by others of as many steps as fit into that
-time, the same for all models; one that would not be over in time is broken off and says so.
+A run that is not over after `--seconds` is broken off and says so; with `--fill` the runs of
+`--steps` are followed by others of as many steps as fit into these seconds, as many for each.
 Reported: the Frechet distance of 5,000 draws to all digits (to the test images), in the features of
 a classifier of the data (`FeatureClassifier`, of at most 20,000), precision, recall and coverage in
 these, the share of the class that has the fewest draws, and for BigGAN the share of 2,000 draws
@@ -207,15 +207,15 @@ def generated(backend: Backend, job: Job) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def spent(run: Any) -> dict[str, Any]:
-    """Steps that were taken, seconds of them all and of one, and of the compiler."""
+    """Steps that were taken, seconds of them all and of one, without those of the compiler where
+    there is more than one pass."""
     steps, seconds = run.history.column("step"), run.history.column("seconds")
     sizes = np.diff(steps, prepend=0)
-    one = float(np.median(seconds[1:] / sizes[1:])) if len(steps) > 1 else float(seconds[0])
+    one = np.median(seconds[1:] / sizes[1:]) if len(steps) > 1 else seconds[0] / steps[0]
     return {
         "taken": int(steps[-1]),
         "train_seconds": float(seconds.sum()),
-        "step_seconds": one,
-        "first_seconds": float(seconds[0] - one * sizes[0]),
+        "step_seconds": float(one),
     }
 
 
@@ -323,12 +323,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--width", type=int, default=1)
     parser.add_argument("--rates", nargs="+", type=float, default=[1.0])
-    parser.add_argument("--seconds", type=float, help="in all; the runs of --steps tell how many")
+    parser.add_argument("--seconds", type=float, default=1e9, help="in all")
+    parser.add_argument("--fill", action="store_true", help="all seconds, by longer runs")
     parser.add_argument("--device", help="of Pyro; JAX takes the best that there is")
     parser.add_argument("--out", help="folder of results")
     parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
     arguments = parser.parse_args()
-    end = time.monotonic() + (arguments.seconds or 1e9)
+    end = time.monotonic() + arguments.seconds
     if arguments.out:
         os.environ["DGM_RESULTS"] = arguments.out
     if arguments.device:
@@ -349,14 +350,13 @@ def main() -> None:
         ]
 
     if not arguments.table:
-        first = jobs(arguments.steps, arguments.rates[:1] if arguments.seconds else arguments.rates)
-        found = [run_one(job) for job in first]
-        if arguments.seconds:
-            copies, left = len(arguments.rates), end - time.monotonic()
-            if (steps := fitting(found, copies, left)) > 0:
-                for job in jobs(steps, arguments.rates):
-                    if time.monotonic() < end:
-                        run_one(job)
+        first = jobs(arguments.steps, arguments.rates[:1] if arguments.fill else arguments.rates)
+        found = [run_one(job) for job in first if time.monotonic() < end]
+        copies, left = len(arguments.rates), end - time.monotonic()
+        if arguments.fill and (steps := fitting(found, copies, left)) > 0:
+            for job in jobs(steps, arguments.rates):
+                if time.monotonic() < end:
+                    run_one(job)
     rows = [
         {"data": "digits", **json.loads(place.read_text())} for place in folder().glob("*.json")
     ]

@@ -13,7 +13,8 @@ that a busy machine slows both. Limits: 1.1 in JAX, 1.0 in PyTorch.
 
 plane: a tilted normal density, persistent MALA chains; mean log p of held-out data by both ends of
 the interval of ln Z, of the truth, the mass on a grid of [-2.5, 2.5]^2 (1 where ln Z is right), and
-a picture.
+a picture; with constant rates, and with rates falling to a fiftieth and a moving average of the
+weights.
 
 prior: VAE of binarized digits with 8 codes and a standard normal or a tilted prior, all else equal;
 the held-out bound (IWAE of 200 draws), of the tilted one by the upper end of the interval of ln Z.
@@ -24,6 +25,7 @@ import statistics
 import time
 from collections.abc import Callable
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from dgm_core.data import load
 from dgm_core.data.toys import TOYS
 from dgm_core.diagnostics import iwae_bound
 from dgm_core.results import format_table, write_json
+from dgm_core.schedules import Schedule
 
 RECORD = Path(__file__).parent / "results" / "energy.md"
 STEP_SIZE, NUM_STEPS, BATCH, NUM_BATCHES = 0.1, 20, 128, 256
@@ -187,7 +190,7 @@ def speed(name: str, epochs: int) -> dict[str, Any]:
     return {"backend": name, "fit, ms": ours, "by hand, ms": theirs, "ratio": ratio, "limit": limit}
 
 
-def plane(name: str, toy: str, steps: int) -> dict[str, Any]:
+def plane(name: str, toy: str, steps: int, average: bool, folder: Path) -> dict[str, Any]:
     """Held-out log p of a density in the plane, by both ends of ln Z."""
     lib = Library(name)
     train, test = (TOYS[toy](5000, seed) / 2 for seed in (0, 1))
@@ -198,13 +201,16 @@ def plane(name: str, toy: str, steps: int) -> dict[str, Any]:
         "x", kernel=lib.mcmc.MALA(0.15), steps=20, chains=chains
     )
     settings = {"optim": lib.package.Adam(1e-3), "num_steps": steps, "batch_size": 250}
+    if average:
+        settings |= {"average": 0.999, "lr_schedule": Schedule((0, steps), (1.0, 0.02))}
     begin = time.perf_counter()
     run = lib.package.fit(lib.density(density), None, train, loss=loss, progress=False, **settings)
     seconds = time.perf_counter() - begin
     bounds = lib.evaluation.annealed_log_z(
-        run, train[:2], site="x", steps=500, chains=200, progress=False
+        run, train[:2], site="x", steps=500, chains=2_000, progress=False
     )
-    row = {"backend": name, "data": toy, "seconds": seconds}
+    row: dict[str, Any] = {"backend": name, "data": toy, "steps": steps, "average": average}
+    row["seconds"] = seconds
     for end, log_z in (("lower", bounds.lower[0]), ("upper", bounds.upper[0])):
         stated = lib.evaluation.normalized(run, {"x": float(log_z)})
         row[f"ln Z, {end}"] = float(log_z)
@@ -225,7 +231,7 @@ def plane(name: str, toy: str, steps: int) -> dict[str, Any]:
     for axes in (left, right):
         axes.set_aspect("equal")
     figure.tight_layout()
-    figure.savefig(RECORD.parent / f"energy_{toy}.png", dpi=80)
+    figure.savefig(folder / f"energy_{toy}_{steps}{'_average' * average}.png", dpi=80)
     return row
 
 
@@ -273,11 +279,11 @@ def main() -> int:
     parser.add_argument("what", choices=("speed", "plane", "prior"))
     parser.add_argument("--backends", nargs="+", default=["pyro", "numpyro"])
     parser.add_argument("--epochs", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, nargs="+", default=[4000])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--toys", nargs="+", default=["two_moons", "eight_gaussians"])
     parser.add_argument("--record", action="store_true")
-    parser.add_argument("--out", type=Path, help="a folder for the rows of priors, one by one")
+    parser.add_argument("--out", type=Path, help="a folder for rows, one by one, and pictures")
     options = parser.parse_args()
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -286,7 +292,11 @@ def main() -> int:
         if options.what == "speed":
             rows.append(speed(name, options.epochs))
         elif options.what == "plane":
-            rows += [plane(name, toy, options.steps) for toy in options.toys]
+            for toy, steps, average in product(options.toys, options.steps, (False, True)):
+                rows.append(plane(name, toy, steps, average, options.out or RECORD.parent))
+                print(rows[-1], flush=True)
+                if options.out:
+                    write_json(options.out / "energy_plane.json", {"rows": rows})
         else:
             for seed in range(options.seeds):
                 for kind in ("standard normal", "tilted"):

@@ -152,8 +152,9 @@ def test_levels_are_a_mass(backend: Any) -> None:
     weights = np.exp(bound.reshape(400, 3)).sum(1)  # exp of a log-ratio is unbiased
     assert abs(weights.mean() - 1) < 4 * weights.std() / 20 < 0.4
     assert set(np.unique(draws)) <= {0.0, 0.5, 1.0}
-    with pytest.raises(made.NoDensityError, match="use DenoisingELBO"):
+    with pytest.raises(made.NoDensityError, match="use DenoisingELBO") as caught:
         net().log_prob(backend.array(x))
+    assert str(caught.value.at("x")).startswith("Site 'x' has no density here. Diffusion(")
     with pytest.raises(ValueError, match="its chain is that of DenoisingELBO alone"):
         net.chain(2)
     how = {} if backend.name == "pyro" else {"key": backend.jax.random.key(0)}

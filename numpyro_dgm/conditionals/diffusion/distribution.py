@@ -41,6 +41,12 @@ from numpyro_dgm.nn.requirements import require
 __all__ = ["DiffusionDistribution"]
 
 
+class DiffusionDensityError(NoDensityError):
+    """The density of a diffusion was asked for where it has none."""
+
+    kind = "has no density here"
+
+
 class DiffusionDistribution(Prepared, Distribution):
     """p(x | c) of a diffusion: drawn step by step, scored along its flow, bounded at single times.
 
@@ -337,13 +343,13 @@ class DiffusionDistribution(Prepared, Distribution):
     def check_drawn(self) -> None:
         """Raise a NoDensityError where log_prob is not that of what `sample` draws."""
         if self.network.method != "ode":
-            raise NoDensityError(no_own_density(self.network))
+            raise DiffusionDensityError(no_own_density(self.network))
 
     def _check_guidance(self) -> None:
         if self.scale is not None:
-            raise NoDensityError(no_density(self.network, guided=True))
+            raise DiffusionDensityError(no_density(self.network, guided=True))
 
     def _check_density(self) -> None:
         self._check_guidance()
         if self.network.num_levels is not None:
-            raise NoDensityError(no_density(self.network, guided=False))
+            raise DiffusionDensityError(no_density(self.network, guided=False))

@@ -2,21 +2,24 @@
 files of a folder.
 
     python benchmarks/audio.py [--folder FOLDER] [--steps 1500] [--weights 0 100 10000] [--seed 0]
+    [--flows 2] [--rate 2e-3]
 
 Protocol: chunks of 256 samples, labels as contexts (the pitch, or the file); teacher and students
 have seven layers of 24 channels, dilations 1, ..., 64. The teacher, a mixture of five logistic
-distributions per sample, learns by maximum likelihood, the students (two inverse autoregressive
-layers) by `Distillation` with the entropy in closed form plus the weight times `PowerLoss`; Adam
-2e-3, decaying to 2e-5, batches of 32, each for the same number of steps. Compared are the mean
-power spectra of 64 draws for each label with those of the test chunks (of the teacher's draws, for
-the students): the root of the mean squared difference in dB over the frequencies of a frame of 64
-samples; and the mean squared difference of the mean powers themselves. NumPyro. Each stage leaves
-its weights in runs/audio and one JSON file in benchmarks/results/audio and is not repeated; the
-table goes to benchmarks/results/audio.md, the spectra to audio.png.
+distributions per sample, learns by maximum likelihood, the students (inverse autoregressive layers,
+two or `--flows`) by `Distillation` with the entropy in closed form plus the weight times
+`PowerLoss`; Adam 2e-3, decaying to a hundredth, batches of 32, each for the same number of steps.
+Compared are the mean power spectra of 64 draws for each label with those of the test chunks (of the
+teacher's draws, for the students): the root of the mean squared difference in dB over the
+frequencies of a frame of 64 samples; and the mean squared difference of the mean powers themselves.
+NumPyro. Each stage leaves its weights in runs/audio and one JSON file in benchmarks/results/audio
+and is not repeated; the table goes to benchmarks/results/audio.md, the spectra to audio.png (all to
+the folder OUT_DIR instead, if that is set).
 """
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -38,13 +41,15 @@ from numpyro_dgm.losses import NLL, Distillation, PowerLoss
 from numpyro_dgm.losses.samples.spectra import mean_power
 from numpyro_dgm.nn import register
 
-HERE = Path(__file__).parent / "results"
+HERE = Path(os.environ.get("OUT_DIR") or Path(__file__).parent / "results")
 RUNS = Path("runs") / "audio"
 NET = {"channels": 24, "dilations": tuple(2**i for i in range(7))}
 FRAME, LENGTH, DRAWS = 64, 256, 64
 
 
-def trained(module: Any, data: Any, loss: Any, steps: int, seed: int) -> tuple[Any, float, float]:
+def trained(
+    module: Any, data: Any, loss: Any, steps: int, seed: int, rate: float
+) -> tuple[Any, float, float]:
     """The module after so many steps, its last loss per sample, and seconds."""
 
     def model(x: Any, y: Any) -> None:
@@ -57,7 +62,7 @@ def trained(module: Any, data: Any, loss: Any, steps: int, seed: int) -> tuple[A
         None,
         (data.train, data.labels["train"]),
         loss=loss,
-        optim=Adam(2e-3),
+        optim=Adam(rate),
         lr_schedule=Schedule((0, steps // 2, steps), (1.0, 1.0, 0.01)),
         batch_size=32,
         num_steps=steps,
@@ -84,22 +89,30 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 100.0, 10_000.0])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--flows", type=int, default=2, help="layers of a student")
+    parser.add_argument("--rate", type=float, default=2e-3, help="of Adam")
     arguments = parser.parse_args()
     data = wave_folder(arguments.folder, LENGTH, hop=64) if arguments.folder else load("tones")
     num, context = data.num_classes, Labels(data.num_classes)
     key = jax.random.key(arguments.seed)
     teacher = WaveNet(LENGTH, **NET, context_shape=context, key=key)
-    student = ParallelWaveNet(LENGTH, num_layers=2, **NET, context_shape=context, key=key)
+    student = ParallelWaveNet(
+        LENGTH, num_layers=arguments.flows, **NET, context_shape=context, key=key
+    )
     labels = np.repeat(np.arange(num), DRAWS)
     truth = spectra(data.test, data.labels["test"], num)
     found, rows = {"test data": truth}, []
 
     def stage(name: str, module: Any, loss: Any) -> Any:
         """The module, trained or as it was left; its spectra and its row."""
+        of_students = f"-{arguments.flows}-layers" if arguments.flows != 2 else ""
         tag = f"{data.name}-{name}-{arguments.steps}-{arguments.seed}".replace(" ", "_")
+        tag += of_students if "student" in name else ""
         weights, result = RUNS / f"{tag}.eqx", HERE / "audio" / f"{tag}.json"
         if not (weights.exists() and result.exists()):
-            module, last, seconds = trained(module, data, loss, arguments.steps, arguments.seed)
+            module, last, seconds = trained(
+                module, data, loss, arguments.steps, arguments.seed, arguments.rate
+            )
             x = module(jnp.asarray(labels)).sample(jax.random.key(1))
             dB = spectra(np.asarray(x), labels, num)
             row = {
@@ -132,7 +145,8 @@ def main() -> None:
     name = "audio" if not arguments.folder else "audio_folder"
     (HERE / f"{name}.md").write_text(
         f"# WaveNet and its students on waveforms\n\n{__doc__.split('Protocol: ')[1]}\n"
-        f"Data: {data.name}; {arguments.steps} steps, seed {arguments.seed}.\n\n```\n{table}\n```\n"
+        f"Data: {data.name}; {arguments.steps} steps of rate {arguments.rate:g}, seed "
+        f"{arguments.seed}, students of {arguments.flows} layers.\n\n```\n{table}\n```\n"
     )
     draw_picture(found, HERE / f"{name}.png")
 

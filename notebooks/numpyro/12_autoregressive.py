@@ -377,6 +377,7 @@ if not FAST:
         "4 layers": (4, ELBO()),
         "4 layers, warm-up": (4, ELBO(beta=linear(400))),
         "4 layers, beta 0.25": (4, ELBO(beta=0.25)),
+        "4 layers, free bits 4": (4, ELBO(free_bits=4.0)),
     }
 print(f"{'likelihood':20} {'bound':>8} {'KL':>7} {'I(x; z)':>8}  nats per image")
 for name, (num_layers, loss) in settings.items():

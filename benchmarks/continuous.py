@@ -8,7 +8,7 @@ moving average of the weights of decay 0.999. "matching" and "optimal" are FlowM
 coupling, 12,000 steps; "longer" is the first with 60,000 steps and one more hidden layer, for the
 edges of the checkerboard. "likelihood" is NLL through 6 steps of RK4 with the exact trace, hidden
 layers of 64-64-64, 4,000 batches of 128, Adam 1e-3 falling to 1e-5; "regularized" adds 0.01 of the
-kinetic energy and of the Jacobian; "both" is NLL for 1,500 batches, Adam 3e-4, after "matching".
+kinetic energy and of the Jacobian; "both" is NLL for 1,500 batches, Adam 3e-4, after "matching", "longer both" after "longer".
 "midpoint" shows what goes wrong: 8 steps of the midpoint rule and Adam 5e-3, 2,500 batches of 512.
 Scored on 4,000 further points by 40 steps of RK4; "below true" is the mean difference of the true
 log-density to the flow's, with its standard error: an estimate of KL(truth, flow). The mean of the
@@ -16,7 +16,7 @@ true log-density itself is minus the entropy, by quadrature over a grid (in clos
 for the checkerboard). "20 steps" is the same with half the steps, and "as trained" with those of
 the training: what the solver is responsible for.
 Each run is a process of its own and leaves one JSON file and one picture of its density in
-benchmarks/results/continuous. A finished run is not repeated.
+benchmarks/results/continuous, or in OUT_DIR. A finished run is not repeated.
 """
 
 import argparse
@@ -36,7 +36,8 @@ from density import TRUE
 from dgm_core.data.toys import TOYS
 from dgm_core.results import format_table, write_json
 
-HERE = Path(__file__).parent / "results" / "continuous"
+RECORD = Path(__file__).parent / "results" / "continuous"
+HERE = Path(os.environ.get("OUT_DIR", RECORD))
 DATA = ("eight_gaussians", "two_moons", "checkerboard")
 MATCHED: dict[str, Any] = {"steps": 12_000, "rate": 2e-3, "hidden": (128, 128, 128), "batch": 512}
 SOLVED = {"steps": 4_000, "rate": 1e-3, "hidden": (64, 64, 64), "batch": 128, "num_steps": 6}
@@ -47,6 +48,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "likelihood": SOLVED,
     "regularized": SOLVED,
     "both": {**SOLVED, "steps": 1_500, "rate": 3e-4, "hidden": (128, 128, 128)},
+    "longer both": {**SOLVED, "steps": 1_500, "rate": 3e-4, "hidden": (128, 128, 128, 128)},
     "midpoint": {
         "steps": 2_500,
         "rate": 5e-3,
@@ -118,8 +120,9 @@ def run_one(backend: str, data: str, method: str, seed: int, path: Path) -> dict
     if method == "regularized":
         loss = loss + 0.01 * losses.KineticEnergy("x") + 0.01 * losses.JacobianNorm("x")
     parts = [(loss, setup)]
-    if method == "both":
-        parts.insert(0, (losses.FlowMatching("x"), MATCHED))
+    if method.endswith("both"):
+        first = METHODS["longer" if "longer" in method else "matching"]
+        parts.insert(0, (losses.FlowMatching("x"), first))
     start, wall = time.process_time(), time.perf_counter()
     for part, (objective, own) in enumerate(parts):
         run = package.fit(
@@ -165,7 +168,7 @@ def run_one(backend: str, data: str, method: str, seed: int, path: Path) -> dict
         "below_true_as_trained": float(gap.mean() + (scores[40] - scores[0]).mean()),
         "minutes_of_processor": trained[0] / 60,
         "minutes": trained[1] / 60,
-        "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "hardware": os.environ.get("HARDWARE", f"{os.cpu_count()} CPU cores, {platform.machine()}"),
     }
 
 
@@ -242,7 +245,7 @@ def main() -> None:
     for backend in arguments.backends:
         for method in arguments.methods:
             for data in arguments.data:
-                path = HERE / f"{data}-{method}-{backend}-{arguments.seed}.json"
+                path = HERE / f"{data}-{method.replace(' ', '_')}-{backend}-{arguments.seed}.json"
                 if not path.exists():
                     command = [sys.executable, __file__, "--one", str(path), "--backends", backend]
                     command += ["--data", data, "--methods", method, "--seed", str(arguments.seed)]
@@ -252,6 +255,8 @@ def main() -> None:
     results.sort(key=lambda r: (places.index((r["data"], r["method"], r["backend"])), r["seed"]))
     text = table(results)
     print(text)
+    if HERE != RECORD:
+        return
     protocol = (__doc__ or "").split("Protocol: ")[1].split("Each run is")[0].strip()
     head = ["# Continuous flows as densities", "", protocol, ""]
     head += [f"Nats; {results[0]['hardware']}, one thread, other work running beside.", ""]

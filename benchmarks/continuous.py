@@ -8,8 +8,9 @@ moving average of the weights of decay 0.999. "matching" and "optimal" are FlowM
 coupling, 12,000 steps; "longer" is the first with 60,000 steps and one more hidden layer, for the
 edges of the checkerboard. "likelihood" is NLL through 6 steps of RK4 with the exact trace, hidden
 layers of 64-64-64, 4,000 batches of 128, Adam 1e-3 falling to 1e-5; "regularized" adds 0.01 of the
-kinetic energy and of the Jacobian; "both" is NLL for 1,500 batches, Adam 3e-4, after "matching", "longer both" after "longer".
-"midpoint" shows what goes wrong: 8 steps of the midpoint rule and Adam 5e-3, 2,500 batches of 512.
+kinetic energy and of the Jacobian; "both" is NLL for 1,500 batches, Adam 3e-4, after "matching",
+"longer both" after "longer". "midpoint" shows what goes wrong: 8 steps of the midpoint rule and
+Adam 5e-3, 2,500 batches of 512.
 Scored on 4,000 further points by 40 steps of RK4; "below true" is the mean difference of the true
 log-density to the flow's, with its standard error: an estimate of KL(truth, flow). The mean of the
 true log-density itself is minus the entropy, by quadrature over a grid (in closed form, -log 32,

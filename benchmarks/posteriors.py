@@ -1,36 +1,42 @@
 """Five posteriors of posteriordb, one line each: guides at default settings against the reference.
 
     python benchmarks/posteriors.py [--backends numpyro pyro] [--seeds 0] [--names kidiq garch ...]
+        [--families ...] [--jobs 12] [--seconds 480] [--out DIRECTORY] [--hardware ...]
 
 Protocol: `fit(model, JointGuide(model, family), data, seed=seed)` and nothing else: the start and
-the recipe are the defaults. The models are those of models_pyro.py and models_numpyro.py, the data
+the recipe are the defaults. The models are those of posteriors_models.py, the data
 and 10 x 1,000 reference draws are of posteriordb (DGM_DATA_DIR). 10,000 weights give ELBO, IWAE and
 k-hat; 8,000 draws give "off", the largest distance of a mean in reference standard deviations, and
 "sd", the smallest and largest ratio of standard deviations. Single precision. Families: diagonal
-normal (mean field), normal of full rank, IAF and NSF of two layers. Each run leaves one JSON file
+normal (mean field), normal of full rank, IAF and NSF of two layers; "tails first" is an IAF that
+also begins with learned tails (it ends in them anyway). Each run leaves one JSON file
 in benchmarks/results/posteriors, the table goes to benchmarks/results/posteriors.md. A finished
-run is not repeated. The mixture has ordered means.
+run is not repeated. The mixture has ordered means; "centered" is eight schools with theta ~
+Normal(mu, tau), whose posterior is the same. A guide that raises is a row with the error.
 """
 
 import argparse
 import importlib
 import json
+import multiprocessing
 import os
 import platform
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from models_data import PROBLEMS
+from posteriors_models import model_of
 
 from dgm_core.diagnostics import summary
 from dgm_core.results import format_table, write_json
 
 HERE = Path(__file__).parent / "results" / "posteriors"
-NAMES = ("eight_schools", "kidiq", "garch", "gauss_mix", "diamonds")
-FAMILIES = ("mean field", "full rank", "IAF", "NSF")
+NAMES = ("eight_schools", "centered", "kidiq", "garch", "gauss_mix", "diamonds")
+FAMILIES = ("mean field", "full rank", "IAF", "NSF", "tails first")
 COLUMNS = (
     "posterior",
     "backend",
@@ -43,28 +49,8 @@ COLUMNS = (
     "sd",
     "fit_s",
     "cpu_s",
+    "hardware",
 )
-
-
-def ordered_mixture(backend: str) -> Any:
-    """The mixture with ordered means, as its reference has it."""
-    engine = importlib.import_module(backend)
-    np_ = importlib.import_module("torch" if backend == "pyro" else "jax.numpy")
-    dist = importlib.import_module(f"{backend}.distributions")
-
-    def model(y: Any, size: Any = None) -> None:
-        flat = dist.ImproperUniform(dist.constraints.ordered_vector, (), (2,))
-        mu = engine.sample("mu", flat)
-        engine.factor("prior", dist.Normal(0.0, 2.0).log_prob(mu).sum(-1))
-        sigma = engine.sample("sigma", dist.HalfNormal(np_.full((2,), 2.0)).to_event(1))
-        theta = engine.sample("theta", dist.Beta(5.0, 5.0))
-        parts = np_.stack([theta, 1 - theta], -1)[..., None, :]
-        mu, sigma = mu[..., None, :], sigma[..., None, :]
-        with engine.plate("data", len(y)):
-            mixed = dist.MixtureSameFamily(dist.Categorical(probs=parts), dist.Normal(mu, sigma))
-            engine.sample("y", mixed, obs=y)
-
-    return model
 
 
 def guide_of(backend: str, family: str, model: Any, seed: int) -> Any:
@@ -75,6 +61,7 @@ def guide_of(backend: str, family: str, model: Any, seed: int) -> Any:
         "full rank": package.conditionals.FullRankNormal,
         "IAF": partial(package.flows.IAF, num_layers=2),
         "NSF": partial(package.flows.NSF, num_layers=2),
+        "tails first": partial(tails_first, package.flows),
     }
     key = {}
     if backend == "pyro":
@@ -85,21 +72,31 @@ def guide_of(backend: str, family: str, model: Any, seed: int) -> Any:
     return package.JointGuide(model, families[family], **key)
 
 
-def run_one(backend: str, name: str, family: str, seed: int) -> dict[str, Any]:
+def tails_first(flows: Any, dim: int, **key: Any) -> Any:
+    """An IAF of two layers after learned tails."""
+    return flows.Flow(
+        dim, [flows.SinhArcsinh(dim), *flows.IAF(dim, num_layers=2, **key).transforms]
+    )
+
+
+def run_one(
+    backend: str, name: str, family: str, seed: int, hardware: str, steps: int | None
+) -> dict[str, Any]:
     """Fit one guide and hold it beside the reference."""
-    problem = PROBLEMS[name]()
+    problem = PROBLEMS[name if name != "centered" else "eight_schools"]()
     package = importlib.import_module(f"{backend}_dgm")
-    model = importlib.import_module(f"models_{backend}").MODELS[name][0]
-    if name == "gauss_mix":
-        model = ordered_mixture(backend)
+    model = model_of(backend, name)
+    if backend == "pyro":
+        importlib.import_module("torch").set_num_threads(1)
     start, before = time.perf_counter(), time.process_time()
     guide = guide_of(backend, family, model, seed)
-    run = package.fit(model, guide, problem.data, seed=seed, progress=False)
+    options, num = ({}, 10_000) if steps is None else ({"num_steps": steps}, 100)
+    run = package.fit(model, guide, problem.data, seed=seed, progress=False, **options)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - before
-    weights = package.log_weights(run, problem.data, num_particles=10_000, seed=seed + 1)
+    weights = package.log_weights(run, problem.data, num_particles=num, seed=seed + 1)
     report = summary(weights)
     sample = package.evaluation.sample_posterior
-    draws = sample(run, problem.data, num_draws=8000, seed=seed)
+    draws = sample(run, problem.data, num_draws=min(num, 8000), seed=seed)
     off, ratios = [], []
     for key in problem.keys:
         mean, sd = (np.reshape(x, draws[key].shape[1:]) for x in (problem.reference or {})[key])
@@ -117,7 +114,37 @@ def run_one(backend: str, name: str, family: str, seed: int) -> dict[str, Any]:
         "sd": f"{min(ratios):.2f} to {max(ratios):.2f}",
         "fit_s": seconds,
         "cpu_s": cpu_seconds,
+        "hardware": hardware,
     }
+
+
+def attempt(path: Path, *task: Any) -> str:
+    """One run into its file; an error is a row."""
+    try:
+        row = run_one(*task)
+    except Exception as error:  # a row of the table
+        backend, name, family, seed = task[:4]
+        row = {"posterior": name, "backend": backend, "guide": family, "seed": seed}
+        row |= {"failed": f"{type(error).__name__}: {error}"[:300]}
+    write_json(path, row)
+    return str(row)
+
+
+def run_all(tasks: list[tuple], jobs: int, seconds: float) -> None:
+    """All of them, side by side, the first ones first; what is not begun in time is left out, what
+    is not finished in time is ended."""
+    end = time.monotonic() + seconds
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    waiting = [pool.submit(attempt, *task) for task in tasks]
+    try:
+        for future in as_completed(waiting, timeout=max(0.0, end - time.monotonic())):
+            print(future.result(), flush=True)
+    except TimeoutError:
+        print(f"{sum(not future.done() for future in waiting)} runs were left out", flush=True)
+    processes = multiprocessing.active_children()
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
 
 
 def write_table() -> None:
@@ -161,18 +188,26 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", default=["numpyro", "pyro"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--names", nargs="+", default=list(NAMES), choices=list(NAMES))
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES[:4]), choices=list(FAMILIES))
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--seconds", type=float, default=1e9, help="what is not done then is left")
+    parser.add_argument("--steps", type=int, help="fewer, to try the script; no table")
+    parser.add_argument("--out", type=Path, default=HERE, help="for the JSON files")
+    parser.add_argument("--hardware", default="2 shared CPU cores")
     arguments = parser.parse_args()
-    HERE.mkdir(parents=True, exist_ok=True)
-    for seed in arguments.seeds:
-        for backend in arguments.backends:
-            for name in arguments.names:
-                for family in arguments.families:
-                    path = HERE / f"{name}-{backend}-{family.replace(' ', '_')}-{seed}.json"
-                    if not path.exists():
-                        write_json(path, run_one(backend, name, family, seed))
-                    print(json.loads(path.read_text()), flush=True)
-    write_table()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    tasks = []
+    for family in arguments.families:
+        for name in arguments.names:
+            for seed in arguments.seeds:
+                for backend in arguments.backends:
+                    end = f"{name}-{backend}-{family.replace(' ', '_')}-{seed}.json"
+                    if not (path := arguments.out / end).exists():
+                        run = backend, name, family, seed, arguments.hardware, arguments.steps
+                        tasks.append((path, *run))
+    run_all(tasks, arguments.jobs, arguments.seconds)
+    if arguments.out == HERE and arguments.steps is None:
+        write_table()
 
 
 if __name__ == "__main__":

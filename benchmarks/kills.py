@@ -32,8 +32,9 @@ RESULTS = Path(__file__).parent / "results" / "kills"
 BITS = (np.random.default_rng(0).random((48, 6)) < 0.4).astype(np.float32)
 ROLLS, ENDS = BITS.reshape(24, 4, 3), np.random.default_rng(2).integers(0, 5, 24)
 REALS = np.random.default_rng(1).normal(size=(48, 3)).astype(np.float32)
+CLEAN, SEEN = np.random.default_rng(3).random((2, 48, 1, 4, 4)).astype(np.float32)
 SCENARIOS = ("vae", "gan", "bigan", "flow", "compiled", "stream", "lbfgs", "constraints", "steps")
-SCENARIOS += ("state", "dmm", "energy", "diffusion")
+SCENARIOS += ("state", "dmm", "energy", "diffusion", "images")
 
 
 class Pyro:
@@ -139,6 +140,13 @@ def arguments(backend: Any, scenario: str) -> tuple[Any, Any, Any, dict[str, Any
         critic = backend.make(losses.Critic, 5, hidden=(8,))
         loss = losses.JensenShannon(("x", "z"), critic)
         return bigan.model, bigan.guide, REALS, {**options, "loss": loss}
+    if scenario == "images":  # with a code, and a critic that keeps what its norms have found
+        sizes = {"z_dim": 2, "channels": (3,), "pixel_features": 2, "features": 3}
+        restorer = backend.make(models.ImageToImage, (1, 4, 4), **sizes)
+        pairs = backend.make(losses.Critic, 32, hidden=(8,), spectral_norm=True)
+        loss = losses.ELBO() + losses.Hinge(("x", "y"), pairs, critic_steps=2)
+        usual |= {"validation": (CLEAN[:9], SEEN[:9]), "patience": 50}
+        return restorer.model, restorer.guide, (CLEAN, SEEN), {**options, **usual, "loss": loss}
     if scenario in ("flow", "energy", "diffusion"):
         nn, made = backend.package.nn, backend.package.conditionals
         if scenario == "flow":

@@ -381,4 +381,6 @@ for name, (num_layers, loss) in settings.items():
 # learn first, and by then the code costs more than it is worth. A warm-up lets the code be
 # learned before it is charged for, and here has the best bound *and* a code in use. A smaller
 # weight of the KL keeps more in the code, at a price in the bound. To *draw* digits the bound is
-# what counts, to *use* the codes it is the mutual information.
+# what counts, to *use* the codes it is the mutual information. What to begin with, then: a small
+# weight or free bits, which on binary digits kept codes in use with both seeds, where a warm-up did
+# not; and a warm-up where the bound is what counts.

@@ -114,10 +114,10 @@ class Results:
         """Keep draws, and a sheet of 100 of them."""
         levels = np.round(np.clip(np.asarray(draws), 0, 1) * 255).astype(np.uint8)
         self.ways[way] = levels.reshape(-1, 784)
-        np.savez_compressed(self.folder / f"{self.name}-draws.npz", **self.ways)
+        file = self.folder / f"{self.name}-{way.replace(' ', '_')}.npz"
+        np.savez_compressed(file, draws=self.ways[way])
         sheet = self.ways[way][:100].astype(np.float32) / 255
-        file = self.folder / f"{self.name}-{way.replace(' ', '_')}.png"
-        samples_grid(sheet, SHAPE).savefig(file, dpi=60)
+        samples_grid(sheet, SHAPE).savefig(file.with_suffix(".png"), dpi=60)
         self.add(**{f"seconds, {way}": seconds})
 
     def left(self) -> float:
@@ -258,42 +258,51 @@ def autoencoder(a: argparse.Namespace, out: Results) -> None:
 def judge(folders: list[Path]) -> None:
     """Distances, labels and nearness of the draws in the folders."""
     networks: dict[str, Any] = {}
-    for path in sorted(path for folder in folders for path in folder.glob("*-draws.npz")):
-        found = json.loads((path.parent / path.name.replace("-draws.npz", ".json")).read_text())
-        data = found["name"].split("-")[0]
+    for path in sorted(path for folder in folders for path in folder.glob("*mnist-*.json")):
+        found = json.loads(path.read_text())
+        data, net, _ = found["name"].split("-")
+        files = sorted(path.parent.glob(f"{path.stem}-*.npz"))
+        ways = {file.stem.removeprefix(f"{path.stem}-").replace("_", " "): file for file in files}
         if data not in networks:
-            x, labels, test, _ = images_of(data)
-            rows, others = x.reshape(len(x), -1), test.reshape(len(test), -1)
-            network = FeatureClassifier(rows[:20_000], labels[:20_000])
-            networks[data] = network, rows, network.features(others)
-            half = network.features(others[:5_000]), network.features(others[5_000:])
-            base = {
-                "accuracy of the classifier": network.held_out_accuracy,
-                "Frechet, halves of the test images": frechet_distance(*half),
-                "Frechet, 5,000 training images": frechet_distance(
-                    networks[data][2], network.features(rows[-5_000:])
-                ),
-                "nearest, test images": nearest(others[:1_000], rows),
-            }
-            networks[f"{data} base"] = base
-        network, rows, real = networks[data]
-        found |= networks[f"{data} base"]
-        with np.load(path) as draws:
-            for way in draws.files:
-                fake = draws[way].astype(np.float32) / 255
-                features, few = network.features(fake), min(len(draws[one]) for one in draws.files)
-                found[f"Frechet, {way}"] = frechet_distance(real, features)
-                if few < len(draws[draws.files[0]]):
-                    part = frechet_distance(real, features[:few])
-                    found[f"Frechet of {few} draws, {way}"] = part
-                found[f"nearest, {way}"] = nearest(fake[:1_000], rows)
-                if way != "unconditional" and found["name"].split("-")[1] in NETS[:2]:
-                    right = network.probabilities(fake).argmax(1) == np.arange(len(fake)) % 10
-                    found[f"accuracy, {way}"] = float(right.mean())
+            networks[data] = Features(data)
+        known = networks[data]
+        found |= known.base
+        draws = {way: np.load(file)["draws"].astype(np.float32) / 255 for way, file in ways.items()}
+        few = min(map(len, draws.values()), default=0)
+        for way, fake in draws.items():
+            features = known.network.features(fake)
+            found[f"Frechet, {way}"] = frechet_distance(known.real, features)
+            if few < max(map(len, draws.values())):
+                part = frechet_distance(known.real, features[:few])
+                found[f"Frechet of {few} draws, {way}"] = part
+            found[f"nearest, {way}"] = nearest(fake[:1_000], known.rows)
+            if way != "unconditional" and net in NETS[:2]:
+                right = known.network.probabilities(fake).argmax(1) == np.arange(len(fake)) % 10
+                found[f"accuracy, {way}"] = float(right.mean())
         HERE.mkdir(parents=True, exist_ok=True)
         write_json(HERE / f"images-{found['name']}.json", found)
         shown = [{"what": k, "number": v} for k, v in found.items() if isinstance(v, int | float)]
         print(found["name"], format_table(shown), sep="\n")
+
+
+class Features:
+    """A classifier, and what it and distances say of data."""
+
+    def __init__(self, data: str) -> None:
+        x, labels, test, _ = images_of(data)
+        self.rows, others = x.reshape(len(x), -1), test.reshape(len(test), -1)
+        self.network = FeatureClassifier(self.rows[:20_000], labels[:20_000])
+        self.real = self.network.features(others)
+        self.base = {
+            "accuracy of the classifier": self.network.held_out_accuracy,
+            "Frechet, halves of the test images": frechet_distance(
+                self.real[:5_000], self.real[5_000:]
+            ),
+            "Frechet, 5,000 training images": frechet_distance(
+                self.real, self.network.features(self.rows[-5_000:])
+            ),
+            "nearest, test images": nearest(others[:1_000], self.rows),
+        }
 
 
 def nearest(x: np.ndarray, rows: np.ndarray) -> float:

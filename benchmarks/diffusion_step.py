@@ -1,6 +1,7 @@
 """Speed of a diffusion's steps and sampler beside ones written by hand in the same framework.
 
     python benchmarks/diffusion_step.py [--backends pyro numpyro] [--epochs 9] [--record]
+    python benchmarks/diffusion_step.py --device cuda [--out FOLDER]
 
 Protocol: data of 64 numbers, a network of 256-256-256 with 32 features of the time, VP(1000),
 batches of 128, 40 to an epoch, one thread, float32. "bound" is `fit` with `DenoisingELBO` and Adam,
@@ -8,7 +9,9 @@ beside the same weighted error of the noise, prior and constants written down ov
 "error" is `DenoisingError`. "ancestral" and "ddim" are 256 draws by 50 steps, beside a plain loop
 with coefficients that were computed before. Milliseconds of processor time for each step, the least
 of so many epochs or draws, one of ours and one by hand in turns; what is compiled is compiled
-before. Steps of Pyro are compiled, as `fit` does where a run is long enough. Target: 1.05.
+before. Steps of Pyro are compiled, as `fit` does where a run is long enough. Target: 1.05. With
+--device cuda times are those of a clock on the wall, with the device waited for, Pyro's steps
+compiled and plain.
 """
 
 import argparse
@@ -23,7 +26,7 @@ import numpy as np
 
 from dgm_core.diffusion import VP
 from dgm_core.diffusion_steps import steps_between
-from dgm_core.results import format_table
+from dgm_core.results import format_table, write_json
 
 RECORD = Path(__file__).parent / "results" / "diffusion_step.md"
 DIM, HIDDEN, BATCH, STEPS, DRAWS = 64, (256, 256, 256), 128, 40, 256
@@ -191,8 +194,13 @@ def jax_by_hand(x: np.ndarray) -> dict[str, Callable[[], None]]:
     }
 
 
-def measure(backend: str, num_epochs: int) -> list[dict[str, Any]]:
+def measure(
+    backend: str, num_epochs: int, device: str = "cpu", compiled: bool = True
+) -> list[dict[str, Any]]:
     """A row for each of the four."""
+    clock, finish = time.process_time, lambda: None
+    if device == "cuda":
+        clock = time.perf_counter
     x = np.random.default_rng(0).standard_normal((STEPS * BATCH, DIM)).astype(np.float32)
     settings: dict[str, Any] = {}
     if backend == "pyro":
@@ -203,9 +211,12 @@ def measure(backend: str, num_epochs: int) -> list[dict[str, Any]]:
         import pyro_dgm as package
 
         torch.set_num_threads(1)
+        torch.set_default_device(device)
+        if device == "cuda":
+            finish = torch.cuda.synchronize  # type: ignore[assignment]
         pyro.enable_validation(False)
         hand, own = torch_by_hand(x), {}
-        settings["compile"] = True
+        settings["compile"] = compiled
     else:
         import jax
         from numpyro import plate, sample
@@ -224,14 +235,16 @@ def measure(backend: str, num_epochs: int) -> list[dict[str, Any]]:
     losses = {"bound": package.losses.DenoisingELBO, "error": package.losses.DenoisingError}
     for name, loss in losses.items():
         times: dict[str, list[float]] = {"ours": [], "by hand": []}
-        marks = [time.process_time()]
+        marks = [clock()]
 
         def alternate(run: Any, name: str = name, times: Any = times, marks: Any = marks) -> None:
-            began = time.process_time()
+            finish()
+            began = clock()
             times["ours"].append(began - marks[0])
             hand[name]()
-            times["by hand"].append(time.process_time() - began)
-            marks[0] = time.process_time()
+            finish()
+            times["by hand"].append(clock() - began)
+            marks[0] = clock()
 
         package.fit(
             model,
@@ -256,9 +269,10 @@ def measure(backend: str, num_epochs: int) -> list[dict[str, Any]]:
         times = {"ours": [], "by hand": []}
         for _ in range(num_epochs + 2):
             for who, run in (("ours", draw), ("by hand", hand[method])):
-                began = time.process_time()
+                began = clock()
                 run()
-                times[who].append(time.process_time() - began)
+                finish()
+                times[who].append(clock() - began)
         rows.append(row(backend, method, times, 2, 50))
     return rows
 
@@ -282,8 +296,17 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", default=["pyro", "numpyro"])
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--out", type=Path, help="a folder for the rows, one by one")
     arguments = parser.parse_args()
-    rows = [row for name in arguments.backends for row in measure(name, arguments.epochs)]
+    rows: list[dict[str, Any]] = []
+    plain = [("pyro", False)] if arguments.device == "cuda" and "pyro" in arguments.backends else []
+    for name, compiled in [(name, True) for name in arguments.backends] + plain:
+        for found in measure(name, arguments.epochs, arguments.device, compiled):
+            rows.append({**found, "what": found["what"] + ", plain" * (not compiled)})
+        if arguments.out:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            write_json(arguments.out / f"diffusion_step_{arguments.device}.json", {"rows": rows})
     text = format_table(rows)
     print(text)
     if arguments.record:

@@ -39,6 +39,7 @@ from dgm_core.schedules import Schedule, linear
 
 HERE = results("priors")
 Z_DIM, CHUNK = 40, 100_000
+OPTIONS = {"hidden": 200, "components": 100, "batch": 128, "rate": 1e-3, "particles": 500}
 PRIORS = ("standard", "mixture", "vamp", "maf")
 
 
@@ -120,7 +121,7 @@ def run_one(arguments: argparse.Namespace, prior: str, seed: int) -> dict[str, A
         "minutes": (time.perf_counter() - start) / 60,
         "train_ELBO": float(run.history.last["ELBO"]),
         "reached": run.epoch,
-        "particles": arguments.particles,
+        **{name: getattr(arguments, name) for name in OPTIONS},
         "hardware": hardware(arguments.backend),
         **score(backend, run, binarize(test, "static", seed=0), arguments.particles),
         **terms(backend, run, x[:2000]),
@@ -188,11 +189,8 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--backend", default="pyro", choices=["pyro", "numpyro"])
     parser.add_argument("--priors", nargs="+", default=PRIORS, choices=PRIORS)
-    parser.add_argument("--hidden", type=int, default=200)
-    parser.add_argument("--components", type=int, default=100)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--particles", type=int, default=500)
+    for name, default in OPTIONS.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
     parser.add_argument("--seconds", type=float, help="of all training")
     parser.add_argument("--no-afterwards", dest="afterwards", action="store_false")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -207,10 +205,10 @@ def main() -> None:
         prior, seed = arguments.one[0], int(arguments.one[1])
         write_json(path(prior, seed), run_one(arguments, prior, seed))
         return
-    names = ["epochs", "train", "test", "backend", "hidden", "components", "batch", "rate"]
-    given = [f"--{n}={getattr(arguments, n)}" for n in (*names, "particles")]
+    names = ["epochs", "train", "test", "backend", *OPTIONS]
+    given = [f"--{name}={getattr(arguments, name)}" for name in names]
     given += [] if arguments.afterwards else ["--no-afterwards"]
-    deadline, found = Deadline(arguments.seconds), []
+    deadline = Deadline(arguments.seconds)
     cells = list(product(arguments.seeds, arguments.priors))
     for index, (seed, prior) in enumerate(cells):
         if not path(prior, seed).exists():
@@ -218,40 +216,43 @@ def main() -> None:
             if arguments.seconds:
                 command += [f"--seconds={deadline.left / (len(cells) - index)}"]
             subprocess.run(command, check=True)
-        result = json.loads(path(prior, seed).read_text())
-        found.append({"L": result.get("L_500"), "L after": result.get("L_500 after"), **result})
-        write(found, arguments)
+        write()
 
 
-def write(found: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """The tables of the runs that are finished."""
+def write() -> None:
+    """The tables of the runs that are finished, those alike in one."""
     protocol = (__doc__ or "").split("Protocol: ")[1].split("DGM_DATA_DIR")[0]
-    lines = [
-        "# Priors on dynamically binarized MNIST",
-        "",
-        " ".join(protocol.split()),
-        "",
-        f"{arguments.epochs} epochs of {arguments.train} images, {arguments.test} test images, "
-        f"{arguments.backend}; {found[0]['hardware']}; gain: of L over the standard prior of "
-        "the same seed, its mean, least and most.",
-        "",
-        "Far from the published budget: the differences say how fast a model learns under each "
-        "prior, not what it ends in.",
-        "",
-        "```",
-        table(found),
-        "```",
-        "",
-    ]
-    if any("Frechet before" in one for one in found):
+    lines = ["# Priors on dynamically binarized MNIST", "", " ".join(protocol.split()), ""]
+    runs = [json.loads(file.read_text()) for file in sorted(HERE.glob("*.json"))]
+    runs = [{**OPTIONS, "L": r.get("L_500"), "L after": r.get("L_500 after"), **r} for r in runs]
+    names = ("epochs", "train", "test", "backend", "hardware", *OPTIONS)
+    for kind in sorted({tuple(r[name] for name in names) for r in runs}):
+        found = [r for r in runs if tuple(r[name] for name in names) == kind]
+        epochs, train, test, backend, machine, hidden, components, batch, rate, particles = kind
         lines += [
-            "A MAF fitted afterwards to the codes of the runs with the standard prior:",
+            f"## {epochs} epochs of {train} images, {backend}, {machine}",
             "",
-            "```",
-            refitted(found),
-            "```",
+            f"{test} test images; networks of {hidden}, {components} components, batches of "
+            f"{batch}, Adam {rate}, L of {particles} particles; gain: of L over the standard prior "
+            "of the same seed, its mean, least and most.",
             "",
         ]
+        early = [r for r in found if r.get("reached", epochs) < epochs]
+        lines += [
+            f"{r['prior']}, seed {r['seed']}: stopped after {r['reached']} epochs.\n" for r in early
+        ]
+        lines += ["```", table(found), "```", ""]
+        if any("Frechet before" in one for one in found):
+            lines += [
+                "A MAF fitted afterwards to the codes of the runs with the standard prior:",
+                "",
+                "```",
+                refitted(found),
+                "```",
+                "",
+            ]
+    notes = HERE.with_name("priors_notes.md")
+    lines += [notes.read_text()] if notes.exists() else []
     (HERE.parent / "priors.md").write_text("\n".join(lines))
 
 

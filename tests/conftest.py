@@ -1,6 +1,5 @@
 """Every test starts from the same global state, on the CPU, with one thread and without
-a display. `DGM_TEST_DEVICE=cuda` makes a GPU torch's default device, for all tests;
-`JAX_PLATFORMS=cuda,cpu` does so for JAX.
+a display; those of `devices` alone look for a GPU.
 """
 
 import ctypes
@@ -42,20 +41,6 @@ import pytest
 def pytest_configure() -> None:
     """Traces are many objects and hold few cycles: the garbage collector need not look so often."""
     gc.set_threshold(20_000, 20, 20)
-    if name := os.environ.get("DGM_TEST_DEVICE"):
-        _default_device(name)
-
-
-def _default_device(name: str) -> None:
-    """Tensors are made on this device, and read from it as if they were on the CPU: whether the
-    packages read them so is seen in `devices`.
-    """
-    import torch
-
-    torch.set_default_device(name)
-    to_numpy, to_array = torch.Tensor.numpy, torch.Tensor.__array__
-    torch.Tensor.numpy = lambda x, **kwargs: to_numpy(x.cpu(), **kwargs)
-    torch.Tensor.__array__ = lambda x, *args, **kwargs: to_array(x.cpu(), *args, **kwargs)
 
 
 @pytest.hookimpl(tryfirst=True)

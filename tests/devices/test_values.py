@@ -1,8 +1,5 @@
 """Modules moved to a GPU, where torch's default device stays the CPU: they give there the values
-and gradients of the CPU, in double precision, and draw there.
-
-NumPyro's are held to Pyro's on the CPU by the tests of twins, which run on a GPU with
-`JAX_PLATFORMS=cuda,cpu`.
+and gradients of the CPU, in double precision, and draw there. (JAX places what it computes itself.)
 """
 
 import copy

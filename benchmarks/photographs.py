@@ -8,9 +8,10 @@ import numpy as np
 
 
 def cifar(file: str) -> tuple[np.ndarray, np.ndarray]:
-    """Photographs (num, 3, 32, 32) in [0, 1] and their labels."""
-    path = Path(os.environ["DGM_DATA_DIR"]) / "cifar10" / file
-    rows = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8).reshape(-1, 3073)
+    """Photographs (num, 3, 32, 32) in [0, 1] and their labels, of a file compressed or not."""
+    found = (Path(os.environ["DGM_DATA_DIR"]) / "cifar10" / file).read_bytes()
+    found = gzip.decompress(found) if found.startswith(b"\x1f\x8b") else found
+    rows = np.frombuffer(found, np.uint8).reshape(-1, 3073)
     return rows[:, 1:].reshape(-1, 3, 32, 32) / 255.0, rows[:, 0].astype(int)
 
 

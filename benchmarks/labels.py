@@ -11,10 +11,11 @@ alone.  "M1" is scikit-learn's support vector machine on the means of a VAE's co
 "M1+SDGM" are models of these codes, drawn anew at every pass.  "M2", "ADGM" and "SDGM" see pixels;
 in them the weight of the KL part of z falls from `beta` to 1.  Accuracy is on all 10,000 test
 images, by the mean of q(y | x) over 10 draws where the guide draws something before y.
-Settings (`SETTINGS`) were chosen on other seeds, 100 and 101. "small" is for processors: networks
-with one hidden layer (ReLU), batches of 100. "wide" is for an accelerator, with 50 latents and
-hidden layers of 500 and 500, as published, batches of 1,000; "wide, norm" has batch normalization
-in all networks of the guide and the model.  --epochs counts in tenths of a setting's epochs.
+Settings (`SETTINGS`) were chosen on other seeds, 100 and (small) 101. "small" is for processors:
+networks with one hidden layer (ReLU), batches of 100. "wide" is for an accelerator, with 50 latents
+and hidden layers of 500 and 500, as published, batches of 1,000; "wide, norm" has batch
+normalization in all networks of the guide and the model.  --epochs counts in tenths of a setting's
+epochs.
 DGM_DATA_DIR may point to a folder that holds mnist/; otherwise the images are downloaded.  Each run
 leaves one JSON file in benchmarks/results/labels, the table goes to benchmarks/results/labels.md,
 and a finished run is not repeated.  After --seconds all training stops, each run after its share.

@@ -118,3 +118,39 @@ def test_a_run_that_is_read_from_a_file_is_tied(lib: Any, tmp_path: Path) -> Non
     read = lib.package.load_run(tmp_path / "file", both.model, both.guide)
     ours, theirs = (lib.package.log_weights(r, X, num_particles=2) for r in (run, read))
     np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow("numpyro")
+def test_a_vamp_prior_is_averaged_and_goes_on(lib: Any, tmp_path: Path) -> None:
+    """One set of weights in encoder and prior, of which the run has the average; a run in two parts
+    ends in the numbers of one."""
+    package, bits = lib.package, (X > 0).astype(np.float32)
+
+    def run(folder: Path | None, num_epochs: int, average: float | None = 0.8) -> Any:
+        if package.__name__ == "pyro_dgm":
+            lib.pyro.clear_param_store()
+        prior = lib.build("conditionals", "VampPrior", num_components=2)
+        vae = lib.build("models", "VAE", 2, 1, hidden=(3,), prior=prior)
+        options = {"optim": package.Adam(0.1), "batch_size": 6, "average": average}
+        return package.fit(
+            vae.model,
+            vae.guide,
+            bits,
+            num_epochs=num_epochs,
+            checkpoint=folder,
+            progress=False,
+            **options,
+        )
+
+    def scored(run: Any) -> np.ndarray:
+        return package.log_weights(run, bits, num_particles=2)
+
+    whole = scored(run(None, 4))
+    run(tmp_path, 2)
+    parts = run(tmp_path, 4)
+    own = [name for name in parts.params if name.startswith("prior")]
+    assert len(own) == 1
+    if package.__name__ == "numpyro_dgm":
+        assert len(lib.jax.tree.leaves(parts.params[own[0]])) == 1
+    np.testing.assert_array_equal(scored(parts), whole)
+    assert np.abs(scored(run(None, 4, None)) - whole).max() > 1e-3

@@ -115,8 +115,8 @@ def fit(
             longer.
         lr_schedule: factor on the learning rate as a function of the step, a Schedule or a
             callable.
-        average: decay of the moving average of the weights, e.g. 0.999; validation and the end of
-            the run use the average.
+        average: decay of the moving average of the weights, e.g. 0.999, after n steps at most
+            n / (n + 9), and 0 after the first; validation and the end of the run use the average.
         transform: changes every training batch on the device, e.g. `binarize`.
         callbacks: called with the Run after every epoch; one that returns True stops the training.
         checkpoint: folder for `last.npz`, written every `checkpoint_every` epochs and at the end; a

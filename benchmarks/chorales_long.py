@@ -345,19 +345,22 @@ def write_table() -> None:
         found = json.loads(path.read_text())
         rows = []
         for run in found["runs"]:
+            finite = np.isfinite(run["validation"])
             row = {"seed": int(run["seed"])} | {n: run[n] for n in ("lr", "l2", "shift")}
-            row["validation"] = f"{run['validation']:.3f}"
+            row["validation"] = f"{run['validation']:.3f}" if finite else "not finite"
             for name, (value, error) in run.get("bounds", {}).items():
-                row[name] = f"{value:.3f} +/- {error:.3f}"
+                row[name] = f"{value:.3f} +/- {error:.3f}" if finite else "-"
             rows.append(row)
         names = list(dict.fromkeys(name for row in rows for name in row))
         table = format_table([{name: row.get(name, "-") for name in names} for row in rows])
         text += (
             f"\n## {path.stem}: {found['guide']}, {found['size']}\n\n{found['steps']} steps of all "
-            f"runs, {found['all seconds']} s with all compilation, one {found['device']} "
-            f"shared with other jobs.\n\n```\n{table}\n```\n"
+            f"runs in {found['seconds']:.0f} s, {found['compiled after']:.0f} s of it to compile, "
+            f"on one {found['device']} shared with other jobs.\n\n```\n{table}\n```\n"
         )
     title = "# Sequence models of the JSB chorales, trained longer"
+    notes = HERE / "notes.md"
+    text += f"\n{notes.read_text()}" if notes.exists() else ""
     (HERE.parent / "chorales_long.md").write_text(f"{title}\n\n{__doc__}{text}\n{PUBLISHED}\n")
     print(text)
 

@@ -31,7 +31,7 @@ class Sites:
     walks through the steps.
     """
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: Steps, key: Array | None = None) -> None:
         self.steps = steps
         self.values: dict[str, Array | None] = dict.fromkeys(s.name for s in steps.statements)
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -39,7 +39,9 @@ class Sites:
         self.settled = False
         self.paths: list[SitePath] = []
         self._asked: set[str] = set()
-        self._key = jax.random.key(0)  # until a draw brings one
+        self._wide: tuple[int, ...] = ()
+        # of what is drawn for missing data, until a draw of a site brings one
+        self._key = jax.random.key(0) if key is None else key
         self._walk: Walk | None = None
 
     def settle(self) -> Walk:
@@ -69,7 +71,12 @@ class Sites:
         dims = {s.name: 1 + len(s.event_shape) for s in self.steps.statements}
         values = {**self.prefix, **self.values}.items()
         known = {n: v.shape[: v.ndim - dims[n]] for n, v in values if v is not None}
-        return jnp.broadcast_shapes(self.steps.batch, *known.values(), *self.shapes.values())
+        own = self.steps.batch, self._wide
+        return jnp.broadcast_shapes(*own, *known.values(), *self.shapes.values())
+
+    def widen(self, shape: tuple[int, ...]) -> None:
+        """Missing data are drawn in a batch shape at least."""
+        self._wide = jnp.broadcast_shapes(self._wide, shape)
 
     def drawn(self, name: str, shape: tuple[int, ...], key: Array) -> Array:
         """A path of one site, drawn with those behind it."""
@@ -90,7 +97,8 @@ class Sites:
         """All steps at these values: those of the last walk, unless they differ."""
         last = self._walk
         if last is None or not all(self._same(last, name, values[name]) for name in values):
-            self._walk = last = walk(self.steps, values, self.shapes, self._key)
+            shapes = {**self.shapes, "all": self._wide}
+            self._walk = last = walk(self.steps, values, shapes, self._key)
         return last
 
     def _same(self, last: Walk, name: str, value: Any) -> bool:
@@ -132,8 +140,15 @@ class SitePath(OfSteps, Distribution):
     def support(self) -> constraints.Constraint:
         return one_more(self.statement.support)
 
+    @property
+    def draws_missing(self) -> bool:
+        """Whether data that are missing are drawn, by each batch dimension for itself."""
+        return self.observed is not None and self.sites.steps.impute != "mean"
+
     def expand(self, batch_shape: tuple[int, ...]) -> "SitePath":
         shape = check_expanded(self.batch_shape, batch_shape)
+        if self.draws_missing:
+            self.sites.widen(shape)
         return SitePath(self.sites, self.statement, shape)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:

@@ -12,6 +12,7 @@ from jax import Array
 from dgm_core.arguments import check_choice, check_count
 from dgm_core.paths import check_observed
 from dgm_core.steps import IMPUTE, check_length, check_step
+from numpyro_dgm.flows.solving import key_of_program
 from numpyro_dgm.nn.sequences import checked_lengths, step_mask
 from numpyro_dgm.sequences.path import Sites, collecting, prefixes
 from numpyro_dgm.sequences.walk import Steps, length_of
@@ -106,7 +107,7 @@ def unroll(
         check_observed(observed, length)
     steps = Steps(step, initial, x, inputs, length, event_dim, lengths, observed, impute)
     steps = steps.with_statements()
-    sites = Sites(steps)
+    sites = Sites(steps, None if observed is None else key_of_program())
     if (prefix := prefixes.get()) is not None:
         sites = _going_on(steps, *prefix)
     if (found := collecting.get()) is not None:

@@ -24,7 +24,8 @@ __all__: list[str] = []  # for the package, not for users
 
 class ParticlePlate(Messenger):
     """Draws every latent site `num_particles` times, along dimension -(batch_ndim + 1); the sites
-    in `shared` once for all particles.
+    in `shared` once for all particles. Data that are missing, where the distribution of an observed
+    site says that it draws them (`draws_missing`), are drawn as often.
 
     Cost:
         one vectorized pass; the user's networks see the particles as a leading dimension.
@@ -39,7 +40,9 @@ class ParticlePlate(Messenger):
         self.shared = shared
 
     def _pyro_sample(self, msg: Message) -> None:
-        if msg["is_observed"] or msg["done"] or site_is_subsample(msg):
+        if msg["done"] or site_is_subsample(msg):
+            return
+        if msg["is_observed"] and not getattr(msg["fn"], "draws_missing", False):
             return
         if msg["name"] not in self.shared:
             batch = tuple(msg["fn"].batch_shape)[-self.batch_ndim :] if self.batch_ndim else ()

@@ -351,7 +351,8 @@ class Joints(Conditioned):
                 stack.enter_context(enumerated.guiding())
             guide_trace = trace_of(self.guide, self.args, self.kwargs)
         if not enumerated:
-            return self._run_model(guide_trace, rows), guide_trace
+            with next((c for c in contexts if isinstance(c, ParticlePlate)), nullcontext()):
+                return self._run_model(guide_trace, rows), guide_trace
         enumerated.leave_to_model(guide_trace)
         with enumerated.modeling():
             model_trace = self._run_model(guide_trace, rows)

@@ -39,6 +39,7 @@ class Sites:
         self.settled = False
         self._asked: set[str] = set()
         self._walk: Walk | None = None
+        self._wide = torch.Size()
 
     def settle(self) -> Walk:
         """All steps, at the values that the sites have or draw."""
@@ -64,7 +65,12 @@ class Sites:
         dims = {s.name: 1 + len(s.event_shape) for s in self.steps.statements}
         values = {**self.prefix, **self.values}.items()
         known = {n: v.shape[: v.ndim - dims[n]] for n, v in values if v is not None}
-        return torch.broadcast_shapes(self.steps.batch, *known.values(), *self.shapes.values())
+        own = self.steps.batch, self._wide
+        return torch.broadcast_shapes(*own, *known.values(), *self.shapes.values())
+
+    def widen(self, shape: torch.Size) -> None:
+        """Missing data are drawn in a batch shape at least."""
+        self._wide = torch.broadcast_shapes(self._wide, shape)
 
     def drawn(self, name: str, shape: torch.Size) -> Tensor:
         """A path of one site, drawn with those behind it."""
@@ -83,7 +89,7 @@ class Sites:
         """All steps at these values: those of the last walk, unless they differ."""
         last = self._walk
         if last is None or not all(self._same(last, name, values[name]) for name in values):
-            self._walk = last = walk(self.steps, values, self.shapes)
+            self._walk = last = walk(self.steps, values, {**self.shapes, "all": self._wide})
         return last
 
     def _same(self, last: Walk, name: str, value: Any) -> bool:
@@ -91,13 +97,13 @@ class Sites:
         given = last.given[name]
         if value is last.values[name] or value is given:
             return True
-        observes = any(s.name == name and s.leaf is not None for s in self.steps.statements)
+        statement = next(s for s in self.steps.statements if s.name == name)
+        observes = statement.leaf is not None
         if given is None or not observes or value.requires_grad or given.requires_grad:
             return False
         if value.shape != given.shape or torch.compiler.is_compiling() or in_torch_func():
             return False
-        mask = self.steps.known
-        dims = 0 if mask is None else value.ndim - mask.ndim
+        mask, dims = self.steps.known, len(statement.event_shape)
         return torch.equal(cleared(value, mask, dims), cleared(given, mask, dims))
 
 
@@ -125,8 +131,15 @@ class SitePath(OfSteps, TorchDistribution):
     def support(self) -> constraints.Constraint:
         return one_more(self.statement.support)
 
+    @property
+    def draws_missing(self) -> bool:
+        """Whether data that are missing are drawn, by each batch dimension for itself."""
+        return self.observed is not None and self.sites.steps.impute != "mean"
+
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> "SitePath":
         shape = check_expanded(self.batch_shape, batch_shape)
+        if self.draws_missing:
+            self.sites.widen(torch.Size(shape))
         return SitePath(self.sites, self.statement, torch.Size(shape))
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:

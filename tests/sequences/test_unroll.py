@@ -255,6 +255,25 @@ def test_missing_steps_that_later_ones_depend_on(backend: Any) -> None:
     assert abs(found.mean() - exact) < 4 * found.std() / np.sqrt(NUM) < 0.1 * exact
 
 
+def test_each_particle_draws_what_is_missing(backend: Any) -> None:
+    """Also where nothing else is drawn: the weights differ, and come together to the density of the
+    rest.
+    """
+    losses = backend.losses
+    loss = losses.ELBO(num_particles=NUM, vectorize=True) + losses.IWAE(NUM, vectorize=True)
+    x = np.array([[0.7, np.nan, -1.1]])[..., None]
+    _, terms, _ = backend.evaluate(loss, lambda x: autoregression(backend, x, None), nothing, x)
+    first, rest = 0.7 - 0.3, -1.1 - 0.8 * (0.8 * 0.7 + 0.3) - 0.3
+    log_p = -0.5 * (first**2 + rest**2 / 1.64 + np.log(1.64)) - np.log(2 * np.pi)
+    mean = -0.5 * (first**2 + rest**2 + 0.64) - np.log(2 * np.pi)
+    assert terms["ELBO"] == pytest.approx(mean, abs=0.12)
+    assert terms["IWAE"] == pytest.approx(log_p, abs=0.12)
+
+
+def nothing(x: Any) -> None:
+    """A guide that draws nothing."""
+
+
 def test_what_a_step_may_not_do(lib: Any) -> None:
     normal, package = lib.dist.Normal, lib.package
     zero, x = lib.array(np.zeros(2)), lib.array(np.zeros((3, 4, 2)))

@@ -72,6 +72,28 @@ def test_both_libraries_agree(x64: None) -> None:
     assert [tuple(part.shape) for part in out[1:]] == [(2, 3)] * 3 + [(3,)] * 2 + [(2, 3), (3,)]
 
 
+@pytest.mark.slow
+def test_pixels_may_follow_from_each_other(x64: None) -> None:
+    """A likelihood that is autoregressive: equal in both libraries, and its context is read."""
+    rng, nets, found = np.random.default_rng(3), [], []
+    x, y = (rng.random((3, *SHAPE)) > 0.5) * 1.0, rng.standard_normal((3, *SHAPE))
+    for lib in LIBRARIES:
+        sizes = {"hidden_channels": 4, "num_layers": 2, "context_shape": (2, 4, 4)}
+        pixels = lib.build("conditionals", "GatedPixelCNN", SHAPE, **sizes, seed=0)
+        settings = {"likelihood": pixels, "channels": (3,), "pixel_features": 2}
+        nets.append(lib.build("models", "ImageToImage", SHAPE, **settings, seed=0))
+    copy = copy_weights(shake(nets[0]), nets[1])
+    for lib, net in zip(LIBRARIES, (nets[0], copy), strict=True):
+
+        def run(x: Any, y: Any, lib: Any = lib, net: Any = net) -> Any:
+            return lib.trace(net.model, x, y)["x"]["log_prob"]
+
+        both = np.concatenate([x, x]), np.concatenate([y, y[::-1]])
+        found.append(lib.numpy(lib.call(run, *map(lib.array, both))))
+    np.testing.assert_allclose(*found, rtol=1e-10)
+    assert abs(found[0][0] - found[0][3]) > 1e-3
+
+
 @EACH
 def test_the_loss_counts_hidden_patches_alone(lib: Any, x64: None) -> None:
     """log p(x) is the sum over hidden patches of a normal density around what was restored, not

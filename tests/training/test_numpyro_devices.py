@@ -59,6 +59,19 @@ except ValueError as error:
 else:
     raise AssertionError("an odd batch size was taken")
 
+# Sequences of unequal lengths, a model that is one step.
+from numpyro_dgm.models import RNN
+rolls, lengths = x[:8].reshape(8, 3, 2).copy(), np.array([3, 1, 0, 2, 3, 3, 1, 2])
+rolls[np.arange(3) >= lengths[:, None]] = np.nan
+rnn = RNN(2, 3, hidden=4, features=5, key=jax.random.key(0))
+kwargs = {"batch_size": 4, "num_epochs": 2, "progress": False}
+runs = [fit(rnn.model, rnn.guide, (rolls, lengths), device=d, **kwargs) for d in (None, "all")]
+for a, b in zip(*(jax.tree.leaves(r.params) for r in runs), strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
+columns = [r.history.column("loss") for r in runs]
+assert np.isfinite(columns).all()
+np.testing.assert_allclose(*columns, rtol=1e-5)
+
 # What is compiled really computes on both halves of a batch.
 from numpyro_dgm.training import compiling
 seen = []

@@ -390,8 +390,8 @@ for name, (num_layers, loss) in settings.items():
 # Pixels that see each other reach a higher bound than pixels alone, in every row. Without help
 # their code is nearly empty, even where two layers leave most of the image unseen: the pixels
 # learn first, and by then the code costs more than it is worth. A warm-up lets the code be
-# learned before it is charged for, and here has the best bound *and* a code in use. A smaller
-# weight of the KL keeps more in the code, at a price in the bound. To *draw* digits the bound is
-# what counts, to *use* the codes it is the mutual information. What to begin with, then: a small
-# weight or free bits, which on binary digits kept codes in use with both seeds, where a warm-up did
-# not; and a warm-up where the bound is what counts.
+# learned before it is charged for, and here has a bound as good as any *and* a code in use. A
+# smaller weight of the KL keeps more in the code, at a price in the bound. To *draw* digits it is
+# the bound that counts, to *use* the codes the mutual information. What to begin with, then: free
+# bits or a small weight, which on binary digits kept codes in use with both seeds, where a
+# warm-up did not.

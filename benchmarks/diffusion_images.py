@@ -280,7 +280,10 @@ def judge(folders: list[Path]) -> None:
                 right = known.network.probabilities(fake).argmax(1) == np.arange(len(fake)) % 10
                 found[f"accuracy, {way}"] = float(right.mean())
         HERE.mkdir(parents=True, exist_ok=True)
-        write_json(HERE / f"images-{found['name']}.json", found)
+        kept = HERE / f"images-{found['name']}.json"
+        if kept.exists() and json.loads(kept.read_text())["steps"] != found["steps"]:
+            raise SystemExit(f"{kept} holds another run: move it away, or train another --seed.")
+        write_json(kept, found)
         shown = [{"what": k, "number": v} for k, v in found.items() if isinstance(v, int | float)]
         print(found["name"], format_table(shown), sep="\n")
 

@@ -121,12 +121,15 @@ def fresh_state() -> Iterator[None]:
     _forget_compiled()
 
 
-_memory_limit = 5e9  # bytes, of one process
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes, of the machine
+_LIMIT = max(5e9, _MEMORY / (_WORKERS + 1))
+_memory_limit = _LIMIT  # of one process
 
 
 def _forget_compiled() -> None:
-    """Drop what JAX has compiled when this process has grown past 5 GB, so that several of them fit
-    beside each other; memory that is not given back does not count again.
+    """Drop what JAX has compiled when this process has grown past its share of the memory, so that
+    several of them fit beside each other; memory that is not given back does not count again.
     """
     global _memory_limit
     if "jax" in sys.modules and _resident() > _memory_limit:
@@ -136,7 +139,7 @@ def _forget_compiled() -> None:
         gc.collect()
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)
-        _memory_limit = max(5e9, _resident() + 2e9)
+        _memory_limit = max(_LIMIT, _resident() + 2e9)
 
 
 def _resident() -> float:

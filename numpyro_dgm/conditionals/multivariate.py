@@ -132,9 +132,10 @@ class FullRankNormal(Parametric):
         (dim,) = self.event_shape
         rows, columns = np.tril_indices(dim, -1)
         loc, scale = raw[..., :dim], self.positive(raw[..., dim : 2 * dim])
-        matrix = jnp.zeros((*raw.shape[:-1], dim * dim), raw.dtype)
-        matrix = matrix.at[..., rows * dim + columns].set(raw[..., 2 * dim :])
-        unit = matrix.at[..., np.arange(dim) * (dim + 1)].set(1.0)
+        matrix = jnp.broadcast_to(
+            jnp.eye(dim, dtype=raw.dtype).reshape(-1), (*raw.shape[:-1], dim * dim)
+        )
+        unit = matrix.at[..., rows * dim + columns].set(raw[..., 2 * dim :])
         scale_tril = scale[..., None] * unit.reshape(*raw.shape[:-1], dim, dim)
         return TypedMultivariateNormal(loc, scale_tril=scale_tril)
 

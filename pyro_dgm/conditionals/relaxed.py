@@ -52,7 +52,7 @@ class Relaxed(Parametric):
                 self.steps.copy_(self.steps + 1)
         elif self.raw_temperature is not None:
             temperature = temperature * positive(self.raw_temperature, self.floor)
-        temperature = torch.as_tensor(temperature).to(logits)
+        temperature = torch.as_tensor(temperature, dtype=logits.dtype, device=logits.device)
         good = temperature > 0
         require("temperature", "a schedule of positive numbers", temperature, good)
         return self.relaxed(logits, torch.where(good, temperature, torch.nan))

@@ -149,7 +149,7 @@ class VampPrior(Conditional):
             return low + (high - low) * self.raw_inputs.sigmoid()
         if self.plan.values is None:
             raise ValueError(f"{self!r} has no pseudo-inputs yet: {_LATER}")
-        return torch.as_tensor(self.plan.values)
+        return torch.as_tensor(self.plan.values, device="cpu")
 
     def given(self, encoder: Any = None, posterior: Any = None, *, without: Any = None) -> Mixture:
         """The prior with this encoder and posterior (its own when left out).

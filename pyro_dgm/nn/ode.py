@@ -81,7 +81,9 @@ def integrate(
     stages = stages_of(method, grid)
     start, total, slope, states = state, state, None, [state]
     for t, inner, outer, last in zip(
-        torch.as_tensor(stages.times).to(first), *map(list, stages.factors), stages.last
+        torch.as_tensor(stages.times, dtype=first.dtype, device=first.device),
+        *map(list, stages.factors),
+        stages.last,
     ):
         slope = derivative(t, start if slope is None or not inner else _moved(start, slope, inner))
         total = _moved(total, slope, outer) if outer else total

@@ -211,7 +211,7 @@ class PixelStacks(nn.Module):
         height, width = x.shape[1:3]
         if context is not None:
             context = context.reshape(len(x), *context.shape[-3:])
-        v, h, total = x, x, torch.zeros(()).to(x)
+        v, h, total = x, x, x.new_zeros(())
         for index in range(self.num_layers):
             above, beside = self._given(index, context)
             if index == 0:

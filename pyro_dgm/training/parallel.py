@@ -111,7 +111,7 @@ def undisturbed() -> Iterator[bool]:
     are many times slower on them.
     """
     states, validated = pyro.util.get_rng_state(), pyro.distributions.is_validation_enabled()
-    flushed = bool(torch.tensor(1e-39) * 1.0 == 0)
+    flushed = bool(torch.tensor(1e-39, device="cpu") * 1.0 == 0)
     torch.set_flush_denormal(True)
     try:
         with (

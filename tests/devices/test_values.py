@@ -1,5 +1,6 @@
-"""Modules moved to a GPU, where torch's default device stays the CPU: they give there the values
-and gradients of the CPU, in double precision, and draw there. (JAX places what it computes itself.)
+"""Modules that were moved give the values and gradients of those that were not, in double
+precision, and draw where they are, whatever torch's default device is. (JAX places what it computes
+itself.)
 """
 
 import copy
@@ -31,58 +32,62 @@ def close(one: Any, other: Any) -> None:
 
 
 def assert_equal_on(
-    gpu: torch.device, lib: PyroLibrary, run: Any, module: Any, *arrays: np.ndarray
-) -> Any:
-    """run(module, *arrays), its gradients and where it lies; the module on the GPU."""
-    moved = copy.deepcopy(module).to(gpu)
-    here = [lib.array(array) for array in arrays]
-    there = [array.to(gpu) for array in here]
-    assert run(moved, *there).device == gpu
-    value, by_weight, by_array = lib.values_and_gradients(run, module, *here)
+    place: torch.device, lib: PyroLibrary, run: Any, build: Any, *arrays: np.ndarray
+) -> tuple[Any, ...]:
+    """run(build(), *arrays), its gradients and where it lies. Returns the module and the arrays as
+    they were moved.
+    """
+    with torch.device("cpu"):
+        module = build()
+        here = [lib.array(array) for array in arrays]
+        value, by_weight, by_array = lib.values_and_gradients(run, module, *here)
+    moved, there = copy.deepcopy(module).to(place), [array.to(place) for array in here]
+    assert run(moved, *there).device == place
     found, weights, slopes = lib.values_and_gradients(run, moved, *there)
     close(found, value)
     for path, gradient in by_weight.items():
         close(weights[path], gradient)
     for gradient, slope in zip(by_array, slopes, strict=True):
         close(slope, gradient)
-    return moved
+    return moved, *there
 
 
 @pytest.mark.parametrize(("case", "context_shape"), MEMBERS)
 def test_densities_and_draws(
-    gpu: torch.device, lib: PyroLibrary, case: Any, context_shape: Any
+    place: torch.device, lib: PyroLibrary, case: Any, context_shape: Any
 ) -> None:
     rng = np.random.default_rng(0)
-    module = lib.shaken(lib.conditional(case, context_shape), 0.1)
     context, value = context_of(rng, context_shape, 5), case.values(rng, 5)
+
+    def build() -> Any:
+        return lib.shaken(lib.conditional(case, context_shape), 0.1)
 
     def density(module: Any, value: Any, *context: Any) -> Any:
         return module(*context).log_prob(value)
 
-    moved = assert_equal_on(gpu, lib, density, module, value, *context)
-    p = moved(*[lib.array(array).to(gpu) for array in context])
+    moved, _, *given = assert_equal_on(place, lib, density, build, value, *context)
     with torch.no_grad():
+        p = moved(*given)
         draws = lib.draw(p, (4,))
-        assert draws.device == gpu
+        assert draws.device == place
         assert draws.isfinite().all()
         if case.mean and not isinstance(case, Flow):
-            assert p.mean.device == gpu
+            assert p.mean.device == place
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in NETWORKS.items()])
-def test_networks(gpu: torch.device, lib: PyroLibrary, case: Network) -> None:
-    network = lib.shaken(lib.network(case), 0.1).eval()
+def test_networks(place: torch.device, lib: PyroLibrary, case: Network) -> None:
     x = np.random.default_rng(0).standard_normal((3, *case.in_shape))
-    assert_equal_on(gpu, lib, lambda network, x: network(x), network, x)
+
+    def build() -> Any:
+        return lib.shaken(lib.network(case), 0.1).eval()
+
+    assert_equal_on(place, lib, lambda network, x: network(x), build, x)
 
 
 @pytest.mark.parametrize("case", EACH)
-def test_models(gpu: torch.device, lib: PyroLibrary, case: Model) -> None:
+def test_models(place: torch.device, lib: PyroLibrary, case: Model) -> None:
     """The sites of guide and model at equal draws of the guide, and data drawn from the model."""
-    pair = lib.model(case)
-    moved = copy.deepcopy(pair).to(gpu)
-    data = [lib.array(part) for part in case.data(np.random.default_rng(0), 5)]
-    there = [array.to(gpu) for array in data]
     poutine = lib.pyro.poutine
 
     def sites(program: Any, given: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -91,24 +96,26 @@ def test_models(gpu: torch.device, lib: PyroLibrary, case: Model) -> None:
         kept = {n: s for n, s in nodes.items() if s["type"] == "sample"}
         return {n: s for n, s in kept.items() if not poutine.util.site_is_subsample(s)}
 
-    guide = sites(pair.guide, {}, *data)
-    draws = {name: site["value"].detach() for name, site in guide.items()}
-    draws_there = {name: value.to(gpu) for name, value in draws.items()}
-    for program, again in ((pair.guide, moved.guide), (pair.model, moved.model)):
-        here, found = sites(program, draws, *data), sites(again, draws_there, *there)
-        assert here.keys() == found.keys()
+    with torch.device("cpu"):
+        pair = lib.model(case)
+        data = [lib.array(part) for part in case.data(np.random.default_rng(0), 5)]
+        draws = {n: s["value"].detach() for n, s in sites(pair.guide, {}, *data).items()}
+        here = [sites(program, draws, *data) for program in (pair.guide, pair.model)]
+    moved, there = copy.deepcopy(pair).to(place), [array.to(place) for array in data]
+    given = {name: value.to(place) for name, value in draws.items()}
+    for expected, program in zip(here, (moved.guide, moved.model), strict=True):
+        found = sites(program, given, *there)
+        assert found.keys() == expected.keys()
         for name, site in found.items():
-            assert site["value"].device == gpu, name
+            assert site["value"].device == place, name
             try:
-                expected = here[name]["fn"].log_prob(here[name]["value"])
+                with torch.device("cpu"):
+                    score = expected[name]["fn"].log_prob(expected[name]["value"])
             except lib.package.conditionals.NoDensityError:
                 continue
-            score = site["fn"].log_prob(site["value"])
-            assert score.device == gpu
-            close(lib.numpy(score), lib.numpy(expected))
-    assert {site["value"].device for site in sites(moved.guide, {}, *there).values()} <= {gpu}
-    kwargs = {"y": there[1]} if len(there) > 1 and isinstance(case, Model) else {"size": 3}
-    if type(case) is not Model or case.name in {c.name for c in GANS.values()}:
-        kwargs = {"size": 3}
-    drawn = sites(moved.model, {}, **kwargs)
-    assert {site["value"].device for site in drawn.values()} == {gpu}
+            own = site["fn"].log_prob(site["value"])
+            assert own.device == place
+            close(lib.numpy(own), lib.numpy(score))
+    labels = {"y": there[1]} if case in MODELS.values() and len(there) > 1 else {"size": 3}
+    drawn = sites(moved.guide, {}, *there) | sites(moved.model, {}, **labels)
+    assert {site["value"].device for site in drawn.values()} == {place}

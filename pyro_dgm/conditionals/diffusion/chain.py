@@ -61,9 +61,9 @@ class Chain:
         with pyro.plate("data", num):
             y = pyro.sample(
                 self._name(self.num_steps),
-                Normal(
-                    torch.zeros(num, *net.event_shape).to(steps.t), net.schedule.prior_scale
-                ).to_event(rank),
+                Normal(steps.t.new_zeros(num, *net.event_shape), net.schedule.prior_scale).to_event(
+                    rank
+                ),
             )
             for level in range(self.num_steps, 0, -1):
                 mean, scale = self._down(net, y, steps.at(level - 1), context)

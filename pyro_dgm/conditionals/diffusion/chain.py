@@ -3,7 +3,6 @@
 from typing import Any
 
 import pyro
-import torch
 from pyro.distributions import Normal
 from torch import Tensor
 

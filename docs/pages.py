@@ -84,30 +84,26 @@ def _write_reference(folder: Path) -> None:
     index = ["# All public names", "", "Every name on one page, with a line each. The first part"]
     index += ["exists twice, as `pyro_dgm` and as `numpyro_dgm`: same names, same arguments, and"]
     index += ["`key=` where weights are drawn in NumPyro.", ""]
-    pages = []
     for family, title in FAMILIES.items():
         ours = importlib.import_module(f"pyro_dgm.{family}")
         theirs = importlib.import_module(f"numpyro_dgm.{family}")
         index += [f"## {title}", "", f"`from pyro_dgm.{family} import ...`", "", *_head()]
         for name in names_of(ours):
             page = f"{family}.{name}"
-            pages.append(page)
-            index.append(f"| [`{name}`]({page}.md) | {one_line(getattr(ours, name))} |")
+            index.append(f"| [`{name}`]({page}.rst) | {one_line(getattr(ours, name))} |")
             text = _page(f"pyro_dgm.{family}", name, getattr(ours, name))
             text += _in_numpyro(family, name, getattr(theirs, name))
-            (folder / f"{page}.md").write_text(text, encoding="utf-8")
+            (folder / f"{page}.rst").write_text(text, encoding="utf-8")
         index.append("")
     for module_name in CORE:
         module = importlib.import_module(f"dgm_core.{module_name}")
         index += [f"## dgm_core.{module_name}", "", one_line(module), "", *_head()]
         for name in names_of(module):
             page = f"dgm_core.{module_name}.{name}"
-            pages.append(page)
-            index.append(f"| [`{name}`]({page}.md) | {one_line(getattr(module, name))} |")
+            index.append(f"| [`{name}`]({page}.rst) | {one_line(getattr(module, name))} |")
             text = _page(f"dgm_core.{module_name}", name, getattr(module, name))
-            (folder / f"{page}.md").write_text(text, encoding="utf-8")
+            (folder / f"{page}.rst").write_text(text, encoding="utf-8")
         index.append("")
-    index += ["```{toctree}", ":hidden:", ":maxdepth: 1", "", *pages, "```", ""]
     (folder / "index.md").write_text("\n".join(index), encoding="utf-8")
 
 
@@ -151,7 +147,8 @@ def _page(module: str, name: str, value: Any) -> str:
     options = "   :members:\n" if kind == "autoclass" else ""
     if (module, name) in TWICE:
         options += "   :no-index:\n"
-    return f"# {name}\n\n```{{eval-rst}}\n.. {kind}:: {module}.{name}\n{options}```\n"
+    # an orphan, as hundreds of names beside every page help nobody and take minutes to draw
+    return f":orphan:\n\n{_title(name, '=')}.. {kind}:: {module}.{name}\n{options}"
 
 
 def _in_numpyro(family: str, name: str, value: Any) -> str:
@@ -165,7 +162,12 @@ def _in_numpyro(family: str, name: str, value: Any) -> str:
     shown = re.sub(r"<class '[\w.]*\.(\w+)'>", r"\1", str(inspect.Signature(bare)))
     call = f"numpyro_dgm.{family}.{name}{shown}"
     lines = textwrap.wrap(call, 80, subsequent_indent="    ", break_long_words=False)
-    return "\n## In NumPyro\n\n```python\n" + "\n".join(lines) + "\n```\n"
+    code = textwrap.indent("\n".join(lines), "   ")
+    return f"\n{_title('In NumPyro', '-')}.. code-block:: python\n\n{code}\n"
+
+
+def _title(text: str, line: str) -> str:
+    return f"{text}\n{line * len(text)}\n\n"
 
 
 def _write_lessons(folder: Path, notebooks: Path) -> None:

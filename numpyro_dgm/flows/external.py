@@ -14,7 +14,7 @@ from numpyro.distributions.util import validate_sample
 
 from dgm_core.contexts import ContextShape, context_size
 from numpyro_dgm.conditionals import Conditional
-from numpyro_dgm.flows.drawn import Drawn
+from numpyro_dgm.conditionals.drawn import Drawn
 
 __all__ = ["ExternalFlow"]
 

@@ -18,7 +18,7 @@ from dgm_core.arguments import check_instance, refuse
 from dgm_core.contexts import ContextShape, shown_shape
 from dgm_core.matching import check_size, no_path
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
-from numpyro_dgm.flows.drawn import Drawn
+from numpyro_dgm.conditionals.drawn import Drawn
 from numpyro_dgm.flows.matching import matching_error
 from numpyro_dgm.flows.solving import Noise, key_of_program, solving
 from numpyro_dgm.flows.transform import Inverse, Transform

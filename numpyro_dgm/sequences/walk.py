@@ -17,7 +17,7 @@ from dgm_core.steps import (
     check_state,
     no_mean,
 )
-from numpyro_dgm.conditionals.paths.base import cleared, filled, mask_of
+from numpyro_dgm.conditionals.paths.base import cleared, draw, filled, mask_of
 from numpyro_dgm.sequences.statements import Answered, statements_of
 
 __all__: list[str] = []  # for the package, not for users
@@ -175,8 +175,7 @@ class Steps:
             value, own = values.get(name), jax.random.fold_in(key, len(result.fns))
             result.fns[name] = fn
             if value is None:
-                value = drawn(fn, shapes.get(name, ()), own)
-                score = fn.log_prob(value)
+                value, score = drawn(fn, shapes.get(name, ()), own)
             elif seen is not None and name in with_gaps:
                 score = jnp.where(seen, fn.log_prob(value), 0.0)
                 gap = seen[(..., *[None] * len(fn.event_shape))]
@@ -204,7 +203,7 @@ class Steps:
                 return fn.mean
             except NotImplementedError as error:
                 raise no_mean(name, error) from error
-        return drawn(fn, like.shape[: like.ndim - len(fn.event_shape)], key)
+        return drawn(fn, like.shape[: like.ndim - len(fn.event_shape)], key)[0]
 
 
 class Step:
@@ -273,10 +272,13 @@ def behind(x: Array, event_dim: int) -> Array:
     return jnp.moveaxis(x, 0, x.ndim - 1 - event_dim)
 
 
-def drawn(fn: Any, batch: tuple[int, ...], key: Array) -> Array:
-    """A draw, in this batch shape at least; with a gradient if there is one."""
-    value = fn.expand(jnp.broadcast_shapes(fn.batch_shape, batch)).sample(key)
-    return value if fn.has_rsample else jax.lax.stop_gradient(value)
+def drawn(fn: Any, batch: tuple[int, ...], key: Array) -> tuple[Array, Array]:
+    """A draw, in this batch shape at least, with its log-density; with a gradient if there is
+    one.
+    """
+    fn = fn.expand(jnp.broadcast_shapes(fn.batch_shape, batch))
+    value, left = draw(fn, key)
+    return value, fn.log_prob(value, left) if left else fn.log_prob(value)
 
 
 def forms_of(tree: Any) -> list[tuple[tuple[int, ...], str]]:

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from dgm_core.contexts import ContextShape, context_size
 from pyro_dgm.conditionals import Conditional
-from pyro_dgm.flows.drawn import Drawn
+from pyro_dgm.conditionals.drawn import Drawn
 
 __all__ = ["ExternalFlow"]
 
@@ -91,6 +91,7 @@ class _External(TorchDistribution):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    keeps_draws = True
 
     def __init__(self, inner: Any, support: constraints.Constraint | None) -> None:
         self.inner, self.given_support = inner, support

@@ -16,7 +16,7 @@ from dgm_core.arguments import check_instance, refuse
 from dgm_core.contexts import ContextShape, shown_shape
 from dgm_core.matching import check_size, no_path
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
-from pyro_dgm.flows.drawn import Drawn
+from pyro_dgm.conditionals.drawn import Drawn
 from pyro_dgm.flows.matching import matching_error
 from pyro_dgm.flows.solving import Noise, solving
 from pyro_dgm.flows.transform import Inverse, Transform
@@ -155,6 +155,7 @@ class FlowDistribution(TorchDistribution):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    keeps_draws = True
 
     def __init__(
         self,

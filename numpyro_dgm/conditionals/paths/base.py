@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import Distribution, constraints
@@ -195,6 +196,14 @@ def filled(x: Array, mask: Array | None, support: constraints.Constraint) -> Arr
         feasible = jnp.zeros_like(x)
     known = jnp.where(mask.any(-1)[(..., None, *[None] * event_dim)], known, feasible)
     return jnp.where(mask[(..., *[None] * event_dim)], x, known)
+
+
+def draw(
+    distribution: Distribution, key: Array, sample_shape: tuple[int, ...] = ()
+) -> tuple[Array, list[Any]]:
+    """A draw, with a gradient if there is one, and what it leaves for `log_prob`."""
+    value, left = distribution.sample_with_intermediates(key, sample_shape)
+    return (value, left) if distribution.has_rsample else (jax.lax.stop_gradient(value), [])
 
 
 def total(log_probs: Array, lengths: Array | None, observed: Array | None = None) -> Array:

@@ -18,6 +18,7 @@ from numpyro_dgm.conditionals.paths.base import (
     batch_of,
     cleared,
     continued_shape,
+    draw,
     filled,
     first_steps,
     mask_of,
@@ -47,7 +48,7 @@ class Markov(Path):
 
     Cost:
         log_prob one call of the transition on all steps at once; a draw T calls, in NumPyro one
-        compiled loop.
+        compiled loop. A draw of a flow as transition is scored from what it has left.
 
     Raises:
         ValueError: if the transition does not map states to states, or initial does not fit.
@@ -143,13 +144,19 @@ class _MarkovDistribution(OfSteps, Distribution):
         )
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        path = self._drawn(key, (*sample_shape, *self.batch_shape))
-        return path if self.has_rsample else jax.lax.stop_gradient(path)
+        return self.sample_with_intermediates(key, sample_shape)[0]
+
+    def sample_with_intermediates(
+        self, key: Array, sample_shape: tuple[int, ...] = ()
+    ) -> tuple[Array, list[Array]]:
+        """Draws, and their log-density where the transition's draws leave theirs."""
+        path, scores = self._drawn(key, (*sample_shape, *self.batch_shape))
+        return path, [] if scores is None else [total(scores, self.lengths)]
 
     def continued(self, key: Array, value: Array, lengths: Array) -> Array:
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, z_dim)."""
         shape, known = continued_shape(self, value), first_steps(lengths, self.chain.length)
-        return self._drawn(key, shape, cleared(value, known), known)
+        return self._drawn(key, shape, cleared(value, known), known)[0]
 
     def _drawn(
         self,
@@ -157,8 +164,11 @@ class _MarkovDistribution(OfSteps, Distribution):
         shape: tuple[int, ...],
         value: Array | None = None,
         known: Array | None = None,
-    ) -> Array:
-        """Paths (*shape, T, z_dim), with the values of the steps that are known."""
+    ) -> tuple[Array, Array | None]:
+        """Paths (*shape, T, z_dim), with the values of the steps that are known; and the
+        log-densities (*shape, T) of the steps where draws leave theirs.
+        """
+        mask = mask_of(self.lengths, self.chain.length)
         start, *keys = jax.random.split(key, self.chain.length)
         controls = None
         if self.controls is not None:  # time first
@@ -170,24 +180,37 @@ class _MarkovDistribution(OfSteps, Distribution):
         def kept(state: Array, *given: Array) -> Array:
             return jnp.where(given[1], given[0], state) if given else state
 
-        def step(state: Array, given: Any) -> tuple[Array, Array]:
-            key, control, *own = given
-            state = kept(self.chain.after(state, control).sample(key), *own)
-            return state, state
+        def step(state: Array, given: Any) -> tuple[Array, tuple[Array, Array | None]]:
+            key, control, here, *own = given
+            fn = self.chain.after(state, control)
+            new, left = draw(fn, key)
+            score = fn.log_prob(new, left) if left and not own else None
+            new = kept(new, *own)
+            if here is not None:  # behind the end nothing moves, so that nothing overflows
+                new = jnp.where(here[..., None], new, state)
+            return new, (new, score)
 
-        state = self.chain.first(self._control(0)).expand(shape).sample(start)
+        fn = self.chain.first(self._control(0)).expand(shape)
+        state, left = draw(fn, start)
+        score = fn.log_prob(state, left) if left else None
         first, later = [jax.tree.map(lambda x, i=i: x[i], given) for i in (0, slice(1, None))]
-        state = kept(state, *first)
+        path, scores = kept(state, *first)[None], None if score is None else score[None]
         if keys:
-            dtype = jax.eval_shape(step, state, (start, self._control(0), *first))[0].dtype
-            state = state.astype(dtype)
-            _, following = jax.lax.scan(step, state, (jnp.stack(keys), controls, *later))
-            path = jnp.concatenate([state[None], following])
-        else:
-            path = state[None]
-        return cleared(jnp.moveaxis(path, 0, -2), mask_of(self.lengths, self.chain.length))
+            here = None if mask is None else jnp.moveaxis(mask, -1, 0)[1:]
+            now = jax.tree.map(lambda x: x[0], (jnp.stack(keys), controls, here, *later))
+            path = path.astype(jax.eval_shape(step, path[0], now)[0].dtype)
+            given = jnp.stack(keys), controls, here, *later
+            _, (following, scores) = jax.lax.scan(step, path[0], given)
+            path = jnp.concatenate([path, following])
+            if scores is not None:
+                score = fn.log_prob(state) if score is None else score
+                scores = jnp.concatenate([score[None], scores])
+        scores = None if scores is None else jnp.moveaxis(scores, 0, -1)
+        return cleared(jnp.moveaxis(path, 0, -2), mask), scores
 
-    def log_prob(self, value: Array) -> Array:
+    def log_prob(self, value: Array, intermediates: list[Array] | None = None) -> Array:
+        if intermediates:
+            return intermediates[0]
         check_path(jnp.shape(value), self.event_shape)
         value = filled(value, mask_of(self.lengths, self.chain.length), self.support)
         start = self.chain.start

@@ -16,6 +16,7 @@ from numpyro_dgm.conditionals.paths.base import (
     batch_of,
     cleared,
     continued_shape,
+    draw,
     filled,
     first_steps,
     mask_of,
@@ -105,7 +106,15 @@ class _StepsDistribution(OfSteps, Distribution):
         return _StepsDistribution(steps, self.lengths, self.observed)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        return self._masked(self.steps.sample(key, sample_shape))
+        return self.sample_with_intermediates(key, sample_shape)[0]
+
+    def sample_with_intermediates(
+        self, key: Array, sample_shape: tuple[int, ...] = ()
+    ) -> tuple[Array, list[Array]]:
+        """Draws, and their log-density where those of the steps leave theirs."""
+        drawn, left = draw(self.steps, key, sample_shape)
+        scores = [self.steps.log_prob(drawn, left)] if left else []
+        return self._masked(drawn), [total(s, self.lengths, self.observed) for s in scores]
 
     def continued(self, key: Array, value: Array, lengths: Array) -> Array:
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, ...)."""
@@ -114,7 +123,9 @@ class _StepsDistribution(OfSteps, Distribution):
         event_dim = len(self.event_shape) - 1
         return self._masked(jnp.where(known[(..., *[None] * event_dim)], value, drawn))
 
-    def log_prob(self, value: Array) -> Array:
+    def log_prob(self, value: Array, intermediates: list[Array] | None = None) -> Array:
+        if intermediates:
+            return intermediates[0]
         check_path(jnp.shape(value), self.event_shape)
         mask = mask_of(self.lengths, self.event_shape[0], self.observed)
         value = filled(value, mask, self.support)

@@ -10,6 +10,7 @@ from dgm_core.arguments import check_count, check_instance
 from dgm_core.contexts import check_expanded
 from dgm_core.paths import check_initial, check_path, controls_of
 from pyro_dgm.conditionals.base import Conditional
+from pyro_dgm.conditionals.drawn import Drawn
 from pyro_dgm.conditionals.paths.base import (
     OfSteps,
     Path,
@@ -47,7 +48,7 @@ class Markov(Path):
 
     Cost:
         log_prob one call of the transition on all steps at once; a draw T calls, in NumPyro one
-        compiled loop.
+        compiled loop. A draw of a flow as transition is scored from what it has left.
 
     Raises:
         ValueError: if the transition does not map states to states, or initial does not fit.
@@ -79,10 +80,9 @@ class Markov(Path):
         zeros = torch.zeros(transition.event_shape), torch.zeros(controls)
         with torch.no_grad():
             first = self.first(zeros[1] if controls else None)
-            self.reparameterized = (
-                first.has_rsample
-                and self.after(zeros[0], zeros[1] if controls else None).has_rsample
-            )
+            after = self.after(zeros[0], zeros[1] if controls else None)
+        self.reparameterized = first.has_rsample and after.has_rsample
+        self.keeps_draws = self.reparameterized and getattr(after, "keeps_draws", False)
         known = first.support
         real = getattr(known, "base_constraint", known) is constraints.real
         self.support = constraints.independent(known, 1) if real else None  # else it may vary
@@ -122,11 +122,17 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
         batch_shape: torch.Size,
     ) -> None:
         self.chain, self.controls, self.lengths = chain, controls, lengths
+        self._kept: Drawn | None = None
         super().__init__(batch_shape, torch.Size(chain.event_shape), validate_args=False)
 
     @property
     def has_rsample(self) -> bool:
         return self.chain.reparameterized
+
+    @property
+    def keeps_draws(self) -> bool:
+        """Whether a draw leaves its log-density."""
+        return self.chain.keeps_draws
 
     @property
     def support(self) -> constraints.Constraint:
@@ -173,18 +179,30 @@ class _MarkovDistribution(OfSteps, TorchDistribution):
     ) -> Tensor:
         """Paths (*shape, T, z_dim), with the values of the steps that are known."""
         states: list[Tensor] = []
+        scores: list[Tensor] = []
+        mask = mask_of(self.lengths, self.chain.length)
         for t in range(self.chain.length):
             if t:
-                state = draw(self.chain.after(states[-1], self._control(t)))
+                fn = self.chain.after(states[-1], self._control(t))
             else:
-                state = draw(self.chain.first(self._control(0)).expand(shape))
+                fn = self.chain.first(self._control(0)).expand(shape)
+            state = draw(fn)
             if value is not None and known is not None:
                 state = torch.where(known[..., t, None], value[..., t, :], state)
+            elif self.keeps_draws:
+                scores.append(fn.log_prob(state))
+            if t and mask is not None:  # behind the end nothing moves, so that nothing overflows
+                state = torch.where(mask[..., t, None], state, states[-1])
             states.append(state)
-        return cleared(torch.stack(states, -2), mask_of(self.lengths, self.chain.length))
+        path = cleared(torch.stack(states, -2), mask)
+        if scores:
+            self._kept = Drawn(path, total(torch.stack(scores, -1), self.lengths))
+        return path
 
     def log_prob(self, value: Tensor) -> Tensor:
         check_path(value.shape, self.event_shape)
+        if self._kept and (known := self._kept.score(value)) is not None:
+            return known
         value = filled(value, mask_of(self.lengths, self.chain.length), self.support)
         start = self.chain.start
         if start is not None:  # one call for all steps

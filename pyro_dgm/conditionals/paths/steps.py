@@ -10,6 +10,7 @@ from dgm_core.arguments import check_count, check_instance
 from dgm_core.contexts import is_several
 from dgm_core.paths import check_path, stepwise
 from pyro_dgm.conditionals.base import Conditional
+from pyro_dgm.conditionals.drawn import Drawn
 from pyro_dgm.conditionals.paths.base import (
     ObservedPath,
     OfSteps,
@@ -88,6 +89,7 @@ class _StepsDistribution(OfSteps, TorchDistribution):
         self, steps: TorchDistribution, lengths: Tensor | None, observed: Tensor | None
     ) -> None:
         self.steps, self.lengths, self.observed = steps, lengths, observed
+        self._kept: Drawn | None = None
         *batch, length = steps.batch_shape
         event_shape = torch.Size((length, *steps.event_shape))
         super().__init__(torch.Size(batch), event_shape, validate_args=False)
@@ -95,6 +97,11 @@ class _StepsDistribution(OfSteps, TorchDistribution):
     @property
     def has_rsample(self) -> bool:
         return self.steps.has_rsample
+
+    @property
+    def keeps_draws(self) -> bool:
+        """Whether a draw leaves its log-density."""
+        return getattr(self.steps, "keeps_draws", False)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -105,11 +112,18 @@ class _StepsDistribution(OfSteps, TorchDistribution):
         return _StepsDistribution(steps, self.lengths, self.observed)
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        return self._masked(self.steps.rsample(torch.Size(sample_shape)))
+        drawn = self.steps.rsample(torch.Size(sample_shape))
+        path = self._masked(drawn)
+        if self.keeps_draws:
+            score = total(self.steps.log_prob(drawn), self.lengths, self.observed)
+            self._kept = Drawn(path, score)
+        return path
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        with torch.no_grad():
+        if not self.has_rsample:
             return self._masked(self.steps.sample(torch.Size(sample_shape)))
+        with torch.no_grad():
+            return self.rsample(sample_shape)
 
     def continued(self, value: Tensor, lengths: Tensor) -> Tensor:
         """A draw whose first `lengths` (*batch,) steps are those of value (*batch, T, ...)."""
@@ -120,6 +134,8 @@ class _StepsDistribution(OfSteps, TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         check_path(value.shape, self.event_shape)
+        if self._kept and (known := self._kept.score(value)) is not None:
+            return known
         mask = mask_of(self.lengths, self.event_shape[0], self.observed)
         value = filled(value, mask, self.support)
         return total(self.steps.log_prob(value), self.lengths, self.observed)

@@ -15,6 +15,7 @@ __all__ = [
     "check_event",
     "check_indices",
     "depends",
+    "less_likely",
     "not_inside",
     "not_met",
     "not_replaced",
@@ -141,6 +142,30 @@ def not_met(site: str) -> str:
     return (
         f"The prior of site '{site}' cannot be replaced: the model has no site of this name, or "
         "states it inside a scan. Give the name of one of its latents."
+    )
+
+
+def less_likely(site: str, before: np.ndarray, after: np.ndarray) -> str | None:
+    """What to say of a fitted prior under which the codes are less likely than under the one before
+    it, by more than three standard errors; None where they are not.
+
+    Args:
+        before, after: the log-densities of the same codes.
+
+    Example:
+        >>> print(less_likely("z", np.zeros(4), np.array([0.3, 0.1, -0.2, 0.4])))
+        None
+    """
+    gain = np.asarray(after, np.float64).ravel() - np.asarray(before, np.float64).ravel()
+    if len(gain) < 2 or not np.isfinite(gain).all():
+        return None
+    mean, error = gain.mean(), gain.std(ddof=1) / np.sqrt(len(gain))
+    if not mean < -3 * error:
+        return None
+    return (
+        f"The codes of site '{site}' are {-mean:.3g} +- {error:.1g} nats less likely under the "
+        "fitted prior than under the one before, and so are the data: fit it for more epochs or "
+        "with a smaller rate, or keep the prior of the model."
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from dgm_core import plots
 from dgm_core.arguments import check_count, check_image_shape, check_seed, refuse
 from dgm_core.diagnostics import summary
+from dgm_core.diagnostics.khat import MIN_KHAT_PARTICLES
 from dgm_core.energies import estimated, restarted
 from dgm_core.latex import latex
 from dgm_core.report import pictures, rows
@@ -285,7 +286,7 @@ class _Composer:
             "Draws for ArviZ",
             self._called(self.tools.to_arviz, _EXPORTED),
             num_draws=self.options.num_draws,
-            num_particles=min(self.options.num_particles, 256),
+            num_particles=min(max(self.options.num_particles, MIN_KHAT_PARTICLES), 256),
             vectorize=self.options.vectorize,
         )
         if idata is not None and (shared := self._shared()):

@@ -196,7 +196,8 @@ def test_parts_that_raise_leave_a_sentence(backend: Any, monkeypatch: pytest.Mon
 
 @pytest.mark.slow("numpyro")
 def test_the_engine_renders_the_model(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With graphviz: the graph that the engine makes, of the user's model on these data."""
+    """With graphviz: the graph that the engine makes, of the user's model on these data. Fewer
+    particles than k-hat needs leave the draws for ArviZ as they are."""
     model, guide = two_sites(backend)
     seen: list[Any] = []
 
@@ -208,8 +209,11 @@ def test_the_engine_renders_the_model(backend: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(engine, "render_model", render)
     monkeypatch.setattr("dgm_core.report.facts.find_spec", lambda name: object())
     run = backend.run(model, guide, {"scale": 0.25})
-    made = report(backend, run, np.zeros((3, 3)), np.zeros(3))
+    made = report(backend, run, np.zeros((3, 3)), np.zeros(3), num_particles=4)
     assert made.graph == b"png" and seen == [(model, 2, {}, True)]
+    assert "IWAE-4" in values(made, "bounds") and "k-hat above 0.7" not in values(made, "bounds")
+    assert made.idata.posterior["z"].shape == (1, 6, 3)
+    assert not any("ArviZ" in note for note in made.notes)
 
 
 def test_bad_data_are_refused_at_once(backend: Any) -> None:

@@ -52,19 +52,21 @@ class SinhArcsinh(Transform):
         log_power = self._log_power()
         inner = jnp.arcsinh(u)
         outer = jnp.exp(log_power) * (inner + self.skewness)
-        return jnp.sinh(outer), (log_power + _log_cosh(outer) - _log_cosh(inner)).sum(-1)
+        x = jnp.sinh(outer)
+        return x, (log_power + _log_cosh(x) - _log_cosh(u)).sum(-1)
 
     def inverse_and_log_det(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         """u = f^-1(x) and log |det du/dx|."""
         log_power = self._log_power()
         outer = jnp.arcsinh(x)
         inner = outer * jnp.exp(-log_power) - self.skewness
-        return jnp.sinh(inner), (_log_cosh(inner) - _log_cosh(outer) - log_power).sum(-1)
+        u = jnp.sinh(inner)
+        return u, (_log_cosh(u) - _log_cosh(x) - log_power).sum(-1)
 
     def _log_power(self) -> Array:
         return jnp.log(2.0) + log_sigmoid(2.0 * self.tail)
 
 
 def _log_cosh(x: Array) -> Array:
-    """log cosh x + log 2."""
-    return jnp.logaddexp(x, -x)
+    """log cosh asinh x."""
+    return 0.5 * jnp.log1p(x * x)

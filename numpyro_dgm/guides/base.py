@@ -2,7 +2,8 @@
 statement on the way.
 
 Plates, subsamples, scales, masks, sizes and supports are therefore those of the program, in this
-very run; nothing of it is built again.
+very run; nothing of it is built again.  What is drawn before the program, as a joint vector, counts
+once in log q whatever scale is around its sites, as with the library's automatic guides.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence

@@ -36,6 +36,7 @@ class StockSites(Part):
     def begin(self, call: Call) -> None:
         """Runs it: what it draws beyond the model is stated, the sites are noted."""
         check_stock(self.answers, call.outline.sites)
+        call.outside |= dict.fromkeys(self.answers)
         noted = _Noted(self.answers)
         with noted:
             self.guide(*call.args, **call.kwargs)

@@ -125,7 +125,9 @@ class Scoring(Answers):
         if kind_of(msg) == "latent":
             if draws_nothing(msg["fn"]):
                 self.log_prob = self.log_prob - total_log_prob(msg)
-            msg = {**msg, "fn": self.call.stated[msg["name"]]}
+            scales = [msg["scale"], self.call.outside.get(msg["name"])]
+            scale = prod(scale for scale in scales if scale is not None)
+            msg = {**msg, "fn": self.call.stated[msg["name"]], "scale": scale}
         self.log_prob = self.log_prob + total_log_prob(msg)
 
 

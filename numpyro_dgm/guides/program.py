@@ -40,6 +40,8 @@ class Call:
         parts: of the guide, with their parameters.
         kept: what the parts of a guide keep for themselves during the call;  features: what they
             make of the data alone.
+        outside: the sites whose answers are drawn before the program, and count once in log q,
+            with the scale that the program gives them.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Call:
         self.parts: tuple[Any, ...] = ()
         self.kept: dict[Any, Any] = {}
         self.features: dict[Any, Any] = {}
+        self.outside: dict[str, Any] = {}
         self.fns: dict[str, Any] = {}  # what the model draws each latent from
         self.stated: dict[str, Any] = {}  # the same with its masks
         self.values: dict[str, Array] = {}
@@ -151,6 +154,8 @@ class Answers(Noting):
         own = self.answer(site, self.call.fns[site.name])
         if own is not None:
             msg["fn"] = masked_as(msg["fn"], own)
+            if site.name in self.call.outside:
+                self.call.outside[site.name], msg["scale"] = msg["scale"], None
         else:
             msg["infer"] = {**msg["infer"], "answered": False}
 

@@ -54,7 +54,8 @@ class SinhArcsinh(Transform):
         log_power = self._log_power()
         inner = torch.asinh(u)
         outer = log_power.exp() * (inner + self.skewness)
-        return torch.sinh(outer), (log_power + _log_cosh(outer) - _log_cosh(inner)).sum(-1)
+        x = torch.sinh(outer)
+        return x, (log_power + _log_cosh(x) - _log_cosh(u)).sum(-1)
 
     def inverse_and_log_det(
         self, x: Tensor, context: Tensor | None = None
@@ -63,12 +64,13 @@ class SinhArcsinh(Transform):
         log_power = self._log_power()
         outer = torch.asinh(x)
         inner = outer * (-log_power).exp() - self.skewness
-        return torch.sinh(inner), (_log_cosh(inner) - _log_cosh(outer) - log_power).sum(-1)
+        u = torch.sinh(inner)
+        return u, (_log_cosh(u) - _log_cosh(x) - log_power).sum(-1)
 
     def _log_power(self) -> Tensor:
         return log(2.0) + logsigmoid(2.0 * self.tail)
 
 
 def _log_cosh(x: Tensor) -> Tensor:
-    """log cosh x + log 2."""
-    return torch.logaddexp(x, -x)
+    """log cosh asinh x."""
+    return 0.5 * torch.log1p(x * x)

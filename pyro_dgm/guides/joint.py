@@ -3,7 +3,7 @@ z_k = f_k(u_k) with the bijection f_k from the real line to the support of site 
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from math import log
+from math import log, prod
 from typing import Any
 
 import torch
@@ -60,6 +60,7 @@ class JointVector(Part):
     def begin(self, call: Call) -> None:
         """Draws the vector."""
         check_together(self.answers, call.outline.sites)
+        call.outside |= dict.fromkeys(self.answers)
         x = call.sample(self.name, self.distribution(call))
         standard = (self.shift + x) * self.log_scale.exp()
         if self.spread.ndim == 1:
@@ -68,10 +69,8 @@ class JointVector(Part):
             moved, spread = standard @ self.spread.T, self.spread.diagonal()
         sizes = [site.size for site in self.latents]
         entries = (self.start + moved).split(sizes, -1)
-        densities = (-(spread.log() + self.log_scale)).split(sizes)
-        call.kept[self.name] = dict(
-            zip(self.answers, zip(self.latents, entries, densities), strict=True)
-        )
+        density = -(spread.log() + self.log_scale).sum()
+        call.kept[self.name] = density, dict(zip(self.answers, entries, strict=True))
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]
 
     def distribution(self, call: Call) -> Any:
@@ -92,11 +91,12 @@ class JointVector(Part):
 
     def answer(self, call: Call, site: LatentSite, fn: Any) -> Any:
         """The site's part of the vector, on its support."""
-        site, u, density = call.kept[self.name][site.name]
+        density, entries = call.kept[self.name]
+        u, site = entries[site.name], self.latents[self.answers.index(site.name)]
         check_sizes_of(site, fn.batch_shape)
         batch = placed(tuple(u.shape[:-1]), site.batch_shape)
-        density = density.reshape(*site.batch_shape, -1).sum(-1)
-        return determined(fn, u.reshape((*batch, *(site.unconstrained or ()))), density)
+        share = density / prod(site.batch_shape) if site is self.latents[0] else 0.0
+        return determined(fn, u.reshape((*batch, *(site.unconstrained or ()))), share)
 
 
 def built_conditional(family: Any, dim: int, context: int, what: str) -> Any:

@@ -115,7 +115,8 @@ class Scoring(Answers):
         if kind_of(msg) == "latent":
             if draws_nothing(msg["fn"]):
                 self.log_prob = self.log_prob - total_log_prob(msg)
-            msg = {**msg, "fn": self.call.stated[msg["name"]]}
+            scale = msg["scale"] * self.call.outside.get(msg["name"], 1.0)
+            msg = {**msg, "fn": self.call.stated[msg["name"]], "scale": scale}
         self.log_prob = self.log_prob + total_log_prob(msg)
 
 

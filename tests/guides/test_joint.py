@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.guides.programs import LOG_SEEN, PRIORS, ladder, ladder_evidence, schools
+from tests.guides.programs import LOG_SEEN, PRIORS, ladder, ladder_evidence, schools, seen
 from tests.losses.test_any_model import eight_schools
 from tests.losses.user_models import MODELS, PARAMS
 
@@ -280,6 +280,30 @@ class Shop:
 
     def __init__(self, seen: bool) -> None:
         self.seen = seen
+
+
+@pytest.mark.parametrize("kind", ["joint", "stock"])
+def test_a_scale_weighs_the_model_alone(backend: Any, kind: str) -> None:
+    """Around sites that have the density one it changes no bound: a vector of all sites is drawn
+    outside of it, and counts once in log q."""
+    b, values = backend, []
+    infer = getattr(b, b.name).infer
+
+    def model(factor: float) -> None:
+        with b.scale(factor):
+            b.sample("u", b.dist.Uniform(b.array(0.0), b.array(1.0)))
+            with b.plate("rows", 3):
+                b.sample("v", b.dist.Uniform(b.array(-0.5), b.array(0.5)))
+        seen(b)
+
+    for factor in (1.0, 0.25):
+        if kind == "joint":
+            guide = b.guides.JointGuide(model)
+        else:
+            parts = {("u", "v"): infer.autoguide.AutoDiagonalNormal}
+            guide = b.guides.CompositeGuide(model, parts)
+        values.append(b.evaluate(b.losses.ELBO(num_particles=4), model, guide, factor)[0])
+    assert values[1] == pytest.approx(values[0], rel=1e-9)
 
 
 def test_an_object_among_the_arguments_decides_the_sites(backend: Any) -> None:

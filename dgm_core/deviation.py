@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 __all__ = ["RadialDeviation", "radial_deviation"]
 
@@ -24,17 +25,17 @@ class RadialDeviation(NamedTuple):
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """s at codes (n, d), (n,)."""
-        return (self._terms(z)[0].sum(-1) + self.far**-2) ** -0.5
+        return (self._terms(z).sum(-1) + self.far**-2) ** -0.5
 
     def gradient(self, z: np.ndarray) -> np.ndarray:
         """That of s at codes (n, d), (n, d)."""
-        terms, apart = self._terms(z)
-        slope = 2 * ((terms * self.rates)[..., None] * apart).sum(-2)  # of -1 / s^2
-        return 0.5 * self(z)[:, None] ** 3 * slope
+        terms = self._terms(z)
+        weights = 2 * terms * self.rates
+        slope = weights.sum(-1)[:, None] * z - weights @ self.centers  # of -1 / s^2
+        return 0.5 * (terms.sum(-1) + self.far**-2)[:, None] ** -1.5 * slope
 
-    def _terms(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        apart = z[:, None].astype(np.float64) - self.centers
-        return self.weight * np.exp(-self.rates * (apart**2).sum(-1)), apart
+    def _terms(self, z: np.ndarray) -> np.ndarray:
+        return self.weight * np.exp(-self.rates * cdist(z, self.centers, "sqeuclidean"))
 
 
 def radial_deviation(
@@ -63,4 +64,4 @@ def radial_deviation(
     widths = total / np.bincount(means.labels_, minlength=num_centers)
     widths = width * np.maximum(widths, 0.1 * apart.mean() + 1e-12)  # centers of a single code
     found = RadialDeviation(means.cluster_centers_, 0.5 / widths**2, 1.0, far)
-    return found._replace(weight=float(near**-2 / found._terms(codes)[0].sum(-1).mean()))
+    return found._replace(weight=float(near**-2 / found._terms(codes).sum(-1).mean()))

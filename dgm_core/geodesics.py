@@ -12,6 +12,9 @@ __all__ = ["Geodesics", "shortest", "spline"]
 
 MAX_STEPS = 250
 
+# A search has ended where its energy falls by less than its precision in so many steps.
+SLOW = 10
+
 # Of the ways that are tried beside the straight line: their chords, the steps of their search, and
 # how far they bend, in units of its length.
 FEW, TRIED, BEND = 8, 40, 0.5
@@ -127,7 +130,8 @@ def _relaxed(
     energy = _chords(points)
     reach = 1e-300 + np.linalg.norm(curves[:, -1] - curves[:, 0], axis=-1)
     arrived = energy <= 1e-28 * (points**2).sum((-1, -2))
-    for _ in range(most):
+    before = energy.copy()
+    for index in range(1, most + 1):
         left = np.flatnonzero(~arrived)
         if not len(left):
             break
@@ -140,9 +144,12 @@ def _relaxed(
         chosen = left[better]
         curves[chosen], points[chosen] = trial[better], there[better]
         energy[chosen] = new[better]
-        damping[chosen] /= 10.0
+        damping[chosen] = np.maximum(damping[chosen] / 10.0, 1e-12)
         damping[left[~better]] *= 10.0
         arrived[left[(size < precise) | (damping[left] > 1e12)]] = True
+        if index % SLOW == 0:
+            arrived[chosen[energy[chosen] > (1 - precise) * before[chosen]]] = True
+            before[:] = energy
     return curves, energy * (curves.shape[1] - 1), arrived
 
 
@@ -162,12 +169,17 @@ def _descent(points: np.ndarray, jacobian: np.ndarray, damping: np.ndarray) -> n
     size = np.trace(own, axis1=-2, axis2=-1)[..., None, None] / own.shape[-1]
     own = own + (damping[:, None, None, None] * size + 1e-300) * np.eye(own.shape[-1])
     after = -transposed[:, :-1] @ jacobian[:, 1:]
-    for i in range(1, own.shape[1]):
-        factor = np.swapaxes(np.linalg.solve(own[:, i - 1], after[:, i - 1]), -1, -2)
-        own[:, i] -= factor @ after[:, i - 1]
-        right[:, i] -= factor @ right[:, i - 1]
-    step = np.empty_like(right)
-    for i in range(own.shape[1] - 1, -1, -1):
-        known = right[:, i] - (after[:, i] @ step[:, i + 1] if i + 1 < own.shape[1] else 0.0)
-        step[:, i] = np.linalg.solve(own[:, i], known)
+    step, tied, count = np.empty_like(right), np.empty_like(after), own.shape[1]
+    for i in range(count):
+        if i:
+            back = np.swapaxes(after[:, i - 1], -1, -2)
+            own[:, i] -= back @ tied[:, i - 1]
+            right[:, i] -= back @ step[:, i - 1]
+        sides = right[:, i] if i + 1 == count else np.concatenate([after[:, i], right[:, i]], -1)
+        solved = np.linalg.solve(own[:, i], sides)
+        step[:, i] = solved[..., -1:]
+        if i + 1 < count:
+            tied[:, i] = solved[..., :-1]
+    for i in range(count - 2, -1, -1):
+        step[:, i] -= tied[:, i] @ step[:, i + 1]
     return step[..., 0]

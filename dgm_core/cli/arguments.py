@@ -54,6 +54,15 @@ def _folder(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"must be a folder, got {text!r} ({error})") from error
 
 
+def _model(text: str) -> str:
+    if text not in MODELS:
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r} is none of {', '.join(MODELS)}; all other models, such as "
+            "ImageToImage, CycleGAN, BigGAN and MaskedAutoencoder, are trained by `fit` in Python"
+        )
+    return text
+
+
 def _sizes(text: str) -> tuple[int, ...]:
     """ "200,200" as sizes; "none" as no hidden layer."""
     if text == "none":
@@ -139,7 +148,7 @@ def build_parser(backend_name: str) -> argparse.ArgumentParser:
         return made
 
     fit = command("fit", "train a model and evaluate it", *FLAGS)
-    fit.add_argument("model", choices=MODELS, help="see the command list")
+    fit.add_argument("model", type=_model, choices=MODELS, help="see the command list")
     output = "where the results go (runs/MODEL-DATA-BACKEND)"
     fit.add_argument("--output", type=_folder, metavar="FOLDER", help=output)
     resume = "go on with the run in FOLDER, with its own flags"

@@ -28,6 +28,9 @@ class SpectralNorm(Stateful):
     before model and guide are scored. Inside `evaluation_mode` it stays. Its derivative is that of
     s at constant u and v.
 
+    The estimate lags where weights move fast: u then points to what was the largest singular vector
+    until the iteration has turned it. A rate that falls, or more steps, close the gap.
+
     Args:
         layer: a Linear or Conv2d.
         norm: "matrix", of a kernel (out, in * height * width), as is usual and cheap;  "operator",

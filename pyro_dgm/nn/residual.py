@@ -147,17 +147,19 @@ class GeneratorBlock(nn.Module):
 
 class CriticBlock(nn.Module):
     """A residual block that halves height and width:  y = down(s(x) + c2(relu(c1(relu(x))))),
-    down the mean of four pixels.
+    down the mean of four pixels; or that keeps them, without down, and s where channels change.
 
     Args:
         in_channels: of x.
         out_channels: of y.
         first: whether x are images, which are not rectified.
+        halve: whether height and width are halved.
         spectral_norm: of the convolutions, "none", "matrix" or "operator".
         image_size: height and width of x.
 
     Shapes:
-        x (*batch, in_channels, height, width) -> (*batch, out_channels, height / 2, width / 2).
+        x (*batch, in_channels, height, width) -> (*batch, out_channels, height / 2, width / 2),
+        or with the height and width of x.
 
     References:
         Miyato et al. (2018), arXiv:1802.05957, figure 8.
@@ -173,20 +175,26 @@ class CriticBlock(nn.Module):
         out_channels: int,
         *,
         first: bool = False,
+        halve: bool = True,
         spectral_norm: str = "none",
         image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.is_first = check_flag("first", first)
+        self.halve = check_flag("halve", halve)
         half = None if image_size is None else (image_size[0] // 2, image_size[1] // 2)
         self.first = normalized(Conv2d(in_channels, out_channels), spectral_norm, image_size)
         self.second = normalized(Conv2d(out_channels, out_channels), spectral_norm, image_size)
-        self.skip = normalized(Conv2d(in_channels, out_channels, 1), spectral_norm, half)
+        self.skip = None
+        if halve or in_channels != out_channels:
+            seen = half if halve else image_size
+            self.skip = normalized(Conv2d(in_channels, out_channels, 1), spectral_norm, seen)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps of half the size."""
+        """Maps of half the size, or of the same."""
         h = self.second(self.first(x if self.is_first else x.relu()).relu())
-        return halved(h) + self.skip(halved(x))  # a map of single pixels, before as after the mean
+        x, h = (halved(x), halved(h)) if self.halve else (x, h)
+        return h + (x if self.skip is None else self.skip(x))  # of single pixels: after the mean
 
 
 class ResidualGenerator(nn.Module):

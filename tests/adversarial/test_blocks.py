@@ -122,6 +122,7 @@ def blocks(lib: Any) -> list[Any]:
     build = lib.build
     spectral = {"norm": "operator", "image_size": (4, 6)}
     image = {"hidden_channels": (3,), "attention": True}
+    critic = {"num_classes": 3, "minibatch_stddev": True, "num_flat": 1}
     around = build("nn", "Conv2d", 2, 3, padding="circular")
     return [
         build("nn", "SpectralNorm", build("nn", "Linear", 8, 3), num_steps=2),
@@ -138,7 +139,7 @@ def blocks(lib: Any) -> list[Any]:
             spectral_norm="matrix",
             **image,
         ),
-        build("losses", "ResidualCritic", (2, 4, 6), num_classes=3, minibatch_stddev=True, **image),
+        build("losses", "ResidualCritic", (2, 4, 6), **critic, **image),
     ]
 
 
@@ -178,6 +179,21 @@ def test_twins(x64: None) -> None:
             twin_gradients[path], gradient, rtol=1e-9, atol=1e-10, err_msg=path
         )
         assert abs(gradient).max() > 1e-7, path
+
+
+@pytest.mark.parametrize("num_flat", [0, 1])
+def test_how_much_of_an_image_a_critic_sees(num_flat: int) -> None:
+    """The critic is a sum over features of 16x16 pixels, 32x32 with a block more: what two corners
+    of 20x20 add to it is added by each alone, or is not. (The twins are equal.)"""
+    lib, image = PyroLibrary(), np.random.default_rng(0).standard_normal((1, 20, 20))
+    corners = np.stack([image] * 4)
+    corners[[1, 3], 0, 0, 0] = corners[[2, 3], 0, -1, -1] = 9.0
+    critic = lib.build(
+        "losses", "ResidualCritic", (1, 20, 20), hidden_channels=(8, 8), num_flat=num_flat
+    )
+    none, one, other, both = lib.numpy(critic(lib.array(corners)))
+    assert (abs(both - one - other + none) > 1e-4) == bool(num_flat)
+    assert f"num_flat={num_flat}" in repr(critic) or not num_flat
 
 
 def test_attention_starts_as_the_identity(lib: Any) -> None:

@@ -64,6 +64,7 @@ ADVERSARIAL: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "image_shape": "image",
             "num_classes": "count",
             "hidden_channels": "sizes",
+            "num_flat": "count",
             "attention": "flag",
             "spectral_norm": "word",
             "minibatch_stddev": "flag",
@@ -98,7 +99,7 @@ ADVERSARIAL: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         },
     ),
     "GeneratorBlock": ((2, 3), {**BLOCK, "context_shape": "context"}),
-    "CriticBlock": ((2, 3), {**BLOCK, "first": "flag"}),
+    "CriticBlock": ((2, 3), {**BLOCK, "first": "flag", "halve": "flag"}),
     "ResidualGenerator": (
         (2, (1, 8, 8)),
         {

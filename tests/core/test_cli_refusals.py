@@ -23,6 +23,10 @@ pytestmark = pytest.mark.usefixtures("here")
         (["train"], "invalid choice: 'train'"),
         (["fit"], "required: model"),
         (["fit", "gann"], "invalid choice: 'gann'"),
+        (
+            ["fit", "image_to_image"],
+            "such as ImageToImage, CycleGAN, BigGAN and MaskedAutoencoder, are",
+        ),
         (["fit", "vae", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (
             ["fit", "vae", "--epochs", "0"],

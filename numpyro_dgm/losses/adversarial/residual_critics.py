@@ -29,6 +29,8 @@ class ResidualCritic(eqx.Module):
         image_shape: channels, height and width, divisible by 2 for each block.
         num_classes: of y; 0 without labels.
         hidden_channels: after each block, which halves height and width.
+        num_flat: blocks after these that keep the size, two in SN-GAN: a feature sees more of its
+            image with each.
         attention: whether the first block is followed by `SelfAttention`.
         spectral_norm: "matrix", "operator" (a tighter bound at large kernels, and dearer) or
             "none".
@@ -54,6 +56,7 @@ class ResidualCritic(eqx.Module):
     image_shape: tuple[int, int, int] = eqx.field(static=True)
     num_classes: int = eqx.field(static=True)
     hidden_channels: tuple[int, ...] = eqx.field(static=True)
+    num_flat: int = eqx.field(static=True)
     blocks: list[CriticBlock]
     attention: SelfAttention | None
     deviation: MinibatchStdDev | None
@@ -67,6 +70,7 @@ class ResidualCritic(eqx.Module):
         *,
         num_classes: int = 0,
         hidden_channels: Sequence[int] = (32, 64),
+        num_flat: int = 0,
         attention: bool = False,
         spectral_norm: str = "matrix",
         minibatch_stddev: bool = False,
@@ -78,12 +82,16 @@ class ResidualCritic(eqx.Module):
         self.hidden_channels = check_sizes("hidden_channels", hidden_channels, least=1)
         self.image_shape, sizes = check_resolutions(image_shape, len(self.hidden_channels))
         sizes, norm = sizes[::-1], spectral_norm
-        channels = (self.image_shape[0], *self.hidden_channels)
-        first, second, looking, *keys = jax.random.split(key, 3 + len(self.hidden_channels))
+        self.num_flat, halvings = check_count("num_flat", num_flat, 0), len(self.hidden_channels)
+        flat = self.hidden_channels[-1:] * num_flat
+        channels = (self.image_shape[0], *self.hidden_channels, *flat)
+        sizes += sizes[-1:] * num_flat
+        first, second, looking, *keys = jax.random.split(key, 3 + halvings + num_flat)
         self.blocks = [
             CriticBlock(
                 *channels[i : i + 2],
                 first=i == 0,
+                halve=i < halvings,
                 spectral_norm=norm,
                 image_size=sizes[i],
                 key=k,
@@ -133,5 +141,6 @@ class ResidualCritic(eqx.Module):
             repr(self.image_shape),
             *([f"num_classes={self.num_classes}"] if self.num_classes else []),
             f"hidden_channels={self.hidden_channels}",
+            num_flat=0,
             spectral_norm="matrix",
         )

@@ -85,8 +85,11 @@ def model_of(backend: str, guide: str, size: str, seed: int) -> tuple[Any, Any]:
             (LENGTH, z_dim), context_shape=(LENGTH, features), **key
         ),
         "iaf": lambda: parts.Markov(
-            library.flows.IAF(
-                z_dim, hidden=(hidden,), num_layers=1, context_shape=(z_dim, (features,)), **key
+            library.flows.Flow(
+                z_dim,
+                [library.flows.Autoregressive(z_dim, hidden=(hidden,), **key)],
+                context_shape=(z_dim, (features,)),
+                base=parts.Combiner(z_dim, features, **key),
             ),
             LENGTH,
         ),

@@ -44,7 +44,7 @@ from dgm_core.diagnostics import per_step
 from dgm_core.resampling import check_resampling
 from dgm_core.results import format_table, write_json
 from numpyro_dgm.conditionals import AffineMarkov, Combiner, Markov
-from numpyro_dgm.flows import IAF
+from numpyro_dgm.flows import Autoregressive, Flow
 from numpyro_dgm.models import DMM, VRNN
 from numpyro_dgm.nn import register, without_padding
 from numpyro_dgm.sequences import step_pair, unroll
@@ -74,9 +74,12 @@ def build(guide: str, size: str, seed: int) -> Any:
     if guide == "iaf":
         given = (z_dim, (features,))
         base = Combiner(z_dim, features, key=keys[2])
-        flow = IAF(
-            z_dim, hidden=(hidden,), num_layers=2, context_shape=given, base=base, key=keys[1]
-        )
+        orders, own = (range(z_dim), range(z_dim)[::-1]), jax.random.split(keys[1])
+        layers = [
+            Autoregressive(z_dim, hidden=(hidden,), order=order, key=key)
+            for order, key in zip(orders, own, strict=True)
+        ]
+        flow = Flow(z_dim, layers, context_shape=given, base=base)
         posterior = Markov(flow, LENGTH)
     if guide == "affine":
         posterior = AffineMarkov((LENGTH, z_dim), context_shape=(LENGTH, features), key=keys[1])

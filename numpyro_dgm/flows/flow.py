@@ -297,8 +297,9 @@ class FlowDistribution(Distribution):
         for index in reversed(order) if back else order:
             transform = self.transforms[index]
             move = transform.inverse_and_log_det if back else transform.forward_and_log_det
+            given = getattr(transform, "context_shape", True)  # () takes none
             with solving(Noise(self.noise_key), index, notes):
-                value, log_det = move(value, self.context)
+                value, log_det = move(value, self.context if given else None)
             total = total + log_det
         return value, self._whole(total, value)
 

@@ -25,12 +25,16 @@ def iaf(lib: Any, dim: int, context_shape: Any) -> Any:
 
 def paths(lib: Any) -> list[Any]:
     """Of 4 steps, given features (4, 2): with a learned start, with a first state of another
-    family, and without time."""
+    family and layers without the flow's context, and without time.
+    """
     first = lib.build("conditionals", "DiagonalNormal", 3)
     later = iaf(lib, 3, (3, (2,)))
+    layers = [lib.build("flows", "Autoregressive", 3, hidden=(4,))]
+    base = lib.build("conditionals", "Combiner", 3, 2)
+    without = lib.build("flows", "Flow", 3, layers, context_shape=(3, (2,)), base=base)
     found = [
         lib.build("conditionals", "Markov", later, 4),
-        lib.build("conditionals", "Markov", later, 4, initial=first),
+        lib.build("conditionals", "Markov", without, 4, initial=first),
         lib.build("conditionals", "Steps", iaf(lib, 3, 2), 4),
     ]
     return [lib.shaken(path, 0.1, seed) for seed, path in enumerate(found)]

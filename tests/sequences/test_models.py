@@ -45,7 +45,9 @@ def posterior(lib: Any, name: str, length: int) -> Any:
     if name == "affine":
         return lib.build("conditionals", "AffineMarkov", (length, 2), context_shape=(length, 6))
     if name == "iaf":
-        step = lib.build("flows", "IAF", 2, hidden=(4,), num_layers=1, context_shape=(2, (6,)))
+        layers = [lib.build("flows", "Autoregressive", 2, hidden=(4,))]
+        base = lib.build("conditionals", "Combiner", 2, 6)
+        step = lib.build("flows", "Flow", 2, layers, context_shape=(2, (6,)), base=base)
         return lib.build("conditionals", "Markov", step, length)
     return None
 

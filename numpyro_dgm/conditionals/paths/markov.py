@@ -197,10 +197,10 @@ class _MarkovDistribution(OfSteps, Distribution):
         path, scores = kept(state, *first)[None], None if score is None else score[None]
         if keys:
             here = None if mask is None else jnp.moveaxis(mask, -1, 0)[1:]
-            now = jax.tree.map(lambda x: x[0], (jnp.stack(keys), controls, here, *later))
+            each: Any = jnp.stack(keys), controls, here, *later
+            now = jax.tree.map(lambda x: x[0], each)
             path = path.astype(jax.eval_shape(step, path[0], now)[0].dtype)
-            given = jnp.stack(keys), controls, here, *later
-            _, (following, scores) = jax.lax.scan(step, path[0], given)
+            _, (following, scores) = jax.lax.scan(step, path[0], each)
             path = jnp.concatenate([path, following])
             if scores is not None:
                 score = fn.log_prob(state) if score is None else score

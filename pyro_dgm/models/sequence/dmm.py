@@ -34,8 +34,10 @@ class DMM(nn.Module):
         prior: of paths (T, z_dim) (default Markov(GatedTransition(z_dim, hidden), T)).
         posterior: of paths given the encoder's features (T, out_dim) (default
             Markov(Combiner(z_dim, out_dim), T)). AffineMarkov((T, z_dim), context_shape=(T,
-            out_dim)) has no network in the loop, Markov(IAF(z_dim, context_shape=(z_dim,
-            (out_dim,))), T) is the IAF guide.
+            out_dim)) has no network in the loop. The IAF guide as published is Markov(flow, T) with
+            flow = Flow(z_dim, [Autoregressive(z_dim), ...], base=Combiner(z_dim, out_dim),
+            context_shape=(z_dim, (out_dim,))): the last state enters the base alone, through tanh;
+            where it is a context of the layers too, as in IAF(...), states may grow without bound.
         likelihood: of sequences (T, x_dim) given the decoder's features (default Steps of
             Bernoulli). Sites: z (T, z_dim), x (T, x_dim), in the plate "data".
 

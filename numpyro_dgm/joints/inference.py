@@ -164,8 +164,8 @@ class InferenceJoint(ByValue):
         """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is
         none.
 
-        A scale that differs between model and guide (a weight put on the model alone, say) is
-        honored: s_p KL + (s_q - s_p) log q.
+        Scales and masks that differ between model and guide (a weight put on the model alone, say)
+        are honored: s_p KL + (s_q - s_p) log q, with s = 0 under a mask.
         """
         return self._at_draws(name, self._read("kl", name))
 

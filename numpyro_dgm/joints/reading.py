@@ -227,12 +227,12 @@ class _Reader:
         if draws_nothing(q["fn"]):  # its density is that of what was drawn before
             return self.log_prob(q, drawn=True) - self.log_prob(p)
         try:
-            kl = self.reduce(kl_divergence(q["fn"], p["fn"]), p)
+            kl, *log_q = kl_parts(q, p)
         except NotImplementedError:
             return self.log_prob(q, drawn=True) - self.log_prob(p)
-        difference = _own_scale(q) - _own_scale(p)
-        if isinstance(difference, Array) or difference != 0:
-            kl = kl + self.reduce(q["fn"].log_prob(q["value"]) * (difference / _own_scale(p)), p)
+        kl = self.reduce(kl, p)
+        if log_q:
+            kl = kl + self.reduce(log_q[0], q) - self.reduce(log_q[1], p)
         return kl
 
     def reduce(self, log_prob: Array, site: Site, *, scaled: bool = True) -> Array:
@@ -312,6 +312,38 @@ def log_density(fn: Any, value: Array) -> Array:
     if isinstance(fn, UnnormalizedDistribution):
         return fn.unnormalized_log_prob(value)
     return fn.log_prob(value)
+
+
+def kl_parts(q: Site, p: Site) -> tuple[Array, ...]:
+    """KL(q, p) of the distributions of a site in guide and model, under the masks that p's brings;
+    where scales or masks of the two differ, also log q at the draw, under q's masks and under p's.
+
+    Raises NotImplementedError where there is no closed form.
+    """
+    (q_fn, *q_masks), (p_fn, *p_masks) = _bare(q["fn"]), _bare(p["fn"])
+    kl = _under(p_masks, kl_divergence(q_fn, p_fn))
+    difference = _own_scale(q) - _own_scale(p)
+    alike = len(q_masks) == len(p_masks)
+    alike = alike and all(own is other for own, other in zip(q_masks, p_masks, strict=True))
+    if alike and not isinstance(difference, Array) and difference == 0:
+        return (kl,)
+    log_q = q_fn.log_prob(q["value"])
+    return kl, _under(q_masks, log_q), _under(p_masks, log_q)
+
+
+def _bare(fn: Any) -> tuple[Any, ...]:
+    """A distribution without the masks around its events, and these."""
+    masks = []
+    while isinstance(fn, MaskedDistribution):
+        masks.append(mask_of(fn))
+        fn = fn.base_dist
+    return fn, *masks
+
+
+def _under(masks: Sequence[Array | bool], log_prob: Array) -> Array:
+    for mask in masks:
+        log_prob = jnp.where(mask, log_prob, 0.0)
+    return log_prob
 
 
 def _own_scale(site: Site) -> float | Array:

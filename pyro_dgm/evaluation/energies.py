@@ -8,6 +8,8 @@ from typing import Any
 
 import pyro
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
 
 from dgm_core.annealing import AnnealedBounds
 from dgm_core.arguments import check_name
@@ -141,17 +143,30 @@ def _alone(energy: Any) -> None:
 
 def _at_site(model: Callable, site: str, *args: Any, **kwargs: Any) -> None:
     """The same of a site of a model."""
-    with poutine.block(hide_fn=lambda msg: msg["type"] == "sample"):
+    with poutine.block(hide_fn=lambda msg: msg["type"] == "sample"), _FromBase():
         trace = poutine.trace(model).get_trace(*args, **kwargs)
     sites = random_sites(trace)
     if site not in sites:
         raise ValueError(no_site(site, sites))
-    fn = sites[site]["fn"]
-    while hasattr(fn, "base_dist") or isinstance(fn, NormalizedDistribution):
-        fn = fn.unnormalized if isinstance(fn, NormalizedDistribution) else fn.base_dist
+    fn = _innermost(sites[site]["fn"])
     if not isinstance(fn, UnnormalizedDistribution):
         raise ValueError(no_energy("annealed_log_z", site, type(fn).__name__))
     _stated(site, fn.alone)
+
+
+class _FromBase(Messenger):
+    """Draws of unnormalized sites are those of their base: their chains would be thrown away."""
+
+    def _pyro_sample(self, msg: Message) -> None:
+        fn = _innermost(msg["fn"])
+        if isinstance(fn, UnnormalizedDistribution) and msg["value"] is None:
+            msg["value"] = fn.base.sample()
+
+
+def _innermost(fn: Any) -> Any:
+    while hasattr(fn, "base_dist") or isinstance(fn, NormalizedDistribution):
+        fn = fn.unnormalized if isinstance(fn, NormalizedDistribution) else fn.base_dist
+    return fn
 
 
 def _stated(site: str, fn: UnnormalizedDistribution) -> None:

@@ -7,13 +7,19 @@ import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.runtime import Message
 from torch import Tensor
-from torch.distributions import biject_to, kl_divergence
+from torch.distributions import biject_to
 
 from dgm_core.enumeration import Enumeration
 from dgm_core.terms import Asked, as_asked
 from pyro_dgm.joints.by_value import ByValue
 from pyro_dgm.joints.enumerated import met_before
-from pyro_dgm.joints.reading import costs_of, density_scale, log_prob_of, side_by_particle
+from pyro_dgm.joints.reading import (
+    costs_of,
+    density_scale,
+    kl_parts,
+    log_prob_of,
+    side_by_particle,
+)
 from pyro_dgm.joints.structure import (
     Structure,
     Trace,
@@ -184,8 +190,8 @@ class InferenceJoint(ByValue):
         """KL(q, p) of one latent site in closed form; its log-ratio at the draw where there is
         none.
 
-        A scale that differs between model and guide (a weight put on the model alone, say) is
-        honored: s_p KL + (s_q - s_p) log q.
+        Scales and masks that differ between model and guide (a weight put on the model alone, say)
+        are honored: s_p KL + (s_q - s_p) log q, with s = 0 under a mask.
         """
         found = self._each(
             lambda run: self._analytic_kl(run[1].nodes[name], run[0].nodes.get(name))
@@ -336,13 +342,12 @@ class InferenceJoint(ByValue):
         if draws_nothing(q["fn"]):  # its density is that of what was drawn before
             return self._log_prob(q, drawn=True) - self._log_prob(p)
         try:
-            kl = self._reduce(kl_divergence(q["fn"], p["fn"]), p)
+            kl, *log_q = kl_parts(q, p)
         except NotImplementedError:
             return self._log_prob(q, drawn=True) - self._log_prob(p)
-        difference = q["scale"] - p["scale"]
-        if isinstance(difference, Tensor) or difference != 0:
-            log_q = q["fn"].log_prob(q["value"])
-            kl = kl + self._reduce(log_q * (difference / p["scale"]), p)
+        kl = self._reduce(kl, p)
+        if log_q:
+            kl = kl + self._reduce(log_q[0], q) - self._reduce(log_q[1], p)
         return kl
 
     def _sum(self, side: int, names: tuple[str, ...]) -> Tensor:

@@ -1,5 +1,6 @@
 """What is read from a run of guide and model: log-densities and values, by particle and datum."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from pyro.distributions import ExpandedDistribution, Independent, MaskedDistribu
 from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.poutine.runtime import Message
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import biject_to, kl_divergence
 
 from dgm_core.terms import Asked, check_unmasked, checked_costs
 from pyro_dgm.compat import mask_of
@@ -69,6 +70,38 @@ def log_prob_of(site: Message, *, raw: bool, drawn: bool) -> Tensor:
         return fn.log_prob(seen_value(site))
     except NoDensityError as error:
         raise error.at(site["name"]) from error
+
+
+def kl_parts(q: Message, p: Message) -> tuple[Tensor, ...]:
+    """KL(q, p) of the distributions of a site in guide and model, under the masks that p's brings;
+    where scales or masks of the two differ, also log q at the draw, under q's masks and under p's.
+
+    Raises NotImplementedError where there is no closed form.
+    """
+    (q_fn, *q_masks), (p_fn, *p_masks) = _bare(q["fn"]), _bare(p["fn"])
+    kl = _under(p_masks, kl_divergence(q_fn, p_fn))
+    difference = q["scale"] - p["scale"]
+    masks = zip([q["mask"], *q_masks], [p["mask"], *p_masks], strict=False)
+    alike = len(q_masks) == len(p_masks) and all(own is other for own, other in masks)
+    if alike and not isinstance(difference, Tensor) and difference == 0:
+        return (kl,)
+    log_q = q_fn.log_prob(q["value"])
+    return kl, _under(q_masks, log_q), _under(p_masks, log_q)
+
+
+def _bare(fn: Any) -> tuple[Any, ...]:
+    """A distribution without the masks around its events, and these."""
+    masks = []
+    while isinstance(fn, MaskedDistribution):
+        masks.append(mask_of(fn))
+        fn = fn.base_dist
+    return fn, *masks
+
+
+def _under(masks: Sequence[Tensor | bool], log_prob: Tensor) -> Tensor:
+    for mask in masks:
+        log_prob = scale_and_mask(log_prob, mask=mask)
+    return log_prob
 
 
 def seen_value(site: Message) -> Any:

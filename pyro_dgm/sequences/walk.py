@@ -157,7 +157,7 @@ class Steps:
         """A state with an entry for each element of the batch."""
 
         def widened(leaf: Any) -> Any:
-            return leaf.expand(*batch, *leaf.shape[leaf.ndim - self.event_dim :])
+            return leaf.expand((*batch, *leaf.shape[leaf.ndim - self.event_dim :]))
 
         return tree_map(widened, state)
 

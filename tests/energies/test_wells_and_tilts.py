@@ -142,6 +142,23 @@ def test_an_interval_for_a_run(backend: Any) -> None:
     assert abs(bounds.gap[0]) < 0.1
 
 
+def test_no_chain_runs_for_an_interval_of_a_latent() -> None:
+    """Densities of the temperatures come from the potential; in NumPyro compiled code leaves out
+    the draws of the site that nothing reads, Pyro must not make them.
+    """
+    from pyro_dgm.conditionals import UnnormalizedDistribution
+    from pyro_dgm.evaluation import annealed_log_z
+    from tests.backends import PyroBackend
+
+    backend = PyroBackend()
+    model, guide = tilted(backend)
+    run, x = backend.run(model, guide, TILT), backend.array(np.ones((3, 1)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UnnormalizedDistribution, "sample", None)
+        bounds = annealed_log_z(run, x, site="z", steps=3, chains=4, progress=False)
+    assert np.isfinite(bounds.lower).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("potential", "dim", "variance", "log_z"),

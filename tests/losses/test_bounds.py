@@ -183,6 +183,32 @@ def test_scales_and_masks_of_the_model_count(backend: Any) -> None:
     assert sampled["ELBO/log_likelihood"] == pytest.approx(exact_fit, abs=0.02)
 
 
+def test_masks_of_either_program_count_in_the_closed_kl(backend: Any) -> None:
+    """log q counts where the guide says, log p where the model does: at a uniform q both closed and
+    exact, whichever of the two masks what.
+    """
+    dist, np_ = backend.dist, backend.np
+    some, others = [True, False, True, False], [True, True, True, False]
+    for of_model, of_guide in [(some, others), (some, None), (None, others)]:
+        p_mask, q_mask = (True if m is None else np_.asarray(m) for m in (of_model, of_guide))
+
+        def model(x: Any, mask: Any = p_mask) -> None:
+            with backend.plate("data", len(x)):
+                with backend.mask(mask):
+                    backend.sample("z", dist.Categorical(backend.array([0.2, 0.8])))
+                backend.sample("x", dist.Normal(backend.array(0.0), backend.array(1.0)), obs=x)
+
+        def guide(x: Any, mask: Any = q_mask) -> None:
+            with backend.plate("data", len(x)), backend.mask(mask):
+                backend.sample("z", dist.Categorical(backend.array([0.5, 0.5])))
+
+        loss = backend.losses.ELBO(analytic_kl=True)
+        _, terms, _ = backend.evaluate(loss, model, guide, np.zeros(4))
+        p_share, q_share = (1.0 if m is None else np.mean(m) for m in (of_model, of_guide))
+        exact = -math.log(2) * q_share - 0.5 * math.log(0.2 * 0.8) * p_share
+        assert terms["ELBO/KL"] == pytest.approx(exact)
+
+
 def test_local_factorization_ignores_inner_plates(backend: Any) -> None:
     """Pixels in a plate of their own inside the data plate: the datum stays the unit of the
     importance-weighted bound.

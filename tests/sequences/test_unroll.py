@@ -279,10 +279,10 @@ def test_what_a_step_may_not_do(lib: Any) -> None:
     zero, x = lib.array(np.zeros(2)), lib.array(np.zeros((3, 4, 2)))
     library = lib.pyro if hasattr(lib, "pyro") else lib.numpyro
 
-    def with_step(body: Any, **settings: Any) -> Any:
+    def with_step(body: Any, first: Any = zero, **settings: Any) -> Any:
         def program() -> Any:
             with lib.plate("data", 3):
-                return package.sequences.unroll(body, zero, x, **settings)
+                return package.sequences.unroll(body, first, x, **settings)
 
         return program
 
@@ -313,6 +313,9 @@ def test_what_a_step_may_not_do(lib: Any) -> None:
     def pairs(last: Any, inputs: Any, x_t: Any) -> Any:
         return drawn(last), last
 
+    def total(last: Any, inputs: Any, x_t: Any) -> Any:
+        return last + x_t.sum(-1)
+
     def flips(last: Any, inputs: Any, x_t: Any) -> Any:
         fn = lib.dist.Bernoulli(logits=last).to_event(1)
         return lib.sample("x", fn, obs=x_t)
@@ -330,6 +333,7 @@ def test_what_a_step_may_not_do(lib: Any) -> None:
         (with_step(factors), f"{alone}a deterministic site or a factor"),
         (with_step(wider), r"of the form that it was given, .*\(2,\)"),
         (with_step(pairs), "must return a state of the form"),
+        (with_step(total, first=zero[0]), "must return a state of the form"),
         (with_step(flips, observed=some), "Steps of 'x' are missing, and no gradient"),
         (with_step(fine, observed=some[:, :3]), "observed must be an array of truth values"),
         (with_step(fine, length=5), r"x must have shape \(\*batch, 5, features\), got \(3, 4, 2\)"),

@@ -157,10 +157,12 @@ def main() -> None:
         f"{one['minutes surgery']:.1f}"
         for one in found
     )
+    notes = HERE.with_name("surgery_notes.md")
     (HERE.parent / "surgery.md").write_text(
         f"# ELBO surgery on MNIST\n\n{__doc__}\n```\n{text}\n```\n\n"
         f"Hardware: {'; '.join(sorted({r['hardware'] for r in found}))}. "
         f"Minutes of training and surgery: {minutes}.\n"
+        + (notes.read_text() if notes.exists() else "")
     )
 
 

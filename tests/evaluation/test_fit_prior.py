@@ -251,8 +251,12 @@ def test_codes_that_are_not_drawn_all_at_once(
     backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dgm_core.prior_fits._KEPT", 2 * X.size)
+    """And that a fit has made less likely, by too large a step: a warning says so."""
     prior = made(backend, "conditionals", "DiagonalNormal", 2)
-    assert len(refit(backend, fitted(backend), prior, num_epochs=5).history) == 5
+    settings = {"num_epochs": 5, "optim": package(backend).training.Adam(30.0)}
+    with pytest.warns(UserWarning, match="'z' are .* nats less likely under the fitted prior"):
+        better = refit(backend, fitted(backend), prior, **settings)
+    assert len(better.history) == 5
 
 
 def test_a_site_that_the_model_does_not_have(backend: Any) -> None:

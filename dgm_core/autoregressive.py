@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from dgm_core.arguments import check_number, check_shape
+from dgm_core.arguments import check_number, check_shape, refuse
 
 __all__ = ["check_blocks", "check_prefix", "check_temperature", "step_shape_of"]
 
@@ -24,13 +24,16 @@ def check_blocks(event_shape: tuple[int, ...], steps: int, size: int, block: int
 
 
 def check_temperature(temperature: Any) -> float:
-    """A temperature above zero, as a float.
+    """A temperature above zero, as a float, and one by which single precision can divide.
 
     Example:
         >>> check_temperature(1)
         1.0
     """
-    return check_number("temperature", temperature, above=0)
+    found = check_number("temperature", temperature, above=0)
+    if not 1e-30 <= found <= 1e30:
+        refuse("temperature", "a number from 1e-30 (always the most likely) to 1e30", temperature)
+    return found
 
 
 def check_prefix(

@@ -129,23 +129,15 @@ class MaskedConv2d(eqx.Module):
         return (y + self.bias).reshape(*x.shape[:-1], self.out_channels)
 
     def taps(self) -> tuple[Array, Array]:
-        """The weights of the pixels before one, in raster order one behind the other, and those of
-        its own channels (in_channels, out_channels), for `at`.
+        """What a pixel takes from the window around it, the rows above and its own: the weights of
+        the pixels before it, one pixel behind the other and zeros for the others, ((reach + 1)
+        kernel_size in_channels, out_channels), and those of its own channels (in_channels,
+        out_channels).
         """
-        reach, size = self.kernel_size // 2, self.kernel_size
-        weight = self.masked()
-        past = weight.reshape(size * size, self.in_channels, -1)[: reach * (size + 1)]
+        reach = self.kernel_size // 2
+        weight = self.masked()[: reach + 1]
+        past = weight.at[reach, reach:].set(0.0)
         return past.reshape(-1, self.out_channels), weight[reach, reach]
-
-    def at(self, taps: tuple[Array, Array], rows: Array, column: Array, own: Array) -> Array:
-        """The result at a pixel (batch, out_channels), from the rows up to its own (batch, reach +
-        1, width + 2 reach, in_channels), with zeros at both sides, and what is known of the pixel
-        (batch, in_channels).
-        """
-        reach, size = self.kernel_size // 2, self.kernel_size
-        window = jax.lax.dynamic_slice_in_dim(rows, column, size, 2)
-        window = window.reshape(len(rows), -1, self.in_channels)[:, : reach * (size + 1)]
-        return window.reshape(len(rows), -1) @ taps[0] + self.bias + own @ taps[1]
 
     def __repr__(self) -> str:
         sizes = f"{self.in_channels}, {self.out_channels}, {self.kernel_size}"

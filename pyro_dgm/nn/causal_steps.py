@@ -45,7 +45,8 @@ class Steps:
         else:
             self.added = list((added + from_context.permute(1, 2, 0, 3)).expand(-1, -1, num, -1))
         self.biases, self.input = biases, first.weight.T
-        self.past, self.now = weights[:, :-1].flatten(1, 2), list(weights[:, -1].contiguous())
+        self.past = weights[:, :-1].flatten(1, 2).contiguous()  # else it is copied at each step
+        self.now = list(weights[:, -1].contiguous())
         self.ends = [(layer.bias, layer.weight.T) for layer in (stack.skip, stack.output)]
         self.activation = stack.activation
         self.residuals = [r.weight.T for r in residuals]

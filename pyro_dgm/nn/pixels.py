@@ -106,22 +106,16 @@ class MaskedConv2d(nn.Module):
         return (y + self.bias).reshape(*x.shape[:-1], self.out_channels)
 
     def taps(self) -> tuple[Tensor, Tensor]:
-        """The weights of the pixels before one, in raster order one behind the other, and those of
-        its own channels (in_channels, out_channels), for `at`.
+        """What a pixel takes from the window around it, the rows above and its own: the weights of
+        the pixels before it, one pixel behind the other and zeros for the others, ((reach + 1)
+        kernel_size in_channels, out_channels), and those of its own channels (in_channels,
+        out_channels).
         """
-        reach, size = self.kernel_size // 2, self.kernel_size
-        weight = self.masked()
-        past = weight.flatten(0, 1)[: reach * (size + 1)]
-        return past.flatten(0, 1), weight[reach, reach]
-
-    def at(self, taps: tuple[Tensor, Tensor], rows: Tensor, column: int, own: Tensor) -> Tensor:
-        """The result at a pixel (batch, out_channels), from the rows up to its own (batch, reach +
-        1, width + 2 reach, in_channels), with zeros at both sides, and what is known of the pixel
-        (batch, in_channels).
-        """
-        reach, size = self.kernel_size // 2, self.kernel_size
-        window = rows[:, :, column : column + size].flatten(1, 2)[:, : reach * (size + 1)]
-        return torch.addmm(self.bias, window.flatten(1), taps[0]) + own @ taps[1]
+        reach = self.kernel_size // 2
+        weight = self.masked()[: reach + 1]
+        past = weight.clone()
+        past[reach, reach:] = 0.0
+        return past.flatten(0, 2), weight[reach, reach]
 
     def __repr__(self) -> str:
         sizes = f"{self.in_channels}, {self.out_channels}, {self.kernel_size}"

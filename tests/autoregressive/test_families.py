@@ -158,6 +158,23 @@ def test_contexts_batches_and_prefixes(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "other"), [("DiagonalNormal", torch.int64), ("Categorical", torch.float64)]
+)
+def test_a_prefix_of_another_type_does_not_change_that_of_the_draws(name: str, other: Any) -> None:
+    toy, _ = toys(name)
+    u = torch.as_tensor(uniforms_of(toy, 3))
+    alone = toy().sample_from(u)
+    prefix = torch.ones(STEPS, SIZE, dtype=other)
+    for length in (1, STEPS):
+        cached, naive = (
+            toy().sample_from(u, prefix=prefix[:length], cached=cached) for cached in (True, False)
+        )
+        assert cached.dtype == naive.dtype == alone.dtype
+        torch.testing.assert_close(cached, naive, rtol=1e-12, atol=1e-12)
+        assert (cached[:, :length] == 1).all()
+
+
 def test_wrong_use_is_refused() -> None:
     toy, twin = toys("Categorical", one_hot=True)
     key, normals = jax.random.key(0), [made() for made in toys("DiagonalNormal")]
@@ -173,6 +190,8 @@ def test_wrong_use_is_refused() -> None:
             draw(prefix=array(np.full((2, SIZE), 4)))
         with pytest.raises(ValueError, match="temperature must be a positive number"):
             draw(temperature=0.0)
+        with pytest.raises(ValueError, match=r"from 1e-30 .* to 1e30, got 1e-50"):
+            draw(temperature=1e-50)  # 0 in single precision
         with pytest.raises(ValueError, match=r"Categorical expects values 0, ..., 3"):
             p.log_prob(array(np.full((STEPS, SIZE), 4)))
         with pytest.raises(

@@ -1,6 +1,7 @@
 """Every autoregressive conditional: twins, caches, order, densities that sum to one, files."""
 
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dgm_core.contexts import Labels
 from pyro_dgm.conditionals.autoregressive.draws import num_uniforms
 from tests.cases import AUTOREGRESSIVE
 from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
@@ -160,6 +162,34 @@ def test_the_sum_over_all_values_is_one(case: Autoregressive, context_shape: Any
     assert every.max() == VALUES[case.support](np.random.default_rng(0), (99,)).max()
     total = module(*given(small)).log_prob(value).exp().sum().item()
     assert abs(total - 1) < 1e-12
+
+
+@pytest.mark.parametrize("dim", [(1, 1, 1), (2, 1, 1), (1, 1, 5), (1, 5, 1), (3, 2, 1)])
+def test_images_of_one_row_column_or_pixel(dim: tuple[int, int, int]) -> None:
+    """Also where the kernel is larger than the image, and of one layer: the sum over all images is
+    one, given contexts of three kinds, and draws by caches are the naive ones.
+    """
+    torch.manual_seed(0)
+    lib = PyroLibrary()
+    shape, images = ((2, *dim[1:]), 3, Labels(2)), list(product((0.0, 1.0), repeat=prod(dim)))
+    value = torch.as_tensor(images).double().reshape(-1, *dim)
+    context = torch.randn(2, *dim[1:]), torch.randn(3), torch.tensor(1)
+    for name, settings in (
+        ("GatedPixelCNN", {"num_layers": 2, "kernel_size": 7}),
+        ("PixelCNN", {"num_layers": 1}),
+        ("PixelCNN", {"num_layers": 3, "kernel_size": 5}),
+        ("PixelCNNPlusPlus", {"num_layers": 1, "num_scales": 3}),
+        ("PixelSNAIL", {"num_layers": 2, "num_blocks": 1}),
+    ):
+        settings |= {"hidden_channels": 6, "context_shape": shape}
+        net = lib.build("conditionals", name, dim, lib.package.conditionals.Bernoulli, **settings)
+        p = shake(net).double()(context)
+        assert abs(p.log_prob(value).exp().sum().item() - 1) < 1e-12, net
+        uniforms = torch.rand(3, net.num_steps, net.size, 1)
+        prefix = p.sample_from(uniforms)[..., :1, :]
+        for options in ({}, {"temperature": 0.6, "prefix": prefix}):
+            draws = [p.sample_from(uniforms, **options, cached=cached) for cached in (True, False)]
+            assert torch.equal(*draws), net
 
 
 @pytest.mark.parametrize(("case", "context_shape"), FIRST)

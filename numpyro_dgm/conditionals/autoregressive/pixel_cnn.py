@@ -117,11 +117,15 @@ class PixelCNN(Pixels):
             self.given = Linear(self.context_channels, size, key=keys[1])
 
     def _given(self, context: Any) -> Any:
-        """What the context adds in each layer; None without one."""
+        """What the context adds (layers, batch, height or 1, width or 1, hidden_channels); None
+        without one.
+        """
         maps = self.context_of(context)
         if maps is None or self.given is None:
             return None
-        return jnp.split(self.given(maps), len(self.convolutions), -1)
+        given = self.given(maps)
+        given = given.reshape(*given.shape[:-1], len(self.convolutions), -1)
+        return jnp.moveaxis(given, -2, 0)
 
     def features(self, u: Array, context: Any) -> Array:
         """All pixels in one pass."""
@@ -133,60 +137,71 @@ class PixelCNN(Pixels):
         return h.reshape(len(u), self.num_steps, -1)
 
     def begin(self, context: Any, num: int) -> dict[str, Any]:
-        """The last rows of what each layer sees."""
+        """The last rows of what the first layer sees, and of what all others see."""
+        first, *rest = self.convolutions
+        rows = (self.reach + 1, self.event_shape[2] + 2 * self.reach)
 
         def zeros(*shape: int) -> Array:
-            return jnp.zeros(shape, self.convolutions[0].bias.dtype)
+            return jnp.zeros(shape, first.bias.dtype)
 
         return {
             "given": self._given(context),
-            "taps": [layer.taps() for layer in self.convolutions],
-            "rows": [
-                zeros(num, self.reach + 1, self.event_shape[2] + 2 * self.reach, layer.in_channels)
-                for layer in self.convolutions
-            ],
+            "bias": jnp.stack([layer.bias for layer in self.convolutions])[:, None],
+            "first": first.taps(),
+            "rest": [jnp.stack(taps) for taps in zip(*(layer.taps() for layer in rest))],
+            "rows": zeros(num, *rows, first.in_channels),
+            "hidden": zeros(len(rest), num, *rows, first.out_channels),
             "pixel": zeros(num, self.event_shape[0], self.in_features),
             "row": jnp.array(0),
         }
 
     def enter(self, state: dict[str, Any], block: Array, previous: Array) -> dict[str, Any]:
         """A row further down."""
+        down = ((0, 0), (0, 1), (0, 0), (0, 0))
         rows = self._written(state, self.event_shape[2] - 1, previous)
-        rows = [jnp.pad(row[:, 1:], ((0, 0), (0, 1), (0, 0), (0, 0))) for row in rows]
-        return {**state, "rows": rows, "row": block}
+        rows = jnp.pad(rows[:, 1:], down)
+        hidden = jnp.pad(state["hidden"][:, :, 1:], ((0, 0), *down))
+        return {**state, "rows": rows, "hidden": hidden, "row": block}
 
-    def _written(self, state: dict[str, Any], column: Any, previous: Array) -> list[Array]:
+    def _written(self, state: dict[str, Any], column: Any, previous: Array) -> Array:
         """The rows with a pixel whose last channel is known now; left of the first it is zero."""
         pixel = state["pixel"].at[:, -1].set(previous)
         pixel = jnp.where(column >= 0, pixel.reshape(len(pixel), -1), 0.0)
-        return [state["rows"][0].at[:, -1, column + self.reach].set(pixel), *state["rows"][1:]]
+        return state["rows"].at[:, -1, column + self.reach].set(pixel)
 
     def advance(
         self, state: dict[str, Any], index: Array, previous: Array
     ) -> tuple[Array, dict[str, Any]]:
-        """The layers at a pixel, of whose channels the first are known."""
+        """The layers at a pixel, of whose channels the first are known: what all layers take from
+        the pixels before it in one product, then the chain of the layers.
+        """
         num_channels = self.event_shape[0]
         column, channel = index % self.block // num_channels, index % num_channels
-        first = self._written(state, column - 1, previous)[0]
-        rows = [jnp.where(channel == 0, first, state["rows"][0]), *state["rows"][1:]]
+        written = self._written(state, column - 1, previous)
+        rows = jnp.where(channel == 0, written, state["rows"])
         pixel = jnp.where(
             channel == 0,
             jnp.zeros_like(state["pixel"]),
             state["pixel"].at[:, channel - 1].set(previous),
         )
-        h = pixel.reshape(len(pixel), -1)
-        for place, layer in enumerate(self.convolutions):
-            if place:
-                rows[place] = rows[place].at[:, -1, column + self.reach].set(h)
-            step = layer.at(state["taps"][place], rows[place], column, h)
-            if state["given"] is not None:
-                given = state["given"][place]
-                row, at = (state["row"], column) if self.is_map else (0, 0)
-                step = step + given[:, row, at]
-            step = activate(self.activation, step)
-            h = h + step if place else step
-        h = h.reshape(len(h), num_channels, -1)[:, channel]
-        return h, {**state, "rows": rows, "pixel": pixel}
+        num, size = len(pixel), 2 * self.reach + 1
+        added, given = state["bias"], state["given"]
+        if given is not None:
+            row, at = (state["row"], column) if self.is_map else (0, 0)
+            added = added + given[:, :, row, at]
+        (past, own), hidden = state["first"], state["hidden"]
+        window = jax.lax.dynamic_slice_in_dim(rows, column, size, 2).reshape(num, -1)
+        h = activate(self.activation, added[0] + window @ past + pixel.reshape(num, -1) @ own)
+        if state["rest"]:
+            past, own = state["rest"]
+            windows = jax.lax.dynamic_slice_in_dim(hidden, column, size, 3)
+            steps, seen = added[1:] + windows.reshape(len(hidden), num, -1) @ past, []
+            for step, weight in zip(steps, own):
+                seen.append(h)
+                h = h + activate(self.activation, step + h @ weight)
+            hidden = hidden.at[:, :, -1, column + self.reach].set(jnp.stack(seen))
+        h = h.reshape(num, num_channels, -1)[:, channel]
+        return h, {**state, "rows": rows, "hidden": hidden, "pixel": pixel}
 
     def _sizes(self) -> tuple[str, ...]:
         return (repr(self.family),)

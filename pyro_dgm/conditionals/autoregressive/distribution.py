@@ -209,13 +209,19 @@ class AutoregressiveDistribution(TorchDistribution):
         """The context with one batch dimension."""
         return spread(self.context, self.network.context_shape, batch)
 
+    def _one_draw(self) -> Tensor:
+        """What a step draws, for its type: a prefix of another one is made to be of it."""
+        family, weight = self.network.family, self.network.family.head.weight
+        uniforms = weight.new_full((self.network.size, num_uniforms(family)), 0.5)
+        return draw(family, weight.new_zeros(family.num_params), uniforms, 1.0)
+
     def _known(self, prefix: Tensor, batch: tuple[int, ...]) -> tuple[Tensor, int]:
         """The steps of values that begin with the prefix, and how many of them it tells."""
         network, axis = self.network, self.network.prefix_axis
         length = check_prefix(network, tuple(prefix.shape), network.event_shape, axis, batch)
         if not self.support.base_constraint.check(prefix).all():
             raise outside(network, "prefix")
-        x = prefix.new_zeros(*batch, *self.event_shape)
+        x = self._one_draw().new_zeros(*batch, *self.event_shape)
         x.narrow(axis - len(self.event_shape), 0, length).copy_(prefix)
         steps = network.num_steps * length // self.event_shape[axis]
         return network.to_steps(x.reshape(-1, *self.event_shape)), steps

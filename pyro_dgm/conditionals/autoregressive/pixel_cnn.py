@@ -5,6 +5,7 @@ convolutions, whose stack has a blind spot.
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -107,11 +108,13 @@ class PixelCNN(Pixels):
         return cast("list[MaskedConv2d]", list(self.convolutions))
 
     def _given(self, context: Any) -> Any:
-        """What the context adds in each layer; None without one."""
+        """What the context adds (layers, batch, height or 1, width or 1, hidden_channels); None
+        without one.
+        """
         maps = self.context_of(context)
         if maps is None or self.given is None:
             return None
-        return list(self.given(maps).chunk(len(self.convolutions), -1))
+        return self.given(maps).unflatten(-1, (len(self.convolutions), -1)).movedim(-2, 0)
 
     def features(self, u: Tensor, context: Any) -> Tensor:
         """All pixels in one pass."""
@@ -123,16 +126,17 @@ class PixelCNN(Pixels):
         return h.reshape(len(u), self.num_steps, -1)
 
     def begin(self, context: Any, num: int) -> dict[str, Any]:
-        """The last rows of what each layer sees."""
-        width = self.event_shape[2] + 2 * self.reach
+        """The last rows of what the first layer sees, and of what all others see."""
+        first, *rest = self._layers
+        zeros, rows = first.bias.new_zeros, (self.reach + 1, self.event_shape[2] + 2 * self.reach)
         return {
             "given": self._given(context),
-            "taps": [layer.taps() for layer in self._layers],
-            "rows": [
-                layer.bias.new_zeros(num, self.reach + 1, width, layer.in_channels)
-                for layer in self._layers
-            ],
-            "pixel": self._layers[0].bias.new_zeros(num, self.event_shape[0], self.in_features),
+            "bias": torch.stack([layer.bias for layer in self._layers])[:, None],
+            "first": first.taps(),
+            "rest": [torch.stack(taps) for taps in zip(*(layer.taps() for layer in rest))],
+            "rows": zeros(num, *rows, first.in_channels),
+            "hidden": zeros(len(rest), num, *rows, first.out_channels),
+            "pixel": zeros(num, self.event_shape[0], self.in_features),
             "row": 0,
         }
 
@@ -140,19 +144,22 @@ class PixelCNN(Pixels):
         """A row further down."""
         if block > 0:
             self._write(state, self.event_shape[2] - 1, previous)
-        state["rows"] = [F.pad(rows[:, 1:], (0, 0, 0, 0, 0, 1)) for rows in state["rows"]]
+        for name in ("rows", "hidden"):
+            state[name] = F.pad(state[name][..., 1:, :, :], (0, 0, 0, 0, 0, 1))
         state["row"] = block
         return state
 
     def _write(self, state: dict[str, Any], column: int, previous: Tensor) -> None:
         """The last channel of a pixel, and then the pixel."""
         state["pixel"][:, -1] = previous
-        state["rows"][0][:, -1, column + self.reach] = state["pixel"].flatten(1)
+        state["rows"][:, -1, column + self.reach] = state["pixel"].flatten(1)
 
     def advance(
         self, state: dict[str, Any], index: int, previous: Tensor
     ) -> tuple[Tensor, dict[str, Any]]:
-        """The layers at a pixel, of whose channels the first are known."""
+        """The layers at a pixel, of whose channels the first are known: what all layers take from
+        the pixels before it in one product, then the chain of the layers.
+        """
         num_channels = self.event_shape[0]
         column, channel = index % self.block // num_channels, index % num_channels
         if channel:
@@ -161,18 +168,21 @@ class PixelCNN(Pixels):
             if column:
                 self._write(state, column - 1, previous)
             state["pixel"].zero_()
-        h = state["pixel"].flatten(1)
-        for place, layer in enumerate(self._layers):
-            rows = state["rows"][place]
-            if place:
-                rows[:, -1, column + self.reach] = h
-            step = layer.at(state["taps"][place], rows, column, h)
-            if state["given"] is not None:
-                given = state["given"][place]
-                row, at = (state["row"], column) if self.is_map else (0, 0)
-                step = step + given[:, row, at]
-            step = activate(self.activation, step)
-            h = h + step if place else step
+        added, given = state["bias"], state["given"]
+        if given is not None:
+            row, at = (state["row"], column) if self.is_map else (0, 0)
+            added = added + given[:, :, row, at]
+        (past, own), window = state["first"], slice(column, column + 2 * self.reach + 1)
+        step = torch.addmm(added[0], state["rows"][:, :, window].flatten(1), past)
+        h = activate(self.activation, torch.addmm(step, state["pixel"].flatten(1), own))
+        if state["rest"]:
+            past, own = state["rest"]
+            windows = state["hidden"][:, :, :, window].flatten(2)
+            steps, hidden = torch.baddbmm(added[1:], windows, past), []
+            for step, weight in zip(steps.unbind(0), own.unbind(0)):
+                hidden.append(h)
+                h = h + activate(self.activation, torch.addmm(step, h, weight))
+            state["hidden"][:, :, -1, column + self.reach] = torch.stack(hidden)
         return h.unflatten(-1, (num_channels, -1))[:, channel], state
 
     def _sizes(self) -> tuple[str, ...]:

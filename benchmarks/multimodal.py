@@ -17,8 +17,10 @@ coherence: how often a classifier of another view (kar, the upper half), which k
 real ones ("real"), names the digit of what was drawn of it from the first (probe: ridge, a
 regularized least-squares fit to the classes; logistic, a logistic regression). Then the time of a
 step of MoPoE with five modalities of 100 entries (31 subsets) against a stacked version by hand, in
-processor time. Each run leaves a file in benchmarks/results/multimodal and is not repeated; the
-table is benchmarks/results/multimodal.md.
+processor time; and, where MultiVae is installed, against a step of its MoPoE with the same networks
+(--only peer): it draws one of the subsets for each datum, and so does ELBO() here. Each run leaves
+a file in benchmarks/results/multimodal and is not repeated; the table is
+benchmarks/results/multimodal.md.
 """
 
 import argparse
@@ -219,6 +221,76 @@ def step_times(rounds: int = 20) -> dict[str, Any]:
     }
 
 
+def peer_times(rounds: int = 200) -> dict[str, Any]:
+    """Processor time of a step, forward and backward, of MoPoE here and in MultiVae: one draw of
+    each datum, from one of the subsets."""
+    import pyro
+    import torch
+    from multivae.data.datasets.base import MultimodalBaseDataset
+    from multivae.models.mopoe.mopoe_config import MoPoEConfig
+    from multivae.models.mopoe.mopoe_model import MoPoE as Theirs
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn.base_architectures import BaseDecoder, BaseEncoder
+    from torch import nn
+
+    from pyro_dgm.losses import ELBO
+    from pyro_dgm.models import MoPoE
+
+    def hidden(size: int) -> Any:
+        return nn.Sequential(nn.Linear(size, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU())
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.latent_dim, self.network = 16, hidden(100)
+            self.mean, self.log_variance = nn.Linear(200, 16), nn.Linear(200, 16)
+
+        def forward(self, x: Any) -> Any:
+            h = self.network(x)
+            return ModelOutput(embedding=self.mean(h), log_covariance=self.log_variance(h))
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.head = hidden(16), nn.Linear(200, 100)
+
+        def forward(self, z: Any) -> Any:
+            return ModelOutput(reconstruction=self.head(self.network(z)).sigmoid())
+
+    pyro.enable_validation(False)
+    pyro.clear_param_store()
+    names = [f"m{index}" for index in range(5)]
+    config = MoPoEConfig(
+        n_modalities=5,
+        latent_dim=16,
+        input_dims=dict.fromkeys(names, (100,)),
+        decoders_dist=dict.fromkeys(names, "bernoulli"),
+    )
+    parts = {name: Encoder() for name in names}, {name: Decoder() for name in names}
+    theirs, ours = Theirs(config, *parts), MoPoE(dict.fromkeys(names, 100), 16, hidden=(200, 200))
+    data = {name: torch.randint(0, 2, (64, 100)).float() for name in names}
+    loss, dataset = ELBO(), MultimodalBaseDataset(data)
+    steps = {
+        "library": (lambda: loss.evaluate(ours.model, ours.guide, (), data).per_datum, ours),
+        "MultiVae": (lambda: theirs(dataset).loss, theirs),
+    }
+    times: dict[str, list[float]] = {label: [] for label in steps}
+    for _ in range(rounds):
+        for label, (step, module) in steps.items():
+            start = time.process_time()
+            torch.autograd.grad(step(), list(module.parameters()), allow_unused=True)
+            times[label].append(1e3 * (time.process_time() - start))
+    found = {label: np.array(values[5:]) for label, values in times.items()}
+    ratios = found["library"] / found["MultiVae"]
+    return {
+        **{f"{label} ms, least": round(x.min(), 1) for label, x in found.items()},
+        **{f"{label} ms, median": round(float(np.median(x)), 1) for label, x in found.items()},
+        "ratio of least": round(found["library"].min() / found["MultiVae"].min(), 3),
+        "median of ratios": round(float(np.median(ratios)), 3),
+        "steps": len(ratios),
+    }
+
+
 def main() -> None:
     """Measure what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -231,9 +303,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of all training")
     options = parser.parse_args()
     deadline = Deadline(options.seconds)
-    cells = [cell for cell in product(options.seeds, options.only) if cell[1] != "step"]
-    if "step" in options.only and not (HERE / "step-0.json").exists():
-        write_json(HERE / "step-0.json", step_times())
+    cells = [cell for cell in product(options.seeds, options.only) if cell[1] in MODELS]
+    for name, measure in (("step", step_times), ("peer", peer_times)):
+        if name in options.only and not (HERE / f"{name}-0.json").exists():
+            write_json(HERE / f"{name}-0.json", measure())
     for index, (seed, name) in enumerate(cells):
         place = HERE / f"{options.data}-{name}-{options.backend}-{seed}.json"
         if not place.exists():
@@ -255,9 +328,10 @@ def write() -> None:
         if found:
             machines = sorted({row.pop("hardware") for row in found})
             text += f"\n{data}; {' and '.join(machines)}:\n\n```\n{format_table(found)}\n```\n"
-    if (HERE / "step-0.json").exists():
-        step = json.loads((HERE / "step-0.json").read_text())
-        text += f"\nA step of MoPoE, five modalities:\n\n```\n{format_table([step])}\n```\n"
+    for name, what in (("step", "all subsets drawn"), ("peer", "one drawn, beside MultiVae")):
+        if (HERE / f"{name}-0.json").exists():
+            step = format_table([json.loads((HERE / f"{name}-0.json").read_text())])
+            text += f"\nA step of MoPoE, five modalities, {what}:\n\n```\n{step}\n```\n"
     (HERE.parent / "multimodal.md").write_text(text)
     print(text)
 

@@ -29,7 +29,7 @@ STRUCTURED: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             **LAYERS,
         },
     ),
-    "DLGMM": ((4, 2, 3), {**LABELED, "concentration": "positive"}),
+    "DLGMM": ((4, 2, 3), {**LABELED, "concentration": "positive", "symmetric": "flag"}),
     "GMVAE": (
         (4, 2, 3),
         {

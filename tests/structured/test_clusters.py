@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import integrate, special
-from scipy.stats import norm
+from scipy.stats import beta, dirichlet, norm
 
 from dgm_core.mixtures import fitted_mixture
+from tests.contracts.libraries import NumPyroLibrary, PyroLibrary
 from tests.structured.exact import bound, built, evaluated, raw
 
 P, MU, V, NOISE = (
@@ -210,3 +211,29 @@ def test_a_start_from_the_run_of_a_vae(backend: Any) -> None:
 
 def asarray(backend: Any, x: Any) -> np.ndarray:
     return x.detach().numpy() if backend.name == "pyro" else np.asarray(x)
+
+
+@pytest.mark.parametrize("lib", [PyroLibrary, NumPyroLibrary])
+def test_symmetric_sticks(lib: Any, x64: None) -> None:
+    """The weights of a symmetric DLGMM are of Dirichlet(0.3) with four classes, in the density of v
+    by the change of variables, and the guide starts at that prior whatever the concentration.
+    """
+    lib, v = lib(), np.array([[0.2, 0.6, 0.1], [0.9, 0.5, 0.7]])
+    left = np.cumprod(np.concatenate([np.ones((2, 1)), 1 - v], 1), 1)
+    weights = left * np.concatenate([v, np.ones((2, 1))], 1)
+    wanted = dirichlet([0.3] * 4).logpdf(weights.T) + np.log(left[:, :3]).sum(1)
+    for symmetric, second in ((True, [0.9, 0.6, 0.3]), (False, [0.3, 0.3, 0.3])):
+        options = {"hidden": (5,), "concentration": 0.3, "symmetric": symmetric}
+        pair = lib.build("models", "DLGMM", 6, 2, 4, **options)
+        density = lib.call(
+            lambda v, pair=pair: lib.trace(
+                pair.model, lib.array(np.zeros((2, 6))), substituted={"v": v}
+            )["v"]["log_prob"],
+            lib.array(v),
+        )
+        other = beta(1, 0.3).logpdf(v).sum(1)
+        np.testing.assert_allclose(density, wanted if symmetric else other, rtol=1e-10)
+        q = pair.sticks.build(pair.sticks.head.bias).base_dist
+        first = [0.3 if symmetric else 1.0] * 3
+        np.testing.assert_allclose(lib.numpy(q.concentration1), first, rtol=1e-6)
+        np.testing.assert_allclose(lib.numpy(q.concentration0), second, rtol=1e-6)

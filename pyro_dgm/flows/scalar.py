@@ -77,7 +77,8 @@ class Affine(ScalarMap):
 
 
 def _shift_and_log_scale(raw: Tensor) -> tuple[Tensor, Tensor]:
-    return raw[..., 0], 5.0 * torch.tanh(raw[..., 1] / 5.0)
+    m, a = raw.unbind(-1)
+    return m, 5.0 * torch.tanh(a / 5.0)
 
 
 @dataclass(frozen=True)

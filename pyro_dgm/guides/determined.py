@@ -26,6 +26,9 @@ class Determined(Delta):
         1.5
     """
 
+    def __init__(self, v: Tensor, log_density: Any = 0.0, event_dim: int = 0) -> None:
+        super().__init__(v, log_density, event_dim, validate_args=False)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density, whatever the value."""
         return self.log_density.expand(self.batch_shape)

@@ -64,11 +64,11 @@ class JointVector(Part):
         x = call.sample(self.name, self.distribution(call))
         standard = (self.shift + x) * self.log_scale.exp()
         if self.spread.ndim == 1:
-            moved, spread = self.spread * standard, self.spread
+            place, spread = torch.addcmul(self.start, self.spread, standard), self.spread
         else:
-            moved, spread = standard @ self.spread.T, self.spread.diagonal()
+            place, spread = self.start + standard @ self.spread.T, self.spread.diagonal()
         sizes = [site.size for site in self.latents]
-        entries = (self.start + moved).split(sizes, -1)
+        entries = place.split(sizes, -1)
         density = -(spread.log() + self.log_scale).sum()
         call.kept[self.name] = density, dict(zip(self.answers, entries, strict=True))
         call.kept["standard"] = [*call.kept.get("standard", ()), standard]

@@ -112,7 +112,7 @@ class IsCode(constraints.ParameterFreeConstraint):
         """Whether the vector at each position is one, up to rounding."""
         vectors = vectors_of(value, self.event_dim)
         codes = self.codebook.lookup(self.codebook.indices(vectors))
-        return (jnp.abs(codes - vectors) <= 1e-5 * (1 + jnp.abs(codes))).all(-1)
+        return same_vectors(codes, vectors)
 
     def __call__(self, x: Array) -> Array:
         """Whether all vectors of a value are."""
@@ -184,7 +184,9 @@ class Quantized(Distribution):
         """log 1 = 0 of these codes, -inf of others: (*batch, *event) -> (*batch,)."""
         if value is self._drawn:  # known without a search
             return (jax.lax.stop_gradient(value) * 0).sum(tuple(range(-len(self.event_shape), 0)))
-        same = self.codebook.indices(vectors_of(value, len(self.event_shape))) == self.indices
+        vectors = vectors_of(value, len(self.event_shape))
+        same = self.codebook.indices(vectors) == self.indices
+        same = same | same_vectors(self.codebook.lookup(self.indices), vectors)
         return log_of(same, value, len(self.event_shape))
 
     def objective(self, value: Array) -> dict[str, Array]:
@@ -294,3 +296,12 @@ def log_of(good: Array, value: Array, event_dim: int) -> Array:
     """
     mass = jnp.where(good.all(tuple(range(1 - event_dim, 0))), 0.0, -jnp.inf)
     return mass + (jax.lax.stop_gradient(value) * 0).sum(tuple(range(-event_dim, 0)))
+
+
+def same_vectors(codes: Array, vectors: Array) -> Array:
+    """Whether vectors are codes, up to rounding: that of a search by squared lengths too, which
+    takes one of two codes for the other that are closer than the root of it.
+    """
+    length = jnp.sqrt(jnp.square(codes).sum(-1, keepdims=True))
+    rounding = (8 * jnp.finfo(codes.dtype).eps) ** 0.5 * length
+    return (jnp.abs(codes - vectors) <= 1e-5 * (1 + jnp.abs(codes)) + rounding).all(-1)

@@ -110,7 +110,7 @@ class IsCode(constraints.Constraint):
         """Whether the vector at each position is one, up to rounding."""
         vectors = vectors_of(value, self.event_dim)
         codes = self.codebook.lookup(self.codebook.indices(vectors))
-        return ((codes - vectors).abs() <= 1e-5 * (1 + codes.abs())).all(-1)
+        return same_vectors(codes, vectors)
 
     def check(self, value: Tensor) -> Tensor:
         """Whether all vectors of a value are."""
@@ -171,7 +171,9 @@ class Quantized(TorchDistribution):
         """log 1 = 0 of these codes, -inf of others: (*batch, *event) -> (*batch,)."""
         if value is self._drawn:  # known without a search
             return (value.detach() * 0).flatten(-len(self.event_shape)).sum(-1)
-        same = self.codebook.indices(vectors_of(value, len(self.event_shape))) == self.indices
+        vectors = vectors_of(value, len(self.event_shape))
+        same = self.codebook.indices(vectors) == self.indices
+        same = same | same_vectors(self.codebook.lookup(self.indices), vectors)
         return log_of(same, value, len(self.event_shape))
 
     def objective(self, value: Tensor) -> dict[str, Tensor]:
@@ -273,3 +275,12 @@ def log_of(good: Tensor, value: Tensor, event_dim: int) -> Tensor:
         good = good.flatten(1 - event_dim).all(-1)
     mass = torch.where(good, 0.0, -torch.inf).to(value.dtype)
     return mass + (value.detach() * 0).flatten(-event_dim).sum(-1)
+
+
+def same_vectors(codes: Tensor, vectors: Tensor) -> Tensor:
+    """Whether vectors are codes, up to rounding: that of a search by squared lengths too, which
+    takes one of two codes for the other that are closer than the root of it.
+    """
+    length = codes.square().sum(-1, keepdim=True).sqrt()
+    rounding = (8 * torch.finfo(codes.dtype).eps) ** 0.5 * length
+    return ((codes - vectors).abs() <= 1e-5 * (1 + codes.abs()) + rounding).all(-1)

@@ -181,3 +181,18 @@ def test_sequences_in_double_precision(name: str) -> None:
     x = torch.ones(4, 2, 3, dtype=torch.float64)
     loss = pyro_dgm.ELBO()(model.model, model.guide, x, torch.tensor([2, 0, 1, 2]))
     assert loss.dtype == model.model(size=2).dtype == torch.float64
+
+
+def test_codes_that_are_nearly_equal(lib: Any) -> None:
+    """A search by squared lengths takes one for the other in single precision: both are codes."""
+    codes = np.random.default_rng(0).normal(0, 3, (64, 1, 3)).astype(np.float32)
+    codes = np.concatenate([codes, codes + np.float32(2e-4)], 1)
+    books = importlib.import_module(f"{lib.package.__name__}.conditionals.codebooks")
+    found = []
+    for pair in codes:
+        book = books.Nearest(lib.array(pair))
+        z = lib.array(pair)
+        found.append(np.asarray(books.CodePrior(book, ()).log_prob(z)))
+    np.testing.assert_allclose(found, -np.log(2), rtol=1e-6)
+    far = lib.array(codes[:, 0] + np.float32(0.1))
+    assert np.isneginf(np.asarray(books.CodePrior(book, ()).log_prob(far))).all()

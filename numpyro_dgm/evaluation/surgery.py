@@ -26,7 +26,7 @@ from dgm_core.surgery.parts import parts_of
 from dgm_core.surgery.scoring import check_rows, scores_of
 from dgm_core.training.threads import one_at_a_time
 from numpyro_dgm.evaluation.calls import Call, as_numpy, calling
-from numpyro_dgm.joints.entries import entries_of, other_values
+from numpyro_dgm.joints.entries import entries_of, log_density, other_values
 from numpyro_dgm.joints.points import point_masses
 from numpyro_dgm.joints.structure import random_sites, unmasked
 
@@ -231,7 +231,7 @@ class _Codes:
 
 def _log_prob(fns: Mapping[str, Any], values: Mapping[str, Array]) -> Array:
     """The log-density of all sites, (num_data,) or (draws, num_data)."""
-    return sum(fn.log_prob(values[name]) for name, fn in fns.items())
+    return sum(log_density(fn, values[name]) for name, fn in fns.items())
 
 
 def _total(fns: Mapping[str, Any], values: Mapping[str, Array]) -> np.ndarray:
@@ -240,7 +240,7 @@ def _total(fns: Mapping[str, Any], values: Mapping[str, Array]) -> np.ndarray:
 
 def _by_entry(fns: Mapping[str, Any], values: Mapping[str, Array], batch_ndim: int) -> np.ndarray:
     """The log-density of every entry of all sites, side by side."""
-    parts = [as_numpy(entries_of(fn).log_prob(values[name])) for name, fn in fns.items()]
+    parts = [as_numpy(log_density(entries_of(fn), values[name])) for name, fn in fns.items()]
     return np.concatenate([part.reshape(*part.shape[:batch_ndim], -1) for part in parts], -1)
 
 
@@ -252,7 +252,7 @@ def _following(
     found: set[str] = set()
     for others in moved:
         for name in fns.keys() - found:
-            own, other = (as_numpy(fn[name].log_prob(values[name])) for fn in (fns, others))
+            own, other = (as_numpy(log_density(fn[name], values[name])) for fn in (fns, others))
             if len(own) == 1 or not same_densities(own, other):
                 found.add(name)
     return tuple(name for name in fns if name in found)

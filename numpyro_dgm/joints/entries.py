@@ -1,5 +1,6 @@
 """The distributions of the single entries of a site."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,16 @@ def entries_of(fn: Any) -> Any:
         inner = entries_of(fn.base_dist)
         return None if inner is None else TransformedDistribution(inner, fn.transforms)
     return None
+
+
+def log_density(fn: Any, value: Array) -> Array:
+    """The log-density of values, -inf outside the support, of which the engine warns where it
+    checks: a draw of one datum need not be in the support of another's distribution."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Out-of-support values")
+        found = fn.log_prob(value)
+    inside = jnp.asarray(fn.support(value)).reshape(*found.shape, -1).all(-1)
+    return jnp.where(inside, found, -jnp.inf)
 
 
 def other_values(fn: Any, value: Array) -> Array:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from pyro.distributions import ExpandedDistribution, TransformedDistribution
 from torch import Tensor
 from torch.distributions import Independent
@@ -28,6 +29,22 @@ def entries_of(fn: Any) -> Any:
         inner = entries_of(fn.base_dist)
         return None if inner is None else TransformedDistribution(inner, fn.transforms)
     return None
+
+
+def log_density(fn: Any, value: Tensor) -> Tensor:
+    """The log-density of values, -inf outside the support, where the engine refuses them: a draw of
+    one datum need not be in the support of another's distribution."""
+    try:
+        return fn.log_prob(value)
+    except ValueError:
+        inside = fn.support.check(value)
+        if bool(inside.all()):
+            raise
+        with torch.random.fork_rng():
+            own = fn.sample()
+        at = inside.reshape(inside.shape + (1,) * (value.ndim - inside.ndim))
+        found = fn.log_prob(torch.where(at, value, own))
+        return torch.where(inside.reshape(*found.shape, -1).all(-1), found, -torch.inf)
 
 
 def other_values(fn: Any, value: Tensor) -> Tensor:

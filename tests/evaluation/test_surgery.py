@@ -38,6 +38,26 @@ def test_identity_and_bound_where_codes_never_overlap(backend: Any) -> None:
     found = backend.evaluation.elbo_surgery(run, far, num_draws=3)
     assert found.mutual_information == pytest.approx(math.log(2), abs=1e-12)
     g.assert_adds_up(found, 1e-8)
+    run = backend.run(*intervals(backend))
+    found = backend.evaluation.elbo_surgery(run, np.array([0.0, 0.25, 0.5, 0.75]))
+    assert found.mutual_information == pytest.approx(math.log(4), abs=1e-6)
+    assert found.marginal_kl == pytest.approx(0.0, abs=1e-6)
+    assert found.dimension_wise_kl == pytest.approx(0.0, abs=1e-6)
+
+
+def intervals(b: Any) -> tuple[Callable, Callable]:
+    """z ~ Uniform(0, 1), q(z | x) = Uniform(x, x + 1 / 4): supports that do not overlap."""
+
+    def model(x: Any) -> None:
+        with b.plate("data", len(x)):
+            z = b.sample("z", b.dist.Uniform(b.array(0.0), b.array(1.0)))
+            b.sample("x", b.dist.Normal(z, b.array(1.0)), obs=x)
+
+    def guide(x: Any) -> None:
+        with b.plate("data", len(x)):
+            b.sample("z", b.dist.Uniform(x, x + 0.25))
+
+    return model, guide
 
 
 def two_sites(b: Any, slope: float) -> tuple[Callable, Callable]:

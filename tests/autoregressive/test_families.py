@@ -91,7 +91,7 @@ def test_draws_have_the_distribution(name: str) -> None:
     p = toy.family.build(raw)
     shape = (40_000, SIZE, draws.num_uniforms(toy.family))
     uniforms = torch.as_tensor(np.random.default_rng(7).random(shape))
-    values = draws.draw(toy.family, raw.expand(40_000, -1), uniforms, 1.0)
+    values = draws.draw(toy.family, raw.expand(40_000, -1), draws.noise(toy.family, uniforms), 1.0)
     if name in DISCRETE:
         levels = torch.as_tensor(LEVELS[name])
         every = torch.cartesian_prod(levels, levels)

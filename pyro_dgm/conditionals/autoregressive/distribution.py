@@ -20,7 +20,7 @@ from dgm_core.autoregressive import (
 )
 from dgm_core.contexts import check_expanded
 from pyro_dgm.compat import in_torch_func, numbers_of
-from pyro_dgm.conditionals.autoregressive.draws import draw, num_uniforms
+from pyro_dgm.conditionals.autoregressive.draws import draw, noise, num_uniforms
 from pyro_dgm.nn.contexts import spread
 
 __all__ = ["AutoregressiveDistribution"]
@@ -191,9 +191,8 @@ class AutoregressiveDistribution(TorchDistribution):
         uniforms = uniforms.reshape(-1, *wanted)
         run = _cached if cached else _naive
         with torch.inference_mode():
-            values, total = run(
-                network, self._context(batch), uniforms, temperature, known, num_known
-            )
+            given = noise(network.family, uniforms)
+            values, total = run(network, self._context(batch), given, temperature, known, num_known)
         self._check_drawn(bool(total.isfinite().all()))
         values = values.clone()  # for gradients in what comes next
         return network.from_steps(values).reshape(*batch, *self.event_shape)
@@ -212,8 +211,8 @@ class AutoregressiveDistribution(TorchDistribution):
     def _one_draw(self) -> Tensor:
         """What a step draws, for its type: a prefix of another one is made to be of it."""
         family, weight = self.network.family, self.network.family.head.weight
-        uniforms = weight.new_full((self.network.size, num_uniforms(family)), 0.5)
-        return draw(family, weight.new_zeros(family.num_params), uniforms, 1.0)
+        given = noise(family, weight.new_full((self.network.size, num_uniforms(family)), 0.5))
+        return draw(family, weight.new_zeros(family.num_params), given, 1.0)
 
     def _known(self, prefix: Tensor, batch: tuple[int, ...]) -> tuple[Tensor, int]:
         """The steps of values that begin with the prefix, and how many of them it tells."""
@@ -230,17 +229,17 @@ class AutoregressiveDistribution(TorchDistribution):
 def _cached(
     network: Any,
     context: Any,
-    uniforms: Tensor,
+    given: Tensor,
     temperature: float,
     known: Tensor | None,
     num_known: int,
 ) -> tuple[Tensor, Tensor]:
     """Values (batch, num_steps, size), by increments, and the sums of their parameters."""
     family, head = network.family, network.family.head
-    state = network.begin(context, len(uniforms))
-    previous = uniforms.new_zeros(len(uniforms), network.in_features)
-    values, total = [], uniforms.new_zeros(len(uniforms), family.num_params)
-    for index, uniform in enumerate(uniforms.unbind(1)):
+    state = network.begin(context, len(given))
+    previous = given.new_zeros(len(given), network.in_features)
+    values, total = [], given.new_zeros(len(given), family.num_params)
+    for index, one in enumerate(given.unbind(1)):
         if index % network.block == 0:
             state = network.enter(state, index // network.block, previous)
         h, state = network.advance(state, index, previous)
@@ -248,7 +247,7 @@ def _cached(
             values.append(known[:, index])
         else:
             raw = head(h)
-            values.append(draw(family, raw, uniform, temperature))
+            values.append(draw(family, raw, one, temperature))
             total += raw
         previous = network.inputs(values[-1])
     return torch.stack(values, 1), total
@@ -257,18 +256,18 @@ def _cached(
 def _naive(
     network: Any,
     context: Any,
-    uniforms: Tensor,
+    given: Tensor,
     temperature: float,
     known: Tensor | None,
     num_known: int,
 ) -> tuple[Tensor, Tensor]:
     """The same by a pass for each step."""
     family, head = network.family, network.family.head
-    first = draw(family, uniforms.new_zeros(len(uniforms), family.num_params), uniforms[:, 0], 1.0)
+    first = draw(family, given.new_zeros(len(given), family.num_params), given[:, 0], 1.0)
     values = first[:, None].expand(-1, network.num_steps, -1).clone() if known is None else known
-    total = uniforms.new_zeros(len(uniforms), family.num_params)
+    total = given.new_zeros(len(given), family.num_params)
     for index in range(num_known, network.num_steps):
         raw = head(network.features(network.inputs(values), context)[:, index])
-        values[:, index] = draw(family, raw, uniforms[:, index], temperature)
+        values[:, index] = draw(family, raw, given[:, index], temperature)
         total += raw
     return values, total

@@ -90,9 +90,33 @@ def _classes(family: Categorical, values: Tensor) -> Tensor:
 
 
 @singledispatch
-def draw(family: Parametric, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    """Entries (*batch, size) of the family with parameters raw (*batch, num_params), from uniforms
-    (*batch, size, num_uniforms) in [0, 1).
+def noise(family: Parametric, uniforms: Tensor) -> Tensor:
+    """What `draw` makes entries of, from uniforms (..., num_uniforms) in [0, 1): for all steps at
+    once, since no parameter is in it.
+
+    Example:
+        >>> noise(DiagonalNormal(1), torch.tensor([0.5]))
+        tensor([0.])
+    """
+    return uniforms
+
+
+@noise.register(DiagonalNormal)
+@noise.register(LogitNormal)
+def _of_normals(family: Parametric, uniforms: Tensor) -> Tensor:
+    return torch.special.ndtri(inside(uniforms))
+
+
+@noise.register(LogisticMixture)
+@noise.register(DiscretizedLogisticMixture)
+def _of_mixtures(family: Parametric, uniforms: Tensor) -> Tensor:
+    return torch.cat([uniforms[..., :1], torch.logit(inside(uniforms[..., 1:]))], -1)
+
+
+@singledispatch
+def draw(family: Parametric, raw: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    """Entries (*batch, size) of the family with parameters raw (*batch, num_params), from what
+    `noise` makes of uniforms (*batch, size, num_uniforms).
 
     A temperature divides logits and multiplies scales; it divides the concentrations of a Beta, and
     the log-odds of the uniform behind a Kumaraswamy are multiplied by it.
@@ -108,62 +132,61 @@ _ROOT = draw.dispatch(object)
 
 
 @draw.register
-def _bernoulli(family: Bernoulli, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    return (uniforms[..., 0] < torch.sigmoid(tempered(raw, temperature))).to(raw.dtype)
+def _bernoulli(family: Bernoulli, raw: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    return (noise[..., 0] < torch.sigmoid(tempered(raw, temperature))).to(raw.dtype)
 
 
 @draw.register
-def _categorical(family: Categorical, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    return _chosen(tempered(family.logits(raw), temperature), uniforms[..., 0])
+def _categorical(family: Categorical, raw: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    return _chosen(tempered(family.logits(raw), temperature), noise[..., 0])
 
 
 @draw.register
-def _normal(family: DiagonalNormal, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+def _normal(family: DiagonalNormal, raw: Tensor, noise: Tensor, temperature: float) -> Tensor:
     loc, scale = family.loc_and_scale(raw)
-    return loc + temperature * scale * torch.special.ndtri(inside(uniforms[..., 0]))
+    return torch.addcmul(loc, scale, noise[..., 0], value=temperature)
 
 
 @draw.register
-def _logit_normal(family: LogitNormal, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+def _logit_normal(family: LogitNormal, raw: Tensor, noise: Tensor, temperature: float) -> Tensor:
     loc, scale = family.loc_and_scale(raw)
-    noise = torch.special.ndtri(inside(uniforms[..., 0]))
-    return inside(torch.sigmoid(loc + temperature * scale * noise))
+    return inside(torch.sigmoid(loc + temperature * scale * noise[..., 0]))
 
 
 @draw.register
-def _kumaraswamy(family: Kumaraswamy, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+def _kumaraswamy(family: Kumaraswamy, raw: Tensor, noise: Tensor, temperature: float) -> Tensor:
     p = family.build(raw).base_dist
-    log_odds = temperature * torch.logit(inside(uniforms[..., 0]))
+    log_odds = temperature * torch.logit(inside(noise[..., 0]))
     log_rest = torch.nn.functional.logsigmoid(-log_odds) / p.concentration0  # log(1 - x^a)
     log_x = torch.log(-torch.expm1(log_rest)) / p.concentration1
     return inside(torch.exp(log_x))
 
 
 @draw.register
-def _beta(family: Beta, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+def _beta(family: Beta, raw: Tensor, noise: Tensor, temperature: float) -> Tensor:
     p = family.build(raw).base_dist
-    one, other = inside(uniforms).chunk(2, -1)
+    one, other = inside(noise).chunk(2, -1)
     a, b = p.concentration1 / temperature, p.concentration0 / temperature
     return inside(torch.sigmoid(_log_gamma(a, one) - _log_gamma(b, other)))
 
 
 @draw.register
-def _mixture(family: LogisticMixture, raw: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    return _of_component(family.build(raw).base_dist, uniforms, temperature)
+def _mixture(family: LogisticMixture, raw: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    return _of_component(family.build(raw).base_dist, noise, temperature)
 
 
 @draw.register
 def _levels(
-    family: DiscretizedLogisticMixture, raw: Tensor, uniforms: Tensor, temperature: float
+    family: DiscretizedLogisticMixture, raw: Tensor, noise: Tensor, temperature: float
 ) -> Tensor:
-    return family.rounded(_of_component(family.build(raw).base_dist, uniforms, temperature))
+    return family.rounded(_of_component(family.build(raw).base_dist, noise, temperature))
 
 
 @draw.register
 def _coupled(
-    family: CoupledLogisticMixture, raw: Tensor, uniforms: Tensor, temperature: float
+    family: CoupledLogisticMixture, raw: Tensor, noise: Tensor, temperature: float
 ) -> Tensor:
-    return family.build(raw).from_uniforms(uniforms, temperature)
+    return family.build(raw).from_uniforms(noise, temperature)
 
 
 def _chosen(logits: Tensor, uniform: Tensor) -> Tensor:
@@ -179,11 +202,11 @@ def tempered(logits: Tensor, temperature: float) -> Tensor:
     return logits if temperature == 1.0 else logits / temperature
 
 
-def _of_component(p: Any, uniforms: Tensor, temperature: float) -> Tensor:
+def _of_component(p: Any, noise: Tensor, temperature: float) -> Tensor:
     """A logistic variable from a component that is drawn first."""
-    index = _chosen(tempered(p.logits, temperature), uniforms[..., 0])[..., None]
+    index = _chosen(tempered(p.logits, temperature), noise[..., 0])[..., None]
     loc, scale = p.loc.gather(-1, index)[..., 0], p.scale.gather(-1, index)[..., 0]
-    return loc + temperature * scale * torch.logit(inside(uniforms[..., 1]))
+    return loc + temperature * scale * noise[..., 1]
 
 
 def _log_gamma(shape: Tensor, uniforms: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ class Surface:
         codes: Any,
         *,
         num_centers: int = 64,
-        width: float = 1.5,
+        width: float = 1.0,
         deviation: tuple[float, float] | None = None,
         seed: int = 0,
     ) -> Surface:

@@ -100,13 +100,14 @@ def fit_prior(
             not fit.
 
     Example:
-        >>> from pyro_dgm import VAE
+        >>> from pyro_dgm import Adam, VAE
         >>> from pyro_dgm.conditionals import MixturePrior
         >>> vae, x = VAE(4, 2, hidden=(8,)), np.eye(4, dtype=np.float32)
         >>> run = fit(vae.model, vae.guide, x, progress=False)
-        >>> better = fit_prior(run, x, MixturePrior(2, 3), num_epochs=2, progress=False)
+        >>> settings = {"num_epochs": 100, "optim": Adam(0.05), "progress": False}
+        >>> better = fit_prior(run, x, MixturePrior(2, 3), **settings)
         >>> better.epoch
-        2
+        100
     """
     check_instance("conditional", conditional, Conditional, "a conditional such as MixturePrior(2)")
     num_epochs = check_count("num_epochs", num_epochs)

@@ -45,7 +45,8 @@ def chain_bound(
         times = spread_times(keys[0], len(x), num_times, x).ravel()
         index = jnp.searchsorted(shares.cumsum(0), times, side="right").clip(max=num - 1)
         first, last = jax.random.normal(keys[1], x.shape, x.dtype), None
-        noise, below = jax.random.normal(keys[2], (2, len(index), *x.shape[1:]), x.dtype)
+        shape = (len(index), *x.shape[1:])  # each of its own key: what is not used is not drawn
+        noise, below = (jax.random.normal(key, shape, x.dtype) for key in keys[2:])
     own, repeats = steps.at(index), num_times or num
     repeated, context = repeat(net, x, context, repeats)
     losses = step_loss(net, repeated, context, own, noise, None if closed else below)

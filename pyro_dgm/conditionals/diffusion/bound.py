@@ -36,8 +36,9 @@ def chain_bound(
         shares = step_shares(steps)
         times = spread_times(len(x), num_times, x).flatten()
         index = torch.searchsorted(shares.cumsum(0), times, right=True).clamp(max=num - 1)
-        first, last = torch.randn_like(x), None
-        noise, below = torch.randn(2, len(index), *x.shape[1:], dtype=x.dtype, device=x.device)
+        noise = torch.randn(len(index), *x.shape[1:], dtype=x.dtype, device=x.device)
+        below = noise if closed else torch.randn_like(noise)  # what is not used is not drawn
+        first, last = x if net.is_clean else torch.randn_like(x), None
     own, repeats = steps.at(index), num_times or num
     repeated, context = repeat(net, x, context, repeats)
     losses = step_loss(net, repeated, context, own, noise, None if closed else below)

@@ -231,7 +231,8 @@ class _Codes:
 
 def _log_prob(fns: Mapping[str, Any], values: Mapping[str, Array]) -> Array:
     """The log-density of all sites, (num_data,) or (draws, num_data)."""
-    return sum(log_density(fn, values[name]) for name, fn in fns.items())
+    scores: list[Any] = [log_density(fn, values[name]) for name, fn in fns.items()]
+    return sum(scores)
 
 
 def _total(fns: Mapping[str, Any], values: Mapping[str, Array]) -> np.ndarray:

@@ -26,9 +26,6 @@ class Determined(Delta):
         1.5
     """
 
-    def __init__(self, v: Tensor, log_density: Any = 0.0, event_dim: int = 0) -> None:
-        super().__init__(v, log_density, event_dim, validate_args=False)
-
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density, whatever the value."""
         return self.log_density.expand(self.batch_shape)
@@ -37,7 +34,8 @@ class Determined(Delta):
         """The same with a larger batch shape."""
         shape = tuple(batch_shape)
         value = self.v.expand(*shape, *self.event_shape)
-        return Determined(value, self.log_density.expand(shape), len(self.event_shape))
+        density = self.log_density.expand(shape)
+        return Determined(value, density, len(self.event_shape), validate_args=False)
 
 
 @register_kl(Determined, Distribution)

@@ -86,13 +86,15 @@ def determined(fn: Any, u: Tensor, log_density: Tensor | float = 0.0) -> Determi
     transform = real_line(fn)
     if getattr(transform, "base_transform", transform) is identity_transform:
         density = torch.as_tensor(log_density, dtype=u.dtype, device=u.device)
-        return Determined(u, density.expand(u.shape[: u.ndim - fn.event_dim]), fn.event_dim)
+        density = density.expand(u.shape[: u.ndim - fn.event_dim])
+        return Determined(u, density, fn.event_dim, validate_args=False)
     value = transform(u)
     batch = value.shape[: value.ndim - fn.event_dim]
     log_jacobian = transform.log_abs_det_jacobian(u, value)
     extra = log_jacobian.ndim - len(batch)
     log_jacobian = log_jacobian.flatten(-extra).sum(-1) if extra > 0 else log_jacobian
-    return Determined(value, (log_density - log_jacobian).expand(batch), fn.event_dim)
+    density = (log_density - log_jacobian).expand(batch)
+    return Determined(value, density, fn.event_dim, validate_args=False)
 
 
 def _base_of(support: Any) -> Any:

@@ -37,7 +37,7 @@ def log_density(fn: Any, value: Array) -> Array:
         warnings.filterwarnings("ignore", "Out-of-support values")
         found = fn.log_prob(value)
     inside = jnp.asarray(fn.support(value)).reshape(*found.shape, -1).all(-1)
-    return jnp.where(inside, found, -jnp.inf)
+    return jnp.where(inside | jnp.isnan(found), found, -jnp.inf)
 
 
 def other_values(fn: Any, value: Array) -> Array:

@@ -38,7 +38,7 @@ def log_density(fn: Any, value: Tensor) -> Tensor:
         return fn.log_prob(value)
     except ValueError:
         inside = fn.support.check(value)
-        if bool(inside.all()):
+        if bool(inside.all() | value.isnan().any()):
             raise
         with torch.random.fork_rng():
             own = fn.sample()

@@ -28,7 +28,7 @@ class SpectralNorm(nn.Module):
     s at constant u and v.
 
     The estimate lags where weights move fast: u then points to what was the largest singular vector
-    until the iteration has turned it. A rate that falls, or more steps, close the gap.
+    until the iteration has turned it. More steps at a time close the gap.
 
     Args:
         layer: a Linear or Conv2d.

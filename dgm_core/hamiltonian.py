@@ -1,7 +1,7 @@
 """What a Hamiltonian guide decides without arrays: which draws move together, what their reverse
 model sees, and what cannot be moved."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -95,8 +95,8 @@ def moved_together(
     return tuple(found)
 
 
-def check_movable(outline: Outline) -> None:
-    """Raises ValueError for latents that no Hamiltonian moves."""
+def check_movable(outline: Outline, masked: Collection[str] = ()) -> None:
+    """Raises ValueError for latents that no Hamiltonian moves, such as the masked ones."""
     for site in outline.sites.values():
         problem = ""
         if site.discrete:
@@ -105,7 +105,7 @@ def check_movable(outline: Outline) -> None:
             problem = "is drawn in a scan, which a guide cannot answer"
         elif site.unconstrained is None:
             problem = "has a support that is not mapped to the real line"
-        elif site.masked:
+        elif site.masked or site.name in masked:
             problem = "lies under a mask: mask the observed site alone, or take the base guide"
         if problem:
             raise ValueError(

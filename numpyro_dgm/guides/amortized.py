@@ -28,7 +28,8 @@ from dgm_core.amortized import (
     takes_all,
 )
 from dgm_core.arguments import check_callable, check_flag
-from dgm_core.guides import LatentSite, Outline, check_together, places
+from dgm_core.guides import LatentSite, Outline
+from dgm_core.vectors import check_together, check_unmasked, places
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
 from numpyro_dgm.guides.base import Guide, Part
 from numpyro_dgm.guides.joint import JointVector, built_conditional, joint_part
@@ -112,6 +113,8 @@ class LocalSites(Part):
             return _merged(fn, family(self.features(call, site, fn)))
         if group.direct:
             return self.distribution(call, index, site, fn)
+        if len(group.sites) > 1:
+            check_unmasked(site.name, call.masked)
         if (self.name, index) not in call.kept:
             check_together(group.names, call.outline.sites)
             own = self.distribution(call, index, site, fn)

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from numpyro import handlers
-from numpyro.infer.autoguide import AutoGuide
+from numpyro.infer.autoguide import AutoDelta, AutoGuide
 from numpyro.primitives import Messenger
 
 from dgm_core.arguments import check_callable, check_flag
 from dgm_core.guides import LatentSite, Outline, check_stock, named_parts
+from dgm_core.vectors import check_unmasked
 from numpyro_dgm.guides.amortized import Prior
 from numpyro_dgm.guides.base import Guide, Part
 from numpyro_dgm.guides.determined import Determined
@@ -47,6 +48,8 @@ class StockSites(Part):
         own, value = call.kept[self.name][site.name]
         if not is_point(own):
             return own
+        if not isinstance(self.guide, AutoDelta):
+            check_unmasked(site.name, call.masked)
         batch = value.shape[: value.ndim - fn.event_dim]
         return Determined(value, jnp.broadcast_to(own.log_prob(value), batch), fn.event_dim)
 

@@ -13,17 +13,16 @@ from jax import Array
 from jax.scipy.linalg import solve_triangular
 
 from dgm_core.arguments import check_number
-from dgm_core.guides import (
-    LatentSite,
-    Outline,
-    built,
+from dgm_core.guides import LatentSite, Outline, built
+from dgm_core.training.recipes import Recipe
+from dgm_core.vectors import (
     check_sizes_of,
     check_together,
+    check_unmasked,
     chosen_sites,
     jointly,
     placed,
 )
-from dgm_core.training.recipes import Recipe
 from numpyro_dgm.conditionals import Conditional, DiagonalNormal, FullRankNormal
 from numpyro_dgm.flows import Flow, SinhArcsinh
 from numpyro_dgm.guides.base import Guide, Part
@@ -111,6 +110,7 @@ class JointVector(Part):
         density, entries = call.kept[self.name]
         u, site = entries[site.name], self.latents[self.answers.index(site.name)]
         check_sizes_of(site, fn.batch_shape)
+        check_unmasked(site.name, call.masked)
         batch = placed(tuple(u.shape[:-1]), site.batch_shape)
         share = density / prod(site.batch_shape) if site is self.latents[0] else 0.0
         return determined(fn, u.reshape((*batch, *(site.unconstrained or ()))), share)

@@ -16,8 +16,9 @@ from jax import Array
 from numpyro.distributions import Categorical, Distribution, constraints
 
 from dgm_core.arguments import check_number
-from dgm_core.guides import LatentSite, Outline, check_families, chosen_sites, jointly
+from dgm_core.guides import LatentSite, Outline, check_families
 from dgm_core.training.recipes import Recipe
+from dgm_core.vectors import chosen_sites, jointly
 from numpyro_dgm.guides.base import Guide
 from numpyro_dgm.guides.joint import JointVector, built_conditional
 from numpyro_dgm.guides.program import Call

@@ -40,6 +40,7 @@ class Call:
         parts: of the guide, with their parameters.
         kept: what the parts of a guide keep for themselves during the call;  features: what they
             make of the data alone.
+        masked: the sites met so far that lie under a mask in this run.
         outside: the sites whose answers are drawn before the program, and count once in log q,
             with the scale that the program gives them.
     """
@@ -53,6 +54,7 @@ class Call:
         self.kept: dict[Any, Any] = {}
         self.features: dict[Any, Any] = {}
         self.outside: dict[str, Any] = {}
+        self.masked: set[str] = set()
         self.fns: dict[str, Any] = {}  # what the model draws each latent from
         self.stated: dict[str, Any] = {}  # the same with its masks
         self.values: dict[str, Array] = {}
@@ -117,6 +119,8 @@ class Noting(Messenger):
             return
         name, fn = msg["name"], msg["fn"]
         self.call.fns[name], self.call.stated[name] = unmasked(fn), fn
+        if _is_masked(fn):
+            self.call.masked.add(name)
         site = self.call.outline.sites.get(name)
         if site is not None and not site.scanned:
             self._meanwhile(self.met, msg, site)

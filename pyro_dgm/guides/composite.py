@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any
 
 from pyro import poutine
-from pyro.infer.autoguide import AutoGuide
+from pyro.infer.autoguide import AutoDelta, AutoGuide
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 
 from dgm_core.arguments import check_callable, check_flag
 from dgm_core.guides import LatentSite, Outline, check_stock, named_parts
+from dgm_core.vectors import check_unmasked
 from pyro_dgm.guides.amortized import Prior
 from pyro_dgm.guides.base import Guide, Part
 from pyro_dgm.guides.determined import Determined
@@ -43,6 +44,8 @@ class StockSites(Part):
         own, value = call.kept[self.name][site.name]
         if not is_point(own):
             return own
+        if not isinstance(self._guide[0], AutoDelta):
+            check_unmasked(site.name, call.masked)
         batch = value.shape[: value.ndim - fn.event_dim]
         return Determined(value, own.log_prob(value).expand(batch), fn.event_dim)
 

@@ -179,6 +179,7 @@ class HamiltonianGuide(Guide):
 
             run_program(self.model, call, begun)
             motion.draw(call, None)
+        check_movable(call.outline, call.masked)  # by a mask that this run brings
         known = [*(n for g in motion.groups for n in g.names), *map(motion.momentum, motion.groups)]
         if set(known) != first.fns.keys():
             raise ValueError(changed_draws(first.fns, known))

@@ -15,8 +15,9 @@ from pyro.distributions import Categorical, TorchDistribution
 from torch import Tensor, nn
 
 from dgm_core.arguments import check_number
-from dgm_core.guides import LatentSite, Outline, check_families, chosen_sites, jointly
+from dgm_core.guides import LatentSite, Outline, check_families
 from dgm_core.training.recipes import Recipe
+from dgm_core.vectors import chosen_sites, jointly
 from pyro_dgm.guides.base import Guide
 from pyro_dgm.guides.joint import JointVector, built_conditional
 from pyro_dgm.guides.program import Call

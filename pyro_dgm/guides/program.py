@@ -15,10 +15,17 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from dgm_core.guides import LatentSite, Outline
+from pyro_dgm.compat import mask_of
 from pyro_dgm.guides.supports import is_real, num_seen, real_line, seen
 from pyro_dgm.joints.handlers import WiderPlates
-from pyro_dgm.joints.reading import observed_mask
-from pyro_dgm.joints.structure import kind_of, masked_as, sites_of, trace_of, unmasked
+from pyro_dgm.joints.structure import (
+    kind_of,
+    masked_as,
+    sites_of,
+    step_mask_of,
+    trace_of,
+    unmasked,
+)
 from pyro_dgm.nn import evaluation_mode
 
 __all__: list[str] = []  # for the package, not for users
@@ -35,6 +42,7 @@ class Call:
         parts: of the guide, with their parameters.
         kept: what the parts of a guide keep for themselves during the call;  features: what they
             make of the data alone.
+        masked: the sites met so far that lie under a mask in this run.
         outside: the sites whose answers are drawn before the program, and count once in log q,
             with the scale that the program gives them.
     """
@@ -48,6 +56,7 @@ class Call:
         self.kept: dict[Any, Any] = {}
         self.features: dict[Any, Any] = {}
         self.outside: dict[str, Any] = {}
+        self.masked: set[str] = set()
         self.fns: dict[str, Any] = {}  # what the model draws each latent from
         self.stated: dict[str, Any] = {}  # the same with its masks
         self.values: dict[str, Tensor] = {}
@@ -112,6 +121,8 @@ class Noting(Messenger):
             return
         name, fn = msg["name"], msg["fn"]
         self.call.fns[name], self.call.stated[name] = unmasked(fn), fn
+        if _is_masked(msg):
+            self.call.masked.add(name)
         site = self.call.outline.sites.get(name)
         if site is not None:
             self._meanwhile(self.met, msg, site)
@@ -221,7 +232,7 @@ def outline_of(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Outli
             num_seen=num_seen(trace.nodes[name]["fn"]),
             real=is_real(trace.nodes[name]["fn"]),
             discrete=_is_discrete(trace.nodes[name]["fn"]),
-            masked=observed_mask(trace.nodes[name]) is not None,
+            masked=_is_masked(trace.nodes[name]),
             flat=name in placed.names,
         )
         for name, site in records.items()
@@ -240,3 +251,11 @@ def _unconstrained(fn: Distribution) -> tuple[int, ...] | None:
 
 def _is_discrete(fn: Any) -> bool:
     return bool(getattr(fn.support, "is_discrete", False))
+
+
+def _is_masked(msg: Message) -> bool:
+    fn, masks = msg["fn"], [msg["mask"]]
+    while fn is not None:
+        masks += [mask_of(fn), step_mask_of(fn)]
+        fn = getattr(fn, "base_dist", None)
+    return any(mask is not None and mask is not True for mask in masks)

@@ -7,15 +7,8 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_choice
-from dgm_core.guides import (
-    LatentSite,
-    Outline,
-    no_hessian,
-    no_mode,
-    no_starts,
-    places,
-    start_shape,
-)
+from dgm_core.guides import LatentSite, Outline, no_starts
+from dgm_core.vectors import no_hessian, no_mode, places, start_shape
 from pyro_dgm.guides.line import OnLine, stated
 from pyro_dgm.guides.program import Call, Placed, aside, run_program
 from pyro_dgm.guides.supports import determined, real_line

@@ -1,6 +1,7 @@
 """Guides put together of parts, those of the libraries among them, and guides without a density."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -202,3 +203,34 @@ def test_an_implicit_guide_learns_a_posterior(backend: Any) -> None:
     draws = package(b).evaluation.sample_posterior(run, X, num_draws=4000)["mu"]
     assert draws.mean() == pytest.approx(2.3 / 6, abs=0.08)
     assert draws.std() == pytest.approx(6**-0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["joint", "stock", "local", "moved"])
+def test_a_mask_that_is_switched_on_is_refused(backend: Any, kind: str) -> None:
+    """A program that masks a site of a vector after the guide was built: q would count entries that
+    p does not."""
+    b, g, normal = backend, backend.guides, backend.conditionals.DiagonalNormal
+    infer = getattr(b, b.name).infer
+    masks: list[Any] = []
+
+    def model(y: Any) -> None:
+        with b.plate("rows", 3), ExitStack() as stack:
+            z = b.sample("z", b.dist.Normal(b.array(0.0), b.array(1.0)))
+            for mask in masks:
+                stack.enter_context(b.mask(b.np.asarray(mask)))
+            u = b.sample("u", b.dist.Normal(b.array(0.0), b.array(1.0)))
+            b.sample("y", b.dist.Normal(z + u, b.array(1.0)), obs=y)
+
+    guide = {
+        "joint": lambda: g.JointGuide(model, normal),
+        "stock": lambda: g.CompositeGuide(model, {("z", "u"): infer.autoguide.AutoDiagonalNormal}),
+        "local": lambda: g.AmortizedGuide(model, Identity(), normal, plate="rows", **key(b)),
+        "moved": lambda: g.HamiltonianGuide(
+            g.AmortizedGuide(model, Identity(), {"z": normal, "u": normal}, **key(b)), **key(b)
+        ),
+    }[kind]()
+    y = b.array([1.0, -1.0, 0.5])
+    guide.prepare(y)
+    masks.append(np.array([True, False, True]))
+    with pytest.raises(ValueError, match=r"(?i)site 'u' lies under a mask"):
+        drawn(b, guide, y)

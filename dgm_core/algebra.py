@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, Generic, TypeVar
@@ -54,13 +55,15 @@ class WeightedSum(Generic[L]):
         return tuple(dict.fromkeys(name for _, term in self.terms for name in term.enumerate))
 
     @property
-    def schedules(self) -> list[tuple[str, Callable[[Any], Any]]]:
-        """The weights in this sum that are functions of the step, each with its name in words."""
-        found: list[tuple[str, Any]] = []
+    def schedules(self) -> list[tuple[str, Callable[[Any], Any], float]]:
+        """The weights in this sum that are functions of the step, each with its name in words and
+        the least that it may be.
+        """
+        found: list[tuple[str, Any, float]] = []
         for weight, term in self.terms:
-            found += [(f"the weight of {term.name}", weight)]
-            found += [(f"a weight inside {term.name}", inner) for inner in term.weights()]
-        return [(words, weight) for words, weight in found if callable(weight)]
+            found += [(f"the weight of {term.name}", weight, -math.inf)]
+            found += [(f"a weight inside {term.name}", inner, 0.0) for inner in term.weights()]
+        return [one for one in found if callable(one[1])]
 
     @property
     def has_schedules(self) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from dgm_core.arguments import refuse
 
 _ABANDONED = 3600.0  # seconds after which a temporary file belongs to a process that was killed
 
@@ -28,6 +31,10 @@ def replacing(
         before: called with `path` between the fsync and the move (a checkpoint keeps its
             predecessor here).
 
+    Raises:
+        ValueError: for anything but a path.
+        OSError: where it cannot be written, and where something that is no file has this name.
+
     Example:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "note.txt"
@@ -36,7 +43,10 @@ def replacing(
         >>> target.read_text()
         'all or nothing'
     """
-    path = Path(path)
+    path = path_of(path)
+    if path.exists() and not path.is_file():
+        number = errno.EISDIR if path.is_dir() else errno.EINVAL
+        raise OSError(number, "What has this name is not a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unused(path)
     file = created(temporary)
@@ -54,6 +64,20 @@ def replacing(
         raise
     _sync_folder(path.parent)
     _remove_abandoned(path)
+
+
+def path_of(path: Any) -> Path:
+    """A path as such; ValueError for anything else.
+
+    Example:
+        >>> path_of(None)
+        Traceback (most recent call last):
+        ValueError: path must be the path of a file, got None.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        refuse("path", "the path of a file", path)
+    return Path(text)
 
 
 def unused(path: Path) -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from dgm_core.arguments import check_count, refuse
 from dgm_core.contexts import Labels, is_several, parts_of, shown_shape
@@ -214,6 +217,29 @@ def check_paired(lengths: Any, number: int) -> None:
             f"lengths must be one for each of the {number} sequences, of shape ({number},), got "
             f"{tuple(lengths.shape)}."
         )
+
+
+def broadcast(batch: Sequence[int], **others: Any) -> tuple[int, ...]:
+    """The batch shape of sequences, to which the shape of what each has one of must broadcast; None
+    for none.
+
+    Example:
+        >>> broadcast((4,), lengths=(4,), observed=None), broadcast((4,), lengths=())
+        ((4,), (4,))
+        >>> broadcast((4,), lengths=(3,))
+        Traceback (most recent call last):
+        ValueError: lengths must be one for each of the sequences, of batch shape (4,), got (3,).
+    """
+    found = tuple(batch)
+    for name, shape in others.items():
+        try:
+            found = np.broadcast_shapes(found, () if shape is None else tuple(shape))
+        except ValueError:
+            raise ValueError(
+                f"{name} must be one for each of the sequences, of batch shape {found}, got "
+                f"{tuple(shape)}."
+            ) from None
+    return found
 
 
 def num_sequences(lengths: Any, size: int) -> int:

@@ -9,13 +9,12 @@ import math
 import numbers
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dgm_core.arguments import check_count, refuse
-from dgm_core.files import plain, replacing
+from dgm_core.files import path_of, plain, replacing
 
 
 class History:
@@ -183,7 +182,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file. Raises ValueError, naming the file, when it is not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(path_of(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file: {error}.") from error
 

@@ -211,6 +211,33 @@ def value_of(weight: float | Callable[[Any], Any] | Any, step: Any) -> Any:
     return value
 
 
+def weight_of(weight: float | Callable[[Any], Any] | Any, step: Any) -> Any:
+    """`value_of` for a weight that must not be negative: NaN where an array is, in compiled code
+    too, so that the step is refused.
+
+    Raises:
+        ValueError: for negative numbers, and as `value_of`.
+
+    Example:
+        >>> weight_of(linear(20), 10)
+        0.5
+        >>> weight_of(lambda step: 1 - step, 3)
+        Traceback (most recent call last):
+        ValueError: A weight must be a number of at least 0 at each step, got -2 at step 3.
+    """
+    value = value_of(weight, step)
+    if not callable(weight) or isinstance(weight, Schedule):  # which were checked when made
+        return value
+    if isinstance(value, numbers.Real):
+        if value < 0:
+            raise ValueError(
+                f"A weight must be a number of at least 0 at each step, got {value} at step {step}."
+            )
+        return value
+    good = value >= 0
+    return value * good / good
+
+
 def product(a: float | Callable[[Any], Any], b: float | Callable[[Any], Any]) -> Any:
     """The product of two weights, each a number or a callable of the step.
 

@@ -15,7 +15,7 @@ from dgm_core.results import format_table
 __all__ = ["Forecast", "following"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast:
     """Draws of the steps that follow sequences.
 
@@ -26,12 +26,17 @@ class Forecast:
     Example:
         >>> draws = np.arange(5.0).reshape(5, 1, 1, 1)
         >>> forecast = Forecast({"x": draws}, np.array([7]))
+        >>> forecast
+        Forecast(x: draws 5, sequences 1, steps ahead 1, of (1,), means from 2 to 2)
         >>> forecast.mean()[0, 0], [end[0, 0] for end in forecast.interval(0.5)]
         (array([2.]), [array([1.]), array([3.])])
     """
 
     draws: Mapping[str, np.ndarray]
     lengths: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Forecast({'; '.join(_described(*item) for item in self.draws.items())})"
 
     def of(self, site: str | None = None) -> np.ndarray:
         """The draws of a site; of the one that there is, or of "x", where none is named.
@@ -85,6 +90,16 @@ class Forecast:
             rows.append({"ahead": step + 1, **one.scores(x[:, step : step + 1], level=level)})
         rows.append({"ahead": "all", **self.scores(x, level=level, site=site)})
         return format_table(rows, digits=3)
+
+
+def _described(site: str, draws: np.ndarray) -> str:
+    """A site in one line: how many draws, of what, and where their means lie."""
+    count, sequences, horizon, *step = draws.shape
+    text = f"{site}: draws {count}, sequences {sequences}, steps ahead {horizon}, of {tuple(step)}"
+    if not draws.size:
+        return text
+    mean = draws.mean(0)
+    return f"{text}, means from {mean.min():.4g} to {mean.max():.4g}"
 
 
 def following(x: Any, lengths: Any, horizon: int, *, axis: int = 0) -> np.ndarray:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from dgm_core.files import replacing
+from dgm_core.files import path_of, replacing
 
 __all__ = ["check_finite", "new_figure", "save"]
 
@@ -17,7 +16,7 @@ def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 120) -> Non
     """Write a figure in the format of the path's suffix (.png, .pdf, .svg); a file in the way is
     replaced whole.
     """
-    suffix = Path(path).suffix.removeprefix(".")
+    suffix = path_of(path).suffix.removeprefix(".")
     if suffix not in (known := figure.canvas.get_supported_filetypes()):
         raise ValueError(
             f"A picture's name must end in one of {', '.join(sorted(known))}, got "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,16 @@ from dgm_core.arguments import (
     refuse,
     shown,
 )
+from dgm_core.schedules import Schedule, value_of
 from dgm_core.training.batches import is_in_memory
 
-__all__ = ["check_arguments", "check_callbacks", "check_rates", "check_validation"]
+__all__ = [
+    "check_arguments",
+    "check_callbacks",
+    "check_rates",
+    "check_schedules",
+    "check_validation",
+]
 
 
 def check_arguments(arguments: Mapping[str, Any], loss: type) -> None:
@@ -112,7 +119,30 @@ def check_rates(schedule: Callable[[Any], Any], last: int) -> None:
 
     It is asked at sixteen steps from 0 to `last`; what is not finite is found in its step.
     """
-    for step in sorted({int(step) for step in np.linspace(0, last, 16)}):
+    for step in _some_steps(last):
         rate = schedule(step)
         if getattr(rate, "shape", ()) != () or isinstance(rate, str) or rate is None or rate < 0:
             refuse(f"lr_schedule({step})", "a number of at least 0", rate)
+
+
+def check_schedules(
+    schedules: Iterable[tuple[str, Callable[[Any], Any], float]],
+    last: int,
+    as_step: Callable[[int], Any],
+) -> None:
+    """Raises ValueError where a weight of a loss that is a function of the step gives no number, or
+    one that is too small; what is not finite is found in its step.
+
+    Args:
+        schedules: as `WeightedSum.schedules` gives them.
+        last: they are asked at sixteen steps from 0 to this one.
+        as_step: what they are called with.
+    """
+    for words, weight, least in schedules:
+        for step in () if isinstance(weight, Schedule) else _some_steps(last):
+            if (value := value_of(weight, as_step(step))) < least:
+                refuse(f"{words} at step {step}", f"a number of at least {least:g}", float(value))
+
+
+def _some_steps(last: int) -> list[int]:
+    return sorted({int(step) for step in np.linspace(0, last, 16)})

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from dgm_core.files import created, plain, replacing, temporaries, unused
+from dgm_core.files import created, path_of, plain, replacing, temporaries, unused
 from dgm_core.training.trees import flatten, is_scalar, unflatten
 
 __all__ = [
@@ -64,7 +64,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
 
     Raises:
         CheckpointError: when the file cannot be written (full disk, no permission).
-        ValueError: for names and arrays that `.npz` cannot hold without pickling.
+        ValueError: for names and arrays that `.npz` cannot hold without pickling, and for anything
+            but a path.
 
     Cost:
         one copy of the arrays on disk, an fsync, and two hashes (about 1 GB/s): of what is written,
@@ -78,7 +79,7 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], meta: Mapping[
         >>> arrays["epoch"], arrays["weight"].shape, meta
         (3, (2, 2), {'loss': 'ELBO()'})
     """
-    path = Path(path)
+    path = path_of(path)
     scalars = {_storable_name(name): value for name, value in arrays.items() if is_scalar(value)}
     contents = {
         _storable_name(name): _storable(name, value)
@@ -110,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         CheckpointError: when none of them can be read; the message gives the reason for each.
     """
-    path = Path(path)
+    path = path_of(path)
     reasons = []
     for candidate in (path, previous(path), *temporaries(path)):
         try:
@@ -131,7 +132,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
 
     That is the checkpoint, its predecessor, or one that a killed writer had finished.
     """
-    path = Path(path)
+    path = path_of(path)
     return path.is_file() or previous(path).is_file() or any(map(_is_good, temporaries(path)))
 
 
@@ -142,7 +143,7 @@ def previous(path: str | os.PathLike[str]) -> Path:
         >>> previous("run/last.npz").name
         'last.npz.previous'
     """
-    path = Path(path)
+    path = path_of(path)
     return path.with_name(path.name + ".previous")
 
 

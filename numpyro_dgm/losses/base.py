@@ -328,7 +328,7 @@ class Term(Loss):
         return None
 
     def weights(self) -> tuple[Weight, ...]:
-        """The weights inside the term that may be schedules."""
+        """The weights inside the term that may be schedules, numbers of at least 0 at each step."""
         return ()
 
     def __repr__(self) -> str:

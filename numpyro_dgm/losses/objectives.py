@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_name, check_weight
-from dgm_core.schedules import value_of
+from dgm_core.schedules import weight_of
 from dgm_core.terms import as_asked, no_commitment, no_objective
 from numpyro_dgm.joints.inference import InferenceJoint
 from numpyro_dgm.joints.joints import Joints
@@ -125,7 +125,7 @@ class Commitment(Objective):
         parts = joint.objectives(self.site)
         if "commitment" not in parts:
             raise ValueError(no_commitment(self.site, drawn_from(joint, self.site)))
-        cost = value_of(self.weight, step) * parts["commitment"]
+        cost = weight_of(self.weight, step) * parts["commitment"]
         return cost + parts["codebook"] if "codebook" in parts else cost
 
     def weights(self) -> tuple[Weight, ...]:

@@ -14,7 +14,7 @@ from jax.nn import leaky_relu, sigmoid
 
 from dgm_core.arguments import check_count, check_sizes, check_weight
 from dgm_core.image_blocks import check_resolutions
-from dgm_core.schedules import value_of
+from dgm_core.schedules import weight_of
 from numpyro_dgm.nn.image_layers import Conv2d, PixelNorm, halved, resized
 from numpyro_dgm.nn.layers import EVALUATION, Linear
 from numpyro_dgm.nn.states import Stateful, is_repeated
@@ -64,7 +64,7 @@ class Growth(Stateful):
 
     def __call__(self) -> Array:
         """The level, a number."""
-        level = jnp.asarray(value_of(self.schedule, self.count), float)
+        level = jnp.asarray(weight_of(self.schedule, self.count), float)
         if not EVALUATION.get() and not is_repeated():
             self.follow(self.count + 1)
         return level

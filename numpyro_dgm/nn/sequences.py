@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dgm_core.arguments import check_count
-from dgm_core.paths import check_lengths
+from dgm_core.paths import broadcast, check_lengths
 from numpyro_dgm.nn.requirements import require
 
 __all__ = ["step_mask", "without_padding"]
@@ -52,5 +52,6 @@ def without_padding(x: Array, lengths: Any) -> Array:
         Array([[[1.],
                 [0.]]], dtype=float32)
     """
-    mask = step_mask(lengths, x.shape[-2])[..., None]
-    return jnp.where(mask, x, jnp.zeros((), x.dtype))
+    mask = step_mask(lengths, x.shape[-2])
+    broadcast(x.shape[:-2], lengths=mask.shape[:-1])
+    return jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))

@@ -106,6 +106,7 @@ def unroll(
     if observed is not None:
         check_observed(observed, length)
     steps = Steps(step, initial, x, inputs, length, event_dim, lengths, observed, impute)
+    steps.check()
     steps = steps.with_statements()
     sites = Sites(steps, None if observed is None else key_of_program())
     if (prefix := prefixes.get()) is not None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.distributions import constraints
 
+from dgm_core.paths import broadcast
 from dgm_core.steps import (
     Statement,
     check_impute,
@@ -57,9 +58,13 @@ class Steps:
         shapes = [s.batch_shape for s in self.statements]
         shapes += [x.shape[: x.ndim - 1 - own] for x in jax.tree.leaves((self.x, self.inputs))]
         shapes += [x.shape[: x.ndim - own] for x in jax.tree.leaves((self.initial, self.after))]
-        shapes += [] if self.lengths is None else [self.lengths.shape]
-        shapes += [] if self.observed is None else [self.observed.shape[:-1]]
-        return jnp.broadcast_shapes(*shapes)
+        lengths = None if self.lengths is None else self.lengths.shape
+        observed = None if self.observed is None else self.observed.shape[:-1]
+        return broadcast(jnp.broadcast_shapes(*shapes), lengths=lengths, observed=observed)
+
+    def check(self) -> None:
+        """ValueError unless lengths and masks are those of the sequences."""
+        tuple(self.batch)
 
     @property
     def random(self) -> Array | None:

@@ -13,6 +13,7 @@ from dgm_core.training.arguments import (
     check_arguments,
     check_callbacks,
     check_rates,
+    check_schedules,
     check_validation,
 )
 from dgm_core.training.batches import (
@@ -208,6 +209,7 @@ def fit(
         check_accepts(name, function, *example_form.call(example_arrays))
     if lr_schedule is not None:
         check_rates(lr_schedule, plan.num_steps or 1000)
+    check_schedules(loss.schedules, plan.num_steps or 1000, jax.numpy.asarray)
     whole = source.arrays if isinstance(source, Arrays) else None
     remembered = seen(*Form.of(example), whole, source.num_data)
     params, transforms, mutable = initialize(model, guide, example, init_key, compiled=compiled)

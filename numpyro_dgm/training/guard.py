@@ -117,8 +117,9 @@ def explain_nonfinite(epochs: Any, state: State, index: int) -> Where:
     subject = _subject(step.loss, values)
     if notes:
         return notes[0][0], subject, notes[0][1]
-    for words, weight in step.loss.schedules:
-        if not math.isfinite(now := float(value_of(weight, state.step))):
+    for words, weight, least in step.loss.schedules:
+        now = float(value_of(weight, state.step))
+        if not math.isfinite(now) or now < least:
             return None, subject, f"{words} is {now}"
     after = epochs.run(state, index, index + 1)[0]
     if spoiled := epochs.finite.first_bad(after):

@@ -78,6 +78,8 @@ def kl_parts(q: Message, p: Message) -> tuple[Tensor, ...]:
 
     Raises NotImplementedError where there is no closed form.
     """
+    if _masked_inside(q["fn"]) or _masked_inside(p["fn"]):
+        return _parts(q["fn"], p["fn"], q["value"])
     (q_fn, *q_masks), (p_fn, *p_masks) = _bare(q["fn"]), _bare(p["fn"])
     kl = _under(p_masks, kl_divergence(q_fn, p_fn))
     difference = q["scale"] - p["scale"]
@@ -89,13 +91,48 @@ def kl_parts(q: Message, p: Message) -> tuple[Tensor, ...]:
     return kl, _under(q_masks, log_q), _under(p_masks, log_q)
 
 
-def _bare(fn: Any) -> tuple[Any, ...]:
-    """A distribution without the masks around its events, and these."""
+def _bare(fn: Any, *wrappers: Any) -> tuple[Any, ...]:
+    """A distribution without the masks around its events, and these; without such wrappers too."""
     masks = []
-    while isinstance(fn, MaskedDistribution):
-        masks.append(mask_of(fn))
+    kinds: Any = (MaskedDistribution, *wrappers)
+    while isinstance(fn, kinds):
+        if isinstance(fn, MaskedDistribution):
+            masks.append(mask_of(fn))
         fn = fn.base_dist
     return fn, *masks
+
+
+def _masked_inside(fn: Any) -> bool:
+    """Whether there is a mask below the outermost ones, such as one inside the events."""
+    (fn, *_), inside = _bare(fn), False
+    while (fn := getattr(fn, "base_dist", None)) is not None and not inside:
+        inside = isinstance(fn, MaskedDistribution)
+    return inside
+
+
+def _parts(q: Any, p: Any, value: Tensor) -> tuple[Tensor, ...]:
+    """The three of `kl_parts` where there are masks inside the events."""
+    (q_fn, *q_masks), (p_fn, *p_masks) = (
+        _bare(q, ExpandedDistribution),
+        _bare(p, ExpandedDistribution),
+    )
+    parts: tuple[Tensor, ...]
+    if not (_masked_inside(q_fn) or _masked_inside(p_fn)):
+        log_q = q_fn.log_prob(value)
+        parts = kl_divergence(q_fn, p_fn), log_q, log_q
+    elif isinstance(q_fn, Independent) and isinstance(p_fn, Independent):
+        own = q_fn.reinterpreted_batch_ndims
+        if own != p_fn.reinterpreted_batch_ndims:
+            raise NotImplementedError
+        found = _parts(q_fn.base_dist, p_fn.base_dist, value)
+        parts = tuple(sum_rightmost(part, own) for part in found)
+    else:
+        raise NotImplementedError
+    shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    kl, own_log_q, other_log_q = (
+        part.expand(torch.broadcast_shapes(part.shape, shape)) for part in parts
+    )
+    return _under(p_masks, kl), _under(q_masks, own_log_q), _under(p_masks, other_log_q)
 
 
 def _under(masks: Sequence[Tensor | bool], log_prob: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.functional import leaky_relu
 
 from dgm_core.arguments import check_count, check_sizes, check_weight
 from dgm_core.image_blocks import check_resolutions
-from dgm_core.schedules import value_of
+from dgm_core.schedules import weight_of
 from pyro_dgm.nn.image_layers import Conv2d, PixelNorm, halved, resized
 from pyro_dgm.nn.layers import Linear
 from pyro_dgm.nn.states import is_repeated
@@ -57,7 +57,7 @@ class Growth(nn.Module):
     def forward(self) -> Tensor:
         """The level, a number."""
         level = torch.as_tensor(
-            value_of(self.schedule, self.count),
+            weight_of(self.schedule, self.count),
             dtype=torch.get_default_dtype(),
             device=self.count.device,
         )

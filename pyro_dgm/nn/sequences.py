@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dgm_core.arguments import check_count
-from dgm_core.paths import check_lengths
+from dgm_core.paths import broadcast, check_lengths
 from pyro_dgm.nn.requirements import require
 
 __all__ = ["step_mask", "without_padding"]
@@ -52,5 +52,6 @@ def without_padding(x: Tensor, lengths: Any) -> Tensor:
         tensor([[[1.],
                  [0.]]])
     """
-    mask = step_mask(lengths, x.shape[-2])[..., None]
-    return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
+    mask = step_mask(lengths, x.shape[-2])
+    broadcast(x.shape[:-2], lengths=mask.shape[:-1])
+    return torch.where(mask[..., None], x, torch.zeros((), dtype=x.dtype, device=x.device))

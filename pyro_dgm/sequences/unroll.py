@@ -107,6 +107,7 @@ def unroll(
         check_observed(observed, length)
         observed = torch.as_tensor(observed)
     steps = Steps(step, initial, x, inputs, length, event_dim, lengths, observed, impute)
+    steps.check()
     steps = steps.with_statements()
     sites = Sites(steps)
     if (prefix := prefixes.get()) is not None:

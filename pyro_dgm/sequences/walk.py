@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgm_core.paths import broadcast
 from dgm_core.steps import (
     Statement,
     check_impute,
@@ -59,9 +60,15 @@ class Steps:
         shapes = [torch.Size(s.batch_shape) for s in self.statements]
         shapes += [x.shape[: x.ndim - 1 - own] for x in leaves_of((self.x, self.inputs))]
         shapes += [x.shape[: x.ndim - own] for x in leaves_of((self.initial, self.after))]
-        shapes += [] if self.lengths is None else [self.lengths.shape]
-        shapes += [] if self.observed is None else [self.observed.shape[:-1]]
-        return torch.broadcast_shapes(*shapes)
+        lengths = None if self.lengths is None else self.lengths.shape
+        observed = None if self.observed is None else self.observed.shape[:-1]
+        return torch.Size(
+            broadcast(torch.broadcast_shapes(*shapes), lengths=lengths, observed=observed)
+        )
+
+    def check(self) -> None:
+        """ValueError unless lengths and masks are those of the sequences."""
+        tuple(self.batch)
 
     @property
     def random(self) -> Tensor | None:

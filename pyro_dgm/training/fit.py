@@ -15,6 +15,7 @@ from dgm_core.training.arguments import (
     check_arguments,
     check_callbacks,
     check_rates,
+    check_schedules,
     check_validation,
 )
 from dgm_core.training.batches import check_accepts, check_same_form, is_in_memory
@@ -198,6 +199,7 @@ def fit(
             check_accepts(name, function, *example.call)
         if lr_schedule is not None:
             check_rates(lr_schedule, plan.num_steps or 1000)
+        check_schedules(loss.schedules, plan.num_steps or 1000, torch.tensor)
         networks = networks_of(model, guide, *example.call, workers.device)
         found = device_of(networks)
         if workers.device is None and found not in (None, place):

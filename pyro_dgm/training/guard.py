@@ -153,8 +153,9 @@ def explain_nonfinite(
     subject = _subject(step.loss, values)
     if notes:
         return notes[0][0], subject, notes[0][1]
-    for words, weight in step.loss.schedules:
-        if not math.isfinite(now := float(value_of(weight, number))):
+    for words, weight, least in step.loss.schedules:
+        now = float(value_of(weight, number))
+        if not math.isfinite(now) or now < least:
             return None, subject, f"{words} is {now}"
     if spoiled is not None:
         return spoiled[0], subject, f"the step makes {spoiled[1]} not finite"

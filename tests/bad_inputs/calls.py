@@ -31,6 +31,18 @@ def values(twin: Twin) -> Iterator[Row]:
             partial(twin.ConvDecoder(3, (1, 8, 8)), four),
             "expects a last dimension of 3, got shape",
         ),
+        "GRU": (
+            partial(twin.GRU(4, 2), array(np.zeros((5, 3, 4), np.float32)), np.array([1, 2])),
+            r"^lengths must be one for each of the sequences, of batch shape \(5,\), got \(2,\)",
+        ),
+        "AffineMarkov": (
+            partial(
+                twin.AffineMarkov((3, 1), context_shape=(3, 4)),
+                array(np.zeros((5, 3, 4), np.float32)),
+                array(np.array([1, 2])),
+            ),
+            r"^lengths must be one for each of the sequences, of batch shape \(5,\), got \(2,\)",
+        ),
         "BatchNorm": (partial(twin.BatchNorm(3), four), "expects a last dimension of 3, got shape"),
         "one value for BatchNorm": (
             partial(twin.BatchNorm(4), four[:1]),

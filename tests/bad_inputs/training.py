@@ -214,6 +214,10 @@ def models_and_data(twin: Twin) -> Iterator[Row]:
     )
     rate = partial(fit, x, lr_schedule=lambda step: -1.0 - 0 * step)
     yield Row("negative rates", rate, r"^lr_schedule\(0\) must be a number of at least 0, got")
+    for words, beta in {"beta": lambda step: 1 - step, "one": {"z": lambda step: 1 - step}}.items():
+        weighed = partial(fit, x, loss=twin.ELBO(beta=beta), num_steps=100)
+        sentence = "^a weight inside ELBO at step 6 must be a number of at least 0, got -5.0"
+        yield Row(f"negative weights, {words}", weighed, sentence)
     swapped = partial(twin.fit, vae.guide, vae.model, x, progress=False)
     yield Row("model and guide swapped", swapped, r"^The guide observes \['x'\].* not swapped")
     for family in ("Beta", "Kumaraswamy", "LogitNormal"):

@@ -109,6 +109,18 @@ def test_what_is_no_file_falls_back(tmp_path, kind):
     assert epoch_of(path) == 1
 
 
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for name in (path, tmp_path):
+        with pytest.raises(checkpoint.CheckpointError, match="is not a file"):
+            checkpoint.save(name, arrays(1), {})
+    assert path.is_fifo() and list(tmp_path.iterdir()) == [path]
+    for name in (None, 3, "", "a\0b", b"bytes"):
+        with pytest.raises(ValueError, match=r"^path must be the path of a file, got"):
+            checkpoint.save(name, arrays(1), {})
+
+
 def test_a_link_to_a_checkpoint_elsewhere_is_read_and_replaced(tmp_path):
     elsewhere, path = tmp_path / "elsewhere.npz", tmp_path / "run" / "last.npz"
     checkpoint.save(elsewhere, arrays(1), {"epoch": 1})

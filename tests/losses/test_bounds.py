@@ -209,6 +209,33 @@ def test_masks_of_either_program_count_in_the_closed_kl(backend: Any) -> None:
         assert terms["ELBO/KL"] == pytest.approx(exact)
 
 
+def test_masks_inside_an_event_count_in_the_closed_kl(backend: Any) -> None:
+    """So do masks of single entries, which differ between the two programs."""
+    dist, np_ = backend.dist, backend.np
+    some, others = np_.asarray([True, False, True]), np_.asarray([True, True, False])
+
+    def entries(probs: list[float], mask: Any) -> Any:
+        each = dist.Categorical(backend.array([probs] * 3))
+        return (each if mask is None else each.mask(mask)).to_event(1)
+
+    for p_mask, q_mask in [(some, others), (some, None), (None, others)]:
+
+        def model(x: Any, mask: Any = p_mask) -> None:
+            with backend.plate("data", len(x)):
+                backend.sample("z", entries([0.2, 0.8], mask))
+                backend.sample("x", dist.Normal(backend.array(0.0), backend.array(1.0)), obs=x)
+
+        def guide(x: Any, mask: Any = q_mask) -> None:
+            with backend.plate("data", len(x)):
+                backend.sample("z", entries([0.5, 0.5], mask))
+
+        loss = backend.losses.ELBO(analytic_kl=True)
+        _, terms, _ = backend.evaluate(loss, model, guide, np.zeros(4))
+        p_count, q_count = (3 if mask is None else 2 for mask in (p_mask, q_mask))
+        exact = -math.log(2) * q_count - 0.5 * math.log(0.2 * 0.8) * p_count
+        assert terms["ELBO/KL"] == pytest.approx(exact)
+
+
 def test_local_factorization_ignores_inner_plates(backend: Any) -> None:
     """Pixels in a plate of their own inside the data plate: the datum stays the unit of the
     importance-weighted bound.

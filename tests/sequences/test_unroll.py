@@ -336,6 +336,7 @@ def test_what_a_step_may_not_do(lib: Any) -> None:
         (with_step(total, first=zero[0]), "must return a state of the form"),
         (with_step(flips, observed=some), "Steps of 'x' are missing, and no gradient"),
         (with_step(fine, observed=some[:, :3]), "observed must be an array of truth values"),
+        (with_step(fine, lengths=np.array([1, 2])), r"lengths must be one for each .* \(3,\), got"),
         (with_step(fine, length=5), r"x must have shape \(\*batch, 5, features\), got \(3, 4, 2\)"),
         (with_step(fine, inputs=x[:, :3]), r"inputs must have shape \(\*batch, 4, features\)"),
         (with_step(fine, impute="zero"), "impute must be one of"),

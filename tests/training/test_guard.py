@@ -61,6 +61,15 @@ def test_the_weight_of_a_term_is_named(face) -> None:
     assert caught.value.step == 0
 
 
+def test_a_negative_weight_inside_a_term_is_named(face) -> None:
+    """Between the steps that `fit` asks beforehand, in compiled steps too."""
+    loss = face.losses.ELBO(free_bits=lambda step: 1.0 - 3.0 * (step == 3))
+    vae = face.vae()
+    with pytest.raises(face.training.NonFiniteError, match=r"inside ELBO is -2\.0") as caught:
+        face.quiet(vae.model, vae.guide, BITS, loss=loss, num_steps=40)
+    assert caught.value.step == 3
+
+
 @pytest.mark.parametrize("as_stream", [False, True])
 @pytest.mark.slow("numpyro")
 def test_everything_is_as_before_the_step(face, as_stream) -> None:

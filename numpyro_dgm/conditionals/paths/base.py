@@ -15,7 +15,14 @@ from numpyro.distributions import Distribution, constraints
 
 from dgm_core.arguments import check_count
 from dgm_core.contexts import ContextShape, check_context, parts_of
-from dgm_core.paths import check_fewer, check_observed, check_path, is_sequence, shortened
+from dgm_core.paths import (
+    broadcast,
+    check_fewer,
+    check_observed,
+    check_path,
+    is_sequence,
+    shortened,
+)
 from numpyro_dgm.conditionals.base import Conditional
 from numpyro_dgm.nn.contexts import batch_shape_of, visible
 from numpyro_dgm.nn.sequences import checked_lengths
@@ -60,7 +67,9 @@ class Path(Conditional):
         check_context(self, context, self.context_shape)
         if lengths is not None:
             lengths = checked_lengths(lengths, self.length)
-        return self.along(visible(context, self.context_shape), lengths)
+        context = visible(context, self.context_shape)
+        batch_of(context, self.context_shape, lengths)
+        return self.along(context, lengths)
 
     def condition(self, context: Any) -> Distribution:
         """The distribution of full length given a checked context."""
@@ -116,7 +125,9 @@ class ObservedPath(Path):
             lengths = checked_lengths(lengths, self.length)
         if observed is not None:
             check_observed(observed, self.length)
-        return visible(context, self.context_shape), lengths, observed
+        context = visible(context, self.context_shape)
+        batch_of(context, self.context_shape, lengths, observed)
+        return context, lengths, observed
 
     @abstractmethod
     def along(
@@ -152,10 +163,9 @@ def batch_of(
     observed: Array | None = None,
 ) -> tuple[int, ...]:
     """The batch shape to which a context, lengths and a mask of steps broadcast."""
-    batches = [batch_shape_of(context, context_shape)]
-    batches += [] if lengths is None else [lengths.shape]
-    batches += [] if observed is None else [observed.shape[:-1]]
-    return jnp.broadcast_shapes(*batches)
+    own = batch_shape_of(context, context_shape)
+    known = None if observed is None else observed.shape[:-1]
+    return broadcast(own, lengths=None if lengths is None else lengths.shape, observed=known)
 
 
 def first_steps(lengths: Array, length: int) -> Array:

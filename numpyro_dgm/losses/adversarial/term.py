@@ -23,7 +23,7 @@ from dgm_core.arguments import (
     check_names,
     check_weight,
 )
-from dgm_core.schedules import value_of
+from dgm_core.schedules import weight_of
 from dgm_core.terms import check_labels_last, sites_written, written
 from numpyro_dgm.joints.joints import Joints, is_learned
 from numpyro_dgm.joints.structure import random_sites
@@ -246,7 +246,7 @@ class AdversarialTerm(Term):
             one, two = jax.random.split(jax.random.fold_in(key(), 1))
             real, fake = self.augment(real, key=one), self.augment(fake, key=two)
         if self._has_noise:
-            sd, keys = value_of(self.instance_noise, step), jax.random.split(key())
+            sd, keys = weight_of(self.instance_noise, step), jax.random.split(key())
             real, fake = (
                 x + sd * jax.random.normal(k, x.shape, x.dtype)
                 for x, k in zip((real, fake), keys, strict=True)

@@ -19,7 +19,7 @@ from dgm_core.arguments import (
 )
 from dgm_core.enumeration import check_names, mixture_prior, no_score
 from dgm_core.modalities import check_given, named
-from dgm_core.schedules import value_of
+from dgm_core.schedules import weight_of
 from dgm_core.site_weights import (
     check_site_weights,
     flat_weights,
@@ -162,7 +162,7 @@ class ELBO(Term):
             found.update({f"KL({name})": sites.means[name] for name in self.told_apart})
             found.update({"free_bits": sites.counted(kl)} if self.freed else {})
         else:
-            beta = value_of(self.beta, step)
+            beta = weight_of(self.beta, step)
             quantity = fit - (kl if beta is self.beta and beta == 1 else beta * kl)
             local_kl, bound = beta * local_kl, fits - beta * kls
         if self.estimator == "score" or not all(map(joint.is_reparameterized, drawn_sites(joint))):

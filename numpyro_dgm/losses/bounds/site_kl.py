@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.schedules import value_of
+from dgm_core.schedules import weight_of
 from dgm_core.site_weights import check_weighed, is_named, named_sites, only_local
 from numpyro_dgm.joints.inference import InferenceJoint
 
@@ -57,7 +57,7 @@ class SiteKL:
     def weighed(self, local: Array, shared: Array | float) -> tuple[Array, Array | float]:
         """The whole KL part (of local and of global sites) with beta."""
         if not is_named(self.beta):
-            beta = value_of(self.beta, self.step)
+            beta = weight_of(self.beta, self.step)
             return beta * local, beta * shared
         more = {name: self._beta(name) - 1 for name in self.beta}
         return self._added(local, shared, more)
@@ -66,7 +66,7 @@ class SiteKL:
         """The same without what lies below its free bits."""
         local, shared = self.weighed(local, shared)
         more = {
-            name: -self._beta(name) * (self.means[name] < value_of(bits, self.step))
+            name: -self._beta(name) * (self.means[name] < weight_of(bits, self.step))
             for name, bits in self.free_bits.items()
         }
         return self._added(local, shared, more)
@@ -78,12 +78,12 @@ class SiteKL:
     def counted(self, kl: Array) -> Array:
         """The whole KL part (a number) as it counts with free bits, each site at least these."""
         for name, bits in self.free_bits.items():
-            kl = kl + jnp.maximum(value_of(bits, self.step) - self.means[name], 0.0)
+            kl = kl + jnp.maximum(weight_of(bits, self.step) - self.means[name], 0.0)
         return kl
 
     def _beta(self, name: str) -> Any:
         beta = self.beta.get(name, 1.0) if is_named(self.beta) else self.beta
-        return value_of(beta, self.step)
+        return weight_of(beta, self.step)
 
     def _per_datum(self, name: str) -> Array:
         part = self.parts[name]

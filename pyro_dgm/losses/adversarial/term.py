@@ -21,7 +21,7 @@ from dgm_core.arguments import (
     check_names,
     check_weight,
 )
-from dgm_core.schedules import value_of
+from dgm_core.schedules import weight_of
 from dgm_core.terms import check_labels_last, sites_written, written
 from pyro_dgm.joints.joints import Joints
 from pyro_dgm.joints.structure import random_sites
@@ -229,7 +229,7 @@ class AdversarialTerm(Term):
         if self.augment is not None:
             real, fake = self.augment(real), self.augment(fake)
         if self._has_noise:
-            sd = value_of(self.instance_noise, step)
+            sd = weight_of(self.instance_noise, step)
             real, fake = (x + sd * torch.randn_like(x) for x in (real, fake))
         return real, fake
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dgm_core.schedules import value_of
+from dgm_core.schedules import weight_of
 from dgm_core.site_weights import check_weighed, is_named, named_sites, only_local
 from pyro_dgm.joints.inference import InferenceJoint
 
@@ -56,7 +56,7 @@ class SiteKL:
     def weighed(self, local: Tensor, shared: Tensor | float) -> tuple[Tensor, Tensor | float]:
         """The whole KL part (of local and of global sites) with beta."""
         if not is_named(self.beta):
-            beta = value_of(self.beta, self.step)
+            beta = weight_of(self.beta, self.step)
             return beta * local, beta * shared
         more = {name: self._beta(name) - 1 for name in self.beta}
         return self._added(local, shared, more)
@@ -65,7 +65,8 @@ class SiteKL:
         """The same without what lies below its free bits."""
         local, shared = self.weighed(local, shared)
         more = {
-            name: -self._beta(name) * (self.means[name] < value_of(bits, self.step)).to(local.dtype)
+            name: -self._beta(name)
+            * (self.means[name] < weight_of(bits, self.step)).to(local.dtype)
             for name, bits in self.free_bits.items()
         }
         return self._added(local, shared, more)
@@ -77,12 +78,12 @@ class SiteKL:
     def counted(self, kl: Tensor) -> Tensor:
         """The whole KL part (a number) as it counts with free bits, each site at least these."""
         for name, bits in self.free_bits.items():
-            kl = kl + (value_of(bits, self.step) - self.means[name]).clamp(min=0.0)
+            kl = kl + (weight_of(bits, self.step) - self.means[name]).clamp(min=0.0)
         return kl
 
     def _beta(self, name: str) -> Any:
         beta = self.beta.get(name, 1.0) if is_named(self.beta) else self.beta
-        return value_of(beta, self.step)
+        return weight_of(beta, self.step)
 
     def _per_datum(self, name: str) -> Tensor:
         part = self.parts[name]

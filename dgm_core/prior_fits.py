@@ -13,6 +13,7 @@ from dgm_core.arguments import check_name, shown
 __all__ = [
     "Codes",
     "check_event",
+    "check_given_site",
     "check_indices",
     "depends",
     "less_likely",
@@ -71,16 +72,45 @@ def prior_name(site: str) -> str:
     return f"{site}_prior"
 
 
-def check_event(site: str, event_shape: tuple[int, ...], conditional: Any) -> None:
+def check_given_site(
+    site: str, given: Any, before: Sequence[str], shape: tuple[int, ...], conditional: Any
+) -> None:
+    """Raise a ValueError unless the latent `given`, with values of this shape, comes before a site
+    and is the context of a conditional: as it is, or a map with fewer pixels.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> check_given_site("b", "a", ["a"], (3, 2, 2), SimpleNamespace(context_shape=(3, 4, 4)))
+    """
+    if check_name("given", given) not in before:
+        raise ValueError(
+            f"given must be a latent site that the model states before '{site}', one of "
+            f"{list(before)}, got {given!r}."
+        )
+    wanted, shape = conditional.context_shape, tuple(shape)
+    if wanted == shape:
+        return
+    maps = isinstance(wanted, tuple) and len(shape) == 3 == len(wanted) and wanted[0] == shape[0]
+    if not maps or any(not isinstance(n, int) or n % m for n, m in zip(wanted, shape, strict=True)):
+        raise ValueError(
+            f"The prior of site '{site}' given '{given}' must have its values as context, "
+            f"context_shape={shape}, or of maps a multiple of their height and width, got "
+            f"context_shape={wanted}."
+        )
+
+
+def check_event(
+    site: str, event_shape: tuple[int, ...], conditional: Any, given: str | None = None
+) -> None:
     """Raise a ValueError unless a conditional gives values like those of a site, without a
-    context."""
+    context where no other site is `given`."""
     if not event_shape:
         raise ValueError(
             f"The values of site '{site}' are single numbers, and those of a conditional "
             "arrays: state the site with an event dimension of one, .to_event(1)."
         )
     found, context = tuple(conditional.event_shape), conditional.context_shape
-    if found != tuple(event_shape) or context:
+    if found != tuple(event_shape) or (context and given is None):
         raise ValueError(
             f"The prior of site '{site}' must give values of shape {tuple(event_shape)} without a "
             f"context, got {conditional!r} with values of shape {found} and context_shape="
@@ -89,13 +119,20 @@ def check_event(site: str, event_shape: tuple[int, ...], conditional: Any) -> No
 
 
 def check_indices(
-    site: str, positions: tuple[int, ...], num_codes: int, conditional: Any, draws: Any
+    site: str,
+    positions: tuple[int, ...],
+    num_codes: int,
+    conditional: Any,
+    draws: Any,
+    given: str | None = None,
 ) -> None:
-    """Raise a ValueError unless a conditional gives index maps of codes, without a context."""
+    """Raise a ValueError unless a conditional gives index maps of codes, without a context where no
+    other site is `given`."""
     found, context = tuple(conditional.event_shape), conditional.context_shape
     whole = draws is not None and np.isin(draws, np.arange(num_codes)).all()
     classes = getattr(getattr(conditional, "family", conditional), "num_classes", num_codes)
-    if prod(found) != prod(positions) or context or not whole or classes != num_codes:
+    fits = prod(found) == prod(positions) and whole and classes == num_codes
+    if not fits or (context and given is None):
         raise ValueError(
             f"The prior of site '{site}' must give the numbers of its codes, {prod(positions)} "
             f"integers 0, ..., {num_codes - 1}, without a context, such as "
@@ -181,30 +218,32 @@ class Codes:
     """Minibatches of codes, others in every epoch: one fresh draw per datum, in random order.
 
     Args:
-        draw: `draw(num_epochs, seed)` gives codes (num_epochs, N, *event).
-        first: one draw of codes, of the shape of all.
+        draw: `draw(num_epochs, seed)` gives for each epoch arrays of N codes, (N, *event): of a
+            site, and of the one that it is given.
+        first: the arrays of one draw.
     """
 
     def __init__(
         self,
-        draw: Callable[[int, int], np.ndarray],
-        first: np.ndarray,
+        draw: Callable[[int, int], Sequence[tuple[np.ndarray, ...]]],
+        first: tuple[np.ndarray, ...],
         batch_size: int,
         num_epochs: int,
         seed: int,
     ) -> None:
         self.draw, self.batch_size, self.seed = draw, batch_size, seed
-        self.ahead = max(1, min(num_epochs, _KEPT // max(1, first.size)))
-        self.left: list[np.ndarray] = []
+        size = sum(part.size for part in first)
+        self.ahead = max(1, min(num_epochs, _KEPT // max(1, size)))
+        self.left: list[tuple[np.ndarray, ...]] = []
         self.rng = np.random.default_rng(seed % 2**63)
         self.num_draws = 0
 
-    def __call__(self) -> Iterator[np.ndarray]:
+    def __call__(self) -> Iterator[tuple[np.ndarray, ...]]:
         """The batches of an epoch."""
         if not self.left:
             self.num_draws += 1
             self.left = list(self.draw(self.ahead, self.seed + self.num_draws))
         codes = self.left.pop()
-        order = self.rng.permutation(len(codes))
-        starts = range(0, len(codes), self.batch_size)
-        return (codes[order[start : start + self.batch_size]] for start in starts)
+        order = self.rng.permutation(len(codes[0]))
+        rows = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return (tuple(part[row] for part in codes) for row in rows)

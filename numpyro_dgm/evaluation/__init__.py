@@ -23,7 +23,8 @@ from numpyro_dgm.evaluation.groups import global_log_weights, local_log_weights
 from numpyro_dgm.evaluation.likelihood import log_likelihood
 from numpyro_dgm.evaluation.nuts import nuts
 from numpyro_dgm.evaluation.prediction import predict, prior_predictive
-from numpyro_dgm.evaluation.priors import fit_prior, with_prior
+from numpyro_dgm.evaluation.priors import fit_prior
+from numpyro_dgm.evaluation.replaced import with_prior
 from numpyro_dgm.evaluation.reporting import report
 from numpyro_dgm.evaluation.resampling import resample
 from numpyro_dgm.evaluation.restoring import restore

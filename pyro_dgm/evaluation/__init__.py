@@ -23,7 +23,8 @@ from pyro_dgm.evaluation.groups import global_log_weights, local_log_weights
 from pyro_dgm.evaluation.likelihood import log_likelihood
 from pyro_dgm.evaluation.nuts import nuts
 from pyro_dgm.evaluation.prediction import predict, prior_predictive
-from pyro_dgm.evaluation.priors import fit_prior, with_prior
+from pyro_dgm.evaluation.priors import fit_prior
+from pyro_dgm.evaluation.replaced import with_prior
 from pyro_dgm.evaluation.reporting import report
 from pyro_dgm.evaluation.resampling import resample
 from pyro_dgm.evaluation.restoring import restore

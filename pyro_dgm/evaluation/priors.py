@@ -9,22 +9,19 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from pyro.distributions import MaskedDistribution, TorchDistribution
+from pyro.distributions import MaskedDistribution
 from pyro.params import param_with_module_name
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_count, check_instance, check_name
-from dgm_core.guides import plain
+from dgm_core.arguments import check_count, check_instance
 from dgm_core.prior_fits import (
     Codes,
     check_event,
+    check_given_site,
     check_indices,
     depends,
     less_likely,
     not_inside,
-    not_met,
     not_replaced,
     not_the_guides,
     prior_name,
@@ -34,6 +31,7 @@ from dgm_core.prior_fits import (
 from dgm_core.training.threads import one_at_a_time
 from pyro_dgm.conditionals import CodePrior, Conditional, VampPrior
 from pyro_dgm.evaluation.calls import Call, as_numpy, calling
+from pyro_dgm.evaluation.replaced import context_of, in_place, replaced, with_prior
 from pyro_dgm.evaluation.weights import splits
 from pyro_dgm.joints import InferenceJoint
 from pyro_dgm.losses import NLL, Objective
@@ -41,7 +39,7 @@ from pyro_dgm.nn import register
 from pyro_dgm.training import Run, fit
 from pyro_dgm.training.weights import held_by_networks, in_force, networks_of
 
-__all__ = ["fit_prior", "with_prior"]
+__all__ = ["fit_prior"]
 
 _ROWS = 4096  # data whose codes are drawn at once
 _LOOKS = 1000  # data at most on which the priors before and after are compared
@@ -54,6 +52,7 @@ def fit_prior(
     conditional: Conditional,
     *,
     site: str | None = None,
+    given: str | None = None,
     num_epochs: int = 50,
     batch_size: int = 256,
     optim: Any = None,
@@ -81,23 +80,26 @@ def fit_prior(
             posterior, `VampPrior(encoder, posterior, pseudo_inputs=x, learned=False)` with the
             parts of the guide.
         site: whose prior; may be left out where the model has one latent.
+        given: a latent that the model states before, whose values are the context of the prior,
+            log p(z | given); a map of fewer pixels than that context is repeated. So a prior of the
+            lower codes of `VQVAE2` sees the upper ones, `site="z_bottom", given="z_top"`.
         num_epochs, batch_size, optim, patience, clip_norm, lr_schedule, seed, progress: of this
             fit, as `fit` takes them.
         validation: data whose codes, drawn once, choose the best weights.
 
     Returns:
-        a run whose model is `with_prior(model, site, conditional)`, with all weights; its history
-        is that of this fit. The run given is left as it was. A warning says where the codes are
-        less likely under the new prior: where the old one was good already and the fit was short. A
-        Diffusion is scored by its flow, which its training does not fit directly.
+        a run whose model is `with_prior(model, site, conditional, given=given)`, with all weights;
+        its history is that of this fit. The run given is left as it was. A warning says where the
+        codes are less likely under the new prior: where the old one was good already and the fit
+        was short. A Diffusion is scored by its flow, which its training does not fit directly.
 
     Cost:
         one pass of the guide and one of the conditional for each datum and epoch.
 
     Raises:
         ValueError: for models with global latents, or several latents of which none is named; for a
-            site whose prior has parents, is masked or lies in a scan; for a conditional that does
-            not fit.
+            site whose prior has parents, is masked or lies in a scan; for a conditional, or a site
+            that it is given, that does not fit.
 
     Example:
         >>> from pyro_dgm import Adam, VAE
@@ -116,20 +118,22 @@ def fit_prior(
     aggregate = isinstance(conditional, VampPrior)
     if aggregate and not _is_aggregate(conditional):
         raise ValueError(shares_weights(conditional))
-    run, draws = _without(run, site), _some(conditional)
+    run = _without(run, site)
+    draws = _some(conditional, _context(run, data, conditional, site, given))
     with calling(run, (data,), seed=seed) as call:
-        site = _checked_site(call, conditional, site, draws)
+        site = _checked_site(call, conditional, site, draws, given)
         fn = call.model().nodes[site]["fn"]
-        codes = partial(_codes, site, fn if isinstance(fn, CodePrior) else None, conditional)
+        known = fn if isinstance(fn, CodePrior) else None
+        codes = partial(_codes, site, given, known, conditional)
         first, args, kwargs = _drawn(call, codes), call.args, call.kwargs
-    model, fitted = with_prior(run.model, site, conditional), None
+    model, fitted = with_prior(run.model, site, conditional, given=given), None
     if aggregate:
         run = _with_parts(run, site, conditional)
     elif any(weight.requires_grad for weight in conditional.parameters()):
 
-        def draw(num: int, seed: int) -> np.ndarray:
+        def draw(num: int, seed: int) -> list[tuple[np.ndarray, ...]]:
             with calling(run, (data,), seed=seed) as call:
-                return np.stack([_drawn(call, codes) for _ in range(num)])
+                return [_drawn(call, codes) for _ in range(num)]
 
         held_out = None
         if validation is not None:
@@ -151,79 +155,25 @@ def fit_prior(
             progress=progress,
         )
     better = _combined(run, fitted, model, networks_of(model, run.guide, args, kwargs))
-    message = _compared(run, better, data, site, conditional)
+    message = _compared(run, better, data, site, conditional, given)
     if fitted is not None and message:
         warnings.warn(message, UserWarning, stacklevel=3)
     return better
 
 
-def with_prior(model: Callable, site: str, conditional: Conditional) -> Callable:
-    """A model whose latent site has another prior: what `fit_prior` fits, and `load_run` needs to
-    read it.
-
-    Args:
-        model: any program.
-        site: the name of the latent.
-        conditional: the prior, registered as `{site}_prior`.
-
-    Raises:
-        ValueError: for a site without a name, or what is no conditional; when run, for a model
-            without the site.
-
-    Example:
-        >>> from pyro_dgm import VAE, generate
-        >>> from pyro_dgm.conditionals import MixturePrior
-        >>> from types import SimpleNamespace
-        >>> vae = VAE(4, 2, hidden=(8,))
-        >>> model = with_prior(vae.model, "z", MixturePrior(2, 3))
-        >>> generate(SimpleNamespace(model=model, guide=vae.guide), size=6)["z"].shape
-        (6, 2)
-    """
-    check_instance("conditional", conditional, Conditional, "a conditional such as MixturePrior(2)")
-    return partial(_replaced, plain(model), check_name("site", site), conditional)
-
-
-def _replaced(model: Callable, site: str, conditional: Any, *args: Any, **kwargs: Any) -> Any:
-    prior = register(prior_name(site), conditional)
-    handler = _Prior(site, prior())
-    with handler:
-        result = model(*args, **kwargs)
-    if not handler.met:
-        raise ValueError(not_met(site))
-    return result
-
-
-class _Prior(Messenger):
-    """Gives a site another distribution."""
-
-    def __init__(self, site: str, prior: TorchDistribution) -> None:
-        super().__init__()
-        self.site, self.prior, self.met = site, prior, False
-
-    def _pyro_sample(self, msg: Message) -> None:
-        if msg["name"] == self.site:
-            self.met = True
-            msg["fn"] = _in_place(self.prior.expand(msg["fn"].batch_shape), msg["fn"])
-
-
-def _in_place(prior: Any, fn: Any) -> Any:
-    """A prior in the place of another: of index maps, where values are arrays of codes."""
-    return fn.of(prior) if isinstance(fn, CodePrior) else prior
-
-
-def _model_of_codes(site: str, conditional: Conditional, z: Tensor) -> None:
-    """The model of codes."""
+def _model_of_codes(site: str, conditional: Conditional, z: Tensor, given: Any = None) -> None:
+    """The model of codes, given those of another site."""
     prior = register(prior_name(site), conditional)
     with pyro.plate("codes", len(z)):
-        pyro.sample(site, prior(), obs=z)
+        pyro.sample(site, prior(context_of(prior, given)), obs=z)
 
 
 def _without(run: Run, site: str | None) -> Run:
     """The run before a prior was fitted to the site, if one was."""
     model = run.model
-    if not (isinstance(model, partial) and model.func is _replaced):
+    if not (isinstance(model, partial) and model.func is replaced):
         return run
-    inner, own, conditional = model.args
+    inner, (own, _), conditional = model.args
     if site not in (None, own):
         return run
     params = {n: x for n, x in run.params.items() if not n.startswith(f"{prior_name(own)}$")}
@@ -233,25 +183,47 @@ def _without(run: Run, site: str | None) -> Run:
     return replace(run, model=inner, params=params, networks=kept, mutable_state=state)
 
 
-def _some(conditional: Conditional) -> Tensor | None:
-    """Some draws of a conditional without a context."""
+def _some(conditional: Conditional, context: Any) -> Tensor | None:
+    """Some draws of a conditional; None where its context is missing."""
+    if conditional.context_shape and context is None:
+        return None
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
-        return None if conditional.context_shape else conditional().sample(torch.Size((64,)))
+        known = context_of(conditional, context)
+        return conditional(known).sample(torch.Size((64,) if context is None else ()))
 
 
-def _checked_site(call: Call, conditional: Conditional, site: str | None, draws: Any) -> str:
-    """The site whose prior is fitted, which a conditional can replace."""
+def _context(run: Run, data: Any, conditional: Conditional, site: Any, given: Any) -> Any:
+    """The values of the site that a prior is given; None without one."""
+    if given is None:
+        return None
+    with calling(run, (data,)) as call:
+        local, others = _latents(call)
+        site, nodes = prior_site(local, others, site), call.model().nodes
+        before = local[: local.index(site)]
+        shape = nodes[given]["fn"].event_shape if given in before else ()
+        check_given_site(site, given, before, tuple(shape), conditional)
+        return nodes[given]["value"]
+
+
+def _latents(call: Call) -> tuple[list[str], list[str]]:
+    """The latents of each datum, and the others."""
     joint = call.sketch()
     local = [name for name in joint.model_sites if name in joint.structure.local_sites]
-    others = [name for name in joint.model_sites if name in joint.structure.global_sites]
-    site = prior_site(local, others, site)
+    return local, [name for name in joint.model_sites if name in joint.structure.global_sites]
+
+
+def _checked_site(
+    call: Call, conditional: Conditional, site: str | None, draws: Any, given: str | None
+) -> str:
+    """The site whose prior is fitted, which a conditional can replace."""
+    site = prior_site(*_latents(call), site)
     found = call.model().nodes[site]
     fn, value = found["fn"], found["value"]
     if isinstance(fn, CodePrior):
-        check_indices(site, fn.positions, fn.codebook.num_codes, conditional, draws)
+        check_indices(site, fn.positions, fn.codebook.num_codes, conditional, draws, given)
     else:
-        check_event(site, tuple(fn.event_shape), conditional)
+        check_event(site, tuple(fn.event_shape), conditional, given)
     if isinstance(fn, MaskedDistribution) or found["mask"] is not None:
         raise ValueError(not_replaced(site))
     log_prob = fn.log_prob(value)
@@ -264,27 +236,35 @@ def _checked_site(call: Call, conditional: Conditional, site: str | None, draws:
     return site
 
 
-def _drawn(call: Call, codes: Callable[[InferenceJoint], Tensor]) -> np.ndarray:
-    """One code for each datum, (N, *event)."""
+def _drawn(call: Call, codes: Callable[[InferenceJoint], Any]) -> tuple[np.ndarray, ...]:
+    """One code for each datum, (N, *event), and what it is given."""
     number = call.num_rows or 1
     if not splits(call, call.sketch().sizes, _ROWS):
         return call.read(codes, 1)
     chunks = [np.arange(i, min(i + _ROWS, number)) for i in range(0, number, _ROWS)]
     parts = [call.read(codes, 1, rows) for rows in chunks]
-    return np.concatenate(parts)
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
 def _codes(
-    site: str, fn: CodePrior | None, conditional: Conditional, joint: InferenceJoint
-) -> Tensor:
+    site: str,
+    given: str | None,
+    fn: CodePrior | None,
+    conditional: Conditional,
+    joint: InferenceJoint,
+) -> tuple[Tensor, ...]:
     """One draw of a site, (N, *event); of arrays of codes their numbers, as a conditional has
-    them.
+    them. Then that of the site that it is given.
     """
-    value = joint.values(site)[0]
+    names = [name for name in (site, given) if name is not None]
+    found = [joint.values(name)[0] for name in names]
+    parts = [
+        x.reshape(-1, *x.shape[x.ndim - joint.event_dim(name) :])
+        for name, x in zip(names, found, strict=True)
+    ]
     if fn is not None:
-        return fn.indices(value).reshape(-1, *conditional.event_shape)
-    event = value.shape[value.ndim - joint.event_dim(site) :]
-    return value.reshape(-1, *event)
+        parts[0] = fn.indices(found[0]).reshape(-1, *conditional.event_shape)
+    return tuple(parts)
 
 
 def _loss(site: str, conditional: Conditional) -> Any:
@@ -329,7 +309,9 @@ def _combined(run: Run, fitted: Run | None, model: Callable, networks: list[nn.M
     )
 
 
-def _compared(run: Run, better: Run, data: Any, site: str, conditional: Conditional) -> str | None:
+def _compared(
+    run: Run, better: Run, data: Any, site: str, conditional: Conditional, given: str | None
+) -> str | None:
     """What is to be said of the new prior beside the old one, on codes of the guide. Raises
     ValueError where the site does not have the new prior."""
     with calling(run, (data,)) as call, torch.no_grad():
@@ -340,7 +322,8 @@ def _compared(run: Run, better: Run, data: Any, site: str, conditional: Conditio
     with calling(better, (data,)) as call, torch.no_grad():
         found = _few(call).model(values).nodes[site]["fn"]
         after = found.log_prob(values[site])
-        prior = _in_place(register(prior_name(site), conditional)(), found)
+        context = context_of(conditional, None if given is None else values[given])
+        prior = in_place(register(prior_name(site), conditional)(context), found)
         if not torch.allclose(after, prior.log_prob(values[site]), rtol=1e-3, atol=1e-3):
             raise ValueError(not_replaced(site))
     return less_likely(site, as_numpy(before), as_numpy(after))

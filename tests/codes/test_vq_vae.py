@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from dgm_core.diagnostics import code_use
 from tests.training.faces import BITS, NumPyroFace, PyroFace
@@ -99,3 +101,38 @@ def test_a_prior_of_the_codes_afterwards(face: Any, run: Any, tmp_path: Any) -> 
     wrong = made(face, "conditionals", "Categorical", POSITIONS, K + 1)
     with pytest.raises(ValueError, match=r"numbers of its codes, 2 integers 0, ..., 4"):
         evaluation(face).fit_prior(run, BITS, wrong, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.long("numpyro")
+def test_a_lower_prior_sees_the_upper_codes(face: Any) -> None:
+    """Of two levels: each prior in one call, the lower one given the upper codes, of which each has
+    four below it. Upper codes this close to each other are hard to tell apart: it gains more than
+    the frequencies of the lower codes do, and no more than a logistic regression on those above."""
+    rng = np.random.default_rng(0)
+    x = np.repeat(np.repeat(rng.integers(0, 2, (64, 1, 2, 2)), 4, 2), 4, 3).astype(np.float32)
+    vae = made(face, "models", "VQVAE2", (1, 8, 8), 3, 4, hidden=(8,), pixel_features=2)
+    losses = face.losses
+    loss = losses.ELBO() + 64.0 * (losses.Commitment("z_top") + losses.Commitment("z_bottom"))
+    options = {"loss": loss, "optim": face.training.Adam(1e-2), "num_epochs": 20, "batch_size": 16}
+    run = face.quiet(vae.model, vae.guide, x, **options)
+    bottom = evaluation(face).codes(run, x)["z_bottom"].indices.reshape(-1)
+    top = evaluation(face).sample_posterior(run, x, num_draws=1)["z_top"].reshape(64, 3, 2, 2)
+    top = np.repeat(np.repeat(top, 2, 2), 2, 3).transpose(0, 2, 3, 1).reshape(-1, 3)
+    assert len(np.unique(top, axis=0)) > 1
+    top = (top - top.mean(0)) / top.std(0)
+    best = LogisticRegression(C=1e6, max_iter=1000).fit(top, bottom)
+    known = 16 * (np.log(4) - log_loss(bottom, best.predict_proba(top)))
+    often = np.bincount(bottom)[np.unique(bottom)] / bottom.size
+    least = 16 * (np.log(4) + (often * np.log(often)).sum())
+    first = evaluation(face).log_weights(run, x, num_particles=1).mean()
+    settings = {"num_epochs": 200, "optim": face.training.Adam(1.0), "progress": False}
+    settings["lr_schedule"] = lambda step: 1 / (1 + step / 100)
+    prior = made(face, "conditionals", "Categorical", (1, 4, 4), 4, context_shape=(3, 4, 4))
+    better = evaluation(face).fit_prior(run, x, prior, site="z_bottom", given="z_top", **settings)
+    second = evaluation(face).log_weights(better, x, num_particles=1).mean()
+    assert least < second - first < known + 0.01
+    upper = made(face, "conditionals", "Categorical", (2, 2), 4)
+    both = evaluation(face).fit_prior(better, x, upper, site="z_top", **settings)
+    assert evaluation(face).log_weights(both, x, num_particles=1).mean() > second
+    assert evaluation(face).generate(both, size=3)["x"].shape == (3, 1, 8, 8)

@@ -98,6 +98,55 @@ def test_the_maximum_likelihood_of_the_codes(backend: Any) -> None:
 
 
 @pytest.mark.slow("numpyro")
+@pytest.mark.long("numpyro")
+def test_a_prior_given_another_site(backend: Any, tmp_path: Path) -> None:
+    """w = 2 z + 1 and noise of 0.5 in the guide, independent in the model: the prior of w given z
+    learns that, draws follow it, the bound gains what is known of w; saved and read."""
+    dist, array = backend.dist, backend.array
+
+    def model(x: Any = None, size: int = 1) -> Any:
+        unit = dist.Normal(array(np.zeros(2)), array(1.0)).to_event(1)
+        with backend.plate("data", size if x is None else len(x)):
+            z, w = backend.sample("z", unit), backend.sample("w", unit)
+            return backend.sample("x", dist.Normal(z + w, array(1.0)).to_event(1), obs=x)
+
+    def guide(x: Any = None, size: int = 1) -> None:
+        shift = backend.param("b", array([0.0, 0.0]))
+        with backend.plate("data", len(x)):
+            z = backend.sample("z", dist.Normal(x + shift, array(0.5)).to_event(1))
+            backend.sample("w", dist.Normal(2 * z + 1, array(0.5)).to_event(1))
+
+    run = trained(backend, model, guide, num_epochs=1)
+    settings: dict[str, Any] = {"optim": package(backend).training.Adam(0.1), "batch_size": 32}
+    settings["lr_schedule"] = lambda step: 1 / (1 + step / 100)
+    prior = made(backend, "conditionals", "DiagonalNormal", 2, context_shape=2)
+    better = refit(backend, run, prior, site="w", given="z", num_epochs=250, **settings)
+    drawn = package(backend).generate(better, size=4000)
+    slope, shift = np.polyfit(drawn["z"][:, 0], drawn["w"][:, 0], 1)
+    assert abs(slope - 2) < 0.15 and abs(shift - 1) < 0.15
+    assert abs((drawn["w"] - 2 * drawn["z"] - 1).std() - 0.5) < 0.1
+    first, last = (package(backend).log_weights(r, X, num_particles=50) for r in (run, better))
+    w = 2 * (X[:, None] + 0.5 * np.random.default_rng(1).normal(size=(64, 400, 2))) + 1
+    w = w + 0.5 * np.random.default_rng(2).normal(size=w.shape)
+    known = -np.log(0.5) - 0.5 + (w**2).mean() / 2  # log N(w; 2z + 1, .5) - log N(w; 0, 1)
+    assert (last - first).mean() == pytest.approx(2 * known, rel=0.05)
+    better.save(tmp_path / "file")
+    ask = package(backend).evaluation
+    again = ask.with_prior(model, "w", prior, given="z")
+    read = package(backend).load_run(tmp_path / "file", again, guide)
+    np.testing.assert_array_equal(package(backend).log_weights(read, X, num_particles=50), last)
+    for site, given, said in (
+        ("z", "w", r"given must be a latent site that the model states before 'z', one of \[\]"),
+        ("w", "x", r"one of \['z'\], got 'x'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            refit(backend, run, prior, site=site, given=given)
+    wide = made(backend, "conditionals", "DiagonalNormal", 2, context_shape=3)
+    with pytest.raises(ValueError, match=r"context_shape=\(2,\), or of maps .*, got"):
+        refit(backend, run, wide, site="w", given="z")
+
+
+@pytest.mark.slow("numpyro")
 def test_saved_read_and_fitted_again(backend: Any, tmp_path: Path) -> None:
     run, mixture = fitted(backend), made(backend, "conditionals", "MixturePrior", 2, 3)
     better = refit(backend, run, mixture, validation=X[:10], num_epochs=2)

@@ -193,3 +193,36 @@ def test_a_model_with_another_prior(x64: None) -> None:
     for path, gradient in gradients.items():
         assert np.any(gradient != 0)
         close(gradient, twin_gradients[path], path)
+
+
+def test_a_model_with_a_prior_given_another_site(x64: None) -> None:
+    """The upper latent given the lower one, which comes before it in a model of two."""
+    libs = PyroLibrary(), NumPyroLibrary()
+    ours = shake(libs[0].build("conditionals", "DiagonalNormal", 2, context_shape=3))
+    theirs = copy_weights(
+        ours, libs[1].build("conditionals", "DiagonalNormal", 2, context_shape=3, seed=1)
+    )
+    values = np.random.default_rng(1).standard_normal((2, 5, 3))
+    z, w = values[0], values[1, :, :2]
+
+    def scored(lib: Any, prior: Any) -> Any:
+        unit = lib.package.conditionals.StandardNormal
+
+        def model() -> None:
+            with lib.plate("data", 5):
+                lib.sample("z", unit(3)())
+                lib.sample("w", unit(2)())
+
+        program = lib.package.evaluation.with_prior(model, "w", prior, given="z")
+        latent = {"z": lib.array(z), "w": lib.array(w)}
+        return lib.trace(program, substituted=latent)["w"]["log_prob"]
+
+    first, second = (
+        lib.values_and_gradients(lambda prior, lib=lib: scored(lib, prior), prior)
+        for lib, prior in zip(libs, (ours, theirs))
+    )
+    close(first[0], second[0])
+    close(first[0], libs[0].numpy(ours(libs[0].array(z)).log_prob(libs[0].array(w))))
+    for path, gradient in first[1].items():
+        assert np.any(gradient != 0)
+        close(gradient, second[1][path], path)

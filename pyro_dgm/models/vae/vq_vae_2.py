@@ -28,7 +28,8 @@ class VQVAE2(nn.Module):
 
     Trained by `ELBO() + P * (Commitment("z_top") + Commitment("z_bottom"))`, P the number of
     pixels; the bound is log p(x | z) - (positions of both) ln K. `fit_prior` fits a prior to each
-    level, one after the other, by site.
+    level afterwards: `site="z_top"`, and `site="z_bottom", given="z_top"` of a conditional with
+    context_shape (code_dim, *bottom positions), such as a GatedPixelCNN.
 
     Args:
         image_shape: channels, height, width.
@@ -47,8 +48,8 @@ class VQVAE2(nn.Module):
         ValueError: if a size, a conditional or the data do not fit.
 
     References:
-        Razavi, van den Oord & Vinyals (2019), arXiv:1906.00446, here with a bottom prior that does
-        not see the top.
+        Razavi, van den Oord & Vinyals (2019), arXiv:1906.00446, here with a lower prior that
+        sees the upper codes repeated, not through a network of its own.
 
     Example:
         >>> vae = VQVAE2((1, 8, 8), 4, 16, hidden=(8,))

@@ -80,7 +80,11 @@ class TimeMLP(nn.Module):
         batch = max(shapes, key=len)
         if any(shape not in (batch, ()) for shape in shapes):  # broadcast_shapes takes its time
             batch = torch.broadcast_shapes(*shapes)
-        inputs = torch.cat([part.expand(*batch, -1).to(x.dtype) for part in parts], -1)
+        parts = [
+            (part if shape == batch else part.expand(*batch, -1)).to(x.dtype)
+            for part, shape in zip(parts, shapes, strict=True)
+        ]
+        inputs = torch.cat(parts, -1)
         return self.layers(inputs).reshape(*batch, *self.out_shape)
 
     def __repr__(self) -> str:

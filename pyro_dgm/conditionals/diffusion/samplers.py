@@ -44,11 +44,11 @@ def drawn(
         if net.num_levels is not None:
             data = ((x - sigma * found) / alpha).clamp(-1, 1)
             found = (x - alpha * data) / sigma
-        x = factor * x + along * found
+        x = plus(factor * x, along, found)
         last = index == 0 and net.is_clean
         if not last and not (method == "ddim" and not eta):
             spread = learned_scale(net, steps, index, raw) if scales is None else scales[index]
-            x = x + spread * torch.randn_like(x)
+            x = plus(x, spread, torch.randn_like(x))
         if known is not None:
             (value, mask), (alpha, sigma) = known, below[index]
             x = torch.where(mask, alpha * value + sigma * torch.randn_like(x), x)
@@ -68,6 +68,11 @@ def learned_scale(net: Any, steps: Steps, index: int, raw: Any) -> Tensor:
     """The standard deviation of a step of which the network says something."""
     own = Steps(*(part[index : index + 1] for part in steps))
     return (net.log_variance(own, raw) / 2).exp()
+
+
+def plus(x: Tensor, factor: Any, y: Tensor) -> Tensor:
+    """x + factor y, with a number in one operation."""
+    return torch.add(x, y, alpha=factor) if isinstance(factor, float) else x + factor * y
 
 
 def unbound(x: Any) -> list[Any]:

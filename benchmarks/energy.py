@@ -298,7 +298,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("speed", "plane", "prior"))
     parser.add_argument("--backends", nargs="+", default=["pyro", "numpyro"])
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--epochs", type=int, help="9 of speed, 300 of prior when left out")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--constant", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -311,7 +311,7 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     for name in options.backends:
         if options.what == "speed":
-            rows.append(speed(name, options.epochs))
+            rows.append(speed(name, options.epochs or 9))
         elif options.what == "plane":
             folder = options.out or RECORD.parent
             for toy, seed in product(options.toys, options.seeds):
@@ -323,7 +323,7 @@ def main() -> int:
             for seed in options.seeds:
                 bounds = {}
                 for kind in ("standard normal", "tilted"):
-                    row, bounds[kind] = prior(name, kind, seed, options.epochs)
+                    row, bounds[kind] = prior(name, kind, seed, options.epochs or 300)
                     rows.append(row)
                     gain = bounds[kind] - bounds["standard normal"]
                     row |= {

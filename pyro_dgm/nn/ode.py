@@ -153,7 +153,8 @@ def directional(
             values, along = jvp(function, (x.expand_as(probes).clone(),), (probes.clone(),))[:2]
             found = values[0], along
         elif whole:  # of all axes, backwards: rows of the Jacobian, in half the time
-            values, pull = vjp(function, x)
+            pulled: Any = vjp(function, x)
+            values, pull = pulled
             check_derivative(tuple(x.shape), tuple(values.shape))
             found = values, vmap(pull)(probes)[0]
         else:

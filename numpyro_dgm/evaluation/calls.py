@@ -77,7 +77,7 @@ class Call:
 
     Attributes:
         enumerated: the sites that the joints enumerate; scored, the observed ones that count.
-        num_rows: of the data; None where no argument is an array.
+        num_rows: of the data; None where no argument is an array. compiled: functions of them.
         num_data: of the data of the fit; None where that is unknown.
         rows: the numbers of the data in the data of the fit; None where nothing depends on them.
     """
@@ -98,7 +98,7 @@ class Call:
         self.rows: np.ndarray | None = None
         self.enumerated, self.scored = (), ()  # type: tuple[str, ...], tuple[str, ...]
         self._params, self._key, self._drawn = params, key, 0
-        self._compiled: dict[Any, Callable] = {}
+        self.compiled: dict[Any, Callable] = {}
 
     def settle(self, rows: Any) -> None:
         """Find out which rows the data are. Raises ValueError as `settled_rows`."""
@@ -118,7 +118,7 @@ class Call:
         own.args, own.kwargs = self._mapped(lambda x: x[rows])
         own.rows = None if self.rows is None else self.rows[rows]
         own.num_rows = len(rows)
-        own._key, own._drawn, own._compiled = self._next_key(), 0, {}
+        own._key, own._drawn, own.compiled = self._next_key(), 0, {}
         return own
 
     def joint(self, num_particles: int = 1, rows: np.ndarray | None = None) -> InferenceJoint:
@@ -154,7 +154,7 @@ class Call:
                 return function(self.joint_on(num_particles, batch))
 
         key = (function, num_particles, self.scored, *self.kwargs)
-        compiled = self._compiled.setdefault(key, jax.jit(run))
+        compiled = self.compiled.setdefault(key, jax.jit(run))
         return jax.tree.map(np.asarray, compiled(dict(given or {}), self.batch(rows)))
 
     def stepped(
@@ -173,7 +173,7 @@ class Call:
                 pair = step_pair(model, None if bootstrap else guide, args, kwargs)
             return function(pair, key=key)
 
-        compiled = self._compiled.setdefault((function, bootstrap), jax.jit(run))
+        compiled = self.compiled.setdefault((function, bootstrap), jax.jit(run))
         return jax.tree.map(np.asarray, compiled(self.batch(rows)))
 
     def repeat(

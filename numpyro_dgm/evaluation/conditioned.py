@@ -21,4 +21,5 @@ def given_alone(call: Call, names: tuple[str, ...]) -> Call:
         own.scored = names
     else:
         own.args, own.kwargs = conditioned(call.run.guide, names, call.args, call.kwargs)
+        own.compiled = {}  # what was compiled holds the arguments that are no arrays
     return own

@@ -58,3 +58,35 @@ def test_any_pair(lib: Any, x64: None) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             evaluation.log_weights(run, *data, num_particles=2, given=given)
+
+
+def test_a_guide_that_tells_without_dropping_arguments(lib: Any, x64: None) -> None:
+    """Its `given` puts None in the place of the others, or says so by a flag: each is the evidence
+    of what is given.
+    """
+    dist = lib.dist
+
+    def model(a: Any, b: Any, both: bool = True) -> None:
+        with lib.plate("data", len(a)):
+            z = lib.sample("z", dist.Normal(lib.array(np.array(0.0)), 1.0))
+            lib.sample("a", dist.Normal(z, 0.5**0.5), obs=a)
+            if both and b is not None:
+                lib.sample("b", dist.Normal(0.5 * z + 0.2, 0.5), obs=b)
+
+    def guide(a: Any, b: Any, both: bool = True) -> None:
+        precision, mean = 1 + 2.0, 2 * a
+        if both and b is not None:
+            precision, mean = precision + 1, mean + 2 * (b - 0.2)
+        with lib.plate("data", len(a)):
+            lib.sample("z", dist.Normal(mean / precision, precision**-0.5))
+
+    data = tuple(x[:, 0] for x in data_of(C2, 2).values())
+    wanted = np.full((3, 2), C2.evidence((0, 1)) - C2.evidence((0,)))
+    for given in (
+        lambda names, args, kwargs: ((args[0], None), kwargs),
+        lambda names, args, kwargs: (args, {"both": False}),
+    ):
+        guide.given = given  # type: ignore[attr-defined]
+        run = SimpleNamespace(model=model, guide=guide)
+        log_w = lib.package.evaluation.log_weights(run, *data, num_particles=3, given="a")
+        np.testing.assert_allclose(np.asarray(log_w), wanted, rtol=1e-10)

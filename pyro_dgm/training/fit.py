@@ -122,7 +122,8 @@ def fit(
         callbacks: called with the Run after every epoch; one that returns True stops the training.
         checkpoint: folder for `last.npz`, written every `checkpoint_every` epochs and at the end; a
             run that finds it there goes on from it and ends in the same numbers as one that was
-            never interrupted.
+            never interrupted.  A run of `num_steps` that ended within a pass can be made longer;
+            in Pyro its draws are then others than those of the longer run at once.
         resume: False starts afresh although there is a checkpoint.
         seed: decides the shuffling and all random draws; the global random state is left as it was.
         progress: one progress line: loss, validation, best epoch, and the terms that fit.

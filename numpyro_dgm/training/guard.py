@@ -101,7 +101,8 @@ def explain_nonfinite(epochs: Any, state: State, index: int) -> Where:
     step: Step = epochs.step
     arrays, rows, rng_key = epochs.batch(index)
     batch, key = step.prepare(epochs.form(index).build(arrays), rng_key)
-    if not math.isfinite(factor := step.updates.factor(int(state.step))):
+    factor = step.updates.factor(int(state.step))
+    if not math.isfinite(factor) or factor < 0:
         return None, "The update is not finite", f"lr_schedule gives {factor}"
     notes, values = watched_values(step, state.params, state, batch, rows, key)
     if not notes and np.isfinite(values).all():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from dgm_core.schedules import value_of
+from dgm_core.schedules import value_of, weight_of
 
 __all__: list[str] = []  # for the package, not for users
 
@@ -49,7 +49,7 @@ class Updates:
             grads, state, params, value=value, grad=grads, value_fn=value_fn
         )
         if self.lr_schedule is not None:
-            factor = value_of(self.lr_schedule, step)
+            factor = weight_of(self.lr_schedule, step)
             updates = jax.tree.map(lambda u: u * jnp.asarray(factor, u.dtype), updates)
         return optax.apply_updates(params, updates), state
 

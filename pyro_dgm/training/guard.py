@@ -137,7 +137,7 @@ def explain_nonfinite(
     first tensor that was not finite after it.
     """
     factor = updates.factor(int(number))
-    if not math.isfinite(factor):
+    if not math.isfinite(factor) or factor < 0:
         return None, "The update is not finite", f"lr_schedule gives {factor}"
     parameters = everything.named_parameters
     random = torch.get_rng_state()

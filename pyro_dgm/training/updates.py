@@ -53,7 +53,7 @@ class Updates:
         """
         if self.lr_schedule is not None:
             factor = self.factor(num_steps)
-            if not math.isfinite(factor):
+            if not math.isfinite(factor) or factor < 0:
                 raise NotFiniteError
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = factor * rate

@@ -36,17 +36,19 @@ def test_the_last_update_of_a_run_is_looked_at(face, tmp_path, average) -> None:
     assert not seen and not list(tmp_path.glob("*.npz")) and len(error.run.history) == 0
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_a_schedule_that_gives_nan_is_named(face, tmp_path, late) -> None:
+@pytest.mark.parametrize(("late", "bad"), [(False, math.nan), (True, math.nan), (True, -2.0)])
+def test_a_schedule_that_gives_no_rate_is_named(face, tmp_path, late, bad) -> None:
+    """NaN, or a negative number between the steps that `fit` asks beforehand."""
+
     def schedule(step: Any) -> Any:
-        spoilt = math.nan if face.name == "pyro" and step == 3 else 1.0
+        spoilt = bad if face.name == "pyro" and step == 3 else 1.0
         if face.name == "numpyro":
-            spoilt = face.np.where(step == 3, math.nan, 1.0)
-        return spoilt if late else math.nan
+            spoilt = face.np.where(step == 3, bad, 1.0)
+        return spoilt if late else bad
 
     options = {"loss": face.losses.NLL(), "optim": face.sgd(0.1), "checkpoint": tmp_path}
-    with pytest.raises(face.training.NonFiniteError, match="lr_schedule gives nan") as caught:
-        face.quiet(face.mean_model, None, X, lr_schedule=schedule, num_epochs=9, **options)
+    with pytest.raises(face.training.NonFiniteError, match=f"lr_schedule gives {bad}") as caught:
+        face.quiet(face.mean_model, None, X, lr_schedule=schedule, num_epochs=40, **options)
     error = caught.value
     assert (error.step, error.epoch) == ((3, 4) if late else (0, 1))
     assert [row["step"] for row in error.run.history] == list(range(1, error.step + 1))

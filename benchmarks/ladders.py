@@ -145,7 +145,8 @@ def main() -> None:
             write_json(path, run_one(arguments, name, seed, stop))
             print(path.stem, json.loads(path.read_text())["L_500"], flush=True)
     text = f"# Layers of latents\n\n```\n{table()}\n```\n\n{__doc__[__doc__.index('Protocol') :]}"
-    HERE.with_suffix(".md").write_text(text)
+    notes = HERE.with_name("ladders_notes.md")
+    HERE.with_suffix(".md").write_text(text + (notes.read_text() if notes.exists() else ""))
     print(table(), file=sys.stderr)
 
 

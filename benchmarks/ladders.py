@@ -97,7 +97,7 @@ def table() -> str:
     """All runs, by data and model."""
     runs = [json.loads(path.read_text()) for path in sorted(HERE.glob("*.json"))]
     rows = []
-    kinds = ("data", "train", "batch", "backend", "hardware")
+    kinds = ("data", "train", "epochs", "batch", "backend", "hardware")
     for kind in sorted({tuple(run[name] for name in kinds) for run in runs}):
         for name in MODELS:
             alike = [r for r in runs if tuple(r[name] for name in kinds) == kind]
@@ -114,9 +114,8 @@ def table() -> str:
                         "each": " ".join(f"{r['L_500']:.2f}" for r in found),
                         "ELBO": f"{np.mean([r['ELBO'] for r in found]):.2f}",
                         "active (KL), seed 0": " ".join(f"{k} {v}" for k, v in layers.items()),
-                        "epochs": " ".join(str(r["epochs"]) for r in found),
                         **dict(zip(kinds[1:], kind[1:], strict=True)),
-                        "minutes": f"{np.mean([r['minutes'] for r in found]):.1f}",
+                        "CPU minutes": f"{np.mean([r['CPU minutes'] for r in found]):.1f}",
                     }
                 )
     return format_table(rows)

@@ -205,6 +205,7 @@ def test_an_implicit_guide_learns_a_posterior(backend: Any) -> None:
     assert draws.std() == pytest.approx(6**-0.5, rel=0.15)
 
 
+@pytest.mark.slow("numpyro-local", "numpyro-moved")
 @pytest.mark.parametrize("kind", ["joint", "stock", "local", "moved"])
 def test_a_mask_that_is_switched_on_is_refused(backend: Any, kind: str) -> None:
     """A program that masks a site of a vector after the guide was built: q would count entries that

@@ -174,11 +174,12 @@ def not_inside(site: str, conditional: Any) -> str:
     )
 
 
-def not_met(site: str) -> str:
-    """What to say of a model without the site."""
+def not_met(site: str, given: str | None = None) -> str:
+    """What to say of a model without the site, or without the one that it is given before it."""
+    early = "" if given is None else f", or states it before '{given}', which may be missing too"
     return (
         f"The prior of site '{site}' cannot be replaced: the model has no site of this name, or "
-        "states it inside a scan. Give the name of one of its latents."
+        f"states it inside a scan{early}. Give the name of one of its latents."
     )
 
 

@@ -45,6 +45,7 @@ __all__ = ["fit_prior"]
 
 _ROWS = 4096  # data whose codes are drawn at once
 _LOOKS = 1000  # data at most on which the priors before and after are compared
+_SEEN = 64  # draws of a conditional that are looked at before it is fitted
 
 
 @one_at_a_time
@@ -187,11 +188,11 @@ def _some(conditional: Conditional, context: Any) -> Array | None:
     if conditional.context_shape and context is None:
         return None
     found = conditional(context_of(conditional, context))
-    return found.sample(jax.random.key(0), (64,) if context is None else ())
+    return found.sample(jax.random.key(0), (_SEEN,) if context is None else ())
 
 
 def _context(run: Run, data: Any, conditional: Conditional, site: Any, given: Any) -> Any:
-    """The values of the site that a prior is given; None without one."""
+    """Some values of the site that a prior is given; None without one."""
     if given is None:
         return None
     with calling(run, (data,)) as call:
@@ -200,7 +201,8 @@ def _context(run: Run, data: Any, conditional: Conditional, site: Any, given: An
         before = local[: local.index(site)]
         shape = nodes[given]["fn"].event_shape if given in before else ()
         check_given_site(site, given, before, tuple(shape), conditional)
-        return nodes[given]["value"]
+        value = nodes[given]["value"]
+        return value.reshape(-1, *shape)[:_SEEN]
 
 
 def _latents(call: Call) -> tuple[list[str], list[str]]:

@@ -30,7 +30,7 @@ def with_prior(
 
     Raises:
         ValueError: for a site without a name, or what is no conditional; when run, for a model
-            without the site.
+            without the site, or that states it before `given`.
 
     Example:
         >>> from numpyro_dgm import VAE, generate
@@ -53,7 +53,7 @@ def replaced(model: Callable, names: tuple, conditional: Any, *args: Any, **kwar
     with handler:
         result = model(*args, **kwargs)
     if not handler.met:
-        raise ValueError(not_met(site))
+        raise ValueError(not_met(site, given))
     return result
 
 

@@ -103,7 +103,7 @@ def explain_nonfinite(epochs: Any, state: State, index: int) -> Where:
     batch, key = step.prepare(epochs.form(index).build(arrays), rng_key)
     factor = step.updates.factor(int(state.step))
     if not math.isfinite(factor) or factor < 0:
-        return None, "The update is not finite", f"lr_schedule gives {factor}"
+        return None, "The learning rate is no number of at least 0", f"lr_schedule gives {factor}"
     notes, values = watched_values(step, state.params, state, batch, rows, key)
     if not notes and np.isfinite(values).all():
 

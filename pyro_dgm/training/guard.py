@@ -138,7 +138,7 @@ def explain_nonfinite(
     """
     factor = updates.factor(int(number))
     if not math.isfinite(factor) or factor < 0:
-        return None, "The update is not finite", f"lr_schedule gives {factor}"
+        return None, "The learning rate is no number of at least 0", f"lr_schedule gives {factor}"
     parameters = everything.named_parameters
     random = torch.get_rng_state()
     notes, values = watched_values(step, batch, number)

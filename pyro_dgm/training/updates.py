@@ -49,7 +49,7 @@ class Updates:
         """One update after `num_steps` others; returns the loss and its terms.
 
         `differentiate` sets the gradients and returns them too.  Raises NotFiniteError where the
-        learning rate is not finite.
+        learning rate is negative or not finite.
         """
         if self.lr_schedule is not None:
             factor = self.factor(num_steps)

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,9 @@ def test_a_prior_given_another_site(backend: Any, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=said):
             refit(backend, run, prior, site=site, given=given)
+    late = SimpleNamespace(model=ask.with_prior(model, "w", prior, given="x"), guide=guide)
+    with pytest.raises(ValueError, match="or states it before 'x', which may be missing too"):
+        package(backend).generate(late, size=2)
     wide = made(backend, "conditionals", "DiagonalNormal", 2, context_shape=3)
     with pytest.raises(ValueError, match=r"context_shape=\(2,\), or of maps .*, got"):
         refit(backend, run, wide, site="w", given="z")

@@ -197,6 +197,33 @@ def numbers_of(value: Tensor) -> Tensor:
     return value
 
 
+def with_gradients(operation: Any, gradients: Any, plain: Any) -> None:
+    """Give a custom operation, (*tensors, *others) -> (value, *kept), the gradients(slope, inputs,
+    kept) of its value; where gradients of these are asked for, or many at once by vmap, those of
+    plain(*inputs) -> value.
+    """
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.others = tuple(one for one in inputs if not isinstance(one, Tensor))
+        ctx.num = len(inputs) - len(ctx.others)
+        ctx.save_for_backward(*inputs[: ctx.num], *output)
+
+    def backward(ctx: Any, slope: Tensor, *_: Any) -> tuple[Any, ...]:
+        tensors, kept = ctx.saved_tensors[: ctx.num], ctx.saved_tensors[ctx.num :]
+        inputs, none = (*tensors, *ctx.others), (None,) * len(ctx.others)
+        if not (torch.is_grad_enabled() or in_torch_func()):
+            return *gradients(slope, inputs, kept), *none
+        graph = torch.is_grad_enabled()
+        with torch.enable_grad():  # of aliases, since one input may depend on another
+            tensors = tuple(one.view_as(one) for one in tensors)
+            value = plain(*tensors, *ctx.others)
+        wanted = [one for one in tensors if one.requires_grad]
+        found = iter(torch.autograd.grad(value, wanted, slope, create_graph=graph))
+        return *(next(found) if one.requires_grad else None for one in tensors), *none
+
+    operation.register_autograd(backward, setup_context=keep)
+
+
 def as_graph(function: Any) -> Any:
     """What makes a graph of a function, given examples of its arguments; without the lines that
     each operation comes from, which are most of the time.

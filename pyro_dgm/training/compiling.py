@@ -143,14 +143,13 @@ def _with_gradients(module: nn.Module, names: list[str], buffer_names: tuple[str
     def function(
         trained: list[Tensor], buffers: list[Tensor], *inputs: Tensor
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        def loss(trained: list[Tensor]) -> tuple[Tensor, tuple[Tensor, list[Tensor]]]:
-            states = [buffer.clone() for buffer in buffers]  # the ones that the module may write to
-            tensors = {**dict(zip(names, trained)), **dict(zip(buffer_names, states))}
+        states = [buffer.clone() for buffer in buffers]  # the ones that the module may write to
+        leaves = [parameter.detach().requires_grad_() for parameter in trained]
+        tensors = {**dict(zip(names, leaves)), **dict(zip(buffer_names, states))}
+        with torch.enable_grad():
             value, values = torch.func.functional_call(module, tensors, inputs)
-            return value, (values, states)
-
-        gradients, (values, states) = torch.func.grad(loss, has_aux=True)(trained)
-        return values, gradients, states
+            gradients = torch.autograd.grad(value, leaves, materialize_grads=True)
+        return values.detach(), list(gradients), states
 
     return function
 

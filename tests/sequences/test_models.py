@@ -229,3 +229,52 @@ def test_the_combiners_loop_in_pyro(rng: np.random.Generator) -> None:
     gradients = [torch.autograd.grad(x.sin().sum(), parameters) for x in (found, looped)]
     for ours, theirs in zip(*gradients):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_loop_of_a_gru_in_pyro(torch_x64: None, reverse: bool) -> None:
+    """What torch's own gives, with its gradients and theirs, and under vmap, which torch's own is
+    not.
+    """
+    import torch
+
+    from pyro_dgm.nn import GRU
+
+    gru, stock = GRU(3, 4, reverse=reverse), torch.nn.GRU(3, 4, batch_first=True)
+    stock.load_state_dict(gru.state_dict())
+    x, slope = torch.randn(2, 5, 3, requires_grad=True), torch.randn(2, 5, 4)
+
+    def found(run: Any, parameters: Any) -> list[Any]:
+        value, wanted = run(x), [x, *parameters]
+        first = torch.autograd.grad((value * slope).sum(), wanted, create_graph=True)
+        once = torch.autograd.grad((run(x) * slope).sum(), wanted)
+        return [value, *once, *torch.autograd.grad(sum(g.square().sum() for g in first), wanted)]
+
+    def by_torch(x: Any) -> Any:
+        return stock(x.flip(1))[0].flip(1) if reverse else stock(x)[0]
+
+    ours, theirs = found(gru, gru.parameters()), found(by_torch, stock.parameters())
+    for one, other in zip(ours, theirs):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(torch.vmap(gru)(x), ours[0], rtol=1e-10, atol=1e-12)
+    jacobian = torch.autograd.functional.jacobian
+    torch.testing.assert_close(jacobian(gru, x, vectorize=True), jacobian(by_torch, x))
+
+
+def test_gradients_of_the_combiners_loop_in_pyro(torch_x64: None) -> None:
+    """Those that are written by hand are torch's; those of gradients are differences of these."""
+    import torch
+
+    posterior = build(PyroLibrary(), "combiner", 4).posterior
+    features = torch.randn(3, 4, 6, requires_grad=True)
+
+    def draw(features: Any, *_: Any) -> Any:
+        torch.manual_seed(0)
+        return posterior(features, None).rsample()
+
+    inputs = features, *posterior.parameters()
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(draw, inputs, fast_mode=True)
+    by_hand = torch.autograd.grad(draw(features).sin().sum(), features)[0]
+    written_out = torch.func.grad(lambda f: draw(f).sin().sum())(features.detach())
+    torch.testing.assert_close(written_out, by_hand, rtol=1e-10, atol=1e-12)

@@ -24,6 +24,7 @@ from dgm_core.compat import COMPUTED, GIVEN
 
 _OURS = ("dgm_core", "pyro_dgm", "numpyro_dgm")
 _DEPTH, _SHOWN = 60, 60
+_LONG = 20_000  # characters of a description of code, beyond which its hash stands for it
 _WRAPPERS: dict[type, str] = {
     property: "fget",
     staticmethod: "__func__",
@@ -127,6 +128,8 @@ class _Describer:
             found = self.special(value, self.of) if self.special else NotImplemented
             if found is NotImplemented:
                 found = self._structure(value)
+            if isinstance(value, FunctionType | type):
+                found = _short(found)
         except Exception:  # an object that does not like to be looked at
             found = _unchecked(value)
         finally:
@@ -291,6 +294,22 @@ def _text_of(value: Any) -> str | None:
     top, text = type(value).__module__.partition(".")[0], repr(value)
     trusted = top in sys.stdlib_module_names or top in ("numpy", "torch")
     return text if trusted and not re.search(r" at 0x[0-9a-fA-F]", text) else None
+
+
+def _short(description: Any) -> Any:
+    """The description of a function or class, or of a long one its name and hash: code whose parts
+    use each other would else be written out once for each way that leads to it.
+    """
+    text = _text(description)
+    if len(text) <= _LONG:
+        return description
+    kind = next(iter(description))
+    places = (place.rpartition(" (") for place in unchecked(description)[:5])
+    return {
+        kind: description[kind],
+        "parts": hashlib.sha256(text.encode()).hexdigest()[:16],
+        **{path: {"unchecked": name.rstrip(")")} for path, _, name in places},
+    }
 
 
 def _unchecked(value: Any) -> dict[str, str]:

@@ -184,8 +184,8 @@ def run_program(model: Callable, call: Call, answer: Answer) -> None:
 def aside(*callables: Callable) -> Iterator[None]:
     """A block whose statements nobody outside sees; networks are in evaluation mode."""
 
-    def ours(msg: dict[str, Any]) -> bool:
-        return msg["type"] != "param" or not any(x is None for x in msg["args"])
+    def ours(msg: dict[str, Any]) -> bool:  # all but the question whether there is a value already
+        return msg["type"] not in ("param", "mutable") or not any(x is None for x in msg["args"])
 
     with evaluation_mode(*callables), handlers.block(hide_fn=ours), WiderPlates(None):
         yield

@@ -218,6 +218,7 @@ def initialize(
         fn: Callable, values: dict[str, Any]
     ) -> tuple[dict, dict[str, Any], dict[str, Any]]:
         mutables = _Held()
+        values = jax.tree.map(lambda x: x, values)  # a program may write into its own state
         with mutables, validation_enabled(False):  # our own checks say more
             sites = trace(substitute(fn, values)).get_trace(*args, **kwargs)
         params = {name: site["value"] for name, site in sites.items() if site["type"] == "param"}
@@ -228,7 +229,9 @@ def initialize(
     guide_trace, params, mutable = collect(seed(guide, keys[0]), {})
 
     def run_model() -> tuple[dict[str, Any], dict[str, Any]]:
-        model_trace, *found = collect(replay(seed(model, keys[1]), guide_trace), params)
+        model_trace, *found = collect(
+            replay(seed(model, keys[1]), guide_trace), {**params, **mutable}
+        )
         shared.update(shared_places(guide_trace, model_trace))
         return found[0], found[1]
 
@@ -249,7 +252,7 @@ class _Held(Messenger):
         self.values: dict[str, Any] = {}
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        if is_held(msg):
+        if is_held(msg) and msg["value"] is not None:  # None: asked whether there is one
             self.values.setdefault(msg["name"], jax.tree.map(lambda x: x, msg["value"]))
 
 

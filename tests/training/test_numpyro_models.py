@@ -16,7 +16,10 @@ from numpyro.infer.autoguide import (
     AutoMultivariateNormal,
     AutoNormal,
 )
+from numpyro.primitives import mutable
 
+from numpyro_dgm.evaluation import log_weights, predict
+from numpyro_dgm.guides import JointGuide
 from numpyro_dgm.losses import ELBO
 from numpyro_dgm.training import Adam, fit
 
@@ -155,3 +158,46 @@ def test_parameters_made_from_random_keys_depend_on_the_seed():
     ]
     np.testing.assert_array_equal(starts[0], starts[1])
     assert not np.allclose(starts[0], starts[2])
+
+
+def normalized_module(name, size):
+    """A network and its running mean as numpyro.contrib.module.flax_module holds them: it asks
+    whether there are any, sets them where there are none, and writes into the state."""
+    weight, state = numpyro.param(f"{name}$params"), mutable(f"{name}$state")
+    assert (weight is None) == (state is None)
+    if weight is None:
+        weight, state = jnp.ones(size), {"mean": jnp.zeros(size)}
+        mutable(f"{name}$state", state)
+        numpyro.param(f"{name}$params", weight)
+
+    def apply(x):
+        state["mean"] = 0.9 * state["mean"] + 0.1 * jax.lax.stop_gradient(x.mean(0))
+        return (x - state["mean"]) @ weight
+
+    return apply
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_modules_that_ask_for_their_state(joint, tmp_path):
+    def regression(x, y=None):
+        net = normalized_module("net", 3)
+        sigma = numpyro.sample("sigma", dist.LogNormal(0.0, 1.0))
+        with numpyro.plate("data", len(x)):
+            numpyro.sample("y", dist.Normal(net(x), sigma), obs=y)
+
+    def by_hand(x, y=None):
+        numpyro.sample("sigma", dist.LogNormal(numpyro.param("loc", 0.0), 0.1))
+
+    def guide_of(_):
+        return JointGuide(regression, key=jax.random.key(0)) if joint else by_hand
+
+    x = np.random.default_rng(1).normal(2.0, 1.0, (30, 3)).astype(np.float32)
+    data = x, x @ np.float32([1.0, -0.5, 0.2])
+    options = {"optim": Adam(0.01), "checkpoint": tmp_path}
+    quiet(regression, guide_of(0), data, num_steps=3, **options)
+    run = quiet(regression, guide_of(1), data, num_steps=5, resume=True, **options)
+    mean = np.asarray(run.mutable_state["net$state"]["mean"])
+    np.testing.assert_allclose(mean, (1 - 0.9**5) * x.mean(0), rtol=1e-5)
+    assert np.isfinite(log_weights(run, data, num_particles=2)).all()
+    assert predict(run, (x,), num_draws=2)["y"].shape == (2, 30)
+    np.testing.assert_array_equal(run.mutable_state["net$state"]["mean"], mean)  # as it was

@@ -23,6 +23,7 @@ __all__ = [
     "no_energy",
     "no_site",
     "no_start",
+    "not_annealed",
     "not_real",
     "not_shared",
     "restarted",
@@ -163,6 +164,15 @@ def no_energy(term: str, site: str, distribution: str) -> str:
         f"{term} needs a site with a density that is known up to a constant, an Energy or a "
         f"Tilted, and '{site}' has a {distribution}: its likelihood is known, NLL() or a bound "
         "trains it."
+    )
+
+
+def not_annealed(site: str) -> str:
+    """What to say of a discrete site where chains move by gradients."""
+    return (
+        f"The chains of annealed_log_z move real values by gradients, and '{site}' is discrete: an "
+        "RBM has annealed(), an interval of ln Z by Gibbs steps, and log_z(), exactly, of a small "
+        "layer."
     )
 
 

@@ -55,16 +55,19 @@ class ArrayEpochs:
         Waits for them; values: (stop - start, 1 + num_terms).
         """
         values: list[Any] = [np.empty((0, 1 + len(self.step.loss.term_names)))]
+        good = None
         if self._loop is not None and start < (full := min(stop, self.num_full)):
             arrays = self.data.arrays
-            state, log = self._loop(state, arrays, self._order, self._key, start, full)
+            state, log, good = self._loop(state, arrays, self._order, self._key, start, full)
             values.append(np.asarray(log)[start:full])
             start = full
         for index in range(start, stop):
             state, new = self._single(state, *self.batch(index))
             values.append(np.asarray(new)[None])
+            good = None
         together = np.concatenate(values)
-        return state, together, bool(np.isfinite(together).all() and self.finite(state))
+        good = self.finite(state) if good is None else good
+        return state, together, bool(np.isfinite(together).all() and good)
 
     def batch(self, index: int) -> tuple[tuple, Array | None, Array]:
         """Arrays, row numbers and key of one step."""
@@ -100,7 +103,7 @@ class ArrayEpochs:
         key: Array,
         start: int,
         stop: int,
-    ) -> tuple[State, Array]:
+    ) -> tuple[State, Array, Array]:
         size = self.data.batch_size
 
         def body(index: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
@@ -113,7 +116,8 @@ class ArrayEpochs:
             return state, log.at[index].set(values.astype(log.dtype))
 
         log = jnp.zeros((self.num_full, 1 + len(self.step.loss.term_names)))
-        return jax.lax.fori_loop(start, stop, body, (state, log))
+        state, log = jax.lax.fori_loop(start, stop, body, (state, log))
+        return state, log, self.finite(state)
 
 
 class StreamEpochs:

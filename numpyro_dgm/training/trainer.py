@@ -24,7 +24,7 @@ from numpyro_dgm.training.validating import Validation
 
 __all__: list[str] = []  # for the package, not for users
 
-_SECONDS_PER_CALL = 1.0  # so long may the progress line stand still: each call copies the state
+_SECONDS_PER_CALL = 2.0  # so long may the progress line stand still: a call takes memory anew
 
 
 class Trainer(Training):

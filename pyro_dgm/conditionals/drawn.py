@@ -17,7 +17,7 @@ class Drawn:
     may share, is compared with a copy as well.
     """
 
-    def __init__(self, value: Tensor, log_prob: Tensor, noise: Any = None) -> None:
+    def __init__(self, value: Tensor, log_prob: Any, noise: Any = None) -> None:
         self.value, self.log_prob, self.noise = value, log_prob, noise
         self.graded = torch.is_grad_enabled()
         self.copy = None if value.requires_grad else value.clone()
@@ -25,8 +25,12 @@ class Drawn:
 
     def score(self, value: Tensor) -> Tensor | None:
         """The log-density of `value` if it is this draw, and None if it may be anything else."""
+        return self.log_prob if self.is_of(value) else None
+
+    def is_of(self, value: Tensor) -> bool:
+        """Whether `value` is this draw; False if it may be anything else."""
         known = value is self.value and (self.graded or not torch.is_grad_enabled())
-        return self.log_prob if known and self._unchanged() else None
+        return known and self._unchanged()
 
     def _unchanged(self) -> bool:
         if version_of(self.value) != self.version:

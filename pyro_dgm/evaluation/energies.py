@@ -13,7 +13,14 @@ from pyro.poutine.runtime import Message
 
 from dgm_core.annealing import AnnealedBounds
 from dgm_core.arguments import check_name
-from dgm_core.energies import check_constants, no_energy, no_site, unmet, which_site
+from dgm_core.energies import (
+    check_constants,
+    no_energy,
+    no_site,
+    not_annealed,
+    unmet,
+    which_site,
+)
 from dgm_core.evaluation import check_run
 from dgm_core.posterior import run_of
 from pyro_dgm.conditionals import (
@@ -106,7 +113,7 @@ def annealed_log_z(
         that of `ais`.
 
     Raises:
-        ValueError: as `ais`; for a site that has no unnormalized distribution.
+        ValueError: as `ais`; for a site that has no unnormalized distribution, or a discrete one.
 
     References:
         Salakhutdinov and Murray (2008), On the quantitative analysis of deep belief networks, ICML;
@@ -170,5 +177,7 @@ def _innermost(fn: Any) -> Any:
 
 
 def _stated(site: str, fn: UnnormalizedDistribution) -> None:
+    if fn.base.support.is_discrete:
+        raise ValueError(not_annealed(site))
     x = pyro.sample(site, fn.base)
     pyro.factor(f"tilt of {site}", fn.log_ratio(x))

@@ -17,7 +17,7 @@ from dgm_core.ode import (
     solution_cost,
     time_grid,
 )
-from pyro_dgm.flows.solving import notes, reports, signs, warn_of_steps
+from pyro_dgm.flows.solving import notes, reports, signs, wants_dets, warn_of_steps
 from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn.contexts import batch_shape_of, flat, spread, unflat
 from pyro_dgm.nn.functions import check_function
@@ -39,6 +39,7 @@ class ContinuousTransform(Transform):
     On a fixed grid the two directions undo each other up to the error of the solver, which training
     by likelihood can learn to exploit. In evaluation the first 16 values of a batch are solved with
     twice the steps too, with a warning where that changes their log-densities by over 0.05 nats.
+    Draws without gradients whose density nobody asks for are solved without traces and comparison.
 
     Args:
         net: the size or shape of a value, of which a network is made, or a network of one's own:
@@ -117,6 +118,11 @@ class ContinuousTransform(Transform):
         return solution_cost(self.solver, self.num_steps)
 
     @property
+    def spares_log_det(self) -> bool:
+        """On a fixed grid; adaptive steps would be other ones without the trace."""
+        return not isinstance(self.solver, Adaptive)
+
+    @property
     def draws_noise(self) -> bool:
         """Whether the log-determinant may be an estimate."""
         return probes_of(self.num_probes, self.event_shape) != 0
@@ -163,19 +169,36 @@ class ContinuousTransform(Transform):
         num_probes, noted = probes_of(self.num_probes, shape), notes()
         probes = signs(num_probes, value) if num_probes else None
         grid = time_grid(start, end, self.num_steps)
-        found = self._integrated(value, given, probes, grid, noted is not None)
+        traced = wants_dets() or not self.spares_log_det
+        found = self._integrated(value, given, probes, grid, noted is not None, traced)
         if noted is not None:
             kinetic, jacobian = (cost * (end - start) for cost in found[2:])
             noted.append({"kinetic": kinetic, "jacobian": jacobian})
-        if reports(self, value) and not isinstance(self.solver, Adaptive):
+        if traced and reports(self, value) and not isinstance(self.solver, Adaptive):
             self._compare(value, given, probes, grid, found)
         return found[0], found[1]
 
     def _integrated(
-        self, value: Tensor, context: Any, probes: Tensor | None, grid: Any, costs: bool
+        self,
+        value: Tensor,
+        context: Any,
+        probes: Tensor | None,
+        grid: Any,
+        costs: bool = False,
+        traced: bool = True,
     ) -> tuple[Tensor, ...]:
-        """The solution on a grid: the value, the log-determinants and what the path costs."""
+        """The solution on a grid: the value, the log-determinants (zeros where they are not wanted)
+        and what the path costs.
+        """
         event_dim = len(self._shape_of(value))
+        batch = value.shape[: value.ndim - event_dim]
+        nothing = value.new_zeros((1 if probes is None else len(probes), *batch))
+        if not traced:
+
+            def velocity(t: Tensor, x: Tensor) -> Tensor:
+                return self.velocity(x, t, context)
+
+            return integrate(velocity, value, grid, solver=self.solver), nothing
 
         def total(x: Tensor) -> Tensor:
             return x.flatten(x.ndim - event_dim).sum(-1)
@@ -191,8 +214,6 @@ class ContinuousTransform(Transform):
             squares = total(along**2)
             return *found, total(v**2), squares.sum(0) if probes is None else squares.mean(0)
 
-        batch = value.shape[: value.ndim - event_dim]
-        nothing = value.new_zeros((1 if probes is None else len(probes), *batch))
         state = (value, nothing, nothing[0], nothing[0]) if costs else (value, nothing)
         return integrate(field, state, grid, solver=self.solver)
 
@@ -214,7 +235,7 @@ class ContinuousTransform(Transform):
         if probes is not None:
             probes = probes.reshape(len(probes), -1, *shape)[:, :SOLVED_AGAIN]
         finer = time_grid(grid[0], grid[-1], 2 * self.num_steps)
-        again, log_dets = self._integrated(few, context, probes, finer, False)
+        again, log_dets = self._integrated(few, context, probes, finer)
         errors = log_dets.mean(0) - found[1].mean(0).reshape(-1)[:SOLVED_AGAIN]
         if grid[-1] == 0:  # of data: with the log-density of the noise
             errors = errors + ((ends**2 - again**2) / 2).reshape(len(few), -1).sum(1)

@@ -204,19 +204,34 @@ class FlowDistribution(TorchDistribution):
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws, through which gradients pass."""
-        return self.rsample_and_log_prob(sample_shape)[0]
+        if torch.is_grad_enabled() or not any(t.spares_log_det for t in self.transforms):
+            return self.rsample_and_log_prob(sample_shape)[0]
+        u = self.base.sample(torch.Size(sample_shape))
+        x = self._through(u, None, back=False, dets=False)[0]
+        self._drawn = Drawn(x, None, u)
+        return x
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws without gradient."""
         with torch.no_grad():
-            return self.rsample_and_log_prob(sample_shape)[0]
+            return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value): (*batch, *event) -> (*batch,)."""
-        for found in (self._drawn, self._scored):
+        for found in (self._just_drawn(value), self._scored):
             if found and (known := found.score(value)) is not None:
                 return known
         return self._score(value)
+
+    def _just_drawn(self, value: Tensor) -> Drawn | None:
+        """The last draw if that is the value, with the log-density that it may have spared."""
+        if not self._drawn or not self._drawn.is_of(value):
+            return None
+        if self._drawn.log_prob is None:
+            u = self._drawn.noise
+            noise = self.base.log_prob(u)
+            self._drawn = Drawn(value, noise - self.forward_and_log_det(u)[1], noise)
+        return self._drawn
 
     def transport_costs(self, value: Tensor) -> dict[str, Tensor]:
         """What the paths of the continuous transforms cost on the way to a value, (*batch,) each:
@@ -258,11 +273,12 @@ class FlowDistribution(TorchDistribution):
         Raises:
             ValueError: for any other value, and a base whose entropy has no closed form.
         """
-        if not self._drawn or self._drawn.score(value) is None:
+        drawn = self._just_drawn(value)
+        if drawn is None:
             raise ValueError(
                 "The entropy of a flow is found from what it has just drawn, got another value."
             )
-        return self._drawn.log_prob - self._drawn.noise - self._entropy()
+        return drawn.log_prob - drawn.noise - self._entropy()
 
     def _entropy(self) -> Tensor:
         """That of the noise."""
@@ -282,7 +298,12 @@ class FlowDistribution(TorchDistribution):
         return self._through(x, None, back=True)
 
     def _through(
-        self, value: Tensor, notes: list[dict[str, Tensor]] | None, *, back: bool
+        self,
+        value: Tensor,
+        notes: list[dict[str, Tensor]] | None,
+        *,
+        back: bool,
+        dets: bool = True,
     ) -> tuple[Tensor, Tensor]:
         total: Tensor | float = 0.0
         order = range(len(self.transforms))
@@ -290,7 +311,7 @@ class FlowDistribution(TorchDistribution):
             transform = self.transforms[index]
             move = transform.inverse_and_log_det if back else transform.forward_and_log_det
             given = getattr(transform, "context_shape", True)  # () takes none
-            with solving(self._noise, index, notes):
+            with solving(self._noise, index, notes, dets):
                 value, log_det = move(value, self.context if given else None)
             total = total + log_det
         return value, self._whole(total, value)

@@ -37,6 +37,7 @@ class _Solving(NamedTuple):
     noise: Noise
     place: int
     notes: list[dict[str, Tensor]] | None
+    dets: bool = True
 
 
 _solving: ContextVar[_Solving | None] = ContextVar("_solving", default=None)
@@ -44,10 +45,10 @@ _solving: ContextVar[_Solving | None] = ContextVar("_solving", default=None)
 
 @contextmanager
 def solving(
-    noise: Noise, index: int, notes: list[dict[str, Tensor]] | None = None
+    noise: Noise, index: int, notes: list[dict[str, Tensor]] | None = None, dets: bool = True
 ) -> Iterator[None]:
     """A block in which one transform of a stack, by its number, is applied."""
-    token = _solving.set(_Solving(noise, index, notes))
+    token = _solving.set(_Solving(noise, index, notes, dets))
     try:
         yield
     finally:
@@ -64,6 +65,12 @@ def notes() -> list[dict[str, Tensor]] | None:
     """Where costs are noted; None where nobody asks."""
     found = _solving.get()
     return found.notes if found else None
+
+
+def wants_dets() -> bool:
+    """Whether anybody asks for log-determinants; where not, they may be zeros."""
+    found = _solving.get()
+    return found.dets if found else True
 
 
 def reports(transform: Any, value: Tensor) -> bool:

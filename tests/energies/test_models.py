@@ -125,6 +125,8 @@ def test_a_machine_as_a_model(backend: Any) -> None:
     found = terms_of(backend, losses.NLL(), stated, backend.array(DATA))
     assert found["NLL"] == pytest.approx(2.02377162, abs=2e-8)
     assert abs(rbm.annealed(steps=50, chains=50).lower[0] - LOG_Z) < 0.1
+    with pytest.raises(ValueError, match=r"'x' is discrete: an RBM has annealed\(\)"):
+        part(backend, "evaluation").annealed_log_z(rbm, steps=2, chains=2, progress=False)
     loss = losses.ContrastiveDivergence("x", steps=30)
     found = terms_of(backend, loss, rbm.model, backend.array(np.tile(DATA, (2000, 1))))
     energy = -(DATA @ B + np.logaddexp(0, C + DATA @ W).sum(1))

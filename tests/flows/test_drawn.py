@@ -113,3 +113,30 @@ def test_draws_of_a_mixture_carry_no_gradient(lib: Any) -> None:
     ours, theirs = lib.gradients(drawn, flow)[0], lib.gradients(scored, flow)[0]
     for path in ours:
         np.testing.assert_allclose(ours[path], theirs[path], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lib", ["pyro"], indirect=True)
+@pytest.mark.parametrize("num_probes", [0, 3])
+def test_a_draw_alone_of_a_continuous_flow_needs_no_traces(lib: Any, num_probes: int) -> None:
+    """Without gradients it is solved alone, by one call of the network for each stage, in
+    evaluation too; its density, if somebody asks, is that of a draw that brings it along.
+    """
+    torch, flows = lib.torch, lib.package.flows
+    transform = flows.ContinuousTransform(2, hidden=(4,), num_steps=2, num_probes=num_probes)
+    flow = lib.shaken(flows.Flow(2, [transform, flows.LU(2)]), 0.3).eval()
+    calls: list[int] = []
+    transform.net.register_forward_hook(lambda *_: calls.append(1))
+    torch.manual_seed(0)
+    p = flow()
+    x = p.sample((5,))
+    assert len(calls) == 8
+    with torch.no_grad():
+        found = p.log_prob(x), p.negative_entropy(x), flow().log_prob(x.clone())
+    torch.manual_seed(0)
+    p = flow()
+    y, log_prob = p.rsample_and_log_prob((5,))
+    np.testing.assert_array_equal(x, y.detach())
+    np.testing.assert_allclose(found[0], log_prob.detach(), rtol=1e-5)
+    np.testing.assert_allclose(found[1], p.negative_entropy(y).detach(), rtol=1e-5)
+    if not num_probes:
+        np.testing.assert_allclose(found[2], log_prob.detach(), atol=1e-2)

@@ -42,6 +42,8 @@ class ContinuousTransform(Transform):
     On a fixed grid the two directions undo each other up to the error of the solver, which training
     by likelihood can learn to exploit. In evaluation the first 16 values of a batch are solved with
     twice the steps too, with a warning where that changes their log-densities by over 0.05 nats.
+    Draws whose density nobody asks for are solved without traces and without that comparison: in
+    Pyro those without gradients, in NumPyro those of compiled programs.
 
     Args:
         net: the size or shape of a value, of which a network is made, or a network of one's own:

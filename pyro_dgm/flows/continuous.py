@@ -17,7 +17,7 @@ from dgm_core.ode import (
     solution_cost,
     time_grid,
 )
-from pyro_dgm.flows.solving import notes, reports, signs, wants_dets, warn_of_steps
+from pyro_dgm.flows.solving import notes, on_grid, reports, signs, wants_dets, warn_of_steps
 from pyro_dgm.flows.transform import Transform
 from pyro_dgm.nn.contexts import batch_shape_of, flat, spread, unflat
 from pyro_dgm.nn.functions import check_function
@@ -39,7 +39,8 @@ class ContinuousTransform(Transform):
     On a fixed grid the two directions undo each other up to the error of the solver, which training
     by likelihood can learn to exploit. In evaluation the first 16 values of a batch are solved with
     twice the steps too, with a warning where that changes their log-densities by over 0.05 nats.
-    Draws without gradients whose density nobody asks for are solved without traces and comparison.
+    Draws whose density nobody asks for are solved without traces and without that comparison: in
+    Pyro those without gradients, in NumPyro those of compiled programs.
 
     Args:
         net: the size or shape of a value, of which a network is made, or a network of one's own:
@@ -118,11 +119,6 @@ class ContinuousTransform(Transform):
         return solution_cost(self.solver, self.num_steps)
 
     @property
-    def spares_log_det(self) -> bool:
-        """On a fixed grid; adaptive steps would be other ones without the trace."""
-        return not isinstance(self.solver, Adaptive)
-
-    @property
     def draws_noise(self) -> bool:
         """Whether the log-determinant may be an estimate."""
         return probes_of(self.num_probes, self.event_shape) != 0
@@ -169,7 +165,7 @@ class ContinuousTransform(Transform):
         num_probes, noted = probes_of(self.num_probes, shape), notes()
         probes = signs(num_probes, value) if num_probes else None
         grid = time_grid(start, end, self.num_steps)
-        traced = wants_dets() or not self.spares_log_det
+        traced = wants_dets() or not on_grid(self)
         found = self._integrated(value, given, probes, grid, noted is not None, traced)
         if noted is not None:
             kinetic, jacobian = (cost * (end - start) for cost in found[2:])

@@ -18,7 +18,7 @@ from dgm_core.matching import check_size, no_path
 from pyro_dgm.conditionals import Conditional, DiagonalNormal, StandardNormal
 from pyro_dgm.conditionals.drawn import Drawn
 from pyro_dgm.flows.matching import matching_error
-from pyro_dgm.flows.solving import Noise, solving
+from pyro_dgm.flows.solving import Noise, on_grid, solving
 from pyro_dgm.flows.transform import Inverse, Transform
 from pyro_dgm.nn.contexts import batch_shape_of
 
@@ -204,7 +204,7 @@ class FlowDistribution(TorchDistribution):
 
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws, through which gradients pass."""
-        if torch.is_grad_enabled() or not any(t.spares_log_det for t in self.transforms):
+        if torch.is_grad_enabled() or not any(map(on_grid, self.transforms)):
             return self.rsample_and_log_prob(sample_shape)[0]
         u = self.base.sample(torch.Size(sample_shape))
         x = self._through(u, None, back=False, dets=False)[0]

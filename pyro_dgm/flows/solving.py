@@ -67,6 +67,13 @@ def notes() -> list[dict[str, Tensor]] | None:
     return found.notes if found else None
 
 
+def on_grid(transform: Any) -> bool:
+    """Whether a transform is solved on a fixed grid: then its draws are the same without traces,
+    and cost far less. Adaptive steps would be other ones.
+    """
+    return isinstance(getattr(transform, "solver", None), str)
+
+
 def wants_dets() -> bool:
     """Whether anybody asks for log-determinants; where not, they may be zeros."""
     found = _solving.get()

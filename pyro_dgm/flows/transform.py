@@ -44,11 +44,6 @@ class Transform(TakesContext, nn.Module, ABC):
         """What `inverse_and_log_det` costs."""
         return "one pass"
 
-    @property
-    def spares_log_det(self) -> bool:
-        """Whether draws alone cost far less than with their log-determinants."""
-        return False
-
     @abstractmethod
     def forward_and_log_det(
         self, u: Tensor, context: Tensor | None = None

@@ -34,7 +34,7 @@ from dgm_core.data.preprocessing import (
     inverse_logit_transform,
     logit_transform,
 )
-from dgm_core.data.series import elnino
+from dgm_core.data.series import co2, elnino
 from dgm_core.data.toys import (
     TOYS,
     checkerboard,
@@ -53,6 +53,7 @@ __all__ = [
     "cache_folder",
     "checkerboard",
     "chunks",
+    "co2",
     "dequantize",
     "describe",
     "eight_gaussians",

@@ -1,7 +1,7 @@
 """Recurrent networks over sequences of unequal lengths, forward or from the end of each."""
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,7 @@ class GRU(nn.GRU):
         if lengths is not None:
             lengths = checked_lengths(lengths, x.shape[-2])
             x = without_padding(x, lengths)
+        x = x.to(cast(Tensor, self.weight_hh_l0).dtype)
         turn = self.reverse and lengths is not None  # else the loop itself runs from the end
         inputs = turned(x, lengths) if turn else x
         states = self._states(inputs.reshape(-1, *inputs.shape[-2:]), self.reverse and not turn)

@@ -93,6 +93,12 @@ def test_twins_and_batches(name: str, rng: np.random.Generator) -> None:
         assert np.any(gradient != 0), path
 
 
+def test_a_roll_may_hold_booleans(lib: Any, rng: np.random.Generator) -> None:
+    x, gru = lib.array(rng.integers(0, 2, (2, 3, 3))), lib.build("nn", "GRU", 3, 4)
+    found, expected = (lib.numpy(gru(roll, lib.array(LENGTHS[1:]))) for roll in (x == 1, x * 1.0))
+    np.testing.assert_array_equal(found, expected)
+
+
 def itself(backend: Any, dim: int) -> Any:
     """A network that returns what it is given."""
 

@@ -19,6 +19,7 @@ from pyro.nn import PyroModule
 from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.runtime import Message
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.distributions import Distribution
 from torch.fx import config as fx
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -175,13 +176,14 @@ def version_of(value: Tensor) -> int:
 
 def in_torch_func() -> bool:
     """Whether this runs inside vmap, grad or another transform of `torch.func`, which sees neither
-    the numbers of a tensor nor gradients that are written by hand.
+    the numbers of a tensor nor gradients that are written by hand; or in forward mode, where these
+    would be left out.
 
     Example:
         >>> in_torch_func()
         False
     """
-    return bool(torch._C._are_functorch_transforms_active())
+    return forward_ad._current_level >= 0 or bool(torch._C._are_functorch_transforms_active())
 
 
 def numbers_of(value: Tensor) -> Tensor:

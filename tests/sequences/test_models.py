@@ -237,6 +237,7 @@ def test_the_combiners_loop_in_pyro(rng: np.random.Generator) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # of forward mode
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_loop_of_a_gru_in_pyro(torch_x64: None, reverse: bool) -> None:
     """What torch's own gives, with its gradients and theirs, and under vmap, which torch's own is
@@ -265,8 +266,10 @@ def test_the_loop_of_a_gru_in_pyro(torch_x64: None, reverse: bool) -> None:
     torch.testing.assert_close(torch.vmap(gru)(x), ours[0], rtol=1e-10, atol=1e-12)
     jacobian = torch.autograd.functional.jacobian
     torch.testing.assert_close(jacobian(gru, x, vectorize=True), jacobian(by_torch, x))
+    assert torch.autograd.gradcheck(gru, (x,), fast_mode=True, check_forward_ad=True)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # of forward mode
 def test_gradients_of_the_combiners_loop_in_pyro(torch_x64: None) -> None:
     """Those that are written by hand are torch's; those of gradients are differences of these."""
     import torch
@@ -281,6 +284,7 @@ def test_gradients_of_the_combiners_loop_in_pyro(torch_x64: None) -> None:
     inputs = features, *posterior.parameters()
     for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
         assert check(draw, inputs, fast_mode=True)
+    assert torch.autograd.gradcheck(draw, (features,), fast_mode=True, check_forward_ad=True)
     by_hand = torch.autograd.grad(draw(features).sin().sum(), features)[0]
     written_out = torch.func.grad(lambda f: draw(f).sin().sum())(features.detach())
     torch.testing.assert_close(written_out, by_hand, rtol=1e-10, atol=1e-12)

@@ -189,11 +189,13 @@ def write_table() -> None:
         "beside (fit_s, with compiling, is an upper bound; cpu_s is the processor time of the fit,",
         "about what it takes on a quiet machine).",
         "",
-        "Rows without cpu_s are of earlier defaults: before the step of the recipe rose at first, "
-        "and flows before they ended",
-        "in learned tails, had 16 particles and started with three tenths of the spread. The "
-        "normal of full rank cannot reach",
-        "the smallest standard deviation of garch (0.87 to 0.90).",
+        "A row without cpu_s is of earlier defaults, before the step of the recipe rose at "
+        "first. The normal of full",
+        "rank cannot reach the smallest standard deviation of garch (0.87 to 0.90) nor the shape "
+        "of eight schools; the diagonal",
+        "one none of the five in every standard deviation, and where latents are strongly "
+        "correlated it has not arrived (kidiq in",
+        "Pyro, diamonds).",
         "",
         f"Limits: off {OFF}, sd within {SPREAD:.0%}, k-hat {KHAT} for a flow, {MINUTES} minutes of "
         "processor. Beyond them, of the rows with cpu_s:",

@@ -33,6 +33,7 @@ PRIVATE: dict[str, tuple[str, ...]] = {
     "torch": ("_foreach_copy_", "_foreach_lerp_"),
     "torch.Tensor": ("_version",),
     "torch._C": ("_are_functorch_transforms_active",),
+    "torch.autograd.forward_ad": ("_current_level",),
     "torch._C._functorch": ("get_unwrapped", "is_functorch_wrapped_tensor"),
     "torch._inductor.cpu_vec_isa": ("valid_vec_isa_list",),
     "torch.fx.experimental.proxy_tensor.make_fx": ("_allow_non_fake_inputs",),

@@ -301,7 +301,7 @@ def _short(description: Any) -> Any:
     use each other would else be written out once for each way that leads to it.
     """
     text = _text(description)
-    if len(text) <= _LONG:
+    if len(text) <= _LONG or not isinstance(description, dict):
         return description
     kind = next(iter(description))
     places = (place.rpartition(" (") for place in unchecked(description)[:5])

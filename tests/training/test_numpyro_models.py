@@ -162,7 +162,8 @@ def test_parameters_made_from_random_keys_depend_on_the_seed():
 
 def normalized_module(name, size):
     """A network and its running mean as numpyro.contrib.module.flax_module holds them: it asks
-    whether there are any, sets them where there are none, and writes into the state."""
+    whether there are any, sets them where there are none, and writes into the state.
+    """
     weight, state = numpyro.param(f"{name}$params"), mutable(f"{name}$state")
     assert (weight is None) == (state is None)
     if weight is None:
@@ -188,14 +189,14 @@ def test_modules_that_ask_for_their_state(joint, tmp_path):
     def by_hand(x, y=None):
         numpyro.sample("sigma", dist.LogNormal(numpyro.param("loc", 0.0), 0.1))
 
-    def guide_of(_):
+    def new_guide():
         return JointGuide(regression, key=jax.random.key(0)) if joint else by_hand
 
     x = np.random.default_rng(1).normal(2.0, 1.0, (30, 3)).astype(np.float32)
     data = x, x @ np.float32([1.0, -0.5, 0.2])
     options = {"optim": Adam(0.01), "checkpoint": tmp_path}
-    quiet(regression, guide_of(0), data, num_steps=3, **options)
-    run = quiet(regression, guide_of(1), data, num_steps=5, resume=True, **options)
+    quiet(regression, new_guide(), data, num_steps=3, **options)
+    run = quiet(regression, new_guide(), data, num_steps=5, resume=True, **options)
     mean = np.asarray(run.mutable_state["net$state"]["mean"])
     np.testing.assert_allclose(mean, (1 - 0.9**5) * x.mean(0), rtol=1e-5)
     assert np.isfinite(log_weights(run, data, num_particles=2)).all()

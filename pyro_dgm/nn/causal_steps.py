@@ -33,45 +33,39 @@ class Steps:
         blocks: list[Any] = list(stack.blocks)
         weights = torch.stack([block.conv.weight for block in blocks]).permute(0, 3, 2, 1)
         residuals = [block.residual for block in blocks[:-1]]
-        first = stack.input
-        # h is computed without its biases, which are added to all layers at once.
-        biases = torch.stack([first.bias, *(r.bias for r in residuals)]).cumsum(0)[:, None]
-        added = (
-            torch.stack([block.conv.bias for block in blocks])[:, None] + biases @ weights[:, -1]
-        )
+        # h is kept without its biases; `added` has what all taps make of them.
+        biases = torch.stack([stack.input.bias, *(r.bias for r in residuals)]).cumsum(0)
+        added = torch.stack([block.conv.bias for block in blocks])[:, None]
+        added = added + biases[:, None] @ weights.sum(1)
         from_context = stack.added(context)  # (num, steps or 1, layers, 2 channels)
-        if from_context is None:
-            self.added = [added.expand(-1, num, -1)]
-        else:
-            self.added = list((added + from_context.permute(1, 2, 0, 3)).expand(-1, -1, num, -1))
-        self.biases, self.input = biases, first.weight.T
-        self.past = weights[:, :-1].flatten(1, 2).contiguous()  # else it is copied at each step
-        self.now = list(weights[:, -1].contiguous())
-        self.ends = [(layer.bias, layer.weight.T) for layer in (stack.skip, stack.output)]
-        self.activation = stack.activation
-        self.residuals = [r.weight.T for r in residuals]
+        added = added[None] if from_context is None else added + from_context.permute(1, 2, 0, 3)
+        self.input, self.activation = stack.input.weight.T, stack.activation
+        self.residuals, skip = [r.weight.T for r in residuals], stack.skip.weight.T
         steps = np.arange(stack.num_steps)
         rows = stack.ring.taps(steps[:, None, None]), stack.ring.slots(steps[:, None])
-        device, self.size = first.weight.device, stack.ring.kernel_size - 1
+        device, self.size = skip.device, stack.ring.kernel_size - 1
         self.taps, self.slots = (list(torch.as_tensor(r, device=device).flatten(1)) for r in rows)
-        layers, channels = len(blocks), first.out_features
-        self.buffer = first.weight.new_zeros(stack.ring.rows, num, channels)
+        lengths = torch.as_tensor(stack.ring.lengths, device=device)
+        self.buffer = -biases.repeat_interleave(lengths, 0)[:, None].repeat(1, num, 1)  # h = 0
         self.graded = torch.is_grad_enabled()
+        if not self.graded:  # a step takes what its kernels take, and a layer then has four: with
+            # tanh(a) sigmoid(b) = 2 s(2a) s(b) - s(b)  one sigmoid and one product do for both
+            weights, added = _twice_a(weights), _twice_a(added)
+            self.residuals = [_of_halves(weight) for weight in self.residuals]
+            skip = _of_halves(skip.unflatten(0, (len(blocks), -1))).flatten(0, 1)
+        self.added = list(added.expand(-1, -1, num, -1))
+        self.past = weights[:, :-1].flatten(1, 2).contiguous()  # else it is copied at each step
+        self.now = list(weights[:, -1].contiguous())
+        self.ends = [(stack.skip.bias, skip), (stack.output.bias, stack.output.weight.T)]
         if not self.graded:
-            self.x = self.buffer.new_empty(layers, num, 2 * channels)
-            self.h = self.buffer.new_empty(layers, num, channels)
-            self.gates = self.buffer.new_empty(num, layers * channels)
-            self.parts = list(
-                zip(
-                    self.x,
-                    self.x[..., :channels],
-                    self.x[..., channels:],
-                    self.gates.split(channels, -1),
-                    self.now,
-                    self.h,
-                    [None, *self.residuals],
-                )
-            )
+            width = self.now[0].shape[-1]
+            self.x = skip.new_empty(len(blocks), num, width)
+            self.h = skip.new_empty(len(blocks), num, width // 2)
+            self.gates = skip.new_empty(num, len(blocks) * width)
+            gates = self.gates.split(width, -1)
+            halves = [gate.chunk(2, -1) for gate in gates]
+            chain = zip(self.x, gates, halves, self.now, self.h, [None, *self.residuals])
+            self.parts = list(chain)
 
     def __call__(self, index: int, previous: Tensor) -> Tensor:
         """The features (num, out_dim) of step `index`, given the input of the step before it (num,
@@ -88,7 +82,7 @@ class Steps:
                 self.x.copy_(added)
             h, gates = self._chain_in_place(previous)
         if self.size:
-            self.buffer.index_copy_(0, self.slots[index], h + self.biases)
+            self.buffer.index_copy_(0, self.slots[index], h)
         for bias, weight in self.ends:
             gates = activate(self.activation, torch.addmm(bias, gates, weight))
         return gates
@@ -110,12 +104,24 @@ class Steps:
         return torch.stack(h), torch.cat(gates, -1)
 
     def _chain_in_place(self, previous: Tensor) -> tuple[Tensor, Tensor]:
-        h, gate = previous, self.gates
-        for x, a, b, g, weight, new, residual in self.parts:
+        h, before = previous, self.gates
+        for x, gate, (a, b), weight, new, residual in self.parts:
             if residual is None:
                 h = torch.mm(previous, self.input, out=new)
             else:
-                h = torch.addmm(h, gate, residual, out=new)
-            x.addmm_(h, weight)
-            gate = torch.mul(a.tanh_(), b.sigmoid_(), out=g)
+                h = torch.addmm(h, before, residual, out=new)
+            torch.sigmoid(x.addmm_(h, weight), out=gate)
+            a.mul_(b)
+            before = gate
         return self.h, self.gates
+
+
+def _twice_a(x: Tensor) -> Tensor:
+    """x (..., 2 channels) of a and b with a doubled."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([2 * a, b], -1)
+
+
+def _of_halves(weight: Tensor) -> Tensor:
+    """A weight (..., channels, out) of gates, of s(2a) s(b) and s(b) side by side."""
+    return torch.cat([2 * weight, -weight], -2)

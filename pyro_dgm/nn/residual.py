@@ -284,5 +284,5 @@ def normalized(layer: Any, norm: str, image_size: tuple[int, int] | None = None)
     if check_choice("spectral_norm", norm, NORMS) == "none":
         return layer
     if norm == "matrix" or isinstance(layer, Linear):
-        return SpectralNorm(layer)
+        return SpectralNorm(layer, num_steps=1024)
     return SpectralNorm(layer, norm=norm, image_size=image_size)

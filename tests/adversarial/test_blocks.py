@@ -117,6 +117,21 @@ def test_power_iteration_reaches_both_norms(weight: Any, torch_x64: None) -> Non
         assert layer.estimate(layer.u)[0].item() == pytest.approx(exact, rel=5e-4)
 
 
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (30, 40)])
+@pytest.mark.parametrize("num_steps", [1, 3, 12, 1024])
+def test_steps_by_squaring(lib: Any, x64: None, shape: Any, num_steps: int) -> None:
+    """Many steps at a time, of wide and of tall matrices, are those that numpy takes one by one."""
+    layer = lib.build("nn", "Linear", *shape[::-1])
+    matrix, u = lib.numpy(layer.weight), np.random.default_rng(4).standard_normal(shape[0])
+    layer = lib.build("nn", "SpectralNorm", layer, num_steps=num_steps)
+    start = lib.array(u / np.sqrt((u**2).sum()))
+    found = lib.numpy(layer.moved(start, layer.estimate(start)[1]))
+    for _ in range(num_steps):
+        u = matrix @ (matrix.T @ u)
+        u /= np.sqrt((u**2).sum())
+    np.testing.assert_allclose(found, u / np.sqrt((u**2).sum()), rtol=0, atol=1e-10)
+
+
 def blocks(lib: Any) -> list[Any]:
     """One of each, as a list; GeneratorBlock, CriticBlock and SelfAttention inside others."""
     build = lib.build

@@ -3,6 +3,7 @@ evaluation, saved and resumed.
 """
 
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def kept(lib: Any, critic: Any) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow("numpyro")
 def test_a_run(lib: Any, x64: None, tmp_path: Path) -> None:
-    """One power step in each update of the critic, and in each step of the model; the norms are
+    """Power steps in each update of the critic, and in each step of the model; the norms are
     exact after training; a resumed run is the same; evaluation leaves all of it alone."""
 
     def critic() -> Any:
@@ -74,17 +75,34 @@ def test_a_run(lib: Any, x64: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow("numpyro")
-def test_one_power_step_in_an_update(lib: Any, x64: None) -> None:
-    """Of weights that stay: as many as the critic had updates."""
+def test_norms_follow_weights_that_move_fast(lib: Any, x64: None) -> None:
+    """Within 1e-3 of the exact ones; one step in an update left one of them .05 below here."""
+    critic = lib.build("losses", "ResidualCritic", (1, 4, 4), hidden_channels=(12,), num_flat=1)
+    _, trained = train(lib, pair(lib)[1], critic, num_epochs=30, rate=0.03)
+    for block in trained.blocks:
+        for part in (block.first, block.second):
+            found = float(lib.numpy(part.estimate(part.u)[0]))
+            assert found == pytest.approx(matrix_norm(lib.numpy(part.layer.weight)), rel=1e-3)
+
+
+@pytest.mark.slow("numpyro")
+def test_steps_in_an_update(lib: Any, x64: None) -> None:
+    """Of weights that stay: as many as the critic had updates, of 1024 each. The second singular
+    value is close enough to the first for the number to be seen."""
     critic = lib.build("losses", "ResidualCritic", (1, 4, 4), hidden_channels=(2,))
-    layer = critic.blocks[0].second
-    matrix = lib.numpy(layer.layer.weight).reshape(2, -1)
+    kernel, ratio = np.zeros((2, 2, 3, 3)), 1 - 1e-4
+    kernel[0, 0, 1, 1], kernel[1, 1, 0, 2] = 1.5, 1.5 * ratio
+    if hasattr(lib, "torch"):
+        critic.blocks[0].second.layer.weight.data = lib.array(kernel)
+    else:
+        where = attrgetter("second.layer.weight")
+        tree_at = import_module("equinox").tree_at
+        critic = tree_at(lambda own: where(own.blocks[0]), critic, lib.array(kernel))
     u = start_vector((2,))
-    np.testing.assert_allclose(lib.numpy(layer.u), u)
+    np.testing.assert_allclose(lib.numpy(critic.blocks[0].second.u), u)
     _, trained = train(lib, pair(lib)[1], critic, num_epochs=1, rate=1e-300)
-    for _ in range(2 * 2):  # batches, critic_steps
-        u = matrix @ (matrix.T @ u)
-        u /= np.sqrt((u**2).sum())
+    u[1] *= ratio ** (2 * 1024 * 2 * 2)  # batches, critic_steps
+    u /= np.sqrt((u**2).sum())
     np.testing.assert_allclose(lib.numpy(trained.blocks[0].second.u), u, rtol=1e-9)
 
 

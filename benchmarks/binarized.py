@@ -83,6 +83,12 @@ class Clock:
         print(
             f"pass {run.epoch}, {last:.1f} s, loss {run.history.column('loss')[-1]:.3f}", flush=True
         )
+        over = self.times[-1] - self.times[0]
+        if run.epoch == 1 and over > 0.6 * self.seconds:
+            raise SystemExit(
+                f"--seconds {self.seconds:g} is too short: the first pass took {over:.0f}, and "
+                "the rate has hardly risen when it falls. Give time for several passes."
+            )
         return self.times[-1] + last / 2 > self.times[0] + self.seconds
 
 

@@ -4,6 +4,7 @@
     python benchmarks/diffusion_images.py train transformer
     python benchmarks/diffusion_images.py train bound
     python benchmarks/diffusion_images.py train vae
+    python benchmarks/diffusion_images.py train small --seconds 1500 --until 3600
     python benchmarks/diffusion_images.py judge FOLDER ...
 
 Protocol: NumPyro; the 60,000 images of the official training split, batches of 256, Adam
@@ -16,6 +17,9 @@ tenth of the cases, `DenoisingError(weight="velocity")`, Adam 1e-3. transformer:
 without labels, variance="learned", `DenoisingELBO`. vae: `ConvVAE` with 16 latents and
 `DiscretizedLogisticMixture` of 256 levels, `ELBO`, Adam 1e-3; then a `Diffusion(16, hidden=(256,
 256), schedule=VP(100))` for its codes by `fit_prior`, 60 epochs.
+small: for processors, in Pyro, one thread and seconds of the processor: the first with
+`UNet(channels=(16, 32, 32), num_blocks=1)` and batches of 64; it goes on from its last pass when it
+is started again; 5,000 draws by DDIM with 20 calls and with guidance, 500 by 1,000 ancestral steps.
 Bits per dimension of the bound on the mass of the levels of 2,000 test images (`bound` with 200
 times; of a diffusion with labels given the label, and without it), of a VAE the importance-weighted
 bound of 64 draws. Draws, 5,000 of each way (500 of each label; fewer thousands where the time
@@ -215,6 +219,67 @@ def diffusion(kind: str, a: argparse.Namespace, out: Results) -> None:
     kept("ancestral 100", with_label, 100, {"method": "ancestral", "num_steps": 100})
 
 
+def small(a: argparse.Namespace, out: Results) -> None:
+    """Train a small diffusion in Pyro, on processors, and draw."""
+    import pyro
+    import torch
+
+    from dgm_core.contexts import Labels
+    from dgm_core.diffusion import VP
+    from dgm_core.schedules import Schedule
+    from pyro_dgm import Adam, fit
+    from pyro_dgm.conditionals import Diffusion
+    from pyro_dgm.losses import DenoisingError
+    from pyro_dgm.nn import TimeFeatures, UNet, register
+
+    torch.set_num_threads(1)
+    torch.manual_seed(a.seed)
+    sizes = {"channels": (16, 32, 32), "num_blocks": 1}
+    net = UNet(SHAPE, time=TimeFeatures(32), **sizes, context_shape=10)
+    given = {"context_shape": Labels(10), "drop_context": 0.1}
+    chosen = {"predict": "velocity", "schedule": VP(1000), "num_levels": 256}
+    density = Diffusion(SHAPE, net, **chosen, **given)
+
+    def model(x: Any, context: Any = None) -> None:
+        law = register("net", density)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", law(context), obs=x)
+
+    x, labels, _, _ = images_of(a.data)
+    begin = time.process_time()
+    run = fit(
+        model,
+        None,
+        (x[: a.images], labels[: a.images]),
+        loss=DenoisingError("x", weight="velocity"),
+        optim=Adam(1e-3),
+        num_epochs=1000,
+        batch_size=64,
+        drop_last=True,
+        lr_schedule=Schedule((0, 500), (0.01, 1.0)),
+        average=0.999,
+        callbacks=[lambda run: time.process_time() - begin > a.seconds],
+        checkpoint=a.out / f"{out.name}-run",
+        compile=False,
+        seed=a.seed,
+        progress=False,
+    )
+    out.add(
+        steps=int(run.history.column("step")[-1]),
+        losses=[float(loss) for loss in run.history.column("loss")],
+        **{"seconds, training": float(run.history.column("seconds").sum())},
+    )
+    for way, num, law, how in (
+        ("DDIM 20", a.num, density, {"method": "ddim", "num_steps": 20}),
+        ("w=1", a.num, partial(density.guided, w=1.0), {"method": "ddim", "num_steps": 20}),
+        ("ancestral 1000", a.num // 10, density, {"method": "ancestral"}),
+    ):
+        start, parts = time.process_time(), []
+        for _ in range(0, num, 100):
+            parts.append(law(torch.arange(100) % 10).sample(**how).numpy())
+        out.draws(way, np.concatenate(parts), time.process_time() - start)
+
+
 def autoencoder(a: argparse.Namespace, out: Results) -> None:
     """Train a VAE, then a diffusion of its codes."""
     import jax
@@ -276,7 +341,7 @@ def judge(folders: list[Path]) -> None:
                 part = frechet_distance(known.real, features[:few])
                 found[f"Frechet of {few} draws, {way}"] = part
             found[f"nearest, {way}"] = nearest(fake[:1_000], known.rows)
-            if way != "unconditional" and net in NETS[:2]:
+            if way != "unconditional" and net in NETS[:3]:
                 right = known.network.probabilities(fake).argmax(1) == np.arange(len(fake)) % 10
                 found[f"accuracy, {way}"] = float(right.mean())
         HERE.mkdir(parents=True, exist_ok=True)
@@ -315,7 +380,7 @@ def nearest(x: np.ndarray, rows: np.ndarray) -> float:
     return float(np.sqrt(squares.min(1).clip(0)).mean())
 
 
-NETS = ("unet", "transformer", "bound", "vae")
+NETS = ("unet", "transformer", "small", "bound", "vae")
 
 
 def main() -> None:
@@ -344,6 +409,8 @@ def main() -> None:
     out.add(hardware=a.hardware)
     if a.net == "vae":
         autoencoder(a, out)
+    elif a.net == "small":
+        small(a, out)
     else:
         diffusion(a.net, a, out)
 

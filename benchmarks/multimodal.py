@@ -46,6 +46,7 @@ VIEWS = {
     "six": ("kar", "fou", "zer", "fac", "pix", "mor"),
     "halves": ("upper", "lower"),
 }
+EPOCHS, PARTICLES = 60, 200
 ONE, OTHER = {"halves": "lower"}, {"halves": "upper"}  # zer and kar of the others
 
 
@@ -294,12 +295,12 @@ def peer_times(rounds: int = 200) -> dict[str, Any]:
 def main() -> None:
     """Measure what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", default=[*MODELS, "step"])
     parser.add_argument("--data", default="three", choices=list(VIEWS))
     parser.add_argument("--backend", default="pyro", choices=["pyro", "numpyro"])
-    parser.add_argument("--particles", type=int, default=200)
+    parser.add_argument("--particles", type=int, default=PARTICLES)
     parser.add_argument("--seconds", type=float, help="of all training")
     options = parser.parse_args()
     deadline = Deadline(options.seconds)
@@ -308,12 +309,20 @@ def main() -> None:
         if name in options.only and not (HERE / f"{name}-0.json").exists():
             write_json(HERE / f"{name}-0.json", measure())
     for index, (seed, name) in enumerate(cells):
-        place = HERE / f"{options.data}-{name}-{options.backend}-{seed}.json"
+        place = HERE / file_name(options, name, seed)
         if not place.exists():
             stop = deadline.share(len(cells) - index)
             write_json(place, measured(options, name, seed, stop))
             print(place.read_text(), flush=True)
     write()
+
+
+def file_name(options: argparse.Namespace, name: str, seed: int) -> str:
+    """Of a run; a budget that is not the usual one is part of it."""
+    parts = [options.data, name, options.backend, str(seed)]
+    parts += [f"e{options.epochs}"] if options.epochs != EPOCHS else []
+    parts += [f"p{options.particles}"] if options.particles != PARTICLES else []
+    return f"{'-'.join(parts)}.json"
 
 
 def write() -> None:

@@ -234,10 +234,10 @@ def small(a: argparse.Namespace, out: Results) -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(a.seed)
-    sizes = {"channels": (16, 32, 32), "num_blocks": 1}
+    sizes: dict[str, Any] = {"channels": (16, 32, 32), "num_blocks": 1}
     net = UNet(SHAPE, time=TimeFeatures(32), **sizes, context_shape=10)
-    given = {"context_shape": Labels(10), "drop_context": 0.1}
-    chosen = {"predict": "velocity", "schedule": VP(1000), "num_levels": 256}
+    given: dict[str, Any] = {"context_shape": Labels(10), "drop_context": 0.1}
+    chosen: dict[str, Any] = {"predict": "velocity", "schedule": VP(1000), "num_levels": 256}
     density = Diffusion(SHAPE, net, **chosen, **given)
 
     def model(x: Any, context: Any = None) -> None:

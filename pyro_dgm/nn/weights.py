@@ -120,7 +120,7 @@ class SpectralNorm(nn.Module):
         """u after a training step, given it after the first step of the iteration."""
         if self.num_steps == 1:
             return first
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(u.device.type, enabled=False):  # powers are small
             if self.image_size is None:
                 return _powered(self.layer.weight.flatten(1), u, self.num_steps)
             for _ in range(self.num_steps - 1):

@@ -132,6 +132,17 @@ def test_steps_by_squaring(lib: Any, x64: None, shape: Any, num_steps: int) -> N
     np.testing.assert_allclose(found, u / np.sqrt((u**2).sum()), rtol=0, atol=1e-10)
 
 
+def test_steps_under_autocast() -> None:
+    """Powers of a matrix are not taken in half precision, where they vanish. (JAX has none.)"""
+    lib = PyroLibrary()
+    torch = lib.torch
+    layer = lib.build("nn", "SpectralNorm", lib.build("nn", "Linear", 400, 300), num_steps=4096)
+    with torch.autocast("cpu", dtype=torch.float16):
+        layer(torch.zeros(1, 400))
+    found, weight = layer.estimate(layer.u)[0].item(), lib.numpy(layer.layer.weight)
+    assert found == pytest.approx(matrix_norm(weight), rel=1e-4)
+
+
 def blocks(lib: Any) -> list[Any]:
     """One of each, as a list; GeneratorBlock, CriticBlock and SelfAttention inside others."""
     build = lib.build

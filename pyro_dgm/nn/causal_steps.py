@@ -83,7 +83,7 @@ class Steps:
                 self.x.copy_(added)
             h, gates = self._chain_in_place(previous)
         if self.size:
-            self.buffer.index_copy_(0, self.slots[index], h)
+            self.buffer.index_copy_(0, self.slots[index], h.to(self.buffer.dtype))
         for bias, weight in self.ends:
             gates = activate(self.activation, torch.addmm(bias, gates, weight))
         return gates

@@ -272,8 +272,7 @@ def _squared(gram: Tensor, u: Tensor, count: int) -> Tensor:
     """gram^count u, of length one."""
     for index in range(count.bit_length()):
         gram, taken = gram @ gram if index else gram, count >> index & 1
-        if taken or index % 3 == 0:  # an eighth power of the trace 1 is not too small yet
-            gram = gram / (gram.diagonal().sum() + 1e-24)
+        gram = gram / (gram.diagonal().sum() + 1e-24)
         u = _unit(gram @ u) if taken else u
     return u
 

@@ -29,8 +29,9 @@ class SpectralNorm(nn.Module):
 
     With the usual one step at a time the estimate lags where weights move fast: u points to what
     was the largest singular vector until the iteration has turned it, and a critic of a high rate
-    has had layers a quarter above norm one. Many steps of a matrix cost little: they are taken by
-    squaring W W' (or W' W, which is smaller where W is tall), ten products for 1,024 of them.
+    has had layers a quarter above norm one. Many steps of a small matrix cost little: they are
+    taken by squaring W W' (or W' W, which is smaller where W is tall), ten products for 1,024. Of
+    1,000 rows and columns they cost more than the layer itself at small batches.
 
     Args:
         layer: a Linear or Conv2d.

@@ -196,8 +196,8 @@ def _energy_score(term: Any) -> _Formula:
 
 
 def _power(term: Any) -> _Formula:
-    y = _site(term.sites[0])
-    return _Formula(rf"\mathbb{{E}}\,\Vert \phi(Y) - \phi({y})\Vert^{{2}}")
+    y, power = _site(term.sites[0]), r"\phi" if term.scale == "power" else r"\log \phi"
+    return _Formula(rf"\mathbb{{E}}\,\Vert {power}(Y) - {power}({y})\Vert^{{2}}")
 
 
 def _total_correlation(term: Any) -> _Formula:

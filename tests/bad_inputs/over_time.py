@@ -59,5 +59,14 @@ OVER_TIME: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
         (lambda x: None,),
         {"teacher": "function", "site": "site", "weight": "share", "analytic_entropy": "flag"},
     ),
-    "PowerLoss": (("x",), {"sites": "sites", "frame": "count", "hop": "count or none"}),
+    "PowerLoss": (
+        ("x",),
+        {
+            "sites": "sites",
+            "frame": "count",
+            "hop": "count or none",
+            "scale": "word",
+            "floor": "positive or none",
+        },
+    ),
 }

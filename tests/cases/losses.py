@@ -226,6 +226,7 @@ SAMPLES = [
         MODEL,
     ),
     Loss("PowerLoss('x', frame=2, hop=1)", "divergence", MODEL),
+    Loss("PowerLoss('x', frame=2, hop=1, scale='log', floor=0.01)", "divergence", MODEL),
     Loss("SlicedWasserstein('x', num_directions=5, p=1.5)", "divergence", MODEL),
     Loss("SlicedWasserstein(('x', 'z'))", "divergence", refused=NO_SITE),
 ]

@@ -74,8 +74,11 @@ def test_entropy_of_a_student_that_does_not_know_it(backend: Any) -> None:
         backend.evaluate(loss, model, lambda x: None, x, params=b)
 
 
-def test_the_power_loss_is_the_distance_of_mean_spectra(backend: Any) -> None:
-    """By Welch's estimate of both waveforms, of two channels; the draws hardly vary."""
+@pytest.mark.parametrize("floor", [None, 0.03])
+def test_the_power_loss_is_the_distance_of_mean_spectra(backend: Any, floor: float | None) -> None:
+    """By Welch's estimate of both waveforms, of two channels, with and without a logarithm; the
+    draws hardly vary.
+    """
     rng, dist = np.random.default_rng(0), backend.dist
     data, mean = rng.standard_normal((3, 40, 2)), rng.standard_normal((40, 2))
     frame, hop = 16, 6
@@ -88,9 +91,10 @@ def test_the_power_loss_is_the_distance_of_mean_spectra(backend: Any) -> None:
         options = {"window": "hann", "nperseg": frame, "noverlap": frame - hop, "detrend": False}
         density = welch(x, axis=-2, **options)[1]
         density[..., 1:-1, :] /= 2  # of positive and negative frequencies
-        return density
+        return density if floor is None else np.log(density + floor)
 
-    loss = backend.losses.PowerLoss("x", frame=frame, hop=hop)
+    scale = {} if floor is None else {"scale": "log", "floor": floor}
+    loss = backend.losses.PowerLoss("x", frame=frame, hop=hop, **scale)
     _, terms, gradients = backend.evaluate(
         loss, model, lambda x: None, backend.array(data), params={"m": mean}
     )
@@ -110,3 +114,27 @@ def test_the_power_loss_is_the_distance_of_mean_spectra(backend: Any) -> None:
             backend.array(data),
             params={"m": mean},
         )
+
+
+def test_of_a_whisper_only_the_logarithm_is_felt(backend: Any) -> None:
+    """Where a draw is e^-a times the datum, of power p at both frequencies:  d/da (p - p e^-2a)^2 =
+    4 p^2 e^-2a (1 - e^-2a) vanishes with the draw, d/da (2 a)^2 = 8 a, of logarithms, does not.
+    """
+    data, a, dist = np.full((3, 16), 1.3), 5.0, backend.dist
+
+    def model(x: Any) -> None:
+        with backend.plate("data", len(x)):
+            quiet = backend.np.exp(-backend.param("a")) * x
+            backend.sample("x", dist.Normal(quiet, 1e-9).to_event(1), obs=x)
+
+    def slope(**scale: Any) -> float:
+        loss, array = backend.losses.PowerLoss("x", frame=2, hop=1, **scale), backend.array(data)
+        params = {"a": np.array(a)}
+        found = backend.evaluate(loss, model, lambda x: None, array, params=params)[2]
+        return float(found["a"]) / len(data)
+
+    part = np.exp(-2 * a)
+    assert slope() == pytest.approx(4 * 1.3**4 * part * (1 - part), rel=1e-5)
+    assert slope(scale="log", floor=1e-15) == pytest.approx(8 * a, rel=1e-5)
+    with pytest.raises(ValueError, match="floor is part of the logarithm"):
+        backend.losses.PowerLoss("x", floor=1e-5)

@@ -5,9 +5,17 @@ sliced Wasserstein distance.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
-from dgm_core.arguments import check_count, check_flag, check_instance, check_names, check_number
+from dgm_core.arguments import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_instance,
+    check_names,
+    check_number,
+)
 from dgm_core.terms import sites_written, written
 from numpyro_dgm.joints.joints import Joints
 from numpyro_dgm.losses.base import Term
@@ -142,15 +150,22 @@ class EnergyScore(_Discrepancy):
 
 class PowerLoss(_Discrepancy):
     """The squared distance between the mean power spectra of a waveform that the model drew and of
-    the datum:  mean_f (phi_f(x) - phi_f(y))^2,  phi the power |STFT|^2 averaged over time.
+    the datum:  mean_f (phi_f(x) - phi_f(y))^2,  phi the power |STFT|^2 averaged over time; with
+    scale="log" of ln(phi + floor).
 
     Beside a `Distillation` it keeps a student from whispering. Both waveforms of a pair have the
-    context of the datum, as of a model whose arguments are data and contexts.
+    context of the datum, as of a model whose arguments are data and contexts. The gradient of a
+    power falls with the amplitude of the draw, and with it the pull away from silence: of a student
+    that whispers already, only the logarithm is felt. It counts a quiet frequency as much as a loud
+    one, down to the floor.
 
     Args:
         sites: one observed site of waveforms (steps,) or (steps, channels).
         frame: samples of a Hann window.
         hop: samples from one window to the next (default frame // 4, at least 1).
+        scale: "power" or "log".
+        floor: a power that is added before the logarithm, above 0 (default 1e-5, which is 50 dB
+            below a white noise of variance one).
 
     Logged:
         "PowerLoss(<sites>)", the mean over data, channels and frequencies; that over frequencies
@@ -160,10 +175,12 @@ class PowerLoss(_Discrepancy):
         one run of the model, Fourier transforms of steps / hop frames.
 
     Raises:
-        ValueError: for arguments out of range, and waveforms shorter than a frame.
+        ValueError: for arguments out of range, a floor without a logarithm, and waveforms shorter
+            than a frame.
 
     References:
-        van den Oord et al. (2018), arXiv:1711.10433, power loss.
+        van den Oord et al. (2018), arXiv:1711.10433, power loss; Arik, Jun and Diamos (2019),
+        arXiv:1808.06719, the logarithm.
 
     Example:
         >>> PowerLoss("x", frame=64)
@@ -171,19 +188,32 @@ class PowerLoss(_Discrepancy):
     """
 
     def __init__(
-        self, sites: str | tuple[str, ...], *, frame: int = 256, hop: int | None = None
+        self,
+        sites: str | tuple[str, ...],
+        *,
+        frame: int = 256,
+        hop: int | None = None,
+        scale: str = "power",
+        floor: float | None = None,
     ) -> None:
         super().__init__(sites)
+        self.scale = check_choice("scale", scale, ("power", "log"))
+        self.floor = check_number("floor", 1e-5 if floor is None else floor, above=0)
+        if floor is not None and scale == "power":
+            raise ValueError('floor is part of the logarithm: leave it out, or take scale="log".')
         self.frame = check_count("frame", frame, 2)
         self.hop = hop if hop is None else check_count("hop", hop)
 
     def estimate(self, joints: Joints, step: int | Array) -> tuple[Array, dict[str, Array]]:
         real, fake = joints.samples(self.sites)
-        powers = (mean_power(x, self.frame, self.hop) for x in (real, fake))
-        return ((next(powers) - next(powers)) ** 2).mean(), {}
+        powers = [mean_power(x, self.frame, self.hop) for x in (real, fake)]
+        if self.scale == "log":
+            powers = [jnp.log(power + self.floor) for power in powers]
+        left, right = powers
+        return jnp.square(left - right).mean(), {}
 
     def _shown(self) -> dict[str, Any]:
-        return {"frame": 256, "hop": None}
+        return {"frame": 256, "hop": None, "scale": "power", "floor": 1e-5}
 
 
 class SlicedWasserstein(_Discrepancy):

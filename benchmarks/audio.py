@@ -1,17 +1,19 @@
 """A WaveNet of waveforms and students that draw in one pass: notes of the set `tones`, or the wave
 files of a folder.
 
-    python benchmarks/audio.py [--folder FOLDER] [--steps 1500] [--weights 0 100 10000] [--seed 0]
-    [--flows 2] [--rate 2e-3]
+    python benchmarks/audio.py [--folder FOLDER] [--steps 1500] [--weights 0 100 10000]
+    [--log-weights 1000] [--seed 0] [--flows 2] [--rate 2e-3]
 
 Protocol: chunks of 256 samples, labels as contexts (the pitch, or the file); teacher and students
 have seven layers of 24 channels, dilations 1, ..., 64. The teacher, a mixture of five logistic
 distributions per sample, learns by maximum likelihood, the students (inverse autoregressive layers,
 two or `--flows`) by `Distillation` with the entropy in closed form plus the weight times
-`PowerLoss`; Adam 2e-3, decaying to a hundredth, batches of 32, each for the same number of steps.
+`PowerLoss`, of powers or (`--log-weights`) of their logarithms; Adam 2e-3, decaying to a hundredth,
+batches of 32, each for the same number of steps.
 Compared are the mean power spectra of 64 draws for each label with those of the test chunks (of the
 teacher's draws, for the students): the root of the mean squared difference in dB over the
 frequencies of a frame of 64 samples; and the mean squared difference of the mean powers themselves.
+"KL": of a student to the teacher, nats per sample, over the same draws.
 NumPyro. Each stage leaves its weights in runs/audio and one JSON file in benchmarks/results/audio
 and is not repeated; the table goes to benchmarks/results/audio.md, the spectra to audio.png (all to
 the folder OUT_DIR instead, if that is set).
@@ -88,6 +90,7 @@ def main() -> None:
     parser.add_argument("--folder", help="with wave files; left out, the set tones")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 100.0, 10_000.0])
+    parser.add_argument("--log-weights", type=float, nargs="*", default=[1000.0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--flows", type=int, default=2, help="layers of a student")
     parser.add_argument("--rate", type=float, default=2e-3, help="of Adam")
@@ -103,6 +106,11 @@ def main() -> None:
     truth = spectra(data.test, data.labels["test"], num)
     found, rows = {"test data": truth}, []
 
+    def divergence(drawn: Any, x: Any) -> float:
+        """KL(student || teacher) per sample, by these draws."""
+        taught = teacher(jnp.asarray(labels)).log_prob(x)
+        return float((drawn.log_prob(x) - taught).mean()) / data.x_dim
+
     def stage(name: str, module: Any, loss: Any) -> Any:
         """The module, trained or as it was left; its spectra and its row."""
         of_students = f"-{arguments.flows}-layers" if arguments.flows != 2 else ""
@@ -113,11 +121,13 @@ def main() -> None:
             module, last, seconds = trained(
                 module, data, loss, arguments.steps, arguments.seed, arguments.rate
             )
-            x = module(jnp.asarray(labels)).sample(jax.random.key(1))
+            drawn = module(jnp.asarray(labels))
+            x = drawn.sample(jax.random.key(1))
             dB = spectra(np.asarray(x), labels, num)
             row = {
                 "stage": name,
                 "loss per sample": last,
+                **({"KL": divergence(drawn, x)} if "student" in name else {}),
                 "draws to data, dB": distance(dB, truth),
                 "seconds": seconds,
             }
@@ -135,10 +145,12 @@ def main() -> None:
         return eqx.tree_deserialise_leaves(weights, module)
 
     teacher = stage("teacher", teacher, NLL())
-    for weight in arguments.weights:
+    scales = [("power", weight) for weight in arguments.weights]
+    for scale, weight in [*scales, *(("log power", weight) for weight in arguments.log_weights)]:
         loss = Distillation(lambda x, y: teacher(y), analytic_entropy=True)
-        loss = loss + weight * PowerLoss("x", frame=FRAME) if weight else loss
-        stage(f"student, power {weight:g}" if weight else "student", student, loss)
+        if weight:
+            loss = loss + weight * PowerLoss("x", frame=FRAME, scale=scale.split()[0])
+        stage(f"student, {scale} {weight:g}" if weight else "student", student, loss)
     rows.append({"stage": "test data", "draws to data, dB": 0.0})
     table = format_table(rows)
     print(table)

@@ -26,7 +26,7 @@ class SpectralNorm(Stateful):
     u is a state that no optimizer trains. A training step moves it `num_steps` times: where the
     layer is called in a model or guide, and once in an update of the critic that it is part of,
     before model and guide are scored. Inside `evaluation_mode` it stays. Its derivative is that of
-    s at constant u and v.
+    s at constant u and v. Where W is zero, so is W / s, and u stays.
 
     With the usual one step at a time the estimate lags where weights move fast: u points to what
     was the largest singular vector until the iteration has turned it, and a critic of a high rate
@@ -105,7 +105,7 @@ class SpectralNorm(Stateful):
         norm, u = self.estimate(self.u)
         if not EVALUATION.get() and not is_repeated():
             self.keep({"u": self.moved(self.u, u)})
-        weight = self.layer.weight / norm
+        weight = self.layer.weight / (norm + (norm == 0))  # zeros stay zeros
         if isinstance(self.layer, Conv2d):
             return self.layer.convolved(x, weight, self.layer.bias)
         check_last(self.layer, x)
@@ -131,15 +131,16 @@ class SpectralNorm(Stateful):
         self.keep({"u": self.moved(self.u, self.estimate(self.u)[1])})
 
     def moved(self, u: Array, first: Array) -> Array:
-        """u after a training step, given it after the first step of the iteration."""
-        if self.num_steps == 1:
-            return first
-        if self.image_size is None:
+        """u after a training step, given it after the first step of the iteration; as it was where
+        the weight is zero.
+        """
+        if self.num_steps > 1 and self.image_size is None:
             matrix = jax.lax.stop_gradient(self.layer.weight)
-            return _powered(matrix.reshape(len(matrix), -1), u, self.num_steps)
-        for _ in range(self.num_steps - 1):
-            first = self.estimate(first)[1]
-        return first
+            first = _powered(matrix.reshape(len(matrix), -1), u, self.num_steps)
+        elif self.num_steps > 1:
+            for _ in range(self.num_steps - 1):
+                first = self.estimate(first)[1]
+        return jnp.where(first.any(), first.astype(u.dtype), u)
 
     def __repr__(self) -> str:
         others = f", norm='operator', image_size={self.image_size}" if self.image_size else ""
@@ -272,25 +273,34 @@ def check_last(layer: Any, x: Array) -> None:
 
 
 def _unit(x: Array) -> Array:
-    return x * jax.lax.rsqrt((x**2).sum() + 1e-24)
+    """x over its length, zeros as they are."""
+    x = _scaled(x)
+    return x / jnp.sqrt((x**2).sum()).clip(jnp.finfo(x.dtype).tiny)
+
+
+def _scaled(x: Array) -> Array:
+    """x over its largest entry: its squares then neither overflow nor vanish."""
+    return x / jnp.abs(x).max().clip(jnp.finfo(x.dtype).tiny)
 
 
 def _powered(matrix: Array, u: Array, count: int) -> Array:
     """u after so many steps of power iteration, by squaring where that is cheaper."""
     rows, columns = matrix.shape
+    dtype = jnp.promote_types(matrix.dtype, jnp.float32)  # powers vanish in half precision
+    matrix, u = _scaled(matrix.astype(dtype)), u.astype(dtype)
     if min(rows, columns) >= 8 * count:
         for _ in range(count):
             u = power_step(matrix, u)[1]
         return u
     if rows > columns:  # (W W')^n = W (W' W)^(n - 1) W'
-        return _unit(matrix @ _squared(matrix.T @ matrix, _unit(u @ matrix), count - 1))
-    return _squared(matrix @ matrix.T, u, count)
+        return _unit(matrix @ _squared(matrix.T @ matrix, u @ matrix, count - 1))
+    return _unit(_squared(matrix @ matrix.T, u, count))
 
 
 def _squared(gram: Array, u: Array, count: int) -> Array:
-    """gram^count u, of length one."""
+    """gram^count u, of some length."""
     for index in range(count.bit_length()):
         gram, taken = gram @ gram if index else gram, count >> index & 1
         gram = gram / (jnp.trace(gram) + 1e-24)
-        u = _unit(gram @ u) if taken else u
+        u = _scaled(gram @ u) if taken else u
     return u

@@ -50,10 +50,9 @@ class Steps:
         self.buffer = -before[:, None].repeat(1, num, 1)  # h is zero before the first step
         self.graded = torch.is_grad_enabled()
         if not self.graded:  # a step takes what its kernels take, and a layer then has four: with
-            # tanh(a) sigmoid(b) = 2 s(2a) s(b) - s(b)  one sigmoid and one product do for both
+            # -tanh(a) sigmoid(b) = s(b) - 2 s(2a) s(b)  one sigmoid and one addcmul do for both
             weights, added = _twice_a(weights), _twice_a(added)
-            self.residuals = [_of_halves(weight) for weight in self.residuals]
-            skip = _of_halves(skip.unflatten(0, (len(blocks), -1))).flatten(0, 1)
+            self.residuals, skip = [-weight for weight in self.residuals], -skip
         self.added = list(added.expand(-1, -1, num, -1))
         self.past = weights[:, :-1].flatten(1, 2).contiguous()  # else it is copied at each step
         self.now = list(weights[:, -1].contiguous())
@@ -62,10 +61,9 @@ class Steps:
             width = self.now[0].shape[-1]
             self.x = skip.new_empty(len(blocks), num, width)
             self.h = skip.new_empty(len(blocks), num, width // 2)
-            self.gates = skip.new_empty(num, len(blocks) * width)
-            gates = self.gates.split(width, -1)
-            halves = [gate.chunk(2, -1) for gate in gates]
-            chain = zip(self.x, gates, halves, self.now, self.h, [None, *self.residuals])
+            self.gates = skip.new_empty(num, len(skip))
+            gates, halves = self.gates.chunk(len(blocks), -1), [x.chunk(2, -1) for x in self.x]
+            chain = zip(self.x, halves, gates, self.now, self.h, [None, *self.residuals])
             self.parts = list(chain)
 
     def __call__(self, index: int, previous: Tensor) -> Tensor:
@@ -106,14 +104,13 @@ class Steps:
 
     def _chain_in_place(self, previous: Tensor) -> tuple[Tensor, Tensor]:
         h, before = previous, self.gates
-        for x, gate, (a, b), weight, new, residual in self.parts:
+        for x, (a, b), gate, weight, new, residual in self.parts:
             if residual is None:
                 h = torch.mm(previous, self.input, out=new)
             else:
                 h = torch.addmm(h, before, residual, out=new)
-            torch.sigmoid(x.addmm_(h, weight), out=gate)
-            a.mul_(b)
-            before = gate
+            x.addmm_(h, weight).sigmoid_()  # which makes s(2a) and s(b) of a and b, too
+            before = torch.addcmul(b, a, b, value=-2, out=gate)
         return self.h, self.gates
 
 
@@ -121,8 +118,3 @@ def _twice_a(x: Tensor) -> Tensor:
     """x (..., 2 channels) of a and b with a doubled."""
     a, b = x.chunk(2, -1)
     return torch.cat([2 * a, b], -1)
-
-
-def _of_halves(weight: Tensor) -> Tensor:
-    """A weight (..., channels, out) of gates, of s(2a) s(b) and s(b) side by side."""
-    return torch.cat([2 * weight, -weight], -2)

@@ -2,7 +2,7 @@
 constant; and what keeps the rows of weights orthogonal.
 """
 
-from math import prod, sqrt
+from math import inf, prod, sqrt
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class SpectralNorm(nn.Module):
     u is a state that no optimizer trains. A training step moves it `num_steps` times: where the
     layer is called in a model or guide, and once in an update of the critic that it is part of,
     before model and guide are scored. Inside `evaluation_mode` it stays. Its derivative is that of
-    s at constant u and v.
+    s at constant u and v. Where W is zero, so is W / s, and u stays.
 
     With the usual one step at a time the estimate lags where weights move fast: u points to what
     was the largest singular vector until the iteration has turned it, and a critic of a high rate
@@ -93,7 +93,7 @@ class SpectralNorm(nn.Module):
         norm, u = self.estimate(self.u)
         if self.training and not is_repeated():
             self.u.copy_(self.moved(self.u, u))
-        weight = self.layer.weight / norm
+        weight = self.layer.weight / (norm + (norm == 0))  # zeros stay zeros
         if isinstance(self.layer, Conv2d):
             return self.layer.convolved(x, weight, self.layer.bias)
         check_last(self.layer, x)
@@ -118,15 +118,17 @@ class SpectralNorm(nn.Module):
             self.u.copy_(self.moved(self.u, self.estimate(self.u)[1]))
 
     def moved(self, u: Tensor, first: Tensor) -> Tensor:
-        """u after a training step, given it after the first step of the iteration."""
-        if self.num_steps == 1:
-            return first
-        with torch.no_grad(), torch.autocast(u.device.type, enabled=False):  # powers are small
-            if self.image_size is None:
-                return _powered(self.layer.weight.flatten(1), u, self.num_steps)
-            for _ in range(self.num_steps - 1):
-                first = self.estimate(first)[1]
-        return first
+        """u after a training step, given it after the first step of the iteration; as it was where
+        the weight is zero.
+        """
+        if self.num_steps > 1 and not u.is_meta:
+            with torch.no_grad(), torch.autocast(u.device.type, enabled=False):  # powers are small
+                if self.image_size is None:
+                    first = _powered(self.layer.weight.flatten(1), u, self.num_steps)
+                else:
+                    for _ in range(self.num_steps - 1):
+                        first = self.estimate(first)[1]
+        return torch.where(first.any(), first.to(u.dtype), u)
 
     def __repr__(self) -> str:
         others = f", norm='operator', image_size={self.image_size}" if self.image_size else ""
@@ -254,27 +256,36 @@ def check_last(layer: Any, x: Tensor) -> None:
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / (x.square().sum() + 1e-24).sqrt()
+    """x over its length, zeros as they are."""
+    x = _scaled(x)
+    return x / torch.linalg.vector_norm(x).clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """x over its largest entry: its squares then neither overflow nor vanish."""
+    return x / torch.linalg.vector_norm(x, inf).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def _powered(matrix: Tensor, u: Tensor, count: int) -> Tensor:
     """u after so many steps of power iteration, by squaring where that is cheaper."""
     rows, columns = matrix.shape
+    dtype = torch.promote_types(matrix.dtype, torch.float32)  # powers vanish in half precision
+    matrix, u = _scaled(matrix.to(dtype)), u.to(dtype)
     if min(rows, columns) >= 8 * count:
         for _ in range(count):
             u = power_step(matrix, u)[1]
         return u
     if rows > columns:  # (W W')^n = W (W' W)^(n - 1) W'
-        return _unit(matrix @ _squared(matrix.T @ matrix, _unit(u @ matrix), count - 1))
-    return _squared(matrix @ matrix.T, u, count)
+        return _unit(matrix @ _squared(matrix.T @ matrix, u @ matrix, count - 1))
+    return _unit(_squared(matrix @ matrix.T, u, count))
 
 
 def _squared(gram: Tensor, u: Tensor, count: int) -> Tensor:
-    """gram^count u, of length one."""
+    """gram^count u, of some length."""
     for index in range(count.bit_length()):
         gram, taken = gram @ gram if index else gram, count >> index & 1
         gram = gram / (gram.diagonal().sum() + 1e-24)
-        u = _unit(gram @ u) if taken else u
+        u = _scaled(gram @ u) if taken else u
     return u
 
 

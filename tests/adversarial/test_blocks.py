@@ -143,6 +143,58 @@ def test_steps_under_autocast() -> None:
     assert found == pytest.approx(matrix_norm(weight), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [(0.0, "float32"), (3e18, "float32"), (1e30, "float32"), (1e-30, "float32"), (300, "float16")],
+)
+@pytest.mark.parametrize("num_steps", [1, 1024])
+def test_weights_of_any_scale(lib: Any, scale: float, dtype: str, num_steps: int) -> None:
+    """Squares and powers neither overflow nor vanish, also in half precision; at a weight of zero u
+    stays, and the layer is its bias.
+    """
+    for outs, ins in ((30, 40), (40, 30)):
+        weight = (scale * np.random.default_rng(5).uniform(-1, 1, (outs, ins))).astype(dtype)
+        layer = normalized(lib, lib.build("nn", "Linear", ins, outs), weight, num_steps=num_steps)
+        u = layer.moved(layer.u, layer.estimate(layer.u)[1])
+        norm, exact = lib.numpy(layer.estimate(u)[0]), matrix_norm(weight)
+        assert np.linalg.norm(lib.numpy(u)) == pytest.approx(1, rel=1e-3)
+        assert norm == pytest.approx(exact, rel=2e-3 if num_steps > 1 else 0.5)
+        if not scale:
+            np.testing.assert_array_equal(lib.numpy(u), lib.numpy(layer.u))
+            assert (lib.numpy(layer(lib.array(np.ones((1, ins))))) == 1).all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e30, 1e-30])
+def test_operators_of_any_scale(lib: Any, scale: float) -> None:
+    weight = (scale * np.random.default_rng(5).uniform(-1, 1, (3, 2, 3, 3))).astype(np.float32)
+    settings: Any = {"norm": "operator", "image_size": (4, 4), "num_steps": 3}
+    layer = normalized(lib, lib.build("nn", "Conv2d", 2, 3), weight, **settings)
+    u = layer.moved(layer.u, layer.estimate(layer.u)[1])
+    norm = lib.numpy(layer.estimate(u)[0])
+    assert np.linalg.norm(lib.numpy(u)) == pytest.approx(1, rel=1e-6)
+    assert norm == pytest.approx(operator_norm(weight, (4, 4), padding="zeros"), rel=0.2)
+
+
+def normalized(lib: Any, layer: Any, weight: np.ndarray, **settings: Any) -> Any:
+    """The spectral norm of a layer with this weight, and ones as its bias."""
+    bias = np.ones(len(weight), weight.dtype)
+    if isinstance(lib, PyroLibrary):
+        layer.weight.data, layer.bias.data = map(lib.torch.as_tensor, (weight, bias))
+    else:
+        arrays = lib.jax.device_put((weight, bias))
+        layer = lib.eqx.tree_at(lambda own: (own.weight, own.bias), layer, arrays)
+    return lib.build("nn", "SpectralNorm", layer, **settings)
+
+
+def test_steps_without_numbers() -> None:
+    """On torch's meta device, which autocast does not know, there are shapes only."""
+    lib = PyroLibrary()
+    layer = lib.build("nn", "SpectralNorm", lib.build("nn", "Linear", 4, 3), num_steps=1024)
+    layer = layer.to("meta")
+    out = layer(lib.torch.zeros(7, 4, device="meta"))
+    assert out.shape == (7, 3) and out.is_meta and layer.u.is_meta
+
+
 def blocks(lib: Any) -> list[Any]:
     """One of each, as a list; GeneratorBlock, CriticBlock and SelfAttention inside others."""
     build = lib.build

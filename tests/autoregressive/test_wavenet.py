@@ -171,6 +171,27 @@ def test_one_pass_and_step_by_step_draw_the_same(name: str) -> None:
         np.testing.assert_allclose(other, drawn[0], rtol=1e-10, atol=1e-10)
 
 
+def test_steps_in_single_precision() -> None:
+    """Draws see the features of quiet signals nearly as one pass does: a step of the Pyro twin has
+    tanh from a sigmoid, whose rounding counts. (The steps of NumPyro call the gates of the pass.)
+    """
+    from pyro_dgm.nn.causal_steps import Steps
+
+    lib, (steps, num) = LIBS[0], (16, 4)
+    stack = lib.build(
+        "nn", "CausalStack", 1, 32, steps, dilations=(1, 2, 4, 8), activation="tanh"
+    ).float()
+    with lib.torch.no_grad():
+        for path, parameter in stack.named_parameters():
+            parameter.mul_(not path.endswith("bias"))
+        u = lib.array(0.01 * np.random.default_rng(0).standard_normal((num, steps, 1))).float()
+        previous = lib.torch.cat([0 * u[:, :1], u[:, :-1]], 1)
+        state = Steps(stack, None, num)
+        found = lib.torch.stack([state(t, previous[:, t]) for t in range(steps)], 1)
+        exact = stack.double()(u.double())
+    assert (found - exact).norm() < 3e-5 * exact.norm()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_twins(name: str) -> None:
     """Log-densities and all gradients; each parameter learns."""

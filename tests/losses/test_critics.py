@@ -18,6 +18,8 @@ MATRICES = {
     "tall": 1e-6 * RNG.standard_normal((6, 2)),
     "equal singular values": 7.0 * np.eye(4),
     "of rank one": np.outer(np.arange(1.0, 4), [2.0, -1.0]),
+    "huge": 1e200 * RNG.standard_normal((3, 4)),
+    "tiny": 1e-200 * RNG.standard_normal((4, 3)),
 }
 
 

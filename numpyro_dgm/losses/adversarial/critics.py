@@ -286,11 +286,12 @@ def _normalized(weight: Array) -> Array:
     """A weight divided by the norm of the linear map, of a convolution by the bound on it that is
     said above.
     """
+    largest = jax.lax.stop_gradient(jnp.abs(weight).max())
+    weight = weight / (largest + (largest == 0))  # squares of its parts neither overflow nor vanish
     matrix = weight.reshape(len(weight), -1)
     matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    left = jnp.linalg.eigh(jax.lax.stop_gradient(matrix @ matrix.T))[1][
-        :, -1
-    ]  # u: the derivative of |u W| for a fixed u is that of the norm
+    # u: the derivative of |u W| for a fixed u is that of the norm
+    left = jnp.linalg.eigh(jax.lax.stop_gradient(matrix @ matrix.T))[1][:, -1]
     norm = jnp.sqrt(((left @ matrix) ** 2).sum() + 1e-24)
     return weight / (norm if weight.ndim == 2 else 2 * norm)
 

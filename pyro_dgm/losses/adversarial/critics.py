@@ -264,11 +264,12 @@ def _normalized(weight: Tensor) -> Tensor:
     """A weight divided by the norm of the linear map, of a convolution by the bound on it that is
     said above.
     """
+    largest = weight.detach().abs().max()  # squares of its parts neither overflow nor vanish
+    weight = weight / (largest + (largest == 0))
     matrix = weight.flatten(1)
     matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    left = torch.linalg.eigh((matrix @ matrix.T).detach())[1][
-        :, -1
-    ]  # u: the derivative of |u W| for a fixed u is that of the norm
+    # u: the derivative of |u W| for a fixed u is that of the norm
+    left = torch.linalg.eigh((matrix @ matrix.T).detach())[1][:, -1]
     norm = ((left @ matrix).square().sum() + 1e-24).sqrt()
     return weight / (norm if weight.ndim == 2 else 2 * norm)
 

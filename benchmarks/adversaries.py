@@ -3,7 +3,7 @@ MNIST and Fashion-MNIST (28x28) and on CIFAR-10 (32x32, colors).
 
     python benchmarks/adversaries.py [--backend pyro] [--data digits] [--models DCGAN SNGAN SAGAN
     BigGAN inverse rotated] [--seeds 0 1 2] [--steps 1000] [--batch-size 64] [--width 1] [--rates 1]
-    [--flat 0] [--seconds 430] [--fill] [--out FOLDER] [--table]
+    [--flat 0] [--pooling sum] [--seconds 430] [--fill] [--out FOLDER] [--table]
 
 Protocol: all 1,797 digits, or the training images of the larger sets ("cifar10": the binary files
 in the folder cifar10/ of DGM_DATA_DIR, 10,000 and 2,000), values in [0, 1]; batches of 64;
@@ -13,7 +13,7 @@ default critic with channels 32, 64, its rate 1e-3) is the baseline. SNGAN, SAGA
 channels 32, 16 and Hinge with a ResidualCritic of channels 16, 32 (attention for the latter two),
 its rate 4e-3 and two updates a step: chosen on seed 11. Latent vectors of size 16, of the larger
 sets 32. `--width` multiplies all channels, `--rates` the rates of both players, one run for each,
-`--flat` are blocks of the ResidualCritic that keep the size.
+`--flat` are blocks of the ResidualCritic that keep the size, `--pooling` is its own.
 No model selection, no average of weights. Spectral norms and two updates make a step about two and
 a half times as long as DCGAN's: DCGAN with so many more steps is a row by itself.
 A run that is not over after `--seconds` is broken off and says so; with `--fill` the runs of
@@ -121,6 +121,7 @@ class Job(NamedTuple):
     width: int
     rate: float
     flat: int
+    pooling: str
     deadline: float
 
     @property
@@ -130,7 +131,8 @@ class Job(NamedTuple):
         parts += [self.model, self.backend, str(self.steps), str(self.seed)]
         others = (("b", self.batch_size, 64), ("w", self.width, 1), ("r", self.rate, 1.0))
         others += (("f", self.flat, 0),)
-        return "_".join(parts + [f"{a}{value:g}" for a, value, usual in others if value != usual])
+        parts += [f"{a}{value:g}" for a, value, usual in others if value != usual]
+        return "_".join(parts + ["all"] * (self.pooling == "none"))
 
 
 @cache
@@ -172,6 +174,7 @@ def generator_of(backend: Backend, job: Job) -> tuple[Any, Any]:
         shape,
         hidden_channels=wide[::-1],
         num_flat=job.flat,
+        pooling=job.pooling,
         attention=job.model != "SNGAN",
         num_classes=10 if job.model == "BigGAN" else 0,
     )
@@ -327,6 +330,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--width", type=int, default=1)
     parser.add_argument("--flat", type=int, default=0, help="blocks that keep the size")
+    parser.add_argument("--pooling", default="sum", choices=("sum", "none"))
     parser.add_argument("--rates", nargs="+", type=float, default=[1.0])
     parser.add_argument("--seconds", type=float, default=1e9, help="in all")
     parser.add_argument("--fill", action="store_true", help="all seconds, by longer runs")
@@ -343,12 +347,13 @@ def main() -> None:
         torch.set_default_device(arguments.device)
         torch.set_float32_matmul_precision("high")
     folder().mkdir(parents=True, exist_ok=True)
-    sizes, kept = (arguments.batch_size, arguments.width), arguments.flat
+    sizes = (arguments.batch_size, arguments.width)
+    kept = (arguments.flat, arguments.pooling)
 
     def jobs(steps: int, rates: list[float]) -> list[Job]:
         """Of all models, seeds and rates."""
         return [
-            Job(arguments.data, name, arguments.backend, seed, steps, *sizes, rate, kept, end)
+            Job(arguments.data, name, arguments.backend, seed, steps, *sizes, rate, *kept, end)
             for rate in rates
             for seed in arguments.seeds
             for name in arguments.models
@@ -368,8 +373,8 @@ def main() -> None:
     rows.sort(key=lambda row: [str(row[name]) for name in ("data", "model", "steps", "seed")])
     columns = (
         *("data", "model", "backend", "seed", "steps", "taken", "batch_size", "width", "rate"),
-        *("flat", "frechet", "precision", "recall", "coverage", "rarest", "label_accuracy"),
-        *("label_agreement", "undone", "cycle", "train_seconds", "cpu_seconds"),
+        *("flat", "pooling", "frechet", "precision", "recall", "coverage", "rarest"),
+        *("label_accuracy", "label_agreement", "undone", "cycle", "train_seconds", "cpu_seconds"),
     )
     shown = [name for name in columns if any(name in row for row in rows)]
     print(format_table([{name: row.get(name, "") for name in shown} for row in rows]))

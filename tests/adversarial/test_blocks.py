@@ -218,6 +218,7 @@ def blocks(lib: Any) -> list[Any]:
             **image,
         ),
         build("losses", "ResidualCritic", (2, 4, 6), **critic, **image),
+        build("losses", "ResidualCritic", (2, 4, 6), pooling="none", **critic, **image),
     ]
 
 
@@ -228,7 +229,7 @@ def outputs(parts: Any, rows: Any, maps: Any, pairs: Any, labels: Any) -> list[A
         *(part(maps) for part in parts[1:4]),
         parts[4](maps, (labels, rows[:, :2])),
         parts[5](rows[:, :3], labels),
-        parts[6](pairs),
+        *(part(pairs) for part in parts[6:]),
     ]
     return [sum((part**2).sum() for part in found), *found]
 
@@ -272,6 +273,29 @@ def test_how_much_of_an_image_a_critic_sees(num_flat: int) -> None:
     none, one, other, both = lib.numpy(critic(lib.array(corners)))
     assert (abs(both - one - other + none) > 1e-4) == bool(num_flat)
     assert f"num_flat={num_flat}" in repr(critic) or not num_flat
+
+
+@pytest.mark.parametrize("pooling", ["sum", "none"])
+def test_whether_a_critic_sees_where_something_is(lib: Any, pooling: str) -> None:
+    """A spot that moves by four pixels, far from the borders, moves features of two halvings by
+    one: their sum stays. Labels see the features as the critic does.
+    """
+    x = np.zeros((2, 1, 36, 36))
+    x[0, 0, 16:19, 14:17] = x[1, 0, 20:23, 14:17] = np.arange(1.0, 10).reshape(3, 3)
+    pairs = np.concatenate([x.reshape(2, -1), np.eye(2)], 1)
+    sizes = {"hidden_channels": (6, 5), "pooling": pooling}
+    critic = lib.build("losses", "ResidualCritic", (1, 36, 36), **sizes)
+    one, other = lib.numpy(critic(lib.array(x)))
+    assert (abs(one - other) < 1e-5) == (pooling == "sum")
+    assert ("pooling='none'" in repr(critic)) == (pooling == "none")
+    labeled = lib.build("losses", "ResidualCritic", (1, 36, 36), num_classes=2, **sizes)
+    seen = 5 if pooling == "sum" else 5 * 81
+    weights = lib.weights(labeled)
+    assert [weights[f"{name}.layer.weight"].shape for name in ("output", "classes")] == [
+        (1, seen),
+        (2, seen),
+    ]
+    assert labeled(lib.array(pairs)).shape == (2,)
 
 
 def test_attention_starts_as_the_identity(lib: Any) -> None:

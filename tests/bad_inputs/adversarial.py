@@ -66,6 +66,7 @@ ADVERSARIAL: dict[str, tuple[tuple[Any, ...], dict[str, str]]] = {
             "hidden_channels": "sizes",
             "num_flat": "count",
             "attention": "flag",
+            "pooling": "word",
             "spectral_norm": "word",
             "minibatch_stddev": "flag",
         },

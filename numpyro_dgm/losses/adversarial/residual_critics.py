@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 from jax import Array
 
-from dgm_core.arguments import check_count, check_flag, check_sizes
+from dgm_core.arguments import check_choice, check_count, check_flag, check_sizes
 from dgm_core.image_blocks import check_resolutions
 from dgm_core.terms import written
 from numpyro_dgm.nn import Linear, MinibatchStdDev
@@ -19,8 +19,8 @@ __all__ = ["ResidualCritic"]
 
 class ResidualCritic(eqx.Module):
     """A critic of images, of pairs with a label where num_classes is given:  V(x) = w . h + b,
-    V(x, y) = w . h + b + y . (A h + a),  h the sum over pixels of rectified residual features,
-    y one-hot.
+    V(x, y) = w . h + b + y . (A h + a),  h the sum over pixels of rectified residual features, or
+    all of them, y one-hot.
 
     All layers have spectral norm one by default, so that the critic needs no penalty. What it keeps
     for that, a vector for each layer, belongs to the state of its term.
@@ -32,6 +32,9 @@ class ResidualCritic(eqx.Module):
         num_flat: blocks after these that keep the size, two in SN-GAN: a feature sees more of its
             image with each.
         attention: whether the first block is followed by `SelfAttention`.
+        pooling: "sum", or "none": h are the features of all pixels, side by side. A sum tells what
+            there is in an image and not where: of images that are much larger than what a feature
+            sees, as 28x28 behind two blocks, it judges the strokes alone.
         spectral_norm: "matrix", "operator" (a tighter bound at large kernels, and dearer) or
             "none".
         minibatch_stddev: whether the critic sees how much its batch varies.
@@ -41,8 +44,8 @@ class ResidualCritic(eqx.Module):
         term with these two sites hands them over -> (batch,).
 
     Raises:
-        ValueError: for sizes that cannot be halved that often, one class, an unknown norm, and an x
-            of another shape.
+        ValueError: for sizes that cannot be halved that often, one class, an unknown norm or
+            pooling, and an x of another shape.
 
     References:
         Miyato et al. (2018), arXiv:1802.05957; Miyato and Koyama (2018), arXiv:1802.05637, eq. (3).
@@ -62,6 +65,7 @@ class ResidualCritic(eqx.Module):
     deviation: MinibatchStdDev | None
     output: Any
     classes: Any
+    pooling: str = eqx.field(static=True)
     spectral_norm: str = eqx.field(static=True)
 
     def __init__(
@@ -72,6 +76,7 @@ class ResidualCritic(eqx.Module):
         hidden_channels: Sequence[int] = (32, 64),
         num_flat: int = 0,
         attention: bool = False,
+        pooling: str = "sum",
         spectral_norm: str = "matrix",
         minibatch_stddev: bool = False,
         key: Array,
@@ -104,7 +109,8 @@ class ResidualCritic(eqx.Module):
             self.attention = SelfAttention(channels[1], spectral_norm=of_pixels, key=looking)
         varies = check_flag("minibatch_stddev", minibatch_stddev)
         self.deviation = MinibatchStdDev() if varies else None
-        features = channels[-1] + varies
+        self.pooling = check_choice("pooling", pooling, ("sum", "none"))
+        features = (channels[-1] + varies) * (1 if pooling == "sum" else prod(sizes[-1]))
         self.output = normalized(Linear(features, 1, key=first), norm)
         self.classes = None
         if num_classes:
@@ -131,7 +137,8 @@ class ResidualCritic(eqx.Module):
             h = block(h)
             h = self.attention(h) if index == 0 and self.attention is not None else h
         h = h if self.deviation is None else self.deviation(h)
-        h = jax.nn.relu(h).sum((2, 3))
+        h = jax.nn.relu(h)
+        h = h.sum((2, 3)) if self.pooling == "sum" else h.reshape(len(h), -1)
         out = self.output(h).squeeze(-1)
         return out if self.classes is None else out + (x[:, entries:] * self.classes(h)).sum(-1)
 
@@ -142,5 +149,6 @@ class ResidualCritic(eqx.Module):
             *([f"num_classes={self.num_classes}"] if self.num_classes else []),
             f"hidden_channels={self.hidden_channels}",
             num_flat=0,
+            pooling="sum",
             spectral_norm="matrix",
         )

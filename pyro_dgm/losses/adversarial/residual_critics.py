@@ -5,7 +5,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from dgm_core.arguments import check_count, check_flag, check_sizes
+from dgm_core.arguments import check_choice, check_count, check_flag, check_sizes
 from dgm_core.image_blocks import check_resolutions
 from dgm_core.terms import written
 from pyro_dgm.nn import Linear, MinibatchStdDev
@@ -16,8 +16,8 @@ __all__ = ["ResidualCritic"]
 
 class ResidualCritic(nn.Module):
     """A critic of images, of pairs with a label where num_classes is given:  V(x) = w . h + b,
-    V(x, y) = w . h + b + y . (A h + a),  h the sum over pixels of rectified residual features,
-    y one-hot.
+    V(x, y) = w . h + b + y . (A h + a),  h the sum over pixels of rectified residual features, or
+    all of them, y one-hot.
 
     All layers have spectral norm one by default, so that the critic needs no penalty. What it keeps
     for that, a vector for each layer, belongs to the state of its term.
@@ -29,6 +29,9 @@ class ResidualCritic(nn.Module):
         num_flat: blocks after these that keep the size, two in SN-GAN: a feature sees more of its
             image with each.
         attention: whether the first block is followed by `SelfAttention`.
+        pooling: "sum", or "none": h are the features of all pixels, side by side. A sum tells what
+            there is in an image and not where: of images that are much larger than what a feature
+            sees, as 28x28 behind two blocks, it judges the strokes alone.
         spectral_norm: "matrix", "operator" (a tighter bound at large kernels, and dearer) or
             "none".
         minibatch_stddev: whether the critic sees how much its batch varies.
@@ -38,8 +41,8 @@ class ResidualCritic(nn.Module):
         term with these two sites hands them over -> (batch,).
 
     Raises:
-        ValueError: for sizes that cannot be halved that often, one class, an unknown norm, and an x
-            of another shape.
+        ValueError: for sizes that cannot be halved that often, one class, an unknown norm or
+            pooling, and an x of another shape.
 
     References:
         Miyato et al. (2018), arXiv:1802.05957; Miyato and Koyama (2018), arXiv:1802.05637, eq. (3).
@@ -58,6 +61,7 @@ class ResidualCritic(nn.Module):
         hidden_channels: Sequence[int] = (32, 64),
         num_flat: int = 0,
         attention: bool = False,
+        pooling: str = "sum",
         spectral_norm: str = "matrix",
         minibatch_stddev: bool = False,
     ) -> None:
@@ -88,7 +92,8 @@ class ResidualCritic(nn.Module):
             self.attention = SelfAttention(channels[1], spectral_norm=of_pixels)
         varies = check_flag("minibatch_stddev", minibatch_stddev)
         self.deviation = MinibatchStdDev() if varies else None
-        features = channels[-1] + varies
+        self.pooling = check_choice("pooling", pooling, ("sum", "none"))
+        features = (channels[-1] + varies) * (1 if pooling == "sum" else prod(sizes[-1]))
         self.output = normalized(Linear(features, 1), norm)
         self.classes = None
         if num_classes:
@@ -115,7 +120,8 @@ class ResidualCritic(nn.Module):
             h = block(h)
             h = self.attention(h) if index == 0 and self.attention is not None else h
         h = h if self.deviation is None else self.deviation(h)
-        h = h.relu().sum((2, 3))
+        h = h.relu()
+        h = h.sum((2, 3)) if self.pooling == "sum" else h.flatten(1)
         out = self.output(h).squeeze(-1)
         return out if self.classes is None else out + (x[:, entries:] * self.classes(h)).sum(-1)
 
@@ -126,5 +132,6 @@ class ResidualCritic(nn.Module):
             *([f"num_classes={self.num_classes}"] if self.num_classes else []),
             f"hidden_channels={self.hidden_channels}",
             num_flat=0,
+            pooling="sum",
             spectral_norm="matrix",
         )

@@ -320,9 +320,10 @@ plt.show()
 
 # %% [markdown]
 # The teacher has the notes; its student, after a training this short, has something of their pitch
-# and loudness, and not how they fade. Distillation needs many more steps than the teacher did, which
-# is its price: after 3,000 of a larger one the spectra are within 2 dB of the teacher's. What it buys
-# is the one pass above, and the factor to be looked at is that against the teacher *with* its cache.
+# and loudness, and not how they fade. Distillation needs many more steps than the teacher did,
+# which is its price: after 3,000 of a larger one the spectra are within 2 dB of the teacher's. What
+# it buys is the one pass above, and the factor to be looked at is that against the teacher *with*
+# its cache.
 #
 # ## What is a code for?
 #

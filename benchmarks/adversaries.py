@@ -3,7 +3,7 @@ MNIST and Fashion-MNIST (28x28) and on CIFAR-10 (32x32, colors).
 
     python benchmarks/adversaries.py [--backend pyro] [--data digits] [--models DCGAN SNGAN SAGAN
     BigGAN inverse rotated] [--seeds 0 1 2] [--steps 1000] [--batch-size 64] [--width 1] [--rates 1]
-    [--flat 0] [--pooling sum] [--seconds 430] [--fill] [--out FOLDER] [--table]
+    [--flat 0] [--critic residual] [--seconds 430] [--fill] [--out FOLDER] [--table]
 
 Protocol: all 1,797 digits, or the training images of the larger sets ("cifar10": the binary files
 in the folder cifar10/ of DGM_DATA_DIR, 10,000 and 2,000), values in [0, 1]; batches of 64;
@@ -13,7 +13,9 @@ default critic with channels 32, 64, its rate 1e-3) is the baseline. SNGAN, SAGA
 channels 32, 16 and Hinge with a ResidualCritic of channels 16, 32 (attention for the latter two),
 its rate 4e-3 and two updates a step: chosen on seed 11. Latent vectors of size 16, of the larger
 sets 32. `--width` multiplies all channels, `--rates` the rates of both players, one run for each,
-`--flat` are blocks of the ResidualCritic that keep the size, `--pooling` is its own.
+`--flat` are blocks of the ResidualCritic that keep the size; with `--critic unpooled` it has
+pooling="none". `--critic plain`: SNGAN and SAGAN with the network of DCGAN's critic, its weights
+divided by their norms, its rate 1e-3 and two updates a step; chosen on seed 11 of MNIST.
 No model selection, no average of weights. Spectral norms and two updates make a step about two and
 a half times as long as DCGAN's: DCGAN with so many more steps is a row by itself.
 A run that is not over after `--seconds` is broken off and says so; with `--fill` the runs of
@@ -121,7 +123,7 @@ class Job(NamedTuple):
     width: int
     rate: float
     flat: int
-    pooling: str
+    critic: str
     deadline: float
 
     @property
@@ -132,7 +134,7 @@ class Job(NamedTuple):
         others = (("b", self.batch_size, 64), ("w", self.width, 1), ("r", self.rate, 1.0))
         others += (("f", self.flat, 0),)
         parts += [f"{a}{value:g}" for a, value, usual in others if value != usual]
-        return "_".join(parts + ["all"] * (self.pooling == "none"))
+        return "_".join(parts + [self.critic] * (self.critic != "residual"))
 
 
 @cache
@@ -164,8 +166,12 @@ def generator_of(backend: Backend, job: Job) -> tuple[Any, Any]:
     sizes: Any = (shape, z_dim(job.data), *((10,) if job.model == "BigGAN" else ()))
     wide = 32 * job.width, 16 * job.width
     gan = make("models", job.model, *sizes, hidden_channels=wide)
-    if job.model == "DCGAN":
-        critic = make("losses", "ImageCritic", shape, hidden_channels=(wide[0], 2 * wide[0]))
+    if job.model == "DCGAN" or job.critic == "plain":
+        norms = job.model != "DCGAN"
+        channels = wide[0], 2 * wide[0]
+        critic = make("losses", "ImageCritic", shape, hidden_channels=channels, spectral_norm=norms)
+        if norms:
+            return gan, losses.Hinge("x", critic, optim=backend.adam(job), critic_steps=2)
         settings = {"regularizer": losses.R1(), "optim": backend.adam(job)}
         return gan, losses.JensenShannon("x", critic, **settings)
     critic = make(
@@ -174,7 +180,7 @@ def generator_of(backend: Backend, job: Job) -> tuple[Any, Any]:
         shape,
         hidden_channels=wide[::-1],
         num_flat=job.flat,
-        pooling=job.pooling,
+        pooling="none" if job.critic == "unpooled" else "sum",
         attention=job.model != "SNGAN",
         num_classes=10 if job.model == "BigGAN" else 0,
     )
@@ -330,7 +336,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--width", type=int, default=1)
     parser.add_argument("--flat", type=int, default=0, help="blocks that keep the size")
-    parser.add_argument("--pooling", default="sum", choices=("sum", "none"))
+    critics = ("residual", "unpooled", "plain")
+    parser.add_argument("--critic", default=critics[0], choices=critics)
     parser.add_argument("--rates", nargs="+", type=float, default=[1.0])
     parser.add_argument("--seconds", type=float, default=1e9, help="in all")
     parser.add_argument("--fill", action="store_true", help="all seconds, by longer runs")
@@ -348,7 +355,9 @@ def main() -> None:
         torch.set_float32_matmul_precision("high")
     folder().mkdir(parents=True, exist_ok=True)
     sizes = (arguments.batch_size, arguments.width)
-    kept = (arguments.flat, arguments.pooling)
+    kept = (arguments.flat, arguments.critic)
+    if arguments.critic == "plain" and not {"SNGAN", "SAGAN"} >= set(arguments.models):
+        parser.error("--critic plain is for SNGAN and SAGAN: give --models.")
 
     def jobs(steps: int, rates: list[float]) -> list[Job]:
         """Of all models, seeds and rates."""
@@ -373,7 +382,7 @@ def main() -> None:
     rows.sort(key=lambda row: [str(row[name]) for name in ("data", "model", "steps", "seed")])
     columns = (
         *("data", "model", "backend", "seed", "steps", "taken", "batch_size", "width", "rate"),
-        *("flat", "pooling", "frechet", "precision", "recall", "coverage", "rarest"),
+        *("flat", "critic", "frechet", "precision", "recall", "coverage", "rarest"),
         *("label_accuracy", "label_agreement", "undone", "cycle", "train_seconds", "cpu_seconds"),
     )
     shown = [name for name in columns if any(name in row for row in rows)]

@@ -26,7 +26,8 @@ class SpectralNorm(Stateful):
     u is a state that no optimizer trains. A training step moves it `num_steps` times: where the
     layer is called in a model or guide, and once in an update of the critic that it is part of,
     before model and guide are scored. Inside `evaluation_mode` it stays. Its derivative is that of
-    s at constant u and v. Where W is zero, so is W / s, and u stays.
+    s at constant u and v. Where W is zero, so is W / s; where W'u is, u begins anew, all entries
+    equal.
 
     With the usual one step at a time the estimate lags where weights move fast: u points to what
     was the largest singular vector until the iteration has turned it, and a critic of a high rate
@@ -102,10 +103,12 @@ class SpectralNorm(Stateful):
 
     def __call__(self, x: Array) -> Array:
         """Apply the layer with its weight divided by the norm."""
-        norm, u = self.estimate(self.u)
+        weight = self.layer.weight
+        weight = weight / _largest(jax.lax.stop_gradient(weight))  # W / s is so at every scale of W
+        norm, u = self.norm_of(weight, self.u)
         if not EVALUATION.get() and not is_repeated():
             self.keep({"u": self.moved(self.u, u)})
-        weight = self.layer.weight / (norm + (norm == 0))  # zeros stay zeros
+        weight = weight / (norm + (norm == 0))  # zeros stay zeros
         if isinstance(self.layer, Conv2d):
             return self.layer.convolved(x, weight, self.layer.bias)
         check_last(self.layer, x)
@@ -113,7 +116,10 @@ class SpectralNorm(Stateful):
 
     def estimate(self, u: Array) -> tuple[Array, Array]:
         """s at u, differentiable, and u after a step."""
-        weight = self.layer.weight
+        return self.norm_of(self.layer.weight, u)
+
+    def norm_of(self, weight: Array, u: Array) -> tuple[Array, Array]:
+        """The same of another weight."""
         if self.image_size is None:
             return power_step(weight.reshape(len(weight), -1), u)
         layer: Any = self.layer
@@ -131,8 +137,8 @@ class SpectralNorm(Stateful):
         self.keep({"u": self.moved(self.u, self.estimate(self.u)[1])})
 
     def moved(self, u: Array, first: Array) -> Array:
-        """u after a training step, given it after the first step of the iteration; as it was where
-        the weight is zero.
+        """u after a training step, given it after the first step of the iteration; anew where that
+        found nothing.
         """
         if self.num_steps > 1 and self.image_size is None:
             matrix = jax.lax.stop_gradient(self.layer.weight)
@@ -140,10 +146,11 @@ class SpectralNorm(Stateful):
         elif self.num_steps > 1:
             for _ in range(self.num_steps - 1):
                 first = self.estimate(first)[1]
-        return jnp.where(first.any(), first.astype(u.dtype), u)
+        return jnp.where(first.any(), first.astype(u.dtype), u.size**-0.5)
 
     def __repr__(self) -> str:
         others = f", norm='operator', image_size={self.image_size}" if self.image_size else ""
+        others += f", num_steps={self.num_steps}" if self.num_steps > 1 else ""
         return f"SpectralNorm({self.layer!r}{others})"
 
 
@@ -280,7 +287,12 @@ def _unit(x: Array) -> Array:
 
 def _scaled(x: Array) -> Array:
     """x over its largest entry: its squares then neither overflow nor vanish."""
-    return x / jnp.abs(x).max().clip(jnp.finfo(x.dtype).tiny)
+    return x / _largest(x)
+
+
+def _largest(x: Array) -> Array:
+    """The largest absolute value, of zeros a number above zero."""
+    return jnp.abs(x).max().clip(jnp.finfo(x.dtype).tiny)
 
 
 def _powered(matrix: Array, u: Array, count: int) -> Array:

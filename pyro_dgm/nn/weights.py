@@ -25,7 +25,8 @@ class SpectralNorm(nn.Module):
     u is a state that no optimizer trains. A training step moves it `num_steps` times: where the
     layer is called in a model or guide, and once in an update of the critic that it is part of,
     before model and guide are scored. Inside `evaluation_mode` it stays. Its derivative is that of
-    s at constant u and v. Where W is zero, so is W / s, and u stays.
+    s at constant u and v. Where W is zero, so is W / s; where W'u is, u begins anew, all entries
+    equal.
 
     With the usual one step at a time the estimate lags where weights move fast: u points to what
     was the largest singular vector until the iteration has turned it, and a critic of a high rate
@@ -86,14 +87,16 @@ class SpectralNorm(nn.Module):
         elif image_size is not None:
             raise ValueError('image_size is for norm="operator": leave it out, or give that norm.')
         start = start_vector((len(layer.weight), *(self.image_size or ())))
-        self.register_buffer("u", torch.as_tensor(start, dtype=layer.weight.dtype))
+        self.register_buffer("u", torch.as_tensor(start).to(layer.weight))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer with its weight divided by the norm."""
-        norm, u = self.estimate(self.u)
+        weight = self.layer.weight
+        weight = weight / _largest(weight.detach())  # W / s is the same at every scale of W
+        norm, u = self.norm_of(weight, self.u)
         if self.training and not is_repeated():
             self.u.copy_(self.moved(self.u, u))
-        weight = self.layer.weight / (norm + (norm == 0))  # zeros stay zeros
+        weight = weight / (norm + (norm == 0))  # zeros stay zeros
         if isinstance(self.layer, Conv2d):
             return self.layer.convolved(x, weight, self.layer.bias)
         check_last(self.layer, x)
@@ -101,7 +104,10 @@ class SpectralNorm(nn.Module):
 
     def estimate(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """s at u, differentiable, and u after a step."""
-        weight = self.layer.weight
+        return self.norm_of(self.layer.weight, u)
+
+    def norm_of(self, weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of another weight."""
         if self.image_size is None:
             return power_step(weight.flatten(1), u)
         layer: Any = self.layer
@@ -118,8 +124,8 @@ class SpectralNorm(nn.Module):
             self.u.copy_(self.moved(self.u, self.estimate(self.u)[1]))
 
     def moved(self, u: Tensor, first: Tensor) -> Tensor:
-        """u after a training step, given it after the first step of the iteration; as it was where
-        the weight is zero.
+        """u after a training step, given it after the first step of the iteration; anew where that
+        found nothing.
         """
         if self.num_steps > 1 and not u.is_meta:
             with torch.no_grad(), torch.autocast(u.device.type, enabled=False):  # powers are small
@@ -127,11 +133,12 @@ class SpectralNorm(nn.Module):
                     first = _powered(self.layer.weight.flatten(1), u, self.num_steps)
                 else:
                     for _ in range(self.num_steps - 1):
-                        first = self.estimate(first)[1]
-        return torch.where(first.any(), first.to(u.dtype), u)
+                        first = self.estimate(first.to(u.dtype))[1]
+        return torch.where(first.any(), first.to(u.dtype), u.numel() ** -0.5)
 
     def __repr__(self) -> str:
         others = f", norm='operator', image_size={self.image_size}" if self.image_size else ""
+        others += f", num_steps={self.num_steps}" if self.num_steps > 1 else ""
         return f"SpectralNorm({self.layer!r}{others})"
 
 
@@ -263,7 +270,12 @@ def _unit(x: Tensor) -> Tensor:
 
 def _scaled(x: Tensor) -> Tensor:
     """x over its largest entry: its squares then neither overflow nor vanish."""
-    return x / torch.linalg.vector_norm(x, inf).clamp_min(torch.finfo(x.dtype).tiny)
+    return x / _largest(x)
+
+
+def _largest(x: Tensor) -> Tensor:
+    """The largest absolute value, of zeros a number above zero."""
+    return torch.linalg.vector_norm(x, inf).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def _powered(matrix: Tensor, u: Tensor, count: int) -> Tensor:

@@ -77,6 +77,21 @@ def test_critics_with_spectral_norms_are_lipschitz(backend: Any, cls: str) -> No
         assert 0.5 < norm <= 1
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_critics_of_norm_one_in_half_precision(backend: Any, dtype: str) -> None:
+    """Of a matrix of ones, whose norm is 512, sums of squares are above the largest float16."""
+    normalize = critics_module(backend)._normalized
+    if backend.name == "pyro":
+        import torch
+
+        found = normalize(torch.ones(512, 512, dtype=getattr(torch, dtype))).float()
+    else:
+        import jax.numpy as jnp
+
+        found = normalize(jnp.ones((512, 512), dtype)).astype(jnp.float32)
+    np.testing.assert_allclose(np.asarray(found), 1 / 512, rtol=0.02)
+
+
 def _call(backend: Any, function: Any, *arrays: np.ndarray) -> np.ndarray:
     out = function(*map(backend.array, arrays))
     return out.detach().numpy() if backend.name == "pyro" else np.asarray(out)

@@ -291,8 +291,10 @@ def _normalized(weight: Array) -> Array:
     matrix = weight.reshape(len(weight), -1)
     matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     # u: the derivative of |u W| for a fixed u is that of the norm
-    left = jnp.linalg.eigh(jax.lax.stop_gradient(matrix @ matrix.T))[1][:, -1]
-    norm = jnp.sqrt(((left @ matrix) ** 2).sum() + 1e-24)
+    dtype = jnp.promote_types(matrix.dtype, jnp.float32)
+    gram = jax.lax.stop_gradient(matrix @ matrix.T).astype(dtype)
+    left = jnp.linalg.eigh(gram)[1][:, -1]
+    norm = jnp.sqrt(((left @ matrix.astype(dtype)) ** 2).sum() + 1e-24).astype(weight.dtype)
     return weight / (norm if weight.ndim == 2 else 2 * norm)
 
 

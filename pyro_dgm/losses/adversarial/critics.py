@@ -269,8 +269,10 @@ def _normalized(weight: Tensor) -> Tensor:
     matrix = weight.flatten(1)
     matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     # u: the derivative of |u W| for a fixed u is that of the norm
-    left = torch.linalg.eigh((matrix @ matrix.T).detach())[1][:, -1]
-    norm = ((left @ matrix).square().sum() + 1e-24).sqrt()
+    gram = (matrix @ matrix.T).detach()
+    left = torch.linalg.eigh(gram.to(torch.promote_types(gram.dtype, torch.float32)))[1][:, -1]
+    norm = torch.linalg.vector_norm(left.to(weight.dtype) @ matrix)
+    norm = norm + (norm == 0)
     return weight / (norm if weight.ndim == 2 else 2 * norm)
 
 

@@ -164,7 +164,7 @@ class PowerLoss(_Discrepancy):
         hop: samples from one window to the next (default frame // 4, at least 1).
         scale: "power" or "log".
         floor: a power that is added before the logarithm, above 0 (default 1e-5, which is 50 dB
-            below a white noise of variance one).
+            below a white noise of variance one; at least the smallest normal number).
 
     Logged:
         "PowerLoss(<sites>)", the mean over data, channels and frequencies; that over frequencies
@@ -207,7 +207,8 @@ class PowerLoss(_Discrepancy):
         real, fake = joints.samples(self.sites)
         powers = [mean_power(x, self.frame, self.hop) for x in (real, fake)]
         if self.scale == "log":
-            powers = [(power + self.floor).log() for power in powers]
+            floor = max(self.floor, float(torch.finfo(fake.dtype).tiny))
+            powers = [(power + floor).log() for power in powers]
         left, right = powers
         return (left - right).square().mean(), {}
 

@@ -2,7 +2,7 @@
 
     python benchmarks/restoration.py [--data digits] [--tasks denoise super ...] [--steps 2000]
     [--train 5000] [--test 300] [--seeds 0] [--channels 16 32] [--batch-size 64] [--device cuda]
-    [--seconds 430] [--out FOLDER]
+    [--seconds 430] [--threads 1] [--out FOLDER]
 
 Protocol: images in [0, 1], the published splits ("cifar10": the binary files in the folder
 cifar10/ of DGM_DATA_DIR). "denoise": normal noise of 0.3; "deblur": a blur of one pixel and noise
@@ -12,7 +12,7 @@ luminance is given. `ImageToImage(channels=(16, 32))` with a normal likelihood (
 "segment"; for "inpaint" with hidden_only, so that only hidden pixels count; for "color" of the
 differences to the luminance), NLL(), Adam 2e-3 with a linear decay to 1e-4, batches of 64, noise
 and holes drawn four times for each image, oftener where these make fewer than 20,000 pairs (for
-"color" every other pass has mirrored photographs), the last weights; one thread. Other channels and
+"color" every other pass has mirrored photographs), the last weights; one thread, or `--threads`. Other channels and
 steps stand in the name of the result and in its row. With `--seconds`, what would begin later than
 that is left out.
 Scores on test images: PSNR in decibels (IoU of the bright pixels for "segment") of the mean; for
@@ -369,6 +369,7 @@ def main() -> None:
     parser.add_argument("--channels", nargs="+", type=int, default=[16, 32])
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--out", help="folder of results")
     arguments = parser.parse_args()
@@ -376,7 +377,7 @@ def main() -> None:
     if arguments.out:
         os.environ["DGM_RESULTS"] = arguments.out
     folder().mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     torch.set_float32_matmul_precision("high")
     usual = (arguments.channels, arguments.steps) == ([16, 32], 2000)
     parts = "-".join(map(str, (*arguments.channels, arguments.steps)))

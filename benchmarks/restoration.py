@@ -12,9 +12,9 @@ luminance is given. `ImageToImage(channels=(16, 32))` with a normal likelihood (
 "segment"; for "inpaint" with hidden_only, so that only hidden pixels count; for "color" of the
 differences to the luminance), NLL(), Adam 2e-3 with a linear decay to 1e-4, batches of 64, noise
 and holes drawn four times for each image, oftener where these make fewer than 20,000 pairs (for
-"color" every other pass has mirrored photographs), the last weights; one thread, or `--threads`. Other channels and
-steps stand in the name of the result and in its row. With `--seconds`, what would begin later than
-that is left out.
+"color" every other pass has mirrored photographs), the last weights; one thread, or `--threads`.
+Other channels and steps stand in the name of the result and in its row. With `--seconds`, what
+would begin later than that is left out.
 Scores on test images: PSNR in decibels (IoU of the bright pixels for "segment") of the mean; for
 "inpaint" of the hidden pixels. Classical: total variation, its weight the best on 100 training
 images; Wiener's filter of scikit-image with the known blur, its balance likewise; bicubic
